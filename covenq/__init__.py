@@ -1,0 +1,1 @@
+"""covenq: the durable inbox for GitHub webhooks."""

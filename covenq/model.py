@@ -1,0 +1,156 @@
+"""The words covenq speaks: states, record kinds, identities, times. Values and small pure functions only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from covenq.errors import UsageError
+
+
+class State(StrEnum):
+    """The states of a task and, folded over its tasks, of a delivery."""
+
+    RECEIVED = "received"
+    """Durable, not yet routed."""
+    IGNORED = "ignored"
+    """No route wanted it; the reason is kept."""
+    QUEUED = "queued"
+    """Waits for a worker, perhaps until a not-before time."""
+    RUNNING = "running"
+    """Claimed by an attempt."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """Final until an operator requeues it."""
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.SUPERSEDED})
+REQUEUEABLE = frozenset({State.FAILED, State.CANCELLED, State.SUPERSEDED})
+
+DELIVERY_PRECEDENCE = (
+    State.RUNNING,
+    State.QUEUED,
+    State.FAILED,
+    State.CANCELLED,
+    State.SUPERSEDED,
+    State.COMPLETED,
+)
+"""A delivery's state is the first of these that any task of its newest replay of each route is in."""
+
+
+class Kind(StrEnum):
+    """Record kinds. The data of each is described in man/covenq-state.5."""
+
+    RECEIVED = "delivery.received"
+    REPEATED = "delivery.repeated"
+    CONFLICTED = "delivery.conflicted"
+    IGNORED = "delivery.ignored"
+    REPLAYED = "delivery.replayed"
+    REDACTED = "delivery.redacted"
+    QUEUED = "task.queued"
+    CLAIMED = "task.claimed"
+    PHASE = "task.phase"
+    RENEWED = "task.renewed"
+    RETRY = "task.retry"
+    COMPLETED = "task.completed"
+    FAILED = "task.failed"
+    REQUEUED = "task.requeued"
+    CANCELLED = "task.cancelled"
+    SUPERSEDED = "task.superseded"
+
+
+class Category(StrEnum):
+    """Why an attempt did not complete."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    LEASE_LOST = "lease_lost"
+    SPAWN = "spawn"
+    HTTP = "http"
+    RESULT_INVALID = "result_invalid"
+    POLICY = "policy"
+
+
+TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
+"""A hook id, a GUID, a route's name, a task id: safe as a subject token, a file name and a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryId:
+    """(hook, GUID): what a delivery is. The GUID alone names an event, which several hooks may deliver."""
+
+    hook: str
+    guid: str
+
+    @property
+    def subject(self) -> str:
+        return f"delivery.{self.hook}.{self.guid}"
+
+    def __str__(self) -> str:
+        return f"{self.hook}/{self.guid}"
+
+
+def task_subject(task_id: str) -> str:
+    return f"task.{task_id}"
+
+
+def task_id(delivery: DeliveryId, route: str, replay: int) -> str:
+    """The task's id, derived: the same delivery, route and replay number always make the same task.
+
+    So routing twice yields the same id, and the second append is refused: exactly once without a transaction.
+    96 bits of SHA-256, as 24 hex digits behind a `t`.
+    """
+    text = f"{delivery.hook}\n{delivery.guid}\n{route}\n{replay}"
+    return "t" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def fence(epoch: str, claim_seq: int) -> str:
+    """The fencing token of a claim: opaque to clients, the same through phases and renewals."""
+    return f"{epoch}.{claim_seq}"
+
+
+def parse_id(text: str) -> tuple[str | None, str]:
+    """`GUID` or `hook/GUID` as (hook or None, GUID). Raises UsageError for anything that can't be one."""
+    hook, slash, guid = text.rpartition("/")
+    if not TOKEN.match(guid) or (slash and not TOKEN.match(hook)):
+        raise UsageError(
+            f"{text[:80]!r} is no delivery id", hint="An id is GUID or hook/GUID, as `covenq deliveries` prints."
+        )
+    return (hook if slash else None), guid
+
+
+def now_text(now: datetime | None = None) -> str:
+    """RFC 3339 UTC with microseconds: `2026-11-23T02:34:56.123456Z`. Sorts as text."""
+    return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def at_text(epoch_seconds: float) -> str:
+    return now_text(datetime.fromtimestamp(epoch_seconds, UTC))
+
+
+def seconds_of(text: str) -> float:
+    """The inverse of `at_text`: seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """`<n>(ms|s|m|h|d)` in seconds. Raises UsageError."""
+    found = _DURATION.match(text)
+    if not found:
+        raise UsageError(f"{text[:40]!r} is no duration", hint="Write a number and ms, s, m, h or d: 500ms, 10m, 2d.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+JsonObject = dict[str, Any]

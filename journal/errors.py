@@ -1,0 +1,97 @@
+"""Every error the journal raises: what happened, and what to type next.
+
+`exit_code` follows the command line's table (1 failed, 2 usage, 4 refused by a precondition, 5 integrity damage);
+`hint` is one sentence for an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from journal.model import Damage
+
+
+class JournalError(Exception):
+    """Base of all. The message is one sentence; `hint` says what to do about it."""
+
+    exit_code = 1
+    hint = "Run `covenq doctor`, or `covenq verify` if the disk is suspected."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class EntryRefused(JournalError):
+    """An entry that the format can't hold: a bad subject, a key in the way of the sum, a value that is no JSON."""
+
+    exit_code = 2
+    hint = "Nothing was written; correct the entry."
+
+
+class JournalLocked(JournalError):
+    """Another process owns the data directory."""
+
+    exit_code = 4
+    hint = "Stop the other `covenq serve`, or choose another directory with --data."
+
+
+class JournalUnsafe(JournalError):
+    """The directory stands on a filesystem whose locks or syncs can't be relied on."""
+
+    exit_code = 4
+    hint = "Put the data directory on a local disk, or force it with COVENQ_UNSAFE_FILESYSTEM=1."
+
+
+class JournalReadOnly(JournalError):
+    """The filesystem refuses writes (EROFS) or the permissions do (EACCES, EPERM)."""
+
+    exit_code = 4
+    hint = "Remount it writable, or give this user write permission on the data directory."
+
+
+class JournalGone(JournalError):
+    """The directory, or a segment in it, vanished while the journal was open."""
+
+    hint = "Something removed or replaced the data directory; put it back and start again."
+
+
+class JournalFull(JournalError):
+    """No space (ENOSPC) or no quota (EDQUOT). Nothing of the append is in the log; try again when there is space."""
+
+    hint = "Free space on the data directory's disk; intake opens again by itself."
+
+
+class JournalPoisoned(JournalError):
+    """A sync failed. Nothing more is written by this process: the page cache can no longer be believed."""
+
+    hint = "Check the disk (dmesg), then start covenq again: it recovers what is proven."
+
+
+class JournalClosed(JournalError):
+    """The journal was closed; the append never began."""
+
+    hint = "The daemon is stopping; try again when it is back."
+
+
+class FormatUnknown(JournalError):
+    """The journal was written in a format this version doesn't know."""
+
+    exit_code = 4
+    hint = "Use the covenq version that wrote it, or a newer one."
+
+
+class JournalDamaged(JournalError):
+    """Bytes that had been proven durable no longer verify, or records are missing. Nothing is written."""
+
+    exit_code = 5
+    hint = "Run `covenq verify` for the whole list, then `covenq salvage` to see what can be kept."
+
+    def __init__(self, damage: Sequence[Damage], *, hint: str | None = None) -> None:
+        self.damage = tuple(damage)
+        first = self.damage[0]
+        more = f" (and {len(self.damage) - 1} more)" if len(self.damage) > 1 else ""
+        super().__init__(f"the journal is damaged: {first}{more}", hint=hint)

@@ -1,0 +1,153 @@
+"""The journal's words: entries going in, records coming out, and the three answers an append can have.
+
+This is the whole interface (`Journal`). The file engine is one implementation; an engine on a replicated log is meant
+to be another, so nothing here names a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
+"""What stands between the dots of a subject. Nothing in it can leave a path, a shell word or a NATS subject."""
+
+SUBJECT = re.compile(r"(?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64}\Z")
+KIND = re.compile(r"[a-z]{1,16}\.[a-z_]{1,32}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a caller wants recorded.
+
+    `expect` is the seq of the subject's newest record that the caller has seen; 0 means "the subject must be new";
+    None appends whatever the subject's state (for notes that claim nothing).
+    `data` holds ids, sizes and names of rules, nothing that would ever have to be forgotten; `about` holds what was
+    read out of a payload, and can be erased with it. `payload` is any bytes.
+    """
+
+    subject: str
+    kind: str
+    data: Mapping[str, Any]
+    about: Mapping[str, Any] | None = None
+    payload: bytes | None = None
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One durable line. `at` is RFC 3339 UTC with microseconds; order is by `seq`, never by `at`.
+
+    `payload` is exactly the bytes that were appended, or None: there was none (`payload_sha256` is None too), or it
+    was dropped by the record `dropped`.
+    """
+
+    seq: int
+    at: str
+    synced: int
+    subject: str
+    kind: str
+    data: dict[str, Any]
+    about: dict[str, Any] | None
+    payload: bytes | None
+    payload_sha256: str | None
+    payload_bytes: int | None
+    dropped: int | None
+    prev: str
+    sum: str
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The entries are durable, with these seqs, in the order given."""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing was appended: `subject`'s newest durable record is `last` (0: it has none), not what was expected."""
+
+    subject: str
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Sent, and no answer came. Repeat the identical entries until Appended or Conflict.
+
+    The file engine never returns it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest durable record: its seq (0: none yet) and its sum, 64 hex digits."""
+
+    seq: int
+    sum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A cache's position: it had seen record `seq`, with sum `sum`, of journal `journal`, as durable.
+
+    The log may not be shorter than any witness says.
+    """
+
+    journal: str
+    seq: int
+    sum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One finding: what kind, where, and whose. `seq` and `delivery` are None where they can't be known."""
+
+    kind: str
+    segment: str
+    offset: int
+    seq: int | None
+    delivery: str | None
+    detail: str
+
+    def __str__(self) -> str:
+        where = f"{self.segment} at byte {self.offset}" + (f", seq {self.seq}" if self.seq is not None else "")
+        whose = f", delivery {self.delivery}" if self.delivery else ""
+        return f"{self.kind} in {where}{whose}: {self.detail}"
+
+
+class Journal(Protocol):
+    """What covenq needs of a log, whoever keeps it. Methods may be called from any thread."""
+
+    @property
+    def id(self) -> str:
+        """Names this journal for ever: 32 hex digits."""
+
+    @property
+    def epoch(self) -> str:
+        """New after a restore or a salvage, which reuse seqs; fencing tokens carry it. 16 hex digits."""
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        """Durable on return, all or none. After a crash a prefix may survive: resume from any prefix.
+
+        Raises EntryRefused, JournalFull, JournalPoisoned, JournalClosed, JournalGone, JournalReadOnly.
+        """
+
+    def read(self, after: int) -> Iterator[Record]:
+        """The durable records with seq > `after`, in order, up to the head as it was at the call."""
+
+    def get(self, seq: int) -> Record | None:
+        """The durable record with that seq, or None."""
+
+    def last(self, subject: str) -> Record | None:
+        """The newest durable record of the subject, or None."""
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        """Block until the head's seq is greater than `after` (True), or `timeout` seconds passed or it closed (False)."""
+
+    def head(self) -> Head:
+        """The newest durable record."""
