@@ -147,7 +147,7 @@ class Journal(Protocol):
         """The newest durable record of the subject, or None."""
 
     def wait(self, after: int, timeout: float | None) -> bool:
-        """Block until the head's seq is greater than `after` (True), or `timeout` seconds passed or it closed (False)."""
+        """Block until the head is past `after` (True), or `timeout` seconds passed or it closed (False)."""
 
     def head(self) -> Head:
         """The newest durable record."""
