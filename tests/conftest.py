@@ -1,0 +1,75 @@
+"""Fixtures of the whole suite. `support.py` has what they are made of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from support import Daemon
+
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+@pytest.fixture(autouse=True)
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees, or writes to, the covenq of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(("COVENQ_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A place for a data directory, not made yet. Short: a Unix socket's path has about 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory) / "data"
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a configuration, and return its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "covenq.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_daemon(data: Path, write_config: Callable[[str], Path]) -> Iterator[Callable[..., Daemon]]:
+    """make_daemon(config="…TOML…", **fields of Daemon) → a Daemon, started unless start=False; ended with the test."""
+    made: list[Daemon] = []
+
+    def make(config: str | Path | None = None, *, start: bool = True, **fields: Any) -> Daemon:
+        path = write_config(config) if isinstance(config, str) else config
+        daemon = Daemon(data=fields.pop("data", data), config=path, **fields)
+        made.append(daemon)
+        return daemon.start() if start else daemon
+
+    yield make
+    for daemon in made:
+        daemon.kill()
+
+
+@pytest.fixture
+def faults(tmp_path: Path) -> Iterator[Path]:
+    """A directory of triggers for `Daemon(faults=…)`: a file `fdatasync` in it makes each fdatasync fail."""
+    directory = tmp_path / "faults"
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""The tests' own tools: a helper that can't fail proves nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import eventually, payload_of, sign
+
+
+def test_sign_agrees_with_the_vector_github_documents() -> None:
+    # docs.github.com, "Validating webhook deliveries", testing the webhook payload validation
+    expected = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert sign(b"Hello, World!", "It's a Secret to Everybody") == expected
+
+
+def test_eventually_gives_the_value_or_says_what_did_not_come() -> None:
+    values = iter([0, None, 3])
+    assert eventually(lambda: next(values), 5) == 3
+    with pytest.raises(AssertionError, match="the moon"):
+        eventually(lambda: False, 0.01, "the moon")
+
+
+def test_eventually_takes_a_failed_assertion_as_not_yet_and_keeps_it_as_the_cause() -> None:
+    def never() -> bool:
+        raise AssertionError("still two of three")
+
+    with pytest.raises(AssertionError) as caught:
+        eventually(never, 0.01, "all three")
+    assert "still two of three" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        (b"", None),
+        (b',"payload":{"a": 1}', b'{"a": 1}'),
+        (b',"about":{"x":"}"},"payload":{"a": 1}', b'{"a": 1}'),
+        (b',"body":"a=\\u0001"', b"a=\x01"),
+        (b',"body64":"/w=="', b"\xff"),
+    ],
+)
+def test_payload_of_cuts_the_received_bytes_from_a_line(rest: bytes, expected: bytes | None) -> None:
+    line = b'{"seq":1,"payload_bytes":' + json.dumps(len(expected or b"")).encode() + b',"sum":"00"' + rest + b"}"
+    assert payload_of(line) == expected
