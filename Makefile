@@ -1,0 +1,91 @@
+# `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-deep lint format clean
+
+VENV := .venv
+# The interpreter that .venv is made from: the first of these that is new enough. Say another: make run PYTHON=…
+PYTHON ?= python3 python3.13 python3.12 python3.11
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# More words for pytest: make test ARGS="-k journal -x"
+ARGS ?=
+
+# `make run BIND=… DATA=… CONFIG=…` reach covenq as its own variables, untouched by a shell. Variables of these names
+# that merely happen to be in the environment are not meant for us.
+ifeq ($(origin BIND),command line)
+export COVENQ_BIND := $(BIND)
+endif
+ifeq ($(origin DATA),command line)
+export COVENQ_DATA := $(DATA)
+endif
+ifeq ($(origin CONFIG),command line)
+export COVENQ_CONFIG := $(CONFIG)
+endif
+
+help:
+	@echo 'make run        start covenq on 127.0.0.1:8787 (BIND=host:port DATA=directory CONFIG=file)'
+	@echo 'make test       run the tests'
+	@echo 'make test-deep  run the tests that take minutes to hours'
+	@echo 'make lint       check formatting, lint and types'
+	@echo 'make format     format the code'
+	@echo 'make clean      remove .venv and the caches'
+
+run: $(VENV)/.installed
+	@exec $(VENV)/bin/covenq serve
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n auto -m 'not deep' $(ARGS)
+
+test-deep: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n auto -m deep $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy journal covenq
+
+format: $(VENV)/.installed-lint
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The checkout itself is installed (editable), so only a change of pyproject.toml asks for a new install.
+$(VENV)/.installed: pyproject.toml
+	@if ! $(VENV)/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  found=; seen=; \
+	  for candidate in $(PYTHON); do \
+	    said=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    seen="$${seen:+$$seen, }$$candidate is $$said"; \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$candidate; version=$$said; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "covenq needs Python 3.11 or newer ($${seen:-no Python found}): install one, or name one with PYTHON=/path/to/python3." >&2; \
+	    exit 1; \
+	  fi; \
+	  if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "$$found ($$version) has no venv module: install it (on Debian and Ubuntu: apt install python$$version-venv), then repeat." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$found ($$version)" >&2; \
+	  "$$found" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo 'Installing covenq and what it needs into $(VENV)' >&2
+	@$(PIP) install --editable .
+	@touch $@
+
+# Dependency groups need pip 25.1, newer than the one many Pythons bring.
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo 'Installing what the tests need' >&2
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	@echo 'Installing what the checks need' >&2
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group lint
+	@touch $@
