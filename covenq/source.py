@@ -1,0 +1,129 @@
+"""Where the command line and the terminal interface get everything from: a running daemon, or the files without one.
+
+`open_source` chooses. Both answer with the same JSON objects, those of the HTTP API, so a face never knows, and need not
+ask, which of the two it talks to (but `live` says so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+Object = dict[str, Any]
+"""A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
+
+Filter = str | Sequence[str]
+"""Words of the filter grammar, in one string or one by one. Empty: everything."""
+
+PAGE = 1000
+"""The most items one request brings; more are fetched page by page."""
+
+
+class Source(Protocol):
+    """Reads and writes of the faces. Every method may be called from any thread, and blocks.
+
+    Raises classes of `covenq.errors` and `journal.errors` only; each has a message, a hint and an exit code. Every method
+    may raise DaemonUnreachable (the daemon went away: open the source again) and JournalDamaged (offline).
+    """
+
+    @property
+    def live(self) -> bool:
+        """True: a daemon answers, and writes reach it. False: this process reads the files itself."""
+
+    @property
+    def where(self) -> str:
+        """What it talks to, for a status line: the socket's path, a URL, or the data directory."""
+
+    def status(self) -> Object:
+        """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url,
+        journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
+        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, running[]}, routes[], refused{reason: n}.
+
+        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and webhook_url are None,
+        refused is {}.
+        """
+
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        """{"items": [delivery…], "next": cursor or None}, newest first.
+
+        `limit` 0 is all (see `each` for reading them one by one in bounded memory); `after` is the `next` of the page
+        before. Raises FilterError.
+        """
+
+    def delivery(self, id: str) -> Object:
+        """One delivery with all its fields, by `GUID` or `hook/GUID`. Raises NotFound, Ambiguous, UsageError."""
+
+    def payload(self, id: str) -> bytes:
+        """The body exactly as it was received. Raises NotFound, also when the payload was dropped; Ambiguous."""
+
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        """{"items": [task…], "next": cursor or None}, newest first; as `deliveries`."""
+
+    def task(self, id: str) -> Object:
+        """One task by its id. Raises NotFound."""
+
+    def attempts(self, task: str) -> list[Object]:
+        """The attempts of a task, in order. Raises NotFound."""
+
+    def replay(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
+
+        → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
+        `dry_run`. `force`: also what has completed. Raises NotFound, Ambiguous, FilterError, Refused, NotDurable.
+        """
+
+    def requeue(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """Run failed, cancelled or superseded tasks again under their frozen policy; `ids` are task ids.
+
+        Answers and raises as `replay`.
+        """
+
+    def events(self, after: int | None = None) -> Iterator[Object]:
+        """Follow the journal: {"seq", "at", "subject", "kind"} for each record with seq > `after` (None: from now on).
+
+        Endless while the daemon runs; close the iterator (or the source, from another thread) to end it. When the daemon
+        goes away it raises DaemonUnreachable. Offline it gives what there is, and ends.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and files. Also at the end of a `with`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def each(
+    fetch: Callable[..., Mapping[str, Any]], filter: Filter = "", *, limit: int = 0, page: int = PAGE
+) -> Iterator[Object]:
+    """Items of `source.deliveries` or `source.tasks` one by one, a page in memory at a time. `limit` 0 is all."""
+    after: str | None = None
+    left = limit
+    while True:
+        size = min(page, left) if limit else page
+        answer = fetch(filter, limit=size, after=after)
+        yield from answer["items"]
+        left -= len(answer["items"])
+        after = answer["next"]
+        if after is None or (limit and left <= 0):
+            return
