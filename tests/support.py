@@ -284,7 +284,7 @@ class Daemon:
             if not wait:
                 return self
             try:
-                eventually(self._ready_or_gone, timeout, "the daemon is ready")
+                eventually(self.ready_or_gone, timeout, "the daemon is ready")
             except AssertionError:
                 self.kill()
                 raise AssertionError(f"the daemon did not become ready:\n{self.log_tail()}") from None
@@ -295,7 +295,7 @@ class Daemon:
             self.port = 0
         raise AssertionError("no port to be had")
 
-    def _ready_or_gone(self) -> bool:
+    def ready_or_gone(self) -> bool:
         assert self.process is not None
         return self.process.poll() is not None or self.get("/readyz").status == 200
 

@@ -1,0 +1,44 @@
+"""SIGKILL under load, over and over on one data directory. More of it: COVENQ_TEST_KILLS=10000 make test-deep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from support import Daemon
+from torture import check, config, torture
+
+DEEP_KILLS = int(os.environ.get("COVENQ_TEST_KILLS", "1000"))
+
+
+def run(make_daemon: Callable[..., Daemon], runs: Path, kills: int, seed: int) -> None:
+    daemon = make_daemon(config(runs), start=False)
+    runs.touch()
+    promises = torture(daemon, kills, seed)
+    counts = check(daemon, promises, runs)
+    print(f"{kills} kills, seed {seed}: {counts}")
+    assert len(promises.accepted) >= 2 * kills, "hardly any load: the test proves nothing"
+    assert counts["tasks"] > 0
+    assert daemon.stop() == 0
+
+
+def test_30_kills_under_load_lose_nothing_and_double_nothing(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    run(make_daemon, tmp_path / "runs", kills=30, seed=1)
+
+
+@pytest.mark.deep
+def test_many_kills_under_load_lose_nothing_and_double_nothing(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    for number, start in enumerate(range(0, DEEP_KILLS, 100)):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        run(make_daemon, directory / "runs", kills=min(100, DEEP_KILLS - start), seed=1000 + number)
