@@ -1,0 +1,298 @@
+"""The filter's syntax tree and the predicate over it: what `covenq.filter` parses to and `covenq.filter_sql` compiles.
+
+A field of a row has no value, one, or several (a delivery has the route of each of its tasks). A term holds when any of
+the values matches any of the patterns, so it does not hold where there is none, and its negation does. Nothing is ever
+"unknown": a filter and its negation split every set in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from covenq.model import at_text
+
+DIGITS_MAX = 18
+"""Of a number in a filter or a path: it fits SQLite's integers."""
+
+_UPPER = {ord(a): a.lower() for a in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+def fold_case(text: str) -> str:
+    """Lower case for ASCII alone, which is what SQLite can be made to do too."""
+    return text.translate(_UPPER)
+
+
+def comparable(text: str) -> str:
+    """Text as it stands in a column: NUL, where C code would stop reading, is U+FFFD."""
+    return text.replace("\0", "\ufffd")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Literal chunks with anything between them: `a*b` is ("a", "b"), `ab` is ("ab",), `*` is ("", "")."""
+
+    chunks: tuple[str, ...]
+
+    @property
+    def literal(self) -> str | None:
+        """The text it stands for, if it has no star."""
+        return self.chunks[0] if len(self.chunks) == 1 else None
+
+    @property
+    def any(self) -> bool:
+        """Stars alone: any value will do, but there must be one."""
+        return len(self.chunks) > 1 and not "".join(self.chunks)
+
+    def matches(self, text: str) -> bool:
+        if len(self.chunks) == 1:
+            return text == self.chunks[0]
+        first, *middle, last = self.chunks
+        if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+            return False
+        # The leftmost place for each chunk leaves most room for the next: no backtracking, whatever the stars.
+        at, end = len(first), len(text) - len(last)
+        for chunk in middle:
+            found = text.find(chunk, at, end)
+            if found < 0:
+                return False
+            at = found + len(chunk)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A field of text against patterns, either of which may match."""
+
+    field: str
+    patterns: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A field of whole numbers against ranges, both ends included; (None, None) is any number."""
+
+    field: str
+    ranges: tuple[tuple[int | None, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """When it came, against a moment: `ago` seconds before now, or `at`. `op` compares times: `>` is later."""
+
+    op: str
+    ago: float | None
+    at: str | None
+
+    def moment(self, now: float) -> str:
+        """The moment as RFC 3339 text, which sorts as the times it stands for do."""
+        return self.at if self.at is not None else at_text(max(0.0, now - (self.ago or 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A bare word: part of the repository, the title or an id, ASCII letters in either case."""
+
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A path into the body against patterns."""
+
+    path: tuple[str, ...]
+    patterns: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    nodes: tuple[Node, ...]
+
+
+Node = Match | Within | Came | Word | Payload | Not | And
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parsed filter. An empty one matches everything."""
+
+    node: And
+    text: str = ""
+
+    def matches(self, fields: Mapping[str, Any], *, now: float) -> bool:
+        """Whether a row has it. `fields` as `delivery_fields` and `task_fields` make them; `now` is seconds since 1970."""
+        return _holds(self.node, fields, now)
+
+    def negated(self) -> Filter:
+        """What matches exactly where this doesn't."""
+        return Filter(And((Not(self.node),)), f"not ({self.text})")
+
+    def fields(self) -> frozenset[str]:
+        """The names it asks about: fields, `payload`, and `word` for bare words. For callers who can't offer all."""
+        return frozenset(_names(self.node))
+
+    @property
+    def needs_payload(self) -> bool:
+        return "payload" in self.fields()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _names(node: Node) -> Iterator[str]:
+    match node:
+        case And(nodes):
+            for inner in nodes:
+                yield from _names(inner)
+        case Not(inner):
+            yield from _names(inner)
+        case Match(field) | Within(field):
+            yield field
+        case Came():
+            yield "age"
+        case Word():
+            yield "word"
+        case Payload():
+            yield "payload"
+
+
+# ---- the predicate
+
+
+def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
+    match node:
+        case And(nodes):
+            return all(_holds(inner, fields, now) for inner in nodes)
+        case Not(inner):
+            return not _holds(inner, fields, now)
+        case Match(field, patterns):
+            return any(p.matches(text) for text in _texts(fields.get(field)) for p in patterns)
+        case Within(field, ranges):
+            return any(
+                (low is None or low <= value) and (high is None or value <= high)
+                for value in _whole(fields.get(field))
+                for low, high in ranges
+            )
+        case Came():
+            at = fields.get("at")
+            return isinstance(at, str) and _later(node.op, at, node.moment(now))
+        case Word(pattern):
+            return any(pattern.matches(fold_case(text)) for text in _texts(fields.get("words")))
+        case Payload(path, patterns):
+            body = fields.get("payload")
+            values = reach(body() if callable(body) else body, path)
+            return any(p.any if value is None else p.matches(value) for value in values for p in patterns)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield comparable(value)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _texts(one)
+    elif value is not None:
+        yield str(value)
+
+
+def _whole(value: Any) -> Iterator[int]:
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _whole(one)
+
+
+def _later(op: str, at: str, moment: str) -> bool:
+    match op:
+        case ">":
+            return at > moment
+        case ">=":
+            return at >= moment
+        case "<":
+            return at < moment
+        case _:
+            return at <= moment
+
+
+def reach(body: Any, path: Sequence[str]) -> Iterator[str | None]:
+    """The values at `path`, as text; None stands for an object, which is there and equals nothing. JSON null is absent."""
+    if isinstance(body, list):
+        if path and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
+            if int(path[0]) < len(body):
+                yield from reach(body[int(path[0])], path[1:])
+            return
+        for element in body:
+            yield from reach(element, path)
+    elif path:
+        if isinstance(body, dict) and path[0] in body:
+            yield from reach(body[path[0]], path[1:])
+    elif isinstance(body, dict):
+        yield None
+    elif isinstance(body, bool):
+        yield "true" if body else "false"
+    elif isinstance(body, str):
+        yield comparable(body)
+    elif body is not None:
+        yield str(body)
+
+
+# ---- what a filter sees of a row
+
+
+def delivery_fields(
+    row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = (), payload: Any = None
+) -> dict[str, Any]:
+    """A delivery as filters see it. `row` has the names of the delivery object (absent is null), `tasks` those of its
+    tasks; `payload` is the decoded body, or a callable that gives it.
+    """
+    hook, guid = row.get("hook"), row.get("guid")
+    whole = f"{hook}/{guid}"
+    own = {name: row.get(name) for name in ("hook", "guid", "seq", "event", "action", "repo", "repo_id", "owner")}
+    own |= {name: row.get(name) for name in ("sender", "installation", "number", "state", "reason", "duplicates")}
+    own |= {name: row.get(name) for name in ("source", "secret", "twin")}
+    own |= {name: [task.get(name) for task in tasks] for name in ("route", "kind", "worker", "category", "attempts")}
+    return own | {
+        "id": [guid, whole],
+        "sha": row.get("head_sha"),
+        "size": row.get("payload_bytes"),
+        "label": _label(row),
+        "at": row.get("received_at"),
+        "words": [_place(row), row.get("title"), whole, [task.get("id") for task in tasks]],
+        "payload": payload,
+    }
+
+
+def task_fields(
+    row: Mapping[str, Any], delivery: Mapping[str, Any] | None = None, payload: Any = None
+) -> dict[str, Any]:
+    """A task as filters see it: `row` has the names of the task object, `delivery` those of its delivery's."""
+    of = delivery or {}
+    own = {name: row.get(name) for name in ("id", "hook", "guid", "event", "action", "repo", "repo_id", "installation")}
+    own |= {name: row.get(name) for name in ("number", "state", "reason", "route", "kind", "worker", "category")}
+    own |= {name: of.get(name) for name in ("owner", "sender", "duplicates", "source", "secret", "twin")}
+    return own | {
+        "attempts": row.get("attempts"),
+        "seq": row.get("delivery_seq"),
+        "sha": row.get("head_sha"),
+        "size": of.get("payload_bytes"),
+        "label": _label(of),
+        "at": row.get("created_at"),
+        "words": [_place(row), of.get("title"), f"{row.get('hook')}/{row.get('guid')}", row.get("id")],
+        "payload": payload,
+    }
+
+
+def _label(row: Mapping[str, Any]) -> Any:
+    label = row.get("label")
+    return label if label is not None else row.get("labels")
+
+
+def _place(row: Mapping[str, Any]) -> str | None:
+    repo, number = row.get("repo"), row.get("number")
+    return repo if repo is None or number is None else f"{repo}#{number}"
