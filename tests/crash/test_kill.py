@@ -15,6 +15,8 @@ from support import Daemon
 from torture import check, config, torture
 
 DEEP_KILLS = int(os.environ.get("COVENQ_TEST_KILLS", "1000"))
+ROUND = 100
+"""Kills on one data directory, in the deep test."""
 
 
 def run(make_daemon: Callable[..., Daemon], runs: Path, kills: int, seed: int) -> None:
@@ -35,10 +37,8 @@ def test_30_kills_under_load_lose_nothing_and_double_nothing(
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("start", range(0, DEEP_KILLS, ROUND))
 def test_many_kills_under_load_lose_nothing_and_double_nothing(
-    make_daemon: Callable[..., Daemon], tmp_path: Path
+    make_daemon: Callable[..., Daemon], tmp_path: Path, start: int
 ) -> None:
-    for number, start in enumerate(range(0, DEEP_KILLS, 100)):
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        run(make_daemon, directory / "runs", kills=min(100, DEEP_KILLS - start), seed=1000 + number)
+    run(make_daemon, tmp_path / "runs", kills=min(ROUND, DEEP_KILLS - start), seed=1000 + start)
