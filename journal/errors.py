@@ -65,6 +65,12 @@ class JournalFull(JournalError):
     hint = "Free space on the data directory's disk; intake opens again by itself."
 
 
+class JournalWriteFailed(JournalError):
+    """A write failed for another reason than space, and was cut back. Nothing of the append is in the log."""
+
+    hint = "Check the disk (dmesg); the append may be tried again."
+
+
 class JournalPoisoned(JournalError):
     """A sync failed. Nothing more is written by this process: the page cache can no longer be believed."""
 

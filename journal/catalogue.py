@@ -1,0 +1,140 @@
+"""What the engine knows of its durable records: the newest seq of each subject, and where each line stands.
+
+Fresh rows are kept in memory until the index on disk holds them, so neither an append nor its answer waits for SQLite. The
+rows are written in the background, many in one transaction. Only durable records are ever noted here, so nothing that is
+looked up can vanish in a crash.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from itertools import islice
+
+from journal.errors import JournalFull
+from journal.index import Index, Position, Row
+
+BACKLOG_MAX = 200_000
+"""Rows that may wait for the index. When its disk takes no more, appends are refused rather than memory filled."""
+_BATCH = 5_000
+
+
+class Catalogue:
+    """Lookups from any thread; `note` from the committer alone. One thread of its own writes the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._readers = threading.local()
+        self._open_readers: list[Index] = []
+        self._fresh: dict[str, int] = {}
+        self._places: dict[int, int] = {}
+        self._waiting: deque[tuple[Row, Position]] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._closing = False
+        self.error: str | None = None
+        """Why the index could not be written at the last try, or None. It is tried again."""
+        self._thread = threading.Thread(target=self._run, name="journal-index", daemon=True)
+        self._thread.start()
+
+    @property
+    def backlog(self) -> int:
+        return len(self._waiting)
+
+    def last(self, subject: str) -> int:
+        """The subject's newest durable seq; 0 if it has none. Raises sqlite3.Error."""
+        found = self._fresh.get(subject)
+        return self._reader().last(subject) if found is None else found
+
+    def place(self, seq: int) -> int | None:
+        """Where the line stands in its segment: a hint. None if not known."""
+        found = self._places.get(seq)
+        return self._reader().place(seq) if found is None else found
+
+    def check_room(self) -> None:
+        """Raises JournalFull if the index has fallen so far behind that noting more would fill memory."""
+        if len(self._waiting) > BACKLOG_MAX:
+            raise JournalFull(f"the index can't be written: {self.error}")
+
+    def note(self, rows: list[Row], positions: list[Position]) -> None:
+        """These records are durable."""
+        with self._lock:
+            for row, position in zip(rows, positions, strict=True):
+                self._fresh[row[0]] = row[1]
+                self._places[row[1]] = row[2]
+                self._waiting.append((row, position))
+            self._wake.notify()
+
+    def move(self, places: list[tuple[int, int]]) -> None:
+        """A segment was rewritten: its lines stand elsewhere now. Best effort; a stale place is found out when followed."""
+        with self._lock:
+            for seq, place in places:
+                if seq in self._places:
+                    self._places[seq] = place
+        index = Index(self._index.path)
+        try:
+            index.begin()
+            index.move(places)
+            index.db.execute("COMMIT")
+        finally:
+            index.close()
+
+    def close(self) -> None:
+        """Write what waits, as far as the disk allows, and close. What is left out is found again at the next open."""
+        with self._lock:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+        for reader in self._open_readers:
+            reader.close()
+        self._index.close()
+
+    def _reader(self) -> Index:
+        reader: Index | None = getattr(self._readers, "index", None)
+        if reader is None:
+            reader = Index(self._index.path)
+            self._readers.index = reader
+            with self._lock:
+                self._open_readers.append(reader)
+        return reader
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._waiting and not self._closing:
+                    self._wake.wait()
+                batch = list(islice(self._waiting, _BATCH))
+                closing = self._closing
+            if not batch:
+                return
+            try:
+                self._write(batch)
+                self.error = None
+            except sqlite3.Error as error:
+                self.error = str(error)
+                self._index.rollback()
+                if closing:
+                    return
+                with self._lock:
+                    self._wake.wait(1.0)
+            else:
+                self._forget(batch)
+                if not closing:
+                    with self._lock:
+                        if not self._closing:
+                            # Rows come in bursts of one commit each; a short rest makes one transaction of many.
+                            self._wake.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH, 0.05)
+
+    def _write(self, batch: list[tuple[Row, Position]]) -> None:
+        self._index.begin()
+        self._index.add(row for row, _ in batch)
+        self._index.commit(batch[-1][1])
+
+    def _forget(self, batch: list[tuple[Row, Position]]) -> None:
+        with self._lock:
+            for (subject, seq, _), _position in batch:
+                self._waiting.popleft()
+                self._places.pop(seq, None)
+                if self._fresh.get(subject) == seq:
+                    del self._fresh[subject]

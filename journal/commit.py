@@ -1,0 +1,433 @@
+"""Group commit: one thread turns what callers bring into synced bytes, a batch at a time.
+
+The order within a batch, and what rests on it:
+
+1. Each append's `expect` is checked against durable records and the appends before it in this batch.
+2. Seq, time, watermark (`synced`, the newest durable seq), `prev` and sum are given; one buffer is written at the tracked
+   offset. The batch before was synced, so at most one batch is ever in flight.
+3. The file is synced, once.
+4. The name is checked to mean still the file that was synced (else somebody replaced the directory under us).
+5. Only now the durable head moves, the index and the readers learn of the records, and the callers are answered: Appended,
+   and Conflict too where it rests on a record of this very batch. So no un-synced seq is ever seen by anyone.
+
+If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers are told so, and the next batch
+may try again: nothing of the failed one is left to be found. If that fails as well, or if 3 fails, the journal is poisoned:
+the page cache can't be believed any more, the sync is not tried again, and only a new process, which rewrites the unproven
+tail, may go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from journal.catalogue import Catalogue
+from journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalGone,
+    JournalPoisoned,
+    JournalReadOnly,
+    JournalWriteFailed,
+)
+from journal.files import Files, write_all
+from journal.index import Position, Row
+from journal.line import Prepared, finish, prepare
+from journal.model import Appended, Conflict, Entry, Head
+from journal.segment import Header, name_of, write_header
+
+BATCH_MAX = 16 << 20
+"""Bytes after which a batch is closed: bounds the buffer and the time to its sync. A single append may be larger."""
+SYNCED_KIND = "journal.synced"
+OWN_SUBJECT = "ops.journal"
+
+
+@dataclass(slots=True)
+class Tail:
+    """Where the log ends: everything up to `offset` in `segment` is durable."""
+
+    header: Header
+    fd: int
+    identity: tuple[int, int]
+    offset: int
+    seq: int
+    sum: str
+    last_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """One durable record as the committer hands it on."""
+
+    seq: int
+    at: str
+    synced: int
+    prev: str
+    sum: str
+    prepared: Prepared
+    segment: int
+    offset: int
+    epoch: str
+
+
+class Request:
+    """One caller's append. The caller sleeps on a bare lock: the cheapest hand-off there is."""
+
+    __slots__ = ("_done", "_told", "answer", "pending", "prepared")
+
+    def __init__(self, prepared: list[Prepared]) -> None:
+        self.prepared = prepared
+        self.answer: Appended | Conflict | JournalError | None = None
+        self.pending: Conflict | None = None
+        """A Conflict that rests on this batch: it is told after the sync, and fails with it."""
+        self._told = False
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def wait(self) -> Appended | Conflict | JournalError | None:
+        self._done.acquire()
+        return self.answer
+
+    def tell(self, answer: Appended | Conflict | JournalError | None) -> None:
+        """Answer the caller, once; the first word counts."""
+        if not self._told:
+            self._told = True
+            self.answer = answer
+            self._done.release()
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the committer has done: for status and metrics."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    last_sync_s: float | None = None
+    recent_syncs_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+    recent_batches: deque[int] = field(default_factory=lambda: deque(maxlen=512))
+
+
+class Committer(threading.Thread):
+    """Owns the tail. `append` from any thread; everything else happens in its own."""
+
+    def __init__(
+        self,
+        files: Files,
+        directory: Path,
+        tail: Tail,
+        catalogue: Catalogue,
+        *,
+        publish: Callable[[list[Durable], Head], None],
+        clock: Callable[[], float],
+        salt: Callable[[], str],
+        cut_at: int,
+        idle_s: float,
+    ) -> None:
+        super().__init__(name="journal-commit", daemon=True)
+        self.files = files
+        self.directory = directory
+        self.tail = tail
+        self.catalogue = catalogue
+        self.figures = Figures()
+        self.poisoned: JournalError | None = None
+        self.full: JournalError | None = None
+        self.beat = time.monotonic()
+        """When the loop last came round: what a watchdog looks at."""
+        self._publish = publish
+        self._clock = clock
+        self._salt = salt
+        self._cut_at = cut_at
+        self._idle_s = idle_s
+        self._queue: deque[Request] = deque()
+        self._wake = threading.Condition(threading.Lock())
+        self._asleep = False
+        self._closing = False
+        self._batch: list[Request] = []
+
+    # ---- callers' side
+
+    def append(self, prepared: list[Prepared]) -> Appended | Conflict:
+        request = Request(prepared)
+        with self._wake:
+            if self.poisoned is not None:
+                raise _again(self.poisoned)
+            if self._closing:
+                raise JournalClosed("the journal is closed")
+            self._queue.append(request)
+            if self._asleep:
+                self._wake.notify()
+        answer = request.wait()
+        if isinstance(answer, JournalError):
+            raise _again(answer)
+        assert answer is not None
+        return answer
+
+    def stop(self) -> None:
+        """Take no more, answer what is queued, prove the last batch, and end. Waits for all of it."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self.join()
+
+    # ---- the thread
+
+    def run(self) -> None:
+        try:
+            while self._turn():
+                self.beat = time.monotonic()
+        except BaseException as error:
+            # Whatever it is, callers must not wait for ever, and nothing may be written after a state we don't understand.
+            poison = JournalPoisoned(f"the committer failed: {error!r}")
+            self._poison(poison)
+            for request in self._batch:
+                request.tell(poison)
+            raise
+
+    def _turn(self) -> bool:
+        with self._wake:
+            if not self._queue and not self._closing:
+                self._asleep = True
+                self._wake.wait(self._idle_s if self._unproven() else max(self._idle_s, 1.0))
+                self._asleep = False
+            batch = self._take()
+            closing = self._closing
+        if batch:
+            self._commit(batch)
+            return True
+        if self._unproven() and self.poisoned is None:
+            self._prove()
+        return not closing
+
+    def _take(self) -> list[Request]:
+        batch: list[Request] = []
+        size = 0
+        while self._queue and (not batch or size < BATCH_MAX):
+            request = self._queue.popleft()
+            size += sum(one.size for one in request.prepared)
+            batch.append(request)
+        return batch
+
+    def _unproven(self) -> bool:
+        return self.tail.last_kind != SYNCED_KIND and self.tail.seq > 0 and self.full is None
+
+    def _prove(self) -> None:
+        """Close the proof: a later line states that everything before it was durable. Never one after itself."""
+        self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))])])
+
+    def _commit(self, batch: list[Request]) -> None:
+        self._batch = batch
+        try:
+            if self.poisoned is not None:
+                raise self.poisoned
+            self.catalogue.check_room()
+            accepted = self._check(batch)
+            if accepted:
+                records = self._write(accepted)
+                self.full = None
+                self._publish(records, Head(self.tail.seq, self.tail.sum))
+        except JournalError as error:
+            if self.poisoned is None:
+                self.full = error
+            for request in batch:
+                request.tell(request.answer if isinstance(request.answer, Conflict) else error)
+        else:
+            for request in batch:
+                request.tell(request.answer or request.pending)
+        self._batch = []
+
+    def _check(self, batch: list[Request]) -> list[Request]:
+        """The requests whose expectations hold, each against the durable log and the accepted ones before it."""
+        pending: dict[str, int] = {}
+        accepted = []
+        seq = self.tail.seq
+        for request in batch:
+            within: dict[str, int] = {}
+            conflict: tuple[str, int, bool] | None = None
+            for number, one in enumerate(request.prepared):
+                subject, expect = one.entry.subject, one.entry.expect
+                if expect is not None:
+                    last = within.get(subject) or pending.get(subject) or self._last(subject)
+                    if last != expect:
+                        conflict = (subject, last, subject in pending or subject in within)
+                        break
+                within[subject] = seq + number + 1
+            if conflict is None:
+                seq += len(request.prepared)
+                pending.update(within)
+                accepted.append(request)
+            elif conflict[2]:
+                request.pending = Conflict(conflict[0], conflict[1])
+            else:
+                request.answer = Conflict(conflict[0], conflict[1])
+        return accepted
+
+    def _last(self, subject: str) -> int:
+        try:
+            return self.catalogue.last(subject)
+        except sqlite3.Error as error:
+            raise JournalWriteFailed(f"the index can't be read: {error}") from error
+
+    def _write(self, accepted: list[Request]) -> list[Durable]:
+        """Steps 2 to 5 of the module's argument. Raises JournalError; the log is then as before, or poisoned."""
+        size = sum(one.size for request in accepted for one in request.prepared)
+        tail = self.tail
+        if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
+            self._rotate()
+            tail = self.tail
+        records, buffer = self._lines(accepted)
+        try:
+            write_all(self.files, tail.fd, buffer, tail.offset)
+        except OSError as error:
+            self._cut_back(error)
+            raise _write_error(error, self.directory) from error
+        began = time.perf_counter()
+        try:
+            self.files.fdatasync(tail.fd)
+        except OSError as error:
+            poison = JournalPoisoned(f"the sync of {name_of(tail.header.first)} failed: {error.strerror}")
+            self._poison(poison)
+            raise poison from error
+        took = time.perf_counter() - began
+        self._check_name()
+        tail.offset += len(buffer)
+        tail.seq, tail.sum = records[-1].seq, records[-1].sum
+        tail.last_kind = records[-1].prepared.entry.kind
+        self._note(records, len(buffer), took)
+        seq = records[0].seq
+        for request in accepted:
+            count = len(request.prepared)
+            request.answer = Appended(tuple(range(seq, seq + count)))
+            seq += count
+        return records
+
+    def _lines(self, accepted: list[Request]) -> tuple[list[Durable], bytes]:
+        tail = self.tail
+        salted = tail.header.salted
+        at = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        seq, prev, offset, synced = tail.seq, tail.sum, tail.offset, tail.seq
+        if tail.offset == tail.header.size:
+            seq, prev = max(seq, tail.header.first - 1), tail.header.sum
+        records, lines = [], []
+        for request in accepted:
+            for one in request.prepared:
+                seq += 1
+                line, total = finish(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)
+                records.append(Durable(seq, at, synced, prev, total, one, tail.header.first, offset, tail.header.epoch))
+                lines.append(line)
+                offset += len(line)
+                prev = total
+        return records, b"".join(lines)
+
+    def _note(self, records: list[Durable], size: int, took: float) -> None:
+        figures = self.figures
+        figures.batches += 1
+        figures.records += len(records)
+        figures.bytes += size
+        figures.last_sync_s = took
+        figures.recent_syncs_s.append(took)
+        figures.recent_batches.append(len(records))
+        journal = self.tail.header.journal
+        rows: list[Row] = [(one.prepared.entry.subject, one.seq, one.offset) for one in records]
+        ends = [*(one.offset for one in records[1:]), self.tail.offset]
+        positions = [
+            Position(journal, one.seq, one.sum, one.segment, one.offset, end)
+            for one, end in zip(records, ends, strict=True)
+        ]
+        self.catalogue.note(rows, positions)
+
+    def _rotate(self) -> None:
+        """Start the next segment. Everything before is synced: a batch is not begun before the last one is."""
+        tail = self.tail
+        header = self._new_segment(epoch=tail.header.epoch, first=tail.seq + 1)
+        fd = self._open(header)
+        self.files.close(tail.fd)
+        self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
+
+    def _new_segment(self, *, epoch: str, first: int) -> Header:
+        tail = self.tail
+        try:
+            return write_header(
+                self.files,
+                self.directory,
+                journal=tail.header.journal,
+                epoch=epoch,
+                first=first,
+                after=tail.seq,
+                prev=tail.sum,
+                salt=self._salt(),
+            )
+        except OSError as error:
+            if name_of(first) in self.files.listdir(self.directory):
+                # Renamed, but the directory's sync failed: the name may come back or not, and another try would collide.
+                poison = JournalPoisoned(f"the directory's sync failed: {error.strerror}")
+                self._poison(poison)
+                raise poison from error
+            raise _write_error(error, self.directory) from error
+
+    def _open(self, header: Header) -> int:
+        try:
+            return self.files.open(self.directory / name_of(header.first), write=True)
+        except OSError as error:
+            poison = JournalPoisoned(f"the new segment can't be opened: {error.strerror}")
+            self._poison(poison)
+            raise poison from error
+
+    def _cut_back(self, cause: OSError) -> None:
+        """Leave nothing of a failed batch, durably, before anything else is written or claimed."""
+        tail = self.tail
+        try:
+            self.files.truncate(tail.fd, tail.offset)
+            self.files.fdatasync(tail.fd)
+        except OSError as error:
+            poison = JournalPoisoned(
+                f"a write failed ({cause.strerror}), and cutting it back did too: {error.strerror}"
+            )
+            self._poison(poison)
+            raise poison from error
+
+    def _check_name(self) -> None:
+        path = self.directory / name_of(self.tail.header.first)
+        try:
+            same = self.files.identity_at(path) == self.tail.identity
+        except OSError:
+            same = False
+        if not same:
+            gone = JournalGone(f"{path} vanished or was replaced while it was written")
+            self._poison(gone)
+            raise gone
+
+    def _poison(self, error: JournalError) -> None:
+        """Nothing is written any more. Everyone who waits is told; `_commit` tells the batch it is in."""
+        with self._wake:
+            self.poisoned = error
+            waiting = list(self._queue)
+            self._queue.clear()
+        for request in waiting:
+            request.tell(error)
+        self._publish([], Head(self.tail.seq, self.tail.sum))
+
+
+def _again(error: JournalError) -> JournalError:
+    """A fresh exception of the same kind: one object raised in many threads would mix their tracebacks."""
+    return type(error)(str(error))
+
+
+def _write_error(error: OSError, directory: Path) -> JournalError:
+    reason = error.strerror or os.strerror(error.errno or errno.EIO)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JournalFull(f"no room for the journal in {directory}: {reason}")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return JournalReadOnly(f"{directory} can't be written: {reason}")
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return JournalGone(f"{directory} vanished: {reason}")
+    return JournalWriteFailed(f"writing to {directory} failed: {reason}")

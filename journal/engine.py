@@ -1,0 +1,446 @@
+"""The file engine: a journal in a directory of JSON Lines segments, owned by one process.
+
+`open_journal` takes the lock, examines and settles what is there (`recovery`), brings the index up to date, and only then
+hands out a `FileJournal`. Why what it hands out is durable: everything it serves is either proven by the witness or was
+rewritten and synced during the opening; everything appended later is served only after its batch's sync (`commit`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from journal.catalogue import Catalogue
+from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
+from journal.errors import JournalDamaged, JournalReadOnly
+from journal.files import Files, OsFiles
+from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
+from journal.line import Envelope, prepare
+from journal.lock import DirectoryLock, check_filesystem
+from journal.model import Appended, Conflict, Damage, Entry, Head, Record, Witness
+from journal.recovery import Examination, Torn, examine, settle, sweep
+from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, write_header, write_mark
+from journal.stretch import find_record, read_records
+
+RECENT_RECORDS = 4096
+RECENT_BYTES = 8 << 20
+IDLE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What the opening found and did. `possibly` are ids legible in a torn tail: perhaps acknowledged, better asked for."""
+
+    created: bool
+    torn: Torn | None
+    mended_newlines: int
+    scanned: int
+    warning: str | None
+
+    @property
+    def possibly(self) -> tuple[str, ...]:
+        return self.torn.possibly if self.torn else ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStatus:
+    """A snapshot for operators. Times in seconds, sizes in bytes. `full` and `poisoned` are sentences, or None."""
+
+    head: Head
+    segments: int
+    bytes: int
+    poisoned: str | None
+    full: str | None
+    last_sync_s: float | None
+    recent_syncs_s: tuple[float, ...]
+    recent_batches: tuple[int, ...]
+    batches: int
+    records: int
+    index_backlog: int
+    index_error: str | None
+    beat: float
+
+
+class FileJournal:
+    """See `journal.model.Journal` for what the methods promise."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        files: Files,
+        lock: DirectoryLock,
+        catalogue: Catalogue,
+        tail: Tail,
+        recovery: Recovery,
+        clock: Callable[[], float],
+        salt: Callable[[], str],
+        cut_at: int,
+        idle_s: float,
+    ) -> None:
+        self.directory = directory
+        self.recovery = recovery
+        self.files = files
+        self._lock = lock
+        self._catalogue = catalogue
+        self._id, self._epoch = tail.header.journal, tail.header.epoch
+        self._head = Head(tail.seq, tail.sum)
+        self._recent: deque[Durable] = deque()
+        self._recent_bytes = 0
+        self._advanced = threading.Condition()
+        self._closed = False
+        self._committer = Committer(
+            files,
+            directory,
+            tail,
+            catalogue,
+            publish=self._publish,
+            clock=clock,
+            salt=salt,
+            cut_at=cut_at,
+            idle_s=idle_s,
+        )
+        self._committer.start()
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
+        return self._committer.append([prepare(entry) for entry in entries])
+
+    def head(self) -> Head:
+        return self._head
+
+    def read(self, after: int) -> Iterator[Record]:
+        upto = self._head.seq
+        with self._advanced:
+            recent = list(self._recent) if self._recent and self._recent[0].seq <= after + 1 else None
+        if recent is None:
+            yield from read_records(self.files, self.directory, after, upto, self._catalogue.place)
+            return
+        for one in recent:
+            if after < one.seq <= upto:
+                yield _record(one)
+
+    def get(self, seq: int) -> Record | None:
+        if not 0 < seq <= self._head.seq:
+            return None
+        with self._advanced:
+            recent = self._recent[seq - self._recent[0].seq] if self._recent and seq >= self._recent[0].seq else None
+        if recent is not None and recent.seq == seq:
+            return _record(recent)
+        return find_record(self.files, self.directory, seq, self._catalogue.place(seq))
+
+    def last(self, subject: str) -> Record | None:
+        seq = self._catalogue.last(subject)
+        return self.get(seq) if seq else None
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        with self._advanced:
+            self._advanced.wait_for(lambda: self._head.seq > after or self._closed or self._stuck(), timeout)
+            return self._head.seq > after
+
+    def _stuck(self) -> bool:
+        return self._committer.poisoned is not None
+
+    @property
+    def poisoned(self) -> bool:
+        """A sync failed: nothing will ever be appended by this process again."""
+        return self._stuck()
+
+    def status(self) -> JournalStatus:
+        committer, figures = self._committer, self._committer.figures
+        segments = list_segments(self.files, self.directory)
+        return JournalStatus(
+            head=self._head,
+            segments=len(segments),
+            bytes=sum((self.directory / name_of(first)).stat().st_size for first in segments),
+            poisoned=None if committer.poisoned is None else str(committer.poisoned),
+            full=None if committer.full is None else str(committer.full),
+            last_sync_s=figures.last_sync_s,
+            recent_syncs_s=tuple(figures.recent_syncs_s.copy()),
+            recent_batches=tuple(figures.recent_batches.copy()),
+            batches=figures.batches,
+            records=figures.records,
+            index_backlog=self._catalogue.backlog,
+            index_error=self._catalogue.error,
+            beat=committer.beat,
+        )
+
+    def close(self) -> None:
+        """Answer what is queued, prove the last batch, leave the mark of a clean close, release the lock. May be repeated.
+
+        The mark is written only when nothing was poisoned: it states what a later, shorter log would have lost.
+        """
+        if self._closed:
+            return
+        self._committer.stop()
+        with self._advanced:
+            self._closed = True
+            self._advanced.notify_all()
+        self._catalogue.close()
+        tail = self._committer.tail
+        try:
+            if self._committer.poisoned is None and tail.seq:
+                write_mark(
+                    self.files,
+                    self.directory,
+                    journal=self._id,
+                    seq=tail.seq,
+                    total=tail.sum,
+                    segment=tail.header.first,
+                    size=tail.offset,
+                )
+        except OSError:
+            # The mark is one proof among several; a full disk must not turn a clean stop into a failure.
+            pass
+        finally:
+            self.files.close(tail.fd)
+            self._lock.release()
+
+    def __enter__(self) -> FileJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _publish(self, records: list[Durable], head: Head) -> None:
+        with self._advanced:
+            for one in records:
+                self._recent.append(one)
+                self._recent_bytes += one.prepared.size
+            while self._recent and (len(self._recent) > RECENT_RECORDS or self._recent_bytes > RECENT_BYTES):
+                self._recent_bytes -= self._recent.popleft().prepared.size
+            self._head = head
+            self._advanced.notify_all()
+
+
+def _record(one: Durable) -> Record:
+    prepared = one.prepared
+    entry = prepared.entry
+    return Record(
+        seq=one.seq,
+        at=one.at,
+        synced=one.synced,
+        subject=entry.subject,
+        kind=entry.kind,
+        data=orjson.loads(prepared.data),
+        about=None if prepared.about is None else orjson.loads(prepared.about),
+        payload=entry.payload,
+        payload_sha256=prepared.payload_sha256,
+        payload_bytes=None if entry.payload is None else len(entry.payload),
+        dropped=None,
+        prev=one.prev,
+        sum=one.sum,
+        epoch=one.epoch,
+    )
+
+
+# ---- opening
+
+
+def open_journal(
+    directory: Path,
+    *,
+    witnesses: Sequence[Witness] = (),
+    files: Files | None = None,
+    clock: Callable[[], float] = time.time,
+    token: Callable[[int], str] = secrets.token_hex,
+    cut_at: int = CUT_AT,
+    idle_s: float = IDLE_S,
+    force_filesystem: bool | None = None,
+) -> FileJournal:
+    """The journal in `directory`, created if there is none, recovered if it was not closed.
+
+    `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
+    Raises JournalLocked, JournalUnsafe, JournalReadOnly, JournalDamaged (nothing was changed), FormatUnknown, OSError.
+    """
+    files = files or OsFiles()
+    if force_filesystem is None:
+        force_filesystem = os.environ.get("COVENQ_UNSAFE_FILESYSTEM") == "1"
+    _make_directory(files, directory)
+    warning = check_filesystem(directory, force=force_filesystem)
+    lock = DirectoryLock(directory)
+    try:
+        return _open_locked(
+            directory, files, lock, witnesses, clock=clock, token=token, cut_at=cut_at, idle_s=idle_s, warning=warning
+        )
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make_directory(files: Files, directory: Path) -> None:
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in missing:
+            files.fsync_dir(path.parent)
+    except PermissionError as error:
+        raise JournalReadOnly(f"{directory} can't be made: {error.strerror}") from error
+
+
+def _open_locked(
+    directory: Path,
+    files: Files,
+    lock: DirectoryLock,
+    witnesses: Sequence[Witness],
+    *,
+    clock: Callable[[], float],
+    token: Callable[[int], str],
+    cut_at: int,
+    idle_s: float,
+    warning: str | None,
+) -> FileJournal:
+    sweep(files, directory)
+    index = open_index(directory / INDEX_NAME)
+    try:
+        found, created = _recover(files, directory, index, witnesses, token)
+        catalogue = Catalogue(index)
+    except BaseException:
+        index.close()
+        raise
+    header = found.header
+    assert header is not None
+    fd = files.open(directory / name_of(header.first), write=True)
+    empty = found.end == header.size
+    tail = Tail(
+        header,
+        fd,
+        files.identity(fd),
+        found.end,
+        found.seq,
+        header.prev if empty else found.sum,
+        found.last_kind,
+    )
+    journal = FileJournal(
+        directory,
+        files=files,
+        lock=lock,
+        catalogue=catalogue,
+        tail=tail,
+        recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning),
+        clock=clock,
+        salt=lambda: token(32),
+        cut_at=cut_at,
+        idle_s=idle_s,
+    )
+    try:
+        _note_recovery(journal, found)
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _recover(
+    files: Files, directory: Path, index: Index, witnesses: Sequence[Witness], token: Callable[[int], str]
+) -> tuple[Examination, bool]:
+    """Examine, settle, and bring the index up to date; or create. The index commits only what is settled."""
+    first = list_segments(files, directory)[:1]
+    position = index.position()
+    if not first and position is None and not witnesses:
+        header = write_header(
+            files, directory, journal=token(16), epoch=token(8), first=1, after=0, prev=GENESIS, salt=token(32)
+        )
+        return Examination(header=header, segment=1, end=header.size, sum=header.sum), True
+    index.begin()
+    try:
+        if position is not None and first and not _is_ours(files, directory, first[0], position):
+            index.clear()
+            position = None
+        rows = _Rows(index)
+        found = examine(files, directory, position=position, witnesses=witnesses, visit=rows.visit)
+        _check_older(files, directory, found, index, witnesses)
+        if found.damage:
+            raise JournalDamaged(found.damage)
+        settle(files, directory, found)
+        rows.flush()
+        if rows.last is not None and found.header is not None:
+            index.commit(rows.position(found.header.journal))
+        else:
+            index.rollback()
+    except BaseException:
+        index.rollback()
+        raise
+    return found, False
+
+
+def _is_ours(files: Files, directory: Path, first: int, position: Position) -> bool:
+    with SegmentFile(files, directory, first) as segment:
+        header, _ = segment.header()
+    return header is None or header.journal == position.journal
+
+
+def _check_older(files: Files, directory: Path, found: Examination, index: Index, witnesses: Sequence[Witness]) -> None:
+    """Witnesses behind the index's position were not met in the scan: look their records up one by one."""
+    if found.damage or found.header is None:
+        return
+    for witness in witnesses:
+        if witness.journal != found.header.journal or not 0 < witness.seq <= found.seq - found.visited:
+            continue
+        record = find_record(files, directory, witness.seq, index.place(witness.seq))
+        if record is None or record.sum != witness.sum:
+            detail = "a cache had seen another record at this seq"
+            found.damage.append(
+                Damage("shorter than caches", name_of(found.segment), found.end, witness.seq, None, detail)
+            )
+
+
+class _Rows:
+    """Collects index rows while the log is examined, and hands them on in lots, so that a rebuild has bounded memory."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._rows: list[Row] = []
+        self.last: tuple[Envelope, int, int, int] | None = None
+
+    def visit(self, envelope: Envelope, segment: int, offset: int, end: int) -> None:
+        self._rows.append((envelope.subject, envelope.seq, offset))
+        self.last = (envelope, segment, offset, end)
+        if len(self._rows) >= 10_000:
+            self.flush()
+
+    def flush(self) -> None:
+        self._index.add(self._rows)
+        self._rows.clear()
+
+    def position(self, journal: str) -> Position:
+        assert self.last is not None
+        envelope, segment, offset, end = self.last
+        return Position(journal, envelope.seq, envelope.sum, segment, offset, end)
+
+
+def _note_recovery(journal: FileJournal, found: Examination) -> None:
+    """Record what was cut or mended, so that the log itself tells of it."""
+    if found.torn is not None:
+        torn = found.torn
+        data = {
+            "segment": name_of(torn.segment),
+            "offset": torn.offset,
+            "bytes": torn.length,
+            "sha256": torn.sha256,
+            "possibly": list(torn.possibly),
+        }
+        journal.append([Entry(OWN_SUBJECT, "journal.torn", data)])
+    if found.newlines:
+        data = {"segment": name_of(found.segment), "newlines": found.newlines}
+        journal.append([Entry(OWN_SUBJECT, "journal.mended", data)])
+
+
+def drop_index(directory: Path) -> None:
+    """Forget the index: the next opening rebuilds it from the log."""
+    remove_index(directory / INDEX_NAME)

@@ -1,0 +1,152 @@
+"""The file calls the engine makes, in one place: the seam where crashes and faults are explored.
+
+Everything that could lose data goes through `Files`: tests put a recording or failing double there. Reading that decides
+nothing (listing, `open` for a scan) goes through it as well, so that a double sees one world.
+
+What the engine relies on, and no more: bytes handed to `pwrite` are durable after `fdatasync` of that descriptor returns
+without error; a created, renamed or removed name is durable after `fsync_dir` of its directory; a rename within a directory
+is atomic. Un-synced writes may survive in any part and any order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+
+class Files(Protocol):
+    """See `OsFiles` for what each does. All raise OSError."""
+
+    def open(self, path: Path, *, write: bool) -> int: ...
+    def create(self, path: Path) -> int: ...
+    def close(self, fd: int) -> None: ...
+    def pread(self, fd: int, size: int, offset: int) -> bytes: ...
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int: ...
+    def size(self, fd: int) -> int: ...
+    def identity(self, fd: int) -> tuple[int, int]: ...
+    def identity_at(self, path: Path) -> tuple[int, int]: ...
+    def fdatasync(self, fd: int) -> None: ...
+    def fsync_dir(self, path: Path) -> None: ...
+    def truncate(self, fd: int, size: int) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def unlink(self, path: Path) -> None: ...
+    def listdir(self, path: Path) -> list[str]: ...
+    def free_bytes(self, path: Path) -> int: ...
+
+
+class OsFiles:
+    """The real thing."""
+
+    def open(self, path: Path, *, write: bool) -> int:
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def create(self, path: Path) -> int:
+        """A new, empty file, 0600. FileExistsError if there is one."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        """May write fewer bytes than asked. (EINTR is retried by Python itself, PEP 475.)"""
+        return os.pwrite(fd, data, offset)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def identity(self, fd: int) -> tuple[int, int]:
+        """(device, inode) of an open file: tells whether a name still means it."""
+        found = os.fstat(fd)
+        return found.st_dev, found.st_ino
+
+    def identity_at(self, path: Path) -> tuple[int, int]:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+
+    def fdatasync(self, fd: int) -> None:
+        """The file's bytes, and the size needed to read them, on the medium.
+
+        macOS has no fdatasync, and its fsync stops at the drive's cache: F_FULLFSYNC is what waits for the medium there.
+        """
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(fd)
+
+    def fsync_dir(self, path: Path) -> None:
+        """The names in the directory, on the medium."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        os.unlink(path)
+
+    def listdir(self, path: Path) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def free_bytes(self, path: Path) -> int:
+        """What an unprivileged writer may still use on the path's filesystem."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+
+def write_all(files: Files, fd: int, data: bytes, offset: int) -> None:
+    """Write every byte at `offset`, through short writes. Raises OSError; a write of 0 bytes counts as a full disk."""
+    view = memoryview(data)
+    while view:
+        written = files.pwrite(fd, view, offset)
+        if written <= 0:
+            raise OSError(28, "the disk took no bytes")
+        view = view[written:]
+        offset += written
+
+
+def read_all(files: Files, fd: int, offset: int, end: int, chunk: int = 1 << 20) -> bytes:
+    """The bytes from `offset` up to `end`, or to the end of the file if that comes first."""
+    parts = []
+    while offset < end:
+        part = files.pread(fd, min(chunk, end - offset), offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def publish(files: Files, path: Path, content: bytes) -> None:
+    """A file that is there whole or not at all: written as `.tmp`, synced, renamed, the directory synced.
+
+    Durable on return: the bytes by the sync before the rename, the name by the directory's sync after it.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    if temporary.name in files.listdir(path.parent):
+        files.unlink(temporary)
+    fd = files.create(temporary)
+    try:
+        write_all(files, fd, content, 0)
+        files.fdatasync(fd)
+    except OSError:
+        files.close(fd)
+        fd = -1
+        files.unlink(temporary)
+        raise
+    finally:
+        if fd >= 0:
+            files.close(fd)
+    files.rename(temporary, path)
+    files.fsync_dir(path.parent)

@@ -1,0 +1,325 @@
+"""One line of format 1: how an entry becomes bytes, and how bytes are proven to be a record.
+
+    {"seq":…,"at":…,"synced":…,"subject":…,"kind":…[,"about_sha256":…][,"payload_sha256":…,"payload_bytes":…],"data":{…},
+     "prev":"…","sum":"…"[,"about":{…}][,"payload":{…} | ,"body":"…" | ,"body64":"…" | ,"dropped":N]}\n      (one line)
+
+The envelope is everything before the first `,"sum":"`. Its sum is SHA-256 over the segment's salt (its 64 hex digits, as
+written in the header) and the envelope's bytes; it holds the sum before it (`prev`) and the hashes of what follows it. So
+bytes are hashed, never a canonical form, and what follows the sum can be erased without breaking the chain.
+
+A JSON string can't hold the unescaped `,"sum":"`, so only an object key could bring that marker into the envelope early:
+`prepare` refuses an entry that does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import orjson
+
+from journal.errors import EntryRefused
+from journal.model import KIND, SUBJECT, Entry, Record
+
+MARK = b',"sum":"'
+ZERO_SUM = "0" * 64
+DEPTH_MAX = 128
+"""How deep a payload may nest and still stand in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
+DATA_MAX = 1 << 20
+"""Bytes of `data` and of `about`, each. What GitHub sends is the payload; these are notes about it."""
+PAYLOAD_MAX = 64 << 20
+
+_ENVELOPE = re.compile(
+    rb'\{"seq":(\d{1,19}),"at":"([0-9TZ:.-]{27})","synced":(\d{1,19}),"subject":"([0-9A-Za-z_.-]+)","kind":"([a-z_.]+)"'
+    rb'(?:,"about_sha256":"([0-9a-f]{64})")?(?:,"payload_sha256":"([0-9a-f]{64})","payload_bytes":(\d{1,12}))?'
+    rb',"data":(\{.*\}),"prev":"([0-9a-f]{64})"\Z',
+    re.DOTALL,
+)
+_DROPPED = re.compile(rb',"dropped":([1-9]\d{0,18})\}\Z')
+_SUM = re.compile(rb'[0-9a-f]{64}"')
+
+
+class LineError(Exception):
+    """These bytes are no record of this segment. `kind` is the damage it would be: flipped, foreign, truncated, payload."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+class Salted:
+    """SHA-256 already fed with a segment's salt: 64 hex digits are just one block, so each line starts half-way."""
+
+    __slots__ = ("_start",)
+
+    def __init__(self, salt: str) -> None:
+        self._start = hashlib.sha256(salt.encode())
+
+    def sum(self, envelope: bytes) -> str:
+        state = self._start.copy()
+        state.update(envelope)
+        return state.hexdigest()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An entry as bytes, but for what only its place in the log decides: seq, time, watermark, prev, sum."""
+
+    entry: Entry
+    data: bytes
+    about: bytes | None
+    middle: bytes
+    tail: bytes
+    payload_sha256: str | None
+
+    @property
+    def size(self) -> int:
+        """An upper bound of the finished line's length in bytes."""
+        return len(self.middle) + len(self.tail) + 256
+
+
+def prepare(entry: Entry) -> Prepared:
+    """Everything of a line that costs time and needs no order, done in the caller's thread. Raises EntryRefused."""
+    if not SUBJECT.match(entry.subject):
+        raise EntryRefused(f"{entry.subject[:100]!r} is no subject")
+    if not KIND.match(entry.kind):
+        raise EntryRefused(f"{entry.kind[:100]!r} is no record kind")
+    data = _dump(entry.data, "data")
+    hashes = b""
+    tail = b'"'
+    about = None
+    if entry.about is not None:
+        about = _dump(entry.about, "about")
+        hashes += b',"about_sha256":"' + hashlib.sha256(about).hexdigest().encode() + b'"'
+        tail += b',"about":' + about
+    payload_sha256 = None
+    if entry.payload is not None:
+        if len(entry.payload) > PAYLOAD_MAX:
+            raise EntryRefused(f"a payload of {len(entry.payload)} bytes is over {PAYLOAD_MAX}")
+        payload_sha256 = hashlib.sha256(entry.payload).hexdigest()
+        hashes += b',"payload_sha256":"%s","payload_bytes":%d' % (payload_sha256.encode(), len(entry.payload))
+        tail += payload_form(entry.payload)
+    middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
+    if MARK in middle:
+        raise EntryRefused("data holds a key that would stand in the way of the sum")
+    return Prepared(entry, data, about, middle, tail + b"}\n", payload_sha256)
+
+
+def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, salted: Salted) -> tuple[bytes, str]:
+    """The whole line, newline included, and its sum."""
+    envelope = b'{"seq":%d,"at":"%s","synced":%d,%s,"prev":"%s"' % (
+        seq,
+        at.encode(),
+        synced,
+        prepared.middle,
+        prev.encode(),
+    )
+    total = salted.sum(envelope)
+    return b"".join((envelope, MARK, total.encode(), prepared.tail)), total
+
+
+def _dump(value: Any, name: str) -> bytes:
+    try:
+        found = orjson.dumps(value)
+    except TypeError as error:
+        raise EntryRefused(f"{name} can't be written as JSON: {error}") from error
+    if not found.startswith(b"{"):
+        raise EntryRefused(f"{name} is no object")
+    if len(found) > DATA_MAX:
+        raise EntryRefused(f"{name} of {len(found)} bytes is over {DATA_MAX}")
+    return found
+
+
+# ---- what may follow the sum
+
+
+def payload_form(payload: bytes) -> bytes:
+    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass."""
+    if is_plain_object(payload):
+        return b',"payload":' + payload
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return b',"body64":"' + base64.b64encode(payload) + b'"'
+    return b',"body":' + orjson.dumps(text)
+
+
+def is_plain_object(payload: bytes) -> bool:
+    """A strict RFC 8259 object in valid UTF-8, from `{` to `}`, no byte below 0x20, at most DEPTH_MAX deep."""
+    if not (payload.startswith(b"{") and payload.endswith(b"}")):
+        return False
+    if b"\n" in payload or b"\r" in payload or b"\t" in payload:
+        return False
+    if payload.count(b"{") + payload.count(b"[") > DEPTH_MAX and _depth(payload) > DEPTH_MAX:
+        return False
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        # The grammar allows what orjson can't make a value of: a lone surrogate's escape, a number out of range.
+        return _is_grammar(payload)
+    return True
+
+
+def _depth(payload: bytes) -> int:
+    """Greatest number of brackets open at once outside strings, for a payload that is JSON; counting stops past the bound.
+
+    At the speed of bytes.replace: escapes go, strings go, then each pass takes the innermost level away.
+    """
+    outside = b"".join(payload.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside.translate(bytes.maketrans(b"[]", b"{}"), delete=_NO_BRACKETS)
+    depth = 0
+    while brackets and depth <= DEPTH_MAX:
+        smaller = brackets.replace(b"{}", b"")
+        if len(smaller) == len(brackets):
+            break  # unbalanced: no JSON, and the parser says so
+        brackets = smaller
+        depth += 1
+    return depth
+
+
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
+
+
+def _is_grammar(payload: bytes) -> bool:
+    try:
+        text = payload.decode()
+        found = json.loads(text, parse_int=len, parse_float=len, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and min(payload) >= 0x20
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+# ---- from bytes to a record
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What the hashed part of a line says. Its sum has been checked; what follows it has not."""
+
+    seq: int
+    synced: int
+    prev: str
+    sum: str
+    match: re.Match[bytes]
+    tail_at: int
+
+    @property
+    def subject(self) -> str:
+        return self.match[4].decode()
+
+    @property
+    def kind(self) -> str:
+        return self.match[5].decode()
+
+
+def open_envelope(line: bytes, salted: Salted) -> Envelope:
+    """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
+    cut = line.find(MARK)
+    if cut < 0 or not line.startswith(b'{"seq":'):
+        raise LineError("foreign", "no line of this journal")
+    written = line[cut + 8 : cut + 73]
+    envelope = line[:cut]
+    total = salted.sum(envelope)
+    if written != total.encode() + b'"':
+        raise LineError("flipped", "its sum does not match its bytes")
+    match = _ENVELOPE.match(envelope)
+    if match is None:
+        raise LineError("foreign", "its sum matches, but the record is of no known form")
+    return Envelope(int(match[1]), int(match[3]), match[10].decode(), total, match, cut + 73)
+
+
+def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | None, int | None]:
+    """What stands after the sum, proven: (about as JSON bytes, payload, seq of the record that dropped it).
+
+    Everything is compared as bytes with what the writer would have written, so that no change of it passes, however
+    harmless to a JSON parser. Raises LineError(payload).
+    """
+    if not line.endswith(b"}\n"):
+        raise LineError("truncated", "the line has no end")
+    tail = line[envelope.tail_at : -1]
+    match = envelope.match
+    about_sha256, payload_sha256 = match[6], match[7]
+    payload: bytes | None = None
+    dropped: int | None = None
+    rest = len(tail) - 1
+    found = _DROPPED.search(tail, max(0, len(tail) - 32))
+    if found is not None and (payload_sha256 is not None or about_sha256 is not None):
+        dropped = int(found[1])
+        rest = found.start()
+    elif payload_sha256 is not None:
+        payload, rest = _payload(tail, int(match[8]))
+        if hashlib.sha256(payload).hexdigest().encode() != payload_sha256:
+            raise LineError("payload", "the payload's hash does not match")
+        if payload_form(payload) != tail[rest:-1]:
+            raise LineError("payload", "the payload is not written as this journal writes it")
+    about: bytes | None = None
+    if rest:
+        if about_sha256 is None or not tail.startswith(b',"about":'):
+            raise LineError("payload", "bytes after the sum that the record does not account for")
+        about = tail[9:rest]
+        if hashlib.sha256(about).hexdigest().encode() != about_sha256:
+            raise LineError("payload", "the hash of what it is about does not match")
+    elif about_sha256 is not None and dropped is None:
+        raise LineError("payload", "what it is about is missing")
+    return about, payload, dropped
+
+
+def _payload(tail: bytes, size: int) -> tuple[bytes, int]:
+    """(payload, where its form starts). The forms hold no unescaped quote, so the last marker is the one that counts."""
+    start = len(tail) - 1 - size
+    if start >= 11 and tail[start - 11 : start] == b',"payload":':
+        return tail[start:-1], start - 11
+    start = tail.rfind(b',"body64":"')
+    try:
+        if start >= 0:
+            return base64.b64decode(tail[start + 11 : -2], validate=True), start
+        start = tail.rfind(b',"body":"')
+        if start >= 0:
+            text = orjson.loads(tail[start + 8 : -1])
+            if isinstance(text, str):
+                return text.encode(), start
+    except (binascii.Error, orjson.JSONDecodeError) as error:
+        raise LineError("payload", f"the payload can't be read: {error}") from error
+    raise LineError("payload", "the payload is missing")
+
+
+def decode(line: bytes, salted: Salted, epoch: str) -> Record:
+    """The record of a line, every byte of it proven but its link (`prev`, `seq`) and whether a drop was legitimate.
+
+    Raises LineError.
+    """
+    envelope = open_envelope(line, salted)
+    about, payload, dropped = check_tail(line, envelope)
+    return record_of(envelope, about, payload, dropped, epoch)
+
+
+def record_of(
+    envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
+) -> Record:
+    match = envelope.match
+    return Record(
+        seq=envelope.seq,
+        at=match[2].decode(),
+        synced=envelope.synced,
+        subject=envelope.subject,
+        kind=envelope.kind,
+        data=orjson.loads(match[9]),
+        about=None if about is None else orjson.loads(about),
+        payload=payload,
+        payload_sha256=None if match[7] is None else match[7].decode(),
+        payload_bytes=None if match[8] is None else int(match[8]),
+        dropped=dropped,
+        prev=envelope.prev,
+        sum=envelope.sum,
+        epoch=epoch,
+    )

@@ -1,0 +1,242 @@
+"""Reading a journal that another process may be writing, or that nobody is.
+
+How far may one read? With a daemon: up to the head it tells (`upto`). Without one: up to the witness; what lies beyond was in
+flight and may never have been acknowledged, and what the page cache shows of it may not be on the medium. Whoever can take
+the lock may adopt that tail as an opening would: the linked records that verify are rewritten over themselves and synced,
+and are then as durable as the rest (`adopt=True`). Nothing is cut and nothing appended by reading.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from journal.errors import JournalClosed, JournalDamaged, JournalGone
+from journal.files import Files, OsFiles
+from journal.index import INDEX_NAME, Index, Position
+from journal.lock import DirectoryLock
+from journal.model import Damage, Entry, Head, Record, Witness
+from journal.recovery import Examination, examine, rewrite
+from journal.segment import GENESIS, SegmentFile, list_segments, name_of
+from journal.stretch import find_record, read_records
+
+
+class JournalReader:
+    """The reading half of `journal.model.Journal`; `append` refuses. `damage` is what the examination found, if any.
+
+    With damage, everything before it can still be read: an operator needs that most when something is broken.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        directory: Path,
+        *,
+        journal: str,
+        epoch: str,
+        head: Head,
+        index: Index | None,
+        lock: DirectoryLock | None,
+        damage: Sequence[Damage],
+    ) -> None:
+        self.directory = directory
+        self.damage = tuple(damage)
+        self._files = files
+        self._id, self._epoch, self._head = journal, epoch, head
+        self._index = index
+        self._lock = lock
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    @property
+    def locked(self) -> bool:
+        """Whether this reader holds the lock: nobody else is writing, and its caches may be written."""
+        return self._lock is not None
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        raise JournalClosed("this journal is open for reading only")
+
+    def head(self) -> Head:
+        return self._head
+
+    def read(self, after: int) -> Iterator[Record]:
+        return read_records(self._files, self.directory, after, self._head.seq, self._place)
+
+    def get(self, seq: int) -> Record | None:
+        if not 0 < seq <= self._head.seq:
+            return None
+        return find_record(self._files, self.directory, seq, self._place(seq))
+
+    def last(self, subject: str) -> Record | None:
+        """By the index as far as it goes, by reading on from there; without an index, by reading everything."""
+        newest, after = 0, 0
+        if self._index is not None:
+            position = self._index.position()
+            if position is not None and position.journal == self._id:
+                newest, after = self._index.last(subject), min(position.seq, self._head.seq)
+        for record in self.read(after):
+            if record.subject == subject:
+                newest = record.seq
+        return self.get(newest) if newest else None
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        """A reader's head never moves: True at once if it is past `after`, else False when the time is over."""
+        if self._head.seq > after:
+            return True
+        if timeout:
+            time.sleep(timeout)
+        return False
+
+    def close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _place(self, seq: int) -> int | None:
+        if self._index is None:
+            return None
+        try:
+            return self._index.place(seq)
+        except sqlite3.Error:
+            return None  # a place is a hint: without it the segment is read from its start
+
+
+def open_reader(
+    directory: Path,
+    *,
+    witnesses: Sequence[Witness] = (),
+    upto: int | None = None,
+    adopt: bool = False,
+    files: Files | None = None,
+) -> JournalReader:
+    """A reader up to `upto`, or else up to the witness, or else (`adopt`) to the end of what links and verifies.
+
+    `adopt` takes the lock and holds it until `close`. Raises JournalGone if there is no journal, JournalLocked (adopt, and
+    another process holds it), FormatUnknown. Damage is not raised but told by `.damage`.
+    """
+    files = files or OsFiles()
+    if not directory.is_dir():
+        raise JournalGone(f"{directory} is not there", hint="Nothing was received yet; start with `covenq serve`.")
+    lock = DirectoryLock(directory) if adopt else None
+    index = None
+    try:
+        index = _index(directory)
+        if not list_segments(files, directory) and not witnesses:
+            head = Head(0, GENESIS)
+            return JournalReader(files, directory, journal="", epoch="", head=head, index=index, lock=lock, damage=())
+        position = _usable(files, directory, index)
+        if upto is not None:
+            return _upto(files, directory, index, upto)
+        found = examine(files, directory, position=position, witnesses=witnesses)
+        if adopt and not found.damage:
+            _adopt(files, directory, found)
+        return _found(files, directory, found, index, lock, adopted=adopt and not found.damage)
+    except BaseException:
+        if index is not None:
+            index.close()
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _index(directory: Path) -> Index | None:
+    path = directory / INDEX_NAME
+    if not path.exists():
+        return None
+    try:
+        return Index(path, readonly=True)
+    except sqlite3.Error:
+        return None  # a cache: without it reading is slower, not wrong
+
+
+def _usable(files: Files, directory: Path, index: Index | None) -> Position | None:
+    """The index's position if it is one of this journal."""
+    if index is None:
+        return None
+    try:
+        position = index.position()
+    except sqlite3.Error:
+        return None
+    segments = list_segments(files, directory)
+    if position is None or not segments:
+        return position
+    with SegmentFile(files, directory, segments[0]) as segment:
+        header, _ = segment.header()
+    return None if header is not None and header.journal != position.journal else position
+
+
+def _upto(files: Files, directory: Path, index: Index | None, upto: int) -> JournalReader:
+    segments = list_segments(files, directory)
+    with SegmentFile(files, directory, segments[-1]) as segment:
+        header, _ = segment.header()
+    if header is None:
+        damage = Damage("bad header", name_of(segments[-1]), 0, None, None, "neither copy of the header verifies")
+        raise JournalDamaged([damage])
+    reader = JournalReader(
+        files,
+        directory,
+        journal=header.journal,
+        epoch=header.epoch,
+        head=Head(upto, GENESIS),
+        index=index,
+        lock=None,
+        damage=(),
+    )
+    newest = reader.get(upto)
+    if newest is not None:
+        reader._head = Head(newest.seq, newest.sum)
+    return reader
+
+
+def _adopt(files: Files, directory: Path, found: Examination) -> None:
+    """As an opening does it: the unproven bytes that link and verify are made durable, before anyone is told of them."""
+    if found.header is None or found.end <= found.unproven_from:
+        return
+    fd = files.open(directory / name_of(found.segment), write=True)
+    try:
+        end = found.end if not found.newlines else min(found.newlines)
+        rewrite(files, fd, found.unproven_from, end)
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+
+
+def _found(
+    files: Files,
+    directory: Path,
+    found: Examination,
+    index: Index | None,
+    lock: DirectoryLock | None,
+    *,
+    adopted: bool,
+) -> JournalReader:
+    seq = found.seq if adopted else min(found.seq, found.proven)
+    journal, epoch = ("", "") if found.header is None else (found.header.journal, found.header.epoch)
+    reader = JournalReader(
+        files,
+        directory,
+        journal=journal,
+        epoch=epoch,
+        head=Head(seq, GENESIS),
+        index=index,
+        lock=lock,
+        damage=found.damage,
+    )
+    newest = reader.get(seq)
+    reader._head = Head(newest.seq, newest.sum) if newest is not None else Head(0, GENESIS)
+    return reader

@@ -1,0 +1,408 @@
+"""What a journal's files say when nobody is writing: whole, torn at the end, or damaged. And the mending of a torn end.
+
+The rules, and why they hold:
+
+- The **witness** is the greatest seq that anything proves to have been acknowledged: `synced` in any line that verifies by
+  its own sum (the scan goes on to the end of the file past failing bytes), a successor's header (it is made only after its
+  predecessor is wholly synced), the positions of the caches, the mark of a clean close.
+- Bytes that fail **at or below the witness** were durable once: that is damage. So is a log that ends below it.
+- Above it, at most one batch was in flight, written but not known synced, and its pages may have survived in any part:
+  cut short (the end of the file explains it) or with holes that read as NULs up to a sector's boundary. Only that is a
+  **torn tail**. Any other failing bytes are damage, also above the witness: a crash does not flip bits.
+- A linked record that verifies is never cut, whether or not it was acknowledged: an append in flight when the process died
+  is undetermined, and keeping it is one of its two outcomes. If only its newline is wrong, that is mended.
+- After a failed sync the page cache may show bytes that the disk never got, marked clean. So before anything of the unproven
+  tail is adopted, it is **rewritten over itself and synced**: what is then served is on the medium.
+- Every step can be cut by a crash and done again: the torn bytes are saved under a name made of segment, offset and hash
+  before they are cut; the cut is synced before anything is appended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from journal.files import Files, publish, read_all, write_all
+from journal.index import Position
+from journal.line import Envelope, LineError, check_tail, open_envelope
+from journal.model import Damage, Witness
+from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of, read_mark
+
+SECTOR = 512
+TORN_SUFFIX = ".torn"
+_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
+LEGIBLE_MAX = 1000
+
+Visit = Callable[[Envelope, int, int, int], None]
+"""Called for each linked record from the start position on: (envelope, segment, offset, end)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """Bytes at the end that a crash in mid-write explains. `possibly` are delivery ids still legible in them."""
+
+    segment: int
+    offset: int
+    length: int
+    sha256: str
+    possibly: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Examination:
+    """What the files say. `end` is the end of the last linked record (or of its segment's header) in segment `segment`.
+
+    `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium.
+    """
+
+    header: Header | None = None
+    segment: int = 0
+    seq: int = 0
+    sum: str = GENESIS
+    start: int = 0
+    end: int = 0
+    proven: int = 0
+    unproven_from: int = 0
+    last_kind: str = ""
+    newlines: list[int] = field(default_factory=list)
+    torn: Torn | None = None
+    damage: list[Damage] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    visited: int = 0
+
+
+def examine(
+    files: Files,
+    directory: Path,
+    *,
+    position: Position | None = None,
+    witnesses: Sequence[Witness] = (),
+    visit: Visit | None = None,
+) -> Examination:
+    """Read from the position (or from the first segment) to the end, changing nothing. Raises FormatUnknown, JournalGone.
+
+    A position whose own record is not where it says is damage: a cache that knows of what the log does not hold. It must be of
+    this journal (`usable_position` tells).
+    """
+    return _Examiner(files, directory, position, witnesses, visit).run()
+
+
+class _Examiner:
+    def __init__(
+        self,
+        files: Files,
+        directory: Path,
+        position: Position | None,
+        witnesses: Sequence[Witness],
+        visit: Visit | None,
+    ) -> None:
+        self.files = files
+        self.directory = directory
+        self.position = position
+        self.visit = visit
+        self.found = Examination(segments=list_segments(files, directory))
+        mark = read_mark(files, directory)
+        self.witnesses = list(witnesses)
+        if mark is not None:
+            self.witnesses.append(Witness(mark.journal, mark.seq, mark.sum))
+        if position is not None:
+            self.witnesses.append(Witness(position.journal, position.seq, position.sum))
+        self.watched: dict[int, list[Witness]] = {}
+        for witness in self.witnesses:
+            self.watched.setdefault(witness.seq, []).append(witness)
+        self.unproven: deque[tuple[int, int]] = deque()
+        """(seq, end) of the linked records in this segment that nothing has proven yet."""
+
+    def run(self) -> Examination:
+        found = self.found
+        if not found.segments:
+            if self.witnesses:
+                newest = max(self.witnesses, key=lambda witness: witness.seq)
+                self._damage(
+                    name_of(1), 0, newest.seq, "gone", f"no segment is left, but seq {newest.seq} had been seen"
+                )
+            return found
+        start_at = self._start()
+        if start_at is None:
+            return found
+        for number, first in enumerate(found.segments):
+            if first < found.segment:
+                continue
+            last = number == len(found.segments) - 1
+            if not self._segment(first, start_at, last=last):
+                break
+            start_at = 0
+        self._judge_witnesses()
+        return found
+
+    def _start(self) -> int | None:
+        """Where in the first segment to read the scan begins; None after finding damage that forbids any."""
+        found, position = self.found, self.position
+        if position is None:
+            found.segment = found.segments[0]
+            return 0
+        name = name_of(position.segment)
+        if position.segment not in found.segments:
+            self._damage(name, 0, position.seq, "missing segment", "the index knows it, the directory does not")
+            return None
+        with SegmentFile(self.files, self.directory, position.segment) as segment:
+            header, _ = segment.header()
+            if header is None:
+                self._damage(name, 0, None, "bad header", "neither copy of the segment's header verifies")
+                return None
+            if not self._stands(segment, header, position):
+                detail = "the record that the index ends at is not there: the journal is shorter than its caches"
+                self._damage(name, position.start, position.seq, "shorter than caches", detail)
+                return None
+        found.header, found.segment = header, position.segment
+        found.seq, found.sum = position.seq, position.sum
+        found.start, found.end = position.start, position.finish
+        found.proven, found.unproven_from = position.seq, position.finish
+        return position.finish
+
+    def _stands(self, segment: SegmentFile, header: Header, position: Position) -> bool:
+        line = segment.line_at(position.start)
+        try:
+            envelope = open_envelope(line, header.salted)
+            check_tail(line, envelope)
+        except LineError:
+            return False
+        self.found.last_kind = envelope.kind
+        same = (envelope.seq, envelope.sum) == (position.seq, position.sum)
+        return same and position.start + len(line) == position.finish
+
+    def _segment(self, first: int, start_at: int, *, last: bool) -> bool:
+        """Read one segment. False if nothing behind its failing point can be linked."""
+        with SegmentFile(self.files, self.directory, first) as segment:
+            header, faults = segment.header()
+            if header is None:
+                self._damage(segment.name, 0, None, "bad header", "neither copy of the segment's header verifies")
+                return False
+            salted = header.salted
+            if start_at == 0:
+                for fault in faults:
+                    detail = f"copy {fault.copy + 1} of the header does not verify"
+                    self._damage(segment.name, fault.offset, None, "bad header", detail)
+                if not self._link_header(segment.name, header, first):
+                    return False
+                start_at = header.size
+            for offset, line in segment.lines(start_at):
+                try:
+                    envelope = open_envelope(line, salted)
+                    check_tail(line, envelope)
+                    self._link(envelope)
+                except LineError as error:
+                    whole = line.endswith(b"\n")
+                    reason = error if whole else LineError("truncated", "the file ends within it")
+                    return self._failed(segment, header, offset, line, reason, last=last)
+                self._accept(envelope, header, first, offset, offset + len(line))
+        return True
+
+    def _link(self, envelope: Envelope) -> None:
+        expected = self.found.seq + 1
+        if envelope.seq != expected:
+            kind = "missing record" if envelope.seq > expected else "reordered"
+            raise LineError(kind, f"seq {envelope.seq} stands where {expected} belongs")
+        if envelope.prev != self.found.sum:
+            raise LineError("reordered", "it does not follow the record before it")
+
+    def _link_header(self, name: str, header: Header, first: int) -> bool:
+        found = self.found
+        if header.first != first:
+            self._damage(name, 0, first, "wrong segment order", f"its header says it starts at seq {header.first}")
+            return False
+        begins = found.header is None
+        if begins and header.after == 0 and header.prev != GENESIS:
+            self._damage(name, 0, first, "wrong segment order", "the first segment does not start a chain")
+            return False
+        if begins and header.after != 0:
+            self._damage(
+                name, 0, header.after, "missing segment", f"the segment that ends at seq {header.after} is gone"
+            )
+            return False
+        if not begins and (header.after, header.prev) != (found.seq, found.sum):
+            kind = "gap between segments" if header.after != found.seq else "wrong segment order"
+            detail = f"it continues after seq {header.after}, the segment before ends at {found.seq}"
+            self._damage(name, 0, found.seq + 1, kind, detail)
+            return False
+        found.header, found.segment = header, first
+        found.seq = max(found.seq, header.first - 1)
+        found.sum = header.sum
+        found.start, found.end = 0, header.size
+        found.proven = max(found.proven, header.after)
+        found.unproven_from = header.size
+        self.unproven.clear()
+        return True
+
+    def _accept(self, envelope: Envelope, header: Header, first: int, offset: int, end: int) -> None:
+        found = self.found
+        found.header, found.segment = header, first
+        found.seq, found.sum, found.start, found.end = envelope.seq, envelope.sum, offset, end
+        found.proven = max(found.proven, envelope.synced)
+        found.last_kind = envelope.kind
+        found.visited += 1
+        for witness in self.watched.get(envelope.seq, ()):
+            if witness.journal != header.journal:
+                continue
+            found.proven = max(found.proven, witness.seq)
+            if witness.sum != envelope.sum:
+                detail = "a cache had seen another record at this seq"
+                self._damage(name_of(first), offset, envelope.seq, "shorter than caches", detail)
+        self.unproven.append((envelope.seq, end))
+        while self.unproven and self.unproven[0][0] <= found.proven:
+            found.unproven_from = self.unproven.popleft()[1]
+        if self.visit is not None:
+            self.visit(envelope, first, offset, end)
+
+    def _failed(
+        self, segment: SegmentFile, header: Header, offset: int, line: bytes, error: LineError, *, last: bool
+    ) -> bool:
+        """Bytes that don't verify, or don't link, at `offset`: damage, a newline to mend, or a torn tail."""
+        found = self.found
+        seq = found.seq + 1
+        proven = max(
+            [found.proven, *(one.seq for one in self.witnesses if one.journal == header.journal)]
+            + ([seq] if not last else [])
+        )
+        for _, later in segment.lines(offset + len(line)):
+            try:
+                proven = max(proven, open_envelope(later, header.salted).synced)
+            except LineError:
+                continue
+        found.proven = proven
+        whose = legible(line)
+        delivery = whose[0] if whose else None
+        if seq <= proven:
+            self._damage(segment.name, offset, seq, error.kind, error.detail, delivery)
+            return False
+        rest = read_all(self.files, segment.fd, offset, segment.size())
+        mended = self._newline(header, rest, offset)
+        if mended:
+            return self._segment_from(segment, header, offset + mended, last=last)
+        if not _crash_explains(rest, offset):
+            detail = f"{error.detail}, and no crash explains it"
+            self._damage(segment.name, offset, seq, error.kind, detail, delivery)
+            return False
+        digest = hashlib.sha256(rest).hexdigest()
+        found.torn = Torn(found.segment, offset, len(rest), digest, legible(rest))
+        return False
+
+    def _newline(self, header: Header, rest: bytes, offset: int) -> int:
+        """If the failing bytes are a linked record that lacks only its newline: its length, the newline counted; else 0."""
+        found = self.found
+        ends = [len(rest), rest.find(b"\0"), rest.find(b'{"seq":%d,' % (found.seq + 2)) - 1]
+        for end in ends:
+            if end <= 0 or rest[end : end + 1] == b"\n":
+                continue
+            line = rest[:end] + b"\n"
+            try:
+                envelope = open_envelope(line, header.salted)
+                check_tail(line, envelope)
+                self._link(envelope)
+            except LineError:
+                continue
+            self._accept(envelope, header, found.segment, offset, offset + len(line))
+            found.newlines.append(offset + end)
+            return len(line)
+        return 0
+
+    def _segment_from(self, segment: SegmentFile, header: Header, offset: int, *, last: bool) -> bool:
+        if offset >= segment.size():
+            return True
+        return self._segment(segment.first, offset, last=last)
+
+    def _judge_witnesses(self) -> None:
+        found = self.found
+        if found.damage or found.header is None:
+            return
+        ahead = [one for one in self.witnesses if one.journal == found.header.journal and one.seq > found.seq]
+        if ahead:
+            newest = max(ahead, key=lambda witness: witness.seq)
+            detail = f"a cache had seen seq {newest.seq}, the log ends at {found.seq}: the journal is shorter than its caches"
+            self._damage(name_of(found.segment), found.end, found.seq + 1, "shorter than caches", detail)
+        elif found.proven > found.seq:
+            detail = f"the log itself says that seq {found.proven} was durable, but ends at {found.seq}"
+            self._damage(name_of(found.segment), found.end, found.seq + 1, "truncated", detail)
+
+    def _damage(
+        self, segment: str, offset: int, seq: int | None, kind: str, detail: str, delivery: str | None = None
+    ) -> None:
+        self.found.damage.append(Damage(kind, segment, offset, seq, delivery, detail))
+
+
+def legible(data: bytes) -> tuple[str, ...]:
+    """Delivery ids (`hook/guid`) that can still be read in damaged bytes. A hint for people: payloads can lie here."""
+    seen = {f"{match[1].decode()}/{match[2].decode()}": None for match in _LEGIBLE.finditer(data)}
+    return tuple(seen)[:LEGIBLE_MAX]
+
+
+def _crash_explains(rest: bytes, offset: int) -> bool:
+    """Whether the first failing line is cut by the end of the file, or holds NULs that run to a sector's end or to the end."""
+    newline = rest.find(b"\n")
+    if newline < 0:
+        return True
+    for match in re.finditer(rb"\0+", rest):
+        if match.start() > newline:
+            return False
+        if match.end() == len(rest) or (offset + match.end()) % SECTOR == 0:
+            return True
+    return False
+
+
+# ---- mending
+
+
+def settle(files: Files, directory: Path, found: Examination) -> None:
+    """Make an examined journal without damage safe to adopt and append to. Raises OSError.
+
+    Order, and why: (1) the torn bytes are saved, name and content synced, so cutting loses nothing that a person may want;
+    (2) newlines are mended and the unproven tail is rewritten over itself; (3) the tail is cut; (4) one sync makes 2 and 3
+    durable before the caller appends or serves; (5) the directory is synced, for a name that a crash left in the air.
+    A crash between any two leaves a journal that examines to the same records.
+    """
+    if found.header is None:
+        return
+    path = directory / name_of(found.segment)
+    fd = files.open(path, write=True)
+    try:
+        if found.torn is not None:
+            _save(files, directory, fd, found.torn)
+        for offset in found.newlines:
+            write_all(files, fd, b"\n", offset)
+        if found.end > found.unproven_from:
+            rewrite(files, fd, found.unproven_from, found.end)
+        if files.size(fd) > found.end:
+            files.truncate(fd, found.end)
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+    files.fsync_dir(directory)
+
+
+def rewrite(files: Files, fd: int, start: int, end: int, chunk: int = 1 << 20) -> None:
+    """Write bytes over themselves, so that pages a failed sync left marked clean are dirty again, and the next sync is real."""
+    while start < end:
+        data = read_all(files, fd, start, min(end, start + chunk))
+        if not data:
+            break
+        write_all(files, fd, data, start)
+        start += len(data)
+
+
+def _save(files: Files, directory: Path, fd: int, torn: Torn) -> None:
+    name = f"{torn.segment:020d}.{torn.offset}.{torn.sha256[:16]}{TORN_SUFFIX}"
+    data = read_all(files, fd, torn.offset, torn.offset + torn.length)
+    publish(files, directory / name, data)
+
+
+def sweep(files: Files, directory: Path) -> None:
+    """Remove `.tmp` files: what a crash left of a file that was never published. Nothing refers to them."""
+    leftovers = [name for name in files.listdir(directory) if name.endswith(".tmp")]
+    for name in leftovers:
+        files.unlink(directory / name)
+    if leftovers:
+        files.fsync_dir(directory)

@@ -1,0 +1,278 @@
+"""Segments: their names, their headers, and walking through their lines.
+
+A segment is `<first seq, 20 digits>.jsonl`. It starts with its header, written twice, so that one damaged copy still says
+under which salt the rest was written:
+
+    {"format":1,"journal":"…","epoch":"…","first":N,"after":M,"prev":"…","salt":"…","sum":"…"}
+
+The header is a link of the chain: `prev` is the sum of record `after`, the last of the segment before (64 zeros and 0 for
+the first), and the segment's first record has the header's sum as its `prev`. `first` is `after` + 1, except where a salvage
+left records out.
+
+Why a named segment proves the one before it whole: `create` runs only when every record so far is synced; the header is
+written and synced under a `.tmp` name, renamed, and the directory synced, before a record enters. So a crash leaves either
+no such name, or a valid header alone, or records behind it; a named segment without a valid header is damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from journal.errors import FormatUnknown, JournalGone
+from journal.files import Files, publish
+from journal.line import MARK, ZERO_SUM, Salted
+
+FORMAT = 1
+SUFFIX = ".jsonl"
+CUT_AT = 64 << 20
+"""Bytes after which the next batch starts a new segment."""
+NAME = re.compile(r"(\d{20})\.jsonl\Z")
+_HEADER = re.compile(
+    rb'\{"format":(\d{1,9}),"journal":"([0-9a-f]{32})","epoch":"([0-9a-f]{16})","first":(\d{1,19}),"after":(\d{1,19}),'
+    rb'"prev":"([0-9a-f]{64})","salt":"([0-9a-f]{64})"\Z'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a segment's first two lines say. `size` is the bytes that both copies take."""
+
+    journal: str
+    epoch: str
+    first: int
+    after: int
+    prev: str
+    salt: str
+    sum: str
+    size: int
+
+    @property
+    def salted(self) -> Salted:
+        return Salted(self.salt)
+
+
+def name_of(first: int) -> str:
+    return f"{first:020d}{SUFFIX}"
+
+
+def first_of(name: str) -> int:
+    """The first seq a segment's name states. Raises ValueError for another name."""
+    match = NAME.match(name)
+    if match is None:
+        raise ValueError(name)
+    return int(match[1])
+
+
+def list_segments(files: Files, directory: Path) -> list[int]:
+    """The first seqs of the segments there, ascending."""
+    try:
+        names = files.listdir(directory)
+    except FileNotFoundError as error:
+        raise JournalGone(f"{directory} is not there") from error
+    return sorted(first_of(name) for name in names if NAME.match(name))
+
+
+def write_header(
+    files: Files, directory: Path, *, journal: str, epoch: str, first: int, after: int, prev: str, salt: str
+) -> Header:
+    """Create a segment that holds its header alone; durable, name and bytes, on return (see the module's argument)."""
+    envelope = b'{"format":%d,"journal":"%s","epoch":"%s","first":%d,"after":%d,"prev":"%s","salt":"%s"' % (
+        FORMAT,
+        journal.encode(),
+        epoch.encode(),
+        first,
+        after,
+        prev.encode(),
+        salt.encode(),
+    )
+    total = Salted(salt).sum(envelope)
+    line = envelope + MARK + total.encode() + b'"}\n'
+    publish(files, directory / name_of(first), line * 2)
+    return Header(journal, epoch, first, after, prev, salt, total, 2 * len(line))
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFault:
+    """One copy of a header that doesn't verify: which (0 or 1) and where it starts."""
+
+    copy: int
+    offset: int
+
+
+def parse_header(head: bytes) -> tuple[Header | None, list[HeaderFault]]:
+    """The header from a segment's first bytes, from whichever copy verifies, and which copies do not.
+
+    Raises FormatUnknown if a copy verifies but states another format.
+    """
+    found: Header | None = None
+    faults = []
+    cut = head.find(b"\n") + 1
+    copies = [(0, head[:cut]), (cut, head[cut : head.find(b"\n", cut) + 1])]
+    for number, (offset, line) in enumerate(copies):
+        header = _header_line(line)
+        if header is None or (found is not None and header.sum != found.sum):
+            faults.append(HeaderFault(number, offset))
+        else:
+            found = header
+    if found is None:
+        # The first copy's newline itself may be what is damaged: both copies have one length, so look by halves too.
+        for line in re.findall(rb'\{"format":[^\n]*?"sum":"[0-9a-f]{64}"\}', head):
+            header = _header_line(line + b"\n")
+            if header is not None:
+                return header, [HeaderFault(0, 0)]
+    return found, faults
+
+
+def _header_line(line: bytes) -> Header | None:
+    cut = line.find(MARK)
+    if cut < 0:
+        return None
+    envelope, rest = line[:cut], line[cut + len(MARK) :]
+    match = _HEADER.match(envelope)
+    if match is None or len(rest) != 67 or not rest.endswith(b'"}\n'):
+        return None
+    salt = match[7].decode()
+    total = Salted(salt).sum(envelope)
+    if rest[:64] != total.encode():
+        return None
+    if int(match[1]) != FORMAT:
+        raise FormatUnknown(f"the journal is of format {int(match[1])}; this version knows format {FORMAT}")
+    return Header(
+        match[2].decode(),
+        match[3].decode(),
+        int(match[4]),
+        int(match[5]),
+        match[6].decode(),
+        salt,
+        total,
+        2 * len(line),
+    )
+
+
+HEADER_BYTES = 1024
+"""More than two headers of format 1 can take."""
+
+
+class SegmentFile:
+    """One open segment, for reading. `lines` yields (offset, line) with the newline kept; the last may lack it."""
+
+    def __init__(self, files: Files, directory: Path, first: int) -> None:
+        self.path = directory / name_of(first)
+        self.first = first
+        self._files = files
+        try:
+            self.fd = files.open(self.path, write=False)
+        except FileNotFoundError as error:
+            raise JournalGone(f"{self.path} vanished") from error
+
+    def close(self) -> None:
+        self._files.close(self.fd)
+
+    def __enter__(self) -> SegmentFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def size(self) -> int:
+        return self._files.size(self.fd)
+
+    def header(self) -> tuple[Header | None, list[HeaderFault]]:
+        return parse_header(self._files.pread(self.fd, HEADER_BYTES, 0))
+
+    def lines(self, offset: int, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Lines from `offset` (a line's start), split on 0x0A alone. Memory is one chunk and one line."""
+        return split_lines(lambda size, at: self._files.pread(self.fd, size, at), offset, end)
+
+    def line_at(self, offset: int) -> bytes:
+        """The one line that starts at `offset`; empty at the end of the file."""
+        for _, line in split_lines(lambda size, at: self._files.pread(self.fd, size, at), offset, None, chunk=1 << 16):
+            return line
+        return b""
+
+
+def split_lines(
+    pread: Callable[[int, int], bytes], offset: int, end: int | None, chunk: int = 1 << 20
+) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) pairs of what `pread(size, offset)` gives, newline included; the rest without one comes last."""
+    start = offset
+    pending: list[bytes] = []
+    position = offset
+    while end is None or position < end:
+        part = pread(chunk if end is None else min(chunk, end - position), position)
+        if not part:
+            break
+        position += len(part)
+        cut = part.find(b"\n")
+        if cut < 0:
+            pending.append(part)
+            continue
+        if pending:
+            line = b"".join(pending) + part[: cut + 1]
+            pending.clear()
+            yield start, line
+            start += len(line)
+            part = part[cut + 1 :]
+        lines = part.split(b"\n")
+        rest = lines.pop()
+        for text in lines:
+            yield start, text + b"\n"
+            start += len(text) + 1
+        if rest:
+            pending.append(rest)
+    if pending:
+        yield start, b"".join(pending)
+
+
+# ---- the mark that a clean close leaves
+
+MARK_NAME = "closed.json"
+
+
+def write_mark(files: Files, directory: Path, *, journal: str, seq: int, total: str, segment: int, size: int) -> None:
+    """Note where the log ended at a clean close; durable on return. A log found shorter has lost records."""
+    body = {"journal": journal, "seq": seq, "sum": total, "segment": name_of(segment), "size": size}
+    text = orjson.dumps(body)
+    check = hashlib.sha256(text).hexdigest()
+    publish(files, directory / MARK_NAME, orjson.dumps({**body, "check": check}) + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class CloseMark:
+    journal: str
+    seq: int
+    sum: str
+    segment: str
+    size: int
+
+
+def read_mark(files: Files, directory: Path) -> CloseMark | None:
+    """The mark, or None if there is none or it does not verify (then it proves nothing)."""
+    if MARK_NAME not in files.listdir(directory):
+        return None
+    fd = files.open(directory / MARK_NAME, write=False)
+    try:
+        text = files.pread(fd, 4096, 0)
+    finally:
+        files.close(fd)
+    try:
+        body = orjson.loads(text)
+        check = body.pop("check")
+        if hashlib.sha256(orjson.dumps(body)).hexdigest() != check:
+            return None
+        return CloseMark(body["journal"], body["seq"], body["sum"], body["segment"], body["size"])
+    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
+        return None
+
+
+GENESIS = ZERO_SUM

@@ -1,0 +1,91 @@
+"""Reading durable records out of the segments: one by seq, or a stretch in order. Every record is proven as it is read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from journal.errors import JournalDamaged
+from journal.files import Files
+from journal.line import LineError, decode
+from journal.model import Damage, Record
+from journal.recovery import legible
+from journal.segment import Header, SegmentFile, list_segments
+
+
+def find_record(files: Files, directory: Path, seq: int, place: int | None) -> Record | None:
+    """The record with that seq; `place` is a hint where its line starts. Raises JournalDamaged if it does not verify."""
+    segments = list_segments(files, directory)
+    at = bisect_right(segments, seq) - 1
+    if at < 0:
+        return None
+    with SegmentFile(files, directory, segments[at]) as segment:
+        header = _header(segment)
+        wanted = b'{"seq":%d,' % seq
+        if place is not None:
+            line = segment.line_at(place)
+            if line.startswith(wanted):
+                return _decode(segment, header, place, line)
+        for offset, line in segment.lines(header.size):
+            if line.startswith(wanted):
+                return _decode(segment, header, offset, line)
+    return None
+
+
+def read_records(
+    files: Files, directory: Path, after: int, upto: int, place: Callable[[int], int | None]
+) -> Iterator[Record]:
+    """The records with `after` < seq ≤ `upto`, in order. Raises JournalDamaged at the first that does not verify."""
+    segments = list_segments(files, directory)
+    at = max(0, bisect_right(segments, after + 1) - 1)
+    seq = after
+    for number in range(at, len(segments)):
+        if seq >= upto:
+            return
+        with SegmentFile(files, directory, segments[number]) as segment:
+            header = _header(segment)
+            start = _start(segment, header, after + 1, place) if number == at else header.size
+            for offset, line in segment.lines(start):
+                if number == at and _seq(line) <= after:
+                    continue
+                record = _decode(segment, header, offset, line)
+                if record.seq <= seq:
+                    detail = f"seq {record.seq} stands behind {seq}"
+                    raise JournalDamaged([Damage("reordered", segment.name, offset, record.seq, None, detail)])
+                if record.seq > upto:
+                    return
+                seq = record.seq
+                yield record
+                if seq == upto:
+                    return
+
+
+def _start(segment: SegmentFile, header: Header, seq: int, place: Callable[[int], int | None]) -> int:
+    hint = place(seq)
+    if hint is not None and segment.line_at(hint).startswith(b'{"seq":%d,' % seq):
+        return hint
+    return header.size
+
+
+def _seq(line: bytes) -> int:
+    """The seq a line states, unproven: good enough to pass over what is not wanted. A large number if it states none."""
+    digits = line[7 : line.find(b",", 7, 28)]
+    return int(digits) if digits.isdigit() else 1 << 63
+
+
+def _header(segment: SegmentFile) -> Header:
+    header, _ = segment.header()
+    if header is None:
+        detail = "neither copy of the segment's header verifies"
+        raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
+    return header
+
+
+def _decode(segment: SegmentFile, header: Header, offset: int, line: bytes) -> Record:
+    try:
+        return decode(line, header.salted, header.epoch)
+    except LineError as error:
+        whose = legible(line)
+        damage = Damage(error.kind, segment.name, offset, None, whose[0] if whose else None, error.detail)
+        raise JournalDamaged([damage]) from error
