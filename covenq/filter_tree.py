@@ -7,6 +7,7 @@ the values matches any of the patterns, so it does not hold where there is none,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,9 +126,12 @@ class Filter:
     node: And
     text: str = ""
 
-    def matches(self, fields: Mapping[str, Any], *, now: float) -> bool:
-        """Whether a row has it. `fields` as `delivery_fields` and `task_fields` make them; `now` is seconds since 1970."""
-        return _holds(self.node, fields, now)
+    def matches(self, fields: Mapping[str, Any], *, now: float | None = None) -> bool:
+        """Whether a row has it. `fields` as `delivery_fields` and `task_fields` make them.
+
+        `now`, in seconds since 1970, is what ages are counted from; the clock's unless given.
+        """
+        return _holds(self.node, fields, time.time() if now is None else now)
 
     def negated(self) -> Filter:
         """What matches exactly where this doesn't."""

@@ -1,0 +1,187 @@
+"""A filter as SQL over state.db: the same tree as the predicate, the same answer for every row.
+
+A column that is NULL makes a comparison NULL. `AND` and `OR` keep it from becoming true, and `IS NOT TRUE`, which is how
+every negation is written, counts it as no. So SQL's third truth value never shows. Values are always parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from covenq.filter_tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word
+
+Table = Literal["webhook_deliveries", "tasks"]
+
+_DELIVERY = {
+    name: f"d.{name}"
+    for name in (
+        "hook guid seq event action repo repo_id owner sender installation number state reason duplicates source secret twin"
+    ).split()
+} | {"sha": "d.head_sha", "size": "d.payload_bytes"}
+_DELIVERY_TASKS = {name: f"t.{name}" for name in ("route", "kind", "worker", "category", "attempts")}
+
+_TASK = {
+    name: f"t.{name}"
+    for name in (
+        "id hook guid event action repo repo_id installation number state reason route kind worker category attempts"
+    ).split()
+} | {"sha": "t.head_sha", "seq": "t.delivery_seq"}
+_TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates", "source", "secret", "twin")} | {
+    "size": "d.payload_bytes"
+}
+
+_ITS_TASKS = "EXISTS (SELECT 1 FROM tasks t WHERE t.guid = d.guid AND t.hook = d.hook AND {})"
+_ITS_DELIVERY = "EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.guid = t.guid AND d.hook = t.hook AND {})"
+_ITS_LABELS = "EXISTS (SELECT 1 FROM json_each(d.labels) WHERE {})"
+
+_IN_TASK_IDS = frozenset("t0123456789abcdef")
+
+
+def to_sql(filter: Filter, table: Table, *, now: float | None = None) -> tuple[str, list[object]]:
+    """(condition, parameters), for a query where `webhook_deliveries` is called `d`, or `tasks` is called `t`.
+
+    What asks into the payload can't be seen from SQL and is left out, so that the condition lets too much through:
+    `remainder` is the rest, to be held against each row. `now` as in `Filter.matches`.
+    """
+    parts = _Parts(table, time.time() if now is None else now, [])
+    clauses = [parts.clause(node) for node in filter.node.nodes if not _asks_payload(node)]
+    return " AND ".join(clauses) or "1", parts.params
+
+
+def remainder(filter: Filter) -> Filter | None:
+    """The terms that ask into the payload, or None."""
+    nodes = tuple(node for node in filter.node.nodes if _asks_payload(node))
+    return Filter(And(nodes), filter.text) if nodes else None
+
+
+def _asks_payload(node: Node) -> bool:
+    return Filter(And((node,))).needs_payload
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Writes clauses and collects their parameters in the order they stand in."""
+
+    table: Table
+    now: float
+    params: list[object]
+
+    def clause(self, node: Node) -> str:
+        match node:
+            case And(nodes):
+                return "(" + (" AND ".join(self.clause(inner) for inner in nodes) or "1") + ")"
+            case Not(inner):
+                return f"({self.clause(inner)}) IS NOT TRUE"
+            case Came():
+                column = "d.received_at" if self.table == "webhook_deliveries" else "t.created_at"
+                self.params.append(node.moment(self.now))
+                return f"{column} {node.op} ?"
+            case Word(pattern):
+                return self.word(pattern)
+            case Match("id", patterns) if self.table == "webhook_deliveries":
+                return self.delivery_id(patterns)
+            case Match("label", patterns):
+                inner_clause = self.label(patterns)
+                return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
+            case Match(field) | Within(field):
+                own, other, join = (
+                    (_DELIVERY, _DELIVERY_TASKS, _ITS_TASKS)
+                    if self.table == "webhook_deliveries"
+                    else (_TASK, _TASK_DELIVERY, _ITS_DELIVERY)
+                )
+                if field in own:
+                    return self.column(own[field], node)
+                return join.format(self.column(other[field], node))
+            case Payload():
+                raise AssertionError("payload terms are for the predicate")
+
+    def column(self, column: str, node: Match | Within) -> str:
+        return self.text(column, node.patterns) if isinstance(node, Match) else self.whole(column, node.ranges)
+
+    def text(self, column: str, patterns: tuple[Pattern, ...]) -> str:
+        literals = [p.literal for p in patterns if p.literal is not None]
+        clauses = []
+        if len(literals) == 1:
+            clauses.append(f"{column} = ?")
+        elif literals:
+            clauses.append(f"{column} IN ({', '.join('?' * len(literals))})")
+        self.params.extend(literals)
+        for pattern in patterns:
+            if pattern.any:
+                clauses.append(f"{column} IS NOT NULL")
+            elif pattern.literal is None:
+                clauses.append(f"{column} GLOB ?")
+                self.params.append(_glob(pattern))
+        return _either(clauses)
+
+    def whole(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
+        clauses = []
+        for low, high in ranges:
+            if low is None and high is None:
+                clauses.append(f"{column} IS NOT NULL")
+            elif low == high:
+                clauses.append(f"{column} = ?")
+                self.params.append(low)
+            elif low is not None and high is not None:
+                clauses.append(f"{column} BETWEEN ? AND ?")
+                self.params.extend((low, high))
+            else:
+                clauses.append(f"{column} >= ?" if high is None else f"{column} <= ?")
+                self.params.append(low if high is None else high)
+        return _either(clauses)
+
+    def delivery_id(self, patterns: tuple[Pattern, ...]) -> str:
+        clauses = []
+        for pattern in patterns:
+            hook, slash, guid = (pattern.literal or "").rpartition("/")
+            if slash:  # the index has it; a concatenation it has not
+                clauses.append("(d.guid = ? AND d.hook = ?)")
+                self.params.extend((guid, hook))
+            else:
+                clauses.append(self.text("d.guid", (pattern,)))
+                if pattern.literal is None and not pattern.any:
+                    clauses.append(self.text("(d.hook || '/' || d.guid)", (pattern,)))
+        return _either(clauses)
+
+    def label(self, patterns: tuple[Pattern, ...]) -> str:
+        own = self.text("d.label", patterns)
+        among = self.text("value", patterns)
+        any_label = _ITS_LABELS.format(among)
+        return f"({own} OR (d.label IS NULL AND {any_label}))"
+
+    def word(self, pattern: Pattern) -> str:
+        alias = "d" if self.table == "webhook_deliveries" else "t"
+        own = [f"coalesce({alias}.repo || '#' || {alias}.number, {alias}.repo)", f"{alias}.hook || '/' || {alias}.guid"]
+        glob = _glob(pattern, either_case=True)
+        if alias == "d":
+            own.append("d.title")
+        else:
+            own.append("t.id")
+        clauses = [f"({column}) GLOB ?" for column in own]
+        self.params.extend([glob] * len(own))
+        if alias == "t":
+            clauses.append(_ITS_DELIVERY.format("d.title GLOB ?"))
+            self.params.append(glob)
+        elif _IN_TASK_IDS.issuperset(
+            "".join(pattern.chunks)
+        ):  # a word that no task id can hold is not looked for there
+            clauses.append(_ITS_TASKS.format("t.id GLOB ?"))
+            self.params.append(glob)
+        return _either(clauses)
+
+
+def _either(clauses: list[str]) -> str:
+    return clauses[0] if len(clauses) == 1 else f"({' OR '.join(clauses)})"
+
+
+def _glob(pattern: Pattern, *, either_case: bool = False) -> str:
+    """SQLite's GLOB with only `*` special. Letters in either case become classes: `lower()` depends on SQLite's build."""
+    return "*".join("".join(_glob_char(char, either_case) for char in chunk) for chunk in pattern.chunks)
+
+
+def _glob_char(char: str, either_case: bool) -> str:
+    if char in "*?[":
+        return f"[{char}]"
+    return f"[{char}{char.upper()}]" if either_case and "a" <= char <= "z" else char

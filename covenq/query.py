@@ -1,0 +1,258 @@
+"""Questions to state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
+
+Nothing here waits or writes; that the state is new enough is the caller's to see to (`Folder.wait_for`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from covenq.errors import Ambiguous, NotFound, UsageError
+from covenq.filter import Filter, delivery_fields, task_fields
+from covenq.filter_sql import Table, remainder, to_sql
+from covenq.model import DeliveryId, JsonObject, State
+
+__all__ = [
+    "Page",
+    "PayloadOf",
+    "attempts",
+    "count",
+    "counts",
+    "deliveries",
+    "delivery",
+    "task",
+    "tasks",
+    "tasks_of",
+    "to_sql",
+]
+
+PayloadOf = Callable[[int], bytes | None]
+"""The received bytes of the delivery with that seq, or None; for filters that ask into the payload."""
+
+_DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d.repo, d.repo_id, d.owner, d.sender,
+    d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
+    d.secret, d.source, d.duplicates, d.conflicts, d.twin, d.title, d.labels, d.replays, d.last_seq,
+    (SELECT json_group_array(id) FROM (
+        SELECT t.id FROM tasks t WHERE t.guid = d.guid AND t.hook = d.hook ORDER BY t.created_seq)) AS tasks
+    FROM webhook_deliveries d"""
+
+_TASK = """SELECT t.id, t.hook, t.guid, t.route, t.kind, t.state, t.reason, t.category, t.detail, t.attempts, t.replay,
+    t.event, t.action, t.repo, t.repo_id, t.installation, t.number, t.head_sha, t.key, t.priority, t.policy, t.config,
+    t.created_at, t.updated_at, t.not_before, t.lease_until, t.worker, t.delivery_seq, t.created_seq, t.last_seq,
+    t.claim_seq, t.interruptions, t.retries
+    FROM tasks t"""
+
+_ATTEMPT = """SELECT task, attempt, fence, worker, started_at, ended_at, outcome, category, exit_code, signal, detail,
+    phases, result, claim_seq FROM task_attempts"""
+
+_CHUNK = 200
+"""Rows fetched at a time when payloads have to be looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Newest first. `next` is the cursor for `after`; None when there is no more."""
+
+    items: list[JsonObject]
+    next: str | None
+
+
+def deliveries(
+    conn: sqlite3.Connection,
+    filter: Filter,
+    limit: int = 50,
+    after: str | None = None,
+    *,
+    payload_of: PayloadOf | None = None,
+    now: float | None = None,
+) -> Page:
+    """The deliveries that match, newest first; `limit` 0 is all. Raises UsageError for a bad limit or cursor, or for a
+    filter on the payload where `payload_of` is None.
+    """
+    return _page(conn, "webhook_deliveries", filter, limit, after, payload_of, now)
+
+
+def tasks(
+    conn: sqlite3.Connection,
+    filter: Filter,
+    limit: int = 50,
+    after: str | None = None,
+    *,
+    payload_of: PayloadOf | None = None,
+    now: float | None = None,
+) -> Page:
+    """The tasks that match, as `deliveries` does."""
+    return _page(conn, "tasks", filter, limit, after, payload_of, now)
+
+
+def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> JsonObject:
+    """One delivery. Raises NotFound, and Ambiguous where `hook` is None and several hooks share the GUID."""
+    where, params = ("d.guid = ?", [guid]) if hook is None else ("d.guid = ? AND d.hook = ?", [guid, hook])
+    rows = conn.execute(f"{_DELIVERY} WHERE {where} ORDER BY d.seq", params).fetchall()
+    if not rows:
+        raise NotFound(f"no delivery {guid if hook is None else DeliveryId(hook, guid)}")
+    if len(rows) > 1:
+        raise Ambiguous(guid, [f"{row['hook']}/{row['guid']}" for row in rows])
+    return _delivery(rows[0])
+
+
+def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
+    """One task. Raises NotFound."""
+    row = conn.execute(f"{_TASK} WHERE t.id = ?", (task_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no task {task_id[:80]}")
+    return _task(row)
+
+
+def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[JsonObject]:
+    """A delivery's tasks, oldest first."""
+    rows = conn.execute(f"{_TASK} WHERE t.guid = ? AND t.hook = ? ORDER BY t.created_seq", (guid, hook))
+    return [_task(row) for row in rows]
+
+
+def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
+    """A task's attempts, first to last. Raises NotFound where there is no such task."""
+    rows = conn.execute(f"{_ATTEMPT} WHERE task = ? ORDER BY attempt", (task_id,)).fetchall()
+    if not rows:
+        task(conn, task_id)
+    return [_attempt(row) for row in rows]
+
+
+def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """How many deliveries and tasks are in each state, zeros included."""
+    found: dict[str, dict[str, int]] = {"deliveries": {str(state): 0 for state in State}}
+    found["tasks"] = {str(state): 0 for state in State if state not in (State.RECEIVED, State.IGNORED)}
+    for name, rows in (
+        ("deliveries", conn.execute("SELECT state, count(*) FROM webhook_deliveries GROUP BY state")),
+        ("tasks", conn.execute("SELECT state, count(*) FROM tasks GROUP BY state")),
+    ):
+        found[name] |= {str(state): int(number) for state, number in rows}
+    return found
+
+
+def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:
+    """How many rows match. Raises UsageError for a filter on the payload, which would have to read them all."""
+    if filter.needs_payload:
+        raise UsageError("payload filters can't be counted", hint="List what matches instead.")
+    where, params = to_sql(filter, table, now=now)
+    select = "SELECT count(*) FROM "
+    select += "webhook_deliveries d" if table == "webhook_deliveries" else "tasks t"
+    return int(conn.execute(f"{select} WHERE {where}", params).fetchone()[0])
+
+
+# ---- pages
+
+
+def _page(
+    conn: sqlite3.Connection,
+    table: Table,
+    filter: Filter,
+    limit: int,
+    after: str | None,
+    payload_of: PayloadOf | None,
+    now: float | None,
+) -> Page:
+    if limit < 0:
+        raise UsageError(f"a limit of {limit}", hint="0 is all.")
+    now = time.time() if now is None else now
+    where, params = to_sql(filter, table, now=now)
+    rest = remainder(filter)
+    if rest is not None and payload_of is None:
+        raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
+    place = _cursor(after)
+    items: list[JsonObject] = []
+    wanted = limit + 1 if limit else None  # one more tells whether there is a next page
+    for item in _rows(conn, table, where, params, place, None if rest else wanted):
+        if rest is not None and payload_of is not None and not _rest_holds(conn, table, rest, item, payload_of, now):
+            continue
+        items.append(item)
+        if len(items) == wanted:
+            items.pop()
+            return Page(items, str(items[-1]["seq" if table == "webhook_deliveries" else "created_seq"]))
+    return Page(items, None)
+
+
+def _cursor(after: str | None) -> int | None:
+    if after is None or after == "":
+        return None
+    if not (after.isascii() and after.isdecimal() and len(after) <= 18):
+        raise UsageError(f"{after[:40]!r} is no cursor", hint="Pass `next` of the page before.")
+    return int(after)
+
+
+def _rows(
+    conn: sqlite3.Connection, table: Table, where: str, params: list[object], place: int | None, wanted: int | None
+) -> Iterator[JsonObject]:
+    """Matching rows, newest first. With `wanted` None in chunks, so that no statement stays open while payloads are read."""
+    select, column, make = (
+        (_DELIVERY, "d.seq", _delivery) if table == "webhook_deliveries" else (_TASK, "t.created_seq", _task)
+    )
+    while True:
+        bound = "" if place is None else f" AND {column} < ?"
+        size = wanted if wanted is not None else _CHUNK
+        rows = conn.execute(
+            f"{select} WHERE {where}{bound} ORDER BY {column} DESC LIMIT ?",
+            [*params, *([] if place is None else [place]), size],
+        ).fetchall()
+        for row in rows:
+            yield make(row)
+        if wanted is not None or len(rows) < size:
+            return
+        place = int(rows[-1]["seq" if table == "webhook_deliveries" else "created_seq"])
+
+
+def _rest_holds(
+    conn: sqlite3.Connection, table: Table, rest: Filter, item: JsonObject, payload_of: PayloadOf, now: float
+) -> bool:
+    if table == "webhook_deliveries":
+        its_tasks = tasks_of(conn, item["hook"], item["guid"]) if rest.fields() != {"payload"} else []
+        seq = item["seq"]
+        fields = delivery_fields(item, its_tasks, lambda: decode(payload_of(seq)))
+    else:
+        row = conn.execute(f"{_DELIVERY} WHERE d.guid = ? AND d.hook = ?", (item["guid"], item["hook"])).fetchone()
+        of = None if row is None else _delivery(row)
+        fields = task_fields(item, of, lambda: None if of is None else decode(payload_of(of["seq"])))
+    return rest.matches(fields, now=now)
+
+
+def decode(payload: bytes | None) -> Any:
+    """A body as JSON, out of its form if it is one; None where it is neither."""
+    if payload is None:
+        return None
+    text: bytes | str = payload
+    if payload.startswith(b"payload=") or b"&payload=" in payload[:4096]:
+        text = parse_qs(payload.decode("utf-8", "replace")).get("payload", [""])[0]
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+# ---- rows as objects
+
+
+def _delivery(row: sqlite3.Row) -> JsonObject:
+    item: JsonObject = dict(row)
+    item["labels"] = [] if item["labels"] is None else json.loads(item["labels"])
+    item["tasks"] = json.loads(item["tasks"])
+    return item
+
+
+def _task(row: sqlite3.Row) -> JsonObject:
+    item: JsonObject = dict(row)
+    item["policy"] = None if item["policy"] is None else json.loads(item["policy"])
+    return item
+
+
+def _attempt(row: sqlite3.Row) -> JsonObject:
+    item: JsonObject = dict(row)
+    item["phases"] = json.loads(item["phases"])
+    return item

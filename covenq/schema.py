@@ -1,0 +1,172 @@
+"""The tables of state.db: a cache of the journal, folded by `covenq.fold`, asked by `covenq.query`.
+
+A table's row lives where its first record's seq says, so both tables are in order of arrival by themselves, and every
+index is one on (column, arrival) without saying so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from journal.model import Witness
+
+VERSION = 1
+"""Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
+
+DELIVERY_COLUMNS = (
+    "seq",
+    "hook",
+    "guid",
+    "received_at",
+    "event",
+    "action",
+    "repo",
+    "repo_id",
+    "owner",
+    "sender",
+    "installation",
+    "number",
+    "head_sha",
+    "label",
+    "labels",
+    "title",
+    "state",
+    "reason",
+    "detail",
+    "payload_sha256",
+    "payload_bytes",
+    "secret",
+    "source",
+    "twin",
+    "duplicates",
+    "conflicts",
+    "last_seq",
+    "replays",
+)
+
+TASK_COLUMNS = (
+    "created_seq",
+    "id",
+    "hook",
+    "guid",
+    "delivery_seq",
+    "route",
+    "kind",
+    "state",
+    "reason",
+    "category",
+    "detail",
+    "attempts",
+    "replay",
+    "repo",
+    "repo_id",
+    "installation",
+    "number",
+    "head_sha",
+    "key",
+    "priority",
+    "policy",
+    "config",
+    "event",
+    "action",
+    "created_at",
+    "updated_at",
+    "not_before",
+    "lease_until",
+    "worker",
+    "last_seq",
+    "claim_seq",
+    "interruptions",
+    "retries",
+)
+
+ATTEMPT_COLUMNS = (
+    "task",
+    "attempt",
+    "fence",
+    "claim_seq",
+    "worker",
+    "started_at",
+    "ended_at",
+    "outcome",
+    "category",
+    "exit_code",
+    "signal",
+    "detail",
+    "phases",
+    "result",
+)
+
+_TABLES = """
+CREATE TABLE position (journal TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, sum TEXT NOT NULL);
+
+CREATE TABLE webhook_deliveries (
+    seq INTEGER PRIMARY KEY, hook TEXT NOT NULL, guid TEXT NOT NULL, received_at TEXT NOT NULL,
+    event TEXT, action TEXT, repo TEXT, repo_id INTEGER, owner TEXT, sender TEXT, installation INTEGER, number INTEGER,
+    head_sha TEXT, label TEXT, labels TEXT, title TEXT,
+    state TEXT NOT NULL, reason TEXT, detail TEXT,
+    payload_sha256 TEXT, payload_bytes INTEGER, secret TEXT, source TEXT, twin TEXT,
+    duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL, last_seq INTEGER NOT NULL, replays INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
+CREATE INDEX deliveries_state ON webhook_deliveries (state);
+CREATE INDEX deliveries_event ON webhook_deliveries (event, action);
+CREATE INDEX deliveries_repo ON webhook_deliveries (repo, number);
+CREATE INDEX deliveries_sender ON webhook_deliveries (sender);
+CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
+CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
+
+CREATE TABLE tasks (
+    created_seq INTEGER PRIMARY KEY, id TEXT NOT NULL, hook TEXT, guid TEXT, delivery_seq INTEGER, route TEXT, kind TEXT,
+    state TEXT NOT NULL, reason TEXT, category TEXT, detail TEXT, attempts INTEGER NOT NULL, replay INTEGER NOT NULL,
+    repo TEXT, repo_id INTEGER, installation INTEGER, number INTEGER, head_sha TEXT, key TEXT,
+    priority INTEGER NOT NULL, policy TEXT, config TEXT, event TEXT, action TEXT,
+    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, not_before TEXT, lease_until TEXT, worker TEXT,
+    last_seq INTEGER NOT NULL, claim_seq INTEGER, interruptions INTEGER NOT NULL, retries INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX tasks_id ON tasks (id);
+CREATE INDEX tasks_delivery ON tasks (guid, hook, route, replay);
+CREATE INDEX tasks_state ON tasks (state);
+CREATE INDEX tasks_repo ON tasks (repo, number);
+CREATE INDEX tasks_key ON tasks (key) WHERE key IS NOT NULL;
+
+CREATE TABLE task_attempts (
+    task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,
+    started_at TEXT, ended_at TEXT, outcome TEXT, category TEXT, exit_code INTEGER, signal INTEGER, detail TEXT,
+    phases TEXT NOT NULL, result TEXT,
+    PRIMARY KEY (task, attempt)
+) WITHOUT ROWID;
+"""
+
+
+def create(conn: sqlite3.Connection) -> None:
+    """Drop whatever is there and make the tables, inside the caller's transaction: readers see the old or the new."""
+    things = conn.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    for kind, name in sorted(things, key=lambda thing: str(thing[0]) == "table"):
+        if kind in ("table", "view", "index", "trigger"):
+            quoted = str(name).replace('"', '""')
+            conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
+    for statement in _TABLES.split(";"):
+        if statement.strip():
+            conn.execute(statement)
+    conn.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def position(conn: sqlite3.Connection) -> tuple[Witness, str] | None:
+    """Where the tables stand, and of which epoch; None before the first fold. The version must be this one."""
+    row = conn.execute("SELECT journal, seq, sum, epoch FROM position").fetchone()
+    return None if row is None else (Witness(str(row[0]), int(row[1]), str(row[2])), str(row[3]))
+
+
+def set_position(conn: sqlite3.Connection, witness: Witness, epoch: str) -> None:
+    """Inside the transaction that folds the records up to it, so that the two can't part."""
+    done = conn.execute(
+        "UPDATE position SET journal = ?, epoch = ?, seq = ?, sum = ?",
+        (witness.journal, epoch, witness.seq, witness.sum),
+    )
+    if done.rowcount == 0:
+        conn.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (witness.journal, epoch, witness.seq, witness.sum))
