@@ -1,0 +1,91 @@
+"""The manual and the first page are true of the code: what exists is described, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import ROOT, clean_env
+
+from covenq.cli.app import COMMANDS, build
+from covenq.filter import FIELDS
+
+PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
+
+
+def text(name: str) -> str:
+    """A manual page with its roff undone, as words."""
+    plain = re.sub(r"\\f.", "", (ROOT / "man" / name).read_text())
+    plain = re.sub(r"\\\(lq|\\\(rq|\\\(aq", '"', plain)
+    return plain.replace("\\-", "-").replace("\\e", "\\")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_each_of_its_options_is_in_the_manual(name: str) -> None:
+    page = text("covenq.1")
+    assert f"covenq {name}" in page
+    for option in build(name).params:
+        for spelling in option.opts:
+            if spelling.startswith("--"):
+                assert re.search(re.escape(spelling) + r"(?![\w-])", page), f"{name} {spelling} is not in covenq(1)"
+
+
+def test_every_command_the_documents_type_exists() -> None:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]:
+        for name in re.findall(r"^\s*(?:\.venv/bin/)?covenq ([a-z]+)\b", path.read_text(), re.MULTILINE):
+            assert name in COMMANDS, f"{path.name} types `covenq {name}`"
+
+
+def test_every_field_is_in_the_manual() -> None:
+    page = text("covenq-filter.7")
+    for field in FIELDS:
+        assert re.search(rf"^\.B[R]? {field}\b|\" , {field}\b|\b{field}\b", page, re.MULTILINE), field
+
+
+def test_every_test_the_first_page_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "README.md").read_text())
+    assert len(named) > 4
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_every_link_of_the_documents_leads_to_a_file() -> None:
+    for path in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
+            assert (ROOT / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_module_the_house_tour_names_exists() -> None:
+    for name in re.findall(r"`((?:covenq|journal|tests)/[\w/.]*)`", (ROOT / "CONTRIBUTING.md").read_text()):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_page_renders_without_a_warning(page: Path) -> None:
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed")
+    done = subprocess.run(
+        [groff, "-man", "-ww", "-Tutf8", "-P-c", str(page)],
+        env=clean_env(LC_ALL="C.UTF-8"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "warning" not in done.stderr.replace("cannot adjust line", ""), done.stderr
+    assert page.name.split(".")[0].upper() in done.stdout.upper()
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    from covenq import errors as ours
+    from journal import errors as journals
+
+    page = text("covenq.1")
+    for module in (ours, journals):
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Exception):
+                assert f".B {value.exit_code}\n" in page, value
