@@ -1,0 +1,265 @@
+"""The pool: picks queued tasks, runs them in threads, and closes what a dead daemon left running.
+
+One dispatcher picks; each of the pool's threads claims, runs and records one task at a time. The claims and ends of
+several tasks are therefore appended by several threads at once, and share the journal's group commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import re
+import secrets
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from covenq.attempt import AGAIN_S, Attempt, Ended, Surroundings
+from covenq.executor import OUTPUT_LIMIT, Place, Stop
+from covenq.leftovers import Mark, kill_leftovers, read_mark
+from covenq.model import JsonObject, at_text, seconds_of
+from covenq.scheduler import Picker, Task, recover, running_without_lease
+from covenq.state import Folder, StateStore
+from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
+from journal.model import Conflict, Entry, Journal, Unknown
+
+log = logging.getLogger("covenq.worker")
+
+LOOK_AGAIN_S = 5.0
+"""The clock may be set: what waits for a time is looked at this often, whatever the clock said when it was last read."""
+
+_RECOVERED_AT_ONCE = 256
+_JOURNAL_OVER = (JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly)
+_RECORDING_S = 10.0  # beyond the grace, how long a stop waits for the last records
+
+
+def worker_id() -> str:
+    """Unique to this start of this process: `<host>-<pid>-<6 hex digits>`, within a subject token's alphabet."""
+    host = re.sub(r"[^0-9A-Za-z]+", "-", socket.gethostname())[:32].strip("-") or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Pool:
+    """Runs queued tasks, `concurrency` at a time. One start, one stop.
+
+    It trusts that it is the only user of the data directory (the journal's lock) when it starts: what is then running
+    without a lease was running in a process that is dead.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: StateStore,
+        folder: Folder,
+        data: Path,
+        *,
+        concurrency: int = 4,
+        worker: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+        grace_s: float = 5.0,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> None:
+        """`data` is the data directory. `grace_s` is what a command has between SIGTERM and SIGKILL at its timeout."""
+        self.id = worker or worker_id()
+        self.concurrency = concurrency
+        self.error: str | None = None
+        """Why it no longer runs anything: the journal's own words. None while it works."""
+        self._journal = journal
+        self._store = store
+        self._folder = folder
+        self._data = data.absolute()
+        self._clock = clock
+        self._stop = Stop()
+        self._around = Surroundings(
+            journal=journal,
+            data=self._data,
+            worker=self.id,
+            stop=self._stop,
+            environ=dict(os.environ if environ is None else environ),
+            clock=clock,
+            random=random,
+            grace_s=grace_s,
+            output_limit=output_limit,
+            payload_of=self._payload_of,
+        )
+        self._picker = Picker()
+        self._wake = threading.Event()
+        self._full = threading.Event()
+        self._handed: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._attempts: dict[str, Attempt] = {}
+        """Task id → what was handed out and has not ended."""
+        self._unfolded: dict[str, Attempt] = {}
+        """Task id → what ended at a seq that the state has not reached yet, so its row is out of date."""
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin, with the tasks that a dead process left running. Returns at once."""
+        names = ["dispatcher", *(f"worker-{n}" for n in range(1, self.concurrency + 1))]
+        targets = [self._dispatch] + [self._work] * self.concurrency
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True) for name, target in zip(names, targets, strict=True)
+        ]
+        self._folder.subscribe(lambda seq: self._wake.set())
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, grace_s: float = 5.0) -> bool:
+        """End what runs (SIGTERM to each group, SIGKILL after `grace_s`), record it as interrupted, end the threads.
+
+        The tasks are queued again and lose no retry. False if some thread did not end: the journal did not take its
+        record; then recovery sees the task at the next start.
+        """
+        self._stop.set(grace_s)
+        self._wake.set()
+        for _ in range(self.concurrency):
+            self._handed.put(None)
+        deadline = time.monotonic() + grace_s + _RECORDING_S
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        self._stop.close()
+        return True
+
+    def running(self) -> list[JsonObject]:
+        """What is in hand: `task`, `attempt`, `route` and `since` (RFC 3339), oldest first."""
+        with self._lock:
+            attempts = [attempt for attempt in self._attempts.values() if attempt.since]
+        return [
+            {"task": a.task.id, "attempt": a.number, "route": a.task.route, "since": at_text(a.since)}
+            for a in sorted(attempts, key=lambda a: a.since)
+        ]
+
+    # The dispatcher's thread
+
+    def _dispatch(self) -> None:
+        try:
+            self._recover()
+            while not self._stop.is_set():
+                self._wake.wait(self._hand_out())
+                self._wake.clear()
+        except _JOURNAL_OVER as error:
+            self._give_up(error)
+
+    def _hand_out(self) -> float:
+        """Hand out as many tasks as there are idle threads; seconds until there may be more without a sign."""
+        if self._full.is_set():
+            self._stop.wait(AGAIN_S)
+            self._full.clear()
+            self._picker.reset()
+        now = self._clock()
+        with self._lock:
+            folded = self._folder.folded
+            self._unfolded = {task: a for task, a in self._unfolded.items() if a.last > folded}
+            held = {**self._unfolded, **self._attempts}
+            free = self.concurrency - len(self._attempts)
+        if free <= 0 or self.error is not None:
+            return LOOK_AGAIN_S
+        keys = {attempt.task.key for attempt in held.values() if attempt.task.key is not None}
+        try:
+            conn = self._store.reader()
+            tasks = self._picker.next(conn, now, free, exclude=held.keys(), keys=keys)
+            due = self._picker.next_due(conn, now)
+        except (
+            sqlite3.OperationalError
+        ) as error:  # locked, or no space for the WAL's index: it passes, or the folder says
+            log.warning("could not look for queued tasks: %s", error)
+            self._picker.reset()
+            return AGAIN_S
+        for task in tasks:
+            attempt = Attempt(task, self._around)
+            with self._lock:
+                self._attempts[task.id] = attempt
+            self._handed.put(attempt)
+        if due is None:
+            return LOOK_AGAIN_S
+        return min(max(seconds_of(due) - self._clock(), 0.001), LOOK_AGAIN_S)
+
+    def _recover(self) -> None:
+        """Close what a dead process left running, after ending what is left of it, so that none runs twice at once."""
+        head = self._journal.head().seq
+        while not self._folder.wait_for(head, AGAIN_S):
+            if self._stop.is_set():
+                return
+        conn = self._store.reader()
+        tasks = running_without_lease(conn)
+        if not tasks:
+            return
+        killed = kill_leftovers({token: mark for task in tasks for token, mark in self._marks(conn, task)})
+        if killed:
+            log.warning("ended %d processes that an earlier daemon had left running", len(killed))
+        entries = recover(tasks, self._clock())
+        for start in range(0, len(entries), _RECOVERED_AT_ONCE):
+            some = entries[start : start + _RECOVERED_AT_ONCE]
+            if isinstance(self._append_held(some), Conflict):
+                for entry in some:
+                    self._append_held([entry])  # a Conflict here is a task that somebody moved: it is not ours to close
+
+    def _marks(self, conn: sqlite3.Connection, task: Task) -> Sequence[tuple[str, Mark | None]]:
+        """The fencing token and the recorded process of a task's current attempt."""
+        try:
+            place = Place.of(self._data, task.id, task.attempts)
+        except ValueError:
+            return []
+        rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
+        return [(row["fence"], read_mark(place.process)) for row in rows if row["fence"]]
+
+    def _append_held(self, entries: Sequence[Entry]) -> object:
+        """Append; while the disk is full or no answer comes, again, until the stop."""
+        while True:
+            try:
+                answer = self._journal.append(entries)
+                if not isinstance(answer, Unknown):
+                    return answer
+            except JournalFull as error:
+                log.warning("recovery waits for space: %s", error)
+            if self._stop.wait(AGAIN_S):
+                return None
+
+    # The workers' threads
+
+    def _work(self) -> None:
+        while (attempt := self._handed.get()) is not None:
+            ended: Ended | None = None
+            try:
+                if not self._stop.is_set() and self.error is None:
+                    ended = attempt.run()
+            except _JOURNAL_OVER as error:
+                self._give_up(error)
+            except Exception:
+                # One task's trouble must not stop the others. It shows as running until a restart closes it.
+                log.exception("attempt %d of task %s broke", attempt.number, attempt.task.id)
+            finally:
+                if ended is Ended.FULL:
+                    self._full.set()
+                with self._lock:
+                    self._unfolded[attempt.task.id] = attempt
+                    del self._attempts[attempt.task.id]
+                self._wake.set()
+
+    def _give_up(self, error: Exception) -> None:
+        """Nothing can be recorded any more, so nothing may be begun."""
+        if self.error is None:
+            self.error = str(error) or type(error).__name__
+            log.error("the pool runs nothing more: %s", self.error)
+        self._wake.set()
+
+    def _payload_of(self, task: Task) -> tuple[int | None, bytes | None]:
+        seq = task.delivery_seq
+        if seq is None:
+            row = (
+                self._store.reader()
+                .execute("SELECT seq FROM webhook_deliveries WHERE hook = ? AND guid = ?", (task.hook, task.guid))
+                .fetchone()
+            )
+            seq = row["seq"] if row is not None else None
+        record = self._journal.get(seq) if seq is not None else None
+        return seq, record.payload if record is not None else None
