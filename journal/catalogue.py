@@ -17,7 +17,8 @@ from journal.index import Index, Position, Row
 
 BACKLOG_MAX = 200_000
 """Rows that may wait for the index. When its disk takes no more, appends are refused rather than memory filled."""
-_BATCH = 5_000
+_LOTS = 256
+"""Batches of the log that go into one transaction of the index."""
 
 
 class Catalogue:
@@ -29,10 +30,12 @@ class Catalogue:
         self._open_readers: list[Index] = []
         self._fresh: dict[str, int] = {}
         self._places: dict[int, int] = {}
-        self._waiting: deque[tuple[Row, Position]] = deque()
+        self._waiting: deque[tuple[list[Row], Position]] = deque()
+        self._backlog = 0
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._closing = False
+        self._idle = False
         self.error: str | None = None
         """Why the index could not be written at the last try, or None. It is tried again."""
         self._thread = threading.Thread(target=self._run, name="journal-index", daemon=True)
@@ -40,12 +43,22 @@ class Catalogue:
 
     @property
     def backlog(self) -> int:
-        return len(self._waiting)
+        """Rows that wait for the index on disk."""
+        return self._backlog
 
     def last(self, subject: str) -> int:
         """The subject's newest durable seq; 0 if it has none. Raises sqlite3.Error."""
         found = self._fresh.get(subject)
         return self._reader().last(subject) if found is None else found
+
+    def last_of(self, subjects: list[str]) -> dict[str, int]:
+        """The newest durable seqs of all of these; 0 where there is none. Raises sqlite3.Error."""
+        fresh = self._fresh
+        found = {subject: fresh.get(subject, 0) for subject in subjects}
+        unknown = [subject for subject, seq in found.items() if not seq]
+        if unknown:
+            found.update(self._reader().last_of(unknown))
+        return found
 
     def place(self, seq: int) -> int | None:
         """Where the line stands in its segment: a hint. None if not known."""
@@ -54,17 +67,19 @@ class Catalogue:
 
     def check_room(self) -> None:
         """Raises JournalFull if the index has fallen so far behind that noting more would fill memory."""
-        if len(self._waiting) > BACKLOG_MAX:
+        if self._backlog > BACKLOG_MAX:
             raise JournalFull(f"the index can't be written: {self.error}")
 
-    def note(self, rows: list[Row], positions: list[Position]) -> None:
-        """These records are durable."""
+    def note(self, rows: list[Row], position: Position) -> None:
+        """These records are durable, and the log goes on at `position`."""
         with self._lock:
-            for row, position in zip(rows, positions, strict=True):
-                self._fresh[row[0]] = row[1]
-                self._places[row[1]] = row[2]
-                self._waiting.append((row, position))
-            self._wake.notify()
+            for subject, seq, offset in rows:
+                self._fresh[subject] = seq
+                self._places[seq] = offset
+            self._waiting.append((rows, position))
+            self._backlog += len(rows)
+            if self._idle:
+                self._wake.notify()
 
     def move(self, places: list[tuple[int, int]]) -> None:
         """A segment was rewritten: its lines stand elsewhere now. Best effort; a stale place is found out when followed."""
@@ -103,38 +118,40 @@ class Catalogue:
         while True:
             with self._lock:
                 while not self._waiting and not self._closing:
+                    self._idle = True
                     self._wake.wait()
-                batch = list(islice(self._waiting, _BATCH))
+                    self._idle = False
+                lots = list(islice(self._waiting, _LOTS))
                 closing = self._closing
-            if not batch:
+            if not lots:
                 return
             try:
-                self._write(batch)
+                self._index.begin()
+                self._index.add(row for rows, _ in lots for row in rows)
+                self._index.commit(lots[-1][1])
                 self.error = None
             except sqlite3.Error as error:
                 self.error = str(error)
                 self._index.rollback()
                 if closing:
                     return
-                with self._lock:
-                    self._wake.wait(1.0)
+                self._rest(1.0)
             else:
-                self._forget(batch)
-                if not closing:
-                    with self._lock:
-                        if not self._closing:
-                            # Rows come in bursts of one commit each; a short rest makes one transaction of many.
-                            self._wake.wait_for(lambda: self._closing or len(self._waiting) >= _BATCH, 0.05)
+                self._forget(lots)
+                # Batches come in bursts: a short rest makes one transaction of many.
+                self._rest(0.05)
 
-    def _write(self, batch: list[tuple[Row, Position]]) -> None:
-        self._index.begin()
-        self._index.add(row for row, _ in batch)
-        self._index.commit(batch[-1][1])
-
-    def _forget(self, batch: list[tuple[Row, Position]]) -> None:
+    def _rest(self, seconds: float) -> None:
         with self._lock:
-            for (subject, seq, _), _position in batch:
+            if not self._closing:
+                self._wake.wait_for(lambda: self._closing, seconds)
+
+    def _forget(self, lots: list[tuple[list[Row], Position]]) -> None:
+        with self._lock:
+            for rows, _ in lots:
                 self._waiting.popleft()
-                self._places.pop(seq, None)
-                if self._fresh.get(subject) == seq:
-                    del self._fresh[subject]
+                self._backlog -= len(rows)
+                for subject, seq, _offset in rows:
+                    self._places.pop(seq, None)
+                    if self._fresh.get(subject) == seq:
+                        del self._fresh[subject]

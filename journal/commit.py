@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from journal.catalogue import Catalogue
 from journal.errors import (
@@ -64,9 +65,8 @@ class Tail:
     last_kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """One durable record as the committer hands it on."""
+class Durable(NamedTuple):
+    """One durable record as the committer hands it on. A tuple: one is made for every record, on the way to its answer."""
 
     seq: int
     at: str
@@ -247,6 +247,7 @@ class Committer(threading.Thread):
 
     def _check(self, batch: list[Request]) -> list[Request]:
         """The requests whose expectations hold, each against the durable log and the accepted ones before it."""
+        known = self._known(batch)
         pending: dict[str, int] = {}
         accepted = []
         seq = self.tail.seq
@@ -256,7 +257,7 @@ class Committer(threading.Thread):
             for number, one in enumerate(request.prepared):
                 subject, expect = one.entry.subject, one.entry.expect
                 if expect is not None:
-                    last = within.get(subject) or pending.get(subject) or self._last(subject)
+                    last = within.get(subject) or pending.get(subject) or known[subject]
                     if last != expect:
                         conflict = (subject, last, subject in pending or subject in within)
                         break
@@ -271,9 +272,12 @@ class Committer(threading.Thread):
                 request.answer = Conflict(conflict[0], conflict[1])
         return accepted
 
-    def _last(self, subject: str) -> int:
+    def _known(self, batch: list[Request]) -> dict[str, int]:
+        subjects = [one.entry.subject for request in batch for one in request.prepared if one.entry.expect is not None]
+        if not subjects:
+            return {}
         try:
-            return self.catalogue.last(subject)
+            return self.catalogue.last_of(subjects)
         except sqlite3.Error as error:
             raise JournalWriteFailed(f"the index can't be read: {error}") from error
 
@@ -338,12 +342,9 @@ class Committer(threading.Thread):
         figures.recent_batches.append(len(records))
         journal = self.tail.header.journal
         rows: list[Row] = [(one.prepared.entry.subject, one.seq, one.offset) for one in records]
-        ends = [*(one.offset for one in records[1:]), self.tail.offset]
-        positions = [
-            Position(journal, one.seq, one.sum, one.segment, one.offset, end)
-            for one, end in zip(records, ends, strict=True)
-        ]
-        self.catalogue.note(rows, positions)
+        newest = records[-1]
+        position = Position(journal, newest.seq, newest.sum, newest.segment, newest.offset, self.tail.offset)
+        self.catalogue.note(rows, position)
 
     def _rotate(self) -> None:
         """Start the next segment. Everything before is synced: a batch is not begun before the last one is."""
