@@ -1,0 +1,234 @@
+"""A table of any length by Textual's Line API: only the rows in view exist, newest at the bottom, like a log.
+
+(Textual's DataTable keeps an object a row and walks all of them after a change: 44 s for 100,000 rows. This draws what
+is in view: as fast for a million as for a screenful.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from covenq.tui import text
+from covenq.tui.columns import GAP, Column, layout
+from covenq.tui.rows import Row, Rows
+
+_CURSOR = Style(reverse=True)
+_HEADER = Style(bold=True, underline=True)
+_DIM = Style(dim=True)
+
+
+class RowTable(ScrollView, can_focus=True):
+    """Draws `rows` by `columns`. Following: it stays at the newest row; any move up pauses, `G` follows again."""
+
+    DEFAULT_CSS = """
+    RowTable { height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
+        Binding("g,home", "oldest", "Oldest", show=False),
+        Binding("G,end", "follow", "Newest, follow", show=False),
+        Binding("enter", "open", "Open"),
+    ]
+
+    class Opened(Message):
+        """Enter, or a click on the row that was already current."""
+
+        def __init__(self, row: Row) -> None:
+            super().__init__()
+            self.row = row
+
+    class Moved(Message):
+        """The viewport, the cursor or following changed: rows may be needed."""
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, RowTable.Moved)
+
+    class OldestWanted(Message):
+        """`g`: go to the oldest row of all, which may not be listed yet."""
+
+    class FollowWanted(Message):
+        """`G`: follow the newest."""
+
+    def __init__(
+        self, columns: Sequence[Column], rows: Rows, *, clock: Callable[[], float] = time.time, id: str | None = None
+    ) -> None:
+        super().__init__(id=id)
+        self.columns = columns
+        self.rows = rows
+        self.cursor = 0
+        self.following = True
+        self.paused_at = 0
+        """The newest key when following stopped; what is newer is new."""
+        self._clock = clock
+        self._placing = False
+        self._laid_out: tuple[int, list[tuple[Column, int]]] = (0, [])
+
+    # What is shown
+
+    @property
+    def page_rows(self) -> int:
+        return max(1, self.size.height - 1)
+
+    @property
+    def top(self) -> int:
+        return round(self.scroll_y)
+
+    @property
+    def bottom(self) -> int:
+        return min(self.rows.count, self.top + self.page_rows) - 1
+
+    @property
+    def current(self) -> Row | None:
+        """The row under the cursor, if there is one and it is loaded."""
+        return self.rows.row(self.cursor)
+
+    @property
+    def unseen(self) -> int:
+        """How many rows came since following stopped."""
+        return 0 if self.following else self.rows.newer_than(self.paused_at)
+
+    def show(self, rows: Rows) -> None:
+        """Another list: from its newest row, following."""
+        self.rows = rows
+        self.following = True
+        self.changed()
+
+    def changed(self, change: Callable[[], None] | None = None) -> None:
+        """Apply `change` to the rows, and stand where we stood: by key, as positions move when older rows come."""
+        cursor_key, top_key = self._key(self.cursor), self._key(self.top)
+        if change is not None:
+            change()
+        self._placing = True
+        try:
+            self.virtual_size = Size(1, self.rows.count + 1)
+            if self.following:
+                self.cursor = max(0, self.rows.count - 1)
+                self._scroll_y(self.rows.count)
+            else:
+                if top_key is not None:
+                    self._scroll_y(self.rows.position(top_key))
+                if cursor_key is not None:
+                    self.cursor = self.rows.position(cursor_key)
+                self.cursor = max(0, min(self.cursor, self.rows.count - 1))
+        finally:
+            self._placing = False
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def _key(self, position: int) -> int | None:
+        row = self.rows.row(position)
+        return None if row is None else self.rows.key(row)
+
+    def _scroll_y(self, y: int) -> None:
+        self.scroll_to(y=max(0, min(y, self.rows.count - self.page_rows)), animate=False, force=True)
+
+    # Drawing
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if self._laid_out[0] != width:
+            self._laid_out = (width, layout(self.columns, max(1, width - 2)))
+        base = self.rich_style
+        if y == 0:
+            cells = [Segment(text.fit(c.title, w, c.right) + " " * GAP) for c, w in self._laid_out[1]]
+            return self._line([Segment("  "), *cells], width, base + _HEADER)
+        position = self.top + y - 1
+        if position >= self.rows.count:
+            return Strip.blank(width, base)
+        current = position == self.cursor
+        row = self.rows.row(position)
+        if row is None:
+            return self._line([Segment("  …")], width, base + (_CURSOR if current else _DIM))
+        now = self._clock()
+        segments = [Segment("▸ " if current else "  ")]
+        for column, cells_wide in self._laid_out[1]:
+            value, style = column.draw(row, now)
+            drawn = text.fit(value, cells_wide, column.right) + " " * GAP
+            segments.append(Segment(drawn, Style.parse(style) if style and not current else None))
+        return self._line(segments, width, base + _CURSOR if current else base)
+
+    @staticmethod
+    def _line(segments: list[Segment], width: int, style: Style) -> Strip:
+        return Strip(Segment.apply_style(segments, style)).adjust_cell_length(width, style)
+
+    # Moving
+
+    def pause(self) -> None:
+        """Stop following; what comes from now on is counted as new."""
+        if self.following:
+            self.following = False
+            self.paused_at = self.rows.newest_key()
+
+    def action_move(self, step: int) -> None:
+        self._move_to(self.cursor + step)
+
+    def action_page(self, direction: int) -> None:
+        self._move_to(self.cursor + direction * max(1, self.page_rows - 1))
+
+    def action_oldest(self) -> None:
+        self.pause()
+        self._move_to(0)
+        self.post_message(self.OldestWanted())
+
+    def action_follow(self) -> None:
+        self.following = True
+        self.changed()
+        self.post_message(self.FollowWanted())
+
+    def action_open(self) -> None:
+        row = self.current
+        if row is not None:
+            self.post_message(self.Opened(row))
+
+    def _move_to(self, position: int) -> None:
+        if not self.rows.count:
+            return
+        target = max(0, min(position, self.rows.count - 1))
+        if target < self.cursor:
+            self.pause()
+        self.cursor = target
+        self._placing = True
+        try:
+            if target < self.top:
+                self._scroll_y(target)
+            elif target > self.bottom:
+                self._scroll_y(target - self.page_rows + 1)
+        finally:
+            self._placing = False
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value) and not self._placing:
+            if new_value < old_value:
+                self.pause()
+            self.post_message(self.Moved())
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.changed()
+
+    def on_click(self, event: events.Click) -> None:
+        position = self.top + event.y - 1
+        if event.y < 1 or position >= self.rows.count:
+            return
+        if position == self.cursor:
+            self.action_open()
+        else:
+            self.pause()
+            self._move_to(position)
