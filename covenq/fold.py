@@ -1,0 +1,325 @@
+"""The fold: what each record makes of the rows of state.db.
+
+Everything follows from the records and the rows they made before: no clock, no randomness, nothing of the machine. So the
+same journal gives the same rows, whether folded one by one, in batches, or all over again.
+
+A batch is three steps: read the rows the records speak of, change them as values, write them back (`covenq.rows`).
+
+Unknown kinds change nothing but their subject's newest seq, which appends are compared with.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
+from covenq.rows import Row, Rows, as_integer, as_text, json_text, load, store
+from journal.model import Record
+
+_PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
+
+
+def apply(conn: sqlite3.Connection, record: Record) -> None:
+    """Fold one record, inside the caller's transaction."""
+    fold(conn, (record,))
+
+
+def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """Fold records, in order of seq, inside the caller's transaction. The result is that of folding them one by one."""
+    wanted = [record for record in records if record.subject.startswith(("delivery.", "task."))]
+    if not wanted:
+        return
+    rows = load(conn, wanted)
+    for record in wanted:
+        if record.subject.startswith("task."):
+            _task_record(rows, record)
+        else:
+            _delivery_record(rows, record)
+    _settle(rows)
+    store(conn, rows)
+
+
+# ---- what records do to rows
+
+
+def _delivery_record(rows: Rows, record: Record) -> None:
+    _, hook, guid = record.subject.split(".")
+    key = (hook, guid)
+    row = rows.deliveries.get(key)
+    data = record.data
+    if row is None:
+        if record.kind != Kind.RECEIVED:
+            return  # a note about a delivery that was never received here
+        row = rows.deliveries[key] = _received(rows, record, hook, guid)
+    match record.kind:
+        case Kind.REPEATED:
+            row["duplicates"] += 1
+        case Kind.CONFLICTED:
+            row["conflicts"] += 1
+        case Kind.REPLAYED:
+            row["replays"] = max(row["replays"], as_integer(data.get("replay")) or 0)
+        case Kind.IGNORED:
+            row |= {
+                "state": State.IGNORED.value,
+                "reason": as_text(data.get("reason")),
+                "detail": as_text(data.get("detail")),
+            }
+    row["last_seq"] = record.seq
+    rows.changed_deliveries.add(key)
+
+
+def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
+    data, about = record.data, record.about or {}
+    body = record.payload_sha256
+    labels = about.get("labels")
+    first = rows.first_of_body.setdefault(body, guid) if body is not None else guid
+    return {
+        "seq": record.seq,
+        "hook": hook,
+        "guid": guid,
+        "received_at": record.at,
+        "event": as_text(data.get("event")),
+        "action": as_text(data.get("action")),
+        "repo": as_text(about.get("repo")),
+        "repo_id": as_integer(data.get("repo_id")),
+        "owner": as_text(about.get("owner")),
+        "sender": as_text(about.get("sender")),
+        "installation": as_integer(data.get("installation")),
+        "number": as_integer(about.get("number")),
+        "head_sha": as_text(about.get("head_sha")),
+        "label": as_text(about.get("label")),
+        "labels": json_text([as_text(label) for label in labels]) if isinstance(labels, list) else None,
+        "title": as_text(about.get("title")),
+        "state": State.RECEIVED.value,
+        "reason": None,
+        "detail": None,
+        "payload_sha256": body,
+        "payload_bytes": record.payload_bytes,
+        "secret": as_text(data.get("secret")),
+        "source": as_text(data.get("source")),
+        # The signature covers the body alone: another GUID on a body seen before may be a captured request sent again.
+        "twin": as_text(data.get("twin")) or (first if first != guid else None),
+        "duplicates": 0,
+        "conflicts": 0,
+        "last_seq": record.seq,
+        "replays": 0,
+    }
+
+
+def _task_record(rows: Rows, record: Record) -> None:
+    task_id = record.subject.split(".")[1]
+    row = rows.tasks.get(task_id)
+    if row is None:
+        if record.kind != Kind.QUEUED:
+            return
+        row = rows.tasks[task_id] = _queued(record, task_id)
+    else:
+        _moved(rows, row, record)
+        row["updated_at"] = record.at
+    row["last_seq"] = record.seq
+    rows.changed_tasks.add(task_id)
+
+
+def _queued(record: Record, task_id: str) -> Row:
+    data, about = record.data, record.about or {}
+    policy = data.get("policy")
+    return {
+        "created_seq": record.seq,
+        "id": task_id,
+        "hook": as_text(data.get("hook")),
+        "guid": as_text(data.get("guid")),
+        "delivery_seq": as_integer(data.get("delivery_seq")),
+        "route": as_text(data.get("route")),
+        "kind": as_text(data.get("kind")),
+        "state": State.QUEUED.value,
+        "reason": None,
+        "category": None,
+        "detail": None,
+        "attempts": 0,
+        "replay": as_integer(data.get("replay")) or 0,
+        "repo": as_text(about.get("repo")),
+        "repo_id": as_integer(data.get("repo_id")),
+        "installation": as_integer(data.get("installation")),
+        "number": as_integer(about.get("number")),
+        "head_sha": as_text(about.get("head_sha")),
+        "key": as_text(about.get("key")),
+        "priority": as_integer(data.get("priority")) or 0,
+        "policy": json_text(policy) if isinstance(policy, dict) else None,
+        "config": as_text(data.get("config")),
+        "event": as_text(data.get("event")),
+        "action": as_text(data.get("action")),
+        "created_at": record.at,
+        "updated_at": record.at,
+        "not_before": None,
+        "lease_until": None,
+        "worker": None,
+        "last_seq": record.seq,
+        "claim_seq": None,
+        "interruptions": 0,
+        "retries": 0,
+    }
+
+
+_NO_CLAIM: Row = {"lease_until": None, "claim_seq": None}
+_NO_REASON: Row = {"reason": None, "category": None, "detail": None}
+
+
+def _moved(rows: Rows, row: Row, record: Record) -> None:
+    """What a later record does to a task. That the move was allowed is the compare-and-append's doing, not the fold's."""
+    data = record.data
+    match record.kind:
+        case Kind.CLAIMED:
+            _claimed(rows, row, record)
+        case Kind.PHASE:
+            attempt = rows.attempts.get((row["id"], row["attempts"]))
+            if attempt is not None:
+                attempt["phases"] = json_text(
+                    [*orjson.loads(attempt["phases"]), [as_text(data.get("phase")), record.at]]
+                )
+                rows.changed_attempts.add((row["id"], row["attempts"]))
+        case Kind.RENEWED:
+            row["lease_until"] = as_text(data.get("lease_until"))
+        case Kind.RETRY:
+            _end_attempt(rows, row, record, State.FAILED)
+            category = as_text(data.get("category"))
+            row |= (
+                _NO_CLAIM
+                | _failure(data)
+                | {
+                    "state": State.QUEUED.value,
+                    "worker": None,
+                    "not_before": as_text(data.get("not_before")),
+                    "interruptions": as_integer(data.get("interruptions")) or 0,
+                    # An attempt cut short by the daemon's end is nobody's failure: it burns no retry.
+                    "retries": row["retries"] + (category != Category.INTERRUPTED),
+                }
+            )
+        case Kind.COMPLETED:
+            _end_attempt(rows, row, record, State.COMPLETED)
+            row |= _NO_CLAIM | _NO_REASON | {"state": State.COMPLETED.value, "not_before": None}
+        case Kind.FAILED:
+            _end_attempt(rows, row, record, State.FAILED)
+            interruptions = as_integer(data.get("interruptions"))
+            row |= _NO_CLAIM | _failure(data) | {"state": State.FAILED.value, "not_before": None}
+            row["interruptions"] = row["interruptions"] if interruptions is None else interruptions
+        case Kind.REQUEUED:
+            row |= (
+                _NO_CLAIM
+                | _NO_REASON
+                | {
+                    "state": State.QUEUED.value,
+                    "reason": as_text(data.get("reason")),
+                    "worker": None,
+                    "not_before": None,
+                    "interruptions": 0,
+                    "retries": 0,
+                }
+            )
+        case Kind.CANCELLED:
+            _end_attempt(rows, row, record, State.CANCELLED)
+            row |= (
+                _NO_CLAIM
+                | _NO_REASON
+                | {
+                    "state": State.CANCELLED.value,
+                    "reason": as_text(data.get("reason")),
+                    "not_before": None,
+                }
+            )
+        case Kind.SUPERSEDED:
+            _end_attempt(rows, row, record, State.SUPERSEDED)
+            row |= (
+                _NO_CLAIM
+                | _NO_REASON
+                | {
+                    "state": State.SUPERSEDED.value,
+                    "detail": f"by task {as_text(data.get('by_task'))}",
+                    "not_before": None,
+                }
+            )
+
+
+def _failure(data: Row) -> Row:
+    category = as_text(data.get("category"))
+    return {"reason": category, "category": category, "detail": as_text(data.get("detail"))}
+
+
+def _claimed(rows: Rows, row: Row, record: Record) -> None:
+    data = record.data
+    number = as_integer(data.get("attempt")) or row["attempts"] + 1
+    worker = as_text(data.get("worker"))
+    row |= _NO_REASON | {
+        "state": State.RUNNING.value,
+        "attempts": number,
+        "worker": worker,
+        "lease_until": as_text(data.get("lease_until")),
+        "claim_seq": record.seq,
+        "not_before": None,
+    }
+    rows.attempts[row["id"], number] = {
+        "task": row["id"],
+        "attempt": number,
+        "fence": fence(record.epoch, record.seq),
+        "claim_seq": record.seq,
+        "worker": worker,
+        "started_at": record.at,
+        "ended_at": None,
+        "outcome": None,
+        "category": None,
+        "exit_code": None,
+        "signal": None,
+        "detail": None,
+        "phases": "[]",
+        "result": None,
+    }
+    rows.changed_attempts.add((row["id"], number))
+
+
+def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
+    """Close the attempt that runs, if one does: a task may be failed or cancelled while it only waits."""
+    key = (row["id"], row["attempts"])
+    attempt = rows.attempts.get(key)
+    if attempt is None or attempt["ended_at"] is not None:
+        return
+    data = record.data
+    attempt |= {
+        "ended_at": record.at,
+        "outcome": outcome.value,
+        "category": as_text(data.get("category")),
+        "exit_code": as_integer(data.get("exit_code")),
+        "signal": as_integer(data.get("signal")),
+        "detail": as_text(data.get("detail")),
+        "result": as_text(data.get("result")),
+    }
+    rows.changed_attempts.add(key)
+
+
+# ---- a delivery's state, from its tasks'
+
+
+def _settle(rows: Rows) -> None:
+    """Give each delivery that changed, or whose tasks did, the state of its tasks."""
+    keys = rows.changed_deliveries | {(rows.tasks[one]["hook"], rows.tasks[one]["guid"]) for one in rows.changed_tasks}
+    theirs: dict[tuple[str, str], list[Row]] = {key: [] for key in keys if key in rows.deliveries}
+    for task in rows.tasks.values():
+        key = (task["hook"], task["guid"])
+        if key in theirs:
+            theirs[key].append(task)
+    for key, tasks in theirs.items():
+        deciding = decides(tasks)
+        if deciding is not None:
+            rows.deliveries[key] |= {name: deciding[name] for name in ("state", "reason", "detail")}
+            rows.changed_deliveries.add(key)
+
+
+def decides(tasks: Iterable[Row]) -> Row | None:
+    """The task whose state is its delivery's: of the newest replay of each route, the first by DELIVERY_PRECEDENCE."""
+    newest: dict[str | None, Row] = {}
+    for task in tasks:
+        other = newest.get(task["route"])
+        if other is None or (task["replay"], task["created_seq"]) > (other["replay"], other["created_seq"]):
+            newest[task["route"]] = task
+    return min(newest.values(), key=lambda task: (_PRECEDENCE[task["state"]], task["created_seq"]), default=None)
