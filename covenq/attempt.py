@@ -20,13 +20,16 @@ from covenq.executor import Command, Place, Stop, command_line, environment, not
 from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind, fence
 from covenq.scheduler import Outcome, Task, after
-from journal.errors import JournalFull
+from journal.errors import JournalFull, JournalWriteFailed
 from journal.model import Appended, Conflict, Entry, Journal, Record
 
 log = logging.getLogger("covenq.worker")
 
 AGAIN_S = 0.5
 """How long to wait before asking a full disk, or a journal that did not answer, again."""
+
+NOT_NOW = (JournalFull, JournalWriteFailed)
+"""Nothing was recorded, and the same may be tried again."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,7 +113,7 @@ class Ended(Enum):
     UNRECORDED = "unrecorded"
     """It ended, or never began, and the journal could not take that before the stop: recovery will see it."""
     FULL = "full"
-    """The claim found no space: the task is queued as before."""
+    """The claim could not be written: the task is queued as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class Attempt:
         self.since = around.clock()
         try:
             claim = Claim.take(around.journal, self.task, around.worker)
-        except JournalFull:
+        except NOT_NOW:
             return Ended.FULL
         if claim is None:
             newest = around.journal.last(self.task.subject)
@@ -234,6 +237,8 @@ class Attempt:
             "RESULT": str(place.result),
             "SOCKET": str(around.data / "covenq.sock"),
         }
+        if not policy.run:
+            return Outcome(Category.POLICY, detail="the task says no command")
         if around.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
@@ -259,7 +264,7 @@ class Attempt:
         self._held.append((Kind.PHASE, {"attempt": claim.attempt, "claim": claim.seq, "phase": name}))
         try:
             claim.record(self._held)
-        except JournalFull:
+        except NOT_NOW:
             return
         self._held.clear()
 
@@ -277,7 +282,7 @@ class Attempt:
             try:
                 claim.record(notes)
                 return Ended.DONE
-            except JournalFull as error:
+            except NOT_NOW as error:
                 if stopping:
                     log.error(
                         "task %s attempt %d ended and could not be recorded: %s", self.task.id, self.number, error

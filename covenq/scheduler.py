@@ -10,9 +10,10 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from covenq.config import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 from journal.model import Entry
 
@@ -21,21 +22,12 @@ INTERRUPTIONS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """`max` retries after the first attempt; the first waits up to `backoff_s`, each next twice that, `cap_s` at most."""
-
-    max: int = 0
-    backoff_s: float = 2.0
-    cap_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """What a route said when the task was made; frozen with the task."""
 
     run: tuple[str, ...]
     timeout_s: float = 600.0
-    retry: Retry = Retry()
+    retry: Retry = field(default_factory=Retry)
     env: tuple[str, ...] = ()
 
     @classmethod
@@ -80,8 +72,7 @@ class Task:
     @classmethod
     def of(cls, row: sqlite3.Row) -> Task:
         plain = {name: row[name] for name in cls.__slots__ if name != "policy"}
-        policy = row["policy"]
-        return cls(**plain, policy=Policy.of(json.loads(policy) if isinstance(policy, str) else policy))
+        return cls(**plain, policy=Policy.of(json.loads(row["policy"] or "{}")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from covenq.attempt import AGAIN_S, Attempt, Ended, Surroundings
+from covenq.attempt import AGAIN_S, NOT_NOW, Attempt, Ended, Surroundings
 from covenq.executor import OUTPUT_LIMIT, Place, Stop
 from covenq.leftovers import Mark, kill_leftovers, read_mark
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.scheduler import Picker, Task, recover, running_without_lease
 from covenq.state import Folder, StateStore
-from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
+from journal.errors import JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.model import Conflict, Entry, Journal, Unknown
 
 log = logging.getLogger("covenq.worker")
@@ -219,8 +219,8 @@ class Pool:
                 answer = self._journal.append(entries)
                 if not isinstance(answer, Unknown):
                     return answer
-            except JournalFull as error:
-                log.warning("recovery waits for space: %s", error)
+            except NOT_NOW as error:
+                log.warning("recovery waits: %s", error)
             if self._stop.wait(AGAIN_S):
                 return None
 

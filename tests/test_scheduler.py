@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq import schema
+from covenq.config import Retry
 from covenq.model import Category, Kind, at_text
-from covenq.scheduler import INTERRUPTIONS_MAX, Outcome, Picker, Policy, Retry, Task, after, backoff, recover
+from covenq.scheduler import INTERRUPTIONS_MAX, Outcome, Picker, Policy, Task, after, backoff, recover
 
 NOW = 1_800_000_000.0
 POLICY = Policy(("true",), retry=Retry(2, 2.0, 60.0))

@@ -1,0 +1,176 @@
+"""Claims on the real journal: one wins, the token fences, a lost answer is found again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from covenq.attempt import Claim, Stale
+from covenq.model import Kind, fence
+from covenq.scheduler import Policy, Task
+from journal.engine import FileJournal, open_journal
+from journal.model import Appended, Conflict, Entry, Unknown
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[FileJournal]:
+    with open_journal(tmp_path / "journal") as journal:
+        yield journal
+
+
+def queued(journal: FileJournal, name: str = "t1") -> Task:
+    answer = journal.append([Entry(f"task.{name}", Kind.QUEUED, {}, expect=0)])
+    assert isinstance(answer, Appended)
+    return Task(
+        id=name,
+        hook="9",
+        guid="g",
+        delivery_seq=None,
+        route="r",
+        event=None,
+        action=None,
+        repo=None,
+        installation=None,
+        number=None,
+        head_sha=None,
+        key=None,
+        attempts=0,
+        retries=0,
+        interruptions=0,
+        last_seq=answer.seqs[0],
+        claim_seq=None,
+        policy=Policy(("true",)),
+    )
+
+
+def kinds(journal: FileJournal) -> list[str]:
+    return [r.kind for r in journal.read(0) if r.subject.startswith("task.")]
+
+
+def end(claim: Claim) -> None:
+    claim.record([(Kind.COMPLETED, {"attempt": claim.attempt, "claim": claim.seq, "exit_code": 0, "result": None})])
+
+
+def phase(claim: Claim, name: str) -> None:
+    claim.record([(Kind.PHASE, {"attempt": claim.attempt, "claim": claim.seq, "phase": name})])
+
+
+def test_of_many_that_claim_at_once_one_wins(journal: FileJournal) -> None:
+    tasks = [queued(journal, f"t{n}") for n in range(8)]
+    won: list[tuple[str, str]] = []
+    start = threading.Barrier(8)
+
+    def claim_all(worker: str) -> None:
+        start.wait()
+        for task in tasks:
+            if Claim.take(journal, task, worker) is not None:
+                won.append((task.id, worker))
+
+    threads = [threading.Thread(target=claim_all, args=(f"w{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(task for task, _ in won) == [task.id for task in tasks]
+    claimed = [(r.subject, r.data["worker"]) for r in journal.read(0) if r.kind == "task.claimed"]
+    assert sorted(claimed) == sorted((f"task.{task}", worker) for task, worker in won)
+
+
+def test_the_token_is_the_seq_of_the_claim(journal: FileJournal) -> None:
+    claim = Claim.take(journal, queued(journal), "w")
+    assert claim is not None
+    record = journal.get(claim.seq)
+    assert record is not None
+    assert (record.kind, record.data) == ("task.claimed", {"attempt": 1, "worker": "w", "lease_until": None})
+    assert claim.fence == fence(journal.epoch, claim.seq)
+    phase(claim, "prepared")
+    end(claim)
+    assert {r.data["claim"] for r in journal.read(claim.seq) if r.subject == "task.t1"} == {claim.seq}
+
+
+def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: FileJournal) -> None:
+    claim = Claim.take(journal, queued(journal), "w")
+    assert claim is not None
+    note = {"attempt": 1, "claim": claim.seq, "phase": "running tests"}
+    assert isinstance(journal.append([Entry("task.t1", Kind.PHASE, note, expect=claim.seq)]), Appended)
+    end(claim)
+    assert kinds(journal) == ["task.queued", "task.claimed", "task.phase", "task.completed"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (Kind.CANCELLED, {"by": "me", "reason": None}),
+        (Kind.RETRY, {"attempt": 1, "claim": 2, "category": "lease_lost"}),
+        (Kind.PHASE, {"attempt": 2, "claim": 99, "phase": "of another claim"}),
+    ],
+)
+def test_a_late_word_is_refused(journal: FileJournal, kind: Kind, data: dict[str, object]) -> None:
+    claim = Claim.take(journal, queued(journal), "w")
+    assert claim is not None
+    assert isinstance(journal.append([Entry("task.t1", kind, data, expect=claim.seq)]), Appended)
+    for late in (end, lambda c: phase(c, "started")):
+        with pytest.raises(Stale):
+            late(claim)
+    assert kinds(journal) == ["task.queued", "task.claimed", kind.value]
+
+
+def test_after_a_takeover_only_the_new_claim_finishes(journal: FileJournal) -> None:
+    task = queued(journal)
+    old = Claim.take(journal, task, "old")
+    assert old is not None
+    journal.append([Entry("task.t1", Kind.RETRY, {"attempt": 1, "claim": old.seq}, expect=old.seq)])
+    newest = journal.last("task.t1")
+    assert newest is not None
+    new = Claim.take(journal, replace(task, attempts=1, last_seq=newest.seq), "new")
+    assert new is not None
+    with pytest.raises(Stale):
+        end(old)
+    end(new)
+    with pytest.raises(Stale):
+        end(old)
+    assert kinds(journal).count("task.completed") == 1
+
+
+class Deaf:
+    """The real journal behind a line that loses answers: the append happens, the caller hears nothing."""
+
+    def __init__(self, journal: FileJournal, lost: int) -> None:
+        self.journal = journal
+        self.lost = lost
+        self.id, self.epoch = journal.id, journal.epoch
+        self.read, self.get, self.last = journal.read, journal.get, journal.last
+        self.wait, self.head = journal.wait, journal.head
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        answer = self.journal.append(entries)
+        if self.lost:
+            self.lost -= 1
+            return Unknown()
+        return answer
+
+
+def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covenq.attempt.AGAIN_S", 0.0)
+    deaf = Deaf(journal, 2)
+    task = queued(journal)
+    claim = Claim.take(deaf, task, "w")
+    assert claim is not None
+    newest = journal.last("task.t1")
+    assert newest is not None
+    assert newest.seq == claim.seq
+    assert Claim.take(deaf, task, "another") is None
+    deaf.lost = 2
+    phase(claim, "prepared")
+    deaf.lost = 1
+    claim.record(
+        [
+            (Kind.PHASE, {"attempt": 1, "claim": claim.seq, "phase": "collected"}),
+            (Kind.COMPLETED, {"attempt": 1, "claim": claim.seq, "exit_code": 0, "result": None}),
+        ]
+    )
+    assert kinds(journal) == ["task.queued", "task.claimed", "task.phase", "task.phase", "task.completed"]
