@@ -1,0 +1,1 @@
+"""The `covenq` command line: parse, call one function below, print."""

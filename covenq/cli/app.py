@@ -1,0 +1,86 @@
+"""The Typer application: which commands there are, and where each lives.
+
+A command's module is imported only when that command runs (or when help lists them all): `covenq tasks` starts in
+little more than Typer itself needs. Modules here import nothing heavy at their top for the same reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from covenq import __version__
+
+COMMANDS = {
+    "serve": "covenq.cli.serve",
+    "tui": "covenq.cli.tui",
+    "status": "covenq.cli.reading",
+    "deliveries": "covenq.cli.reading",
+    "tasks": "covenq.cli.reading",
+    "show": "covenq.cli.reading",
+    "replay": "covenq.cli.acting",
+    "requeue": "covenq.cli.acting",
+    "verify": "covenq.cli.journal",
+    "send": "covenq.cli.send",
+    "init": "covenq.cli.init",
+    "demo": "covenq.cli.demo",
+}
+"""Every command and the module that has a function of its name, in the order help shows them."""
+
+TAKES_FILTER = frozenset({"deliveries", "tasks", "replay", "requeue"})
+"""Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
+
+They have long options only, because each letter of `-number:7` would be looked up as a short one.
+"""
+
+
+class Commands(TyperGroup):
+    """A group that builds a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            # For a name that isn't there, all of them: "did you mean" looks through them.
+            for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+                self.commands[name] = build(name)
+        return self.commands.get(cmd_name)
+
+
+def build(name: str) -> Any:
+    """The command of that name, ready to run."""
+    function = getattr(importlib.import_module(COMMANDS[name]), name)
+    one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    settings = {"ignore_unknown_options": name in TAKES_FILTER}
+    one.command(name, context_settings=settings)(function)
+    return typer.main.get_command(one)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"covenq {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 damage, 6 no daemon, 130 interrupted."
+)
+def _covenq(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it, and stop.")
+    ] = False,
+) -> None:
+    """The durable inbox for GitHub webhooks: fsynced before it is answered, run once, explained from a terminal."""

@@ -1,0 +1,102 @@
+"""What commands share: their options, where the data is, and the source they read and write through."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covenq import config as configuration
+from covenq.config import Config
+from covenq.errors import UsageError
+
+if TYPE_CHECKING:
+    from covenq.source import Source
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="The data directory. Else COVENQ_DATA, the configuration's, ~/.local/state/covenq.",
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="PATH", help="The configuration. Else COVENQ_CONFIG, covenq.toml in the data directory."
+    ),
+]
+Words = Annotated[list[str] | None, typer.Argument(metavar="FILTER", help="Filter words, or ids.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line, as they come.")]
+
+FILTER_OPTIONS = (
+    "--after", "--config", "--data", "--dry-run", "--force", "--help", "--json", "--jsonl", "--limit", "--reason", "--yes"
+)  # fmt: skip
+"""Options of the commands that take filter words, to suggest the one that was meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where everything is: the configuration and the data directory."""
+
+    config: Config
+    data: Path
+
+
+def place(data: str | None, config: str | None) -> Place:
+    """What `--data`, `--config` and the environment say. Raises ConfigError."""
+    path = configuration.config_path(config, os.environ, data)
+    loaded = configuration.load(path, os.environ)
+    return Place(loaded, configuration.data_dir(data, os.environ, loaded))
+
+
+def config_path(data: str | None, config: str | None) -> Path:
+    """Where the configuration is, or belongs."""
+    found = configuration.config_path(config, os.environ, data)
+    return found if found is not None else configuration.data_dir(data, os.environ) / "covenq.toml"
+
+
+@contextmanager
+def source(data: str | None, config: str | None) -> Iterator[Source]:
+    """The daemon if one answers, else the files; closed at the end of the `with`."""
+    from covenq.source import open_source
+
+    where = place(data, config)
+    with open_source(where.data, where.config) as opened:
+        yield opened
+
+
+def filter_words(words: list[str] | None) -> list[str]:
+    """The words of a filter. Raises UsageError for what was meant as an option: Typer, told to let `-field:x` through,
+    lets every unknown option through with it."""
+    given = words or []
+    for word in given:
+        if word.startswith("--") or (word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()):
+            near = get_close_matches(word.partition("=")[0], FILTER_OPTIONS, n=1)
+            meant = (
+                f"Did you mean {near[0]}?"
+                if near
+                else "`--help` lists the options; a filter word is negated by one dash."
+            )
+            raise UsageError(f"there is no option {word.partition('=')[0]}", hint=meant)
+    return given
+
+
+def one_format(json: bool, jsonl: bool) -> None:
+    """Raises UsageError if both were asked for."""
+    if json and jsonl:
+        raise UsageError(
+            "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
+        )

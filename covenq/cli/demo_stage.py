@@ -1,0 +1,187 @@
+"""The stage of `covenq demo`: a daemon process over a temporary directory, and the requests it gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from covenq.cli.send import Reply, post
+from covenq.errors import CovenqError, DaemonUnreachable
+from covenq.secret import default_file
+
+HOOK = "446581321"
+CLIENTS = 16
+WORKERS = 4
+START_TIMEOUT = 30.0
+WORK_TIMEOUT = 45.0
+STOP_TIMEOUT = 15.0
+"""All in seconds; a healthy run needs a small part of each."""
+
+COMMAND = 'sleep 0.02; echo "$COVENQ_TASK $COVENQ_ATTEMPT" >>"$0"'
+"""What every task runs: its last act is one line in a file, so that a second run would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One request, ready to post, and to post again."""
+
+    id: tuple[str, str]
+    event: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Stage:
+    """A directory with a configuration, and the daemon on it. Whatever runs is ended at the end of the `with`."""
+
+    def __init__(self, directory: Path, wanted: Sequence[str]) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.ran = directory / "ran"
+        """The file that the tasks' commands append to."""
+        self.log = directory / "daemon.log"
+        self.url = ""
+        self._secret = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config = directory / "covenq.toml"
+        run = json.dumps(["sh", "-c", COMMAND, str(self.ran)])
+        self._config.write_text(
+            f'[[route]]\nname = "demo"\nmatch = "event:{",".join(wanted)}"\nrun = {run}\nretry = {{ max = 2 }}\n'
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the daemon and wait until it is ready. Raises CovenqError, with what it said, if it doesn't come up."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("COVENQ_")}
+        # -P: a directory named covenq, wherever the demo is run, is not what is demonstrated.
+        command = [sys.executable, "-P", "-m", "covenq.cli.main", "serve", "--bind", "127.0.0.1:0"]
+        command += ["--data", str(self.data), "--config", str(self._config), "--concurrency", str(WORKERS)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise CovenqError(f"the daemon did not start: {self._last_words()}", hint=f"Look into {self.log}.")
+            time.sleep(0.02)
+        self._secret = default_file(self.data).read_bytes().rstrip()
+
+    def _ready(self) -> bool:
+        from covenq.config import Config
+        from covenq.source import open_source
+
+        if not (self.data / "covenq.sock").exists():
+            return False
+        with open_source(self.data, Config()) as source:
+            if not source.live:
+                return False
+            try:
+                status = source.status()
+            except DaemonUnreachable:
+                return False
+            self.url = str(status["webhook_url"])
+            return bool(status["ready"]) and status["pid"] == (self._process.pid if self._process else None)
+
+    def _last_words(self) -> str:
+        words = self.log.read_text("utf-8", "replace").strip().splitlines()
+        return words[-1] if words else "it said nothing"
+
+    def kill(self) -> None:
+        """SIGKILL, and nothing before it."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the drain. Raises CovenqError if it doesn't end with 0."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise CovenqError("the daemon did not end after SIGTERM", hint=f"Look into {self.log}.") from None
+        if code != 0:
+            raise CovenqError(f"the daemon ended with {code}: {self._last_words()}", hint=f"Look into {self.log}.")
+
+    def make(self, event: str, number: int, *, signature: str | None = "") -> Delivery:
+        """A new delivery of the event's built-in sample, told apart by `number`. `signature` replaces the right one;
+        None leaves it out."""
+        from covenq import samples
+
+        payload = {**samples.SAMPLES[event](), "covenq_demo": number}
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        guid = str(uuid.uuid4())
+        headers = dict(samples.headers(event, guid, HOOK, body, self._secret))
+        if signature is None:
+            del headers["X-Hub-Signature-256"]
+        elif signature:
+            headers["X-Hub-Signature-256"] = signature
+        return Delivery((HOOK, guid), event, body, headers)
+
+    def post(self, delivery: Delivery) -> Reply | None:
+        """The answer, or None if none came."""
+        try:
+            return post(self.url, delivery.body, delivery.headers)
+        except DaemonUnreachable:
+            return None
+
+    def post_all(
+        self, deliveries: Sequence[Delivery], kill_after: int | None = None
+    ) -> Iterator[tuple[Delivery, Reply | None]]:
+        """Post them from CLIENTS threads; each with its answer, in the order of the answers. After `kill_after` answers
+        the daemon is killed, with the rest still coming at it."""
+        answers = 0
+        lock = threading.Lock()
+
+        def one(delivery: Delivery) -> Reply | None:
+            nonlocal answers
+            reply = self.post(delivery)
+            with lock:
+                answers += reply is not None
+                if answers == kill_after:
+                    self.kill()
+            return reply
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            sent = {pool.submit(one, delivery): delivery for delivery in deliveries}
+            for done in as_completed(sent):
+                yield sent[done], done.result()
+
+    def wait_idle(self) -> None:
+        """Until no task is queued or running. Raises CovenqError past WORK_TIMEOUT."""
+        from covenq.config import Config
+        from covenq.source import open_source
+
+        deadline = time.monotonic() + WORK_TIMEOUT
+        with open_source(self.data, Config()) as source:
+            while True:
+                tasks = source.status()["tasks"]
+                left = sum(tasks.get(state, 0) for state in ("queued", "running"))
+                if not left:
+                    return
+                if time.monotonic() > deadline:
+                    raise CovenqError(
+                        f"{left} tasks have not ended in {WORK_TIMEOUT:.0f} s", hint=f"Look into {self.log}."
+                    )
+                time.sleep(0.05)

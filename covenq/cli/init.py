@@ -1,0 +1,91 @@
+"""`covenq init`: a commented configuration to start from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, config_path
+from covenq.cli.output import say
+from covenq.errors import Refused
+
+TEMPLATE = """\
+# covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start.
+# Every setting shows its default; a line that begins with # does nothing.
+
+[server]
+# bind = "127.0.0.1:8787"       # --bind and COVENQ_BIND override it
+# body_limit = 26214400         # bytes; GitHub sends no more
+
+[github]
+# With nothing here, the secret in the data directory's file `secret` is used. Several are valid at once, so that one
+# can be rotated. COVENQ_WEBHOOK_SECRET joins them under the name `env`.
+# webhook_secrets = [{ name = "app", file = "/etc/covenq/app" }, { name = "old", env = "COVENQ_OLD_SECRET" }]
+
+[worker]
+# concurrency = 4               # tasks that run at the same time
+
+# A route says which deliveries become tasks, and what runs. Every route that matches makes one task. What none matches is
+# kept, and `ignored`. `covenq deliveries --help` lists the fields of a filter: field:a,b is either, different fields are
+# and, -field:x is not, * globs. The command gets the payload on stdin, its ids and paths in COVENQ_TASK, _ATTEMPT, _GUID,
+# _EVENT, _ACTION, _REPO, _PAYLOAD, _RESULT, and never a shell. Exit code 0 completes the task.
+
+# This one only copies the payload to the attempt's output, so that there is something to see:
+# `covenq send issues`, then `covenq tasks`, then `covenq show` with the id it printed.
+[[route]]
+name = "hello"
+match = "event:issues,pull_request"
+run = ["cat"]
+
+# Run a coding agent on an issue that was labelled for it, three times at most, and one at a time for each issue.
+# [[route]]
+# name = "fix-issue"
+# match = "event:issues action:labeled label:coven:fix -sender:*[bot]"
+# run = ["coven-code", "--headless", "--context", "{brief}", "--output", "{result}"]
+# timeout = "10m"
+# retry = { max = 2, backoff = "2s", cap = "5m" }
+# key = "{repo}#{number}"
+
+# Deploy what was pushed; the script's own name is all that is fixed, everything else it reads from its environment.
+# [[route]]
+# name = "deploy"
+# match = "event:push repo:octo/hello"
+# run = ["/usr/local/bin/deploy"]
+# timeout = "30m"
+# key = "{repo}"
+"""
+
+
+def init(
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write a configuration to start from.
+
+    Commented, with example routes; into the data directory, or to --config.
+    """
+    path = config_path(data, config)
+    write(path, TEMPLATE, force=force)
+    output.line(str(path))
+    say("Written. Edit its routes, then (re)start `covenq serve`.")
+
+
+def write(path: Path, text: str, *, force: bool) -> None:
+    """Create the file whole or not at all. Raises Refused if it is there and not `force`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, "utf-8")
+        if force:
+            scratch.replace(path)
+        else:
+            os.link(scratch, path)
+    except FileExistsError:
+        raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.") from None
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""`covenq send`: one signed delivery, as GitHub would post it, from a file or a built-in sample."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, Place, place, source
+from covenq.cli.output import clean, say
+from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
+
+TIMEOUT = 30.0
+"""Seconds: three times what GitHub itself waits for an answer."""
+
+ANSWER_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the other side answered. `body` is at most ANSWER_LIMIT bytes of it."""
+
+    status: int
+    body: bytes
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The body if it is a JSON object, else {}."""
+        import json
+
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def send(
+    sample: Annotated[
+        str | None, typer.Argument(metavar="EVENT", help="The event; without --file its built-in sample is sent.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="PATH", help="Send these bytes as the body (- is standard input).")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="NAME", help="The event, instead of as argument.")
+    ] = None,
+    guid: Annotated[
+        str | None, typer.Option("--guid", metavar="GUID", help="X-GitHub-Delivery; a new one unless given.")
+    ] = None,
+    hook: Annotated[str | None, typer.Option("--hook", metavar="ID", help="X-GitHub-Hook-ID.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Where to; the running daemon's webhook unless given.")
+    ] = None,
+    secret_file: Annotated[
+        str | None,
+        typer.Option(
+            "--secret-file",
+            metavar="PATH",
+            help="Sign with what this file holds. Else the daemon's own secret is used, found as the daemon finds it.",
+        ),
+    ] = None,
+    show_samples: Annotated[bool, typer.Option("--list", help="Name the built-in samples, and send nothing.")] = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Post a signed delivery, as GitHub would.
+
+    A sample of the event, or the bytes of a file. Its id goes to stdout: covenq show $(covenq send issues)
+
+    \b
+      covenq send issues
+      covenq send --event push --file payload.json --url https://example.org/webhook --secret-file ./secret
+    """
+    from covenq import samples
+
+    if show_samples:
+        for name in sorted(samples.SAMPLES):
+            output.line(name)
+        return
+    if sample and event and sample != event:
+        raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
+    name = event or sample
+    if not name:
+        raise UsageError(
+            "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
+        )
+    body = read_body(file) if file else sample_body(name, samples.SAMPLES)
+    where = place(data, config)
+    target = url or webhook_url(where, data, config)
+    headers = samples.headers(name, guid or str(uuid.uuid4()), hook, body, read_secret(secret_file, where))
+    reply = post(target, body, headers)
+    report(reply, target, json)
+
+
+def read_body(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    return Path(file).read_bytes()
+
+
+def sample_body(name: str, samples: Mapping[str, Any]) -> bytes:
+    """The built-in sample of an event, encoded as GitHub does. Raises UsageError with the nearest names."""
+    import json
+    from difflib import get_close_matches
+
+    if name not in samples:
+        near = get_close_matches(name, list(samples))
+        raise UsageError(
+            f"there is no sample of {name!r}",
+            hint=f"Did you mean {near[0]}?" if near else "`covenq send --list` names them; --file sends your own.",
+        )
+    return json.dumps(samples[name](), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def webhook_url(where: Place, data: str | None, config: str | None) -> str:
+    """The running daemon's webhook, else the one the configuration would give it."""
+    with source(data, config) as opened:
+        url = opened.status()["webhook_url"] if opened.live else None
+    return str(url) if url else f"http://{where.config.bind}/webhook"
+
+
+def read_secret(file: str | None, where: Place) -> bytes:
+    """The secret to sign with. Never from the command line itself: other users can read that."""
+    from covenq.secret import read_secrets
+
+    if file:
+        secret = Path(file).read_bytes().rstrip(b"\r\n")
+        if not secret:
+            raise UsageError(f"{file} is empty", hint="It should hold the webhook secret.")
+        return secret
+    secrets = read_secrets(where.config, os.environ, where.data)
+    if not secrets:
+        raise Refused(f"there is no secret in {where.data}", hint="`covenq serve` makes one; or say --secret-file.")
+    return secrets[0][1]
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:
+    """One POST. Raises UsageError for a URL that is none, DaemonUnreachable when no whole answer comes."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url!r} is no web address", hint="Write it as http://127.0.0.1:8787/webhook.")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{url!r} is no web address: {error}", hint="A port is a number up to 65535.") from None
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, port, timeout=timeout)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", target, body=body, headers=dict(headers))
+        response = connection.getresponse()
+        return Reply(response.status, response.read(ANSWER_LIMIT))
+    except (OSError, http.client.HTTPException) as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DaemonUnreachable(f"no answer from {url}: {said}") from error
+    finally:
+        connection.close()
+
+
+def report(reply: Reply, url: str, json: bool) -> None:
+    """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
+    answer = reply.object
+    if json:
+        output.emit_json({"status": reply.status, **answer})
+    if reply.status >= 500:
+        raise CovenqError(
+            _refusal(reply, answer), hint="It was not accepted: send it again when `covenq status` says ready."
+        )
+    if not 200 <= reply.status < 300:
+        raise Refused(_refusal(reply, answer), hint=HINTS.get(str(answer.get("error")), f"Is {url} the right address?"))
+    if json:
+        return
+    if "delivery" not in answer:
+        say(f"{reply.status} from {url}, which doesn't answer like covenq")
+        return
+    output.line(clean(answer["delivery"]))
+    what = "duplicate" if answer.get("duplicate") else "accepted"
+    made = answer.get("tasks") or []
+    tasks = f", {output.count(len(made), 'task')}: {' '.join(map(clean, made))}" if made else ""
+    say(f"{reply.status} {what} as seq {clean(answer.get('seq'))}, {clean(answer.get('state'))}{tasks}")
+
+
+HINTS = {
+    "bad_signature": "The other side has another secret: give its own with --secret-file.",
+}
+
+
+def _refusal(reply: Reply, answer: Mapping[str, Any]) -> str:
+    detail = answer.get("detail") or reply.body[:200].decode("utf-8", "replace").strip()
+    word = f" {answer['error']}" if "error" in answer else ""
+    return f"refused with {reply.status}{word}: {detail}"

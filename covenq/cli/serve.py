@@ -1,0 +1,40 @@
+"""`covenq serve`: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from covenq.cli.common import ConfigOption, DataOption, place
+from covenq.config import parse_bind
+
+
+def serve(
+    bind: Annotated[
+        str | None,
+        typer.Option("--bind", metavar="HOST:PORT", help="Where to listen. Else COVENQ_BIND, the configuration's."),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, max=1024, metavar="N", help="Tasks that run at the same time.")
+    ] = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Receive webhooks and run their tasks.
+
+    In the foreground, until SIGTERM or Ctrl-C; then what is in flight is finished, and the journal closed.
+    COVENQ_WEBHOOK_SECRET adds a webhook secret; without any, one is made in the data directory at the first start.
+    """
+    where = place(data, config)
+    settings = where.config
+    if bind is not None:
+        parse_bind(bind)
+        settings = replace(settings, bind=bind)
+    if concurrency is not None:
+        settings = replace(settings, concurrency=concurrency)
+
+    from covenq import daemon
+
+    raise typer.Exit(daemon.run(settings, where.data))

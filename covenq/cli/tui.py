@@ -1,0 +1,27 @@
+"""`covenq tui`: the dashboard."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, place
+from covenq.errors import UsageError
+
+
+def tui(data: DataOption = None, config: ConfigOption = None) -> None:
+    """The dashboard, from the keyboard.
+
+    Deliveries and tasks live, filtered, opened, replayed and requeued, and the journal verified.
+    """
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)) or os.environ.get("TERM") == "dumb":
+        raise UsageError("the dashboard needs a terminal", hint="`covenq deliveries` and `covenq tasks` don't.")
+    where = place(data, config)
+
+    from covenq.source import open_source
+    from covenq.tui.app import run
+
+    raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data))
