@@ -16,12 +16,11 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from covenq.config import Config
 from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.source import Object, Source
 from covenq.tui import columns, pages, text
 from covenq.tui.detail import DetailScreen, identity
-from covenq.tui.dialogs import Confirm, Help
+from covenq.tui.dialogs import Confirm, Help, Noun
 from covenq.tui.lanes import Lane
 from covenq.tui.lines import Lines
 from covenq.tui.link import Link, Opener
@@ -180,6 +179,7 @@ class Dashboard(App[int]):
         self.query_one("#journal", Lines).show(pages.journal(self.status))
         for pane in self._panes():
             pane.total = sum((self.status.get(pane.listing.name) or {}).values())
+            pane.table.refresh()  # ages grow without anything happening
         head = (self.status.get("journal") or {}).get("head")
         if not source.live and head != self._head:
             self._changed()
@@ -327,7 +327,7 @@ class Dashboard(App[int]):
         def words(force: bool) -> list[str]:
             return ["covenq", "replay", id, *(["--force"] if force else [])]
 
-        self._confirm("Replay", "deliveries", apply, words, forceable=True)
+        self._confirm("Replay", ("delivery", "deliveries"), apply, words, forceable=True)
 
     def _requeue(self, ids: list[str]) -> None:
         if not ids:
@@ -337,7 +337,10 @@ class Dashboard(App[int]):
         def apply(dry_run: bool, force: bool) -> dict[str, Any]:
             return self._writable().requeue(ids=ids, dry_run=dry_run, reason="from the dashboard")
 
-        self._confirm("Requeue", "tasks", apply, lambda force: ["covenq", "requeue", *ids], forceable=False)
+        def words(force: bool) -> list[str]:
+            return ["covenq", "requeue", *ids]
+
+        self._confirm("Requeue", ("task", "tasks"), apply, words, forceable=False)
 
     def _writable(self) -> Source:
         """The daemon's source. Without a daemon the dashboard is read-only."""
@@ -352,7 +355,7 @@ class Dashboard(App[int]):
     def _confirm(
         self,
         verb: str,
-        noun: str,
+        noun: Noun,
         apply: Callable[[bool, bool], dict[str, Any]],
         words: Callable[[bool], list[str]],
         *,
@@ -366,18 +369,12 @@ class Dashboard(App[int]):
             self._changed()
 
 
-def run(data: Path, config: Config | None = None) -> int:
-    """Show the dashboard over a data directory until it is quit; the exit code: 0, or 1 if it crashed.
+def run(opener: Opener, data: Path) -> int:
+    """Show the dashboard until it is quit; the exit code: 0, or 1 if it crashed.
 
-    A daemon that answers is used; without one the files are read. It is opened from inside the dashboard, so that what
-    can't be opened is shown there too.
+    `opener` opens the source (`lambda: open_source(data, config)`), on a thread, and again when the daemon comes or
+    goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies.
     """
-
-    def opener() -> Source:
-        from covenq.source import open_source
-
-        return open_source(data, config)
-
     app = Dashboard(opener, data)
     app.run()
     return app.return_code or 0

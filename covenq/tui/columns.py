@@ -96,9 +96,9 @@ def _marks(row: Row, now: float) -> Cell:
 DELIVERIES = (
     Column("State", 12, _state, rank=0),
     Column("Age", 4, _age("received_at"), rank=1, right=True),
-    Column("Event", 18, _event, weight=3, rank=2),
-    Column("Repo", 16, _plain("repo"), weight=4, rank=3),
-    Column("About", 12, _target, weight=8, rank=4),
+    Column("Event", 17, _event, weight=3, rank=2),
+    Column("Repo", 14, _plain("repo"), weight=4, rank=3),
+    Column("About", 14, _target, weight=8, rank=4),
     Column("Sender", 12, _plain("sender"), weight=2, rank=6),
     Column("Reason", 10, _reason, weight=1, rank=5),
     Column("Notice", 8, _marks, rank=7),

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Checkbox, Static
+from textual.widgets import Button, Static
 
 from covenq.errors import Failure
 from covenq.tui import text
@@ -25,14 +25,22 @@ LISTED = 6
 """Ids a plan shows; the rest are counted."""
 
 
-def plan_lines(plan: dict[str, Any], noun: str) -> list[str]:
+Noun = tuple[str, str]
+"""One, and several."""
+
+
+def _counted(count: int, noun: Noun) -> str:
+    return f"{text.number(count)} {noun[0] if count == 1 else noun[1]}"
+
+
+def plan_lines(plan: dict[str, Any], noun: Noun) -> list[str]:
     """A plan in words: how many are eligible, and every reason to skip with how many it holds back."""
     eligible, skipped = plan["eligible"], plan["skipped"]
-    lines = [f"eligible  {text.number(len(eligible))} {noun}"]
+    lines = [f"eligible  {_counted(len(eligible), noun)}"]
     lines += [f"  {text.clean(one)}" for one in eligible[:LISTED]]
     if len(eligible) > LISTED:
         lines.append(f"  … and {text.number(len(eligible) - LISTED)} more")
-    lines.append(f"skipped   {text.number(len(skipped))} {noun}")
+    lines.append(f"skipped   {_counted(len(skipped), noun)}")
     reasons: dict[str, list[str]] = {}
     for one in skipped:
         reasons.setdefault(str(one["reason"]), []).append(str(one["id"]))
@@ -41,17 +49,17 @@ def plan_lines(plan: dict[str, Any], noun: str) -> list[str]:
     return lines
 
 
-def done_lines(result: dict[str, Any], noun: str, words: Sequence[str]) -> list[str]:
+def done_lines(result: dict[str, Any], noun: Noun, words: Sequence[str]) -> list[str]:
     """What was done, in words, and the command that does the same."""
     done, skipped = result["done"], result["skipped"]
-    lines = [f"done      {text.number(len(done))} {noun}"]
+    lines = [f"done      {_counted(len(done), noun)}"]
     for one in done[:LISTED]:
         tasks = " ".join(text.clean(task) for task in one.get("tasks", ()))
         lines.append(f"  {text.clean(one['id'])}" + (f" → {tasks}" if tasks else ""))
     if len(done) > LISTED:
         lines.append(f"  … and {text.number(len(done) - LISTED)} more")
     if skipped:
-        lines.append(f"skipped   {text.number(len(skipped))} {noun}")
+        lines.append(f"skipped   {_counted(len(skipped), noun)}")
         lines += [f"  {text.clean(one['id'])}: {text.clean(one['reason'])}" for one in skipped[:LISTED]]
     return [*lines, "", "the same from a shell:", f"  {shlex.join(words)}"]
 
@@ -64,12 +72,13 @@ class Confirm(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
+        Binding("f", "force", "Force"),
         Binding("left", "app.focus_previous", show=False),
         Binding("right", "app.focus_next", show=False),
     ]
 
     def __init__(
-        self, *, verb: str, noun: str, apply: Apply, words: Callable[[bool], list[str]], lane: Lane, forceable: bool
+        self, *, verb: str, noun: Noun, apply: Apply, words: Callable[[bool], list[str]], lane: Lane, forceable: bool
     ) -> None:
         super().__init__()
         self._verb = verb
@@ -78,15 +87,15 @@ class Confirm(ModalScreen[bool]):
         self._words = words
         self._lane = lane
         self._forceable = forceable
+        self._force = False
+        self._going = False
         self._done = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(Content(self._verb), id="dialog-title")
             yield Static(Content("asking what would be done…"), id="dialog-body")
-            force = Checkbox("force: also what has completed", id="force")
-            force.display = self._forceable
-            yield force
+            yield Static(id="force")
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button(self._verb, id="go", disabled=True)
@@ -95,16 +104,19 @@ class Confirm(ModalScreen[bool]):
         self.query_one("#cancel", Button).focus()
         self._plan()
 
-    @property
-    def _force(self) -> bool:
-        return self.query_one("#force", Checkbox).value
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._forceable and not self._going if action == "force" else True
 
-    def on_checkbox_changed(self) -> None:
+    def action_force(self) -> None:
+        self._force = not self._force
         self._plan()
 
     @work(exclusive=True)
     async def _plan(self) -> None:
         go, force = self.query_one("#go", Button), self._force
+        mark = self.query_one("#force", Static)
+        mark.display = self._forceable
+        mark.update(Content(f"[{'x' if force else ' '}] f  force: also what has completed"))
         go.disabled = True
         try:
             plan = await self._lane.call(lambda: self._apply(True, force))
@@ -126,8 +138,9 @@ class Confirm(ModalScreen[bool]):
     @work(exclusive=True)
     async def _go(self) -> None:
         force = self._force
+        self._going = True
         self.query_one("#go", Button).disabled = True
-        self.query_one("#force", Checkbox).disabled = True
+        self.query_one("#force").display = False
         cancel = self.query_one("#cancel", Button)
         cancel.label = "Close"
         cancel.focus()
@@ -146,25 +159,23 @@ class Confirm(ModalScreen[bool]):
 
 HELP = """\
 1 2 3 5     Overview, Deliveries, Tasks, Journal
-↑ ↓ k j     move; PageUp PageDown by a screenful
+↑ ↓ k j     move up (and pause), down; PageUp PageDown: a screenful
 g Home      the oldest row (reads older rows until it is there)
 G End       the newest row, and follow what arrives
 Enter       open the delivery
 /           filter; Enter applies it, Esc leaves it as it was
-Esc         peel a layer: help, dialog, delivery, filter
+Esc         peel a layer: help, dialog, delivery, then the filter
 r           replay the delivery: new tasks by today's routes
 u           requeue: run its failed, cancelled or superseded tasks again
 v           verify the journal
 q           quit
 
-Filter: field:value  field:a,b  -field:value  event:issues state:failed
-age<1h since:2d label:coven:fix sender:*[bot]; bare words search repo, title, ids.
-Fields: id guid hook seq event action repo repo_id owner sender installation
-number sha label state reason route kind worker category attempts duplicates
-size source secret twin age since before payload.*
-
-✓ completed  ✗ failed  ○ queued  ◐ running  – ignored  · received
-⊘ cancelled  » superseded"""
+Filter      field:value  field:a,b  -field:value  age<1h  since:2d  "a b"
+            sender:*[bot]; bare words search repo, title and ids
+Fields      id guid hook seq event action repo repo_id owner sender sha
+            installation number label state reason route kind worker
+            category attempts duplicates size source secret twin age
+            since before payload.*"""
 
 
 class Help(ModalScreen[None]):
@@ -175,4 +186,5 @@ class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(Content("Keys and filters"), id="dialog-title")
-            yield Static(Content(HELP))
+            with VerticalScroll():
+                yield Static(Content(HELP))

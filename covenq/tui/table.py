@@ -216,7 +216,8 @@ class RowTable(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         if round(old_value) != round(new_value) and not self._placing:
-            if new_value < old_value:
+            if new_value < old_value and round(new_value) < self.max_scroll_y:
+                # The wheel or the scrollbar. (A table that grew taller is moved up too, but stays at its end.)
                 self.pause()
             self.post_message(self.Moved())
 
