@@ -1,0 +1,384 @@
+"""state.db: opened, caught up with the journal, followed live by a thread, or completed in memory for one reading.
+
+It is a cache. Position and rows change in one transaction and only by durable records, so whatever a crash leaves is a
+prefix of the fold, and a file that is missing, of another journal or of another schema is simply folded again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from covenq import schema
+from covenq.errors import CovenqError
+from covenq.fold import fold
+from journal.errors import JournalDamaged, JournalError
+from journal.model import Damage, Journal, Record, Witness
+
+BATCH_RECORDS = 2000
+BATCH_BYTES = 8 << 20
+"""Of payloads held while a batch is gathered; they come with the records though the fold needs none."""
+BUSY_S = 5.0
+WAL_BYTES = 64 << 20
+NO_RECORD = "0" * 64
+
+
+def read_witness(path: Path) -> Witness | None:
+    """What the state.db at `path` says it has folded, for `open_journal`; None if there is none that can be read.
+
+    A cache that can't be read proves nothing; it is made again by `StateStore`.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(_connect(path, "ro")) as conn:
+            if schema.version(conn) != schema.VERSION:
+                return None
+            found = schema.position(conn)
+    except sqlite3.DatabaseError:
+        return None
+    return found[0] if found is not None and found[0].seq > 0 else None
+
+
+class StateStore:
+    """Owns the state.db of a process that holds the journal's lock. Methods may be called from any thread.
+
+    Raises JournalDamaged where the file has folded records that the journal lacks, and CovenqError where it can't be
+    opened or made.
+    """
+
+    def __init__(self, path: Path, journal: Journal) -> None:
+        self.path = path
+        self._journal = journal
+        self._writing = threading.Lock()
+        self._local = threading.local()
+        self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._readers_lock = threading.Lock()
+        try:
+            self._conn, self._folded = _open_store(path, journal)
+        except sqlite3.Error as error:
+            raise CovenqError(
+                f"{path} can't be opened: {error}",
+                hint="Check the disk's space and this user's permission on the data directory.",
+            ) from error
+
+    @property
+    def folded(self) -> int:
+        """The seq that rows and position are folded to, committed."""
+        return self._folded
+
+    def position(self) -> Witness | None:
+        """What is folded; None before the first record."""
+        with self._writing:
+            found = schema.position(self._conn)
+        return found[0] if found is not None and found[0].seq > 0 else None
+
+    def catch_up(self, each: Callable[[int], None] | None = None) -> int:
+        """Fold to the journal's head as it is at the call, a transaction a batch; returns the seq reached.
+
+        `each` is called after every batch with its last seq. Raises sqlite3.Error; what was committed before stays.
+        """
+        with self._writing:
+            for batch in _batches(self._journal.read(self._folded)):
+                self._conn.execute("BEGIN IMMEDIATE")
+                try:
+                    _fold_batch(self._conn, self._journal, batch)
+                    self._conn.execute("COMMIT")
+                finally:
+                    if self._conn.in_transaction:
+                        with suppress(sqlite3.Error):  # the error that brought us here is the one to tell
+                            self._conn.execute("ROLLBACK")
+                self._folded = batch[-1].seq
+                if each is not None:
+                    each(self._folded)
+            return self._folded
+
+    def distrust(self) -> None:
+        """Note in the file, which turned out damaged, that it has to be folded again at the next opening."""
+        with self._writing:
+            self._conn.execute("PRAGMA user_version = 0")
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection for reading; rows are sqlite3.Row. It lives until `close`, or its thread's end."""
+        conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
+        if conn is None:
+            conn = _connect(self.path, "rw")
+            conn.execute("PRAGMA query_only = ON")
+            self._local.conn = conn
+            with self._readers_lock:
+                gone = [(thread, old) for thread, old in self._readers if not thread.is_alive()]
+                self._readers = [pair for pair in self._readers if pair not in gone]
+                self._readers.append((threading.current_thread(), conn))
+            for _, old in gone:
+                old.close()
+        return conn
+
+    def close(self) -> None:
+        """Close every connection. The threads that read must have stopped. May be repeated."""
+        with self._readers_lock:
+            readers, self._readers = self._readers, []
+        for _, conn in readers:
+            conn.close()
+        self._local = threading.local()
+        with self._writing:
+            self._conn.close()
+
+    def __enter__(self) -> StateStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Folder(threading.Thread):
+    """Follows the journal and folds what comes, in batches as large as what came meanwhile.
+
+    A full disk, a locked file or a journal that can't be read stop it for a moment, never for good: `error` says why
+    while it lasts. Nothing is lost by that, since whatever is not folded is still in the journal.
+    """
+
+    def __init__(self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25) -> None:
+        super().__init__(name="fold", daemon=True)
+        self._store = store
+        self._journal = journal
+        self._retry_s = retry_s
+        self._poll_s = poll_s
+        self._stopping = threading.Event()
+        self._advanced = threading.Condition()
+        self._callbacks: tuple[Callable[[int], None], ...] = ()
+        self._ended = False
+        self._error: str | None = None
+
+    @property
+    def folded(self) -> int:
+        """The newest seq that readers can see."""
+        return self._store.folded
+
+    @property
+    def lag(self) -> int:
+        """How many records are durable and not yet folded."""
+        return max(0, self._journal.head().seq - self._store.folded)
+
+    @property
+    def error(self) -> str | None:
+        """Why the fold doesn't get on, in one sentence; None while it does."""
+        return self._error
+
+    def subscribe(self, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the new seq after each fold, on this thread: it must neither block nor raise."""
+        with self._advanced:
+            self._callbacks = (*self._callbacks, callback)
+
+    def wait_for(self, seq: int, timeout: float) -> bool:
+        """Block until the state has folded `seq` (True), or `timeout` seconds passed or the thread ended (False)."""
+        if self._store.folded >= seq:
+            return True
+        with self._advanced:
+            self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended, timeout)
+        return self._store.folded >= seq
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Fold what is there, then end. What can't be folded now is folded at the next start."""
+        self._stopping.set()
+        if self.ident is not None:
+            self.join(timeout)
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._journal.wait(self._store.folded, self._poll_s):
+                    if not self._catch_up():
+                        self._stopping.wait(self._retry_s)
+                else:
+                    # A journal that is closed or poisoned answers at once.
+                    self._stopping.wait(0.01)
+            self._catch_up()
+        except BaseException as error:
+            self._error = f"the fold ended: {error!r}"
+            raise
+        finally:
+            with self._advanced:
+                self._ended = True
+                self._advanced.notify_all()
+
+    def _catch_up(self) -> bool:
+        try:
+            self._store.catch_up(self._tell)
+        except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
+            self._error = f"{self._store.path.name} can't be written: {error}"
+        except sqlite3.DatabaseError as error:
+            self._error = f"{self._store.path.name} is damaged and will be made again at the next start: {error}"
+            with suppress(sqlite3.Error):
+                self._store.distrust()
+        except (JournalError, OSError) as error:
+            self._error = f"the journal can't be read: {error}"
+        else:
+            self._error = None
+            return True
+        return False
+
+    def _tell(self, seq: int) -> None:
+        with self._advanced:
+            self._advanced.notify_all()
+            callbacks = self._callbacks
+        for callback in callbacks:
+            callback(seq)
+
+
+@contextmanager
+def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that sees state.db completed to the journal's head, for one reading without a daemon.
+
+    What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
+    written or is none of this journal's, everything is folded into a private temporary database. With `commit`, for who
+    holds the journal's lock, the file itself is caught up first, or made. Raises JournalError.
+    """
+    if commit:
+        # No space for the file is no reason not to answer: the overlay needs none of its disk.
+        with suppress(sqlite3.Error, CovenqError), StateStore(path, journal) as store:
+            store.catch_up()
+    conn = _overlaid(path, journal)
+    try:
+        conn.execute("PRAGMA query_only = ON")
+        yield conn
+    finally:
+        conn.rollback()
+        conn.close()
+
+
+def _overlaid(path: Path, journal: Journal) -> sqlite3.Connection:
+    if path.exists():
+        conn: sqlite3.Connection | None = None
+        try:
+            conn = _connect(path, "rw")
+            conn.execute("BEGIN")
+            if not _is_current(conn, journal):
+                conn.execute("ROLLBACK")
+                conn.execute("BEGIN IMMEDIATE")
+                _complete(conn, journal)
+            return conn
+        except sqlite3.Error:
+            if conn is not None:
+                conn.close()
+        except BaseException:
+            if conn is not None:
+                conn.close()
+            raise
+    conn = _connect(None, "rw")
+    try:
+        conn.execute("BEGIN IMMEDIATE")
+        _complete(conn, journal)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _is_current(conn: sqlite3.Connection, journal: Journal) -> bool:
+    return _position_in(conn, journal) >= journal.head().seq
+
+
+def _complete(conn: sqlite3.Connection, journal: Journal) -> None:
+    """Fold to the head inside the caller's transaction."""
+    folded = _position_in(conn, journal)
+    if folded < 0:
+        folded = _start(conn, journal)
+    for batch in _batches(journal.read(folded)):
+        _fold_batch(conn, journal, batch)
+
+
+# ---- opening
+
+
+def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit; `path` None is a private temporary database, gone when it is closed."""
+    name = "" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
+    # Every connection has one user at a time; only `close` comes from another thread than the one that opened it.
+    conn = sqlite3.connect(
+        name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=path is not None, cached_statements=256
+    )
+    conn.row_factory = sqlite3.Row
+    return conn
+
+
+def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+    try:
+        return _open_writer(path, journal)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        # It is no database, or a broken one; all that was in it is in the journal.
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _open_writer(path, journal)
+
+
+def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+    conn = _connect(path, "rwc")
+    try:
+        conn.execute("PRAGMA journal_mode = WAL")
+        # Never OFF: a power cut could leave a position without its rows. NORMAL may lose the newest transactions whole.
+        conn.execute("PRAGMA synchronous = NORMAL")
+        conn.execute("PRAGMA cache_size = -8192")
+        conn.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        conn.execute("BEGIN IMMEDIATE")
+        folded = _position_in(conn, journal)
+        if folded < 0:
+            folded = _start(conn, journal)
+        conn.execute("COMMIT")
+        _check_not_ahead(conn, journal, path)
+    except BaseException:
+        conn.close()
+        raise
+    return conn, folded
+
+
+def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
+    """The seq that the tables are folded to; -1 if they are none of this journal, epoch and schema."""
+    if schema.version(conn) != schema.VERSION:
+        return -1
+    found = schema.position(conn)
+    if found is None or found[0].journal != journal.id or found[1] != journal.epoch:
+        return -1
+    return found[0].seq
+
+
+def _start(conn: sqlite3.Connection, journal: Journal) -> int:
+    schema.create(conn)
+    schema.set_position(conn, Witness(journal.id, 0, NO_RECORD), journal.epoch)
+    return 0
+
+
+def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> None:
+    """The last line of a defence whose first is `open_journal(witnesses=…)`: never fold on over a log that lost records."""
+    found = schema.position(conn)
+    if found is None or found[0].seq == 0:
+        return
+    record = journal.get(found[0].seq)
+    if record is None or record.sum != found[0].sum:
+        detail = "the journal is shorter than its caches" if record is None else "a cache had seen another record here"
+        raise JournalDamaged([Damage("shorter than caches", path.name, 0, found[0].seq, None, detail)])
+
+
+# ---- folding
+
+
+def _fold_batch(conn: sqlite3.Connection, journal: Journal, batch: list[Record]) -> None:
+    fold(conn, batch)
+    schema.set_position(conn, Witness(journal.id, batch[-1].seq, batch[-1].sum), journal.epoch)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += record.payload_bytes or 0
+        if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
