@@ -82,10 +82,12 @@ class Durable(NamedTuple):
 class Request:
     """One caller's append. The caller sleeps on a bare lock: the cheapest hand-off there is."""
 
-    __slots__ = ("_done", "_told", "answer", "pending", "prepared")
+    __slots__ = ("_done", "_told", "answer", "cut", "pending", "prepared")
 
-    def __init__(self, prepared: list[Prepared]) -> None:
+    def __init__(self, prepared: list[Prepared], *, cut: str | None = None) -> None:
         self.prepared = prepared
+        self.cut = cut
+        """No append: the active segment is to be ended, and the next begun in this epoch."""
         self.answer: Appended | Conflict | JournalError | None = None
         self.pending: Conflict | None = None
         """A Conflict that rests on this batch: it is told after the sync, and fails with it."""
@@ -157,7 +159,17 @@ class Committer(threading.Thread):
     # ---- callers' side
 
     def append(self, prepared: list[Prepared]) -> Appended | Conflict:
-        request = Request(prepared)
+        """See `journal.model.Journal.append`."""
+        return self._ask(Request(prepared))
+
+    def cut(self, epoch: str | None = None) -> None:
+        """End the active segment, if it holds a record, and start the next, in a new epoch if one is given.
+
+        Raises as `append` does.
+        """
+        self._ask(Request([], cut=epoch or self.tail.header.epoch))
+
+    def _ask(self, request: Request) -> Appended | Conflict:
         with self._wake:
             if self.poisoned is not None:
                 raise _again(self.poisoned)
@@ -230,7 +242,10 @@ class Committer(threading.Thread):
             if self.poisoned is not None:
                 raise self.poisoned
             self.catalogue.check_room()
-            accepted = self._check(batch)
+            for request in batch:
+                if request.cut and self.tail.offset > self.tail.header.size:
+                    self._rotate(request.cut)
+            accepted = [request for request in self._check(batch) if request.prepared]
             if accepted:
                 records = self._write(accepted)
                 self.full = None
@@ -242,7 +257,7 @@ class Committer(threading.Thread):
                 request.tell(request.answer if isinstance(request.answer, Conflict) else error)
         else:
             for request in batch:
-                request.tell(request.answer or request.pending)
+                request.tell(request.answer or request.pending or Appended(()))
         self._batch = []
 
     def _check(self, batch: list[Request]) -> list[Request]:
@@ -286,7 +301,7 @@ class Committer(threading.Thread):
         size = sum(one.size for request in accepted for one in request.prepared)
         tail = self.tail
         if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
-            self._rotate()
+            self._rotate(tail.header.epoch)
             tail = self.tail
         records, buffer = self._lines(accepted)
         try:
@@ -346,10 +361,10 @@ class Committer(threading.Thread):
         position = Position(journal, newest.seq, newest.sum, newest.segment, newest.offset, self.tail.offset)
         self.catalogue.note(rows, position)
 
-    def _rotate(self) -> None:
+    def _rotate(self, epoch: str) -> None:
         """Start the next segment. Everything before is synced: a batch is not begun before the last one is."""
         tail = self.tail
-        header = self._new_segment(epoch=tail.header.epoch, first=tail.seq + 1)
+        header = self._new_segment(epoch=epoch, first=tail.seq + 1)
         fd = self._open(header)
         self.files.close(tail.fd)
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)

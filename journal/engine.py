@@ -18,8 +18,11 @@ from pathlib import Path
 
 import orjson
 
+from journal.backup import forget_backup, read_backup
 from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
+from journal.erase import Erasure, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
+from journal.erase import finish as finish_erasure
 from journal.errors import JournalDamaged, JournalReadOnly
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
@@ -91,12 +94,14 @@ class FileJournal:
         self.files = files
         self._lock = lock
         self._catalogue = catalogue
-        self._id, self._epoch = tail.header.journal, tail.header.epoch
+        self._id = tail.header.journal
         self._head = Head(tail.seq, tail.sum)
         self._recent: deque[Durable] = deque()
         self._recent_bytes = 0
         self._advanced = threading.Condition()
         self._closed = False
+        self._maintenance = threading.Lock()
+        """One rewrite or copy of the segments at a time."""
         self._committer = Committer(
             files,
             directory,
@@ -116,7 +121,7 @@ class FileJournal:
 
     @property
     def epoch(self) -> str:
-        return self._epoch
+        return self._committer.tail.header.epoch
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
         return self._committer.append([prepare(entry) for entry in entries])
@@ -160,6 +165,58 @@ class FileJournal:
     def poisoned(self) -> bool:
         """A sync failed: nothing will ever be appended by this process again."""
         return self._stuck()
+
+    def erase(
+        self, entries: Sequence[Entry], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Appended | Conflict, list[Rewritten]]:
+        """Append `entries`, and take out of the log what their `data.drops` name. `journal.erase` has the argument.
+
+        On return the content is gone from every segment. `progress` is told (segments done, segments in all). Raises as
+        `append` does, and JournalDamaged if a segment to rewrite does not verify.
+        """
+        with self._maintenance:
+            write_note(self.files, self.directory, self._head.seq)
+            answer = self.append(entries)
+            if isinstance(answer, Conflict):
+                finish_erasure(self.files, self.directory)
+                return answer, []
+            named = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
+            return answer, self._rewrite([one for one in named if one is not None], progress)
+
+    def resume_erasure(self) -> list[Rewritten]:
+        """Go on with an erasure that a crash cut short; does nothing if there was none."""
+        with self._maintenance:
+            after = read_note(self.files, self.directory)
+            if after is None:
+                return []
+            named = [erasure_of(record.seq, record.data) for record in self.read(after)]
+            return self._rewrite([one for one in named if one is not None], None)
+
+    def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
+        active = list_segments(self.files, self.directory)[-1]
+        if any(high >= active for one in erasures for _, high in one.drops):
+            self._committer.cut()
+        below = self._committer.tail.header.first
+        work = [
+            (one, first) for one in erasures for first in segments_with(self.files, self.directory, one, below=below)
+        ]
+        done = []
+        for number, (erasure, first) in enumerate(work):
+            rewritten = rewrite_segment(self.files, self.directory, first, erasure)
+            if rewritten is not None:
+                self._catalogue.move(list(rewritten.places))
+                done.append(rewritten)
+            if progress is not None:
+                progress(number + 1, len(work))
+        with self._advanced:
+            self._recent.clear()
+            self._recent_bytes = 0
+        finish_erasure(self.files, self.directory)
+        return done
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Start a new epoch: from here on seqs may have been given before, elsewhere. Fencing tokens carry it."""
+        self._committer.cut(epoch)
 
     def status(self) -> JournalStatus:
         committer, figures = self._committer, self._committer.figures
@@ -340,6 +397,10 @@ def _open_locked(
     )
     try:
         _note_recovery(journal, found)
+        if read_backup(files, directory) is not None:
+            journal.begin_epoch(token(8))
+            forget_backup(files, directory)
+        journal.resume_erasure()
     except BaseException:
         journal.close()
         raise

@@ -154,26 +154,36 @@ class _Examiner:
             if header is None:
                 self._damage(name, 0, None, "bad header", "neither copy of the segment's header verifies")
                 return None
-            if not self._stands(segment, header, position):
+            place = self._place(segment, header, position)
+            if place is None:
                 detail = "the record that the index ends at is not there: the journal is shorter than its caches"
                 self._damage(name, position.start, position.seq, "shorter than caches", detail)
                 return None
         found.header, found.segment = header, position.segment
         found.seq, found.sum = position.seq, position.sum
-        found.start, found.end = position.start, position.finish
-        found.proven, found.unproven_from = position.seq, position.finish
-        return position.finish
+        found.start, found.end = place
+        found.proven, found.unproven_from = position.seq, found.end
+        return found.end
 
-    def _stands(self, segment: SegmentFile, header: Header, position: Position) -> bool:
+    def _place(self, segment: SegmentFile, header: Header, position: Position) -> tuple[int, int] | None:
+        """Where the position's record stands: where it says, or, after a rewrite that the index missed, elsewhere."""
         line = segment.line_at(position.start)
+        if self._stands(header, position, line):
+            return position.start, position.start + len(line)
+        wanted = b'{"seq":%d,' % position.seq
+        for offset, other in segment.lines(header.size):
+            if other.startswith(wanted) and self._stands(header, position, other):
+                return offset, offset + len(other)
+        return None
+
+    def _stands(self, header: Header, position: Position, line: bytes) -> bool:
         try:
             envelope = open_envelope(line, header.salted)
             check_tail(line, envelope)
         except LineError:
             return False
         self.found.last_kind = envelope.kind
-        same = (envelope.seq, envelope.sum) == (position.seq, position.sum)
-        return same and position.start + len(line) == position.finish
+        return (envelope.seq, envelope.sum) == (position.seq, position.sum)
 
     def _segment(self, first: int, start_at: int, *, last: bool) -> bool:
         """Read one segment. False if nothing behind its failing point can be linked."""

@@ -6,21 +6,20 @@ can be checked in any order, and a break in one does not hide what is behind it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
+from journal.erase import erasure_of
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index
 from journal.line import Envelope, LineError, check_tail, open_envelope
 from journal.model import Damage, Head, Witness
 from journal.recovery import examine, legible
-from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of
-
-DROP_KIND = "journal.dropped"
-"""A record of this kind names, in `data.drops`, the seqs (as [first, last] pairs) whose content it allows to be missing."""
+from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of, read_mark
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
@@ -104,8 +103,6 @@ def _torn_at(files: Files, directory: Path, witnesses: Sequence[Witness]) -> tup
 
 
 def _index_witness(directory: Path) -> list[Witness]:
-    import sqlite3
-
     path = directory / INDEX_NAME
     if not path.exists():
         return []
@@ -198,9 +195,10 @@ def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int
     _, _, dropped = check_tail(line, envelope)
     if dropped is not None:
         report.dropped.append((envelope.seq, dropped, offset))
-    if envelope.kind == DROP_KIND:
-        drops = orjson.loads(envelope.match[9])["drops"]
-        report.drops += [(envelope.seq, pair[0], pair[1]) for pair in drops]
+    if b'"drops":' in envelope.match[9]:
+        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        if erasure is not None:
+            report.drops += [(envelope.seq, low, high) for low, high in erasure.drops]
 
 
 def _delivery(envelope: Envelope) -> str | None:
@@ -261,8 +259,6 @@ def _ahead(
     size: int,
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
-    from journal.segment import read_mark
-
     known = [*witnesses, *_index_witness(directory)]
     mark = read_mark(OsFiles(), directory)
     if mark is not None:

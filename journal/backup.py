@@ -1,0 +1,180 @@
+"""A copy of the log, taken while it is written, that verifies and opens.
+
+A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. A
+segment that was rewritten meanwhile (another file behind its name) is copied again. Each copy is written under a `.tmp` name,
+synced, renamed and the directory synced; `backup.json`, which states the head, is published last: a copy without it is not
+finished. Opening the copy begins a new epoch, because the original may go on to give the same seqs to other records.
+
+Run again on the same directory, only segments whose file has changed since are copied.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from journal.errors import JournalError, JournalGone
+from journal.files import Files, OsFiles, publish, read_all, write_all
+from journal.model import Head
+from journal.segment import SegmentFile, list_segments, name_of, parse_header
+
+BACKUP_NAME = "backup.json"
+_CHUNK = 4 << 20
+
+
+class BackupRefused(JournalError):
+    """The target can't take this backup."""
+
+    exit_code = 4
+    hint = "Choose an empty directory, or one that holds an earlier backup of this journal."
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What was done: the head the copy ends at, segments copied and left as they were, bytes copied."""
+
+    head: Head
+    copied: int
+    kept: int
+    bytes: int
+
+
+def backup(
+    source: Path,
+    target: Path,
+    *,
+    journal: str,
+    head: Head,
+    progress: Callable[[int, int], None] | None = None,
+    files: Files | None = None,
+) -> BackupReport:
+    """Copy the journal in `source` up to `head` into directory `target`. Raises BackupRefused, JournalGone, OSError.
+
+    `journal` is the source's id. `progress` is told (bytes done, bytes in all).
+    """
+    files = files or OsFiles()
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    earlier = _earlier(files, target, journal)
+    if BACKUP_NAME in files.listdir(target):
+        files.unlink(target / BACKUP_NAME)  # while the copy is changed it is not finished
+        files.fsync_dir(target)
+    firsts = [first for first in list_segments(files, source) if first <= max(head.seq, 1)]
+    total = sum((source / name_of(first)).stat().st_size for first in firsts)
+    sources: dict[str, list[int]] = {}
+    copied = kept = done = 0
+    for number, first in enumerate(firsts):
+        last = number == len(firsts) - 1
+        while True:
+            with SegmentFile(files, source, first) as segment:
+                identity = [*files.identity(segment.fd), segment.size()]
+                end = _end_of(segment, head.seq) if last else segment.size()
+                if earlier.get(segment.name) == [*identity, end] and (target / segment.name).exists():
+                    kept += 1
+                else:
+                    _copy(files, segment, target, end)
+                    copied += 1
+                    done += end
+                sources[segment.name] = [*identity, end]
+                if list(files.identity_at(segment.path)) == identity[:2]:
+                    break
+        if progress is not None:
+            progress(min(done, total), total)
+    for name in files.listdir(target):
+        if name.endswith(".jsonl") and name not in sources:
+            files.unlink(target / name)
+    files.fsync_dir(target)
+    note = {"journal": journal, "seq": head.seq, "sum": head.sum, "sources": sources}
+    publish(files, target / BACKUP_NAME, orjson.dumps(note) + b"\n")
+    return BackupReport(head, copied, kept, done)
+
+
+def _earlier(files: Files, target: Path, journal: str) -> dict[str, list[int]]:
+    """What an earlier backup there copied, by segment. Refuses a directory that holds something else."""
+    names = [name for name in files.listdir(target) if not name.endswith(".tmp")]
+    if not names:
+        return {}
+    note = read_backup(files, target)
+    if note is None:
+        segments = list_segments(files, target)
+        if set(names) - {name_of(first) for first in segments}:
+            raise BackupRefused(f"{target} holds other files than a backup")
+        for first in segments:
+            with SegmentFile(files, target, first) as segment:
+                header, _ = parse_header(files.pread(segment.fd, 1024, 0))
+            if header is None or header.journal != journal:
+                raise BackupRefused(f"{target} holds another journal")
+        return {}
+    if note["journal"] != journal:
+        raise BackupRefused(f"{target} holds a backup of another journal, {note['journal']}")
+    found = note.get("sources", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _end_of(segment: SegmentFile, seq: int) -> int:
+    """Where the record `seq` ends in the segment, or where the header does if the segment begins after it."""
+    header, _ = segment.header()
+    if header is None:
+        raise JournalGone(f"the header of {segment.name} can't be read", hint="Run `covenq verify`.")
+    end = header.size
+    for offset, line in segment.lines(header.size):
+        digits = line[7 : line.find(b",", 7, 28)]
+        if not digits.isdigit() or int(digits) > seq:
+            break
+        end = offset + len(line)
+    return end
+
+
+def _copy(files: Files, segment: SegmentFile, target: Path, end: int) -> None:
+    temporary = target / (segment.name + ".tmp")
+    if temporary.name in files.listdir(target):
+        files.unlink(temporary)
+    fd = files.create(temporary)
+    try:
+        at = 0
+        while at < end:
+            data = read_all(files, segment.fd, at, min(end, at + _CHUNK))
+            if not data:
+                raise JournalGone(f"{segment.path} became shorter while it was copied")
+            write_all(files, fd, data, at)
+            at += len(data)
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+    files.rename(temporary, target / segment.name)
+    files.fsync_dir(target)
+
+
+def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
+    """What `backup.json` says; None if there is none."""
+    if BACKUP_NAME not in files.listdir(directory):
+        return None
+    fd = files.open(directory / BACKUP_NAME, write=False)
+    try:
+        note = orjson.loads(read_all(files, fd, 0, 64 << 20))
+    except orjson.JSONDecodeError as error:
+        raise JournalError(
+            f"{directory / BACKUP_NAME} can't be read: {error}", hint="Take the backup again."
+        ) from error
+    finally:
+        files.close(fd)
+    if not isinstance(note, dict):
+        raise JournalError(f"{directory / BACKUP_NAME} is no backup's note", hint="Take the backup again.")
+    return note
+
+
+def forget_backup(files: Files, directory: Path) -> None:
+    """The copy has begun a life of its own."""
+    files.unlink(directory / BACKUP_NAME)
+    files.fsync_dir(directory)
+
+
+def room_for(source: Path, target: Path) -> bool:
+    """Whether the target's disk has room for all of the source."""
+    size = sum(path.stat().st_size for path in source.glob("*.jsonl"))
+    parent = next(path for path in (target, *target.parents) if path.exists())
+    return shutil.disk_usage(parent).free > size

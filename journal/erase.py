@@ -1,0 +1,234 @@
+"""Taking content out of the log without breaking its chain: retention and erasure.
+
+What stands after a line's sum is bound to the record by hashes inside the sum, so it can go and the record still verifies. It
+may go only if a record says so: some record's `data.drops` names the seqs, as [first, last] pairs, and the line then names
+that record: `,"dropped":N`. With `data.about` true, what the record was about goes too.
+
+The order, and why no crash loses or half-erases anything:
+
+1. A note of what is to be done is published (`erasing.json`): whoever opens the journal after a crash goes on from it.
+2. The naming record is appended and synced. Until then nothing was changed; from then on the missing content is accounted for.
+3. The active segment is ended, if it holds any of it: only sealed segments are rewritten.
+4. Each segment is written anew beside the old one: the header and every hashed byte verbatim, only tails replaced. It is
+   synced, read back and proven whole, line by line, against the old one, and only then renamed over it; the directory is
+   synced. A crash leaves the old or the new segment, each whole. Open readers go on reading the old one.
+5. `.torn` files are removed: they may hold the same bytes in a form no one can name. The note is removed last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from journal.errors import JournalDamaged, JournalError
+from journal.files import Files, publish, write_all
+from journal.line import Envelope, LineError, check_tail, open_envelope
+from journal.model import Damage
+from journal.recovery import TORN_SUFFIX
+from journal.segment import SegmentFile, list_segments, split_lines
+
+NOTE_NAME = "erasing.json"
+_CHUNK = 1 << 20
+
+Pair = tuple[int, int]
+"""A stretch of seqs, both ends counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What a naming record allows to be missing, and in which record that is written."""
+
+    by: int
+    drops: tuple[Pair, ...]
+    about: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One segment done: how many records lost content, and its bytes before and after."""
+
+    segment: int
+    records: int
+    before: int
+    after: int
+    places: tuple[Pair, ...]
+    """(seq, new offset) of every line"""
+
+
+def pairs(seqs: Sequence[int]) -> list[list[int]]:
+    """Seqs as the shortest list of [first, last] stretches."""
+    found: list[list[int]] = []
+    for seq in sorted(set(seqs)):
+        if found and found[-1][1] == seq - 1:
+            found[-1][1] = seq
+        else:
+            found.append([seq, seq])
+    return found
+
+
+def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
+    """What record `by` names, from its data; None if it names nothing."""
+    drops = data.get("drops")
+    if not isinstance(drops, list) or not drops:
+        return None
+    stretches = tuple((int(pair[0]), int(pair[1])) for pair in drops)
+    return Erasure(by, tuple(sorted(stretches)), data.get("about") is True)
+
+
+def covers(drops: Sequence[Pair], seq: int) -> bool:
+    at = bisect_right(drops, (seq, 1 << 63)) - 1
+    return at >= 0 and drops[at][0] <= seq <= drops[at][1]
+
+
+# ---- the note
+
+
+def write_note(files: Files, directory: Path, after: int) -> None:
+    """Before the naming record: a record with seq > `after` may name seqs whose content is still there."""
+    publish(files, directory / NOTE_NAME, orjson.dumps({"after": after}) + b"\n")
+
+
+def read_note(files: Files, directory: Path) -> int | None:
+    """The `after` of an erasure that may not be finished, or None."""
+    if NOTE_NAME not in files.listdir(directory):
+        return None
+    fd = files.open(directory / NOTE_NAME, write=False)
+    try:
+        return int(orjson.loads(files.pread(fd, 4096, 0))["after"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return 0  # unreadable: look through the whole log for what was named
+    finally:
+        files.close(fd)
+
+
+def finish(files: Files, directory: Path) -> None:
+    """Step 5: the torn files, then the note; both removals durable on return."""
+    for name in files.listdir(directory):
+        if name.endswith(TORN_SUFFIX):
+            files.unlink(directory / name)
+    files.fsync_dir(directory)
+    if NOTE_NAME in files.listdir(directory):
+        files.unlink(directory / NOTE_NAME)
+        files.fsync_dir(directory)
+
+
+# ---- rewriting
+
+
+def segments_with(files: Files, directory: Path, erasure: Erasure, *, below: int) -> list[int]:
+    """The sealed segments (those before segment `below`) that hold any of the named seqs."""
+    firsts = list_segments(files, directory)
+    chosen = []
+    for number, first in enumerate(firsts[:-1]):
+        if first < below and any(low < firsts[number + 1] and high >= first for low, high in erasure.drops):
+            chosen.append(first)
+    return chosen
+
+
+def rewrite_segment(
+    files: Files,
+    directory: Path,
+    first: int,
+    erasure: Erasure,
+    progress: Callable[[int], None] | None = None,
+) -> Rewritten | None:
+    """Step 4 for one sealed segment; None if nothing in it had anything left to drop.
+
+    Raises JournalDamaged if a line of it does not verify (nothing is changed then), OSError.
+    """
+    with SegmentFile(files, directory, first) as segment:
+        header, faults = segment.header()
+        if header is None or faults:
+            detail = "its header does not verify, so it is not rewritten"
+            raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
+        temporary = segment.path.with_name(segment.name + ".tmp")
+        if temporary.name in files.listdir(directory):
+            files.unlink(temporary)
+        fd = files.create(temporary)
+        try:
+            places, changed = _copy(files, segment, fd, header.size, erasure, progress)
+            if changed:
+                files.fdatasync(fd)
+                size = _prove(files, segment, fd, header.size, erasure)
+        finally:
+            files.close(fd)
+        if not changed:
+            files.unlink(temporary)
+            return None
+        before = segment.size()
+        files.rename(temporary, segment.path)
+        files.fsync_dir(directory)
+    return Rewritten(first, changed, before, size, tuple(places))
+
+
+def _copy(
+    files: Files,
+    segment: SegmentFile,
+    fd: int,
+    header_size: int,
+    erasure: Erasure,
+    progress: Callable[[int], None] | None,
+) -> tuple[list[Pair], int]:
+    header, _ = segment.header()
+    assert header is not None
+    salted = header.salted
+    buffer = [files.pread(segment.fd, header_size, 0)]
+    written, held, changed = 0, header_size, 0
+    places: list[Pair] = []
+    for offset, line in segment.lines(header_size):
+        try:
+            envelope = open_envelope(line, salted)
+            check_tail(line, envelope)
+        except LineError as error:
+            detail = f"{error.detail}, so the segment is not rewritten"
+            raise JournalDamaged([Damage(error.kind, segment.name, offset, None, None, detail)]) from error
+        new = _without(line, envelope, erasure)
+        changed += new is not line
+        places.append((envelope.seq, written + held))
+        buffer.append(new)
+        held += len(new)
+        if held >= _CHUNK:
+            data = b"".join(buffer)
+            write_all(files, fd, data, written)
+            written, held = written + len(data), 0
+            buffer.clear()
+            if progress is not None:
+                progress(offset)
+    write_all(files, fd, b"".join(buffer), written)
+    return places, changed
+
+
+def _without(line: bytes, envelope: Envelope, erasure: Erasure) -> bytes:
+    """The line without what the erasure names, or the very same line."""
+    if not covers(erasure.drops, envelope.seq) or envelope.seq == erasure.by:
+        return line
+    about, payload, _ = check_tail(line, envelope)
+    if payload is None and not (erasure.about and about is not None):
+        return line
+    keep = b"" if about is None or erasure.about else b',"about":' + about
+    return line[: envelope.tail_at] + keep + b',"dropped":%d}\n' % erasure.by
+
+
+def _prove(files: Files, old: SegmentFile, fd: int, header_size: int, erasure: Erasure) -> int:
+    """Read the new file back: every line of the old one stands there with the same hashed bytes, and verifies."""
+    header, _ = old.header()
+    assert header is not None
+    salted = header.salted
+    end = files.size(fd)
+    if files.pread(fd, header_size, 0) != files.pread(old.fd, header_size, 0):
+        raise JournalError("the rewritten segment does not read back as written")
+    new_lines = split_lines(lambda size, at: files.pread(fd, size, at), header_size, end)
+    for (_, line), (_, new) in zip(old.lines(header_size), new_lines, strict=True):
+        try:
+            envelope = open_envelope(new, salted)
+            check_tail(new, envelope)
+        except LineError as error:
+            raise JournalError(f"the rewritten segment does not read back as written: {error.detail}") from error
+        if new[: envelope.tail_at] != line[: envelope.tail_at]:
+            raise JournalError("the rewritten segment does not read back as written")
+    return end

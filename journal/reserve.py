@@ -1,0 +1,72 @@
+"""Room kept back on the data directory's disk, so that what runs can still record its end when the disk is full.
+
+Two lines of defence. The **threshold**: when less than this is free, whoever admits new work should stop (`low`). The
+**ballast**: a file of real bytes beside the log; when the log can't be written all the same (somebody else filled the disk),
+`release` gives its blocks back at once, for the records that end running work. It is laid down again when there is space.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from journal.files import Files, OsFiles, write_all
+
+BALLAST_NAME = "ballast"
+_MIB = 1 << 20
+
+
+class Reserve:
+    """Sizes in bytes. Both shrink with the disk: 1 % of it for the ballast, 5 % for the threshold, at the most 16 and 64 MiB."""
+
+    def __init__(self, directory: Path, *, total: int | None = None, files: Files | None = None) -> None:
+        self.directory = directory
+        self.path = directory / BALLAST_NAME
+        self._files = files or OsFiles()
+        if total is None:
+            found = os.statvfs(directory)
+            total = found.f_blocks * found.f_frsize
+        self.ballast = max(64 << 10, min(16 * _MIB, total // 100))
+        self.threshold = max(256 << 10, min(64 * _MIB, total // 20))
+
+    def free(self) -> int:
+        """What may still be written, the ballast not counted."""
+        return self._files.free_bytes(self.directory)
+
+    def low(self) -> bool:
+        """Whether new work should be refused. Once it is, the room must reach the threshold and a half to be let in again."""
+        return self.free() < self.threshold
+
+    def recovered(self) -> bool:
+        """Whether there is space enough to open again, with the ballast laid down."""
+        missing = 0 if self.laid() else self.ballast
+        return self.free() >= self.threshold + self.threshold // 2 + missing
+
+    def laid(self) -> bool:
+        return self.path.exists()
+
+    def lay(self) -> bool:
+        """Lay the ballast down, synced, if there is space; True if it is there afterwards. Raises nothing for a full disk."""
+        if self.laid():
+            return True
+        if self.free() < self.threshold + self.ballast:
+            return False
+        fd = self._files.create(self.path)
+        try:
+            # Real bytes, not a hole and not one repeated block: filesystems that compress would keep nothing back for zeros.
+            write_all(self._files, fd, os.urandom(self.ballast), 0)
+            self._files.fdatasync(fd)
+        except OSError:
+            self._files.unlink(self.path)
+            return False
+        finally:
+            self._files.close(fd)
+        return True
+
+    def release(self) -> bool:
+        """Give the ballast's blocks back; True if there was one."""
+        if not self.laid():
+            return False
+        self._files.unlink(self.path)
+        self._files.fsync_dir(self.directory)
+        return True

@@ -1,0 +1,258 @@
+"""A new journal of all that still verifies in a damaged one. The old one is never touched.
+
+What is kept: every line whose envelope verifies under its segment's salt, wherever it stands; its seq, time, subject and data
+stay, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record says of which
+seqs. Where records are missing the new journal says so in a segment's header: `first` is more than `after` + 1.
+What was hidden inside a payload never comes back as a record: without the salt its sum does not verify.
+
+The new journal has an id of its own and a new epoch: seqs after the loss may have been given before. It is written in a
+directory of its own, every file synced, and appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from journal.commit import OWN_SUBJECT
+from journal.erase import covers, erasure_of, pairs
+from journal.errors import JournalError
+from journal.files import Files, OsFiles, write_all
+from journal.line import MARK, Envelope, LineError, Salted, check_tail, finish, open_envelope, prepare
+from journal.model import Damage, Entry
+from journal.recovery import LEGIBLE_MAX, legible
+from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, write_header
+
+SALVAGED_KIND = "journal.salvaged"
+
+
+class SalvageRefused(JournalError):
+    """There is nothing to salvage, or the target is taken."""
+
+    exit_code = 4
+    hint = "Give another directory."
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a salvage would keep and lose. `lost` are stretches of seqs that are missing up to the newest that is known;
+    `deliveries` are ids legible in what is lost: a hint, for damaged bytes can say anything."""
+
+    journal: str = ""
+    kept: int = 0
+    first: int = 0
+    last: int = 0
+    lost: list[list[int]] = field(default_factory=list)
+    dropped: list[list[int]] = field(default_factory=list)
+    deliveries: list[str] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Kept:
+    envelope: Envelope
+    line: bytes
+    sound: bool
+
+
+def plan(directory: Path, *, progress: Callable[[int], None] | None = None, files: Files | None = None) -> Plan:
+    """Read everything, change nothing. Raises SalvageRefused if no segment can be read at all."""
+    files = files or OsFiles()
+    found = Plan()
+    seqs_without: list[int] = []
+    drops: dict[int, tuple[tuple[int, int], ...]] = {}
+    gone: list[tuple[int, int]] = []
+    newest = 0
+    for kept in _walk(files, directory, found):
+        envelope = kept.envelope
+        if found.kept == 0:
+            found.first = envelope.seq
+            if envelope.seq > 1:
+                found.lost.append([1, envelope.seq - 1])
+        elif envelope.seq > newest + 1:
+            found.lost.append([newest + 1, envelope.seq - 1])
+        newest = envelope.seq
+        found.kept += 1
+        if not kept.sound:
+            seqs_without.append(envelope.seq)
+        else:
+            _note_drops(kept, drops, gone)
+        if progress is not None and found.kept % 4096 == 0:
+            progress(found.kept)
+    if not found.kept:
+        raise SalvageRefused(f"nothing in {directory} verifies", hint="Restore a backup.")
+    found.last = newest
+    seqs_without += [seq for seq, by in gone if by not in drops or not covers(drops[by], seq)]
+    found.dropped = pairs(seqs_without)
+    found.deliveries = found.deliveries[:LEGIBLE_MAX]
+    return found
+
+
+def _note_drops(kept: _Kept, drops: dict[int, tuple[tuple[int, int], ...]], gone: list[tuple[int, int]]) -> None:
+    envelope = kept.envelope
+    if b'"drops":' in envelope.match[9]:
+        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        if erasure is not None:
+            drops[envelope.seq] = erasure.drops
+    _, _, by = check_tail(kept.line, envelope)
+    if by is not None:
+        gone.append((envelope.seq, by))
+
+
+def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
+    """Every verifying line, in order of seq, each seq once. Notes in `found` what does not verify."""
+    newest = 0
+    for first in list_segments(files, directory):
+        with SegmentFile(files, directory, first) as segment:
+            header, _ = segment.header()
+            if header is None:
+                whose = legible(b"".join(line for _, line in segment.lines(0)))
+                detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
+                found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
+                found.deliveries += whose
+                continue
+            found.journal = found.journal or header.journal
+            places, salted = [], header.salted
+            for offset, line in segment.lines(header.size):
+                try:
+                    places.append((open_envelope(line, salted).seq, offset))
+                except LineError as error:
+                    whose = legible(line)
+                    found.deliveries += whose
+                    delivery = whose[0] if whose else None
+                    found.damage.append(Damage(error.kind, segment.name, offset, None, delivery, error.detail))
+            for seq, offset in sorted(places):
+                if seq <= newest:
+                    continue
+                newest = seq
+                line = segment.line_at(offset)
+                envelope = open_envelope(line, salted)
+                try:
+                    check_tail(line, envelope)
+                except LineError as error:
+                    delivery = _delivery(envelope)
+                    found.damage.append(Damage(error.kind, segment.name, offset, seq, delivery, error.detail))
+                    if delivery:
+                        found.deliveries.append(delivery)
+                    yield _Kept(envelope, line, sound=False)
+                else:
+                    yield _Kept(envelope, line, sound=True)
+
+
+def _delivery(envelope: Envelope) -> str | None:
+    subject = envelope.subject
+    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
+
+
+# ---- writing
+
+
+def salvage(
+    directory: Path,
+    target: Path,
+    *,
+    now: float,
+    token: Callable[[int], str],
+    progress: Callable[[int], None] | None = None,
+    files: Files | None = None,
+    cut_at: int = CUT_AT,
+) -> Plan:
+    """Write what `plan` would keep into the new directory `target`; whole and durable under that name on return."""
+    files = files or OsFiles()
+    if target.exists():
+        raise SalvageRefused(f"{target} is there already")
+    found = plan(directory, files=files)
+    work = target.with_name(target.name + ".tmp")
+    if work.exists():
+        for name in files.listdir(work):
+            files.unlink(work / name)
+    else:
+        work.mkdir(mode=0o700)
+    writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, cut_at=cut_at)
+    closing = found.last + 1
+    without = [(low, high) for low, high in found.dropped]
+    for count, kept in enumerate(_walk(files, directory, Plan()), 1):
+        writer.add(kept, closing if covers(without, kept.envelope.seq) else None)
+        if progress is not None and count % 4096 == 0:
+            progress(count)
+    data = {
+        "from": found.journal,
+        "kept": found.kept,
+        "lost": found.lost[:LEGIBLE_MAX],
+        "drops": found.dropped,
+        "about": True,
+        "deliveries": found.deliveries,
+    }
+    at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    writer.close(Entry(OWN_SUBJECT, SALVAGED_KIND, data), closing, at)
+    files.rename(work, target)
+    files.fsync_dir(target.parent)
+    return found
+
+
+class _Writer:
+    """Lines into segments, under new salts and a new chain; a gap in seqs or a full segment starts the next."""
+
+    def __init__(
+        self, files: Files, directory: Path, *, journal: str, epoch: str, token: Callable[[int], str], cut_at: int
+    ) -> None:
+        self._files, self._directory = files, directory
+        self._journal, self._epoch, self._token, self._cut_at = journal, epoch, token, cut_at
+        self._seq, self._sum = 0, GENESIS
+        self._fd = -1
+        self._offset = 0
+        self._salted = Salted("")
+        self._prev = GENESIS
+
+    def add(self, kept: _Kept, dropped_by: int | None) -> None:
+        envelope, line = kept.envelope, kept.line
+        self._room_for(envelope.seq, len(line))
+        old = line[: envelope.tail_at - 65 - len(MARK)]
+        new = old[: old.rindex(b',"prev":"')] + b',"prev":"' + self._prev.encode() + b'"'
+        if dropped_by is None:
+            tail = line[envelope.tail_at :]
+        elif envelope.match[6] is None and envelope.match[7] is None:
+            tail = b"}\n"  # it never had content: what stood there was not the journal's
+        else:
+            tail = b',"dropped":%d}\n' % dropped_by
+        total = self._salted.sum(new)
+        self._put(new + MARK + total.encode() + b'"' + tail, envelope.seq, total)
+
+    def close(self, entry: Entry, seq: int, at: str) -> None:
+        prepared = prepare(entry)
+        self._room_for(seq, prepared.size)
+        line, total = finish(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
+        self._put(line, seq, total)
+        self._end()
+
+    def _put(self, line: bytes, seq: int, total: str) -> None:
+        write_all(self._files, self._fd, line, self._offset)
+        self._offset += len(line)
+        self._seq, self._sum, self._prev = seq, total, total
+
+    def _room_for(self, seq: int, size: int) -> None:
+        if self._fd >= 0 and seq == self._seq + 1 and self._offset + size <= self._cut_at:
+            return
+        self._end()
+        header = write_header(
+            self._files,
+            self._directory,
+            journal=self._journal,
+            epoch=self._epoch,
+            first=seq,
+            after=self._seq,
+            prev=self._sum,
+            salt=self._token(32),
+        )
+        self._fd = self._files.open(self._directory / name_of(seq), write=True)
+        self._offset, self._salted, self._prev = header.size, header.salted, header.sum
+
+    def _end(self) -> None:
+        if self._fd >= 0:
+            self._files.fdatasync(self._fd)
+            self._files.close(self._fd)
+            self._fd = -1
