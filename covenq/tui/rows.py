@@ -63,9 +63,9 @@ def first(fetch: Fetch, key: Key) -> Range:
     return _make(None, rows, following, key)
 
 
-def older(fetch: Fetch, key: Key, last: Range, limit: int = OLDER) -> Range:
+def older(fetch: Fetch, key: Key, last: Range, limit: int | None = None) -> Range:
     """The range below `last`."""
-    rows, following = fetch(limit, last.next)
+    rows, following = fetch(limit or OLDER, last.next)
     return _make(last.next, rows, following, key)
 
 

@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, ProgressBar, Static
 
 from covenq.errors import Failure
+from covenq.state import read_witness
 from covenq.tui import text
 from covenq.tui.lanes import Lane
 from covenq.tui.lines import Line, Lines
@@ -30,8 +31,16 @@ class Abandoned(Exception):
 
 
 def runner(data: Path, upto: int | None) -> Run:
-    """Verify the journal in a data directory; `upto` is the head of the daemon that is writing it, if one is."""
-    return lambda progress: verify(data / "journal", upto=upto, progress=progress)
+    """Verify the journal in a data directory; `upto` is the head of the daemon that is writing it, if one is.
+
+    Without a daemon the state's position is a witness: a log shorter than that has lost something.
+    """
+
+    def run(progress: Callable[[int, int], None]) -> VerifyReport:
+        seen = read_witness(data / "state.db") if upto is None else None
+        return verify(data / "journal", upto=upto, witnesses=[seen] if seen else [], progress=progress)
+
+    return run
 
 
 def findings(report: VerifyReport) -> list[Line]:

@@ -1,0 +1,73 @@
+"""What is drawn is safe and fits, whatever a payload holds."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from covenq.model import State
+from covenq.tui import columns, detail, text
+from covenq.tui.lines import plain
+
+ANYTHING = st.text(st.characters(codec=None), max_size=200) | st.text(
+    "\x00\x07\x1b[31m\x9b\x7f\r\n\t\u202e\u2066\u200dß日"
+)
+
+
+@given(ANYTHING)
+def test_nothing_that_a_terminal_acts_on_gets_through(hostile: str) -> None:
+    safe = text.clean(hostile)
+    assert not [c for c in safe if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+
+
+@given(ANYTHING, st.integers(0, 60), st.booleans())
+def test_a_cell_is_exactly_as_wide_as_its_column(value: str, width: int, right: bool) -> None:
+    assert cell_len(text.fit(text.clean(value), width, right)) == width
+
+
+def test_controls_are_shown_not_dropped() -> None:
+    assert text.clean("a\x1b[31mb\nc") == "a␛[31mb␊c"
+    assert text.clean("left\u202eright") == "left�right"
+    assert text.clean("plain [red]markup[/red] stays") == "plain [red]markup[/red] stays"
+
+
+def test_every_state_has_a_glyph_of_its_own_and_its_word() -> None:
+    drawn = [text.state(state) for state in State]
+    assert len({one[0] for one in drawn}) == len(State)
+    assert all(one[2:] == state for one, state in zip(drawn, State, strict=True))
+    assert all(cell_len(one[0]) == 1 for one in drawn)
+
+
+@given(st.integers(1, 300))
+def test_the_columns_fill_the_width_and_the_state_is_the_last_to_go(width: int) -> None:
+    for all_columns in (columns.DELIVERIES, columns.TASKS):
+        shown = columns.layout(all_columns, width)
+        assert shown[0][0].title == "State"
+        taken = sum(wide for _, wide in shown) + columns.GAP * (len(shown) - 1)
+        assert taken <= max(width, 0)
+        if width >= 78:
+            assert len(shown) >= 6
+
+
+def test_times_and_sizes_are_short() -> None:
+    at = "2026-11-23T02:34:56.123456Z"
+    seconds = text.when(at)
+    assert seconds is not None
+    assert [text.age(at, seconds + gone) for gone in (0, 59, 60, 7200, 200000)] == ["now", "59s", "1m", "2h", "2d"]
+    assert text.age("nonsense", 0) == text.age(None, 0) == text.ABSENT
+    assert [text.size(n) for n in (None, 0, 7741, 25 * 1024 * 1024)] == [text.ABSENT, "0 B", "7.6 KiB", "25.0 MiB"]
+
+
+def test_a_payload_is_laid_out_as_json_or_shown_as_it_came() -> None:
+    assert plain(detail.payload(b'{"a":{"b":"\\u001b[2J"}}', "9/g")) == (
+        '  {\n    "a": {\n      "b": "\\u001b[2J"\n    }\n  }'
+    )
+    assert plain(detail.payload(b"payload=%7B\x1b\xff", "9/g")) == "  payload=%7B␛�"
+    deep = b"[" * 100_000
+    assert plain(detail.payload(deep, "9/g")) == "  " + deep.decode()
+    big = plain(detail.payload(b"x" * (detail.LAID_OUT + 1), "9/g"))
+    assert "covenq show --payload 9/g" in big
+    assert len(big) < detail.SHOWN + 200
