@@ -1,0 +1,321 @@
+"""What GitHub's requests mean: signatures, identities, bodies, and the columns read out of a payload.
+
+Values in, values out: nothing here does I/O or knows of a journal. Everything but the signature check may be fed by
+someone who is not GitHub, so every value is checked, bounded or dropped before it is passed on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from covenq.errors import CovenqError
+from covenq.model import TOKEN, DeliveryId, JsonObject
+
+WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
+"""An event or an action: what may stand in a record's `data`, in an environment variable and in a table."""
+
+TEXT_MAX = 256
+"""Characters of one text column."""
+LABELS_MAX = 100
+"""Labels of one delivery; GitHub allows an issue 100."""
+HEADERS_MAX = 40
+HEADER_NAME_MAX = 64
+HEADER_VALUE_MAX = 1024
+
+_INTEGER_MAX = 2**63 - 1
+_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
+_JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_KEPT = ("x-github-", "x-hub-signature")
+_KEPT_WHOLE = frozenset({"content-type", "user-agent"})
+_PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
+_BOM = b"\xef\xbb\xbf"
+
+
+class BadRequest(CovenqError):
+    """A request that can't be a delivery. `word` is for machines, the message is one sentence for people."""
+
+    exit_code = 2
+    hint = "Look at the hook's settings and its recent deliveries on GitHub."
+
+    def __init__(self, word: str, detail: str) -> None:
+        super().__init__(detail)
+        self.word = word
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a request says it is, in headers that no signature covers."""
+
+    delivery: DeliveryId
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The JSON object of a body; `form` says that it came as the field `payload` of a form."""
+
+    object: JsonObject
+    form: bool
+
+
+def sign(secret: bytes, body: bytes) -> str:
+    """The value of `X-Hub-Signature-256` for these bytes: `sha256=` and 64 hex digits."""
+    return "sha256=" + hmac.digest(secret, body, "sha256").hex()
+
+
+def verify(secrets: Sequence[tuple[str, bytes]], body: bytes, header: str | None) -> str | None:
+    """The name of the secret that signed `body`, or None.
+
+    Every secret is tried whatever came before, and each comparison takes constant time, so how long it takes tells
+    nothing of which secret, or how much of a signature, was right.
+    """
+    found = _SIGNATURE.match(header) if header else None
+    if found is None:
+        return None
+    claimed = bytes.fromhex(found[1])
+    signer = None
+    for name, secret in secrets:
+        same = hmac.compare_digest(hmac.digest(secret, body, "sha256"), claimed)
+        if same and signer is None:
+            signer = name
+    return signer
+
+
+def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers by lower-case name. Repeated ones are joined with a comma, as WSGI does: none of ours survives it."""
+    folded: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        folded[lower] = f"{folded[lower]}, {value}" if lower in folded else value
+    return folded
+
+
+def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """The headers worth recording, as [name, value] in the order given, bounded in number and length.
+
+    What GitHub says of the delivery, how it was signed and what it said the body is; no cookies, no addresses.
+    """
+    kept: list[list[str]] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower.startswith(_KEPT) or lower in _KEPT_WHOLE:
+            kept.append([_clean(name, HEADER_NAME_MAX), _clean(value, HEADER_VALUE_MAX)])
+            if len(kept) == HEADERS_MAX:
+                break
+    return kept
+
+
+def is_form(content_type: str | None) -> bool | None:
+    """True for a form, False for JSON (parameters such as a charset aside), None for anything else."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind == _FORM_TYPE:
+        return True
+    return False if _JSON_TYPE.match(kind) else None
+
+
+def identity(headers: Mapping[str, str]) -> Identity:
+    """The delivery and the event that these headers (by lower-case name) name. Raises BadRequest.
+
+    The hook is `X-GitHub-Hook-ID`, else the installation target's id, else `-`: the GUID names an event, and several
+    hooks may each deliver it.
+    """
+    event = headers.get("x-github-event")
+    if event is None:
+        raise BadRequest("event_missing", "There is no X-GitHub-Event header.")
+    if not WORD.match(event):
+        raise BadRequest("event_malformed", "X-GitHub-Event is not a name of 1 to 64 letters, digits, _ . or -.")
+    guid = headers.get("x-github-delivery")
+    if guid is None:
+        raise BadRequest("delivery_missing", "There is no X-GitHub-Delivery header.")
+    if not TOKEN.match(guid):
+        raise BadRequest("delivery_malformed", "X-GitHub-Delivery is not 1 to 64 letters, digits, _ or -.")
+    source = "X-GitHub-Hook-ID"
+    hook = headers.get("x-github-hook-id")
+    if hook is None:
+        source = "X-GitHub-Hook-Installation-Target-ID"
+        hook = headers.get("x-github-hook-installation-target-id", "-")
+    if not TOKEN.match(hook):
+        raise BadRequest("hook_malformed", f"{source} is not 1 to 64 letters, digits, _ or -.")
+    return Identity(DeliveryId(hook, guid), event)
+
+
+def parse(body: bytes, content_type: str | None) -> Parsed:
+    """The JSON object in `body`. Raises BadRequest; whatever the bytes are, nothing else.
+
+    A charset parameter changes nothing: JSON is UTF-8 (RFC 8259), and a form's fields are percent-encoded UTF-8.
+    """
+    form = is_form(content_type)
+    if form is None:
+        raise BadRequest("content_type_unsupported", "Content-Type is neither application/json nor a form.")
+    value = load(_form_payload(body) if form else body)
+    if not isinstance(value, dict):
+        raise BadRequest("body_not_object", "The body is JSON, but not an object.")
+    return Parsed(value, form)
+
+
+def load(text: bytes) -> Any:
+    """The JSON value of `text`. Raises BadRequest.
+
+    orjson first. What it refuses gets a second look from the standard library, for orjson is stricter than RFC 8259
+    (no escapes of lone surrogates, no byte order mark, no number beyond a double), and what GitHub signed is JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _load_leniently(text)
+
+
+def _load_leniently(text: bytes) -> Any:
+    try:
+        return json.loads(text.removeprefix(_BOM).decode("utf-8"), parse_int=_integer, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise BadRequest("body_too_deep", "The JSON is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise BadRequest("body_not_json", f"The body is not UTF-8 at byte {error.start}.") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest("body_not_json", f"The body is not JSON at character {error.pos}.") from None
+
+
+def _integer(digits: str) -> int | float:
+    """A number that nothing of ours reads: past 4300 digits Python refuses to make an int of it, by default."""
+    return int(digits) if len(digits) <= 4000 else float(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest("body_not_json", f"The body holds {name}, which is not JSON.")
+
+
+def _form_payload(body: bytes) -> bytes:
+    values = _PAYLOAD_FIELD.findall(body)
+    if not values:
+        raise BadRequest("form_without_payload", "The form has no field `payload`.")
+    if len(values) > 1:
+        raise BadRequest("form_payload_repeated", "The form has several fields `payload`.")
+    return unquote_to_bytes(values[0].replace(b"+", b" "))
+
+
+def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
+    """What is read out of a payload, as (for `data`, for `about`).
+
+    data: action, installation, repo_id. about: repo, owner, sender, number, head_sha, title, label, labels. What is
+    absent, of another type or out of bounds is None; texts hold no lone surrogate and no NUL, and are bounded.
+
+    `label` is the label that the event itself is about (labeled, unlabeled, the event `label`); `labels` are all on the
+    issue, pull request or discussion. `head_sha` is the commit the event is about; a deleted branch has none.
+    """
+    repository = _object(body, "repository")
+    subject = _object(body, "issue") or _object(body, "pull_request") or _object(body, "discussion")
+    pull = _object(body, "pull_request")
+    run = _first(body, "check_run", "workflow_run", "check_suite", "workflow_job", "merge_group", "deployment")
+    action = body.get("action")
+    data = {
+        "action": action if isinstance(action, str) and WORD.match(action) else None,
+        "installation": _integer_or_none(_object(body, "installation").get("id")),
+        "repo_id": _integer_or_none(repository.get("id")),
+    }
+    about = {
+        "repo": _text(repository.get("full_name")),
+        "owner": _owner(body, repository),
+        "sender": _text(_object(body, "sender").get("login")),
+        "number": _number(body, subject, run),
+        "head_sha": _head_sha(event, body, pull, run),
+        "title": _title(event, body, subject, run),
+        "label": _text(_object(body, "label").get("name")),
+        "labels": _labels(subject),
+    }
+    return data, about
+
+
+def _owner(body: JsonObject, repository: JsonObject) -> str | None:
+    owner = _object(repository, "owner")
+    return (
+        _text(owner.get("login"))
+        or _text(owner.get("name"))
+        or _text(_object(body, "organization").get("login"))
+        or _text(_object(_object(body, "installation"), "account").get("login"))
+    )
+
+
+def _number(body: JsonObject, subject: JsonObject, run: JsonObject) -> int | None:
+    """The issue's, pull request's or discussion's; of a check or a run, its first pull request's."""
+    if subject:
+        return _integer_or_none(subject.get("number"))
+    pulls = run.get("pull_requests")
+    if isinstance(pulls, list) and pulls and isinstance(pulls[0], dict):
+        return _integer_or_none(pulls[0].get("number"))
+    return _integer_or_none(body.get("number"))
+
+
+def _head_sha(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -> str | None:
+    found = (
+        _text(_object(pull, "head").get("sha"))
+        or _text(run.get("head_sha"))
+        or _text(run.get("sha"))
+        or _text(body.get("commit_oid"))
+        or _text(_object(body, "comment").get("commit_id"))
+    )
+    if found is None and event == "push":
+        found = _text(body.get("after"))
+    elif found is None and event == "status":
+        found = _text(body.get("sha"))
+    return None if found is None or not found.strip("0") else found
+
+
+def _title(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -> str | None:
+    if subject:
+        return _text(subject.get("title"))
+    if run:
+        return _text(run.get("display_title")) or _text(run.get("name"))
+    if event == "push":
+        message = _object(body, "head_commit").get("message")
+        return _text(message.partition("\n")[0]) if isinstance(message, str) else None
+    release = _object(body, "release")
+    return _text(release.get("name")) or _text(release.get("tag_name"))
+
+
+def _labels(subject: JsonObject) -> list[str]:
+    labels = subject.get("labels")
+    if not isinstance(labels, list):
+        return []
+    names = (_text(label.get("name")) for label in labels[:LABELS_MAX] if isinstance(label, dict))
+    return [name for name in names if name]
+
+
+def _object(holder: JsonObject, key: str) -> JsonObject:
+    value = holder.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _first(body: JsonObject, *keys: str) -> JsonObject:
+    for key in keys:
+        if key in body:
+            found = _object(body, key)
+            if found:
+                return found
+    return {}
+
+
+def _integer_or_none(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _INTEGER_MAX else None
+
+
+def _text(value: Any) -> str | None:
+    return _clean(value, TEXT_MAX) if isinstance(value, str) and value else None
+
+
+def _clean(text: str, limit: int) -> str:
+    """At most `limit` characters, no lone surrogate (no UTF-8 can hold one), no NUL (SQL functions stop at one)."""
+    text = text[:limit]
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")

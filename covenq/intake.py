@@ -1,0 +1,346 @@
+"""Receiving one delivery: who sent it, which it is, what becomes of it, and the one durable append before the answer.
+
+Everything is computed in the caller's thread from the request's own bytes; the only waits are the journal's append
+and, for a delivery seen before, the fold. No answer below 300 is given for anything that is not durable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from covenq import github
+from covenq.config import Config
+from covenq.errors import CovenqError
+from covenq.github import BadRequest
+from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_subject
+from covenq.routing import PING, Decision, route
+from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
+from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
+
+RETRY_AFTER_S = 30
+UNKNOWN_TRIES = 5
+"""How often the identical entries are repeated when a journal over a network gives no answer."""
+
+log = logging.getLogger("covenq.intake")
+
+Lookup = Callable[[DeliveryId, int], Mapping[str, Any] | None]
+"""The delivery's row (the delivery object) once the state has folded at least that seq; None if it can't be had in time."""
+
+TwinOf = Callable[[str, DeliveryId], str | None]
+"""The GUID under which a body with this SHA-256 came before, if it was another than this delivery's."""
+
+Secrets = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST to the webhook: headers in the order they came, and the body's bytes exactly as they came."""
+
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to say. `refusal` is the word to count it under, None if the delivery was accepted (now or before)."""
+
+    status: int
+    body: JsonObject
+    headers: dict[str, str] = field(default_factory=dict)
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A request that passed the door."""
+
+    id: DeliveryId
+    event: str
+    data: JsonObject
+    about: JsonObject
+    body: bytes
+
+    def received(self, tasks: Sequence[str] | None) -> Entry:
+        """`data.tasks` names what the same append queues, so that a crash in its midst can be made good (`resume`)."""
+        return Entry(
+            self.id.subject, str(Kind.RECEIVED), {**self.data, "tasks": tasks}, self.about, self.body, expect=0
+        )
+
+
+def receive(
+    request: Request,
+    *,
+    journal: Journal,
+    secrets: Secrets,
+    config: Config,
+    lookup: Lookup,
+    clock: Callable[[], float] = time.time,
+    twin_of: TwinOf | None = None,
+) -> Answer:
+    """Answer one request, by the first that applies of: 413, 415, 401, 400, and then what the journal says: 202 for a
+    new delivery (200 for a ping), 200 for one seen before, 409 for another body under its id, 503 if it can't be made
+    durable or nothing can be known of it now. Raises nothing for anything a request may hold.
+    """
+    headers = github.fold_headers(request.headers)
+    if len(request.body) > config.body_limit:
+        return refuse(413, "body_too_large", f"The body is over {config.body_limit} bytes.")
+    content_type = headers.get("content-type")
+    if github.is_form(content_type) is None:
+        return refuse(415, "content_type_unsupported", "Content-Type is neither application/json nor a form.")
+    signature = headers.get("x-hub-signature-256")
+    if signature is None:
+        return refuse(401, "signature_missing", "There is no X-Hub-Signature-256 header.")
+    secret = github.verify(secrets, request.body, signature)
+    if secret is None:
+        return refuse(401, "signature_wrong", "X-Hub-Signature-256 is not this body's under any configured secret.")
+    try:
+        identity = github.identity(headers)
+        parsed = github.parse(request.body, content_type)
+    except BadRequest as error:
+        return refuse(400, error.word, error.detail)
+    columns, about = github.columns(identity.event, parsed.object)
+    data: JsonObject = {
+        "hook": identity.delivery.hook,
+        "guid": identity.delivery.guid,
+        "event": identity.event,
+        **columns,
+        "secret": secret,
+        "source": "http",
+        "headers": github.kept_headers(request.headers),
+        "twin": twin_of(hashlib.sha256(request.body).hexdigest(), identity.delivery) if twin_of else None,
+    }
+    row = {**data, **about, "payload_bytes": len(request.body), "received_at": at_text(clock())}
+    decision = _decide(config, identity.delivery, row, lambda: parsed.object, clock)
+    delivery = _Delivery(identity.delivery, identity.event, data, about, request.body)
+    try:
+        return _record(delivery, decision, journal, lookup)
+    except JournalError as error:
+        return unavailable(error)
+
+
+def refuse(status: int, word: str, detail: str) -> Answer:
+    """A refusal, to be counted under `word`."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return Answer(status, {"ok": False, "error": word, "detail": detail}, headers, word)
+
+
+def unavailable(error: JournalError) -> Answer:
+    """The journal would not have it: 503, and nothing is claimed (400 for what no journal could ever hold)."""
+    match error:
+        case EntryRefused():
+            return refuse(400, "delivery_unstorable", f"The delivery can't be recorded: {error}.")
+        case JournalFull():
+            return refuse(503, "journal_full", "There is no space to make the delivery durable.")
+        case JournalPoisoned():
+            return refuse(503, "journal_poisoned", "The disk failed to make deliveries durable.")
+        case JournalClosed():
+            return refuse(503, "journal_closed", "The intake is closed.")
+        case _:
+            return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
+
+
+def _decide(
+    config: Config,
+    delivery: DeliveryId,
+    row: Mapping[str, Any],
+    payload: Callable[[], Any],
+    clock: Callable[[], float],
+    seq: int | None = None,
+) -> Decision:
+    decision = route(config.routes, config.sha256, delivery, row, payload, delivery_seq=seq, now=clock)
+    if decision.problem:
+        log.error("%s stays received: %s", delivery, decision.problem)
+    return decision
+
+
+def _record(delivery: _Delivery, decision: Decision, journal: Journal, lookup: Lookup) -> Answer:
+    """One append of the delivery and what becomes of it, and the answer. Raises JournalError."""
+    decided = decision.state is not State.RECEIVED
+    received = delivery.received(decision.tasks if decided else None)
+    rest = list(decision.entries)
+    while True:
+        result = _append(journal, [received, *rest])
+        if isinstance(result, Appended):
+            return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
+        if result.subject == delivery.id.subject:
+            return _seen_before(delivery, result.last, journal, lookup)
+        # The delivery is new, yet a task of its id is there: it outlived its delivery's record (a salvage). It is the
+        # same task, so it is left as it is.
+        kept = [entry for entry in rest if entry.subject != result.subject]
+        if len(kept) == len(rest):
+            return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
+        rest = kept
+
+
+def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
+    """Append, repeating the identical entries while no answer comes. A Conflict may then be with our own entries: told
+    as "seen before", which claims no more than is so. Raises JournalError.
+    """
+    for _ in range(UNKNOWN_TRIES):
+        result = journal.append(entries)
+        if not isinstance(result, Unknown):
+            return result
+    raise JournalError("the journal does not answer")
+
+
+def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *, duplicate: bool) -> Answer:
+    ping = delivery.event == PING
+    body: JsonObject = {"ok": True, "pong": True} if ping else {"ok": True}
+    body |= {
+        "duplicate": duplicate,
+        "delivery": delivery.id.guid,
+        "seq": seq,
+        "state": str(state),
+        "tasks": list(tasks),
+        "durability": "fsync",
+    }
+    return Answer(200 if duplicate or ping else 202, body)
+
+
+def _seen_before(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
+    """The id is taken, durably: the same body is a duplicate, another a conflict. Either is noted if that can be; both
+    answers rest on the first one's record alone.
+    """
+    try:
+        row = lookup(delivery.id, last)
+    except (CovenqError, OSError, sqlite3.Error) as error:
+        log.error("%s came again, and its state can't be read: %s", delivery.id, type(error).__name__)
+        row = None
+    if row is None:
+        return refuse(503, "state_behind", "The delivery came before, but its state can't be read now.")
+    sha256 = hashlib.sha256(delivery.body).hexdigest()
+    if row["payload_sha256"] == sha256:
+        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row["seq"]}))
+        return _accepted(delivery, row["seq"], row["state"], row["tasks"], duplicate=True)
+    seen = {"received": row["seq"], "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
+    _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen))
+    return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")
+
+
+def _note(journal: Journal, entry: Entry) -> None:
+    try:
+        journal.append([entry])
+    except JournalError as error:
+        log.warning("%s of %s is not recorded: %s", entry.kind, entry.subject, error)
+
+
+# ---- making good what a crash or a failed rule left undone
+
+
+def route_received(
+    journal: Journal,
+    config: Config,
+    row: Mapping[str, Any],
+    record: Record,
+    clock: Callable[[], float] = time.time,
+) -> Decision:
+    """Route a delivery left in `received`, by today's routes: its tasks, or why it is ignored.
+
+    `row` is the delivery (its `last_seq` is what `delivery.ignored` is appended against), `record` its
+    `delivery.received`. Whatever is there already, by an earlier call cut short or by another caller, is left as it
+    is. A Decision in `received` says that a rule failed again. Raises JournalError.
+    """
+    delivery = DeliveryId(row["hook"], row["guid"])
+    decision = _decide(config, delivery, _row(record), _payload(record), clock, record.seq)
+    if decision.state is State.IGNORED:
+        _append_ignored(journal, decision.entries[0], row["last_seq"])
+    else:
+        _append_missing(journal, decision.entries)
+    return decision
+
+
+def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.time) -> DeliveryId | None:
+    """Complete the append that a crash cut short: to be called once after opening, before anything else is appended.
+
+    After a crash a prefix of an append may survive. If that of a delivery does without all of its tasks, it was never
+    acknowledged; but the sender will be told "duplicate" when it comes again, so the missing tasks are queued now. A
+    surviving prefix ends at the end of the log, so only the newest delivery can be concerned. Those that survive alone are
+    `received`, and `route_received` is for them. Returns the delivery that was completed. Raises JournalError.
+    """
+    record = _newest_delivery(journal)
+    if record is None or not record.data.get("tasks"):
+        return None
+    missing = [one for one in record.data["tasks"] if journal.last(task_subject(one)) is None]
+    if not missing or len(missing) == len(record.data["tasks"]):
+        return None
+    delivery = DeliveryId(record.data["hook"], record.data["guid"])
+    decision = route(
+        config.routes,
+        config.sha256,
+        delivery,
+        _row(record),
+        _payload(record),
+        delivery_seq=record.seq,
+        only=missing,
+        now=clock,
+    )
+    if decision.state is not State.QUEUED or not decision.entries:
+        log.warning(
+            "%s: %d of its tasks were lost in a crash, and today's routes don't make them", delivery, len(missing)
+        )
+        return None
+    _append_missing(journal, decision.entries)
+    return delivery
+
+
+def _newest_delivery(journal: Journal) -> Record | None:
+    """The `delivery.received` whose append the log ends with, or None if it ends with anything else."""
+    seq = journal.head().seq
+    while seq > 0:
+        record = journal.get(seq)
+        if record is None or record.kind == Kind.RECEIVED:
+            return record
+        if record.kind == Kind.QUEUED:
+            if record.data.get("replay") != 0:
+                return None
+        elif record.kind.startswith(("delivery.", "task.")):
+            return None
+        seq -= 1
+    return None
+
+
+def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
+    """Append it against the delivery's newest record, unless that decides otherwise; notes of repetition don't."""
+    while True:
+        result = _append(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
+        if isinstance(result, Appended):
+            return
+        newest = journal.get(result.last)
+        if newest is None or newest.kind not in (Kind.RECEIVED, Kind.REPEATED, Kind.CONFLICTED):
+            return
+        last = result.last
+
+
+def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
+    """Append what isn't there yet: a Conflict says that an entry is, and the others are tried without it."""
+    left = list(entries)
+    while left:
+        result = _append(journal, left)
+        if isinstance(result, Appended):
+            return
+        left = [entry for entry in left if entry.subject != result.subject]
+
+
+def _row(record: Record) -> JsonObject:
+    about = record.about or {}
+    return {
+        **record.data,
+        **about,
+        "seq": record.seq,
+        "payload_bytes": record.payload_bytes,
+        "received_at": record.at,
+    }
+
+
+def _payload(record: Record) -> Callable[[], Any]:
+    """The record's body, decoded again as the request's was; None if it has been dropped."""
+    headers = github.fold_headers((name, value) for name, value in record.data.get("headers") or ())
+    kind = headers.get("content-type", "application/json")
+    body = record.payload
+    return lambda: None if body is None else github.parse(body, kind).object

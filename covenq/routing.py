@@ -1,0 +1,141 @@
+"""Which tasks a delivery becomes: the routes' filters over its columns. Values in, journal entries out."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from covenq.config import KEY_FIELDS, Route
+from covenq.filter import delivery_fields
+from covenq.model import DeliveryId, JsonObject, Kind, State, task_id, task_subject
+from journal.model import Entry
+
+KEY_MAX = 512
+"""Characters of a task's key."""
+
+PING = "ping"
+NO_ROUTES = "no_routes"
+NO_MATCH = "no_match"
+"""Reasons why a delivery is `ignored`."""
+
+_BRACED = re.compile(r"\{(" + "|".join(KEY_FIELDS) + r")\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a delivery.
+
+    `queued`: `entries` are its `task.queued`, `tasks` their ids. `ignored`: `entries` is its one `delivery.ignored`,
+    and `reason` the word in it. `received`: a rule failed, nothing is decided, and `problem` says what happened.
+    """
+
+    state: State
+    entries: tuple[Entry, ...] = ()
+    tasks: tuple[str, ...] = ()
+    reason: str | None = None
+    problem: str | None = None
+
+
+def route(
+    routes: Sequence[Route],
+    config_sha256: str,
+    delivery: DeliveryId,
+    row: Mapping[str, Any],
+    payload: Callable[[], Any],
+    *,
+    delivery_seq: int | None = None,
+    replay: int = 0,
+    only: Collection[str] | None = None,
+    now: Callable[[], float] = time.time,
+) -> Decision:
+    """Decide by today's routes, each match one task with the route's policy frozen into it.
+
+    `row` is the delivery by the names of the delivery object (the columns, `received_at`, …); `payload` gives the
+    decoded body and is called only if a filter asks for it. `delivery_seq` is None where the delivery is appended in
+    the same call. `only` leaves out every task whose id is not in it. A ping is always ignored.
+
+    All or nothing: if one filter fails, whatever it raises, no route is taken, so that a mended rule later decides
+    for all of them. Never raises.
+    """
+    if row["event"] == PING:
+        return _ignored(delivery, PING, "GitHub sends a ping when a hook is made; there is nothing to do.")
+    if not routes:
+        return _ignored(delivery, NO_ROUTES, "No routes are configured.")
+    fields = delivery_fields(row, payload=payload)
+    moment = now()
+    matched: list[Route] = []
+    for rule in routes:
+        try:
+            if rule.filter.matches(fields, now=moment):
+                matched.append(rule)
+        except Exception as error:  # noqa: BLE001 - a rule's failure, whatever it is, must cost no delivery
+            # The type alone: the text of an error may quote the payload.
+            return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
+    if not matched:
+        return _ignored(delivery, NO_MATCH, _nothing_matched(routes, row))
+    ids = [task_id(delivery, rule.name, replay) for rule in matched]
+    kept = [(rule, one) for rule, one in zip(matched, ids, strict=True) if only is None or one in only]
+    return Decision(
+        State.QUEUED,
+        tuple(_queued(rule, one, config_sha256, delivery, row, delivery_seq, replay) for rule, one in kept),
+        tuple(one for _, one in kept),
+    )
+
+
+def key(template: str | None, row: Mapping[str, Any]) -> str | None:
+    """The task's key: the template with the delivery's columns in it, or None if one of them is absent.
+
+    What has no number, say, is not "the same thing" as everything else without a number.
+    """
+    if template is None:
+        return None
+    if any(row.get(name) is None for name in _BRACED.findall(template)):
+        return None
+    return _BRACED.sub(lambda found: str(row[found[1]]), template)[:KEY_MAX]
+
+
+def _ignored(delivery: DeliveryId, reason: str, detail: str) -> Decision:
+    entry = Entry(delivery.subject, str(Kind.IGNORED), {"reason": reason, "detail": detail})
+    return Decision(State.IGNORED, (entry,), reason=reason)
+
+
+def _nothing_matched(routes: Sequence[Route], row: Mapping[str, Any]) -> str:
+    what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
+    names = ", ".join(rule.name for rule in routes[:10]) + (", …" if len(routes) > 10 else "")
+    return f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
+
+
+def _queued(
+    rule: Route,
+    one: str,
+    config_sha256: str,
+    delivery: DeliveryId,
+    row: Mapping[str, Any],
+    delivery_seq: int | None,
+    replay: int,
+) -> Entry:
+    data: JsonObject = {
+        "hook": delivery.hook,
+        "guid": delivery.guid,
+        "delivery_seq": delivery_seq,
+        "route": rule.name,
+        "kind": rule.kind,
+        "replay": replay,
+        "priority": 0,
+        "policy": rule.policy(),
+        "config": config_sha256,
+        "installation": row.get("installation"),
+        "repo_id": row.get("repo_id"),
+        "event": row["event"],
+        "action": row.get("action"),
+    }
+    about: JsonObject = {
+        "repo": row.get("repo"),
+        "number": row.get("number"),
+        "head_sha": row.get("head_sha"),
+        "key": key(rule.key, row),
+    }
+    return Entry(task_subject(one), str(Kind.QUEUED), data, about, expect=0)

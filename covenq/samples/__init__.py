@@ -1,0 +1,95 @@
+"""Sample deliveries of the common events, as GitHub shapes them, about an invented organization.
+
+`covenq send` posts them, the demonstration streams them, and the tests read columns from them. They are written for
+covenq; nothing in them was ever anyone's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from covenq.errors import NotFound
+from covenq.github import sign
+from covenq.samples import code, places, pulls, talk
+
+Builder = Callable[..., dict[str, Any]]
+"""Called as `builder(n=1, action=None)`: `n` is the number that ids, titles and commits come from; `action` chooses
+among the event's actions, of which each builder has a usual one."""
+
+SAMPLES: dict[str, Builder] = {
+    "check_run": code.check_run,
+    "check_suite": code.check_suite,
+    "commit_comment": code.commit_comment,
+    "create": code.create,
+    "delete": code.delete,
+    "deployment": code.deployment,
+    "deployment_status": code.deployment_status,
+    "discussion": talk.discussion,
+    "discussion_comment": talk.discussion_comment,
+    "fork": places.fork,
+    "gollum": places.gollum,
+    "installation": places.installation,
+    "installation_repositories": places.installation_repositories,
+    "issue_comment": talk.issue_comment,
+    "issues": talk.issues,
+    "label": talk.label,
+    "member": places.member,
+    "merge_group": code.merge_group,
+    "milestone": talk.milestone,
+    "organization": places.organization_event,
+    "ping": places.ping,
+    "public": places.public,
+    "pull_request": pulls.pull_request,
+    "pull_request_review": pulls.pull_request_review,
+    "pull_request_review_comment": pulls.pull_request_review_comment,
+    "pull_request_review_thread": pulls.pull_request_review_thread,
+    "push": code.push,
+    "release": places.release,
+    "repository": places.repository_event,
+    "repository_dispatch": code.repository_dispatch,
+    "star": places.star,
+    "status": code.status,
+    "watch": places.watch,
+    "workflow_dispatch": code.workflow_dispatch,
+    "workflow_job": code.workflow_job,
+    "workflow_run": code.workflow_run,
+}
+"""Event name → builder."""
+
+HOOK = "446581321"
+"""The hook id samples are sent under unless another is given."""
+
+
+def body(event: str, n: int = 1, action: str | None = None) -> bytes:
+    """The bytes of a sample delivery, as GitHub would write them: compact, UTF-8. Raises NotFound."""
+    if event not in SAMPLES:
+        raise NotFound(f"there is no sample of {event[:64]!r}", hint=f"There are: {', '.join(SAMPLES)}.")
+    return orjson.dumps(SAMPLES[event](n, action))
+
+
+def headers(
+    event: str, guid: str, hook: str | None, body: bytes, secret: bytes | None, *, form: bool = False
+) -> dict[str, str]:
+    """The headers GitHub sends with `body`, signed with `secret` (None: unsigned, to see it refused).
+
+    `hook` None leaves the hook's id out, as some relays do.
+    """
+    made = {
+        "Accept": "*/*",
+        "Content-Type": "application/x-www-form-urlencoded" if form else "application/json",
+        "User-Agent": "GitHub-Hookshot/covenq-sample",
+        "X-GitHub-Delivery": guid,
+        "X-GitHub-Event": event,
+    }
+    if hook is not None:
+        made |= {
+            "X-GitHub-Hook-ID": hook,
+            "X-GitHub-Hook-Installation-Target-ID": "271828182",
+            "X-GitHub-Hook-Installation-Target-Type": "repository",
+        }
+    if secret is not None:
+        made["X-Hub-Signature-256"] = sign(secret, body)
+    return made
