@@ -131,9 +131,6 @@ CREATE INDEX tasks_repo ON tasks (repo, number);
 CREATE INDEX tasks_fresh ON tasks (last_seq) WHERE state = 'queued' AND not_before IS NULL;
 CREATE INDEX tasks_fresh_key ON tasks (key, last_seq) WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL;
 CREATE INDEX tasks_due ON tasks (not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX tasks_fresh ON tasks (last_seq) WHERE state = 'queued' AND not_before IS NULL;
-CREATE INDEX tasks_fresh_key ON tasks (key, last_seq) WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL;
-CREATE INDEX tasks_due ON tasks (not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
 
 CREATE TABLE task_attempts (
     task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,
