@@ -72,7 +72,7 @@ def verify(
     files = files or OsFiles()
     firsts = list_segments(files, directory)
     chosen = [first for number, first in enumerate(firsts) if _wanted(firsts, number, since, segment)]
-    sizes = {first: (directory / name_of(first)).stat().st_size for first in chosen}
+    sizes = {first: _size(files, directory, first) for first in chosen}
     total, done = sum(sizes.values()), 0
     reports = []
     torn_at = _torn_at(files, directory, witnesses) if upto is None else None
@@ -87,8 +87,13 @@ def verify(
         done += sizes[first]
     report = join(reports, whole=chosen == firsts, starts=bool(chosen) and chosen[0] == firsts[0])
     if upto is None and segment is None and chosen:
-        report.damage += _ahead(directory, report, reports, witnesses, chosen[-1], sizes[chosen[-1]])
+        report.damage += _ahead(files, directory, report, reports, witnesses, chosen[-1], sizes[chosen[-1]])
     return report
+
+
+def _size(files: Files, directory: Path, first: int) -> int:
+    with SegmentFile(files, directory, first) as segment:
+        return segment.size()
 
 
 def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> bool:
@@ -251,6 +256,7 @@ def _end(report: SegmentReport) -> str:
 
 
 def _ahead(
+    files: Files,
     directory: Path,
     report: VerifyReport,
     reports: list[SegmentReport],
@@ -260,7 +266,7 @@ def _ahead(
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
     known = [*witnesses, *_index_witness(directory)]
-    mark = read_mark(OsFiles(), directory)
+    mark = read_mark(files, directory)
     if mark is not None:
         known.append(Witness(mark.journal, mark.seq, mark.sum))
     header = reports[-1].header
