@@ -23,7 +23,7 @@ from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
 from journal.erase import Erasure, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
-from journal.errors import JournalDamaged, JournalReadOnly
+from journal.errors import JournalDamaged, JournalReadOnly, JournalUnaccepted
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.line import Envelope, prepare
@@ -319,10 +319,13 @@ def open_journal(
     cut_at: int = CUT_AT,
     idle_s: float = IDLE_S,
     force_filesystem: bool | None = None,
+    accept_head: int | None = None,
 ) -> FileJournal:
     """The journal in `directory`, created if there is none, recovered if it was not closed.
 
     `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
+    `accept_head` is an operator's word that a log which its caches say was longer is to go on from this seq, which must be
+    the last that links; what the caches knew beyond it is given up, and a new epoch begins.
     Raises JournalLocked, JournalUnsafe, JournalReadOnly, JournalDamaged (nothing was changed), FormatUnknown, OSError.
     """
     files = files or OsFiles()
@@ -333,7 +336,16 @@ def open_journal(
     lock = DirectoryLock(directory)
     try:
         return _open_locked(
-            directory, files, lock, witnesses, clock=clock, token=token, cut_at=cut_at, idle_s=idle_s, warning=warning
+            directory,
+            files,
+            lock,
+            witnesses,
+            clock=clock,
+            token=token,
+            cut_at=cut_at,
+            idle_s=idle_s,
+            warning=warning,
+            accept_head=accept_head,
         )
     except BaseException:
         lock.release()
@@ -361,11 +373,12 @@ def _open_locked(
     cut_at: int,
     idle_s: float,
     warning: str | None,
+    accept_head: int | None,
 ) -> FileJournal:
     sweep(files, directory)
     index = open_index(directory / INDEX_NAME)
     try:
-        found, created = _recover(files, directory, index, witnesses, token)
+        found, created = _recover(files, directory, index, witnesses, token, accept_head)
         catalogue = Catalogue(index)
     except BaseException:
         index.close()
@@ -397,6 +410,9 @@ def _open_locked(
     )
     try:
         _note_recovery(journal, found)
+        if accept_head is not None:
+            journal.begin_epoch(token(8))
+            journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
         if read_backup(files, directory) is not None:
             journal.begin_epoch(token(8))
             forget_backup(files, directory)
@@ -408,9 +424,16 @@ def _open_locked(
 
 
 def _recover(
-    files: Files, directory: Path, index: Index, witnesses: Sequence[Witness], token: Callable[[int], str]
+    files: Files,
+    directory: Path,
+    index: Index,
+    witnesses: Sequence[Witness],
+    token: Callable[[int], str],
+    accept_head: int | None,
 ) -> tuple[Examination, bool]:
     """Examine, settle, and bring the index up to date; or create. The index commits only what is settled."""
+    if accept_head is not None:
+        witnesses = ()
     first = list_segments(files, directory)[:1]
     position = index.position()
     if not first and position is None and not witnesses:
@@ -420,14 +443,25 @@ def _recover(
         return Examination(header=header, segment=1, end=header.size, sum=header.sum), True
     index.begin()
     try:
-        if position is not None and first and not _is_ours(files, directory, first[0], position):
+        foreign = position is not None and first and not _is_ours(files, directory, first[0], position)
+        if foreign or accept_head is not None:
             index.clear()
             position = None
         rows = _Rows(index)
-        found = examine(files, directory, position=position, witnesses=witnesses, visit=rows.visit)
+        found = examine(
+            files,
+            directory,
+            position=position,
+            witnesses=witnesses,
+            visit=rows.visit,
+            use_mark=accept_head is None,
+        )
         _check_older(files, directory, found, index, witnesses)
         if found.damage:
             raise JournalDamaged(found.damage)
+        if accept_head is not None and accept_head != found.seq:
+            hint = f"Give --accept-head {found.seq} if that is what you mean."
+            raise JournalUnaccepted(f"the log ends at seq {found.seq}, not at {accept_head}", hint=hint)
         settle(files, directory, found)
         rows.flush()
         if rows.last is not None and found.header is not None:

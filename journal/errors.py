@@ -83,6 +83,12 @@ class JournalClosed(JournalError):
     hint = "The daemon is stopping; try again when it is back."
 
 
+class JournalUnaccepted(JournalError):
+    """The head an operator accepts is not where the log ends."""
+
+    exit_code = 4
+
+
 class FormatUnknown(JournalError):
     """The journal was written in a format this version doesn't know."""
 

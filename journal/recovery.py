@@ -82,13 +82,14 @@ def examine(
     position: Position | None = None,
     witnesses: Sequence[Witness] = (),
     visit: Visit | None = None,
+    use_mark: bool = True,
 ) -> Examination:
     """Read from the position (or from the first segment) to the end, changing nothing. Raises FormatUnknown, JournalGone.
 
     A position whose own record is not where it says is damage: a cache that knows of what the log does not hold. It must be of
     this journal (`usable_position` tells).
     """
-    return _Examiner(files, directory, position, witnesses, visit).run()
+    return _Examiner(files, directory, position, witnesses, visit, use_mark=use_mark).run()
 
 
 class _Examiner:
@@ -99,13 +100,15 @@ class _Examiner:
         position: Position | None,
         witnesses: Sequence[Witness],
         visit: Visit | None,
+        *,
+        use_mark: bool,
     ) -> None:
         self.files = files
         self.directory = directory
         self.position = position
         self.visit = visit
         self.found = Examination(segments=list_segments(files, directory))
-        mark = read_mark(files, directory)
+        mark = read_mark(files, directory) if use_mark else None
         self.witnesses = list(witnesses)
         if mark is not None:
             self.witnesses.append(Witness(mark.journal, mark.seq, mark.sum))
