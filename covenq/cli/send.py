@@ -193,7 +193,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
 
 
 HINTS = {
-    "bad_signature": "The other side has another secret: give its own with --secret-file.",
+    "signature_wrong": "The other side has another secret: give its own with --secret-file.",
 }
 
 
