@@ -163,6 +163,20 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
     return Parsed(value, form)
 
 
+def decode(body: bytes | None) -> Any:
+    """The JSON of a stored body, out of its form if it is one; None where there is none. Raises nothing."""
+    if body is None:
+        return None
+    try:
+        return load(body)
+    except BadRequest:
+        pass  # no JSON, so a form
+    try:
+        return load(_form_payload(body))
+    except BadRequest:
+        return None
+
+
 def load(text: bytes) -> Any:
     """The JSON value of `text`. Raises BadRequest.
 

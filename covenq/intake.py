@@ -339,8 +339,4 @@ def _row(record: Record) -> JsonObject:
 
 
 def _payload(record: Record) -> Callable[[], Any]:
-    """The record's body, decoded again as the request's was; None if it has been dropped."""
-    headers = github.fold_headers((name, value) for name, value in record.data.get("headers") or ())
-    kind = headers.get("content-type", "application/json")
-    body = record.payload
-    return lambda: None if body is None else github.parse(body, kind).object
+    return lambda: github.decode(record.payload)

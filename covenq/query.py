@@ -10,14 +10,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qs
-
-import orjson
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter import Filter, delivery_fields, task_fields
 from covenq.filter_sql import Table, remainder, to_sql
+from covenq.github import decode
 from covenq.model import DeliveryId, JsonObject, State
 
 __all__ = [
@@ -26,6 +23,7 @@ __all__ = [
     "attempts",
     "count",
     "counts",
+    "decode",
     "deliveries",
     "delivery",
     "task",
@@ -221,19 +219,6 @@ def _rest_holds(
         of = None if row is None else _delivery(row)
         fields = task_fields(item, of, lambda: None if of is None else decode(payload_of(of["seq"])))
     return rest.matches(fields, now=now)
-
-
-def decode(payload: bytes | None) -> Any:
-    """A body as JSON, out of its form if it is one; None where it is neither."""
-    if payload is None:
-        return None
-    text: bytes | str = payload
-    if payload.startswith(b"payload=") or b"&payload=" in payload[:4096]:
-        text = parse_qs(payload.decode("utf-8", "replace")).get("payload", [""])[0]
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
 
 
 # ---- rows as objects
