@@ -245,6 +245,9 @@ def _route(table: _Table) -> Route:
     for word in _BRACED.findall(key or ""):
         if word not in KEY_FIELDS:
             raise table.error("key", f"{{{word}}} is nothing that a key can hold{_near(word, KEY_FIELDS)}")
+    supersede = table.choice("supersede", SUPERSEDE)
+    if supersede != "never":
+        raise table.error("supersede", f'{supersede!r} is not there yet: this version knows only "never"')
     timeout = table.duration("timeout", 600.0)
     if timeout <= 0:
         raise table.error("timeout", "must be longer than nothing")
@@ -260,7 +263,7 @@ def _route(table: _Table) -> Route:
         timeout_s=timeout,
         retry=Retry(retry.whole("max", 0, 0, 1000), retry.duration("backoff", 2.0), retry.duration("cap", 300.0)),
         key=key,
-        supersede=table.choice("supersede", SUPERSEDE),
+        supersede=supersede,
         env=environment,
     )
 

@@ -94,3 +94,23 @@ def test_exit_codes_are_those_of_the_errors() -> None:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Exception):
                 assert f".B {value.exit_code}\n" in page, value
+
+
+def test_the_examples_of_configuration_in_the_documents_load(tmp_path: Path) -> None:
+    from covenq.cli.init import TEMPLATE
+    from covenq.config import load
+
+    page = text("covenq.toml.5").partition(".SH EXAMPLE\n.nf\n")[2].partition(".fi")[0]
+    readme = re.findall(r"```toml\n(.*?)\n *```", (ROOT / "README.md").read_text(), re.DOTALL)
+    uncommented = re.sub(r"^# (?=[a-z\[])", "", TEMPLATE.partition("# Run a coding agent")[2], flags=re.MULTILINE)
+    every = [
+        page,
+        *readme,
+        TEMPLATE,
+        "\n".join(line for line in uncommented.splitlines() if re.match(r"\[|\w+ =", line)),
+    ]
+    for number, example in enumerate(every):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(example)
+        loaded = load(file, {})
+        assert loaded.routes or loaded.secrets, example
