@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -20,7 +21,8 @@ from covenq.leftovers import Mark, kill_leftovers, mark_of, read_mark, write_mar
 from covenq.model import Category
 from covenq.scheduler import Outcome
 
-FENCE = "0123456789abcdef.7"
+EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine
+FENCE = f"{EPOCH}.7"
 
 
 @pytest.fixture
@@ -275,9 +277,9 @@ def sleeper(**more: str) -> subprocess.Popen[bytes]:
 
 @needs_proc
 def test_leftovers_are_known_by_their_fence() -> None:
-    ours, others = sleeper(COVENQ_FENCE="e.1"), sleeper(COVENQ_FENCE="e.11")
+    ours, others = sleeper(COVENQ_FENCE=f"{EPOCH}.1"), sleeper(COVENQ_FENCE=f"{EPOCH}.11")
     try:
-        assert kill_leftovers({"e.1": None, "e.2": None}) == [ours.pid]
+        assert kill_leftovers({f"{EPOCH}.1": None, f"{EPOCH}.2": None}) == [ours.pid]
         assert ours.wait(30) == -signal.SIGKILL
         assert others.poll() is None
     finally:
@@ -295,7 +297,7 @@ def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
         assert mark is not None
         write_mark(tmp_path / "process.json", mark)
         assert read_mark(tmp_path / "process.json") == mark
-        assert kill_leftovers({"e.1": mark}) == [bare.pid]
+        assert kill_leftovers({f"{EPOCH}.1": mark}) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -308,8 +310,8 @@ def test_a_recycled_pid_is_left_alone() -> None:
     try:
         mark = mark_of(stranger.pid)
         assert mark is not None
-        assert kill_leftovers({"e.1": Mark(mark.pid, mark.start - 1, mark.boot)}) == []
-        assert kill_leftovers({"e.1": Mark(mark.pid, mark.start, "another boot")}) == []
+        assert kill_leftovers({f"{EPOCH}.1": Mark(mark.pid, mark.start - 1, mark.boot)}) == []
+        assert kill_leftovers({f"{EPOCH}.1": Mark(mark.pid, mark.start, "another boot")}) == []
         assert stranger.poll() is None
     finally:
         stranger.kill()

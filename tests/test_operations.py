@@ -1,0 +1,294 @@
+"""Replay and requeue on the real journal and state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import issue
+
+from covenq import operations, query
+from covenq.config import Config, build
+from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
+from covenq.filter import parse
+from covenq.model import DeliveryId, Kind, task_id
+from covenq.operations import apply, plan_replay, replay, requeue
+from covenq.routing import route
+from covenq.state import StateStore
+from journal.engine import FileJournal, open_journal
+from journal.errors import JournalFull
+from journal.model import Appended, Entry
+
+FIX = {"name": "fix", "match": "event:issues", "run": ["true"], "key": "{repo}#{number}"}
+LOOK = {"name": "look", "match": "event:issues", "run": ["true"]}
+
+
+def config(*routes: dict[str, Any]) -> Config:
+    return build({"route": list(routes)}, None, {})
+
+
+class Desk:
+    """A journal, its state, and today's routes."""
+
+    def __init__(self, data: Path) -> None:
+        self.journal: FileJournal = open_journal(data / "journal")
+        self.store = StateStore(data / "state.db", self.journal)
+        self.config = config(FIX)
+
+    def close(self) -> None:
+        self.store.close()
+        self.journal.close()
+
+    @property
+    def conn(self) -> Any:
+        self.store.catch_up()
+        return self.store.reader()
+
+    def deliver(self, guid: str, hook: str = "9", event: str = "issues") -> str:
+        """Receive one, routed by today's routes; its id."""
+        delivery = DeliveryId(hook, guid)
+        data = {"hook": hook, "guid": guid, "event": event, "action": "opened", "source": "http"}
+        about = {"repo": "octo/hello", "number": 7}
+        received = Entry(delivery.subject, Kind.RECEIVED, data, about, b'{"n": 1}', expect=0)
+        decision = route(self.config.routes, self.config.sha256, delivery, {**data, **about}, issue)
+        assert isinstance(self.journal.append([received, *decision.entries]), Appended)
+        return str(delivery)
+
+    def end(self, task: str, kind: Kind) -> None:
+        last = self.journal.last(f"task.{task}")
+        assert last is not None
+        data = {"attempt": 1, "claim": 1, "category": "exit", "exit_code": 1, "result": None, "interruptions": 0}
+        assert isinstance(self.journal.append([Entry(f"task.{task}", kind, data, expect=last.seq)]), Appended)
+
+    def delivery(self, id: str) -> dict[str, Any]:
+        hook, _, guid = id.partition("/")
+        return query.delivery(self.conn, hook, guid)
+
+    def state(self, id: str) -> str:
+        state: str = self.delivery(id)["state"]
+        return state
+
+    def replay(self, **which: Any) -> dict[str, Any]:
+        return replay(self.journal, self.conn, self.config, **which)
+
+    def requeue(self, **which: Any) -> dict[str, Any]:
+        return requeue(self.journal, self.conn, **which)
+
+    def replayed(self) -> list[dict[str, Any]]:
+        return [record.data for record in self.journal.read(0) if record.kind == Kind.REPLAYED]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def first(guid: str, replay: int = 0, route: str = "fix") -> str:
+    return task_id(DeliveryId("9", guid), route, replay)
+
+
+def test_replay_makes_new_tasks_by_todays_routes(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    desk.config = config({**FIX, "timeout": "1m"}, LOOK)
+    answer = desk.replay(ids=["g1"], by="me", reason="the runner was down")
+    made = [first("g1", 1), first("g1", 1, "look")]
+    assert answer["eligible"] == [id]
+    assert answer["skipped"] == []
+    assert [(one["id"], one["tasks"]) for one in answer["done"]] == [(id, made)]
+    assert desk.replayed() == [{"replay": 1, "tasks": made, "by": "me", "reason": "the runner was down"}]
+    task = query.task(desk.conn, made[0])
+    assert (task["state"], task["replay"], task["policy"]["timeout_s"]) == ("queued", 1, 60.0)
+    assert task["config"] == desk.config.sha256
+    assert (task["key"], task["delivery_seq"]) == ("octo/hello#7", desk.delivery(id)["seq"])
+    assert desk.state(id) == "queued"
+    for one in made:
+        desk.end(one, Kind.FAILED)
+    assert desk.replay(ids=[id])["done"][0]["tasks"][0] == first("g1", 2)
+
+
+def test_a_dry_run_writes_nothing(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    head = desk.journal.head().seq
+    assert desk.replay(ids=[id], dry_run=True) == {"eligible": [id], "skipped": [], "done": []}
+    assert desk.requeue(ids=[first("g1")], dry_run=True)["eligible"] == [first("g1")]
+    assert not [record for record in desk.journal.read(head) if record.kind != "journal.synced"]
+
+
+def test_what_completed_is_replayed_only_by_force(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.COMPLETED)
+    (skipped,) = desk.replay(ids=[id])["skipped"]
+    assert (skipped["id"], "--force" in skipped["reason"]) == (id, True)
+    assert desk.replay(ids=[id], force=True)["done"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_waits_or_runs_is_not_replayed(desk: Desk, force: bool) -> None:
+    waits, runs = desk.deliver("g1"), desk.deliver("g2")
+    desk.end(first("g2"), Kind.CLAIMED)
+    answer = desk.replay(ids=[waits, runs], force=force)
+    assert (answer["eligible"], answer["done"]) == ([], [])
+    assert [(one["id"], one["reason"].split(":")[0]) for one in answer["skipped"]] == [
+        (waits, "it is queued"),
+        (runs, "it is running"),
+    ]
+
+
+def test_what_no_route_wants_is_not_replayed_and_stays_ignored(desk: Desk) -> None:
+    id, ping = desk.deliver("g1", event="push"), desk.deliver("g2", event="ping")
+    answer = desk.replay(ids=[id, ping], force=True)
+    assert [one["reason"] for one in answer["skipped"]] == [
+        "no route wants it today (no_match)",
+        "no route wants it today (ping)",
+    ]
+    assert desk.state(id) == "ignored"
+    desk.config = config({**FIX, "match": "event:push"})
+    assert desk.replay(ids=[id])["done"]
+    assert desk.state(id) == "queued"
+
+
+def test_a_filter_takes_all_that_match_oldest_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_PAGE", 7)
+    monkeypatch.setattr(operations, "AT_ONCE", 4)
+    ids = [desk.deliver(f"g{n}") for n in range(20)]
+    for n in range(0, 20, 2):
+        desk.end(first(f"g{n}"), Kind.FAILED)
+    answer = desk.replay(filter=parse("state:failed"))
+    assert answer["eligible"] == ids[::2]
+    assert [one["id"] for one in answer["done"]] == ids[::2]
+    seqs = [one["seq"] for one in answer["done"]]
+    assert seqs == sorted(seqs)
+    assert {desk.state(id) for id in ids} == {"queued"}
+    assert desk.replay(filter=parse("state:failed"))["eligible"] == []
+    everything = desk.replay(filter=parse(""), dry_run=True)
+    assert len(everything["skipped"]) == 20
+
+
+def test_a_filter_may_look_into_payloads(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    assert desk.replay(filter=parse("payload.n:1"), dry_run=True)["eligible"] == [id]
+    assert desk.requeue(filter=parse("payload.n:2"), dry_run=True)["eligible"] == []
+
+
+def test_ids_and_what_is_wrong_with_them(desk: Desk) -> None:
+    desk.deliver("g1")
+    desk.deliver("g1", hook="10")
+    for wrong, error in ((["nope"], NotFound), (["g1"], Ambiguous), (["../x"], UsageError)):
+        with pytest.raises(error):
+            desk.replay(ids=wrong)
+    with pytest.raises(NotFound):
+        desk.requeue(ids=["../x"])
+    for nothing in ({}, {"ids": ["9/g1"], "filter": parse("")}):
+        with pytest.raises(UsageError):
+            desk.replay(**nothing)
+    desk.end(first("g1"), Kind.FAILED)
+    assert len(desk.replay(ids=["9/g1", "9/g1"])["done"]) == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.FAILED, Kind.CANCELLED, Kind.SUPERSEDED])
+def test_requeue(desk: Desk, kind: Kind) -> None:
+    desk.deliver("g1")
+    task = first("g1")
+    desk.end(task, kind)
+    desk.config = config()
+    answer = desk.requeue(ids=[task], by="me", reason="again\n\ud800" + "x" * 1000)
+    assert [(one["id"], one["tasks"]) for one in answer["done"]] == [(task, [task])]
+    record = desk.journal.last(f"task.{task}")
+    assert record is not None
+    assert record.kind == Kind.REQUEUED
+    assert record.data == {"by": "me", "reason": "again  " + "x" * 493}
+    assert query.task(desk.conn, task)["state"] == "queued"
+
+
+@pytest.mark.parametrize("kind", [None, Kind.CLAIMED, Kind.COMPLETED])
+def test_what_is_not_over_or_went_well_is_not_requeued(desk: Desk, kind: Kind | None) -> None:
+    desk.deliver("g1")
+    if kind is not None:
+        desk.end(first("g1"), kind)
+    answer = desk.requeue(filter=parse(""))
+    assert (answer["eligible"], answer["done"], len(answer["skipped"])) == ([], [], 1)
+
+
+def test_two_replays_at_once_make_one(desk: Desk) -> None:
+    ids = [desk.deliver(f"g{n}") for n in range(6)]
+    for n in range(6):
+        desk.end(first(f"g{n}"), Kind.FAILED)
+    desk.store.catch_up()
+    answers: list[dict[str, Any]] = []
+    start = threading.Barrier(4)
+
+    def act() -> None:
+        # Plans are made from the same rows: what decides is the journal.
+        plan = plan_replay(desk.journal, desk.store.reader(), desk.config, ids=ids)
+        start.wait()
+        answers.append(apply(plan, desk.journal))
+
+    threads = [threading.Thread(target=act) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(one["id"] for answer in answers for one in answer["done"]) == ids
+    assert [len(answer["done"]) + len(answer["skipped"]) for answer in answers] == [6] * 4
+    assert len(desk.replayed()) == 6
+
+
+def test_what_moved_since_the_plan_is_skipped_and_the_rest_done(desk: Desk) -> None:
+    tasks = []
+    for n in range(3):
+        desk.deliver(f"g{n}")
+        tasks.append(first(f"g{n}"))
+        desk.end(tasks[-1], Kind.FAILED)
+    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    desk.journal.append([Entry(f"task.{tasks[1]}", Kind.REQUEUED, {"by": None, "reason": None})])
+    answer = apply(plan, desk.journal)
+    assert [one["id"] for one in answer["done"]] == [tasks[0], tasks[2]]
+    assert [one["id"] for one in answer["skipped"]] == [tasks[1]]
+
+
+def test_a_redelivery_meanwhile_stops_no_replay(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    plan = plan_replay(desk.journal, desk.conn, desk.config, ids=[id])
+    desk.journal.append([Entry("delivery.9.g1", Kind.REPEATED, {"received": 1})])
+    assert apply(plan, desk.journal)["done"]
+    assert desk.state(id) == "queued"
+
+
+class Filling:
+    """The journal of a disk that has room for so many more appends."""
+
+    def __init__(self, journal: FileJournal, room: int) -> None:
+        self.journal = journal
+        self.room = room
+        self.last, self.get = journal.last, journal.get
+
+    def append(self, entries: Sequence[Entry]) -> Any:
+        if not self.room:
+            raise JournalFull("no space left on the disk")
+        self.room -= 1
+        return self.journal.append(entries)
+
+
+def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "AT_ONCE", 2)
+    tasks = []
+    for n in range(5):
+        desk.deliver(f"g{n}")
+        tasks.append(first(f"g{n}"))
+        desk.end(tasks[-1], Kind.FAILED)
+    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    answer = apply(plan, Filling(desk.journal, 1))  # type: ignore[arg-type]
+    assert [one["id"] for one in answer["done"]] == tasks[:2]
+    assert answer["skipped"] == [{"id": id, "reason": "no space left on the disk"} for id in tasks[2:]]
+    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks[2:])
+    with pytest.raises(NotDurable):
+        apply(plan, Filling(desk.journal, 0))  # type: ignore[arg-type]
