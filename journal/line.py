@@ -34,12 +34,13 @@ DATA_MAX = 1 << 20
 """Bytes of `data` and of `about`, each. What GitHub sends is the payload; these are notes about it."""
 PAYLOAD_MAX = 64 << 20
 
-_ENVELOPE = re.compile(
+ENVELOPE = re.compile(
     rb'\{"seq":(\d{1,19}),"at":"([0-9TZ:.-]{27})","synced":(\d{1,19}),"subject":"([0-9A-Za-z_.-]+)","kind":"([a-z_.]+)"'
     rb'(?:,"about_sha256":"([0-9a-f]{64})")?(?:,"payload_sha256":"([0-9a-f]{64})","payload_bytes":(\d{1,12}))?'
     rb',"data":(\{.*\}),"prev":"([0-9a-f]{64})"\Z',
     re.DOTALL,
 )
+"""The hashed part of a line: (seq, at, synced, subject, kind, about_sha256, payload_sha256, payload_bytes, data, prev)."""
 _DROPPED = re.compile(rb',"dropped":([1-9]\d{0,18})\}\Z')
 _SUM = re.compile(rb'[0-9a-f]{64}"')
 
@@ -251,7 +252,7 @@ def open_envelope(line: bytes, salted: Salted) -> Envelope:
     total = salted.sum(envelope)
     if written != total.encode() + b'"':
         raise LineError("flipped", "its sum does not match its bytes")
-    match = _ENVELOPE.match(envelope)
+    match = ENVELOPE.match(envelope)
     if match is None:
         raise LineError("foreign", "its sum matches, but the record is of no known form")
     return Envelope(int(match[1]), int(match[3]), match[10].decode(), total, match, cut + 73)

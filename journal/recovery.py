@@ -56,7 +56,8 @@ class Torn:
 class Examination:
     """What the files say. `end` is the end of the last linked record (or of its segment's header) in segment `segment`.
 
-    `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium.
+    `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium. `newlines` are
+    the offsets where a newline is to be mended; the first line that lacks one starts at `mended_from`.
     """
 
     header: Header | None = None
@@ -69,6 +70,7 @@ class Examination:
     unproven_from: int = 0
     last_kind: str = ""
     newlines: list[int] = field(default_factory=list)
+    mended_from: int | None = None
     torn: Torn | None = None
     damage: list[Damage] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -320,6 +322,8 @@ class _Examiner:
                 continue
             self._accept(envelope, header, found.segment, offset, offset + len(line))
             found.newlines.append(offset + end)
+            if found.mended_from is None:
+                found.mended_from = offset
             return len(line)
         return 0
 

@@ -1,25 +1,36 @@
 """Prove a whole journal, changing nothing, and name every kind of damage.
 
 Each segment is checked by itself (its own lines, its own chain), then the segments are joined by their headers: so segments
-can be checked in any order, and a break in one does not hide what is behind it.
+can be checked in any order and side by side, and a break in one does not hide what is behind it. Large segments are cut into
+pieces at line ends for that; where a piece is not in perfect order, its segment is read again in one go to say what is wrong.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
 
 from journal.erase import erasure_of
+from journal.errors import JournalGone
 from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index
-from journal.line import Envelope, LineError, check_tail, open_envelope
+from journal.index import INDEX_NAME, Index, Position
+from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
 from journal.model import Damage, Head, Witness
 from journal.recovery import examine, legible
 from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of, read_mark
+
+PIECE = 16 << 20
+"""Bytes that one process checks at a time."""
+PARALLEL_FROM = 48 << 20
+"""Below this, starting processes takes longer than they save."""
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
@@ -40,7 +51,7 @@ class VerifyReport:
 
 @dataclass(slots=True)
 class SegmentReport:
-    """What one segment says by itself. `last`/`sum` are the newest verifying record's, or what its header continues."""
+    """What one segment, or a piece of it, says by itself. `last`/`sum` are the newest verifying record's."""
 
     first: int
     header: Header | None = None
@@ -52,6 +63,10 @@ class SegmentReport:
     """(seq, the record said to have dropped it, offset)"""
     drops: list[tuple[int, int, int]] = field(default_factory=list)
     """(seq of the dropping record, first, last)"""
+    begins: tuple[int, str] | None = None
+    """(seq, prev) of a piece's first record"""
+    fails_after: Position | None = None
+    """The last record before the first line that does not verify."""
 
 
 def verify(
@@ -63,48 +78,54 @@ def verify(
     witnesses: Sequence[Witness] = (),
     progress: Progress | None = None,
     files: Files | None = None,
+    processes: int | None = None,
 ) -> VerifyReport:
     """Check every byte from the segment that holds `since` on (or one segment), up to `upto` if a daemon is writing.
 
-    Without `upto`, bytes that a crash explains at the end of an unlocked journal are no damage, by the same rule as an
-    opening uses. Raises JournalGone, FormatUnknown.
+    Without `upto`, bytes that a crash explains at the end of the journal are no damage, by the same rule as an opening uses.
+    `processes` is how many may be started to help; by default one a processor, for a journal that is worth it.
+    Raises JournalGone, FormatUnknown.
     """
     files = files or OsFiles()
     firsts = list_segments(files, directory)
+    known = [*witnesses, *_index_witness(directory)]
     chosen = [first for number, first in enumerate(firsts) if _wanted(firsts, number, since, segment)]
-    sizes = {first: _size(files, directory, first) for first in chosen}
-    total, done = sum(sizes.values()), 0
+    if segment is not None and not chosen:
+        raise JournalGone(
+            f"no segment starts at seq {segment}", hint="`covenq verify` without --segment checks them all."
+        )
+    sizes = {first: (directory / name_of(first)).stat().st_size for first in chosen}
+    meter = _Meter(progress, sum(sizes.values()))
+    sound = _side_by_side(files, directory, chosen, sizes, upto, meter, processes)
     reports = []
-    torn_at = _torn_at(files, directory, witnesses) if upto is None else None
     for first in chosen:
-        end = torn_at[1] if torn_at is not None and torn_at[0] == first else None
+        report = sound.get(first)
+        if report is None:
+            report = check_segment(files, directory, first, upto=upto)
+            if upto is None and first == firsts[-1]:
+                _excuse_torn(files, directory, report, known)
+            meter.add(sizes[first])
+        reports.append(report)
+    result = join(reports, whole=chosen == firsts, starts=bool(chosen) and chosen[0] == firsts[0])
+    if upto is None and segment is None:
+        result.damage += _ahead(files, directory, result, reports, known)
+    return result
 
-        def tell(offset: int, base: int = done) -> None:
-            if progress is not None:
-                progress(base + offset, total)
 
-        reports.append(check_segment(files, directory, first, upto=upto, end=end, progress=tell))
-        done += sizes[first]
-    report = join(reports, whole=chosen == firsts, starts=bool(chosen) and chosen[0] == firsts[0])
-    if upto is None and segment is None and chosen:
-        report.damage += _ahead(files, directory, report, reports, witnesses, chosen[-1], sizes[chosen[-1]])
-    return report
+class _Meter:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
 
-
-def _size(files: Files, directory: Path, first: int) -> int:
-    with SegmentFile(files, directory, first) as segment:
-        return segment.size()
+    def add(self, count: int) -> None:
+        self._done = min(self._done + count, self._total)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> bool:
     if segment is not None:
         return firsts[number] == segment
     return number == len(firsts) - 1 or firsts[number + 1] > since
-
-
-def _torn_at(files: Files, directory: Path, witnesses: Sequence[Witness]) -> tuple[int, int] | None:
-    found = examine(files, directory, witnesses=[*witnesses, *_index_witness(directory)])
-    return None if found.torn is None else (found.torn.segment, found.torn.offset)
 
 
 def _index_witness(directory: Path) -> list[Witness]:
@@ -118,19 +139,28 @@ def _index_witness(directory: Path) -> list[Witness]:
         finally:
             index.close()
     except sqlite3.Error:
-        return []
+        return []  # a cache that can't be read proves nothing
     return [] if position is None else [Witness(position.journal, position.seq, position.sum)]
 
 
-def check_segment(
-    files: Files,
-    directory: Path,
-    first: int,
-    *,
-    upto: int | None = None,
-    end: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> SegmentReport:
+def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
+    """Take a torn tail out of the last segment's damage: the opening's own judgement, from the last good record on."""
+    if not report.damage or report.fails_after is None:
+        return
+    found = examine(files, directory, position=report.fails_after, witnesses=known)
+    if found.torn is not None and not found.damage:
+        torn = found.torn
+        report.damage = [one for one in report.damage if one.offset < torn.offset]
+    elif found.newlines and not found.damage:
+        report.damage = [one for one in report.damage if one.offset < report.fails_after.finish]
+        report.records += found.visited
+        report.last, report.sum = found.seq, found.sum
+
+
+# ---- one segment, in one go
+
+
+def check_segment(files: Files, directory: Path, first: int, *, upto: int | None = None) -> SegmentReport:
     """Every line of one segment, by itself. After a failing line the chain is taken up again at the next that verifies."""
     report = SegmentReport(first, last=first - 1)
     with SegmentFile(files, directory, first) as segment:
@@ -147,43 +177,50 @@ def check_segment(
             detail = f"its header says it starts at seq {header.first}"
             report.damage.append(Damage("wrong segment order", segment.name, 0, first, None, detail))
         report.last, report.sum = header.first - 1, header.sum
-        salted = header.salted
-        expected, linked = header.first, True
-        size = segment.size() if end is None else end
-        for offset, line in segment.lines(header.size, end):
-            try:
-                envelope = open_envelope(line, salted)
-            except LineError as error:
-                if upto is not None and expected > upto:
-                    break
-                kind, detail = error.kind, error.detail
-                if not line.endswith(b"\n"):
-                    kind, detail = "truncated", "the file ends within it"
-                whose = legible(line)
-                found = Damage(kind, segment.name, offset, expected, whose[0] if whose else None, detail)
-                report.damage.append(found)
-                expected, linked = expected + 1, False
-                continue
-            if upto is not None and envelope.seq > upto:
-                break
-            delivery = _delivery(envelope)
-            fault_kind = _chain_fault(envelope, expected, report.sum, linked)
-            if fault_kind is not None:
-                kind, detail = fault_kind
-                report.damage.append(Damage(kind, segment.name, offset, envelope.seq, delivery, detail))
-            try:
-                _content(report, line, envelope, offset)
-            except LineError as error:
-                report.damage.append(Damage(error.kind, segment.name, offset, envelope.seq, delivery, error.detail))
-            report.records += 1
-            if fault_kind is None or envelope.seq >= expected:
-                report.last, report.sum = envelope.seq, envelope.sum
-                expected, linked = envelope.seq + 1, True
-            if progress is not None and report.records % 512 == 0:
-                progress(offset)
-        if progress is not None:
-            progress(size)
+        _read(segment, header, report, upto)
     return report
+
+
+def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int | None) -> None:
+    salted, name = header.salted, segment.name
+    expected, linked = header.first, True
+    good: tuple[int, int] | None = None
+    for offset, line in segment.lines(header.size):
+        try:
+            envelope = open_envelope(line, salted)
+        except LineError as error:
+            if upto is not None and expected > upto:
+                return
+            kind, detail = error.kind, error.detail
+            if not line.endswith(b"\n"):
+                kind, detail = "truncated", "the file ends within it"
+            whose = legible(line)
+            report.damage.append(Damage(kind, name, offset, expected, whose[0] if whose else None, detail))
+            _fails(report, header, good)
+            expected, linked = expected + 1, False
+            continue
+        if upto is not None and envelope.seq > upto:
+            return
+        delivery = _delivery(envelope)
+        fault = _chain_fault(envelope, expected, report.sum, linked)
+        if fault is not None:
+            report.damage.append(Damage(fault[0], name, offset, envelope.seq, delivery, fault[1]))
+            _fails(report, header, good)
+        try:
+            _content(report, line, envelope, offset)
+        except LineError as error:
+            report.damage.append(Damage(error.kind, name, offset, envelope.seq, delivery, error.detail))
+            _fails(report, header, good)
+        report.records += 1
+        if envelope.seq >= expected:
+            report.last, report.sum = envelope.seq, envelope.sum
+            expected, linked = envelope.seq + 1, True
+            good = (offset, offset + len(line))
+
+
+def _fails(report: SegmentReport, header: Header, good: tuple[int, int] | None) -> None:
+    if report.fails_after is None and good is not None:
+        report.fails_after = Position(header.journal, report.last, report.sum, report.first, good[0], good[1])
 
 
 def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> tuple[str, str] | None:
@@ -211,8 +248,133 @@ def _delivery(envelope: Envelope) -> str | None:
     return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
+# ---- side by side
+
+
+def _side_by_side(
+    files: Files,
+    directory: Path,
+    chosen: list[int],
+    sizes: dict[int, int],
+    upto: int | None,
+    meter: _Meter,
+    processes: int | None,
+) -> dict[int, SegmentReport]:
+    """Reports of the segments that are in perfect order, found in pieces by several processes. The rest is not in it."""
+    if processes is None:
+        processes = os.cpu_count() or 1
+    # The segment that is being written is left to the careful reading: what is beyond `upto` there is nobody's business.
+    sealed = [first for first in chosen if upto is None or first != chosen[-1]]
+    if processes < 2 or sum(sizes[first] for first in sealed) < PARALLEL_FROM or not isinstance(files, OsFiles):
+        return {}
+    pieces = {first: _pieces(files, directory, first, sizes[first]) for first in sealed}
+    results: dict[int, list[SegmentReport | None]] = {}
+    # Spawned, not forked: a dashboard or a daemon that verifies has threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = {
+            first: [pool.submit(check_piece, str(directory), first, start, end) for start, end in pieces[first]]
+            for first in sealed
+        }
+        for first, waiting in futures.items():
+            results[first] = []
+            for future, (start, end) in zip(waiting, pieces[first], strict=True):
+                results[first].append(future.result())
+                meter.add(end - start)
+    reports = {}
+    for first, parts in results.items():
+        report = _sound(files, directory, first, parts)
+        if report is not None:
+            reports[first] = report
+        else:
+            meter.add(-sizes[first])
+    return reports
+
+
+def _pieces(files: Files, directory: Path, first: int, size: int) -> list[tuple[int, int]]:
+    """Stretches of the segment behind its header that start and end at line ends, as found by the next newline."""
+    with SegmentFile(files, directory, first) as segment:
+        header, _ = segment.header()
+        if header is None:
+            return []
+        cuts = [header.size]
+        while cuts[-1] < size:
+            at = cuts[-1] + PIECE
+            while at < size:
+                chunk = files.pread(segment.fd, 1 << 16, at)
+                found = chunk.find(b"\n")
+                if found >= 0:
+                    at += found + 1
+                    break
+                at += len(chunk)
+            cuts.append(min(at, size))
+    return list(pairwise(cuts))
+
+
+def check_piece(directory: str, first: int, start: int, end: int) -> SegmentReport | None:
+    """One piece, if it is in perfect order; None if anything at all is wrong with it."""
+    files = OsFiles()
+    report = SegmentReport(first)
+    with SegmentFile(files, Path(directory), first) as segment:
+        header, _ = segment.header()
+        if header is None:
+            return None
+        salted = header.salted
+        expected, prev = -1, b""
+        for offset, line in segment.lines(start, end):
+            # The common line in as few steps as there are: nothing behind the sum, and the chain goes on. What is proven is
+            # the same as below.
+            cut = line.find(MARK)
+            if line.endswith(b'"}\n') and len(line) == cut + 75:
+                match = ENVELOPE.match(line, 0, cut)
+                if (
+                    match is not None
+                    and match[10] == prev
+                    and int(match[1]) == expected
+                    and match[6] is match[7] is None
+                ):
+                    total = salted.sum(line[:cut]).encode()
+                    if line[cut + 8 : cut + 72] == total and b'"drops":' not in line:
+                        expected, prev = expected + 1, total
+                        report.records += 1
+                        continue
+            try:
+                opened = open_envelope(line, salted)
+                _content(report, line, opened, offset)
+            except LineError:
+                return None
+            if expected < 0:
+                report.begins = (opened.seq, opened.prev)
+            elif opened.seq != expected or prev != opened.prev.encode():
+                return None
+            expected, prev = opened.seq + 1, opened.sum.encode()
+            report.records += 1
+    report.last, report.sum = expected - 1, prev.decode()
+    return report
+
+
+def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport | None]) -> SegmentReport | None:
+    """The pieces as one report, if they are all in order and continue each other."""
+    with SegmentFile(files, directory, first) as segment:
+        header, faults = segment.header()
+    if header is None or faults or header.first != first:
+        return None
+    whole = SegmentReport(first, header=header, last=first - 1, sum=header.sum)
+    for part in parts:
+        if part is None or part.begins != (whole.last + 1, whole.sum):
+            return None
+        whole.last, whole.sum = part.last, part.sum
+        whole.records += part.records
+        whole.dropped += part.dropped
+        whole.drops += part.drops
+    return whole
+
+
+# ---- all of them together
+
+
 def join(reports: Iterable[SegmentReport], *, whole: bool, starts: bool) -> VerifyReport:
-    """Hold the segments against each other: order, gaps, and whether every missing content was named by a record before."""
+    """Hold the segments against each other: order, gaps, and whether every missing content was named by a record."""
     report = VerifyReport()
     before: SegmentReport | None = None
     drops: list[tuple[int, int, int]] = []
@@ -221,24 +383,11 @@ def join(reports: Iterable[SegmentReport], *, whole: bool, starts: bool) -> Veri
         name = name_of(one.first)
         report.damage += one.damage
         report.records += one.records
-        header = one.header
-        if header is not None:
-            if before is None and starts and (header.after, header.prev) != (0, GENESIS):
-                detail = f"the segment that ends at seq {header.after} is gone"
-                report.damage.append(Damage("missing segment", name, 0, header.after, None, detail))
-            elif before is not None and before.header is not None and header.after != before.last:
-                detail = f"it continues after seq {header.after}, the segment before ends at {before.last}"
-                report.damage.append(Damage("gap between segments", name, 0, before.last + 1, None, detail))
-            elif before is not None and before.header is not None and header.prev != _end(before):
-                detail = "it does not continue the segment before it"
-                report.damage.append(Damage("wrong segment order", name, 0, header.first, None, detail))
-            if before is not None and before.header is not None and header.journal != before.header.journal:
-                detail = "it belongs to another journal"
-                report.damage.append(Damage("foreign segment", name, 0, header.first, None, detail))
+        if one.header is not None:
+            report.damage += _joint(name, one.header, before, starts=starts)
+            report.head = Head(one.last, _end(one)) if one.records else report.head
         drops += one.drops
         dropped += [(name, *entry) for entry in one.dropped]
-        if one.header is not None:
-            report.head = Head(one.last, _end(one)) if one.records else report.head
         before = one
     if whole:
         for name, seq, by, offset in dropped:
@@ -246,6 +395,26 @@ def join(reports: Iterable[SegmentReport], *, whole: bool, starts: bool) -> Veri
                 detail = f"its content is gone, and record {by} does not say so"
                 report.damage.append(Damage("payload", name, offset, seq, None, detail))
     return report
+
+
+def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
+    if before is None:
+        if starts and (header.after, header.prev) != (0, GENESIS):
+            detail = f"the segment that ends at seq {header.after} is gone"
+            return [Damage("missing segment", name, 0, header.after, None, detail)]
+        return []
+    if before.header is None:
+        return []
+    if header.journal != before.header.journal:
+        return [Damage("foreign segment", name, 0, header.first, None, "it belongs to another journal")]
+    if header.after != before.last:
+        detail = f"it continues after seq {header.after}, the segment before ends at {before.last}"
+        return [Damage("gap between segments", name, 0, before.last + 1, None, detail)]
+    if header.prev != _end(before):
+        return [
+            Damage("wrong segment order", name, 0, header.first, None, "it does not continue the segment before it")
+        ]
+    return []
 
 
 def _end(report: SegmentReport) -> str:
@@ -256,19 +425,18 @@ def _end(report: SegmentReport) -> str:
 
 
 def _ahead(
-    files: Files,
-    directory: Path,
-    report: VerifyReport,
-    reports: list[SegmentReport],
-    witnesses: Sequence[Witness],
-    last: int,
-    size: int,
+    files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], known: list[Witness]
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
-    known = [*witnesses, *_index_witness(directory)]
     mark = read_mark(files, directory)
     if mark is not None:
-        known.append(Witness(mark.journal, mark.seq, mark.sum))
+        known = [*known, Witness(mark.journal, mark.seq, mark.sum)]
+    if not reports:
+        if not known:
+            return []
+        newest = max(known, key=lambda witness: witness.seq)
+        detail = f"no segment is left, but seq {newest.seq} had been seen"
+        return [Damage("gone", name_of(1), 0, newest.seq, None, detail)]
     header = reports[-1].header
     if header is None:
         return []
@@ -279,4 +447,5 @@ def _ahead(
     detail = (
         f"seq {newest.seq} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
     )
-    return [Damage("shorter than caches", name_of(last), size, report.head.seq + 1, None, detail)]
+    end = (directory / name_of(reports[-1].first)).stat().st_size
+    return [Damage("shorter than caches", name_of(reports[-1].first), end, report.head.seq + 1, None, detail)]
