@@ -94,7 +94,7 @@ def verify(
         raise JournalGone(
             f"no segment starts at seq {segment}", hint="`covenq verify` without --segment checks them all."
         )
-    sizes = {first: (directory / name_of(first)).stat().st_size for first in chosen}
+    sizes = {first: _size(files, directory, first) for first in chosen}
     meter = _Meter(progress, sum(sizes.values()))
     sound = _side_by_side(files, directory, chosen, sizes, upto, meter, processes)
     reports = []
@@ -120,6 +120,11 @@ class _Meter:
         self._done = min(self._done + count, self._total)
         if self._progress is not None:
             self._progress(self._done, self._total)
+
+
+def _size(files: Files, directory: Path, first: int) -> int:
+    with SegmentFile(files, directory, first) as segment:
+        return segment.size()
 
 
 def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> bool:
@@ -447,5 +452,5 @@ def _ahead(
     detail = (
         f"seq {newest.seq} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
     )
-    end = (directory / name_of(reports[-1].first)).stat().st_size
+    end = _size(files, directory, reports[-1].first)
     return [Damage("shorter than caches", name_of(reports[-1].first), end, report.head.seq + 1, None, detail)]
