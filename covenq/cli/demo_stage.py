@@ -129,8 +129,7 @@ class Stage:
         None leaves it out."""
         from covenq import samples
 
-        payload = {**samples.SAMPLES[event](), "covenq_demo": number}
-        body = json.dumps(payload, separators=(",", ":")).encode()
+        body = samples.body(event, number)
         guid = str(uuid.uuid4())
         headers = dict(samples.headers(event, guid, HOOK, body, self._secret))
         if signature is None:

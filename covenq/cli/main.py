@@ -73,8 +73,8 @@ def _flushed(code: int) -> int:
     except OSError as error:
         # Nothing more can be written there: let the interpreter's own flush at exit go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if not isinstance(error, BrokenPipeError):
-            _tell(f"can't write to standard output: {error.strerror}", "", 1)
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            _tell(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)
         return code or 1
     return code
 

@@ -11,7 +11,8 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -103,17 +104,31 @@ def say(words: str = "") -> None:
         pass
 
 
+@contextmanager
+def _writing() -> Iterator[IO[str]]:
+    """Standard output, with a failed write told as such. BrokenPipeError passes: a reader that left is no failure to tell."""
+    try:
+        yield stdout()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CovenqError(
+            f"can't write to standard output: {error.strerror}", hint="What was written is not complete."
+        ) from error
+
+
 def line(text: str = "") -> None:
     """One line of data on stdout. The caller has cleaned what came from outside."""
-    stdout().write(text + "\n")
+    with _writing() as out:
+        out.write(text + "\n")
 
 
 def raw(content: bytes) -> None:
     """Exactly these bytes on stdout."""
-    out = stdout()
-    out.flush()
-    out.buffer.write(content)  # type: ignore[attr-defined]
-    out.buffer.flush()  # type: ignore[attr-defined]
+    with _writing() as out:
+        out.flush()
+        out.buffer.write(content)  # type: ignore[attr-defined]
+        out.buffer.flush()  # type: ignore[attr-defined]
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
@@ -124,7 +139,8 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def _write_json(text: str) -> None:
-    stdout().buffer.write(text.encode())  # type: ignore[attr-defined]
+    with _writing() as out:
+        out.buffer.write(text.encode())  # type: ignore[attr-defined]
 
 
 def emit_json(value: object) -> None:
@@ -186,10 +202,10 @@ def table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> int:
     if is_terminal(out):
         _fit(columns, widths, shutil.get_terminal_size().columns)
     headings = [_pad(column.heading, widths[i], column.right) for i, column in enumerate(columns)]
-    out.write(paint("  ".join(headings).rstrip(), BOLD, coloured) + "\n")
+    line(paint("  ".join(headings).rstrip(), BOLD, coloured))
     count = 0
     for cells in _chain(held, columns, source):
-        out.write(_row(columns, widths, cells, coloured, cut=is_terminal(out)) + "\n")
+        line(_row(columns, widths, cells, coloured, cut=is_terminal(out)))
         count += 1
     return count
 

@@ -52,6 +52,13 @@ def send(
     event: Annotated[
         str | None, typer.Option("--event", metavar="NAME", help="The event, instead of as argument.")
     ] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", metavar="WORD", help="The sample's action: labeled, closed, …")
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", min=1, max=999999, metavar="N", help="The sample's number, of an issue say."),
+    ] = None,
     guid: Annotated[
         str | None, typer.Option("--guid", metavar="GUID", help="X-GitHub-Delivery; a new one unless given.")
     ] = None,
@@ -78,6 +85,7 @@ def send(
 
     \b
       covenq send issues
+      covenq send issues --action labeled --number 7
       covenq send --event push --file payload.json --url https://example.org/webhook --secret-file ./secret
     """
     from covenq import samples
@@ -93,10 +101,13 @@ def send(
         raise UsageError(
             "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
         )
-    body = read_body(file) if file else sample_body(name, samples.SAMPLES)
+    if file and (action or number is not None):
+        raise UsageError("--action and --number are of samples", hint="With --file the body is sent as it is.")
+    guid = guid or str(uuid.uuid4())
+    body = read_body(file) if file else sample_body(name, guid, action, number)
     where = place(data, config)
     target = url or webhook_url(where, data, config)
-    headers = samples.headers(name, guid or str(uuid.uuid4()), hook, body, read_secret(secret_file, where))
+    headers = samples.headers(name, guid, hook or samples.HOOK, body, read_secret(secret_file, where))
     reply = post(target, body, headers)
     report(reply, target, json)
 
@@ -107,18 +118,23 @@ def read_body(file: str) -> bytes:
     return Path(file).read_bytes()
 
 
-def sample_body(name: str, samples: Mapping[str, Any]) -> bytes:
-    """The built-in sample of an event, encoded as GitHub does. Raises UsageError with the nearest names."""
-    import json
+def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:
+    """The built-in sample of an event. Unless a number is given it comes from the GUID: the same GUID is the same body
+    again, a duplicate, and another GUID another body. Raises UsageError with the nearest name."""
+    import hashlib
     from difflib import get_close_matches
 
-    if name not in samples:
-        near = get_close_matches(name, list(samples))
+    from covenq import samples
+
+    if name not in samples.SAMPLES:
+        near = get_close_matches(name, list(samples.SAMPLES))
         raise UsageError(
             f"there is no sample of {name!r}",
             hint=f"Did you mean {near[0]}?" if near else "`covenq send --list` names them; --file sends your own.",
         )
-    return json.dumps(samples[name](), separators=(",", ":"), ensure_ascii=False).encode()
+    if number is None:
+        number = 1 + int.from_bytes(hashlib.sha256(guid.encode()).digest()[:4]) % 9999
+    return samples.body(name, number, action)
 
 
 def webhook_url(where: Place, data: str | None, config: str | None) -> str:
@@ -162,6 +178,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIM
         connection.request("POST", target, body=body, headers=dict(headers))
         response = connection.getresponse()
         return Reply(response.status, response.read(ANSWER_LIMIT))
+    except ValueError as error:  # a header, or a path, that HTTP can't carry
+        raise UsageError(f"this can't be sent: {error}", hint="Look at --guid, --hook, --event and --url.") from error
     except (OSError, http.client.HTTPException) as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DaemonUnreachable(f"no answer from {url}: {said}") from error
