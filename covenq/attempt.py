@@ -20,7 +20,7 @@ from covenq.executor import Command, Place, Stop, command_line, environment, not
 from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind, fence
 from covenq.scheduler import Outcome, Task, after
-from journal.errors import JournalFull, JournalWriteFailed
+from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
 from journal.model import Appended, Conflict, Entry, Journal, Record
 
 log = logging.getLogger("covenq.worker")
@@ -181,7 +181,10 @@ class Attempt:
 
     def _prepare(self, claim: Claim, place: Place) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be."""
-        seq, payload = self.around.payload_of(self.task)
+        try:
+            seq, payload = self.around.payload_of(self.task)
+        except JournalDamaged as error:
+            return Outcome(Category.POLICY, detail=f"the delivery can't be read: {error}"[:500])
         if payload is None:
             return Outcome(Category.POLICY, detail="the delivery's payload is no longer kept")
         brief = orjson.dumps(self._brief(claim, place, seq), option=orjson.OPT_INDENT_2)
@@ -271,7 +274,13 @@ class Attempt:
     def _finish(self, claim: Claim, place: Place, outcome: Outcome) -> Ended:
         """Record the end, in one append with the phase `collected`. While the disk is full it is held, until the stop."""
         around = self.around
-        result = str(place.result.relative_to(around.data)) if place.collect() else None
+        result: str | None = None
+        try:
+            if place.collect():
+                result = str(place.result.relative_to(around.data))
+        except OSError as error:
+            if outcome.category is None:
+                outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
         ending = after(
             self.task, claim.attempt, claim.seq, outcome, result=result, now=around.clock(), random=around.random
         )

@@ -37,6 +37,7 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 _TEXT_LIMIT = 1024
 _CHUNK = 65536
 _LAST_CHUNKS = 64  # more than a pipe holds
+_LOOK_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
 _PLACEHOLDER = re.compile(r"\{(brief|result|payload|task|attempt)\}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -103,7 +104,11 @@ class Place:
             raise
 
     def collect(self) -> bool:
-        """Whether the command left a result: a plain file of its own. Makes it private."""
+        """Whether the command left a result: a plain file of its own. Makes it private, and durable with its name.
+
+        The record that points to it comes after this, so a power cut can't leave the one without the other. Raises
+        OSError when it can't be made durable.
+        """
         try:
             fd = os.open(self.result, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # none, a link, a socket
@@ -113,8 +118,15 @@ class Place:
                 return False
             with contextlib.suppress(PermissionError):  # written by a set-uid program: it is not ours to close
                 os.fchmod(fd, 0o600)
+            os.fsync(fd)
         finally:
             os.close(fd)
+        for directory in (self.directory, *self.directory.parents[:3]):  # up to the data directory's own names
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         return True
 
 
@@ -288,7 +300,7 @@ class Command:
                     self._signal(signal.SIGKILL)
                     kill_at = None
                 until = kill_at if forced is not None else deadline
-                left = None if until is None else max(until - now, 0.0)
+                left = _LOOK_S if until is None else min(max(until - now, 0.0), _LOOK_S)
                 for key, _ in selector.select(left if tick is None else min(tick, left or tick)):
                     if isinstance(key.data, _Output) and key.data.pump() is None:
                         selector.unregister(key.fd)

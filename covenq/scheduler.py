@@ -32,14 +32,22 @@ class Policy:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
-        """From the `policy` object of a task.queued record; what it leaves out has the defaults."""
-        retry = data.get("retry") or {}
-        return cls(
-            run=tuple(data.get("run") or ()),
-            timeout_s=float(data.get("timeout_s", 600.0)),
-            retry=Retry(int(retry.get("max", 0)), float(retry.get("backoff_s", 2.0)), float(retry.get("cap_s", 300.0))),
-            env=tuple(data.get("env") or ()),
-        )
+        """From the `policy` object of a task.queued record; what it leaves out has the defaults.
+
+        One that makes no sense says no command: the task fails by policy, and stops no other.
+        """
+        try:
+            retry = data.get("retry") or {}
+            return cls(
+                run=tuple(str(word) for word in data.get("run") or ()),
+                timeout_s=float(data.get("timeout_s", 600.0)),
+                retry=Retry(
+                    int(retry.get("max", 0)), float(retry.get("backoff_s", 2.0)), float(retry.get("cap_s", 300.0))
+                ),
+                env=tuple(str(name) for name in data.get("env") or ()),
+            )
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            return cls(run=())
 
 
 @dataclass(frozen=True, slots=True)

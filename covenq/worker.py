@@ -91,7 +91,8 @@ class Pool:
         )
         self._picker = Picker()
         self._wake = threading.Event()
-        self._full = threading.Event()
+        self._again = threading.Event()
+        """Set when something that was picked may be queued still: the picker has passed it by."""
         self._handed: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._attempts: dict[str, Attempt] = {}
@@ -148,12 +149,15 @@ class Pool:
                 self._wake.clear()
         except _JOURNAL_OVER as error:
             self._give_up(error)
+        except Exception as error:
+            log.exception("the dispatcher broke")
+            self._give_up(error)
 
     def _hand_out(self) -> float:
         """Hand out as many tasks as there are idle threads; seconds until there may be more without a sign."""
-        if self._full.is_set():
+        if self._again.is_set():
             self._stop.wait(AGAIN_S)
-            self._full.clear()
+            self._again.clear()
             self._picker.reset()
         now = self._clock()
         with self._lock:
@@ -238,11 +242,11 @@ class Pool:
                 # One task's trouble must not stop the others. It shows as running until a restart closes it.
                 log.exception("attempt %d of task %s broke", attempt.number, attempt.task.id)
             finally:
-                if ended is Ended.FULL:
-                    self._full.set()
                 with self._lock:
                     self._unfolded[attempt.task.id] = attempt
                     del self._attempts[attempt.task.id]
+                if ended is None or ended is Ended.FULL:
+                    self._again.set()  # only now: the row must not be passed over as still in hand
                 self._wake.set()
 
     def _give_up(self, error: Exception) -> None:
