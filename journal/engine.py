@@ -166,6 +166,11 @@ class FileJournal:
         """A sync failed: nothing will ever be appended by this process again."""
         return self._stuck()
 
+    @property
+    def full(self) -> bool:
+        """The last append could not be written, for want of space or because the disk refused; the next may be."""
+        return self._committer.full is not None
+
     def erase(
         self, entries: Sequence[Entry], progress: Callable[[int, int], None] | None = None
     ) -> tuple[Appended | Conflict, list[Rewritten]]:
