@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 FENCE = "COVENQ_FENCE"
+_DEATH_MS = 2000  # the longest a killed process is waited for: one in the kernel's hands dies when that lets it go
 _PASSES = 10
 """A process may fork while the list is being read; it is read again until nothing more is found."""
 
@@ -64,7 +66,10 @@ def read_mark(path: Path) -> Mark | None:
 
 
 def kill_leftovers(claims: Mapping[str, Mark | None]) -> list[int]:
-    """SIGKILL every process of these claims (fencing token → the mark of its command, if known); the pids ended."""
+    """SIGKILL every process of these claims (fencing token → the mark of its command, if known); the pids ended.
+
+    They are dead on return, but for one that the kernel holds on to.
+    """
     killed: list[int] = []
     for _ in range(_PASSES):
         groups = {mark.pid for mark in claims.values() if mark is not None and mark_of(mark.pid) == mark}
@@ -87,6 +92,9 @@ def _kill(pid: int, fences: Collection[str], groups: set[int]) -> bool:
         if not _is_ours(pid, fences, groups):
             return False
         signal.pidfd_send_signal(pinned, signal.SIGKILL)
+        gone = select.poll()
+        gone.register(pinned, select.POLLIN)
+        gone.poll(_DEATH_MS)
     except OSError:  # gone meanwhile, or a set-uid program that is not ours to end
         return False
     finally:

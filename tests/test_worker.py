@@ -485,6 +485,47 @@ def test_what_a_dead_daemon_left_running_is_ended_before_the_task_runs_again(hou
             process.wait()
 
 
+DOOMED = """
+import sys, threading
+from pathlib import Path
+from test_worker import House
+house = House(Path(sys.argv[1])).open()
+task = house.add("g1", ["sh", "-c", "echo $$ > pid; echo > started; exec sleep 600"])
+house.pool()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="leftovers are found by Linux's /proc")
+def test_a_killed_daemon_leaves_no_second_run_beside_the_first(tmp_path: Path, make_house: Callable[[], House]) -> None:
+    """A real SIGKILL: what it ran lives on, and is ended before the next process runs the task again."""
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    task = task_id(DeliveryId("9", "g1"), "r", 0)
+    pids: list[int] = []
+    doomed = subprocess.Popen([sys.executable, "-c", DOOMED, str(tmp_path / "data")], env=environment)
+    try:
+        started = tmp_path / "data" / "attempts" / task / "1" / "started"
+        eventually(started.exists)
+        pids.append(int(started.with_name("pid").read_text()))
+        doomed.kill()
+        doomed.wait()
+        assert alive(pids[0])
+        house = make_house()
+        assert house.row(task)["state"] == "running"
+        house.pool()
+        second = started.parents[1] / "2" / "started"
+        eventually(second.exists)
+        assert not alive(pids[0])
+        assert [a["category"] for a in house.attempts(task)] == ["interrupted", None]
+    finally:
+        doomed.kill()
+        doomed.wait()
+        for pid in pids:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_a_payload_no_longer_kept_fails_by_policy(house: House) -> None:
     delivery = house.journal.append(
         [
