@@ -89,6 +89,8 @@ class Dashboard(App[int]):
         self._busy = False
         self._head: object = None
         self._page = "deliveries"
+        self._opened = False
+        """Something has been shown: if the source is lost, that stays, with the reason above it."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="tabs")
@@ -133,17 +135,19 @@ class Dashboard(App[int]):
         self._retry_due = time.monotonic() + RETRY
         try:
             source = await self.link.open()
-            await self._take_status(source)
-        except Failure as error:
-            self.error = error
-            self.query_one("#opening", Lines).show(pages.broken(error))
-            if not self.status:
-                self._switch()
-        else:
+            if not self.is_running:
+                return
             self.error = None
+            self._opened = True
             for pane in self._panes():
                 pane.attach(source)
             self._switch()
+            await self._take_status(source)
+        except Failure as error:
+            if self.is_running:
+                self.error = error
+                self.query_one("#opening", Lines).show(pages.broken(error))
+                self._switch()
         finally:
             self._busy = False
             self._show_chrome()
@@ -163,7 +167,8 @@ class Dashboard(App[int]):
             self.error = None
         except DaemonUnreachable as error:
             self.error = error
-            self._open()
+            if self.is_running:
+                self._open()
             return
         except Failure as error:
             self.error = error
@@ -174,12 +179,14 @@ class Dashboard(App[int]):
 
     async def _take_status(self, source: Source) -> None:
         self.status = await self.link.lane.call(source.status)
+        if not self.is_running:
+            return
         now = time.time()
         self.query_one("#overview", Lines).show(pages.overview(self.status, now))
         self.query_one("#journal", Lines).show(pages.journal(self.status))
         for pane in self._panes():
             pane.total = sum((self.status.get(pane.listing.name) or {}).values())
-            pane.table.refresh()  # ages grow without anything happening
+            pane.refresh_state()
         head = (self.status.get("journal") or {}).get("head")
         if not source.live and head != self._head:
             self._changed()
@@ -205,11 +212,11 @@ class Dashboard(App[int]):
 
     def _switch(self) -> None:
         switcher = self.screen_stack[0].query_one(ContentSwitcher)
-        name = self._page if self.status else "opening"
+        name = self._page if self._opened else "opening"
         if switcher.current != name:
             switcher.current = name
         pane = self.pane
-        if pane is not None and self.status:
+        if pane is not None and self._opened:
             pane.wake()
             if self.screen is self.screen_stack[0]:
                 pane.table.focus()
@@ -219,6 +226,8 @@ class Dashboard(App[int]):
         self.refresh_bindings()
 
     def _show_chrome(self) -> None:
+        if not self.is_running:
+            return
         screen = self.screen_stack[0]
         shown: list[Content | str | tuple[str, str]] = [(" covenq ", "bold")]
         for key, name, title in PAGES:
@@ -238,7 +247,7 @@ class Dashboard(App[int]):
 
     def _alarms(self) -> list[str]:
         found = []
-        if self.error is not None and self.status:
+        if self.error is not None and self._opened:
             found.append(text.clean(self.error))
         source = self.link.source
         if source is not None and not source.live:
@@ -248,6 +257,8 @@ class Dashboard(App[int]):
         return found
 
     def _no_deliveries(self) -> str:
+        if not self.status:
+            return "No deliveries yet."
         url = self.status.get("webhook_url")
         first = (
             f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
@@ -256,6 +267,8 @@ class Dashboard(App[int]):
         return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"
 
     def _no_tasks(self) -> str:
+        if not self.status:
+            return "No tasks yet."
         if self.status.get("routes"):
             return "No tasks yet: no delivery has matched a route."
         return "No tasks yet, and no route that would make some.\n\ncovenq init writes a configuration with routes."
@@ -299,7 +312,7 @@ class Dashboard(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("replay", "requeue"):
-            return self.pane is not None and bool(self.status)
+            return self.pane is not None and self._opened
         return True
 
     def action_replay(self) -> None:

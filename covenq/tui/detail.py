@@ -20,6 +20,7 @@ from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.source import Object, Source
 from covenq.tui import text
 from covenq.tui.lanes import Lane
+from covenq.tui.layer import is_open
 from covenq.tui.lines import Line, Lines
 
 LAID_OUT = 2 * 1024 * 1024
@@ -203,7 +204,7 @@ class DetailScreen(Screen[None]):
             await self._read()
         finally:
             self._busy = False
-        if self._again:
+        if self._again and is_open(self):
             self._again = False
             self._load()
 
@@ -219,9 +220,11 @@ class DetailScreen(Screen[None]):
             return  # the app is opening the source again, and says so; what is shown stays
         except Failure as error:
             said: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
-            self.query_one(Lines).show(said)
+            if is_open(self):
+                self.query_one(Lines).show(said)
             return
-        self._show(self._story)
+        if is_open(self):
+            self._show(self._story)
 
     def _show(self, story: Story) -> None:
         now = time.time()

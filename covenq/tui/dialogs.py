@@ -17,6 +17,7 @@ from textual.widgets import Button, Static
 from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.lanes import Lane
+from covenq.tui.layer import is_open
 
 Apply = Callable[[bool, bool], dict[str, Any]]
 """(dry_run, force) → {"eligible", "skipped", "done"}. Blocks."""
@@ -73,6 +74,7 @@ class Confirm(ModalScreen[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
         Binding("f", "force", "Force"),
+        Binding("q", "app.quit", "Quit"),
         Binding("left", "app.focus_previous", show=False),
         Binding("right", "app.focus_next", show=False),
     ]
@@ -105,7 +107,7 @@ class Confirm(ModalScreen[bool]):
         self._plan()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._forceable and not self._going if action == "force" else True
+        return self._forceable and not (self._going or self._done) if action == "force" else True
 
     def action_force(self) -> None:
         self._force = not self._force
@@ -127,6 +129,8 @@ class Confirm(ModalScreen[bool]):
         go.disabled = not plan["eligible"]
 
     def _say(self, lines: list[str]) -> None:
+        if not is_open(self):
+            return
         self.query_one("#dialog-body", Static).update(Content("\n".join(lines)))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
@@ -150,11 +154,14 @@ class Confirm(ModalScreen[bool]):
         except Failure as error:
             self._say([f"failed: {text.clean(error)}", text.clean(error.hint)])
             return
+        finally:
+            self._going = False
         self._done = True
         self._say(done_lines(result, self._noun, self._words(force)))
 
     def action_leave(self) -> None:
-        self.dismiss(self._done)
+        if not self._going:  # what it did is worth the wait; `q` doesn't wait
+            self.dismiss(self._done)
 
 
 HELP = """\
@@ -181,7 +188,10 @@ Fields      id guid hook seq event action repo repo_id owner sender sha
 class Help(ModalScreen[None]):
     """Every key, and the filter grammar on one page."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,enter", "dismiss", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,enter", "dismiss", "Close"),
+        Binding("q", "app.quit", "Quit"),
+    ]
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):

@@ -31,8 +31,10 @@ from covenq.tui.lanes import Lane
 from covenq.tui.rows import Row, Rows
 from covenq.tui.table import RowTable
 
-TO_OLDEST = 1000
+STRIDE = 1000
 """Rows a read brings while going to the oldest row."""
+STRIDE_S = 0.25
+"""Seconds of such reads between two looks at the keyboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ class ListPane(Vertical):
         """It is in view again."""
         self._wake.set()
 
+    def refresh_state(self) -> None:
+        """Draw again what depends on the time and the status: ages, the total, what an empty list says."""
+        self.table.refresh()
+        self._show_state()
+
     # The pump
 
     @work(exclusive=True, group="pump")
@@ -157,9 +164,13 @@ class ListPane(Vertical):
         elif wanted := rows.wanted(table.top, table.bottom):
             old = wanted[0]
             job, put = (lambda: ranges.again(fetch, key, old)), lambda found: rows.put_again(old, found)
-        elif rows.more and (self._to_oldest or table.top < table.page_rows):
-            last, limit = rows.ranges[-1], TO_OLDEST if self._to_oldest else ranges.OLDER
-            job, put = (lambda: ranges.older(fetch, key, last, limit)), rows.put_older
+        elif rows.more and self._to_oldest:
+            last, until = rows.ranges[-1], started + STRIDE_S
+            enough = lambda: time.monotonic() > until  # noqa: E731
+            job, put = (lambda: ranges.oldest(fetch, key, last, STRIDE, enough)), rows.put_oldest
+        elif rows.more and table.top < table.page_rows:
+            last = rows.ranges[-1]
+            job, put = (lambda: ranges.older(fetch, key, last)), rows.put_older
         else:
             if self._to_oldest and not rows.more:
                 self._to_oldest = False
@@ -176,6 +187,8 @@ class ListPane(Vertical):
         except Failure as error:
             if generation == self._generation:
                 self.problem = f"{error} {error.hint}"
+            return False
+        if not self.app.is_running:
             return False
         if generation != self._generation:
             return True
@@ -294,7 +307,7 @@ class ListPane(Vertical):
         return f"{place}  {total} {self.listing.name}"
 
     def _show_state(self) -> None:
-        if not self.is_mounted:
+        if not self.is_mounted or not self.app.is_running:
             return
         nothing = self._rows.loaded and not self._rows.count
         empty = self.query_one("#empty", Static)

@@ -69,6 +69,17 @@ def older(fetch: Fetch, key: Key, last: Range, limit: int | None = None) -> Rang
     return _make(last.next, rows, following, key)
 
 
+def oldest(fetch: Fetch, key: Key, last: Range, limit: int, enough: Callable[[], bool]) -> list[Range]:
+    """The ranges below `last`, one after the other, until there is no more or `enough` says so. Only the last is kept."""
+    found: list[Range] = []
+    while last.next is not None and not (found and enough()):
+        if found:
+            last.rows = None
+        last = older(fetch, key, last, limit)
+        found.append(last)
+    return found
+
+
 def again(fetch: Fetch, key: Key, old: Range) -> Range:
     """The same range read again: as many rows as are in it now."""
     kept: list[Row] = []
@@ -143,11 +154,16 @@ class Rows:
 
     def put_older(self, found: Range) -> None:
         """`found` is below everything known. An empty one only says that there is no more."""
-        if found.count or found.next is not None:
-            self.ranges.append(found)
-        else:
-            self.ranges[-1].next = None
-        self._settle([found])
+        self.put_oldest([found])
+
+    def put_oldest(self, found: list[Range]) -> None:
+        """What `oldest` brought."""
+        for one in found:
+            if one.count or one.next is not None:
+                self.ranges.append(one)
+            else:
+                self.ranges[-1].next = None
+        self._settle(found)
 
     def put_again(self, old: Range, found: Range) -> None:
         """`found` takes the place of `old`, unless that is gone by now."""
@@ -235,7 +251,8 @@ class Rows:
         self._clock += 1
         for known in fresh:
             known.version = self.version
-            self._used[id(known)] = self._clock
+            if known.rows is not None:
+                self._used[id(known)] = self._clock
         self._ends = list(accumulate(known.count for known in self.ranges))
         self._evict()
 

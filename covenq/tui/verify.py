@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from covenq.errors import Failure
 from covenq.state import read_witness
 from covenq.tui import text
 from covenq.tui.lanes import Lane
+from covenq.tui.layer import is_open
 from covenq.tui.lines import Line, Lines
 from journal.verify import VerifyReport, verify
 
@@ -94,9 +94,13 @@ class VerifyScreen(Screen[None]):
         try:
             report = await self._lane.call(lambda: self._run(self._tell))
         except Failure as error:
-            self.query_one("#verify-said", Static).update(Content(f"✗ {text.clean(error)}\n{text.clean(error.hint)}"))
+            if is_open(self):
+                said = f"✗ {text.clean(error)}\n{text.clean(error.hint)}"
+                self.query_one("#verify-said", Static).update(Content(said))
             return
-        except (Abandoned, asyncio.CancelledError):
+        except Abandoned:
+            return
+        if not is_open(self):
             return
         self.report = report
         self._show_progress()
