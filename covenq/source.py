@@ -6,9 +6,30 @@ ask, which of the two it talks to (but `live` says so).
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+
+from covenq import __version__, operations, query, view
+from covenq import config as configuration
+from covenq.client import Client, EventStream, segment
+from covenq.config import Config
+from covenq.errors import NotFound
+from covenq.filter import parse
+from covenq.model import TOKEN, parse_id
+from covenq.state import StateStore, overlay, read_witness
+from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
+from journal.model import Entry, Head, Record
+from journal.reader import JournalReader, open_reader
+from journal.segment import GENESIS
+
+if TYPE_CHECKING:
+    from journal.engine import FileJournal
 
 Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
@@ -18,6 +39,16 @@ Filter = str | Sequence[str]
 
 PAGE = 1000
 """The most items one request brings; more are fetched page by page."""
+
+SOCKET_NAME = "covenq.sock"
+STATE_NAME = "state.db"
+JOURNAL_NAME = "journal"
+"""What a data directory holds."""
+
+ANSWER_S = 5.0
+"""Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
+LOCK_S = 1.0
+"""Seconds to wait for another command that reads, before reading without the lock, or refusing to write."""
 
 
 class Source(Protocol):
@@ -127,3 +158,353 @@ def each(
         after = answer["next"]
         if after is None or (limit and left <= 0):
             return
+
+
+def open_source(data: Path, config: Config | None = None, url: str | None = None) -> RemoteSource | LocalSource:
+    """The daemon of that data directory if one answers on its socket (or, if given, at `url`), else the files.
+
+    `config` is what replays route by when there is no daemon; None reads the usual one. Raises DaemonUnreachable only
+    with a `url`, ConfigError.
+    """
+    if url is not None:
+        source = RemoteSource(Client(url))
+        source.status()
+        return source
+    client = Client(data / SOCKET_NAME)
+    if client.answers(ANSWER_S):
+        return RemoteSource(client)
+    if config is None:
+        config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
+    return LocalSource(data, config)
+
+
+class _Closing:
+    """The `with` of both."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class RemoteSource(_Closing):
+    """A daemon, through its API."""
+
+    live = True
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._streams: list[EventStream] = []
+
+    @property
+    def where(self) -> str:
+        return self._client.where
+
+    def status(self) -> Object:
+        return self._client.get("/api/v1/status")
+
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        return self._items("/api/v1/deliveries", filter, limit, after)
+
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        return self._items("/api/v1/tasks", filter, limit, after)
+
+    def delivery(self, id: str) -> Object:
+        return _plain(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
+
+    def payload(self, id: str) -> bytes:
+        return self._client.get_bytes(f"/api/v1/deliveries/{_path(id)}/payload")
+
+    def task(self, id: str) -> Object:
+        return _plain(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
+
+    def attempts(self, task: str) -> list[Object]:
+        items: list[Object] = self._client.get(f"/api/v1/tasks/{_task_path(task)}/attempts")["items"]
+        return items
+
+    def replay(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/replay", ids, filter, force=force, reason=reason, dry_run=dry_run, by=by)
+
+    def requeue(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/requeue", ids, filter, reason=reason, dry_run=dry_run, by=by)
+
+    def events(self, after: int | None = None) -> Iterator[Object]:
+        stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})
+        self._streams.append(stream)
+        try:
+            yield from stream
+        finally:
+            stream.close()
+            self._streams.remove(stream)
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+
+    def _items(self, path: str, filter: Filter, limit: int, after: str | None) -> Object:
+        """As many pages as `limit` asks for."""
+        items: list[Object] = []
+        while True:
+            left = limit - len(items) if limit else PAGE
+            params = {"filter": _text(filter), "limit": str(min(left, PAGE))}
+            if after is not None:
+                params["after"] = after
+            page = self._client.get(path, params)
+            items += page["items"]
+            after = page["next"]
+            if after is None or (limit and len(items) >= limit):
+                return {"items": items, "next": after}
+
+    def _operate(self, path: str, ids: Sequence[str], filter: Filter | None, **options: Any) -> Object:
+        body: Object = {name: value for name, value in options.items() if value is not None}
+        if ids:
+            body["ids"] = list(ids)
+        if filter is not None:
+            body["filter"] = _text(filter)
+        return _plain(self._client.post(path, body))
+
+
+class LocalSource(_Closing):
+    """The files of a data directory that no daemon owns, or whose daemon doesn't answer.
+
+    Every call opens and closes them: who looks must not keep a daemon from starting. While it reads it holds the lock
+    if nobody else does, and so sees, and makes durable, everything that is whole in the log; else it reads up to what
+    is proven durable.
+    """
+
+    live = False
+
+    def __init__(self, data: Path, config: Config) -> None:
+        self._data = data
+        self._config = config
+        self._state = data / STATE_NAME
+        self._journal = data / JOURNAL_NAME
+
+    @property
+    def where(self) -> str:
+        return str(self._data)
+
+    def status(self) -> Object:
+        with self._reading() as (conn, reader):
+            position = read_witness(self._state)
+            segments = sorted(self._journal.glob("*.jsonl"))
+            damage = [str(one) for one in reader.damage] if isinstance(reader, JournalReader) else []
+            return {
+                "ok": True,
+                "ready": False,
+                "reasons": ["no daemon is running", *damage],
+                "version": __version__,
+                "pid": None,
+                "started_at": None,
+                "data": str(self._data),
+                "webhook_url": None,
+                "journal": {
+                    "id": reader.id,
+                    "epoch": reader.epoch,
+                    "head": view.head(reader.head()),
+                    "segments": len(segments),
+                    "bytes": sum(path.stat().st_size for path in segments),
+                    "poisoned": False,
+                    "full": False,
+                    "last_sync_ms": None,
+                },
+                "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
+                **view.counts(conn),
+                "worker": None,
+                "routes": [route.name for route in self._config.routes],
+                "refused": {},
+            }
+
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        parsed = parse(filter)
+        with self._reading() as (conn, reader):
+            return view.items(conn, reader, "deliveries", parsed, limit, after)
+
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        parsed = parse(filter)
+        with self._reading() as (conn, reader):
+            return view.items(conn, reader, "tasks", parsed, limit, after)
+
+    def delivery(self, id: str) -> Object:
+        with self._reading() as (conn, reader):
+            return view.delivery(conn, reader, id)
+
+    def payload(self, id: str) -> bytes:
+        with self._reading() as (conn, reader):
+            return view.payload(conn, reader, id)
+
+    def task(self, id: str) -> Object:
+        with self._reading() as (conn, _):
+            return query.task(conn, id)
+
+    def attempts(self, task: str) -> list[Object]:
+        with self._reading() as (conn, _):
+            return query.attempts(conn, task)
+
+    def replay(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        parsed = None if filter is None else parse(filter)
+        with self._writing() as (journal, store):
+            return operations.replay(
+                journal,
+                store.reader(),
+                self._config,
+                ids=ids,
+                filter=parsed,
+                force=force,
+                reason=reason,
+                by=by,
+                dry_run=dry_run,
+            )
+
+    def requeue(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        parsed = None if filter is None else parse(filter)
+        with self._writing() as (journal, store):
+            return operations.requeue(
+                journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
+            )
+
+    def events(self, after: int | None = None) -> Iterator[Object]:
+        with self._reading() as (_, reader):
+            for record in reader.read(reader.head().seq if after is None else after):
+                yield view.event(record)
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | _Nothing]]:
+        if not self._journal.exists() and not self._state.exists():
+            with overlay(self._state, _Nothing()) as conn:
+                yield conn, _Nothing()
+            return
+        with self._reader() as reader:
+            # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
+            commit = reader.locked and not reader.damage
+            with overlay(self._state, reader, commit=commit) as conn:
+                yield conn, reader
+
+    def _reader(self) -> JournalReader:
+        """With the lock, if it is to be had soon: another command may hold it for a moment. Without it otherwise."""
+        deadline = time.monotonic() + LOCK_S
+        seen = read_witness(self._state)
+        witnesses = [seen] if seen else []
+        while True:
+            try:
+                return open_reader(self._journal, witnesses=witnesses, adopt=True)
+            except JournalReadOnly:
+                break
+            except JournalLocked:
+                if time.monotonic() > deadline:
+                    break
+            time.sleep(0.02)
+        return open_reader(self._journal, witnesses=witnesses)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[FileJournal, StateStore]]:
+        """The journal, open for writing, and the state, caught up before and after."""
+        from journal.engine import open_journal
+
+        if not self._journal.exists() and not self._state.exists():
+            raise NotFound(f"nothing was ever received in {self._data}", hint="Start with `covenq serve`.")
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            seen = read_witness(self._state)
+            try:
+                journal = open_journal(self._journal, witnesses=[seen] if seen else [])
+                break
+            except JournalLocked:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+        with journal, StateStore(self._state, journal) as store:
+            store.catch_up()
+            yield journal, store
+            store.catch_up()
+
+
+class _Nothing:
+    """The journal of a data directory in which nothing ever was."""
+
+    id = ""
+    epoch = ""
+
+    def head(self) -> Head:
+        return Head(0, GENESIS)
+
+    def read(self, after: int) -> Iterator[Record]:
+        return iter(())
+
+    def get(self, seq: int) -> Record | None:
+        return None
+
+    def last(self, subject: str) -> Record | None:
+        return None
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        return False
+
+    def append(self, entries: Sequence[Entry]) -> NoReturn:
+        raise JournalClosed("there is no journal here")
+
+
+def _text(filter: Filter) -> str:
+    return filter if isinstance(filter, str) else " ".join(filter)
+
+
+def _plain(answer: Object) -> Object:
+    """The object without the API's `ok`."""
+    answer.pop("ok", None)
+    return answer
+
+
+def _path(id: str) -> str:
+    """An id as segments of a path. Raises UsageError."""
+    hook, guid = parse_id(id)
+    return segment(guid) if hook is None else f"{segment(hook)}/{segment(guid)}"
+
+
+def _task_path(id: str) -> str:
+    """Raises NotFound for what can't be a task's id: it would be another path."""
+    if not TOKEN.match(id):
+        raise NotFound(f"no task {id[:80]}")
+    return segment(id)

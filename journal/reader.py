@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.files import Files, OsFiles
@@ -61,7 +62,7 @@ class JournalReader:
         """Whether this reader holds the lock: nobody else is writing, and its caches may be written."""
         return self._lock is not None
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[Entry]) -> NoReturn:
         raise JournalClosed("this journal is open for reading only")
 
     def head(self) -> Head:

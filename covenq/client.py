@@ -1,0 +1,197 @@
+"""Talking to a daemon: HTTP over its Unix socket, or to a URL. The standard library only: commands start fast.
+
+What the daemon refuses comes back as the same error it raised there: class, sentence and hint.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from covenq import unixsocket
+from covenq.errors import (
+    Ambiguous,
+    CovenqError,
+    DaemonUnreachable,
+    FilterError,
+    NotDurable,
+    NotFound,
+    Refused,
+    UsageError,
+)
+from journal.errors import JournalError, JournalFull, JournalPoisoned
+
+TIMEOUT_S = 60.0
+EVENT_MAX = 1 << 20
+"""Bytes of one line of an event stream: a daemon's are a few hundred."""
+SILENCE_S = 45.0
+"""A living event stream says something every ten seconds."""
+
+_WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
+    "usage": UsageError,
+    "not_found": NotFound,
+    "refused": Refused,
+    "not_durable": NotDurable,
+    "journal_full": JournalFull,
+    "journal_poisoned": JournalPoisoned,
+}
+
+
+class Client:
+    """Requests to one daemon; a connection each, so it may be used from any thread. Raises DaemonUnreachable."""
+
+    def __init__(self, target: Path | str, *, timeout: float = TIMEOUT_S) -> None:
+        """`target` is the socket's path, or a URL such as http://127.0.0.1:8787. `timeout` in seconds, of each wait."""
+        self.where = str(target)
+        self.timeout = timeout
+        self._path = target if isinstance(target, Path) else None
+        self._url = urlsplit("" if isinstance(target, Path) else target)
+        if self._path is None and (self._url.scheme not in ("http", "https") or not self._url.hostname):
+            raise UsageError(f"{self.where!r} is no web address", hint="Write it as http://127.0.0.1:8787.")
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The JSON object at `path`. Raises what the daemon raised."""
+        return _object(self._ask("GET", _target(path, params)))
+
+    def get_bytes(self, path: str) -> bytes:
+        """A body that is no JSON."""
+        return self._ask("GET", path)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON object that answers a POST of JSON. Raises what the daemon raised."""
+        return _object(self._ask("POST", path, json.dumps(body).encode()))
+
+    def answers(self, timeout: float) -> bool:
+        """Whether somebody answers /healthz within `timeout` seconds."""
+        try:
+            self._ask("GET", "/healthz", timeout=timeout)
+        except (CovenqError, JournalError):
+            return False
+        return True
+
+    def stream(self, path: str, params: Mapping[str, str] | None = None) -> EventStream:
+        """Open a server-sent event stream."""
+        connection = self._connect(SILENCE_S)
+        try:
+            connection.request("GET", _target(path, params), headers={"Accept": "text/event-stream"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise error_of(response.status, response.read(EVENT_MAX))
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._unreachable(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return EventStream(connection, response, self.where)
+
+    def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
+        connection = self._connect(self.timeout if timeout is None else timeout)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, target, body=body, headers=headers)
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+        if not 200 <= response.status < 300:
+            raise error_of(response.status, answer)
+        return answer
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        try:
+            if self._path is not None:
+                connection = http.client.HTTPConnection("covenq", timeout=timeout)
+                connection.sock = unixsocket.connect(self._path, timeout)
+            else:
+                secure = self._url.scheme == "https"
+                kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+                connection = kind(self._url.hostname or "", self._url.port, timeout=timeout)
+                connection.connect()
+        except OSError as error:
+            raise self._unreachable(error) from error
+        except ValueError as error:
+            raise UsageError(f"{self.where!r} is no web address: {error}") from None
+        return connection
+
+    def _unreachable(self, error: Exception) -> DaemonUnreachable:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return DaemonUnreachable(f"no daemon answers at {self.where}: {said}")
+
+
+class EventStream:
+    """The events of one stream, each the object of its `data`. `close` may be called from another thread to end it."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, where: str) -> None:
+        self._connection = connection
+        self._response = response
+        self._where = where
+        self._closed = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            while line := self._response.readline(EVENT_MAX):
+                if line.startswith(b"data:"):
+                    yield json.loads(line[5:])
+        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+            # AttributeError is what http.client meets when its socket is closed under it.
+            if self._closed:
+                return
+            raise DaemonUnreachable(f"the daemon at {self._where} stopped answering: {error}") from error
+        finally:
+            self.close()
+        if not self._closed:
+            raise DaemonUnreachable(f"the daemon at {self._where} ended the stream: it is stopping")
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        sock = self._connection.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
+            except OSError:
+                pass  # it was over already
+        self._connection.close()
+
+
+def segment(text: str) -> str:
+    """Text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def error_of(status: int, body: bytes) -> CovenqError | JournalError:
+    """The error that a daemon's refusal stands for."""
+    try:
+        answer = json.loads(body)
+        word, detail, hint = str(answer["error"]), str(answer["detail"]), answer.get("hint")
+    except (ValueError, TypeError, KeyError):
+        return CovenqError(f"the daemon answered {status}, not as covenq does")
+    if word == "ambiguous":
+        return Ambiguous(str(answer.get("guid")), [str(id) for id in answer.get("ids") or ()])
+    if word == "filter_invalid":
+        column = int(answer.get("column") or 1)
+        return FilterError(detail.removesuffix(f" (column {column})"), column=column, hint=hint)
+    return _WORDS.get(word, CovenqError)(detail, hint=hint)
+
+
+def _target(path: str, params: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(params)}" if params else path
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise CovenqError("the daemon's answer is no JSON object", hint="Is something else listening there?")
+    return answer

@@ -1,0 +1,344 @@
+"""The daemon: the one place that knows all parts. It puts them together, waits, and takes them apart in order.
+
+Stopping (SIGTERM, SIGINT, SIGHUP): readiness goes false; the webhook's listener accepts no more and answers what is in
+flight; running commands are ended and recorded as interrupted; the API's streams end; the fold and the journal close.
+A poisoned journal (a sync failed) ends the process with 1 within five seconds: what is in flight gets its 503, and only
+a new process can tell what the disk really holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from covenq import __version__, greeting, intake, query, unixsocket
+from covenq.config import Config
+from covenq.errors import CovenqError, Refused
+from covenq.filter import parse
+from covenq.gate import Gate
+from covenq.http.app import make_app
+from covenq.http.parts import STREAMS, Parts
+from covenq.http.refusals import LOG_NAME, Refusals
+from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.model import at_text
+from covenq.secret import default_file, read_secrets
+from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
+from covenq.state import Folder, StateStore, read_witness
+from covenq.worker import Pool
+from journal.engine import FileJournal, open_journal
+from journal.errors import JournalError, JournalLocked
+
+LOCK_S = 3.0
+"""Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
+LOOK_S = 0.2
+"""How often the disk and the journal are looked at."""
+DRAIN_S = 10.0
+GRACE_S = 5.0
+"""Seconds for requests in flight, and for running commands, when stopping."""
+POISONED_S = 4.0
+"""Seconds after which a poisoned process is gone, whatever hangs."""
+
+log = logging.getLogger("covenq.daemon")
+
+
+def version() -> str:
+    return __version__
+
+
+def run(config: Config, data: Path, *, env: Mapping[str, str] | None = None) -> int:
+    """Serve until a signal or a poisoned journal; the exit code. Raises classes of covenq.errors and journal.errors."""
+    env = os.environ if env is None else env
+    _log_to_stderr()
+    stop = Signals()
+    with ExitStack() as cleanup:
+        cleanup.callback(stop.restore)
+        parts, listeners = _start(config, data, env, cleanup)
+        return _serve(parts, listeners, stop)
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP ask for a stop; another one, a second or more later, gets it at once.
+
+    Sooner, it is the same wish: some programs tell a process, and its group as well.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._asked_at = 0.0
+        self._before = {
+            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if not self.asked.is_set():
+            self._asked_at = time.monotonic()
+            self.asked.set()
+        elif time.monotonic() - self._asked_at >= 1.0:
+            # What is durable stays so; what runs is closed as interrupted at the next start.
+            os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    webhook: Listener
+    api: Listener
+
+
+def make_directory(data: Path) -> bool:
+    """Make the data directory, 0700, if it isn't there. Whether it was made. Raises Refused."""
+    try:
+        data.mkdir(mode=0o700, parents=True)
+        return True
+    except FileExistsError:
+        if not data.is_dir():
+            raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.") from None
+    except OSError as error:
+        raise Refused(
+            f"{data} can't be made: {error.strerror}", hint="Choose another directory with --data or COVENQ_DATA."
+        ) from error
+    if data.stat().st_mode & 0o077:
+        log.warning("%s can be entered by other users; `chmod 700 %s` keeps payloads private", data, data)
+    return False
+
+
+def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> bool:
+    """Write DATA/secret, 0600, 32 random bytes as hex, whole or not at all. False if it is there already."""
+    path = default_file(data)
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.unlink(missing_ok=True)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(token(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # unlike a rename, it never replaces one
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise CovenqError(
+            f"{path} can't be written: {error.strerror}", hint="Check the disk's space and permissions."
+        ) from error
+    return True
+
+
+# ---- starting
+
+
+def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStack) -> tuple[Parts, Listeners]:
+    """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
+    bound = bind_tcp(*config.address)
+    cleanup.callback(bound.close)
+    made = make_directory(data)
+    secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
+    keys = read_secrets(config, env, data)
+    journal = open_locked(data)
+    cleanup.callback(journal.close)
+    _tell_recovery(journal)
+    intake.resume(journal, config)
+    store = StateStore(data / STATE_NAME, journal)
+    cleanup.callback(store.close)
+    folder = Folder(store, journal)
+    cleanup.callback(folder.stop, 2.0)
+    gate = Gate(journal, data)
+    url = f"http://{_reachable(address_of(bound))}/webhook"
+    parts = Parts(
+        config=config,
+        data=data,
+        journal=journal,
+        store=store,
+        folder=folder,
+        pool=Pool(journal, store, folder, data, concurrency=config.concurrency),
+        gate=gate,
+        refusals=Refusals(data / LOG_NAME, room=gate.room),
+        secrets=keys,
+        webhook_url=url,
+        started_at=at_text(time.time()),
+        version=__version__,
+    )
+    path = data / SOCKET_NAME
+    unix = unixsocket.bind(path)
+    cleanup.callback(path.unlink, missing_ok=True)
+    cleanup.callback(unix.close)
+    connections = _connections()
+
+    def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
+        parts.refusals.note(word, status, detail, path=at, client=client)
+
+    webhook = Listener(
+        make_app(parts, {"webhook", "health"}),
+        bound,
+        name="webhook",
+        threads=config.threads,
+        body_limit=config.body_limit,
+        on_refusal=on_refusal,
+        connections=connections,
+    )
+    cleanup.callback(webhook.close)
+    api = Listener(
+        make_app(parts, {"webhook", "health", "api"}),
+        unix,
+        name="api",
+        threads=STREAMS + 8,
+        body_limit=config.body_limit,
+        on_refusal=on_refusal,
+        streams=True,
+        connections=connections,
+    )
+    cleanup.callback(api.close)
+    folder.start()
+    parts.pool.start()
+    api.start()
+    webhook.start()
+    threading.Thread(target=_reroute, args=(parts,), name="reroute", daemon=True).start()
+    said = greeting.words(
+        config,
+        data,
+        version=parts.version,
+        url=url,
+        first=made or journal.recovery.created,
+        secret_made=secret_made,
+        argv=sys.argv,
+        env=env,
+    )
+    print(said, end="", file=sys.stderr, flush=True)
+    return parts, Listeners(webhook, api)
+
+
+def open_locked(data: Path, wait_s: float = LOCK_S) -> FileJournal:
+    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
+
+    Raises what `open_journal` raises.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        seen = read_witness(data / STATE_NAME)
+        try:
+            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [])
+        except JournalLocked:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _tell_recovery(journal: FileJournal) -> None:
+    recovery = journal.recovery
+    if recovery.warning:
+        log.warning("%s", recovery.warning)
+    if recovery.torn is not None:
+        log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
+    for id in recovery.possibly:
+        log.warning("%s was in the torn tail and may have been acknowledged: redeliver it from GitHub", id)
+
+
+def _reroute(parts: Parts) -> None:
+    """Route what was left in `received`: by a failed rule, or by a crash between a delivery and its tasks."""
+    try:
+        while not parts.folder.wait_for(parts.journal.head().seq, 1.0):
+            if parts.stopping.is_set() or parts.journal.poisoned:
+                return
+        after: str | None = None
+        while True:
+            page = query.deliveries(parts.store.reader(), parse("state:received"), 500, after)
+            for row in page.items:
+                record = parts.journal.get(row["seq"])
+                if parts.stopping.is_set() or record is None:
+                    return
+                intake.route_received(parts.journal, parts.config, row, record)
+            after = page.next
+            if after is None:
+                return
+    except JournalError as error:
+        log.error("deliveries left in received wait for the next start: %s", error)
+
+
+def _connections() -> int:
+    """How many connections a listener may hold: descriptors are needed elsewhere too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(CONNECTIONS, (soft - 128) // 2))
+
+
+def _reachable(address: str) -> str:
+    """An address that a client on this machine can use."""
+    host, _, port = address.rpartition(":")
+    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
+    return f"{everywhere.get(host, host)}:{port}"
+
+
+def _log_to_stderr() -> None:
+    """Warnings and what matters of covenq's own, a line each, with UTC times."""
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("covenq").setLevel(logging.INFO)
+
+
+# ---- running and stopping
+
+
+def _serve(parts: Parts, listeners: Listeners, stop: Signals) -> int:
+    """Wait for the end, and come to it in order. What is left to close is `_start`'s cleanup."""
+    while not stop.asked.wait(LOOK_S):
+        if parts.journal.poisoned:
+            return _poisoned(parts, listeners)
+        if not (listeners.webhook.alive and listeners.api.alive):
+            log.error("a listener has ended by itself")
+            _stop(parts, listeners, drain_s=1.0, grace_s=GRACE_S)
+            return 1
+        parts.gate.look()
+    log.info("stopping: what is in flight is finished first")
+    _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S)
+    if parts.journal.poisoned:
+        return _poisoned(parts, listeners)
+    return 0
+
+
+def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float) -> None:
+    parts.gate.stopping = True
+    if not listeners.webhook.drain(drain_s):
+        log.warning("some requests did not come to an end within %g s", drain_s)
+    listeners.webhook.close()
+    if not parts.pool.stop(grace_s):
+        log.warning("some tasks could not be recorded as interrupted; the next start does it")
+    parts.stopping.set()
+    listeners.api.drain(min(drain_s, 5.0))
+    listeners.api.close()
+    parts.folder.stop()
+
+
+def _poisoned(parts: Parts, listeners: Listeners) -> int:
+    watchdog = threading.Timer(POISONED_S, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+    status = parts.journal.status()
+    log.critical("the journal can't be relied on any more, so covenq ends: %s", status.poisoned)
+    log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
+    parts.stopping.set()
+    _stop(parts, listeners, drain_s=1.0, grace_s=0.5)
+    return 1

@@ -1,0 +1,161 @@
+"""Whether deliveries can be accepted, and if not, why: what the webhook and readiness ask.
+
+Admission is by what can be made durable, never by how much work waits. The intake closes while the disk still has room,
+so that the ends of running tasks can be recorded, and opens again by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from journal.errors import JournalClosed, JournalError
+from journal.model import Appended, Conflict, Entry, Head, Journal, Record, Unknown
+
+RESERVE_MAX = 64 << 20
+RESERVE_PART = 20
+"""The reserve is 64 MiB, or on a small disk a twentieth of it."""
+
+log = logging.getLogger("covenq.intake")
+
+
+class Log(Protocol):
+    """What is asked of the journal here."""
+
+    @property
+    def poisoned(self) -> bool: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes that this user may still write, and bytes of the whole filesystem."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why not: a word for machines, a sentence for people."""
+
+    word: str
+    sentence: str
+
+
+def space_of(path: Path) -> Space:
+    """Raises OSError."""
+    found = os.statvfs(path)
+    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+
+class Gate:
+    """Answers from any thread; `look` is for one thread, a few times a second."""
+
+    def __init__(self, journal: Log, data: Path, space: Callable[[Path], Space] = space_of) -> None:
+        self._journal = journal
+        self._data = data
+        self._space = space
+        self._closed: Reason | None = None
+        self.stopping = False
+        """Set when the process has been told to stop: not ready any more, but what still arrives is accepted."""
+
+    def intake(self, size: int = 0) -> Reason | None:
+        """Why a delivery of `size` bytes can't be accepted now; None if it can."""
+        if self._journal.poisoned:
+            return Reason("journal_poisoned", "The disk failed to make deliveries durable.")
+        return self._disk(size)
+
+    def reasons(self) -> list[Reason]:
+        """Why it is not ready; empty if it is."""
+        found = [Reason("stopping", "The daemon is stopping.")] if self.stopping else []
+        closed = self.intake()
+        if closed is not None:
+            found.append(closed)
+        elif self._journal.full:
+            found.append(Reason("journal_full", "The last write found no space."))
+        return found
+
+    def room(self) -> bool:
+        """Whether something that is a mere convenience may be written."""
+        return self._disk(0) is None and not self._journal.full
+
+    def look(self) -> None:
+        """Say once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
+        closed = self.intake()
+        if closed is None and self._journal.full:
+            closed = self._try()
+        if closed is not None and self._closed is None:
+            log.error("the intake is closed: %s", closed.sentence)
+        if closed is None and self._closed is not None:
+            log.warning("the intake is open again")
+        self._closed = closed
+
+    def _try(self) -> Reason | None:
+        """Only a write can tell whether the last one's trouble is over; it leaves a record that says so."""
+        try:
+            self._journal.append([Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
+        except JournalError as error:
+            return Reason("journal_full", f"There is no space for the journal: {error}.")
+        return None
+
+    def _disk(self, size: int) -> Reason | None:
+        try:
+            space = self._space(self._data)
+        except OSError as error:
+            return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
+        reserve = min(RESERVE_MAX, space.total // RESERVE_PART)
+        if space.free - size >= reserve:
+            return None
+        return Reason(
+            "disk_low", f"{space.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
+        )
+
+
+class ClosedJournal:
+    """The journal while the intake is closed: what it holds can be asked for, and nothing is added.
+
+    An append of a subject that is there is still a Conflict, so a delivery that came before is known as such.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @property
+    def id(self) -> str:
+        return self._journal.id
+
+    @property
+    def epoch(self) -> str:
+        return self._journal.epoch
+
+    def append(self, entries: Sequence[Entry]) -> Conflict:
+        """Conflict if a subject that was to be new has records. Raises JournalClosed otherwise."""
+        for entry in entries:
+            newest = self._journal.last(entry.subject) if entry.expect == 0 else None
+            if newest is not None:
+                return Conflict(entry.subject, newest.seq)
+        raise JournalClosed("the intake is closed")
+
+    def read(self, after: int) -> Iterator[Record]:
+        return self._journal.read(after)
+
+    def get(self, seq: int) -> Record | None:
+        return self._journal.get(seq)
+
+    def last(self, subject: str) -> Record | None:
+        return self._journal.last(subject)
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        return self._journal.wait(after, timeout)
+
+    def head(self) -> Head:
+        return self._journal.head()

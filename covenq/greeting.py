@@ -1,0 +1,85 @@
+"""What `covenq serve` says when it has started: where it listens, where the secret is, and what to try next."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from covenq import config as configuration
+from covenq.config import Config
+from covenq.secret import default_file
+
+
+def program(argv0: str, which: str | None, here: Path) -> str:
+    """How to call covenq as it was called, from the directory it was called in.
+
+    `argv0` is sys.argv[0], `which` where the shell would find `covenq`, `here` the current directory.
+    """
+    path = Path(argv0)
+    if path.suffix == ".py":
+        return f"{shlex.quote(sys.executable)} -m covenq.cli.main"
+    if which is not None and path.absolute() == Path(which).absolute():
+        return "covenq"
+    try:
+        near = path.absolute().relative_to(here.absolute())
+    except ValueError:
+        return shlex.quote(str(path))
+    return shlex.quote(str(near) if len(near.parts) > 1 else f"./{near}")
+
+
+def options(config: Config, data: Path, env: Mapping[str, str]) -> str:
+    """What another terminal, which lacks our options and our COVENQ_ variables, must add to mean the same directory."""
+    plain = {name: value for name, value in env.items() if not name.startswith("COVENQ_")}
+    found = configuration.config_path(None, plain)
+    given = config.path is not None and (found is None or found.absolute() != config.path.absolute())
+    words = ""
+    if given and config.path != data / "covenq.toml":
+        words += f" --config {shlex.quote(str(config.path))}"
+        if config.data is not None and config.data.absolute() == data:
+            return words
+    if configuration.data_dir(None, plain) != data:
+        words += f" --data {shlex.quote(str(data))}"
+    return words
+
+
+def secret_words(config: Config, data: Path, made: bool) -> str:
+    """Where the webhook's secret is; never what it is."""
+    if config.secrets:
+        places = []
+        for source in config.secrets:
+            where = str(source.file) if source.file else f"${source.env}" if source.env else "in the configuration"
+            places.append(f"{source.name} ({where})")
+        return ", ".join(places)
+    why = " (made just now: give it to GitHub as the webhook's secret)" if made else ""
+    return f"{default_file(data)}{why}"
+
+
+def words(
+    config: Config,
+    data: Path,
+    *,
+    version: str,
+    url: str,
+    first: bool,
+    secret_made: bool,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+) -> str:
+    """Some lines for stderr. `first`: the data directory was made by this start."""
+    call = program(argv[0], shutil.which("covenq", path=env.get("PATH")), Path.cwd())
+    more = options(config, data, env)
+    routes = ", ".join(route.name for route in config.routes)
+    lines = [
+        f"covenq {version} is ready.",
+        f"  webhook  {url}",
+        f"  secret   {secret_words(config, data, secret_made)}",
+        f"  data     {data}",
+        f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",
+    ]
+    if first or secret_made:
+        lines += ["Try next, in another terminal:"]
+        lines += [f"  {call} {command}{more}" for command in ("send issues", "deliveries", "init")]
+    return "\n".join(lines) + "\n"

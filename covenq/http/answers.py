@@ -1,0 +1,64 @@
+"""How every answer of covenq looks: a JSON object, and for an error `{"ok":false,"error":word,"detail":sentence}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import orjson
+
+from covenq.errors import (
+    Ambiguous,
+    CovenqError,
+    FilterError,
+    NotDurable,
+    NotFound,
+    Refused,
+    UsageError,
+)
+from journal.errors import JournalClosed, JournalError, JournalFull, JournalPoisoned
+
+RETRY_AFTER_S = 30
+
+_FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
+    (FilterError, 400, "filter_invalid"),
+    (Ambiguous, 409, "ambiguous"),
+    (UsageError, 400, "usage"),
+    (NotFound, 404, "not_found"),
+    (Refused, 409, "refused"),
+    (NotDurable, 503, "not_durable"),
+    (JournalFull, 503, "journal_full"),
+    (JournalPoisoned, 503, "journal_poisoned"),
+    (JournalClosed, 503, "journal_closed"),
+    (JournalError, 503, "journal_unavailable"),
+    (CovenqError, 500, "failed"),
+)
+"""The first that fits."""
+
+
+def say(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
+    """Answer with a JSON object."""
+    resp.status = falcon.code_to_http_status(status)
+    resp.content_type = "application/json"
+    resp.data = orjson.dumps(body)
+    if status == 503:
+        resp.set_header("Retry-After", str(RETRY_AFTER_S))
+
+
+def error_body(word: str, detail: str) -> dict[str, Any]:
+    return {"ok": False, "error": word, "detail": detail}
+
+
+def say_error(resp: falcon.Response, status: int, word: str, detail: str) -> None:
+    say(resp, status, error_body(word, detail))
+
+
+def say_failure(resp: falcon.Response, error: CovenqError | JournalError) -> None:
+    """Answer with what one of our errors says; `covenq.client.error_of` is the inverse."""
+    status, word = next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
+    body = {**error_body(word, str(error)), "hint": error.hint}
+    if isinstance(error, Ambiguous):
+        body |= {"ids": error.ids, "guid": error.ids[0].rpartition("/")[2]}
+    if isinstance(error, FilterError):
+        body["column"] = error.column
+    say(resp, status, body)

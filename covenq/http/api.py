@@ -1,0 +1,211 @@
+"""/api/v1: what is stored, asked and acted on. On the Unix socket, whose permissions are the authorisation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import falcon
+import orjson
+
+from covenq import operations, query, view
+from covenq.config import Config
+from covenq.errors import UsageError
+from covenq.filter import Filter, parse
+from covenq.http.answers import say
+from covenq.http.parts import Parts
+from covenq.model import JsonObject
+
+LIMIT = 50
+LIMIT_MAX = 1000
+BODY_MAX = 4 << 20
+
+
+class Status:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        say(resp, 200, status(self._parts))
+
+
+class Listing:
+    """GET …/deliveries and …/tasks: `filter=`, `limit=` (0 is the most there may be), `after=`."""
+
+    def __init__(self, parts: Parts, what: view.What) -> None:
+        self._parts = parts
+        self._what = what
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        limit = _limit(req.get_param("limit"))
+        filter = parse(req.get_param("filter") or "")
+        conn = self._parts.reader()
+        found = view.items(conn, self._parts.journal, self._what, filter, limit, req.get_param("after"))
+        say(resp, 200, {"ok": True, **found})
+
+
+class Delivery:
+    """GET …/deliveries/GUID and …/deliveries/HOOK/GUID."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
+        conn = self._parts.reader()
+        say(resp, 200, {"ok": True, **view.delivery(conn, self._parts.journal, _id(one, two))})
+
+
+class Payload:
+    """GET …/payload: the bytes as they came, and as no browser will take them for a page."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
+        conn = self._parts.reader()
+        resp.data = view.payload(conn, self._parts.journal, _id(one, two))
+        resp.content_type = "application/octet-stream"
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+class Task:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
+        say(resp, 200, {"ok": True, **query.task(self._parts.reader(), id)})
+
+
+class Attempts:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
+        say(resp, 200, {"ok": True, "items": query.attempts(self._parts.reader(), id), "next": None})
+
+
+class Replay:
+    """POST {"ids": […]} or {"filter": "…"}, and "force", "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req, ("force",))
+        parts = self._parts
+        say(resp, 200, {"ok": True, **operations.replay(parts.journal, parts.reader(), parts.config, **wanted)})
+
+
+class Requeue:
+    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req, ())
+        parts = self._parts
+        say(resp, 200, {"ok": True, **operations.requeue(parts.journal, parts.reader(), **wanted)})
+
+
+def status(parts: Parts) -> JsonObject:
+    """The daemon's state. Answers even while the fold is stuck: it says so."""
+    journal = parts.journal.status()
+    reasons = [reason.sentence for reason in parts.gate.reasons()]
+    last_sync = journal.last_sync_s
+    return {
+        "ok": True,
+        "ready": not reasons,
+        "reasons": reasons,
+        "version": parts.version,
+        "pid": os.getpid(),
+        "started_at": parts.started_at,
+        "data": str(parts.data),
+        "webhook_url": parts.webhook_url,
+        "journal": {
+            "id": parts.journal.id,
+            "epoch": parts.journal.epoch,
+            "head": view.head(journal.head),
+            "segments": journal.segments,
+            "bytes": journal.bytes,
+            "poisoned": journal.poisoned is not None,
+            "full": journal.full is not None,
+            "last_sync_ms": None if last_sync is None else round(last_sync * 1000, 3),
+        },
+        "state": {"seq": parts.folder.folded, "lag": parts.folder.lag, "error": parts.folder.error},
+        **_counts(parts),
+        "worker": {
+            "id": parts.pool.id,
+            "concurrency": parts.pool.concurrency,
+            "running": parts.pool.running(),
+            "error": parts.pool.error,
+        },
+        "routes": routes(parts.config),
+        "refused": parts.refusals.counts(),
+    }
+
+
+def routes(config: Config) -> list[str]:
+    return [route.name for route in config.routes]
+
+
+def _counts(parts: Parts) -> dict[str, dict[str, int]]:
+    """By a state that has folded all there was when the question came, or, where that takes too long, as far as it is."""
+    parts.folder.wait_for(parts.journal.head().seq, 1.0)
+    return view.counts(parts.store.reader())
+
+
+def _id(one: str, two: str | None) -> str:
+    return one if two is None else f"{one}/{two}"
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return LIMIT
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise UsageError(f"{text[:40]!r} is no limit", hint=f"It is a whole number up to {LIMIT_MAX}.")
+    return min(int(text) or LIMIT_MAX, LIMIT_MAX)
+
+
+def _wanted(req: falcon.Request, flags: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments of an operation, out of a JSON body. Raises UsageError, FilterError."""
+    raw = req.bounded_stream.read(BODY_MAX + 1)
+    try:
+        body = orjson.loads(raw) if len(raw) <= BODY_MAX else None
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise UsageError("the body is no JSON object", hint='Send {"ids": [...]} or {"filter": "..."}.')
+    known = {"ids", "filter", "dry_run", "reason", "by", *flags}
+    for key in body:
+        if key not in known:
+            raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
+    wanted: dict[str, Any] = {}
+    for key in ("dry_run", *flags):
+        wanted[key] = _typed(body, key, bool, "true or false", False)
+    for key in ("reason", "by"):
+        wanted[key] = _typed(body, key, str, "a text", None)
+    wanted["by"] = wanted["by"] or "api"
+    ids = _typed(body, "ids", list, "a list of ids", [])
+    if not all(isinstance(id, str) for id in ids):
+        raise UsageError("ids must be a list of ids")
+    wanted["ids"] = ids
+    wanted["filter"] = _filter(body.get("filter"))
+    return wanted
+
+
+def _typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -> Any:
+    value = body.get(key)
+    if value is None:
+        return default
+    if type(value) is not kind:
+        raise UsageError(f"{key} must be {noun}")
+    return value
+
+
+def _filter(value: Any) -> Filter | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        return parse(value)
+    raise UsageError("filter must be a text")

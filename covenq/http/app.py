@@ -1,0 +1,107 @@
+"""The WSGI application: which path is whose, and how every failure is answered."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Collection
+from typing import Literal
+
+import falcon
+
+from covenq.errors import CovenqError
+from covenq.http import api
+from covenq.http.answers import say_error, say_failure
+from covenq.http.events import Events
+from covenq.http.health import Health, Readiness
+from covenq.http.parts import Behind, Parts
+from covenq.http.webhook import Webhook
+from journal.errors import JournalError
+
+App = falcon.App[falcon.Request, falcon.Response]
+Face = Literal["webhook", "health", "api"]
+
+log = logging.getLogger("covenq.http")
+
+
+def make_app(parts: Parts, faces: Collection[Face]) -> App:
+    """The application of one listener, with these faces on it."""
+    app: App = falcon.App()
+    # A body is only ever what a resource reads: forms are GitHub's, and their raw bytes are signed.
+    app.req_options.auto_parse_form_urlencoded = False
+    app.req_options.strip_url_path_trailing_slash = False
+    app.req_options.keep_blank_qs_values = True
+    errors = _Errors(parts)
+    app.add_error_handler(Exception, errors.unexpected)
+    app.add_error_handler(falcon.HTTPError, errors.http)
+    app.add_error_handler(CovenqError, errors.failure)
+    app.add_error_handler(JournalError, errors.failure)
+    if "webhook" in faces:
+        app.add_route("/webhook", Webhook(parts))
+    if "health" in faces:
+        app.add_route("/healthz", Health())
+        app.add_route("/readyz", Readiness(parts.gate))
+    if "api" in faces:
+        _add_api(app, parts)
+    return app
+
+
+def _add_api(app: App, parts: Parts) -> None:
+    app.add_route("/api/v1/status", api.Status(parts))
+    app.add_route("/api/v1/deliveries", api.Listing(parts, "deliveries"))
+    app.add_route("/api/v1/deliveries/{one}", api.Delivery(parts))
+    app.add_route("/api/v1/deliveries/{one}/{two}", api.Delivery(parts))
+    app.add_route("/api/v1/deliveries/{one}/payload", api.Payload(parts))
+    app.add_route("/api/v1/deliveries/{one}/{two}/payload", api.Payload(parts))
+    app.add_route("/api/v1/tasks", api.Listing(parts, "tasks"))
+    app.add_route("/api/v1/tasks/{id}", api.Task(parts))
+    app.add_route("/api/v1/tasks/{id}/attempts", api.Attempts(parts))
+    app.add_route("/api/v1/replay", api.Replay(parts))
+    app.add_route("/api/v1/requeue", api.Requeue(parts))
+    app.add_route("/api/v1/events", Events(parts))
+
+
+class _Errors:
+    """What falcon, our own code, or a bug raises, as JSON."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def http(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
+    ) -> None:
+        status = error.status_code
+        word, detail = {
+            404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to /webhook."),
+            405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
+        }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
+        if req.method == "POST":  # a hook that was given the wrong address
+            self._parts.refusals.note(word, status, detail, path=req.path, client=req.remote_addr)
+        say_error(resp, status, word, detail)
+        for name, value in dict(error.headers or {}).items():
+            resp.set_header(name, value)
+
+    def failure(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        error: CovenqError | JournalError,
+        params: dict[str, object],
+    ) -> None:
+        if isinstance(error, Behind):
+            say_error(resp, 503, "state_behind", f"{error}.")
+        else:
+            say_failure(resp, error)
+
+    def unexpected(
+        self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]
+    ) -> None:
+        # The type and place, not the text: an error may quote the payload.
+        log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _place(error))
+        say_error(resp, 500, "internal", "covenq failed to answer; its log says where.")
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised: file:line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"

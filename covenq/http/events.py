@@ -1,0 +1,92 @@
+"""GET /api/v1/events: the journal's records as they become durable, as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import falcon
+import orjson
+
+from covenq import view
+from covenq.errors import UsageError
+from covenq.http.answers import say_error
+from covenq.http.parts import Parts
+
+WAIT_S = 0.5
+"""How often a quiet stream looks whether the daemon is stopping or its client has gone."""
+BEAT_S = 10.0
+"""A quiet stream sends a comment this often, so that the other end knows it lives."""
+CHUNK_RECORDS = 100
+
+
+class Events:
+    """Streams hold a thread each, so their number is limited: nothing else of the API waits for one."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        after = _after(req)
+        if not self._parts.streams.acquire(blocking=False):
+            say_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
+            return
+        head = self._parts.journal.head().seq
+        resp.status = falcon.HTTP_200
+        resp.content_type = "text/event-stream"
+        resp.set_header("Cache-Control", "no-store")
+        gone = req.env.get("waitress.client_disconnected", lambda: False)
+        resp.stream = Stream(self._parts, head if after is None else after, gone)
+
+
+class Stream:
+    """The pieces of one stream; `close` is called by the server whatever happens, so what it holds is given back."""
+
+    def __init__(self, parts: Parts, after: int, gone: object) -> None:
+        self._parts = parts
+        self._seq = after
+        self._gone = gone if callable(gone) else lambda: False
+        self._waiting: deque[bytes] = deque([b": covenq\n\n"])  # something at once, so that the headers go out
+        self._said = time.monotonic()
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._waiting:
+            if self._parts.stopping.is_set() or self._gone():
+                raise StopIteration
+            if self._parts.journal.wait(self._seq, WAIT_S):
+                self._fetch()
+            elif self._parts.journal.poisoned:
+                raise StopIteration  # there will never be another record
+            elif time.monotonic() - self._said > BEAT_S:
+                self._waiting.append(b":\n\n")
+        self._said = time.monotonic()
+        return self._waiting.popleft()
+
+    def _fetch(self) -> None:
+        pieces = []
+        for record in self._parts.journal.read(self._seq):
+            self._seq = record.seq
+            pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, orjson.dumps(view.event(record))))
+            if len(pieces) == CHUNK_RECORDS:
+                break
+        self._waiting.append(b"".join(pieces))
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._parts.streams.release()
+
+
+def _after(req: falcon.Request) -> int | None:
+    """The seq to go on after: `after=`, or what an EventSource says it saw last. Raises UsageError."""
+    text = req.get_param("after") or req.get_header("Last-Event-ID")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise UsageError(f"{text[:40]!r} is no seq to follow from", hint="It is a whole number; 0 is everything.")
+    return int(text)

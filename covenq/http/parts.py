@@ -1,0 +1,73 @@
+"""What the web faces stand on, put together by the daemon."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from covenq import query
+from covenq.config import Config
+from covenq.errors import CovenqError, NotFound
+from covenq.gate import Gate
+from covenq.http.refusals import Refusals
+from covenq.intake import Secrets
+from covenq.model import DeliveryId, JsonObject
+from covenq.state import Folder, StateStore
+from covenq.worker import Pool
+from journal.engine import FileJournal
+
+FOLD_S = 10.0
+"""Seconds a read waits for the state to reach what was durable when it came."""
+STREAMS = 16
+"""Event streams at a time: each holds a thread of the API's, and half of them stay free."""
+
+
+class Behind(CovenqError):
+    """The state is behind the journal for too long to wait."""
+
+    hint = "`covenq status` says why; the journal itself is complete."
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One running daemon."""
+
+    config: Config
+    data: Path
+    journal: FileJournal
+    store: StateStore
+    folder: Folder
+    pool: Pool
+    gate: Gate
+    refusals: Refusals
+    secrets: Secrets
+    webhook_url: str
+    started_at: str
+    version: str
+    clock: Callable[[], float] = time.time
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when event streams have to end."""
+    streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection, once the state has folded all that is durable now. Raises Behind."""
+        self._reach(self.journal.head().seq)
+        return self.store.reader()
+
+    def lookup(self, id: DeliveryId, at_least: int) -> JsonObject | None:
+        """The delivery's row once `at_least` is folded; None if that takes too long, or there is none."""
+        if not self.folder.wait_for(at_least, FOLD_S):
+            return None
+        try:
+            return query.delivery(self.store.reader(), id.hook, id.guid)
+        except NotFound:
+            return None
+
+    def _reach(self, seq: int) -> None:
+        if not self.folder.wait_for(seq, FOLD_S):
+            why = f": {self.folder.error}" if self.folder.error else ""
+            raise Behind(f"the state is {self.folder.lag} records behind the journal{why}")

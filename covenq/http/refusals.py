@@ -1,0 +1,80 @@
+"""What was refused, and why: counted by reason, the newest kept in a bounded log in the data directory.
+
+It answers "why did nothing arrive", and is no part of the journal: it is written without a sync, and may be deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from covenq.model import at_text
+
+LOG_NAME = "refused.jsonl"
+LOG_MAX = 1 << 20
+"""Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
+_TEXT_MAX = 200
+
+log = logging.getLogger("covenq.http")
+
+
+class Refusals:
+    """Counts since the start of the process, and the log. Methods may be called from any thread and raise nothing."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        clock: Callable[[], float] = time.time,
+        room: Callable[[], bool] = lambda: True,
+        limit: int = LOG_MAX,
+    ) -> None:
+        """`path` is the log's (None: count only); `room` says whether the disk has space for it."""
+        self._path = path
+        self._clock = clock
+        self._room = room
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._failed = False
+
+    def note(self, word: str, status: int, detail: str, **about: Any) -> None:
+        """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
+        line = {"at": at_text(self._clock()), "error": word, "status": status, "detail": detail[:_TEXT_MAX]}
+        line |= {name: _bounded(value) for name, value in about.items() if value}
+        with self._lock:
+            self._counts[word] += 1
+            if self._path is not None and self._room():
+                self._write(self._path, orjson.dumps(line) + b"\n")
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    def _write(self, path: Path, line: bytes) -> None:
+        try:
+            if path.exists() and path.stat().st_size + len(line) > self._limit:
+                path.replace(path.with_name(path.name + ".1"))
+            with open(path, "ab", opener=_private) as file:
+                file.write(line)
+        except OSError as error:
+            if not self._failed:  # once: a full disk is said elsewhere, and this log is a convenience
+                self._failed = True
+                log.warning("%s can't be written: %s", path, error.strerror)
+
+
+def _bounded(value: Any) -> Any:
+    """A text cut short, and without what is no UTF-8."""
+    return value[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -1,0 +1,223 @@
+"""Listeners: a socket, a waitress server of its own, its loop's thread and its pool of threads; started, drained, closed.
+
+waitress refuses TCP and Unix sockets in one server, which suits: neither streams nor slow reads of the API can take a
+thread from the intake.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer, UnixWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from covenq.errors import PortBusy, Refused
+from covenq.http.channel import BUFFERED_MAX, Buffered, Channel, OnRefusal
+
+BACKLOG = 1024
+HEADERS_MAX = 64 * 1024
+CONNECTIONS = 1000
+_LOOP_S = 1.0
+_DRAIN_LOOP_S = 0.02
+
+
+class _Extras:
+    """What both kinds of server have beyond waitress's own."""
+
+    channel_class = Channel
+    draining = False
+    body_limit: int
+    on_refusal: OnRefusal
+    buffered: Buffered
+    active_channels: dict[int, Channel]
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(now)  # type: ignore[misc]
+        moment = time.monotonic()
+        for channel in self.active_channels.values():
+            if channel.overdue(moment):
+                channel.will_close = True
+
+
+class _TcpServer(_Extras, TcpWSGIServer):  # type: ignore[misc]
+    pass
+
+
+class _UnixServer(_Extras, UnixWSGIServer):  # type: ignore[misc]
+    pass
+
+
+class Listener:
+    """One socket, bound already, and what answers on it."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        bound: socket.socket,
+        *,
+        name: str,
+        threads: int,
+        body_limit: int,
+        on_refusal: OnRefusal,
+        streams: bool = False,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """`streams`: some answers are event streams, so every piece is sent at once and a client's end is noticed."""
+        adj = Adjustments(
+            sockets=[bound],
+            threads=threads,
+            backlog=BACKLOG,
+            connection_limit=connections,
+            channel_timeout=60,
+            cleanup_interval=1,
+            ident="covenq",
+            log_socket_errors=False,
+            max_request_header_size=HEADERS_MAX,
+            # The exact limit of a body is Parser's; this one bounds a chunked request's bytes on the wire.
+            max_request_body_size=2 * body_limit + (1 << 20),
+            recv_bytes=65536,
+            clear_untrusted_proxy_headers=False,
+            channel_request_lookahead=1 if streams else 0,
+            outbuf_high_watermark=1 << 20,
+        )
+        if streams:
+            adj.send_bytes = 1  # said to be deprecated as an argument; without it pieces wait for 18 kB
+        self.name = name
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
+        self._map: dict[int, Any] = {}
+        kind = _UnixServer if bound.family == socket.AF_UNIX else _TcpServer
+        self._server = kind(
+            app,
+            self._map,
+            False,
+            bound,
+            dispatcher=self._dispatcher,
+            adj=adj,
+            sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
+            bind_socket=False,
+        )
+        self._server.body_limit = body_limit
+        self._server.on_refusal = on_refusal
+        self._server.buffered = Buffered(max(BUFFERED_MAX, 2 * body_limit))
+        self._threads = threads
+        self._draining = threading.Event()
+        self._drained = threading.Event()
+        self._closing = threading.Event()
+        self._loop = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
+
+    def start(self) -> None:
+        """Listen, and answer. Raises PortBusy: that the address is taken may come out only now."""
+        try:
+            self._server.accept_connections()
+        except OSError as error:
+            raise _not_bound(str(self._server.sockinfo[3]), error) from error
+        self._dispatcher.set_thread_count(self._threads)
+        self._loop.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its loop runs."""
+        return self._loop.is_alive()
+
+    def drain(self, timeout: float) -> bool:
+        """Accept no more connections, answer what was asked, close what is idle. False if `timeout` seconds were too few.
+
+        A request that has begun to arrive is in flight: it is read to its end and answered.
+        """
+        self._server.draining = True
+        self._draining.set()
+        self._wake()
+        return self._drained.wait(timeout)
+
+    def close(self) -> None:
+        """End the threads and close every connection, answered or not."""
+        self._closing.set()
+        if self._loop.is_alive():
+            self._wake()
+            self._loop.join()
+        else:
+            self._close_all()
+        self._dispatcher.shutdown(cancel_pending=True, timeout=1)
+
+    def _wake(self) -> None:
+        try:
+            self._server.pull_trigger()
+        except OSError:
+            pass  # the loop has ended, and its trigger with it
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            draining = self._draining.is_set()
+            wasyncore.loop(_DRAIN_LOOP_S if draining else _LOOP_S, use_poll=True, map=self._map, count=1)
+            if draining:
+                self._drain()
+        self._close_all()
+
+    def _drain(self) -> None:
+        server = self._server
+        if server.accepting:
+            before = -1
+            while len(server.active_channels) != before:  # those the kernel had accepted already are ours to answer
+                before = len(server.active_channels)
+                server.handle_accept()
+            wasyncore.dispatcher.close(server)
+        now = time.time()
+        for channel in list(server.active_channels.values()):
+            if channel.idle(now):
+                channel.handle_close()
+        if not server.active_channels:
+            self._drained.set()
+
+    def _close_all(self) -> None:
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # wakes a thread that waits for its client to read
+        self._server.close()
+        wasyncore.close_all(self._map)
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not listening yet. Raises PortBusy, Refused for an address that can't be had."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise Refused(f"{where} is no address to listen on: {error.strerror}", hint=PortBusy.hint) from error
+    family, kind, proto, _, address = found[0]
+    bound = socket.socket(family, kind, proto)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)  # with SO_REUSEADDR two may bind; only one of them may listen
+    except OSError as error:
+        bound.close()
+        raise _not_bound(where, error) from error
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """The bound address as `host:port`, the port the system chose in place of 0."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _not_bound(where: str, error: OSError) -> PortBusy | Refused:
+    if error.errno == errno.EADDRINUSE:
+        return PortBusy(f"{where} is taken by another program")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refused(
+            f"this user may not listen on {where}", hint="Ports below 1024 are root's; choose another with --bind."
+        )
+    return Refused(
+        f"can't listen on {where}: {error.strerror}", hint="Choose another address with --bind or COVENQ_BIND."
+    )

@@ -1,0 +1,75 @@
+"""Unix sockets at paths of any length.
+
+A socket's address holds about a hundred bytes, and a data directory may well be deeper. On Linux the directory is opened
+and the socket named through it (/proc/self/fd/N/covenq.sock), which needs no change of the working directory, so it is
+safe among threads.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from covenq.errors import Refused
+
+ADDRESS_MAX = 100
+"""Bytes of a path that every system's sun_path holds: 108 on Linux, 104 on macOS, with the closing NUL."""
+
+
+@contextmanager
+def address(path: Path) -> Iterator[str]:
+    """A name for `path`, short enough to bind or connect to, valid within the `with`.
+
+    Raises OSError if its directory can't be opened, Refused if the path is too long for this system.
+    """
+    if len(os.fsencode(path)) <= ADDRESS_MAX:
+        yield str(path)
+        return
+    if not sys.platform.startswith("linux"):
+        raise Refused(f"{path} is too long for a Unix socket", hint="Choose a shorter data directory with --data.")
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def connect(path: Path, timeout: float) -> socket.socket:
+    """A connection to the socket at `path`; `timeout` in seconds, for this and for what follows. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        with address(path) as name:
+            connection.connect(name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def bind(path: Path) -> socket.socket:
+    """A socket bound at `path`, 0600, not listening yet.
+
+    The caller owns the directory (it holds the journal's lock), so a socket that is there already belongs to a dead
+    process and is removed. Raises Refused if something else is in the way, OSError.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise Refused(f"{path} is in the way: it is no socket", hint="Move it elsewhere.")
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with address(path) as name:
+            bound.bind(name)
+        path.chmod(0o600)  # before it listens, so that nobody else ever gets in
+    except BaseException:
+        bound.close()
+        raise
+    return bound

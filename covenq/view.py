@@ -1,0 +1,75 @@
+"""What the API and the files' own reader both answer: a connection and a journal in, the JSON objects out.
+
+`source` is the other end of this: whoever asks there can't tell which of the two was asked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+from covenq import query
+from covenq.errors import NotFound
+from covenq.filter import Filter
+from covenq.model import DeliveryId, JsonObject, parse_id
+from journal.model import Head, Record
+
+What = Literal["deliveries", "tasks"]
+
+
+class Records(Protocol):
+    """The reading half of a journal."""
+
+    def read(self, after: int) -> Iterator[Record]: ...
+
+    def get(self, seq: int) -> Record | None: ...
+
+    def head(self) -> Head: ...
+
+
+def items(
+    conn: sqlite3.Connection, records: Records, what: What, filter: Filter, limit: int, after: str | None
+) -> JsonObject:
+    """{"items": […], "next": …}. Raises UsageError."""
+
+    def payload_of(seq: int) -> bytes | None:
+        record = records.get(seq)
+        return None if record is None else record.payload
+
+    ask = query.deliveries if what == "deliveries" else query.tasks
+    page = ask(conn, filter, limit, after, payload_of=payload_of)
+    return {"items": page.items, "next": page.next}
+
+
+def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
+    """One delivery with the headers it came with, as `headers`. Raises NotFound, Ambiguous, UsageError."""
+    found = query.delivery(conn, *parse_id(id))
+    record = records.get(found["seq"])
+    return {**found, "headers": None if record is None else record.data.get("headers")}
+
+
+def payload(conn: sqlite3.Connection, records: Records, id: str) -> bytes:
+    """The received bytes. Raises NotFound, also where they were dropped; Ambiguous, UsageError."""
+    found = query.delivery(conn, *parse_id(id))
+    name = DeliveryId(found["hook"], found["guid"])
+    record = records.get(found["seq"])
+    if record is None:
+        raise NotFound(f"the record of {name} can't be read", hint="Run `covenq verify`.")
+    if record.payload is None:
+        raise NotFound(f"the payload of {name} was dropped by record {record.dropped}", hint="Only its hash was kept.")
+    return record.payload
+
+
+def event(record: Record) -> JsonObject:
+    """One record as the event stream tells it."""
+    return {"seq": record.seq, "at": record.at, "subject": record.subject, "kind": record.kind}
+
+
+def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """{"deliveries": {state: n}, "tasks": {state: n}}, without what there is none of."""
+    return {what: {state: n for state, n in found.items() if n} for what, found in query.counts(conn).items()}
+
+
+def head(found: Head) -> Mapping[str, Any]:
+    return {"seq": found.seq, "sum": found.sum}
