@@ -116,6 +116,10 @@ def test_quotes_make_spaces_commas_colons_and_stars_literal() -> None:
     assert matches('label:"good "*', label="good one")
 
 
+def test_a_value_is_compared_as_its_column_will_hold_it() -> None:
+    assert matches("repo:a\ufffdb", repo="a\0b")
+
+
 def test_words_of_a_shell_and_one_text_are_the_same() -> None:
     assert parse(["state:failed", "age<1h"]).node == parse("state:failed age<1h").node
     assert parse(["state:failed age<1h"]).node == parse("state:failed age<1h").node

@@ -174,6 +174,21 @@ def test_a_deliverys_state_is_that_of_the_newest_replay_of_each_route() -> None:
         assert state_of(*((f"r{i}", 0, other) for i, other in enumerate(reversed(order[place:])))) == state
 
 
+def test_tasks_that_a_batch_does_not_speak_of_count_too(conn: sqlite3.Connection) -> None:
+    log = of("g1", route="log")
+    one(conn, received("g1"), queued("g1"), queued("g1", route="log"), claimed(), moved("failed", T, **FAILURE))
+    done = [moved("claimed", log, attempt=1), moved("completed", log, attempt=1, exit_code=0)]
+    fold(conn, as_records(done, first=6))
+    row = query.delivery(conn, "9", "g1")
+    assert (row["state"], row["reason"]) == ("failed", "exit")
+    fold(conn, as_records([note("replayed", "g1", replay=1), queued("g1", replay=1)], first=8))
+    assert query.delivery(conn, "9", "g1")["state"] == "queued"
+    retried = of("g1", replay=1)
+    fold(conn, as_records([moved("claimed", retried, attempt=1), moved("completed", retried)], first=10))
+    row = query.delivery(conn, "9", "g1")
+    assert (row["state"], row["reason"], row["tasks"]) == ("completed", None, [T, log, retried])
+
+
 def test_another_guid_on_the_same_body_is_a_twin_of_the_first(conn: sqlite3.Connection) -> None:
     body = b'{"same":1}'
     entries = [received("g1", payload=body), received("g1", "8", payload=body), received("g2", payload=body)]

@@ -1,0 +1,283 @@
+"""A filter's predicate and its SQL agree on every row, and a filter and its negation split every table in two."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import START, as_records, empty_state, moved, of, queued, received
+
+from covenq import query
+from covenq.filter import Filter, delivery_fields, parse, task_fields
+from covenq.filter_sql import remainder, to_sql
+from covenq.fold import fold
+from journal.model import Entry
+
+NOW = START + 10
+
+# Few values, so that filters meet them; among them all that GLOB, SQL and Unicode make special.
+TEXTS = [
+    "a",
+    "A",
+    "ab",
+    "a/b",
+    "octo/hello",
+    "x*y",
+    "x?y",
+    "[a]",
+    "a]",
+    "^",
+    "",
+    "'",
+    "%",
+    "é",
+    "É",
+    "ß",
+    "a\0b",
+    "-",
+    "7",
+]
+_texts = st.none() | st.sampled_from(TEXTS)
+_numbers = st.none() | st.sampled_from([0, 1, 7, 12, 120, -1, 1 << 62])
+_labels = st.none() | st.lists(st.sampled_from(TEXTS), max_size=3)
+
+_about = st.fixed_dictionaries(
+    {"repo": _texts, "owner": _texts, "sender": _texts, "number": _numbers, "head_sha": _texts, "title": _texts}
+    | {"label": _texts, "labels": _labels}
+)
+_data = st.fixed_dictionaries(
+    {
+        "event": _texts,
+        "action": _texts,
+        "installation": _numbers,
+        "repo_id": _numbers,
+        "secret": _texts,
+        "source": _texts,
+    }
+)
+_hooks = st.sampled_from(["9", "-", "a"])
+_guids = st.sampled_from(["g1", "ab", "A-7", "t0a"])
+_routes = st.sampled_from(["a", "fix", "7"])
+
+
+@st.composite
+def _journals(draw: st.DrawFn) -> list[Entry]:
+    """Deliveries, most with tasks, some of which ran."""
+    entries: list[Entry] = []
+    for hook, guid in draw(st.lists(st.tuples(_hooks, _guids), unique=True, max_size=5)):
+        body = draw(st.sampled_from([b"{}", b'{"a":{"b":[1,"x*y",null]}}', b"payload=%7B%22a%22%3A5%7D", b"nonsense"]))
+        entries.append(received(guid, hook, payload=body, about=draw(_about), **draw(_data)))
+        for route in draw(st.lists(_routes, unique=True, max_size=2)):
+            task = of(guid, hook, route)
+            entries.append(queued(guid, hook, route, about=draw(_about), **draw(_data)))
+            if draw(st.booleans()):
+                entries.append(moved("claimed", task, attempt=draw(st.integers(1, 3)), worker=draw(_texts)))
+                end = draw(st.sampled_from(["phase", "failed", "completed", "cancelled"]))
+                entries.append(moved(end, task, category="exit", reason=draw(_texts)))
+        if draw(st.booleans()):
+            entries.append(Entry(f"delivery.{hook}.{guid}", "delivery.repeated", {}))
+    return entries
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_pieces = st.lists(
+    st.sampled_from([*TEXTS, "o", "/", "g", "9/"]).map(lambda t: _quoted(t.replace("\0", "\ufffd"))) | st.just("*"),
+    min_size=1,
+    max_size=3,
+)
+_pattern = _pieces.map("".join)
+_patterns = st.lists(_pattern, min_size=1, max_size=3).map(",".join)
+_range = st.sampled_from(["*", "0", "7", "12", "1..12", "7..", "..7", "12..1"])
+_ranges = st.lists(_range, min_size=1, max_size=3).map(",".join)
+_text_field = st.sampled_from(
+    "id guid hook event action repo owner sender sha label reason route kind worker source secret twin".split()
+)
+_number_field = st.sampled_from("seq repo_id installation number attempts duplicates size".split())
+_moments = st.sampled_from(["age<5s", "age<=5s", "age>5s", "age>=5s", "since:5s", "before:5s", "since:2027-01-15"])
+_states = st.sampled_from(["state:queued,running", "state:*ed", "state:received", "category:exit", "category:*"])
+_payloads = st.builds(
+    lambda path, pattern: f"payload.{path}:{pattern}",
+    st.sampled_from(["a", "a.b", "a.b.0", "z"]),
+    st.sampled_from(["*", "1", "5", "x*", '"x*y"']),
+)
+_positive = st.one_of(
+    st.builds(lambda field, value: f"{field}:{value}", _text_field, _patterns),
+    st.builds(lambda field, value: f"{field}:{value}", _number_field, _ranges),
+    st.builds(
+        lambda field, op, n: f"{field}{op}{n}",
+        _number_field,
+        st.sampled_from(["<", "<=", ">", ">="]),
+        st.sampled_from([0, 7, 12]),
+    ),
+    _moments,
+    _states,
+    _pattern,
+)
+_term = st.builds(lambda sign, term: sign + term, st.sampled_from(["", "", "-", "not:"]), _positive)
+_sql_filters = st.lists(_term, max_size=3).map(parse)
+_filters = st.lists(_term | st.builds(lambda sign, t: sign + t, st.sampled_from(["", "-"]), _payloads), max_size=3).map(
+    parse
+)
+
+
+class State:
+    """A folded journal, with its rows as filters see them."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.records = as_records(entries)
+        self.conn: sqlite3.Connection = empty_state()
+        fold(self.conn, self.records)
+
+    def payload_of(self, seq: int) -> bytes | None:
+        return self.records[seq - 1].payload
+
+    def deliveries(self, filter: Filter) -> set[int]:
+        page = query.deliveries(self.conn, filter, 0, payload_of=self.payload_of, now=NOW)
+        return {item["seq"] for item in page.items}
+
+    def tasks(self, filter: Filter) -> set[str]:
+        return {item["id"] for item in query.tasks(self.conn, filter, 0, payload_of=self.payload_of, now=NOW).items}
+
+    def deliveries_by_predicate(self, filter: Filter) -> set[int]:
+        found = set()
+        for item in query.deliveries(self.conn, parse(""), 0).items:
+            tasks = query.tasks_of(self.conn, item["hook"], item["guid"])
+            body = query.decode(self.payload_of(item["seq"]))
+            if filter.matches(delivery_fields(item, tasks, body), now=NOW):
+                found.add(item["seq"])
+        return found
+
+    def tasks_by_predicate(self, filter: Filter) -> set[str]:
+        found = set()
+        for item in query.tasks(self.conn, parse(""), 0).items:
+            delivery = query.delivery(self.conn, item["hook"], item["guid"])
+            body = query.decode(self.payload_of(delivery["seq"]))
+            if filter.matches(task_fields(item, delivery, body), now=NOW):
+                found.add(item["id"])
+        return found
+
+
+@given(_journals(), st.lists(_filters, min_size=1, max_size=6))
+def test_sql_and_predicate_agree_and_negation_splits_in_two(entries: list[Entry], filters: list[Filter]) -> None:
+    state = State(entries)
+    try:
+        every, every_task = state.deliveries(parse("")), state.tasks(parse(""))
+        for filter in filters:
+            for one, rest in ((filter, filter.negated()), (filter.negated(), filter.negated().negated())):
+                assert state.deliveries(one) == state.deliveries_by_predicate(one), one
+                assert state.tasks(one) == state.tasks_by_predicate(one), one
+                assert state.deliveries(rest) == every - state.deliveries(one), one
+                assert state.tasks(rest) == every_task - state.tasks(one), one
+    finally:
+        state.conn.close()
+
+
+@given(_journals(), _sql_filters)
+def test_without_payload_terms_the_condition_is_the_whole_filter(entries: list[Entry], filter: Filter) -> None:
+    state = State(entries)
+    try:
+        assert remainder(filter) is None
+        where, params = to_sql(filter, "webhook_deliveries", now=NOW)
+        rows = state.conn.execute(f"SELECT seq, ({where}) FROM webhook_deliveries d", params).fetchall()
+        assert {seq for seq, holds in rows if holds} == state.deliveries(filter)
+        assert query.count(state.conn, "webhook_deliveries", filter, now=NOW) == len(state.deliveries(filter))
+        assert query.count(state.conn, "tasks", filter, now=NOW) == len(state.tasks(filter))
+    finally:
+        state.conn.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "guids"),
+    [
+        ("sender:*[bot]", "g1"),
+        ("sender:*[?*", "g4"),
+        ("sender:*[*", "g1 g4"),
+        ("-sender:*[bot]", "g2 g3 g4"),
+        ("sender:*]", "g1"),
+        ("label:fix", "g1"),
+        ("label:good", "g2"),
+        ("-label:good", "g1 g3 g4"),
+        ("-label:*", "g3 g4"),
+        ("route:fix", "g1"),
+        ("-route:fix", "g2 g3 g4"),
+        ("payload.a:5 -payload.b:*", "g2"),
+        ("not:payload.a:5", "g1 g3 g4"),
+    ],
+)
+def test_what_is_special_to_sql_is_not_to_filters(text: str, guids: str) -> None:
+    state = State(
+        [
+            received("g1", about={"sender": "dependabot[bot]", "label": "fix", "labels": ["fix", "good"]}),
+            received("g2", about={"sender": "b", "labels": ["good", "bad"]}, payload=b"payload=%7B%22a%22%3A5%7D"),
+            received("g3", about={"sender": None, "labels": None}),
+            received("g4", about={"sender": "[?", "labels": []}, payload=b"[5"),
+            queued("g1"),
+        ]
+    )
+    try:
+        seqs = {int(guid[1]) for guid in guids.split()}
+        assert state.deliveries(parse(text)) == seqs == state.deliveries_by_predicate(parse(text))
+    finally:
+        state.conn.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("state:failed", "deliveries_state"),
+        ("event:push", "deliveries_event"),
+        ("event:issues action:opened", "deliveries_event"),
+        ("repo:octo/hello", "deliveries_repo"),
+        ("repo:octo/*", "deliveries_repo"),
+        ("repo:octo/hello number:12", "deliveries_repo"),
+        ("sender:mona,hubot", "deliveries_sender"),
+        ("id:72d3", "deliveries_id"),
+        ("id:9/72d3", "deliveries_id"),
+    ],
+)
+def test_these_deliveries_are_found_by_an_index(text: str, index: str) -> None:
+    assert index in _plan("SELECT * FROM webhook_deliveries d", *to_sql(parse(text), "webhook_deliveries", now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("state:failed", "tasks_state"),
+        ("id:t0a", "tasks_id"),
+        ("guid:g1", "tasks_delivery"),
+        ("repo:a/b", "tasks_repo"),
+    ],
+)
+def test_these_tasks_are_found_by_an_index(text: str, index: str) -> None:
+    assert index in _plan("SELECT * FROM tasks t", *to_sql(parse(text), "tasks", now=NOW))
+
+
+def _plan(select: str, where: str, params: list[Any]) -> str:
+    conn = empty_state()
+    try:
+        return str([tuple(row) for row in conn.execute(f"EXPLAIN QUERY PLAN {select} WHERE {where}", params)])
+    finally:
+        conn.close()
+
+
+def test_values_never_enter_the_sql() -> None:
+    where, params = to_sql(parse("""repo:"x' OR 1=1 --" -sender:"y';" word"""), "webhook_deliveries", now=NOW)
+    assert "OR 1=1" not in where and "y'" not in where
+    assert params[:2] == ["x' OR 1=1 --", "y';"]
+
+
+def test_the_largest_filter_runs() -> None:
+    conn = empty_state()
+    try:
+        terms = " ".join(f"-repo:{','.join(f'{n}*{m}' for m in range(9))}" for n in range(100))
+        assert query.deliveries(conn, parse(terms)).items == []
+        values = ",".join(f"{n}*" for n in range(200))
+        assert query.tasks(conn, parse(f"-label:{values} owner:{values} {'a*b' * 500}")).items == []
+    finally:
+        conn.close()
