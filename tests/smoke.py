@@ -27,8 +27,8 @@ def main(scratch: Path) -> None:
         answer = daemon.post("issues", issue())
         assert answer.status == 202, answer
         assert answer.json["state"] == "ignored", "there are no routes yet"
-        said = daemon.log_tail()
-        for words in (f"{daemon.url}/webhook", str(daemon.data / "secret"), "covenq init"):
+        said = eventually(lambda: "Try next" in daemon.log_tail() and daemon.log_tail(), 10, "the greeting")
+        for words in (f"{daemon.url}/webhook", str(daemon.data / "secret"), ".venv/bin/covenq init"):
             assert words in said, f"`make run` does not say {words!r}:\n{said}"
     finally:
         os.killpg(process.pid, signal.SIGINT)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import ROOT, Daemon, clean_env, issue, new_guid
+from support import ROOT, Daemon, clean_env, eventually, issue, new_guid
 
 Make = Callable[..., Daemon]
 
@@ -22,8 +22,9 @@ def test_a_first_start_makes_a_private_directory_and_secret_and_says_what_comes_
     secret = daemon.data / "secret"
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert stat.S_IMODE(daemon.socket.stat().st_mode) & 0o077 == 0
-    said = daemon.log_tail()
-    for words in (f"{daemon.url}/webhook", str(secret), "covenq init", "no routes"):
+    # It is ready a moment before it says so. The commands to try are spelled as they work, here through the module.
+    said = eventually(lambda: "Try next" in daemon.log_tail() and daemon.log_tail(), 10, "the greeting")
+    for words in (f"{daemon.url}/webhook", str(secret), "init", "send issues", "deliveries", "no routes"):
         assert words in said
     value = secret.read_text().strip()
     assert value not in said, "the secret is never printed"
