@@ -257,7 +257,7 @@ class Attempt:
             return command.wait(policy.timeout_s, around.grace_s, around.stop)
         except OSError as error:  # of this process: no descriptors left, for one
             command.abandon()
-            return not_started(error)
+            return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
         except BaseException:
             command.abandon()
             raise

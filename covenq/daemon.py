@@ -170,7 +170,7 @@ def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStac
         journal=journal,
         store=store,
         folder=folder,
-        pool=Pool(journal, store, folder, data, concurrency=config.concurrency),
+        pool=Pool(journal, store, folder, data, concurrency=config.concurrency, room=gate.room),
         gate=gate,
         refusals=Refusals(data / LOG_NAME, room=gate.room),
         secrets=keys,

@@ -34,7 +34,7 @@ KEPT = ("PATH", "HOME", "LANG", "TZ")
 OUTPUT_LIMIT = 16 * 1024 * 1024
 """Bytes kept of stdout, and of stderr."""
 
-_TEXT_LIMIT = 1024
+_TEXT_LIMIT = 4096  # of a variable: what PATH_MAX allows
 _CHUNK = 65536
 _LAST_CHUNKS = 64  # more than a pipe holds
 _LOOK_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
@@ -148,7 +148,7 @@ def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:
 def environment(base: Mapping[str, str], allowed: Iterable[str], own: Mapping[str, str | int | None]) -> dict[str, str]:
     """A command's environment: KEPT and the `allowed` names out of `base`, then `own` as COVENQ_<name>.
 
-    What came out of a request is hostile: control characters are taken out and it is cut at 1,024 characters. None
+    What came out of a request is hostile: control characters are taken out and it is cut at 4,096 characters. None
     becomes the empty string, which every script can test.
     """
     kept = {name: base[name] for name in (*KEPT, *allowed) if name in base}

@@ -65,8 +65,12 @@ class Pool:
         random: Callable[[], float] = random.random,
         grace_s: float = 5.0,
         output_limit: int = OUTPUT_LIMIT,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`data` is the data directory. `grace_s` is what a command has between SIGTERM and SIGKILL at its timeout."""
+        """`data` is the data directory. `grace_s` is what a command has between SIGTERM and SIGKILL at its timeout.
+
+        No task is begun while `room` says that the disk is low: what is left is for the ends of those that run.
+        """
         self.id = worker or worker_id()
         self.concurrency = concurrency
         self.error: str | None = None
@@ -76,6 +80,7 @@ class Pool:
         self._folder = folder
         self._data = data.absolute()
         self._clock = clock
+        self._room = room
         self._stop = Stop()
         self._around = Surroundings(
             journal=journal,
@@ -142,16 +147,21 @@ class Pool:
     # The dispatcher's thread
 
     def _dispatch(self) -> None:
-        try:
-            self._recover()
-            while not self._stop.is_set():
+        recovered = False
+        while not self._stop.is_set() and self.error is None:
+            try:
+                if not recovered:
+                    self._recover()
+                    recovered = True
                 self._wake.wait(self._hand_out())
                 self._wake.clear()
-        except _JOURNAL_OVER as error:
-            self._give_up(error)
-        except Exception as error:
-            log.exception("the dispatcher broke")
-            self._give_up(error)
+            except _JOURNAL_OVER as error:
+                self._give_up(error)
+            except Exception:
+                # Whatever it was, queued work must not wait for ever because of it. Nothing was claimed here.
+                log.exception("the dispatcher could not go on; it begins again")
+                self._picker.reset()
+                self._stop.wait(AGAIN_S)
 
     def _hand_out(self) -> float:
         """Hand out as many tasks as there are idle threads; seconds until there may be more without a sign."""
@@ -165,19 +175,14 @@ class Pool:
             self._unfolded = {task: a for task, a in self._unfolded.items() if a.last > folded}
             held = {**self._unfolded, **self._attempts}
             free = self.concurrency - len(self._attempts)
-        if free <= 0 or self.error is not None:
+        if free <= 0:
             return LOOK_AGAIN_S
-        keys = {attempt.task.key for attempt in held.values() if attempt.task.key is not None}
-        try:
-            conn = self._store.reader()
-            tasks = self._picker.next(conn, now, free, exclude=held.keys(), keys=keys)
-            due = self._picker.next_due(conn, now)
-        except (
-            sqlite3.OperationalError
-        ) as error:  # locked, or no space for the WAL's index: it passes, or the folder says
-            log.warning("could not look for queued tasks: %s", error)
-            self._picker.reset()
+        if not self._room():
             return AGAIN_S
+        keys = {attempt.task.key for attempt in held.values() if attempt.task.key is not None}
+        conn = self._store.reader()
+        tasks = self._picker.next(conn, now, free, exclude=held.keys(), keys=keys)
+        due = self._picker.next_due(conn, now)
         for task in tasks:
             attempt = Attempt(task, self._around)
             with self._lock:

@@ -44,9 +44,16 @@ def env(**more: str) -> dict[str, str]:
 
 
 def run(
-    place: Place, code: str, stop: Stop, *, timeout: float = 30.0, grace: float = 5.0, limit: int = 10000
+    place: Place,
+    code: str,
+    stop: Stop,
+    *,
+    timeout: float = 30.0,
+    grace: float = 5.0,
+    limit: int = 10000,
+    fence: str = FENCE,
 ) -> Outcome:
-    command = Command([sys.executable, "-S", "-c", code], env(), place, limit)
+    command = Command([sys.executable, "-S", "-c", code], env(COVENQ_FENCE=fence), place, limit)
     return command.wait(timeout, grace, stop)
 
 
@@ -116,7 +123,7 @@ def test_environment_holds_what_was_allowed_and_nothing_else(place: Place, stop:
     assert command.wait(30.0, 5.0, stop) == Outcome(None, 0)
     seen = json.loads(place.stdout.read_bytes())
     seen.pop("LC_CTYPE", None)  # set by the Python that was run
-    assert seen.pop("COVENQ_REPO") == "octo/hello" + "a" * 1014
+    assert seen.pop("COVENQ_REPO") == "octo/hello" + "a" * 4086
     assert seen == {
         **{name: base[name] for name in ("PATH", "HOME", "LANG", "TZ", "TOKEN")},
         "COVENQ_ACTION": "",
@@ -193,9 +200,10 @@ def test_stop_ends_all_that_run(place: Place, tmp_path: Path, stop: Stop) -> Non
     other = Place.of(tmp_path, "t2", 1)
     other.prepare(b"", b"{}")
     outcomes: list[Outcome] = []
+    sleep = "import time; time.sleep(600)"
     threads = [
-        threading.Thread(target=lambda p=p: outcomes.append(run(p, "import time; time.sleep(600)", stop)))
-        for p in (place, other)
+        threading.Thread(target=lambda p=p, n=n: outcomes.append(run(p, sleep, stop, fence=f"{EPOCH}.{n}")))
+        for n, p in enumerate((place, other), 8)
     ]
     for thread in threads:
         thread.start()

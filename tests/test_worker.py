@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -396,6 +397,47 @@ def test_a_claim_on_a_full_disk_is_tried_again(house: House) -> None:
     house.files.full = False
     assert house.wait(task)["state"] == "completed"
     assert house.kinds(task).count("claimed") == 1
+
+
+def test_nothing_begins_while_the_disk_is_low(house: House) -> None:
+    low = threading.Event()
+    low.set()
+    asked = threading.Event()
+
+    def room() -> bool:
+        asked.set()
+        return not low.is_set()
+
+    task = house.add("g1", ["true"])
+    house.pool(room=room)
+    assert asked.wait(30)
+    assert house.kinds(task) == ["queued"]
+    low.clear()
+    assert house.wait(task)["state"] == "completed"
+
+
+def test_a_dispatcher_that_stumbles_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covenq.worker.AGAIN_S", 0.01)
+    broken = iter([sqlite3.OperationalError("disk I/O error"), RuntimeError("what nobody thought of")])
+    reader = house.store.reader
+
+    def stumble() -> sqlite3.Connection:
+        if threading.current_thread().name == "dispatcher" and (error := next(broken, None)) is not None:
+            raise error
+        return reader()
+
+    monkeypatch.setattr(house.store, "reader", stumble)
+    task = house.add("g1", ["true"])
+    pool = house.pool()
+    assert house.wait(task)["state"] == "completed"
+    assert pool.error is None
+
+
+def test_a_policy_that_makes_no_sense_fails_its_task_alone(house: House) -> None:
+    odd = house.add("g1", ["true"], retry={"max": "many"})  # type: ignore[dict-item]
+    good = house.add("g2", ["true"])
+    house.pool()
+    assert (house.wait(odd)["category"], house.wait(good)["state"]) == ("policy", "completed")
 
 
 def test_a_stop_on_a_full_disk_leaves_the_task_to_recovery(make_house: Callable[[], House]) -> None:
