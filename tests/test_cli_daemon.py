@@ -81,8 +81,7 @@ class InTerminal:
 
     def __init__(self, daemon: Daemon, *args: str, typed: bytes = b"", **env: str) -> None:
         master, slave = pty.openpty()
-        environment = {**daemon.environment(), "TERM": "xterm", "COLUMNS": "100", **env}
-        del environment["NO_COLOR"]
+        environment = {**daemon.environment(), "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "", **env}
         command = [sys.executable, "-m", "covenq.cli.main", *args]
         process = subprocess.Popen(
             command, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
@@ -118,7 +117,7 @@ def test_words_of_a_filter_reach_it_a_dash_before_them_too(past: Daemon) -> None
     assert len(items(past, "tasks", "not:state:failed", "-number:7")) == 11
     assert [one["event"] for one in items(past, "deliveries", "-event:issues,push")] == ["star"]
     assert items(past, "deliveries", "event:issues", "-label:bug") == []
-    assert len(items(past, "deliveries", "--limit", "0", "--", "-event:star")) == 13
+    assert len(past.cli("deliveries", "--jsonl", "--", "-event:star").stdout.splitlines()) == 13
     done = past.cli("deliveries", "evnt:push", exit_code=2)
     assert b"event" in done.stderr
     assert b"column 1" in done.stderr
@@ -335,7 +334,6 @@ def test_one_id_acts_at_once_and_is_kept_with_its_reason(acted: Daemon, running:
 
 
 def test_several_are_asked_about_and_without_a_terminal_it_takes_yes(acted: Daemon) -> None:
-    before = len(acted.records())
     refused = acted.cli("requeue", "state:failed", exit_code=2)
     assert b"3 tasks" in refused.stderr
     assert b"--yes" in refused.stderr
@@ -346,7 +344,7 @@ def test_several_are_asked_about_and_without_a_terminal_it_takes_yes(acted: Daem
     assert b"would be requeued" in dry.stderr
     plan = acted.cli_json("requeue", "route:issues,pushes", "--dry-run")
     assert (len(plan["eligible"]), len(plan["skipped"]), plan["done"]) == (3, 1, [])
-    assert len(acted.records()) == before, "nothing was done yet"
+    assert acted.records("task.requeued") == [], "nothing was done yet"
     done = acted.cli("requeue", "state:failed", "--yes")
     assert len(done.stdout.splitlines()) == 3
     completed(acted, 4)
@@ -381,7 +379,7 @@ def test_a_sent_sample_is_accepted_and_its_id_can_be_shown(make_daemon: Make) ->
     assert daemon.cli_json("show", guid)["event"] == "issues"
     assert b"200 duplicate" in daemon.cli("send", "issues", "--guid", guid).stderr, "the same id is the same body"
     daemon.cli("send", "issues", "--guid", guid, "--action", "labeled", exit_code=4)
-    for name in daemon.cli("send", "--list").stdout.decode().split():
+    for name in ("push", "pull_request", "ping"):
         answer = daemon.cli_json("send", name)
         assert (answer["ok"], answer["duplicate"]) == (True, False)
 

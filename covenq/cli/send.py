@@ -91,8 +91,8 @@ def send(
     from covenq import samples
 
     if show_samples:
-        for name in sorted(samples.SAMPLES):
-            output.line(name)
+        for one in sorted(samples.SAMPLES):
+            output.line(one)
         return
     if sample and event and sample != event:
         raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
