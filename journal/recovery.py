@@ -57,7 +57,7 @@ class Examination:
     """What the files say. `end` is the end of the last linked record (or of its segment's header) in segment `segment`.
 
     `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium. `newlines` are
-    the offsets where a newline is to be mended; the first line that lacks one starts at `mended_from`.
+    the offsets where a newline is to be mended.
     """
 
     header: Header | None = None
@@ -70,7 +70,6 @@ class Examination:
     unproven_from: int = 0
     last_kind: str = ""
     newlines: list[int] = field(default_factory=list)
-    mended_from: int | None = None
     torn: Torn | None = None
     damage: list[Damage] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -164,14 +163,17 @@ class _Examiner:
                 detail = "the record that the index ends at is not there: the journal is shorter than its caches"
                 self._damage(name, position.start, position.seq, "shorter than caches", detail)
                 return None
+        alone = place == (0, header.size)
         found.header, found.segment = header, position.segment
-        found.seq, found.sum = position.seq, position.sum
+        found.seq, found.sum = (header.first - 1, header.sum) if alone else (position.seq, position.sum)
         found.start, found.end = place
         found.proven, found.unproven_from = position.seq, found.end
         return found.end
 
     def _place(self, segment: SegmentFile, header: Header, position: Position) -> tuple[int, int] | None:
         """Where the position's record stands: where it says, or, after a rewrite that the index missed, elsewhere."""
+        if position.seq == header.after:
+            return (0, header.size) if position.sum == header.prev else None
         line = segment.line_at(position.start)
         if self._stands(header, position, line):
             return position.start, position.start + len(line)
@@ -322,8 +324,6 @@ class _Examiner:
                 continue
             self._accept(envelope, header, found.segment, offset, offset + len(line))
             found.newlines.append(offset + end)
-            if found.mended_from is None:
-                found.mended_from = offset
             return len(line)
         return 0
 

@@ -149,16 +149,19 @@ def _index_witness(directory: Path) -> list[Witness]:
 
 
 def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
-    """Take a torn tail out of the last segment's damage: the opening's own judgement, from the last good record on."""
-    if not report.damage or report.fails_after is None:
+    """Take a torn tail out of the last segment's report: the opening's own judgement, from the last good record on."""
+    header = report.header
+    if not report.damage or header is None:
         return
-    found = examine(files, directory, position=report.fails_after, witnesses=known)
-    if found.torn is not None and not found.damage:
-        torn = found.torn
-        report.damage = [one for one in report.damage if one.offset < torn.offset]
-    elif found.newlines and not found.damage:
-        report.damage = [one for one in report.damage if one.offset < report.fails_after.finish]
-        report.records += found.visited
+    alone = Position(header.journal, header.after, header.prev, report.first, 0, header.size)
+    after = report.fails_after or alone
+    found = examine(files, directory, position=after, witnesses=known)
+    if found.damage or (found.torn is None and not found.newlines):
+        return
+    report.damage = [one for one in report.damage if one.offset < after.finish]
+    if not report.damage:
+        # What verifies behind the tear is cut with it, and is no part of the log.
+        report.records = found.seq - header.first + 1
         report.last, report.sum = found.seq, found.sum
 
 
