@@ -1,0 +1,436 @@
+"""Run a workload over a `SimDisk`, and check what the engine makes of every disk that a crash in it could leave."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from simdisk import Crashes, Density, Image, SimDisk
+
+from journal.commit import OWN_SUBJECT
+from journal.engine import FileJournal, open_journal
+from journal.errors import JournalError, JournalGone, JournalPoisoned
+from journal.index import INDEX_NAME, Index, Position, Row, remove_index
+from journal.line import Envelope
+from journal.model import Appended, Conflict, Entry, Record, Witness
+from journal.recovery import examine
+from journal.verify import verify
+
+CUT_AT = 2048
+NEVER_S = 1e6
+"""As `idle_s`: the committer writes nothing of its own accord."""
+OWN_KINDS = {"journal.synced", "journal.torn", "journal.mended"}
+
+
+def counting_token(seed: int = 0) -> Callable[[int], str]:
+    numbers = itertools.count(seed)
+    return lambda size: hashlib.sha256(b"%d" % next(numbers)).hexdigest().ljust(64, "0")[: 2 * size]
+
+
+def counting_clock(start: float = 1_800_000_000.0) -> Callable[[], float]:
+    ticks = itertools.count()
+    return lambda: start + next(ticks) / 8
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A real directory for lock and index; in memory where there is such a place, since thousands are opened there."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="covenq-explore-", dir=place))
+    try:
+        (path / "journal").mkdir()
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def digest(entry: Entry | Record) -> bytes:
+    """What must come back of an entry: everything but its place."""
+    payload = entry.payload
+    if isinstance(entry, Record):
+        size, sha256 = entry.payload_bytes, entry.payload_sha256
+    else:
+        size = None if payload is None else len(payload)
+        sha256 = None if payload is None else hashlib.sha256(payload).hexdigest()
+    about = None if entry.about is None else dict(entry.about)
+    return orjson.dumps([entry.subject, entry.kind, dict(entry.data), about, size, sha256])
+
+
+# ---- workloads
+
+
+class Run:
+    """One workload in the making: the engine over a `SimDisk`, and notes in its trace of what was promised when."""
+
+    def __init__(self, root: Path, image: Image | None = None, *, cut_at: int = CUT_AT, seed: int = 0) -> None:
+        self.directory = root / "journal"
+        self.disk = SimDisk(root, image)
+        self.cut_at = cut_at
+        self.token = counting_token(seed)
+        self.clock = counting_clock()
+        self.journal: FileJournal | None = None
+        self.calls = itertools.count()
+        remove_index(self.directory / INDEX_NAME)
+
+    def open(self, **options: Any) -> FileJournal:
+        self.journal = open_journal(
+            self.directory,
+            files=self.disk,
+            clock=self.clock,
+            token=self.token,
+            cut_at=self.cut_at,
+            force_filesystem=True,
+            **{"idle_s": NEVER_S, **options},
+        )
+        # What it serves from here on is promised, and what it doesn't serve of earlier appends is never to be seen again.
+        self.disk.note("opened", None, list(self.journal.read(0)))
+        return self.journal
+
+    def own(self) -> None:
+        """Note the records that the journal wrote by itself: they are promised as well, once they are in its head."""
+        assert self.journal is not None
+        for record in self.journal.read(0):
+            if record.subject == OWN_SUBJECT:
+                self.disk.note("ack", None, [record])
+
+    def append(self, *entries: Entry) -> Appended | Conflict | JournalError:
+        return self._append(next(self.calls), entries)
+
+    def _append(self, number: int, entries: Sequence[Entry]) -> Appended | Conflict | JournalError:
+        assert self.journal is not None
+        disk = self.disk
+        disk.note("begin", number, [digest(entry) for entry in entries])
+        try:
+            answer = self.journal.append(entries)
+        except (JournalPoisoned, JournalGone) as error:
+            return error  # undetermined: it may come back, or not
+        except JournalError as error:
+            disk.note("fail", number)
+            return error
+        if isinstance(answer, Appended):
+            disk.note("ack", number, [self.journal.get(seq) for seq in answer.seqs])
+        else:
+            disk.note("fail", number)
+        return answer
+
+    def together(self, *appends: Sequence[Entry]) -> None:
+        """Appends from as many threads, in this order, all but the first in one batch: it waits in its sync for them."""
+        assert self.journal is not None
+        queue = self.journal._committer._queue
+        held, go = threading.Event(), threading.Event()
+
+        def hold(_disk: SimDisk, kind: str, _name: str, _size: int) -> None:
+            if kind == "fdatasync" and not go.is_set():
+                held.set()
+                go.wait(30)
+
+        before, self.disk.hook = self.disk.hook, hold
+        numbers = [next(self.calls) for _ in appends]
+        threads = [
+            threading.Thread(target=self._append, args=pair, daemon=True) for pair in zip(numbers, appends, strict=True)
+        ]
+        try:
+            threads[0].start()
+            assert held.wait(30)
+            for queued, thread in enumerate(threads[1:], 1):
+                thread.start()
+                while len(queue) < queued and thread.is_alive():
+                    pass
+        finally:
+            self.disk.hook = before
+            go.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def close(self) -> None:
+        assert self.journal is not None
+        self.journal.close()
+
+    def die(self, kind: str = "", entries: Sequence[Entry] = ()) -> None:
+        """The process dies, at once or just before the next call of `kind` while it appends; the machine goes on.
+
+        What it had written stays in the page cache. Index and lock are dropped with it.
+        """
+        assert self.journal is not None
+        forks: list[SimDisk] = []
+
+        def fork(disk: SimDisk, called: str, _name: str, _size: int) -> None:
+            if called == kind and not forks:
+                disk.hook = None
+                forks.append(disk.fork())
+
+        if kind:
+            self.disk.note("begin", next(self.calls), [digest(entry) for entry in entries])
+            self.disk.hook = fork
+            self.journal.append(entries)
+        else:
+            forks.append(self.disk.fork())
+        self.journal.close()
+        self.disk = forks[0]
+        remove_index(self.directory / INDEX_NAME)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a crash at a point may not take: records by seq. And what else may be found: digests in the order begun."""
+
+    acked: dict[int, Record]
+    undetermined: tuple[bytes, ...]
+
+
+def promises(trace: Sequence[tuple[Any, ...]], start: Promise | None = None) -> list[Promise]:
+    """For each point of the trace, what was promised when the event there had happened."""
+    acked = dict(start.acked) if start else {}
+    begun: dict[int, list[bytes]] = {}
+    carried = start.undetermined if start else ()
+    found = []
+    current = Promise(dict(acked), carried)
+    for event in trace:
+        if event[0] == "note":
+            if event[1] == "begin":
+                begun[event[2]] = event[3]
+            elif event[1] == "opened":
+                begun.clear()
+                carried = ()
+            else:
+                begun.pop(event[2], None)
+            if event[1] in ("ack", "opened"):
+                acked.update({record.seq: record for record in event[3]})
+            late = [one for digests in begun.values() for one in digests]
+            current = Promise(dict(acked), (*carried, *late))
+        found.append(current)
+    return found
+
+
+# ---- checking one state
+
+
+@dataclass
+class Checker:
+    """Opens disk images with the real engine, in one scratch directory."""
+
+    root: Path
+    cut_at: int = CUT_AT
+    _indexes: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / "journal"
+
+    def check(self, image: Image, promise: Promise, index_at: int, *, witness: bool) -> SimDisk:
+        """`index_at`: the seq that the index had reached, 0 for no index. Raises AssertionError; returns the disk, reopened."""
+        disk = SimDisk(self.root, image)
+        self._place_index(disk, index_at)
+        witnesses = []
+        if witness and promise.acked:
+            newest = promise.acked[max(promise.acked)]
+            witnesses = [Witness(self._journal_id(disk), newest.seq, newest.sum)]
+        report = verify(self.directory, files=disk, witnesses=witnesses)
+        assert report.ok, f"verify of the crashed journal: {report.damage}"
+        with self._open(disk, witnesses) as journal:
+            records = list(journal.read(0))
+            check_records(records, promise)
+            noted = (journal.recovery.torn is not None) + (journal.recovery.mended_newlines > 0)
+            assert report.head.seq == report.records == len(records) - noted, f"verify counted {report}"
+            newest_of = {record.subject: record.seq for record in records}
+            for subject, seq in newest_of.items():
+                found = journal.last(subject)
+                assert found is not None and found.seq == seq, f"last({subject}) is {found and found.seq}, not {seq}"
+            for record in records[:1]:
+                again = Entry(record.subject, "delivery.received", {}, expect=0)
+                assert journal.append([again]) == Conflict(record.subject, newest_of[record.subject])
+            after = Entry("ops.after", "ops.crashed", {"n": len(records)}, {"a": 1}, b"after", 0)
+            answer = journal.append([after])
+            assert isinstance(answer, Appended)
+            assert answer.seqs == (len(records) + 1,)
+        leftovers = [name for name in disk.image() if name.endswith(".tmp")]
+        assert not leftovers, leftovers
+        with self._open(disk, []) as journal:
+            again_records = list(journal.read(0))
+            assert again_records[: len(records)] == records
+            assert digest(again_records[len(records)]) == digest(after)
+            assert journal.recovery.torn is None and journal.recovery.mended_newlines == 0
+        report = verify(self.directory, files=disk)
+        assert report.ok, f"verify of the recovered journal: {report.damage}"
+        return disk
+
+    def _open(self, disk: SimDisk, witnesses: Sequence[Witness]) -> FileJournal:
+        return open_journal(
+            self.directory,
+            files=disk,
+            witnesses=witnesses,
+            clock=counting_clock(),
+            token=counting_token(1 << 20),
+            cut_at=self.cut_at,
+            idle_s=NEVER_S,
+            force_filesystem=True,
+        )
+
+    def _journal_id(self, disk: SimDisk) -> str:
+        found = examine(disk, self.directory)
+        assert found.header is not None
+        return found.header.journal
+
+    def _place_index(self, disk: SimDisk, upto: int) -> None:
+        path = self.directory / INDEX_NAME
+        remove_index(path)
+        if upto == 0:
+            return
+        rows: list[Row] = []
+        at: list[tuple[Envelope, int, int, int]] = []
+
+        def visit(envelope: Envelope, segment: int, start: int, end: int) -> None:
+            if envelope.seq <= upto:
+                rows.append((envelope.subject, envelope.seq, start))
+                at[:] = [(envelope, segment, start, end)]
+
+        found = examine(disk, self.directory, visit=visit)
+        if not at or found.header is None:
+            return
+        envelope, segment, start, end = at[0]
+        key = (envelope.sum, segment, start, end)
+        if key not in self._indexes:
+            index = Index(path)
+            index.begin()
+            index.add(rows)
+            index.commit(Position(found.header.journal, envelope.seq, envelope.sum, segment, start, end))
+            index.close()
+            self._indexes[key] = path.read_bytes()
+        path.write_bytes(self._indexes[key])
+
+
+def check_records(records: Sequence[Record], promise: Promise) -> None:
+    """Nothing acknowledged is lost or altered, nothing is there that nobody appended, and batches survive in prefixes."""
+    by_seq = {record.seq: record for record in records}
+    for seq, promised in promise.acked.items():
+        found = by_seq.get(seq)
+        assert found is not None, f"acknowledged seq {seq} ({promised.kind} {promised.subject}) is lost"
+        assert found == promised, f"acknowledged seq {seq} came back altered"
+    assert [record.seq for record in records] == list(range(1, len(records) + 1))
+    others = [
+        digest(record)
+        for record in records
+        if record.seq not in promise.acked and not (record.subject == OWN_SUBJECT and record.kind in OWN_KINDS)
+    ]
+    if others:
+        assert others == list(promise.undetermined[: len(others)]), "records that nobody appended, or not in this order"
+
+
+# ---- exploring
+
+
+@dataclass
+class Count:
+    """Distinct disk states checked: by the journal's files alone, and with the caches as a part of the disk."""
+
+    points: int = 0
+    built: int = 0
+    journals: int = 0
+    states: int = 0
+
+    def add(self, other: Count) -> None:
+        self.points += other.points
+        self.built += other.built
+        self.journals += other.journals
+        self.states += other.states
+
+
+def fingerprint(image: Image) -> bytes:
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(image):
+        state.update(b"%d %s %d\n" % (len(name), name.encode(), len(image[name])))
+        state.update(image[name])
+    return state.digest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far to go. `positions` older positions of the index a state (None: every one); `limit` distinct journals.
+
+    Of the states checked, one in `again` is recovered under observation, and each crash of that recovery explored in turn,
+    `depth` deep.
+    """
+
+    density: Density
+    positions: int | None = 1
+    limit: int | None = None
+    again: int = 0
+    depth: int = 1
+    shard: tuple[int, int] = (0, 1)
+
+
+def explore(
+    base: Image, trace: list[tuple[Any, ...]], checker: Checker, plan: Plan, start: Promise | None = None
+) -> Count:
+    """Check every distinct state, each against the strictest promise under which it can arise: that of its last point."""
+    promised = promises(trace, start)
+    count = Count(points=len(trace))
+    last: dict[bytes, int] = {}
+    shard, shards = plan.shard
+    for point, image in Crashes(base, trace, plan.density):
+        count.built += 1
+        last[fingerprint(image)] = point
+    chosen = sorted(key for key in last if int.from_bytes(key[:4], "big") % shards == shard)
+    if plan.limit is not None and len(chosen) > plan.limit:
+        chosen = chosen[: plan.limit]  # the order of hashes: as good as at random, and the same in each run
+    wanted = {key: last[key] for key in chosen}
+    for point, image in Crashes(base, trace, plan.density):
+        key = fingerprint(image)
+        if wanted.get(key) != point:
+            continue
+        del wanted[key]
+        count.journals += 1
+        promise = promised[point]
+        number = int.from_bytes(key[4:8], "big")
+        for index_at in index_positions(promise, plan.positions, number):
+            count.states += 1
+            try:
+                checker.check(image, promise, index_at, witness=number % 2 == 0)
+            except Exception as error:
+                raise AssertionError(describe(point, trace, image, promise, index_at)) from error
+        if plan.again and count.journals % plan.again == 0 and plan.depth > 0:
+            deeper = Plan(plan.density, plan.positions, plan.limit, plan.again, plan.depth - 1)
+            count.add(explore_recovery(image, promise, checker, deeper))
+    assert not wanted, "the second pass must build what the first one did"
+    return count
+
+
+def explore_recovery(image: Image, promise: Promise, checker: Checker, plan: Plan) -> Count:
+    """Open an image under observation, append once, close; then every crash of that."""
+    run = Run(checker.root, image, cut_at=checker.cut_at, seed=1 << 10)
+    run.open()
+    run.append(Entry("ops.again", "ops.crashed", {}, None, b"again", 0))
+    run.close()
+    return explore(run.disk.base, run.disk.trace, checker, plan, promise)
+
+
+def index_positions(promise: Promise, positions: int | None, number: int) -> list[int]:
+    """No index, and older positions it may have had: all, or that many, chosen by the state's own number."""
+    known = sorted(promise.acked)
+    if positions is None or positions >= len(known):
+        return [0, *known]
+    return [0, *sorted({known[(number + step) % len(known)] for step in range(positions)})]
+
+
+def describe(point: int, trace: Sequence[tuple[Any, ...]], image: Image, promise: Promise, index_at: int) -> str:
+    """What to know about a state that failed."""
+    lines = [f"crash after event {point} with the index at {index_at}; acknowledged: {sorted(promise.acked)}"]
+    lines += [f"  {_short(event)}" for event in trace[max(0, point - 12) : point + 1]]
+    lines += [f"  {name}: {len(content)} bytes, ends {content[-160:]!r}" for name, content in sorted(image.items())]
+    return "\n".join(lines)
+
+
+def _short(event: tuple[Any, ...]) -> str:
+    return " ".join(f"{len(part)} bytes" if isinstance(part, bytes) else str(part)[:60] for part in event)

@@ -1,0 +1,45 @@
+"""No crash, at any point of any workload, costs an acknowledged record: see `simdisk` for the states, `explorer` for the checks."""
+
+from __future__ import annotations
+
+import pytest
+from explorer import Checker, Count, Plan, Run, explore, scratch
+from simdisk import Density
+from workloads import WORKLOADS
+
+SHALLOW = Density(stride=61, sets=4, subsets=16, combinations=256)
+FULL = Density(stride=1, sets=64, subsets=256, combinations=8192)
+SHARDS = 4
+
+
+def run_and_explore(name: str, plan: Plan) -> Count:
+    with scratch() as root:
+        run = Run(root)
+        WORKLOADS[name](run)
+        base, trace = run.disk.base, list(run.disk.trace)
+        if run.journal is not None:
+            run.journal.close()
+        return explore(base, trace, Checker(root), plan)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_no_crash_loses_an_acknowledged_record(name: str, record_property) -> None:
+    count = run_and_explore(name, Plan(SHALLOW, positions=1, limit=400, again=80, depth=1))
+    tell(name, count, record_property)
+    assert count.states >= 100
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_no_crash_anywhere_loses_an_acknowledged_record(name: str, shard: int, record_property) -> None:
+    plan = Plan(FULL, positions=None, again=100, depth=1, shard=(shard, SHARDS))
+    tell(f"{name} {shard + 1}/{SHARDS}", run_and_explore(name, plan), record_property)
+
+
+def tell(name: str, count: Count, record_property) -> None:
+    record_property("distinct_disk_states", count.states)
+    record_property("distinct_journals", count.journals)
+    print(
+        f"{name}: {count.states} distinct disk states ({count.journals} without the caches), {count.points} crash points"
+    )
