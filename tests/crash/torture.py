@@ -38,10 +38,12 @@ class Promises:
     tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     first_answers: Counter[str] = field(default_factory=Counter)
     unclear: dict[str, bytes] = field(default_factory=dict)
+    """Sent, and never answered."""
+    answered: list[tuple[str, bytes]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, guid: str, status: int, body: bytes) -> None:
+    def note(self, guid: str, sent: bytes, status: int, body: bytes) -> None:
         """One answer to one delivery."""
         with self.lock:
             if status == 503:
@@ -57,6 +59,7 @@ class Promises:
                 self.broken.append(f"{guid} was told tasks {self.tasks[guid]}, then {tasks}")
             self.first_answers[guid] += not said["duplicate"]
             self.unclear.pop(guid, None)
+            self.answered.append((guid, sent))
 
 
 class Load:
@@ -95,14 +98,16 @@ class Load:
                         self._promises.unclear[guid] = body
                 self._stopping.wait(0.02)
                 continue
-            self._promises.note(guid, answer.status, answer.body)
+            self._promises.note(guid, body, answer.status, answer.body)
         connection.close()
 
     def _choose(self, rng: random.Random) -> tuple[str, bytes]:
-        """Mostly a new delivery; sometimes one that was never answered, as a person pressing "Redeliver" would."""
+        """Mostly a new delivery; sometimes one again that was never answered, or one that was, however long ago."""
         with self._promises.lock:
             if self._promises.unclear and rng.random() < 0.3:
                 return rng.choice(list(self._promises.unclear.items()))
+            if self._promises.answered and rng.random() < 0.05:
+                return rng.choice(self._promises.answered)
         guid = f"{rng.getrandbits(128):032x}"
         action = "opened" if rng.randrange(TASK_EVERY) == 0 else "edited"
         return guid, json.dumps(issue(rng.randrange(10_000), action=action)).encode()
