@@ -69,7 +69,7 @@ class Source(Protocol):
     def status(self) -> Object:
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
-        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, running[]}, routes[], refused{reason: n}.
+        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n}.
 
         Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and webhook_url are None,
         refused is {}.
