@@ -32,6 +32,8 @@ TICK = 0.1
 """Seconds between looks at whether something changed: nothing is drawn more often for new rows."""
 STATUS = 1.0
 """Seconds between reads of the status; changes are read at most this often too."""
+NO_DAEMON = "no daemon is running"
+"""What a status without a daemon gives as its first reason; here it is said at greater length."""
 RETRY = 2.0
 """Seconds between tries to open a source that can't be opened, or to find a daemon that went away."""
 
@@ -188,7 +190,7 @@ class Dashboard(App[int]):
             pane.total = sum((self.status.get(pane.listing.name) or {}).values())
             pane.refresh_state()
         head = (self.status.get("journal") or {}).get("head")
-        if not source.live and head != self._head:
+        if head != self._head:  # also what came before the events were followed
             self._changed()
         self._head = head
 
@@ -252,8 +254,10 @@ class Dashboard(App[int]):
         source = self.link.source
         if source is not None and not source.live:
             found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
-        elif source is not None:
-            found += pages.alarms(self.status)
+        told = [one for one in pages.alarms(self.status) if one != NO_DAEMON]
+        if told and source is not None and not source.live:
+            told = [*told[:1], f"covenq verify, or v here, lists all that is damaged: {len(told)} so far"]
+        found += told
         return found
 
     def _no_deliveries(self) -> str:

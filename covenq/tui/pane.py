@@ -94,8 +94,8 @@ class ListPane(Vertical):
     def compose(self) -> ComposeResult:
         yield FilterInput(id="filter", placeholder="event:issues state:failed age<1h", compact=True)
         yield Static(id="filter-error")
-        yield Static(id="empty")
         yield RowTable(self.listing.columns, self._rows)
+        yield Static(id="empty")
         yield Static(id="line")
 
     def on_mount(self) -> None:
@@ -319,4 +319,5 @@ class ListPane(Vertical):
             )
             empty.update(Content(said))
         empty.display = nothing
+        self.table.set_class(nothing, "-empty")
         self.query_one("#line", Static).update(Content(self.line()))
