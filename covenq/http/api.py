@@ -137,7 +137,6 @@ def status(parts: Parts) -> JsonObject:
         "worker": {
             "id": parts.pool.id,
             "concurrency": parts.pool.concurrency,
-            "error": parts.pool.error,
             "running": parts.pool.running(),
             "error": parts.pool.error,
         },
