@@ -6,9 +6,12 @@ every negation is written, counts it as no. So SQL's third truth value never sho
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Literal
+
+import orjson
 
 from covenq.filter_tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word
 
@@ -32,9 +35,11 @@ _TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates"
     "size": "d.payload_bytes"
 }
 
-_ITS_TASKS = "EXISTS (SELECT 1 FROM tasks t WHERE t.guid = d.guid AND t.hook = d.hook AND {})"
-_ITS_DELIVERY = "EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.guid = t.guid AND d.hook = t.hook AND {})"
+_ITS_TASKS = "EXISTS (SELECT 1 FROM tasks t WHERE t.delivery_seq = d.seq AND {})"
+_ITS_DELIVERY = "EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.seq = t.delivery_seq AND {})"
+_OF_DELIVERIES = "t.delivery_seq IN (SELECT d.seq FROM webhook_deliveries d WHERE {})"
 _ITS_LABELS = "EXISTS (SELECT 1 FROM json_each(d.labels) WHERE {})"
+_LIKE = "LIKE ? ESCAPE '\\'"
 
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
@@ -82,6 +87,10 @@ class _Parts:
                 return self.word(pattern)
             case Match("id", patterns) if self.table == "webhook_deliveries":
                 return self.delivery_id(patterns)
+            case Match("guid", patterns) if self.table == "tasks":
+                # Through the delivery, whose index has it; a task without one is looked for by itself.
+                theirs = _OF_DELIVERIES.format(self.text("d.guid", patterns))
+                return f"({theirs} OR (t.delivery_seq IS NULL AND {self.text('t.guid', patterns)}))"
             case Match("label", patterns):
                 inner_clause = self.label(patterns)
                 return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
@@ -147,28 +156,32 @@ class _Parts:
 
     def label(self, patterns: tuple[Pattern, ...]) -> str:
         own = self.text("d.label", patterns)
-        among = self.text("value", patterns)
-        any_label = _ITS_LABELS.format(among)
-        return f"({own} OR (d.label IS NULL AND {any_label}))"
+        hint = ""
+        if all(p.literal is not None for p in patterns):
+            # The list's text has the label's, or the label isn't in it: most rows are not taken apart.
+            hint = _either(["instr(d.labels, ?)"] * len(patterns)) + " AND "
+            self.params.extend(orjson.dumps(p.literal).decode() for p in patterns)
+        any_label = _ITS_LABELS.format(self.text("value", patterns))
+        return f"({own} OR (d.label IS NULL AND {hint}{any_label}))"
 
     def word(self, pattern: Pattern) -> str:
         alias = "d" if self.table == "webhook_deliveries" else "t"
         own = [f"coalesce({alias}.repo || '#' || {alias}.number, {alias}.repo)", f"{alias}.hook || '/' || {alias}.guid"]
-        glob = _glob(pattern, either_case=True)
+        like = _like(pattern)
         if alias == "d":
             own.append("d.title")
         else:
             own.append("t.id")
-        clauses = [f"({column}) GLOB ?" for column in own]
-        self.params.extend([glob] * len(own))
+        clauses = [f"({column}) {_LIKE}" for column in own]
+        self.params.extend([like] * len(own))
         if alias == "t":
-            clauses.append(_ITS_DELIVERY.format("d.title GLOB ?"))
-            self.params.append(glob)
+            clauses.append(_ITS_DELIVERY.format(f"d.title {_LIKE}"))
+            self.params.append(like)
         elif _IN_TASK_IDS.issuperset(
             "".join(pattern.chunks)
         ):  # a word that no task id can hold is not looked for there
-            clauses.append(_ITS_TASKS.format("t.id GLOB ?"))
-            self.params.append(glob)
+            clauses.append(_ITS_TASKS.format(f"t.id {_LIKE}"))
+            self.params.append(like)
         return _either(clauses)
 
 
@@ -176,12 +189,11 @@ def _either(clauses: list[str]) -> str:
     return clauses[0] if len(clauses) == 1 else f"({' OR '.join(clauses)})"
 
 
-def _glob(pattern: Pattern, *, either_case: bool = False) -> str:
-    """SQLite's GLOB with only `*` special. Letters in either case become classes: `lower()` depends on SQLite's build."""
-    return "*".join("".join(_glob_char(char, either_case) for char in chunk) for chunk in pattern.chunks)
+def _glob(pattern: Pattern) -> str:
+    """SQLite's GLOB with only `*` special."""
+    return "*".join(re.sub(r"[*?[]", r"[\g<0>]", chunk) for chunk in pattern.chunks)
 
 
-def _glob_char(char: str, either_case: bool) -> str:
-    if char in "*?[":
-        return f"[{char}]"
-    return f"[{char}{char.upper()}]" if either_case and "a" <= char <= "z" else char
+def _like(pattern: Pattern) -> str:
+    """SQLite's LIKE, which takes ASCII letters in either case, with only stars special."""
+    return "%".join(re.sub(r"[%_\\]", r"\\\g<0>", chunk) for chunk in pattern.chunks)

@@ -115,7 +115,7 @@ def _task_record(rows: Rows, record: Record) -> None:
     if row is None:
         if record.kind != Kind.QUEUED:
             return
-        row = rows.tasks[task_id] = _queued(record, task_id)
+        row = rows.tasks[task_id] = _queued(rows, record, task_id)
     else:
         _moved(rows, row, record)
         row["updated_at"] = record.at
@@ -123,15 +123,18 @@ def _task_record(rows: Rows, record: Record) -> None:
     rows.changed_tasks.add(task_id)
 
 
-def _queued(record: Record, task_id: str) -> Row:
+def _queued(rows: Rows, record: Record, task_id: str) -> Row:
     data, about = record.data, record.about or {}
     policy = data.get("policy")
+    hook, guid = as_text(data.get("hook")), as_text(data.get("guid"))
+    delivery = rows.deliveries.get((hook, guid)) if hook is not None and guid is not None else None
     return {
         "created_seq": record.seq,
         "id": task_id,
-        "hook": as_text(data.get("hook")),
-        "guid": as_text(data.get("guid")),
-        "delivery_seq": as_integer(data.get("delivery_seq")),
+        "hook": hook,
+        "guid": guid,
+        # Appended together with its delivery, the record could not know the seq; here it is known.
+        "delivery_seq": None if delivery is None else delivery["seq"],
         "route": as_text(data.get("route")),
         "kind": as_text(data.get("kind")),
         "state": State.QUEUED.value,
@@ -302,16 +305,16 @@ def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
 
 def _settle(rows: Rows) -> None:
     """Give each delivery that changed, or whose tasks did, the state of its tasks."""
-    keys = rows.changed_deliveries | {(rows.tasks[one]["hook"], rows.tasks[one]["guid"]) for one in rows.changed_tasks}
-    theirs: dict[tuple[str, str], list[Row]] = {key: [] for key in keys if key in rows.deliveries}
+    seqs = {rows.deliveries[key]["seq"] for key in rows.changed_deliveries}
+    seqs |= {rows.tasks[one]["delivery_seq"] for one in rows.changed_tasks}
+    theirs: dict[int, list[Row]] = {}
     for task in rows.tasks.values():
-        key = (task["hook"], task["guid"])
-        if key in theirs:
-            theirs[key].append(task)
-    for key, tasks in theirs.items():
-        deciding = decides(tasks)
+        if task["delivery_seq"] in seqs:
+            theirs.setdefault(task["delivery_seq"], []).append(task)
+    for key, delivery in rows.deliveries.items():
+        deciding = decides(theirs.get(delivery["seq"], ()))
         if deciding is not None:
-            rows.deliveries[key] |= {name: deciding[name] for name in ("state", "reason", "detail")}
+            delivery |= {name: deciding[name] for name in ("state", "reason", "detail")}
             rows.changed_deliveries.add(key)
 
 

@@ -39,7 +39,7 @@ _DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d
     d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
     d.secret, d.source, d.duplicates, d.conflicts, d.twin, d.title, d.labels, d.replays, d.last_seq,
     (SELECT json_group_array(id) FROM (
-        SELECT t.id FROM tasks t WHERE t.guid = d.guid AND t.hook = d.hook ORDER BY t.created_seq)) AS tasks
+        SELECT t.id FROM tasks t WHERE t.delivery_seq = d.seq ORDER BY t.created_seq)) AS tasks
     FROM webhook_deliveries d"""
 
 _TASK = """SELECT t.id, t.hook, t.guid, t.route, t.kind, t.state, t.reason, t.category, t.detail, t.attempts, t.replay,
@@ -112,7 +112,8 @@ def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
 
 def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[JsonObject]:
     """A delivery's tasks, oldest first."""
-    rows = conn.execute(f"{_TASK} WHERE t.guid = ? AND t.hook = ? ORDER BY t.created_seq", (guid, hook))
+    of = "t.delivery_seq = (SELECT seq FROM webhook_deliveries WHERE guid = ? AND hook = ?)"
+    rows = conn.execute(f"{_TASK} WHERE {of} ORDER BY t.created_seq", (guid, hook))
     return [_task(row) for row in rows]
 
 
@@ -215,7 +216,7 @@ def _rest_holds(
         seq = item["seq"]
         fields = delivery_fields(item, its_tasks, lambda: decode(payload_of(seq)))
     else:
-        row = conn.execute(f"{_DELIVERY} WHERE d.guid = ? AND d.hook = ?", (item["guid"], item["hook"])).fetchone()
+        row = conn.execute(f"{_DELIVERY} WHERE d.seq = ?", (item["delivery_seq"],)).fetchone()
         of = None if row is None else _delivery(row)
         fields = task_fields(item, of, lambda: None if of is None else decode(payload_of(of["seq"])))
     return rest.matches(fields, now=now)

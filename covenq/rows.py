@@ -67,10 +67,11 @@ def as_integer(value: Any) -> int | None:
 
 _LOAD_TASKS = f"""SELECT {", ".join(TASK_COLUMNS)} FROM tasks WHERE created_seq IN (
     SELECT other.created_seq FROM json_each(?1) named CROSS JOIN tasks task ON task.id = named.value
-        CROSS JOIN tasks other ON other.guid = task.guid AND other.hook = task.hook
+        CROSS JOIN tasks other ON other.delivery_seq = task.delivery_seq
     UNION SELECT task.created_seq FROM json_each(?1) named CROSS JOIN tasks task ON task.id = named.value
-    UNION SELECT other.created_seq FROM json_each(?2) named CROSS JOIN tasks other
-        ON other.guid = json_extract(named.value, '$[1]') AND other.hook = json_extract(named.value, '$[0]')
+    UNION SELECT other.created_seq FROM json_each(?2) named CROSS JOIN webhook_deliveries d
+        ON d.guid = json_extract(named.value, '$[1]') AND d.hook = json_extract(named.value, '$[0]')
+        CROSS JOIN tasks other ON other.delivery_seq = d.seq
 ) ORDER BY created_seq"""  # noqa: S608 - constants
 
 _LOAD_DELIVERIES = f"""SELECT {", ".join("d." + name for name in DELIVERY_COLUMNS)} FROM json_each(?) named

@@ -250,7 +250,7 @@ def test_these_deliveries_are_found_by_an_index(text: str, index: str) -> None:
     [
         ("state:failed", "tasks_state"),
         ("id:t0a", "tasks_id"),
-        ("guid:g1", "tasks_delivery"),
+        ("guid:g1", "deliveries_id"),
         ("repo:a/b", "tasks_repo"),
     ],
 )

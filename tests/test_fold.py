@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from records import as_records, dump, empty_state, moved, note, of, queued, received
 
 from covenq import query
+from covenq.filter import parse
 from covenq.fold import apply, decides, fold
 from journal.model import Entry, Record
 
@@ -211,6 +212,15 @@ def test_two_hooks_that_share_a_guid_are_two_deliveries(conn: sqlite3.Connection
     assert (other["state"], other["duplicates"], other["tasks"]) == ("queued", 0, [of("g1", "8")])
 
 
+def test_a_task_knows_its_deliverys_seq_or_has_no_delivery(conn: sqlite3.Connection) -> None:
+    one(conn, received("g1"), queued("g1"), queued("gone", delivery_seq=1))
+    assert query.task(conn, T)["delivery_seq"] == 1
+    assert query.task(conn, of("gone"))["delivery_seq"] is None
+    assert query.delivery(conn, None, "g1")["tasks"] == [T]
+    for guid, task in (("g1", T), ("gone", of("gone"))):
+        assert [item["id"] for item in query.tasks(conn, parse(f"guid:{guid} -sender:hubot")).items] == [task]
+
+
 def test_hostile_values_become_text_or_nothing(conn: sqlite3.Connection) -> None:
     about = {"repo": "a\0b", "owner": ["x"], "sender": "\ud800", "number": 1 << 80, "title": "'; DROP TABLE tasks; --"}
     row = one(
@@ -320,9 +330,9 @@ def _check_delivery_states(conn: sqlite3.Connection) -> None:
         states = [
             state
             for (state,) in conn.execute(
-                "SELECT state FROM tasks t WHERE guid = ? AND hook = ? AND replay = "
-                "(SELECT max(replay) FROM tasks n WHERE n.guid = t.guid AND n.hook = t.hook AND n.route = t.route)",
-                (row["guid"], row["hook"]),
+                "SELECT state FROM tasks t WHERE delivery_seq = ? AND replay = "
+                "(SELECT max(replay) FROM tasks n WHERE n.delivery_seq = t.delivery_seq AND n.route = t.route)",
+                (row["seq"],),
             )
         ]
         if states:

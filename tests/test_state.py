@@ -24,10 +24,15 @@ from journal.model import Appended, Entry
 from journal.reader import open_reader
 
 
+def opened(directory: Path) -> FileJournal:
+    """A journal that adds no records of its own while tests count them."""
+    return open_journal(directory, idle_s=3600)
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[FileJournal]:
-    with open_journal(tmp_path / "journal") as opened:
-        yield opened
+    with opened(tmp_path / "journal") as one:
+        yield one
 
 
 @pytest.fixture
@@ -159,11 +164,11 @@ def test_a_file_that_saw_more_than_the_journal_has_is_damage(path: Path, tmp_pat
 
 
 def test_the_witness_keeps_a_shortened_journal_from_opening(path: Path, tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 0, 3)
     shutil.copytree(tmp_path / "journal", tmp_path / "older")
     assert read_witness(path) is None
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 3, 6)
         with StateStore(path, journal) as store:
             assert read_witness(path) is None  # nothing folded yet
@@ -235,8 +240,8 @@ def test_a_place_that_can_not_be_opened_is_one_sentence(tmp_path: Path, journal:
 
 @pytest.fixture
 def store(path: Path, journal: FileJournal) -> Iterator[StateStore]:
-    with StateStore(path, journal) as opened:
-        yield opened
+    with StateStore(path, journal) as one:
+        yield one
 
 
 @pytest.fixture
@@ -345,7 +350,7 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
 
 
 def test_stop_folds_what_is_there(path: Path, tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal") as journal, StateStore(path, journal) as store:
+    with opened(tmp_path / "journal") as journal, StateStore(path, journal) as store:
         folder = Folder(store, journal)
         folder.start()
         seq = history(journal, 0, 10)
@@ -359,7 +364,7 @@ def test_stop_folds_what_is_there(path: Path, tmp_path: Path) -> None:
 
 
 def test_an_overlay_sees_the_missing_tail_and_leaves_the_file_alone(path: Path, tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
         with StateStore(path, journal) as store:
             store.catch_up()
@@ -382,7 +387,7 @@ def test_an_overlay_sees_the_missing_tail_and_leaves_the_file_alone(path: Path, 
 def test_an_overlay_needs_no_file(path: Path, tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
     with open_reader(tmp_path / "journal") as reader, overlay(path, reader) as conn:
         assert len(query.deliveries(conn, parse(""), 0).items) == 10
@@ -394,7 +399,7 @@ def test_an_overlay_of_a_file_locked_by_another_process_uses_none_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("covenq.state.BUSY_S", 0.01)
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 0, 5)
         with StateStore(path, journal) as store:
             store.catch_up()
@@ -406,7 +411,7 @@ def test_an_overlay_of_a_file_locked_by_another_process_uses_none_of_it(
 
 
 def test_an_overlay_of_another_epochs_file_folds_everything(path: Path, tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal") as journal:
+    with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
         with StateStore(path, journal) as store:
             store.catch_up()
@@ -420,7 +425,7 @@ def test_an_overlay_of_another_epochs_file_folds_everything(path: Path, tmp_path
 
 
 def test_reads_with_and_without_a_daemon_are_the_same(path: Path, tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal") as journal, StateStore(path, journal) as store:
+    with opened(tmp_path / "journal") as journal, StateStore(path, journal) as store:
         history(journal, 0, 12)
         store.catch_up()
         live = answers(store.reader())
