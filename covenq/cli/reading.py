@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from covenq.cli.common import (
     Words,
     filter_words,
     one_format,
+    place,
     source,
 )
 from covenq.cli.output import Column, say
@@ -32,6 +34,10 @@ Item = Mapping[str, Any]
 
 PAGE = 1000
 """Items fetched at a time: memory stays flat however many are asked for."""
+
+TAIL_LINES = 10
+TAIL_BYTES = 4096
+"""How much of a failed attempt's stderr is shown."""
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
@@ -280,10 +286,12 @@ def show(
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
     if json:
         output.emit_json(found)
-    elif task:
-        _print_task(found)
+        return
+    logs = place(data, config).data / "attempts"
+    if task:
+        _print_task(found, logs)
     else:
-        _print_delivery(found)
+        _print_delivery(found, logs)
 
 
 def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
@@ -309,7 +317,7 @@ def _field(label: str, value: object) -> None:
         output.line(f"  {label:<13}{value}")
 
 
-def _print_delivery(d: Item) -> None:
+def _print_delivery(d: Item, logs: Path) -> None:
     clean, now = output.clean, time.time()
     output.line(f"delivery {clean(d['hook'])}/{clean(d['guid'])}")
     _field(
@@ -338,10 +346,10 @@ def _print_delivery(d: Item) -> None:
             output.line(f"  {clean(name)}: {clean(value)}")
     for task in d["task_objects"]:
         output.line()
-        _print_task(task)
+        _print_task(task, logs)
 
 
-def _print_task(t: Item) -> None:
+def _print_task(t: Item, logs: Path) -> None:
     clean, now = output.clean, time.time()
     output.line(f"task {clean(t['id'])}")
     _field(
@@ -360,3 +368,21 @@ def _print_task(t: Item) -> None:
     if t["attempt_objects"]:
         output.line()
         output.table(ATTEMPT_COLUMNS, t["attempt_objects"])
+        last = t["attempt_objects"][-1]
+        directory = logs / t["id"] / str(last["attempt"])
+        if directory.is_dir():
+            output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
+        if last["outcome"] not in (None, "completed"):
+            for text in tail(directory / "stderr"):
+                output.line(f"  {clean(text)}")
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log, TAIL_LINES at most; none where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]
