@@ -78,6 +78,7 @@ class Client:
         """Open a server-sent event stream."""
         connection = self._connect(SILENCE_S)
         try:
+            sock: socket.socket = connection.sock  # the connection forgets it once the answer has begun
             connection.request("GET", _target(path, params), headers={"Accept": "text/event-stream"})
             response = connection.getresponse()
             if response.status != 200:
@@ -88,7 +89,7 @@ class Client:
         except BaseException:
             connection.close()
             raise
-        return EventStream(connection, response, self.where)
+        return EventStream(connection, sock, response, self.where)
 
     def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
         connection = self._connect(self.timeout if timeout is None else timeout)
@@ -129,37 +130,41 @@ class Client:
 class EventStream:
     """The events of one stream, each the object of its `data`. `close` may be called from another thread to end it."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, where: str) -> None:
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        sock: socket.socket,
+        response: http.client.HTTPResponse,
+        where: str,
+    ) -> None:
         self._connection = connection
+        self._sock = sock
         self._response = response
         self._where = where
         self._closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        why = "it is stopping"
         try:
             while line := self._response.readline(EVENT_MAX):
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-            # AttributeError is what http.client meets when its socket is closed under it.
-            if self._closed:
-                return
-            raise DaemonUnreachable(f"the daemon at {self._where} stopped answering: {error}") from error
-        finally:
-            self.close()
+            # AttributeError and ValueError are what http.client meets when it is closed while it reads.
+            why = str(error) or type(error).__name__
         if not self._closed:
-            raise DaemonUnreachable(f"the daemon at {self._where} ended the stream: it is stopping")
+            self.close()
+            raise DaemonUnreachable(f"the daemon at {self._where} ended the stream: {why}")
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        sock = self._connection.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
-            except OSError:
-                pass  # it was over already
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
+        except OSError:
+            pass  # it was over already
+        self._response.close()
         self._connection.close()
 
 

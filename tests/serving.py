@@ -1,0 +1,152 @@
+"""The web faces over a real journal and state, in this process, on real sockets: what the HTTP tests stand on."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support import SECRET, Answer, UnixConnection, ask, encode, signed
+
+from covenq import config as configuration
+from covenq import unixsocket
+from covenq.config import Config
+from covenq.gate import Gate, Space
+from covenq.http.app import make_app
+from covenq.http.parts import Parts
+from covenq.http.refusals import Refusals
+from covenq.http.server import Listener, bind_tcp
+from covenq.state import Folder, StateStore
+from covenq.worker import Pool
+from journal.engine import open_journal
+from journal.files import OsFiles
+
+ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
+
+
+class Disk:
+    """A disk whose free space a test sets."""
+
+    def __init__(self) -> None:
+        self.free = 1 << 40
+
+    def __call__(self, path: Path) -> Space:
+        return Space(self.free, 1 << 41)
+
+
+class HeldFiles(OsFiles):
+    """Files whose fdatasync waits while `hold` is set."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.syncing = threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        if not self.go.is_set():
+            self.syncing.set()
+            assert self.go.wait(30)
+        super().fdatasync(fd)
+
+
+@dataclass
+class Served:
+    """One set of faces, and how to talk to it."""
+
+    parts: Parts
+    webhook: Listener
+    api: Listener
+    port: int
+    socket: Path
+    disk: Disk
+    files: HeldFiles
+
+    def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        connection = self.connect()
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def post(self, event: str, payload: Any, guid: str | None = None, hook: str = "7", **options: Any) -> Answer:
+        body, headers = signed(event, payload, guid, hook, **options)
+        return self.request("POST", "/webhook", body, headers)
+
+    def ask(self, path: str, payload: Any = None) -> Answer:
+        """A GET on the Unix socket, or with `payload` a POST."""
+        connection = UnixConnection(self.socket, 30.0)
+        try:
+            if payload is None:
+                return ask(connection, "GET", path)
+            return ask(connection, "POST", path, encode(payload), {"Content-Type": "application/json"})
+        finally:
+            connection.close()
+
+    def refused(self) -> dict[str, int]:
+        return self.parts.refusals.counts()
+
+
+@contextmanager
+def serving(
+    data: Path, raw: Mapping[str, Any] | None = None, *, routes: bool = True, threads: int = 8
+) -> Iterator[Served]:
+    """Everything but a worker that runs: tasks stay queued. `raw` is a configuration as TOML gives it."""
+    config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
+    data.mkdir(parents=True, exist_ok=True)
+    files, disk = HeldFiles(), Disk()
+    with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
+        folder = Folder(store, journal)
+        gate = Gate(journal, data, disk)
+        bound = bind_tcp("127.0.0.1", 0)
+        port = bound.getsockname()[1]
+        unix = unixsocket.bind(data / "covenq.sock")
+        refusals = Refusals(data / "refused.jsonl", room=gate.room)
+        parts = Parts(
+            config=config,
+            data=data,
+            journal=journal,
+            store=store,
+            folder=folder,
+            pool=Pool(journal, store, folder, data),
+            gate=gate,
+            refusals=refusals,
+            secrets=(("test", SECRET.encode()),),
+            webhook_url=f"http://127.0.0.1:{port}/webhook",
+            started_at="2026-11-23T00:00:00.000000Z",
+            version="0",
+        )
+
+        def listener(name: str, app: Any, socket: Any, streams: bool) -> Listener:
+            return Listener(
+                app,
+                socket,
+                name=name,
+                threads=threads,
+                body_limit=config.body_limit,
+                on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
+                streams=streams,
+            )
+
+        webhook = listener("webhook", make_app(parts, {"webhook", "health"}), bound, False)
+        api = listener("api", make_app(parts, {"webhook", "health", "api"}), unix, True)
+        folder.start()
+        webhook.start()
+        api.start()
+        try:
+            yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files)
+        finally:
+            parts.stopping.set()
+            files.go.set()
+            webhook.close()
+            api.close()
+            folder.stop()
