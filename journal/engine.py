@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -23,14 +24,14 @@ from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
 from journal.erase import Erasure, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
-from journal.errors import JournalDamaged, JournalReadOnly, JournalUnaccepted
+from journal.errors import EntryRefused, JournalDamaged, JournalReadOnly, JournalUnaccepted
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.line import Envelope, prepare
 from journal.lock import DirectoryLock, check_filesystem
 from journal.model import Appended, Conflict, Damage, Entry, Head, Record, Witness
 from journal.recovery import Examination, Torn, examine, settle, sweep
-from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, write_header, write_mark
+from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header, write_mark
 from journal.stretch import find_record, read_records
 
 RECENT_RECORDS = 4096
@@ -124,13 +125,18 @@ class FileJournal:
         return self._committer.tail.header.epoch
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
-        return self._committer.append([prepare(entry) for entry in entries])
+        prepared = [prepare(entry) for entry in entries]
+        if len(prepared) > 1:
+            _check_subjects(entries)
+        return self._committer.append(prepared)
 
     def head(self) -> Head:
         return self._head
 
     def read(self, after: int) -> Iterator[Record]:
-        upto = self._head.seq
+        return self._read(after, self._head.seq)
+
+    def _read(self, after: int, upto: int) -> Iterator[Record]:
         with self._advanced:
             recent = list(self._recent) if self._recent and self._recent[0].seq <= after + 1 else None
         if recent is None:
@@ -151,6 +157,9 @@ class FileJournal:
 
     def last(self, subject: str) -> Record | None:
         seq = self._catalogue.last(subject)
+        if seq > self._head.seq:
+            # Durable, and noted in the catalogue a moment before the head moves on to it.
+            self.wait(seq - 1, None)
         return self.get(seq) if seq else None
 
     def wait(self, after: int, timeout: float | None) -> bool:
@@ -221,6 +230,9 @@ class FileJournal:
 
     def begin_epoch(self, epoch: str) -> None:
         """Start a new epoch: from here on seqs may have been given before, elsewhere. Fencing tokens carry it."""
+        if self._committer.tail.offset == self._committer.tail.header.size:
+            # The next segment would have this one's name. A record makes room for it.
+            self.append([Entry(OWN_SUBJECT, "journal.epoch", {"epoch": epoch})])
         self._committer.cut(epoch)
 
     def status(self) -> JournalStatus:
@@ -229,7 +241,7 @@ class FileJournal:
         return JournalStatus(
             head=self._head,
             segments=len(segments),
-            bytes=sum((self.directory / name_of(first)).stat().st_size for first in segments),
+            bytes=sum(self._size(first) for first in segments),
             poisoned=None if committer.poisoned is None else str(committer.poisoned),
             full=None if committer.full is None else str(committer.full),
             last_sync_s=figures.last_sync_s,
@@ -241,6 +253,10 @@ class FileJournal:
             index_error=self._catalogue.error,
             beat=committer.beat,
         )
+
+    def _size(self, first: int) -> int:
+        with SegmentFile(self.files, self.directory, first) as segment:
+            return segment.size()
 
     def close(self) -> None:
         """Answer what is queued, prove the last batch, leave the mark of a clean close, release the lock. May be repeated.
@@ -254,24 +270,29 @@ class FileJournal:
             self._closed = True
             self._advanced.notify_all()
         self._catalogue.close()
-        tail = self._committer.tail
         try:
-            if self._committer.poisoned is None and tail.seq:
-                write_mark(
-                    self.files,
-                    self.directory,
-                    journal=self._id,
-                    seq=tail.seq,
-                    total=tail.sum,
-                    segment=tail.header.first,
-                    size=tail.offset,
-                )
+            if self._committer.poisoned is None:
+                self.mark()
         except OSError:
             # The mark is one proof among several; a full disk must not turn a clean stop into a failure.
             pass
         finally:
-            self.files.close(tail.fd)
+            self.files.close(self._committer.tail.fd)
             self._lock.release()
+
+    def mark(self) -> None:
+        """Leave the mark of where the log ends now. Only while nothing is appended. Raises OSError."""
+        tail = self._committer.tail
+        if tail.seq:
+            write_mark(
+                self.files,
+                self.directory,
+                journal=self._id,
+                seq=tail.seq,
+                total=tail.sum,
+                segment=tail.header.first,
+                size=tail.offset,
+            )
 
     def __enter__(self) -> FileJournal:
         return self
@@ -288,6 +309,17 @@ class FileJournal:
                 self._recent_bytes -= self._recent.popleft().prepared.size
             self._head = head
             self._advanced.notify_all()
+
+
+def _check_subjects(entries: Sequence[Entry]) -> None:
+    """No caller can know the seq that an earlier entry of the same call will get, so none can be expected."""
+    before: set[str] = set()
+    for entry in entries:
+        if entry.expect is not None and entry.subject in before:
+            raise EntryRefused(
+                f"{entry.subject} is changed by an earlier entry of the same append: it can't be expected"
+            )
+        before.add(entry.subject)
 
 
 def _record(one: Durable) -> Record:
@@ -383,14 +415,23 @@ def _open_locked(
     sweep(files, directory)
     index = open_index(directory / INDEX_NAME)
     try:
-        found, created = _recover(files, directory, index, witnesses, token, accept_head)
-        catalogue = Catalogue(index)
+        try:
+            found, created = _recover(files, directory, index, witnesses, token, accept_head)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            # A broken index is a lost cache. The log is untouched, or settled, which may be done again.
+            index.close()
+            remove_index(directory / INDEX_NAME)
+            index = open_index(directory / INDEX_NAME)
+            found, created = _recover(files, directory, index, witnesses, token, accept_head)
+        header = found.header
+        assert header is not None
+        fd = files.open(directory / name_of(header.first), write=True)
     except BaseException:
         index.close()
         raise
-    header = found.header
-    assert header is not None
-    fd = files.open(directory / name_of(header.first), write=True)
+    catalogue = Catalogue(index)
     empty = found.end == header.size
     tail = Tail(
         header,
@@ -418,6 +459,7 @@ def _open_locked(
         if accept_head is not None:
             journal.begin_epoch(token(8))
             journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
+            journal.mark()  # the old mark still says that the log was longer
         if read_backup(files, directory) is not None:
             journal.begin_epoch(token(8))
             forget_backup(files, directory)
@@ -441,7 +483,11 @@ def _recover(
         witnesses = ()
     first = list_segments(files, directory)[:1]
     position = index.position()
-    if not first and position is None and not witnesses:
+    known = position is not None or bool(witnesses) or read_mark(files, directory) is not None
+    if not first and (accept_head == 0 or not known):
+        index.begin()
+        index.clear()
+        index.db.execute("COMMIT")
         header = write_header(
             files, directory, journal=token(16), epoch=token(8), first=1, after=0, prev=GENESIS, salt=token(32)
         )
@@ -471,6 +517,8 @@ def _recover(
         rows.flush()
         if rows.last is not None and found.header is not None:
             index.commit(rows.position(found.header.journal))
+        elif foreign or accept_head is not None:
+            index.db.execute("COMMIT")  # another journal's rows are gone, and this one has no record yet
         else:
             index.rollback()
     except BaseException:
