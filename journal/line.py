@@ -299,11 +299,10 @@ def _payload(tail: bytes, size: int) -> tuple[bytes, int]:
     start = len(tail) - 1 - size
     if start >= 11 and tail[start - 11 : start] == b',"payload":':
         return tail[start:-1], start - 11
-    start = tail.rfind(b',"body64":"')
+    start, coded = tail.rfind(b',"body":"'), tail.rfind(b',"body64":"')
     try:
-        if start >= 0:
-            return base64.b64decode(tail[start + 11 : -2], validate=True), start
-        start = tail.rfind(b',"body":"')
+        if coded > start:
+            return base64.b64decode(tail[coded + 11 : -2], validate=True), coded
         if start >= 0:
             text = orjson.loads(tail[start + 8 : -1])
             if isinstance(text, str):
