@@ -64,7 +64,7 @@ def backup(
         files.unlink(target / BACKUP_NAME)  # while the copy is changed it is not finished
         files.fsync_dir(target)
     firsts = [first for first in list_segments(files, source) if first <= max(head.seq, 1)]
-    total = sum((source / name_of(first)).stat().st_size for first in firsts)
+    total = sum(_size(files, source, first) for first in firsts)
     sources: dict[str, list[int]] = {}
     copied = kept = done = 0
     for number, first in enumerate(firsts):
@@ -73,7 +73,7 @@ def backup(
             with SegmentFile(files, source, first) as segment:
                 identity = [*files.identity(segment.fd), segment.size()]
                 end = _end_of(segment, head.seq) if last else segment.size()
-                if earlier.get(segment.name) == [*identity, end] and (target / segment.name).exists():
+                if earlier.get(segment.name) == [*identity, end] and segment.name in files.listdir(target):
                     kept += 1
                 else:
                     _copy(files, segment, target, end)
@@ -91,6 +91,11 @@ def backup(
     note = {"journal": journal, "seq": head.seq, "sum": head.sum, "sources": sources}
     publish(files, target / BACKUP_NAME, orjson.dumps(note) + b"\n")
     return BackupReport(head, copied, kept, done)
+
+
+def _size(files: Files, source: Path, first: int) -> int:
+    with SegmentFile(files, source, first) as segment:
+        return segment.size()
 
 
 def _earlier(files: Files, target: Path, journal: str) -> dict[str, list[int]]:
