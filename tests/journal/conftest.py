@@ -1,0 +1,34 @@
+"""Fixtures of the journal's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explorer import NEVER_S, scratch
+
+from journal.engine import FileJournal, open_journal
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A scratch directory with an empty `journal` in it, in memory where that can be had."""
+    with scratch() as path:
+        yield path
+
+
+@pytest.fixture
+def opened(root: Path) -> Iterator[Callable[..., FileJournal]]:
+    """opened(**options) → the journal in `root`, closed with the test; no record but what the test appends."""
+    journals: list[FileJournal] = []
+
+    def make(**options: Any) -> FileJournal:
+        journal = open_journal(root / "journal", **{"idle_s": NEVER_S, "force_filesystem": True, **options})
+        journals.append(journal)
+        return journal
+
+    yield make
+    for journal in journals:
+        journal.close()
