@@ -177,9 +177,7 @@ class _Parts:
         if alias == "t":
             clauses.append(_ITS_DELIVERY.format(f"d.title {_LIKE}"))
             self.params.append(like)
-        elif _IN_TASK_IDS.issuperset(
-            "".join(pattern.chunks)
-        ):  # a word that no task id can hold is not looked for there
+        elif _IN_TASK_IDS.issuperset("".join(pattern.chunks)):  # or else no task id can hold it
             clauses.append(_ITS_TASKS.format(f"t.id {_LIKE}"))
             self.params.append(like)
         return _either(clauses)
