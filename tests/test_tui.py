@@ -249,7 +249,8 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
         await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
         assert f"covenq replay 446581321/{guid}" in said(app, "#dialog-body")
         await pilot.press("enter")
-        assert [record["data"]["replay"] for record in daemon.records("delivery.replayed")] == [1]
+        replayed = [record["data"] for record in daemon.records("delivery.replayed")]
+        assert [(one["replay"], one["by"]) for one in replayed] == [(1, "tui")]
         assert len(daemon.records("task.queued")) == 2
         await pilot.press("3")
         await until(pilot, lambda: listed(app) == 2, "the new task is listed")

@@ -24,7 +24,7 @@ from covenq.tui.dialogs import Confirm, Help, Noun
 from covenq.tui.lanes import Lane
 from covenq.tui.lines import Lines
 from covenq.tui.link import Link, Opener
-from covenq.tui.pane import Listing, ListPane
+from covenq.tui.pane import Listing, ListPane, say
 from covenq.tui.table import RowTable
 from covenq.tui.verify import VerifyScreen, runner
 
@@ -160,6 +160,7 @@ class Dashboard(App[int]):
         if source is None:
             return
         self._busy = True
+        started = time.monotonic()
         try:
             if await self.link.daemon_is_back():
                 self._retry_due = 0.0
@@ -175,7 +176,9 @@ class Dashboard(App[int]):
         except Failure as error:
             self.error = error
         finally:
-            self._status_due = time.monotonic() + (STATUS if source.live else RETRY)
+            # At most a tenth of the time: counting a million rows by state takes a while.
+            now = time.monotonic()
+            self._status_due = now + max(STATUS if source.live else RETRY, 10 * (now - started))
             self._busy = False
             self._show_chrome()
 
@@ -235,11 +238,11 @@ class Dashboard(App[int]):
         for key, name, title in PAGES:
             shown.append((f" {key} {title} ", "reverse" if name == self._page else ""))
         shown.append((f"  {self._where()}", ""))
-        screen.query_one("#tabs", Static).update(Content.assemble(*shown))
+        screen.query_one("#tabs", Static).update(Content.assemble(*shown), layout=False)
         alarms = self._alarms()
         alarm = screen.query_one("#alarm", Static)
         alarm.display = bool(alarms)
-        alarm.update(Content("\n".join(f"! {one}" for one in alarms[:3])))
+        say(alarm, "\n".join(f"! {one}" for one in alarms[:3]))
 
     def _where(self) -> str:
         source = self.link.source
@@ -339,7 +342,9 @@ class Dashboard(App[int]):
 
     def _replay(self, id: str) -> None:
         def apply(dry_run: bool, force: bool) -> dict[str, Any]:
-            return self._writable().replay(ids=[id], force=force, dry_run=dry_run, reason="from the dashboard")
+            return self._writable().replay(
+                ids=[id], force=force, dry_run=dry_run, reason="from the dashboard", by="tui"
+            )
 
         def words(force: bool) -> list[str]:
             return ["covenq", "replay", id, *(["--force"] if force else [])]
@@ -352,7 +357,7 @@ class Dashboard(App[int]):
             return
 
         def apply(dry_run: bool, force: bool) -> dict[str, Any]:
-            return self._writable().requeue(ids=ids, dry_run=dry_run, reason="from the dashboard")
+            return self._writable().requeue(ids=ids, dry_run=dry_run, reason="from the dashboard", by="tui")
 
         def words(force: bool) -> list[str]:
             return ["covenq", "requeue", *ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ LAID_OUT = 2 * 1024 * 1024
 """Bytes of payload up to which it is laid out as indented JSON; above, its beginning is shown as it came."""
 SHOWN = 64 * 1024
 """Bytes shown of a payload that is too big to lay out."""
+
+PACE = 0.25
+"""Seconds between two reads of an open delivery, however much is recorded meanwhile."""
 
 SUMMARY = (
     "event", "action", "repo", "sender", "number", "title", "head_sha", "label", "installation", "received_at", "source",
@@ -202,6 +206,7 @@ class DetailScreen(Screen[None]):
         self._busy = True
         try:
             await self._read()
+            await asyncio.sleep(PACE)
         finally:
             self._busy = False
         if self._again and is_open(self):

@@ -312,12 +312,15 @@ class ListPane(Vertical):
         nothing = self._rows.loaded and not self._rows.count
         empty = self.query_one("#empty", Static)
         if nothing:
-            said = (
-                f"Nothing matches  {text.clean(self.filter)}\n\nEsc clears the filter."
-                if self.filter
-                else self._empty()
-            )
-            empty.update(Content(said))
+            clause = text.clean(self.filter)
+            say(empty, f"Nothing matches  {clause}\n\nEsc clears the filter." if self.filter else self._empty())
         empty.display = nothing
         self.table.set_class(nothing, "-empty")
-        self.query_one("#line", Static).update(Content(self.line()))
+        say(self.query_one("#line", Static), self.line(), layout=False)
+
+
+def say(where: Static, words: str, *, layout: bool = True) -> None:
+    """Show plain words, if they aren't shown already: an update lays the whole screen out again."""
+    content = Content(words)
+    if where.content != content:
+        where.update(content, layout=layout)
