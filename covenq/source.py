@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
-from covenq import __version__, operations, query, view
+from covenq import __version__, query, view
 from covenq import config as configuration
-from covenq.client import Client, EventStream, segment
 from covenq.config import Config
 from covenq.errors import NotFound
 from covenq.filter import parse
@@ -29,6 +28,7 @@ from journal.reader import JournalReader, open_reader
 from journal.segment import GENESIS
 
 if TYPE_CHECKING:
+    from covenq.client import Client, EventStream
     from journal.engine import FileJournal
 
 Object = dict[str, Any]
@@ -166,13 +166,17 @@ def open_source(data: Path, config: Config | None = None, url: str | None = None
     `config` is what replays route by when there is no daemon; None reads the usual one. Raises DaemonUnreachable only
     with a `url`, ConfigError.
     """
-    if url is not None:
-        source = RemoteSource(Client(url))
-        source.status()
-        return source
-    client = Client(data / SOCKET_NAME)
-    if client.answers(ANSWER_S):
-        return RemoteSource(client)
+    # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
+    if url is not None or (data / SOCKET_NAME).exists():
+        from covenq.client import Client
+
+        if url is not None:
+            source = RemoteSource(Client(url))
+            source.status()
+            return source
+        client = Client(data / SOCKET_NAME)
+        if client.answers(ANSWER_S):
+            return RemoteSource(client)
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
     return LocalSource(data, config)
@@ -374,6 +378,8 @@ class LocalSource(_Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
+        from covenq import operations
+
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
             return operations.replay(
@@ -397,6 +403,8 @@ class LocalSource(_Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
+        from covenq import operations
+
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
             return operations.requeue(
@@ -499,12 +507,16 @@ def _plain(answer: Object) -> Object:
 
 def _path(id: str) -> str:
     """An id as segments of a path. Raises UsageError."""
+    from covenq.client import segment
+
     hook, guid = parse_id(id)
     return segment(guid) if hook is None else f"{segment(hook)}/{segment(guid)}"
 
 
 def _task_path(id: str) -> str:
     """Raises NotFound for what can't be a task's id: it would be another path."""
+    from covenq.client import segment
+
     if not TOKEN.match(id):
         raise NotFound(f"no task {id[:80]}")
     return segment(id)
