@@ -281,8 +281,14 @@ def test_verify_names_damage_and_exits_5(make_daemon: Make) -> None:
     assert segment.read_bytes() == bytes(content), "nothing is mended unasked"
 
 
-def test_verify_without_a_journal_exits_3(make_daemon: Make) -> None:
-    assert b"no journal" in make_daemon(start=False).cli("verify", exit_code=3).stderr
+def test_where_nothing_ever_was_is_told_with_its_path(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    assert b"no journal" in daemon.cli("verify", exit_code=3).stderr
+    for args in (["deliveries"], ["tasks", "state:failed"]):
+        done = daemon.cli(*args)
+        assert done.stdout == b""
+        assert f"Nothing was ever received in {daemon.data}" in done.stderr.decode()
+    assert not daemon.data.exists(), "looking makes nothing"
 
 
 # Acting

@@ -24,7 +24,7 @@ from covenq.cli.common import (
     place,
     source,
 )
-from covenq.cli.output import Column, say
+from covenq.cli.output import Column, clean, say
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def status(data: DataOption = None, config: ConfigOption = None, json: Json = Fa
 
 
 def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
-    clean = output.clean
     if found["pid"] is None:
         yield "covenq", f"{clean(found['version'])}, not running: what follows is read from the files"
     else:
@@ -103,7 +102,7 @@ def _journal_words(journal: Item) -> str:
     head = journal["head"]
     words = [
         f"seq {head['seq']}",
-        f"sum {output.clean(head['sum'])[:16]}",
+        f"sum {clean(head['sum'])[:16]}",
         output.count(journal["segments"], "segment"),
     ]
     words.append(output.size(journal["bytes"]))
@@ -114,7 +113,7 @@ def _journal_words(journal: Item) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{output.clean(word)} {number:,}" for word, number in counts.items() if number) or "none"
+    return ", ".join(f"{clean(word)} {number:,}" for word, number in counts.items() if number) or "none"
 
 
 def deliveries(
@@ -183,14 +182,19 @@ def _list(
         else:
             shown = output.table(columns, pages)
             if not shown:
-                say(f"No {one} matches." if filter else _nothing_yet(what))
+                say(_nothing(what, one, bool(filter), place(data, config).data))
             elif pages.next is not None:
                 say(
                     f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all."
                 )
 
 
-def _nothing_yet(what: str) -> str:
+def _nothing(what: str, one: str, filtered: bool, data: Path) -> str:
+    """Why a list is empty, and what would fill it."""
+    if not (data / "journal").is_dir():
+        return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
+    if filtered:
+        return f"No {one} matches."
     if what == "tasks":
         return "No tasks yet: a task is made when a route matches a delivery (`covenq deliveries`)."
     return "No deliveries yet. `covenq status` says where the webhook is; `covenq send issues` posts a sample to it."
@@ -318,7 +322,7 @@ def _field(label: str, value: object) -> None:
 
 
 def _print_delivery(d: Item, logs: Path) -> None:
-    clean, now = output.clean, time.time()
+    now = time.time()
     output.line(f"delivery {clean(d['hook'])}/{clean(d['guid'])}")
     _field(
         "state", output.paint(clean(d["state"]), output.state_colour(d["state"]), output.has_colour(output.stdout()))
@@ -350,7 +354,7 @@ def _print_delivery(d: Item, logs: Path) -> None:
 
 
 def _print_task(t: Item, logs: Path) -> None:
-    clean, now = output.clean, time.time()
+    now = time.time()
     output.line(f"task {clean(t['id'])}")
     _field(
         "state", output.paint(clean(t["state"]), output.state_colour(t["state"]), output.has_colour(output.stdout()))
