@@ -383,12 +383,18 @@ class Committer(threading.Thread):
                 salt=self._salt(),
             )
         except OSError as error:
-            if name_of(first) in self.files.listdir(self.directory):
+            if self._may_be_named(first):
                 # Renamed, but the directory's sync failed: the name may come back or not, and another try would collide.
                 poison = JournalPoisoned(f"the directory's sync failed: {error.strerror}")
                 self._poison(poison)
                 raise poison from error
             raise _write_error(error, self.directory) from error
+
+    def _may_be_named(self, first: int) -> bool:
+        try:
+            return name_of(first) in self.files.listdir(self.directory)
+        except OSError:
+            return True
 
     def _open(self, header: Header) -> int:
         try:
