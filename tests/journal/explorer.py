@@ -10,26 +10,29 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from simdisk import Crashes, Density, Image, SimDisk
 
+from journal.backup import backup, read_backup
 from journal.commit import OWN_SUBJECT
 from journal.engine import FileJournal, open_journal
+from journal.erase import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.line import Envelope
-from journal.model import Appended, Conflict, Entry, Record, Witness
+from journal.model import Appended, Conflict, Entry, Head, Record, Witness
 from journal.recovery import examine
+from journal.segment import SegmentFile, list_segments
 from journal.verify import verify
 
 CUT_AT = 2048
 NEVER_S = 1e6
 """As `idle_s`: the committer writes nothing of its own accord."""
-OWN_KINDS = {"journal.synced", "journal.torn", "journal.mended"}
+OWN_KINDS = {"journal.synced", "journal.torn", "journal.mended", "journal.epoch"}
 
 
 def counting_token(seed: int = 0) -> Callable[[int], str]:
@@ -50,6 +53,7 @@ def scratch() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="covenq-explore-", dir=place))
     try:
         (path / "journal").mkdir()
+        (path / "backup").mkdir()
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -94,15 +98,20 @@ class Run:
             **{"idle_s": NEVER_S, **options},
         )
         # What it serves from here on is promised, and what it doesn't serve of earlier appends is never to be seen again.
-        self.disk.note("opened", None, list(self.journal.read(0)))
+        self.disk.note("opened", None, self.read())
         return self.journal
 
     def own(self) -> None:
         """Note the records that the journal wrote by itself: they are promised as well, once they are in its head."""
         assert self.journal is not None
-        for record in self.journal.read(0):
-            if record.subject == OWN_SUBJECT:
-                self.disk.note("ack", None, [record])
+        self.disk.note("ack", None, [record for record in self.read() if record.subject == OWN_SUBJECT])
+
+    def read(self, seqs: Sequence[int] | None = None) -> list[Record]:
+        assert self.journal is not None
+        with self.disk.aside():
+            if seqs is None:
+                return list(self.journal.read(0))
+            return [record for record in map(self.journal.get, seqs) if record is not None]
 
     def append(self, *entries: Entry) -> Appended | Conflict | JournalError:
         return self._append(next(self.calls), entries)
@@ -119,10 +128,31 @@ class Run:
             disk.note("fail", number)
             return error
         if isinstance(answer, Appended):
-            disk.note("ack", number, [self.journal.get(seq) for seq in answer.seqs])
+            disk.note("ack", number, self.read(answer.seqs))
         else:
             disk.note("fail", number)
         return answer
+
+    def erase(self, entry: Entry) -> Appended | Conflict | Exception:
+        """Erase what `entry` names in its data, and promise it gone."""
+        assert self.journal is not None
+        number = next(self.calls)
+        self.disk.note("begin", number, [digest(entry)])
+        try:
+            answer, _ = self.journal.erase([entry])
+        except (OSError, JournalError) as error:
+            return error  # how far it came is told by what is there
+        assert isinstance(answer, Appended), answer
+        self.disk.note("ack", number, self.read(answer.seqs))
+        return answer
+
+    def backup(self, name: str = "backup") -> None:
+        assert self.journal is not None
+        target = self.directory.parent / name
+        head = self.journal.head()
+        self.disk.note("copying", None, name)  # from here until it is done, an earlier copy there is not finished
+        backup(self.directory, target, journal=self.journal.id, head=head, files=self.disk)
+        self.disk.note("copied", None, name, head)
 
     def together(self, *appends: Sequence[Entry]) -> None:
         """Appends from as many threads, in this order, all but the first in one batch: it waits in its sync for them."""
@@ -188,19 +218,25 @@ class Promise:
 
     acked: dict[int, Record]
     undetermined: tuple[bytes, ...]
+    copies: dict[str, Head] = field(default_factory=dict)
 
 
 def promises(trace: Sequence[tuple[Any, ...]], start: Promise | None = None) -> list[Promise]:
     """For each point of the trace, what was promised when the event there had happened."""
     acked = dict(start.acked) if start else {}
+    copies = dict(start.copies) if start else {}
     begun: dict[int, list[bytes]] = {}
     carried = start.undetermined if start else ()
     found = []
-    current = Promise(dict(acked), carried)
+    current = Promise(dict(acked), carried, dict(copies))
     for event in trace:
         if event[0] == "note":
             if event[1] == "begin":
                 begun[event[2]] = event[3]
+            elif event[1] == "copying":
+                copies.pop(event[3], None)
+            elif event[1] == "copied":
+                copies[event[3]] = event[4]
             elif event[1] == "opened":
                 begun.clear()
                 carried = ()
@@ -209,7 +245,7 @@ def promises(trace: Sequence[tuple[Any, ...]], start: Promise | None = None) -> 
             if event[1] in ("ack", "opened"):
                 acked.update({record.seq: record for record in event[3]})
             late = [one for digests in begun.values() for one in digests]
-            current = Promise(dict(acked), (*carried, *late))
+            current = Promise(dict(acked), (*carried, *late), dict(copies))
         found.append(current)
     return found
 
@@ -223,7 +259,8 @@ class Checker:
 
     root: Path
     cut_at: int = CUT_AT
-    _indexes: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
+    _indexes: dict[str, dict[tuple[int, int], bytes]] = field(default_factory=dict)
+    _turn: int = 0
 
     @property
     def directory(self) -> Path:
@@ -255,7 +292,7 @@ class Checker:
             answer = journal.append([after])
             assert isinstance(answer, Appended)
             assert answer.seqs == (len(records) + 1,)
-        leftovers = [name for name in disk.image() if name.endswith(".tmp")]
+        leftovers = [name for name in disk.image() if name.startswith("journal/") and name.endswith(".tmp")]
         assert not leftovers, leftovers
         with self._open(disk, []) as journal:
             again_records = list(journal.read(0))
@@ -264,11 +301,41 @@ class Checker:
             assert journal.recovery.torn is None and journal.recovery.mended_newlines == 0
         report = verify(self.directory, files=disk)
         assert report.ok, f"verify of the recovered journal: {report.damage}"
+        for name in {name.split("/")[0] for name in image} - {"journal"}:
+            copy = self.root / name
+            self.check_copy(disk.fork(), copy, promise)
+            head, journal = report.head, self._journal_id(disk)
+            backup(self.directory, copy, journal=journal, head=head, files=disk)
+            self.check_copy(disk, copy, Promise({one.seq: one for one in again_records}, (), {name: head}))
         return disk
 
-    def _open(self, disk: SimDisk, witnesses: Sequence[Witness]) -> FileJournal:
+    def check_copy(self, disk: SimDisk, directory: Path, promise: Promise) -> None:
+        """A backup that says it is finished verifies, opens, and holds what it says; one that was finished says so."""
+        promised = promise.copies.get(directory.name)
+        note = read_backup(disk, directory)
+        if note is None:
+            assert promised is None, "a finished backup does not say so"
+            return
+        head = Head(note["seq"], note["sum"])
+        assert promised is None or head.seq >= promised.seq
+        remove_index(directory / INDEX_NAME)
+        report = verify(directory, files=disk)
+        assert report.ok, report.damage
+        assert report.head == head
+        with SegmentFile(disk, directory, list_segments(disk, directory)[-1]) as segment:
+            header, _ = segment.header()
+        assert header is not None
+        with self._open(disk, [], directory=directory) as journal:
+            records = [record for record in journal.read(0) if record.seq <= head.seq]
+            check_records(
+                records, Promise({s: r for s, r in promise.acked.items() if s <= head.seq}, promise.undetermined)
+            )
+            assert journal.epoch != header.epoch, "a copy goes on in an epoch of its own"
+        assert not [name for name in disk.image() if name.startswith(directory.name) and name.endswith(".tmp")]
+
+    def _open(self, disk: SimDisk, witnesses: Sequence[Witness], directory: Path | None = None) -> FileJournal:
         return open_journal(
-            self.directory,
+            directory or self.directory,
             files=disk,
             witnesses=witnesses,
             clock=counting_clock(),
@@ -300,15 +367,17 @@ class Checker:
         if not at or found.header is None:
             return
         envelope, segment, start, end = at[0]
-        key = (envelope.sum, segment, start, end)
-        if key not in self._indexes:
+        # Of the places the record has had, before and after rewrites, each index may still know any.
+        cached = self._indexes.setdefault(envelope.sum, {})
+        if (start, end) not in cached:
             index = Index(path)
             index.begin()
             index.add(rows)
             index.commit(Position(found.header.journal, envelope.seq, envelope.sum, segment, start, end))
             index.close()
-            self._indexes[key] = path.read_bytes()
-        path.write_bytes(self._indexes[key])
+            cached[start, end] = path.read_bytes()
+        self._turn += 1
+        path.write_bytes(list(cached.values())[self._turn % len(cached)])
 
 
 def check_records(records: Sequence[Record], promise: Promise) -> None:
@@ -317,8 +386,19 @@ def check_records(records: Sequence[Record], promise: Promise) -> None:
     for seq, promised in promise.acked.items():
         found = by_seq.get(seq)
         assert found is not None, f"acknowledged seq {seq} ({promised.kind} {promised.subject}) is lost"
+        if found.dropped is not None:
+            # That the record it names allows it is what verify checks.
+            about = None if found.about is None else promised.about
+            promised = replace(promised, payload=None, about=about, dropped=found.dropped)
         assert found == promised, f"acknowledged seq {seq} came back altered"
     assert [record.seq for record in records] == list(range(1, len(records) + 1))
+    for record in records:
+        erasure = erasure_of(record.seq, record.data)
+        for seq in range(1, len(records) + 1) if erasure else ():
+            if covers(erasure.drops, seq) and seq != record.seq:
+                left = by_seq[seq]
+                assert left.payload is None, f"seq {seq} still has what record {record.seq} erased"
+                assert not erasure.about or left.about is None, f"seq {seq} still says what it was about"
     others = [
         digest(record)
         for record in records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -384,12 +385,9 @@ def test_the_simulated_disk_holds_what_the_real_one_would(root: Path) -> None:
     rotation(simulated)
     image = simulated.disk.image()
 
-    class Real(Run):
-        pass
-
     for path in (root / "journal").iterdir():
         path.unlink()
-    real = Real(root)
+    real = Run(root)
     real.disk = Notes()  # type: ignore[assignment]
     rotation(real)
     found = {f"journal/{path.name}": path.read_bytes() for path in (root / "journal").iterdir()}
@@ -402,6 +400,9 @@ class Notes(OsFiles):
 
     def note(self, *_what: object) -> None:
         pass
+
+    def aside(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
 
 
 def test_a_full_disk_is_told_and_forgotten(root: Path, opened: Opened) -> None:

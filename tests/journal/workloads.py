@@ -162,6 +162,49 @@ def torn(run: Run) -> None:
     run.close()
 
 
+def erasing(run: Run) -> None:
+    """Content is taken out of sealed segments and of the active one, twice from one of them."""
+    run.open()
+    for number in (1, 6, 4, 8):
+        run.append(delivery(number), task(number))
+    run.erase(Entry("ops.redact", "delivery.redacted", {"drops": [[1, 1]], "about": False}))
+    run.append(delivery(9))
+    run.erase(Entry("ops.redact", "delivery.redacted", {"drops": [[1, 4], [8, 9]], "about": True}))
+    run.append(delivery(11))
+
+
+def erasing_after_a_tear(run: Run) -> None:
+    """What a torn file holds goes with an erasure."""
+    torn(run)
+    run.open()
+    run.erase(Entry("ops.redact", "delivery.redacted", {"drops": [[1, 1], [2, 2]], "about": True}))
+    run.close()
+
+
+def copying(run: Run) -> None:
+    """A backup while the journal goes on, and again after more of it and after an erasure."""
+    run.open()
+    run.append(delivery(5), delivery(12))
+    run.append(delivery(1))
+    run.backup()
+    run.append(delivery(3))
+    run.append(delivery(4))
+    run.erase(Entry("ops.redact", "delivery.redacted", {"drops": [[1, 1]], "about": False}))
+    run.backup()
+    run.append(delivery(8))
+    run.close()
+
+
+def epochs(run: Run) -> None:
+    journal = run.open()
+    journal.begin_epoch("a" * 16)
+    run.own()
+    run.append(delivery(1))
+    journal.begin_epoch("b" * 16)
+    run.append(delivery(2))
+    run.close()
+
+
 WORKLOADS: dict[str, Callable[[Run], None]] = {
     "appends": appends,
     "batches": batches,
@@ -174,6 +217,10 @@ WORKLOADS: dict[str, Callable[[Run], None]] = {
     "killed in write": killed_in_write,
     "killed in rotation": killed_in_rotation,
     "torn": torn,
+    "erasing": erasing,
+    "erasing after a tear": erasing_after_a_tear,
+    "copying": copying,
+    "epochs": epochs,
 }
 
 
