@@ -1,4 +1,4 @@
-"""No crash, at any point of any workload, costs an acknowledged record: see `simdisk` for the states, `explorer` for the checks."""
+"""No crash, anywhere in any workload, costs an acknowledged record (states: `simdisk`; checks: `explorer`)."""
 
 from __future__ import annotations
 
