@@ -206,11 +206,11 @@ def _upto(files: Files, directory: Path, index: Index | None, upto: int) -> Jour
 
 def _adopt(files: Files, directory: Path, found: Examination) -> None:
     """As an opening does it: the unproven bytes that link and verify are made durable, before anyone is told of them."""
-    if found.header is None or found.end <= found.unproven_from:
+    _, end = found.unmended or (found.seq, found.end)
+    if found.header is None or end <= found.unproven_from:
         return
     fd = files.open(directory / name_of(found.segment), write=True)
     try:
-        end = found.end if not found.newlines else min(found.newlines)
         rewrite(files, fd, found.unproven_from, end)
         files.fdatasync(fd)
     finally:
@@ -226,7 +226,8 @@ def _found(
     *,
     adopted: bool,
 ) -> JournalReader:
-    seq = found.seq if adopted else min(found.seq, found.proven)
+    whole = found.unmended[0] if found.unmended else found.seq  # a line without its newline is for an opening to mend
+    seq = whole if adopted else min(whole, found.proven)
     journal, epoch = ("", "") if found.header is None else (found.header.journal, found.header.epoch)
     reader = JournalReader(
         files,

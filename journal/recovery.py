@@ -57,7 +57,7 @@ class Examination:
     """What the files say. `end` is the end of the last linked record (or of its segment's header) in segment `segment`.
 
     `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium. `newlines` are
-    the offsets where a newline is to be mended.
+    the offsets where a newline is to be mended; `unmended` is (seq, end) of the last record before the first of them.
     """
 
     header: Header | None = None
@@ -70,6 +70,7 @@ class Examination:
     unproven_from: int = 0
     last_kind: str = ""
     newlines: list[int] = field(default_factory=list)
+    unmended: tuple[int, int] | None = None
     torn: Torn | None = None
     damage: list[Damage] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -322,6 +323,7 @@ class _Examiner:
                 self._link(envelope)
             except LineError:
                 continue
+            found.unmended = found.unmended or (found.seq, found.end)
             self._accept(envelope, header, found.segment, offset, offset + len(line))
             found.newlines.append(offset + end)
             return len(line)
