@@ -7,29 +7,19 @@ ask, which of the two it talks to (but `live` says so).
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from covenq import __version__, query, view
 from covenq import config as configuration
 from covenq.config import Config
 from covenq.errors import NotFound
-from covenq.filter import parse
 from covenq.model import TOKEN, parse_id
-from covenq.state import StateStore, overlay, read_witness
-from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
-from journal.model import Entry, Head, Record
-from journal.reader import JournalReader, open_reader
-from journal.segment import GENESIS
 
 if TYPE_CHECKING:
     from covenq.client import Client, EventStream
-    from journal.engine import FileJournal
+    from covenq.source_local import LocalSource
 
 Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
@@ -47,8 +37,6 @@ JOURNAL_NAME = "journal"
 
 ANSWER_S = 5.0
 """Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
-LOCK_S = 1.0
-"""Seconds to wait for another command that reads, before reading without the lock, or refusing to write."""
 
 
 class Source(Protocol):
@@ -179,10 +167,12 @@ def open_source(data: Path, config: Config | None = None, url: str | None = None
             return RemoteSource(client)
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
+    from covenq.source_local import LocalSource  # what it needs, a running daemon spares
+
     return LocalSource(data, config)
 
 
-class _Closing:
+class Closing:
     """The `with` of both."""
 
     def close(self) -> None:
@@ -197,7 +187,7 @@ class _Closing:
         self.close()
 
 
-class RemoteSource(_Closing):
+class RemoteSource(Closing):
     """A daemon, through its API."""
 
     live = True
@@ -289,210 +279,6 @@ class RemoteSource(_Closing):
         if filter is not None:
             body["filter"] = _text(filter)
         return _plain(self._client.post(path, body))
-
-
-class LocalSource(_Closing):
-    """The files of a data directory that no daemon owns, or whose daemon doesn't answer.
-
-    Every call opens and closes them: who looks must not keep a daemon from starting. While it reads it holds the lock
-    if nobody else does, and so sees, and makes durable, everything that is whole in the log; else it reads up to what
-    is proven durable.
-    """
-
-    live = False
-
-    def __init__(self, data: Path, config: Config) -> None:
-        self._data = data
-        self._config = config
-        self._state = data / STATE_NAME
-        self._journal = data / JOURNAL_NAME
-
-    @property
-    def where(self) -> str:
-        return str(self._data)
-
-    def status(self) -> Object:
-        with self._reading() as (conn, reader):
-            position = read_witness(self._state)
-            segments = sorted(self._journal.glob("*.jsonl"))
-            damage = [str(one) for one in reader.damage] if isinstance(reader, JournalReader) else []
-            return {
-                "ok": True,
-                "ready": False,
-                "reasons": ["no daemon is running", *damage],
-                "version": __version__,
-                "pid": None,
-                "started_at": None,
-                "data": str(self._data),
-                "webhook_url": None,
-                "journal": {
-                    "id": reader.id,
-                    "epoch": reader.epoch,
-                    "head": view.head(reader.head()),
-                    "segments": len(segments),
-                    "bytes": sum(path.stat().st_size for path in segments),
-                    "poisoned": False,
-                    "full": False,
-                    "last_sync_ms": None,
-                },
-                "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
-                **view.counts(conn),
-                "worker": None,
-                "routes": [route.name for route in self._config.routes],
-                "refused": {},
-            }
-
-    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        parsed = parse(filter)
-        with self._reading() as (conn, reader):
-            return view.items(conn, reader, "deliveries", parsed, limit, after)
-
-    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        parsed = parse(filter)
-        with self._reading() as (conn, reader):
-            return view.items(conn, reader, "tasks", parsed, limit, after)
-
-    def delivery(self, id: str) -> Object:
-        with self._reading() as (conn, reader):
-            return view.delivery(conn, reader, id)
-
-    def payload(self, id: str) -> bytes:
-        with self._reading() as (conn, reader):
-            return view.payload(conn, reader, id)
-
-    def task(self, id: str) -> Object:
-        with self._reading() as (conn, _):
-            return query.task(conn, id)
-
-    def attempts(self, task: str) -> list[Object]:
-        with self._reading() as (conn, _):
-            return query.attempts(conn, task)
-
-    def replay(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        force: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq import operations
-
-        parsed = None if filter is None else parse(filter)
-        with self._writing() as (journal, store):
-            return operations.replay(
-                journal,
-                store.reader(),
-                self._config,
-                ids=ids,
-                filter=parsed,
-                force=force,
-                reason=reason,
-                by=by,
-                dry_run=dry_run,
-            )
-
-    def requeue(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq import operations
-
-        parsed = None if filter is None else parse(filter)
-        with self._writing() as (journal, store):
-            return operations.requeue(
-                journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
-            )
-
-    def events(self, after: int | None = None) -> Iterator[Object]:
-        with self._reading() as (_, reader):
-            for record in reader.read(reader.head().seq if after is None else after):
-                yield view.event(record)
-
-    def close(self) -> None:
-        """Nothing stays open between calls."""
-
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | _Nothing]]:
-        if not self._journal.exists() and not self._state.exists():
-            with overlay(self._state, _Nothing()) as conn:
-                yield conn, _Nothing()
-            return
-        with self._reader() as reader:
-            # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
-            commit = reader.locked and not reader.damage
-            with overlay(self._state, reader, commit=commit) as conn:
-                yield conn, reader
-
-    def _reader(self) -> JournalReader:
-        """With the lock, if it is to be had soon: another command may hold it for a moment. Without it otherwise."""
-        deadline = time.monotonic() + LOCK_S
-        seen = read_witness(self._state)
-        witnesses = [seen] if seen else []
-        while True:
-            try:
-                return open_reader(self._journal, witnesses=witnesses, adopt=True)
-            except JournalReadOnly:
-                break
-            except JournalLocked:
-                if time.monotonic() > deadline:
-                    break
-            time.sleep(0.02)
-        return open_reader(self._journal, witnesses=witnesses)
-
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[FileJournal, StateStore]]:
-        """The journal, open for writing, and the state, caught up before and after."""
-        from journal.engine import open_journal
-
-        if not self._journal.exists() and not self._state.exists():
-            raise NotFound(f"nothing was ever received in {self._data}", hint="Start with `covenq serve`.")
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            seen = read_witness(self._state)
-            try:
-                journal = open_journal(self._journal, witnesses=[seen] if seen else [])
-                break
-            except JournalLocked:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.02)
-        with journal, StateStore(self._state, journal) as store:
-            store.catch_up()
-            yield journal, store
-            store.catch_up()
-
-
-class _Nothing:
-    """The journal of a data directory in which nothing ever was."""
-
-    id = ""
-    epoch = ""
-
-    def head(self) -> Head:
-        return Head(0, GENESIS)
-
-    def read(self, after: int) -> Iterator[Record]:
-        return iter(())
-
-    def get(self, seq: int) -> Record | None:
-        return None
-
-    def last(self, subject: str) -> Record | None:
-        return None
-
-    def wait(self, after: int, timeout: float | None) -> bool:
-        return False
-
-    def append(self, entries: Sequence[Entry]) -> NoReturn:
-        raise JournalClosed("there is no journal here")
 
 
 def _text(filter: Filter) -> str:

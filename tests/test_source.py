@@ -14,7 +14,8 @@ from support import issue, new_guid
 from covenq import config as configuration
 from covenq.config import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
-from covenq.source import LocalSource, RemoteSource, each, open_source
+from covenq.source import RemoteSource, each, open_source
+from covenq.source_local import LocalSource
 from journal.engine import open_journal
 from journal.errors import JournalDamaged, JournalLocked
 
@@ -127,7 +128,7 @@ def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Pa
 def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.source.LOCK_S", 0.05)
+    monkeypatch.setattr("covenq.source_local.LOCK_S", 0.05)
     with serving(data) as served:
         guids = fill(served)
     with open_journal(data / "journal"):
