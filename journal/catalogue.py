@@ -10,10 +10,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
+from typing import TypeVar
 
 from journal.errors import JournalFull
-from journal.index import Index, Position, Row
+from journal.index import Index, Position, Row, remove_index
+
+T = TypeVar("T")
 
 BACKLOG_MAX = 200_000
 """Rows that may wait for the index. When its disk takes no more, appends are refused rather than memory filled."""
@@ -49,7 +53,7 @@ class Catalogue:
     def last(self, subject: str) -> int:
         """The subject's newest durable seq; 0 if it has none. Raises sqlite3.Error."""
         found = self._fresh.get(subject)
-        return self._reader().last(subject) if found is None else found
+        return self._ask(lambda index: index.last(subject)) if found is None else found
 
     def last_of(self, subjects: list[str]) -> dict[str, int]:
         """The newest durable seqs of all of these; 0 where there is none. Raises sqlite3.Error."""
@@ -57,13 +61,28 @@ class Catalogue:
         found = {subject: fresh.get(subject, 0) for subject in subjects}
         unknown = [subject for subject, seq in found.items() if not seq]
         if unknown:
-            found.update(self._reader().last_of(unknown))
+            found.update(self._ask(lambda index: index.last_of(unknown)))
         return found
 
     def place(self, seq: int) -> int | None:
         """Where the line stands in its segment: a hint. None if not known."""
         found = self._places.get(seq)
-        return self._reader().place(seq) if found is None else found
+        if found is not None:
+            return found
+        try:
+            return self._ask(lambda index: index.place(seq))
+        except sqlite3.Error:
+            return None  # without the hint the segment is read from its start
+
+    def _ask(self, question: Callable[[Index], T]) -> T:
+        """A broken index must not answer, and not outlive this process: it is unlinked, and the next opening builds it anew."""
+        try:
+            return question(self._reader())
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            remove_index(self._index.path)
+            raise
 
     def check_room(self) -> None:
         """Raises JournalFull if the index has fallen so far behind that noting more would fill memory."""
@@ -92,6 +111,8 @@ class Catalogue:
             index.begin()
             index.move(places)
             index.db.execute("COMMIT")
+        except sqlite3.Error:
+            index.rollback()  # the places in it are stale now, and will be found out
         finally:
             index.close()
 

@@ -24,7 +24,7 @@ from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
 from journal.erase import Erasure, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
-from journal.errors import EntryRefused, JournalDamaged, JournalReadOnly, JournalUnaccepted
+from journal.errors import EntryRefused, JournalDamaged, JournalError, JournalReadOnly, JournalUnaccepted
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.line import Envelope, prepare
@@ -156,7 +156,11 @@ class FileJournal:
         return find_record(self.files, self.directory, seq, self._catalogue.place(seq))
 
     def last(self, subject: str) -> Record | None:
-        seq = self._catalogue.last(subject)
+        try:
+            seq = self._catalogue.last(subject)
+        except sqlite3.Error as error:
+            hint = "Start covenq again: it builds the index anew from the log."
+            raise JournalError(f"the index can't be read: {error}", hint=hint) from error
         if seq > self._head.seq:
             # Durable, and noted in the catalogue a moment before the head moves on to it.
             self.wait(seq - 1, None)
