@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
-from covenq.rows import Row, Rows, as_integer, as_text, json_text, load, store
+from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
 from journal.model import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
@@ -30,16 +30,17 @@ def apply(conn: sqlite3.Connection, record: Record) -> None:
 def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Fold records, in order of seq, inside the caller's transaction. The result is that of folding them one by one."""
     wanted = [record for record in records if record.subject.startswith(("delivery.", "task."))]
-    if not wanted:
-        return
-    rows = load(conn, wanted)
-    for record in wanted:
-        if record.subject.startswith("task."):
-            _task_record(rows, record)
-        else:
-            _delivery_record(rows, record)
-    _settle(rows)
-    store(conn, rows)
+    if wanted:
+        rows = load(conn, wanted)
+        for record in wanted:
+            if record.subject.startswith("task."):
+                _task_record(rows, record)
+            else:
+                _delivery_record(rows, record)
+        _settle(rows)
+        store(conn, rows)
+    # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
+    forget(conn, records)
 
 
 # ---- what records do to rows
@@ -106,6 +107,8 @@ def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
         "conflicts": 0,
         "last_seq": record.seq,
         "replays": 0,
+        "payload_dropped": None,
+        "redacted": None,
     }
 
 

@@ -17,6 +17,7 @@ import orjson
 from covenq.filter_tree import comparable
 from covenq.model import Kind
 from covenq.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
+from journal.erase import erasure_of
 from journal.model import Record
 
 Row = dict[str, Any]
@@ -166,3 +167,29 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
     ):
         if changed:
             conn.execute(sql, (json_text([[row[name] for name in columns] for row in changed]),))
+
+
+# ---- what was erased
+
+_DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
+    WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
+_REDACTED = """UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), repo = NULL, owner = NULL, sender = NULL,
+    number = NULL, head_sha = NULL, title = NULL, label = NULL, labels = NULL WHERE seq BETWEEN ? AND ?"""
+_REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL
+    WHERE created_seq BETWEEN ? AND ?"""
+
+
+def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.erase` has them.
+
+    A row is named by the seq of the record it was made by. Only older records can be named.
+    """
+    for record in records:
+        erasure = erasure_of(record.seq, record.data) if "drops" in record.data else None
+        if erasure is None:
+            continue
+        pairs = [(low, min(high, record.seq - 1)) for low, high in erasure.drops]
+        conn.executemany(_DROPPED, [(record.seq, low, high) for low, high in pairs])
+        if erasure.about:
+            conn.executemany(_REDACTED, [(record.seq, low, high) for low, high in pairs])
+            conn.executemany(_REDACTED_TASKS, pairs)

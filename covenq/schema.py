@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 1
+VERSION = 2
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -43,6 +43,8 @@ DELIVERY_COLUMNS = (
     "conflicts",
     "last_seq",
     "replays",
+    "payload_dropped",
+    "redacted",
 )
 
 TASK_COLUMNS = (
@@ -107,7 +109,8 @@ CREATE TABLE webhook_deliveries (
     head_sha TEXT, label TEXT, labels TEXT, title TEXT,
     state TEXT NOT NULL, reason TEXT, detail TEXT,
     payload_sha256 TEXT, payload_bytes INTEGER, secret TEXT, source TEXT, twin TEXT,
-    duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL, last_seq INTEGER NOT NULL, replays INTEGER NOT NULL
+    duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL, last_seq INTEGER NOT NULL, replays INTEGER NOT NULL,
+    payload_dropped INTEGER, redacted INTEGER
 );
 CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
 CREATE INDEX deliveries_state ON webhook_deliveries (state);
@@ -115,6 +118,8 @@ CREATE INDEX deliveries_event ON webhook_deliveries (event, action);
 CREATE INDEX deliveries_repo ON webhook_deliveries (repo, number);
 CREATE INDEX deliveries_sender ON webhook_deliveries (sender);
 CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
+CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
+CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted IS NOT NULL;
 CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
 
 CREATE TABLE tasks (

@@ -101,6 +101,18 @@ class StateStore:
         with self._writing:
             self._conn.execute("PRAGMA user_version = 0")
 
+    def scrub(self) -> bool:
+        """Let nothing older than now stand in the write-ahead log either: its pages are moved, and it is cut to nothing.
+
+        False if a reader or the disk was in the way: then later.
+        """
+        with self._writing:
+            try:
+                busy, _, _ = self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                return False
+            return not busy
+
     def reader(self) -> sqlite3.Connection:
         """This thread's connection for reading; rows are sqlite3.Row. It lives until `close`, or its thread's end."""
         conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
@@ -322,6 +334,8 @@ def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]
         conn.execute("PRAGMA journal_mode = WAL")
         # Never OFF: a power cut could leave a position without its rows. NORMAL may lose the newest transactions whole.
         conn.execute("PRAGMA synchronous = NORMAL")
+        # What is erased, or moved within the file, is overwritten with zeros where it stood.
+        conn.execute("PRAGMA secure_delete = ON")
         # GUIDs and hashes fall on random pages of their indexes: a larger cache and fewer checkpoints write each less often.
         conn.execute("PRAGMA cache_size = -16384")
         conn.execute("PRAGMA wal_autocheckpoint = 4000")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_received_delivery(conn: sqlite3.Connection) -> None:
         "head_sha": None, "label": None, "labels": ["bug"], "title": "It breaks", "state": "received", "reason": None,
         "detail": None, "payload_sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
         "payload_bytes": 2, "secret": "app", "source": "http", "twin": None, "duplicates": 0, "conflicts": 0,
-        "last_seq": 1, "replays": 0, "tasks": [],
+        "last_seq": 1, "replays": 0, "payload_dropped": None, "redacted": None, "tasks": [],
     }  # fmt: skip
     assert row["received_at"] == "2027-01-15T08:00:01.000000Z"
 
@@ -252,6 +253,31 @@ def test_an_erased_about_leaves_the_columns_empty(conn: sqlite3.Connection) -> N
     assert query.task(conn, T)["repo"] is None
 
 
+def test_what_was_erased_is_not_in_the_rows_whether_it_was_there_before_or_never(conn: sqlite3.Connection) -> None:
+    entries = [received("g1"), queued("g1", about={"key": "octo/hello#12"}), received("g2"), moved("completed", T)]
+    dropped = Entry("ops.retention", "journal.dropped", {"drops": [[1, 4]], "about": False})
+    redacted = note("redacted", "g1", received=1, drops=[[1, 2]], about=True)
+    records = as_records([*entries, dropped, redacted])
+    fold(conn, records)
+    row, task = query.delivery(conn, "9", "g1"), query.task(conn, T)
+    assert (row["payload_dropped"], row["redacted"], row["last_seq"]) == (5, 6, 6)
+    assert {row[name] for name in ("repo", "owner", "sender", "number", "head_sha", "title", "label")} == {None}
+    assert row["labels"] == []
+    assert {task[name] for name in ("repo", "number", "head_sha", "key")} == {None}
+    assert (row["hook"], row["guid"], row["event"], row["state"]) == ("9", "g1", "issues", "completed")
+    assert row["payload_bytes"] and row["payload_sha256"]
+    other = query.delivery(conn, "9", "g2")
+    assert (other["payload_dropped"], other["redacted"], other["repo"]) == (5, None, "octo/hello")
+
+    again = empty_state()
+    try:
+        erased = [replace(one, about=None, payload=None, dropped=6) if one.seq < 3 else one for one in records]
+        fold(again, erased)
+        assert dump(again) == dump(conn), "folded from the log as it is afterwards"
+    finally:
+        again.close()
+
+
 # ---- any records, in any batches
 
 _guids = st.sampled_from(["g1", "g2", "g3"])
@@ -285,6 +311,19 @@ _entries = st.one_of(
         st.sampled_from(["retry", "completed", "failed", "requeued", "cancelled", "superseded", "renewed", "odd"]),
         _tasks,
         _failure,
+    ),
+    st.builds(
+        lambda guid, hook, pairs, about: note(
+            "redacted", guid, hook, drops=[sorted(pair) for pair in pairs], about=about
+        ),
+        _guids,
+        _hooks,
+        st.lists(st.tuples(st.integers(1, 45), st.integers(1, 45)), max_size=3),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda pair: Entry("ops.retention", "journal.dropped", {"drops": [sorted(pair)], "about": False}),
+        st.tuples(st.integers(1, 45), st.integers(1, 45)),
     ),
 )
 
