@@ -30,6 +30,7 @@ class Catalogue:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._inode = index.path.stat().st_ino
         self._readers = threading.local()
         self._open_readers: list[Index] = []
         self._fresh: dict[str, int] = {}
@@ -106,13 +107,16 @@ class Catalogue:
             for seq, place in places:
                 if seq in self._places:
                     self._places[seq] = place
-        index = Index(self._index.path)
+        try:
+            index = Index(self._index.path)
+        except sqlite3.Error:
+            return  # the places in it are stale now, and will be found out
         try:
             index.begin()
             index.move(places)
             index.db.execute("COMMIT")
         except sqlite3.Error:
-            index.rollback()  # the places in it are stale now, and will be found out
+            index.rollback()  # as above
         finally:
             index.close()
 
@@ -129,7 +133,11 @@ class Catalogue:
     def _reader(self) -> Index:
         reader: Index | None = getattr(self._readers, "index", None)
         if reader is None:
-            reader = Index(self._index.path)
+            reader = Index(self._index.path, readonly=True)
+            if self._index.path.stat().st_ino != self._inode:
+                # An index that somebody removed and another process began anew would answer "new" for everything.
+                reader.close()
+                raise sqlite3.DatabaseError("the index was replaced")
             self._readers.index = reader
             with self._lock:
                 self._open_readers.append(reader)
