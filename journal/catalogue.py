@@ -134,7 +134,7 @@ class Catalogue:
         reader: Index | None = getattr(self._readers, "index", None)
         if reader is None:
             reader = Index(self._index.path, readonly=True)
-            if self._index.path.stat().st_ino != self._inode:
+            if not self._is_ours():
                 # An index that somebody removed and another process began anew would answer "new" for everything.
                 reader.close()
                 raise sqlite3.DatabaseError("the index was replaced")
@@ -142,6 +142,12 @@ class Catalogue:
             with self._lock:
                 self._open_readers.append(reader)
         return reader
+
+    def _is_ours(self) -> bool:
+        try:
+            return self._index.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def _run(self) -> None:
         while True:
