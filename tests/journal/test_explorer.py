@@ -1,4 +1,4 @@
-"""No crash, anywhere in any workload, costs an acknowledged record (states: `simdisk`; checks: `explorer`)."""
+"""No crash, at any point of any workload, costs an acknowledged record. `simdisk` has the states, `explorer` the checks."""
 
 from __future__ import annotations
 
