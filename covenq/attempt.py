@@ -130,6 +130,8 @@ class Surroundings:
     grace_s: float
     output_limit: int
     payload_of: Callable[[Task], tuple[int | None, bytes | None]]
+    on_full: Callable[[], bool] = lambda: False
+    """Called when the end of an attempt finds no space: whether it made some, so that trying again at once is worth it."""
 
 
 @dataclass
@@ -292,6 +294,8 @@ class Attempt:
                 claim.record(notes)
                 return Ended.DONE
             except NOT_NOW as error:
+                if isinstance(error, JournalFull) and around.on_full():
+                    continue  # room was kept for just this
                 if stopping:
                     log.error(
                         "task %s attempt %d ended and could not be recorded: %s", self.task.id, self.number, error

@@ -40,7 +40,7 @@ TWINS = ("mark", "refuse")
 UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
 """Fields of a filter that have no value yet when a route is chosen."""
 
-_LATER = {"api", "journal", "retention", "reconcile"}
+_LATER = {"api", "journal", "reconcile"}
 _BRACED = re.compile(r"\{([A-Za-z_]+)\}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _RESERVED_NAMES = ("env", "default")
@@ -92,6 +92,14 @@ class SecretSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long content is kept, in seconds; None is for ever. Payloads of finished deliveries, files of final tasks."""
+
+    payloads_s: float | None = None
+    attempts_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration. `sha256` is the hash of what decides about tasks: the routes, in their order."""
 
@@ -103,6 +111,7 @@ class Config:
     secrets: tuple[SecretSource, ...] = ()
     twins: str = "mark"
     concurrency: int = CONCURRENCY
+    retention: Retention = Retention()
     routes: tuple[Route, ...] = ()
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
@@ -138,8 +147,9 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
     server = top.table("server", ("bind", "data", "body_limit", "threads"))
     github = top.table("github", ("webhook_secrets", "twins"))
     worker = top.table("worker", ("concurrency",))
+    retention = top.table("retention", ("payloads", "attempts"))
     routes = tuple(_route(table) for table in top.tables("route"))
-    top.only(("server", "github", "worker", "route"))
+    top.only(("server", "github", "worker", "retention", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -160,6 +170,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
         threads=server.whole("threads", THREADS, 1, 1024),
         secrets=_secrets(github, base, env),
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
+        retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
         routes=routes,
         sha256=_digest(routes),
     )
@@ -230,6 +241,10 @@ def _secrets(github: _Table, base: Path, env: Mapping[str, str]) -> tuple[Secret
     if "COVENQ_WEBHOOK_SECRET" in env:
         sources.append(SecretSource("env", env="COVENQ_WEBHOOK_SECRET"))
     return tuple(sources)
+
+
+def _kept_for(table: _Table, key: str) -> float | None:
+    return table.duration(key, 0.0) if key in table.raw else None
 
 
 def _route(table: _Table) -> Route:

@@ -34,9 +34,11 @@ from covenq.model import at_text
 from covenq.secret import default_file, read_secrets
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import Folder, StateStore, read_witness
+from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import FileJournal, open_journal
 from journal.errors import JournalError, JournalLocked
+from journal.reserve import Reserve
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
@@ -45,6 +47,8 @@ LOOK_S = 0.2
 DRAIN_S = 10.0
 GRACE_S = 5.0
 """Seconds for requests in flight, and for running commands, when stopping."""
+UPKEEP_S = 60.0
+"""Seconds for the segment that is being rewritten, a matter of one or two."""
 POISONED_S = 4.0
 """Seconds after which a poisoned process is gone, whatever hangs."""
 
@@ -55,14 +59,17 @@ def version() -> str:
     return __version__
 
 
-def run(config: Config, data: Path, *, env: Mapping[str, str] | None = None) -> int:
-    """Serve until a signal or a poisoned journal; the exit code. Raises classes of covenq.errors and journal.errors."""
+def run(config: Config, data: Path, *, env: Mapping[str, str] | None = None, accept_head: int | None = None) -> int:
+    """Serve until a signal or a poisoned journal; the exit code. Raises classes of covenq.errors and journal.errors.
+
+    `accept_head` is an operator's word that a log shorter than its caches is to go on from this seq.
+    """
     env = os.environ if env is None else env
     _log_to_stderr()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
-        parts, listeners = _start(config, data, env, cleanup)
+        parts, listeners = _start(config, data, env, cleanup, accept_head)
         return _serve(parts, listeners, stop)
 
 
@@ -147,14 +154,16 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 # ---- starting
 
 
-def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStack) -> tuple[Parts, Listeners]:
+def _start(
+    config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStack, accept_head: int | None
+) -> tuple[Parts, Listeners]:
     """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
     bound = bind_tcp(*config.address)
     cleanup.callback(bound.close)
     made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     keys = read_secrets(config, env, data)
-    journal = open_locked(data)
+    journal = open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     _tell_recovery(journal)
     intake.resume(journal, config)
@@ -162,7 +171,10 @@ def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStac
     cleanup.callback(store.close)
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
-    gate = Gate(journal, data)
+    reserve = Reserve(data / JOURNAL_NAME)
+    gate = Gate(journal, data, missing=reserve.missing)
+    upkeep = Upkeep(journal, store, folder, data, config.retention, reserve=reserve)
+    cleanup.callback(upkeep.stop, UPKEEP_S)
     url = f"http://{_reachable(address_of(bound))}/webhook"
     parts = Parts(
         config=config,
@@ -170,8 +182,17 @@ def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStac
         journal=journal,
         store=store,
         folder=folder,
-        pool=Pool(journal, store, folder, data, concurrency=config.concurrency, room=gate.room),
+        pool=Pool(
+            journal,
+            store,
+            folder,
+            data,
+            concurrency=config.concurrency,
+            room=gate.room,
+            on_full=lambda: _release(reserve),
+        ),
         gate=gate,
+        upkeep=upkeep,
         refusals=Refusals(data / LOG_NAME, room=gate.room),
         secrets=keys,
         webhook_url=url,
@@ -210,6 +231,7 @@ def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStac
     cleanup.callback(api.close)
     folder.start()
     parts.pool.start()
+    upkeep.start()
     api.start()
     webhook.start()
     threading.Thread(target=_reroute, args=(parts,), name="reroute", daemon=True).start()
@@ -227,7 +249,19 @@ def _start(config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStac
     return parts, Listeners(webhook, api)
 
 
-def open_locked(data: Path, wait_s: float = LOCK_S) -> FileJournal:
+def _release(reserve: Reserve) -> bool:
+    """Give the ballast up for the ends of running tasks; whether there was one."""
+    try:
+        released = reserve.release()
+    except OSError as error:
+        log.error("the ballast can't be released: %s", error.strerror)
+        return False
+    if released:
+        log.warning("the disk is full: the ballast was released, so that running tasks can record their end")
+    return released
+
+
+def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
     """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
 
     Raises what `open_journal` raises.
@@ -236,7 +270,7 @@ def open_locked(data: Path, wait_s: float = LOCK_S) -> FileJournal:
     while True:
         seen = read_witness(data / STATE_NAME)
         try:
-            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [])
+            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
         except JournalLocked:
             if time.monotonic() > deadline:
                 raise
@@ -263,10 +297,12 @@ def _reroute(parts: Parts) -> None:
         while True:
             page = query.deliveries(parts.store.reader(), parse("state:received"), 500, after)
             for row in page.items:
-                record = parts.journal.get(row["seq"])
-                if parts.stopping.is_set() or record is None:
-                    return
-                intake.route_received(parts.journal, parts.config, row, record)
+                with parts.upkeep.acting:
+                    record = parts.journal.get(row["seq"])
+                    if parts.stopping.is_set() or record is None:
+                        return
+                    if record.dropped is None:
+                        intake.route_received(parts.journal, parts.config, row, record)
             after = page.next
             if after is None:
                 return
@@ -327,6 +363,7 @@ def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float)
     if not parts.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     parts.stopping.set()
+    parts.upkeep.stop(UPKEEP_S)
     listeners.api.drain(min(drain_s, 5.0))
     listeners.api.close()
     parts.folder.stop()

@@ -15,10 +15,7 @@ from typing import Protocol
 
 from journal.errors import JournalClosed, JournalError
 from journal.model import Appended, Conflict, Entry, Head, Journal, Record, Unknown
-
-RESERVE_MAX = 64 << 20
-RESERVE_PART = 20
-"""The reserve is 64 MiB, or on a small disk a twentieth of it."""
+from journal.reserve import threshold_of
 
 log = logging.getLogger("covenq.intake")
 
@@ -60,10 +57,18 @@ def space_of(path: Path) -> Space:
 class Gate:
     """Answers from any thread; `look` is for one thread, a few times a second."""
 
-    def __init__(self, journal: Log, data: Path, space: Callable[[Path], Space] = space_of) -> None:
+    def __init__(
+        self,
+        journal: Log,
+        data: Path,
+        space: Callable[[Path], Space] = space_of,
+        missing: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`missing` is the ballast's bytes while it is not laid: the intake opens again only when there is room for it."""
         self._journal = journal
         self._data = data
         self._space = space
+        self._missing = missing
         self._closed: Reason | None = None
         self.stopping = False
         """Set when the process has been told to stop: not ready any more, but what still arrives is accepted."""
@@ -112,7 +117,10 @@ class Gate:
             space = self._space(self._data)
         except OSError as error:
             return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
-        reserve = min(RESERVE_MAX, space.total // RESERVE_PART)
+        reserve = threshold_of(space.total)
+        if self._closed is not None and self._closed.word == "disk_low":
+            # Once closed, not open again at the first megabyte, to be closed by the next delivery.
+            reserve += reserve // 2 + self._missing()
         if space.free - size >= reserve:
             return None
         return Reason(

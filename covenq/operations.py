@@ -27,9 +27,11 @@ AT_ONCE = 64
 TEXT_MAX = 500
 """Characters kept of a reason, and of a name."""
 
+MOVED = "it moved while this was being done"
+"""Why something planned was not done."""
+
 _PAGE = 1000
 _TRIES = 5
-_MOVED = "it moved while this was being done"
 _NOTES = (Kind.REPEATED, Kind.CONFLICTED)
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -91,7 +93,7 @@ def plan_replay(
     payload_of = _payload_of(journal)
 
     def item(row: JsonObject) -> Item | Skipped:
-        return _replay_item(row, config, payload_of, force=force, reason=_text(reason), by=_text(by))
+        return _replay_item(row, config, payload_of, force=force, reason=clean_text(reason), by=clean_text(by))
 
     def by_id(id: str) -> JsonObject:
         return query.delivery(conn, *parse_id(id))
@@ -117,7 +119,10 @@ def plan_requeue(
     """
 
     def item(row: JsonObject) -> Item | Skipped:
-        return _requeue_item(row, reason=_text(reason), by=_text(by))
+        gone = _gone_of_task(conn, row) if row["state"] in REQUEUEABLE else None
+        if gone is not None:
+            return Skipped(row["id"], gone)
+        return _requeue_item(row, reason=clean_text(reason), by=clean_text(by))
 
     def by_id(id: str) -> JsonObject:
         return query.task(conn, id)
@@ -144,7 +149,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
         try:
             for item, seq in _append_all(journal, items):
                 if seq is None:
-                    skipped.append({"id": item.id, "reason": _MOVED})
+                    skipped.append({"id": item.id, "reason": MOVED})
                 else:
                     done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
         except (JournalFull, JournalWriteFailed) as error:
@@ -220,6 +225,9 @@ def _replay_item(
     state = row["state"]
     if state in (State.QUEUED, State.RUNNING):
         return Skipped(id, f"it is {state}: its task is still to come to an end")
+    gone = _gone(row)
+    if gone is not None:
+        return Skipped(id, gone)
     if state == State.COMPLETED and not force:
         return Skipped(id, "it has completed; --force replays it all the same")
     number = int(row["replays"]) + 1
@@ -250,6 +258,22 @@ def _requeue_item(row: JsonObject, *, reason: str | None, by: str | None) -> Ite
     return Item(id, (entry,), (id,))
 
 
+def _gone(row: JsonObject | sqlite3.Row) -> str | None:
+    """Why the delivery has nothing left to make a task of; None if it has."""
+    if row["redacted"]:
+        return f"its content was erased, by record {row['redacted']}"
+    if row["payload_dropped"]:
+        return f"its payload was dropped, by record {row['payload_dropped']}: it is no longer kept"
+    return None
+
+
+def _gone_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
+    found = conn.execute(
+        "SELECT payload_dropped, redacted FROM webhook_deliveries WHERE seq = ?", (task["delivery_seq"],)
+    ).fetchone()
+    return None if found is None else _gone(found)
+
+
 def _payload_of(journal: Journal) -> query.PayloadOf:
     def payload_of(seq: int) -> bytes | None:
         record = journal.get(seq)
@@ -258,7 +282,8 @@ def _payload_of(journal: Journal) -> query.PayloadOf:
     return payload_of
 
 
-def _text(text: str | None) -> str | None:
+def clean_text(text: str | None) -> str | None:
+    """A reason or a name as a record may hold it: one line, bounded."""
     return None if text is None else _NOT_TEXT.sub(" ", text)[:TEXT_MAX]
 
 

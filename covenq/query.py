@@ -37,7 +37,8 @@ PayloadOf = Callable[[int], bytes | None]
 
 _DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d.repo, d.repo_id, d.owner, d.sender,
     d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
-    d.secret, d.source, d.duplicates, d.conflicts, d.twin, d.title, d.labels, d.replays, d.last_seq, d.payload_dropped, d.redacted,
+    d.secret, d.source, d.duplicates, d.conflicts, d.twin, d.title, d.labels, d.replays, d.last_seq,
+    d.payload_dropped, d.redacted,
     (SELECT json_group_array(id) FROM (
         SELECT t.id FROM tasks t WHERE t.delivery_seq = d.seq ORDER BY t.created_seq)) AS tasks
     FROM webhook_deliveries d"""

@@ -25,7 +25,7 @@ from covenq.leftovers import Mark, kill_leftovers, read_mark
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.scheduler import Picker, Task, recover, running_without_lease
 from covenq.state import Folder, StateStore
-from journal.errors import JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly
+from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.model import Conflict, Entry, Journal, Unknown
 
 log = logging.getLogger("covenq.worker")
@@ -66,10 +66,12 @@ class Pool:
         grace_s: float = 5.0,
         output_limit: int = OUTPUT_LIMIT,
         room: Callable[[], bool] = lambda: True,
+        on_full: Callable[[], bool] = lambda: False,
     ) -> None:
         """`data` is the data directory. `grace_s` is what a command has between SIGTERM and SIGKILL at its timeout.
 
-        No task is begun while `room` says that the disk is low: what is left is for the ends of those that run.
+        No task is begun while `room` says that the disk is low: what is left is for the ends of those that run. `on_full`
+        makes room for those when there is none, and says whether it could.
         """
         self.id = worker or worker_id()
         self.concurrency = concurrency
@@ -93,6 +95,7 @@ class Pool:
             grace_s=grace_s,
             output_limit=output_limit,
             payload_of=self._payload_of,
+            on_full=on_full,
         )
         self._picker = Picker()
         self._wake = threading.Event()
@@ -229,6 +232,8 @@ class Pool:
                 if not isinstance(answer, Unknown):
                     return answer
             except NOT_NOW as error:
+                if isinstance(error, JournalFull) and self._around.on_full():
+                    continue
                 log.warning("recovery waits: %s", error)
             if self._stop.wait(AGAIN_S):
                 return None

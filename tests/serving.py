@@ -22,6 +22,7 @@ from covenq.http.parts import Parts
 from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
 from covenq.state import Folder, StateStore
+from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import open_journal
 from journal.files import OsFiles
@@ -119,6 +120,7 @@ def serving(
             folder=folder,
             pool=Pool(journal, store, folder, data),
             gate=gate,
+            upkeep=Upkeep(journal, store, folder, data, config.retention),
             refusals=refusals,
             secrets=(("test", SECRET.encode()),),
             webhook_url=f"http://127.0.0.1:{port}/webhook",

@@ -19,6 +19,15 @@ def serve(
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", min=1, max=1024, metavar="N", help="Tasks that run at the same time.")
     ] = None,
+    accept_head: Annotated[
+        int | None,
+        typer.Option(
+            "--accept-head",
+            min=0,
+            metavar="SEQ",
+            help="Go on with a journal that lost its newest records: it ends at SEQ, and that is known.",
+        ),
+    ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -37,4 +46,4 @@ def serve(
 
     from covenq import daemon
 
-    raise typer.Exit(daemon.run(settings, where.data))
+    raise typer.Exit(daemon.run(settings, where.data, accept_head=accept_head))

@@ -17,6 +17,7 @@ from covenq.http.refusals import Refusals
 from covenq.intake import Secrets
 from covenq.model import DeliveryId, JsonObject
 from covenq.state import Folder, StateStore
+from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import FileJournal
 
@@ -43,6 +44,7 @@ class Parts:
     folder: Folder
     pool: Pool
     gate: Gate
+    upkeep: Upkeep
     refusals: Refusals
     secrets: Secrets
     webhook_url: str

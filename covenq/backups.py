@@ -1,0 +1,41 @@
+"""Where else content of this journal may be: the backups that were taken, and what stands beside it.
+
+An erasure reaches what covenq owns. Copies are named to the operator, who alone can reach them. Backups are remembered in
+DATA/backups.json, each with the head it ended at; one taken by other means isn't known here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from covenq.model import JsonObject
+from journal.files import OsFiles, publish
+from journal.model import Head
+
+NOTE_NAME = "backups.json"
+
+
+def known(data: Path) -> list[JsonObject]:
+    """[{"path", "at", "seq", "sum"}…], the newest last. Empty if there is no note that can be read."""
+    try:
+        found = orjson.loads((data / NOTE_NAME).read_bytes())["backups"]
+        return [dict(one) for one in found if isinstance(one["path"], str)]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return []
+
+
+def remember(data: Path, target: Path, at: str, head: Head) -> None:
+    """Note a backup, in place of an earlier one in the same directory. Durable on return. Raises OSError."""
+    path = str(target.resolve())
+    kept = [one for one in known(data) if one["path"] != path]
+    kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
+    publish(OsFiles(), data / NOTE_NAME, orjson.dumps({"backups": kept}, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def copies(data: Path) -> list[str]:
+    """Directories outside the journal that may hold content of it: backups that are still there or can't be seen from
+    here, and journals that were put aside in the data directory."""
+    aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
+    return [str(one["path"]) for one in known(data)] + aside

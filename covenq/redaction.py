@@ -1,0 +1,185 @@
+"""Erasing content on demand: of single deliveries, of all of a repository, of all of an installation.
+
+A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
+delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.erase`, the fold
+and `covenq.aftermath` each carry out their part from the record alone, now or after a crash. What stays is what never was
+content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+
+from covenq import query
+from covenq.errors import CovenqError, NotDurable, UsageError
+from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, task_subject
+from covenq.operations import MOVED, Item, Plan, Skipped, clean_text
+from journal.engine import FileJournal
+from journal.erase import Rewritten, pairs
+from journal.errors import JournalFull, JournalWriteFailed
+from journal.model import Conflict, Entry
+
+AT_ONCE = 5000
+"""Deliveries whose records share one append, and one rewriting of the segments they stand in."""
+
+_TRIES = 50
+_PAGE = 2000
+_REPO = re.compile(r"[^/\s]{1,100}/[^/\s]{1,150}\Z")
+_TASK_CONTENT = ("repo", "number", "head_sha", "key")
+
+Progress = Callable[[int, int], None]
+
+
+class Unfinished(CovenqError):
+    """The erasure is recorded, and can't be carried out now."""
+
+    hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."
+
+
+def plan_redact(
+    conn: sqlite3.Connection,
+    *,
+    ids: Sequence[str] = (),
+    repo: str | None = None,
+    installation: int | None = None,
+    reason: str | None = None,
+    by: str | None = None,
+) -> Plan:
+    """What would be erased: `ids` (GUID or hook/GUID), or everything of `repo` (OWNER/NAME, as GitHub compares it: in
+    any case), or of `installation`. Exactly one of them says which.
+
+    Skipped are deliveries that a task is working on, and those erased before. A task that waits is cancelled. Raises
+    UsageError, NotFound, Ambiguous.
+    """
+    if sum((bool(ids), repo is not None, installation is not None)) != 1:
+        raise UsageError("say what to erase: ids, a repository, or an installation", hint="See `covenq redact --help`.")
+    if repo is not None and not _REPO.match(repo):
+        raise UsageError(f"{repo[:80]!r} is no repository", hint="Write it as OWNER/NAME.")
+    reason, by = clean_text(reason), clean_text(by)
+
+    def make(id: str) -> Item | Skipped:
+        return _item(conn, query.delivery(conn, *parse_id(id)), reason=reason, by=by)
+
+    eligible: dict[str, None] = {}
+    skipped: list[Skipped] = []
+    if ids:
+        found: Iterator[str] = (str(_id(query.delivery(conn, *parse_id(id)))) for id in ids)
+    elif repo is not None:
+        found = _matching(conn, "repo = ? COLLATE NOCASE", repo)
+    else:
+        found = _matching(conn, "installation = ? AND redacted IS NULL", installation)
+    for id in dict.fromkeys(found):
+        one = make(id)
+        if isinstance(one, Skipped):
+            skipped.append(one)
+        else:
+            eligible[id] = None
+    return Plan(tuple(eligible), tuple(skipped), make)
+
+
+def apply(
+    plan: Plan, journal: FileJournal, fold: Callable[[], None], progress: Progress | None = None
+) -> tuple[JsonObject, list[Rewritten]]:
+    """Do what was planned: the plan's answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
+
+    `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
+    log. Raises NotDurable if nothing could be recorded, Unfinished if it could and the log could not be rewritten.
+    """
+    answer = plan.answer()
+    done: list[JsonObject] = answer["done"]
+    skipped: list[JsonObject] = answer["skipped"]
+    rewritten: list[Rewritten] = []
+    for start in range(0, len(plan.eligible), AT_ONCE):
+        items = {id: plan.make(id) for id in plan.eligible[start : start + AT_ONCE]}
+        try:
+            rewritten += _erase(journal, plan, items, fold, progress, done, skipped)
+        except (JournalFull, JournalWriteFailed) as error:
+            if not done:
+                raise NotDurable(f"nothing was erased: {error}", hint=error.hint) from error
+            told = {one["id"] for one in (*done, *skipped)}
+            skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
+            break
+        fold()
+    return answer, rewritten
+
+
+def _erase(
+    journal: FileJournal,
+    plan: Plan,
+    items: dict[str, Item | Skipped],
+    fold: Callable[[], None],
+    progress: Progress | None,
+    done: list[JsonObject],
+    skipped: list[JsonObject],
+) -> list[Rewritten]:
+    """One append of them all. What moved since it was read is read again, a few times, and then left out."""
+    for tries_left in range(_TRIES, -1, -1):
+        wanted = [one for one in items.values() if isinstance(one, Item)]
+        if not wanted:
+            break
+        recorded = journal.head().seq
+        try:
+            answer, rewritten = journal.erase([entry for item in wanted for entry in item.entries], progress)
+        except OSError as error:
+            if journal.head().seq == recorded:
+                raise NotDurable(f"nothing was erased: {error.strerror}") from error
+            raise Unfinished(f"the erasure is recorded, but not carried out everywhere: {error.strerror}") from error
+        if not isinstance(answer, Conflict):
+            skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
+            at = 0
+            for item in wanted:
+                done.append({"id": item.id, "tasks": list(item.tasks), "seq": answer.seqs[at]})
+                at += len(item.entries)
+            return rewritten
+        fold()
+        moved = next(item for item in wanted if any(entry.subject == answer.subject for entry in item.entries))
+        items[moved.id] = plan.make(moved.id) if tries_left else Skipped(moved.id, MOVED)
+    skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
+    skipped += [{"id": one.id, "reason": MOVED} for one in items.values() if isinstance(one, Item)]
+    return []
+
+
+def _id(row: JsonObject) -> DeliveryId:
+    return DeliveryId(row["hook"], row["guid"])
+
+
+def _item(conn: sqlite3.Connection, row: JsonObject, *, reason: str | None, by: str | None) -> Item | Skipped:
+    delivery = _id(row)
+    tasks = query.tasks_of(conn, delivery.hook, delivery.guid)
+    if row["redacted"] and not any(task[name] is not None for task in tasks for name in _TASK_CONTENT):
+        return Skipped(str(delivery), f"its content was erased before, by record {row['redacted']}")
+    if any(task["state"] == State.RUNNING for task in tasks):
+        return Skipped(str(delivery), "a task of it is running: erase it when that has ended")
+    data = {
+        "received": row["seq"],
+        "drops": pairs([row["seq"], *(task["created_seq"] for task in tasks)]),
+        "about": True,
+        "by": by,
+        "reason": reason,
+    }
+    made = [Entry(delivery.subject, Kind.REDACTED, data, expect=row["last_seq"])]
+    if row["state"] == State.RECEIVED:
+        # Not routed yet, and there is nothing left to route it by.
+        made.append(Entry(delivery.subject, Kind.IGNORED, {"reason": "redacted", "detail": None}))
+    waiting = [task for task in tasks if task["state"] == State.QUEUED]
+    made += [
+        Entry(task_subject(task["id"]), Kind.CANCELLED, {"by": by, "reason": "redacted"}, expect=task["last_seq"])
+        for task in waiting
+    ]
+    return Item(str(delivery), tuple(made), tuple(task["id"] for task in tasks))
+
+
+def _matching(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:
+    after = 0
+    while True:
+        rows = conn.execute(
+            f"SELECT seq, hook, guid FROM webhook_deliveries WHERE seq > ? AND {where} ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+            (after, value, _PAGE),
+        ).fetchall()
+        for row in rows:
+            yield f"{row['hook']}/{row['guid']}"
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1]["seq"]

@@ -1,0 +1,308 @@
+"""Looking after a data directory: dropping what retention no longer keeps, erasing what is asked to be erased, and finishing
+what a crash, or a full disk, cut short. The daemon does it in a thread of its own (`Upkeep`), a command without one by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from covenq import aftermath, backups, redaction, retention
+from covenq.config import Retention
+from covenq.errors import CovenqError, Refused
+from covenq.model import JsonObject
+from covenq.redaction import Progress, Unfinished
+from covenq.state import Folder, StateStore
+from journal.engine import FileJournal
+from journal.erase import Rewritten
+from journal.errors import JournalClosed, JournalError, JournalPoisoned
+from journal.files import OsFiles
+from journal.model import Conflict
+from journal.reserve import Reserve
+from journal.segment import list_segments, name_of
+
+DAY_S = 24 * 3600.0
+TICK_S = 1.0
+AGAIN_S = 300.0
+"""How long after a failure the next try comes."""
+
+log = logging.getLogger("covenq.upkeep")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the work stands on. `fold` brings `conn`'s rows up to what is durable; it raises if that can't be done."""
+
+    journal: FileJournal
+    data: Path
+    policy: Retention
+    conn: Callable[[], sqlite3.Connection]
+    fold: Callable[[], None]
+    scrub: Callable[[], bool]
+    clock: Callable[[], float] = time.time
+
+
+def redact(house: House, progress: Progress | None = None, *, dry_run: bool = False, **which: Any) -> JsonObject:
+    """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
+
+    → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
+    tasks were removed, "left": paths that could not be, and "copies": directories that only the operator can reach.
+    """
+    house.fold()
+    plan = redaction.plan_redact(house.conn(), **which)
+    rewritten: list[Rewritten] = []
+    gone = aftermath.Aftermath()
+    if dry_run:
+        answer = plan.answer()
+    else:
+        answer, rewritten = redaction.apply(plan, house.journal, house.fold, progress)
+        gone = _finish(house)
+    return {**answer, **_told(rewritten, gone), "copies": backups.copies(house.data)}
+
+
+def compact(
+    house: House, progress: Progress | None = None, *, dry_run: bool = False, by: str | None = None, all: bool = True
+) -> JsonObject:
+    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting is worth it.
+
+    → {"policy", "deliveries", "payload_bytes", "segments", "freed", "attempts", "left", "dry_run"}: how many payloads of how
+    many bytes went (or would), in how many segments, how much shorter the log is, and how many tasks' files went.
+    """
+    if not dry_run:
+        _go_on(house, progress)
+    house.fold()
+    now = house.clock()
+    files = OsFiles()
+    directory = house.journal.directory
+    sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
+    found = {"deliveries": 0, "payload_bytes": 0, "segments": 0}
+    rewritten: list[Rewritten] = []
+    lot: list[retention.Segment] = []
+    for segment in retention.droppable(house.conn(), sizes, house.policy, now, all=all):
+        found["deliveries"] += segment.deliveries
+        found["payload_bytes"] += segment.payload_bytes
+        found["segments"] += 1
+        if dry_run:
+            continue
+        lot.append(segment)
+        if len(lot) == retention.SEGMENTS_AT_ONCE:
+            rewritten += _drop(house, lot, by, progress)
+            lot = []
+    if lot:
+        rewritten += _drop(house, lot, by, progress)
+    gone = aftermath.Aftermath() if dry_run else _finish(house)
+    expired, left = _expire(house, now, dry_run=dry_run)
+    told = _told(rewritten, gone)
+    told |= {"attempts": told["attempts"] + expired, "left": [*told["left"], *left]}
+    return {"policy": retention.words(house.policy), **told, **found, "dry_run": dry_run}
+
+
+def finish(house: House, progress: Progress | None = None) -> None:
+    """Finish what was recorded and not carried out everywhere. Cheap where there is nothing."""
+    _go_on(house, progress)
+    house.fold()
+    _finish(house)
+
+
+def _drop(house: House, lot: Sequence[retention.Segment], by: str | None, progress: Progress | None) -> list[Rewritten]:
+    try:
+        answer, rewritten = house.journal.erase(retention.entries(lot, by), progress)
+    except OSError as error:
+        raise Unfinished(f"not all of it could be rewritten: {error.strerror}") from error
+    if isinstance(answer, Conflict):
+        raise AssertionError("these records expect nothing")
+    return rewritten
+
+
+def _go_on(house: House, progress: Progress | None) -> None:
+    if house.journal.erasing:
+        try:
+            house.journal.resume_erasure(progress)
+        except OSError as error:
+            raise Unfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
+
+
+def _finish(house: House) -> aftermath.Aftermath:
+    house.fold()
+    folded = house.journal.head().seq
+    return aftermath.finish(house.conn(), house.data, house.journal.id, folded, house.scrub)
+
+
+def _expire(house: House, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
+    removed, left = 0, []
+    for task in retention.expired_attempts(house.conn(), house.data, house.policy, now):
+        if dry_run:
+            removed += 1
+            continue
+        gone, failed = aftermath.remove_attempts(house.data, task)
+        removed += gone
+        left += failed
+    return removed, left
+
+
+def _told(rewritten: Sequence[Rewritten], gone: aftermath.Aftermath) -> JsonObject:
+    return {
+        "segments": len({one.segment for one in rewritten}),
+        "freed": sum(one.before - one.after for one in rewritten),
+        "attempts": gone.attempts,
+        "left": list(gone.left),
+    }
+
+
+# ---- in the daemon
+
+
+class Stopping(CovenqError):
+    """The daemon stops in the middle of it."""
+
+    hint = "What was recorded is finished at the next start."
+
+
+class Upkeep(threading.Thread):
+    """Lays the ballast, finishes what an earlier process left, and once a day at most drops what retention lets go.
+
+    `acting` is held by whatever decides about deliveries that are stored, so that nothing makes a task of one that is
+    being erased.
+    """
+
+    def __init__(
+        self,
+        journal: FileJournal,
+        store: StateStore,
+        folder: Folder,
+        data: Path,
+        policy: Retention,
+        *,
+        reserve: Reserve | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(name="upkeep", daemon=True)
+        self.acting = threading.Lock()
+        self.error: str | None = None
+        """Why the last work of its own failed; None if it didn't."""
+        self._working = threading.Lock()
+        self._stop_asked = threading.Event()
+        self._reserve = reserve
+        self._folder = folder
+        self._doing: JsonObject | None = None
+        self.house = House(journal, data, policy, store.reader, self._fold, store.scrub, clock)
+
+    @property
+    def doing(self) -> JsonObject | None:
+        """{"what", "done", "total"}, in segments, of the work under way; None if there is none."""
+        return self._doing
+
+    def redact(self, *, dry_run: bool = False, **which: Any) -> JsonObject:
+        """`redact` of this daemon's data. Waits for other work of the kind."""
+        if dry_run:
+            return redact(self.house, dry_run=True, **which)
+        with self.acting, self._working, self._told("redact") as progress:
+            return redact(self.house, progress, **which)
+
+    def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
+        """`compact` of this daemon's data. Raises Refused while other work of the kind is under way."""
+        if dry_run:
+            return compact(self.house, dry_run=True, by=by)
+        if not self._working.acquire(blocking=False):
+            raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
+        try:
+            with self._told("compact") as progress:
+                return compact(self.house, progress, by=by, all=all)
+        finally:
+            self._working.release()
+
+    def stop(self, timeout: float) -> None:
+        """End, after the segment in hand. What was recorded and not carried out is finished at the next start."""
+        self._stop_asked.set()
+        if self.ident is not None:
+            self.join(timeout)
+        # A command's work, too: the journal must not be closed under it.
+        if self._working.acquire(timeout=timeout):
+            self._working.release()
+
+    def run(self) -> None:
+        next_try, finished = 0.0, False
+        while True:
+            try:
+                self._lay()
+                if time.monotonic() >= next_try:
+                    if not finished or self.house.journal.erasing:
+                        self._finish()
+                        finished = True
+                    self._retain()
+                    self.error = None
+            except (JournalPoisoned, JournalClosed, Stopping):
+                return
+            except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
+                next_try = time.monotonic() + AGAIN_S
+                self.error = str(error)
+                log.error("upkeep waits: %s", error)
+            if self._stop_asked.wait(TICK_S):
+                return
+
+    def _lay(self) -> None:
+        if self._reserve is not None and not self._reserve.laid() and self._reserve.recovered():
+            self._reserve.lay()
+
+    def _finish(self) -> None:
+        if not self._working.acquire(blocking=False):
+            return
+        try:
+            with self._told("finish") as progress:
+                finish(self.house, progress)
+        finally:
+            self._working.release()
+
+    def _retain(self) -> None:
+        house = self.house
+        if house.policy == Retention():
+            return
+        now = house.clock()
+        note = aftermath.read_note(house.data, house.journal.id)
+        if 0 <= now - note.retained_at < DAY_S:
+            return
+        try:
+            done = self.compact(by="daemon", all=False)
+        except Refused:
+            return
+        note = aftermath.read_note(house.data, house.journal.id)
+        aftermath.write_note(house.data, replace(note, retained_at=now))
+        if done["deliveries"] or done["attempts"]:
+            log.info(
+                "retention dropped %d payloads in %d segments, and the files of %d tasks",
+                done["deliveries"],
+                done["segments"],
+                done["attempts"],
+            )
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[Progress]:
+        """Shows the work while it lasts; its progress ends it, between two segments, when the daemon stops."""
+        self._doing = {"what": what, "done": 0, "total": 0}
+
+        def progress(done: int, total: int) -> None:
+            self._doing = {"what": what, "done": done, "total": total}
+            if self._stop_asked.is_set():
+                raise Stopping("the daemon is stopping")
+
+        try:
+            yield progress
+        finally:
+            self._doing = None
+
+    def _fold(self) -> None:
+        head = self.house.journal.head().seq
+        deadline = time.monotonic() + 60.0
+        while not self._folder.wait_for(head, 0.5):
+            if self._stop_asked.is_set():
+                raise Stopping("the daemon is stopping")
+            if time.monotonic() > deadline:
+                why = f": {self._folder.error}" if self._folder.error else ""
+                raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")
