@@ -66,7 +66,7 @@ class SegmentReport:
     begins: tuple[int, str] | None = None
     """(seq, prev) of a piece's first record"""
     fails_after: Position | None = None
-    """The last record before the first line that does not verify."""
+    """The last record before the first line that does not verify, or the header if there is none."""
 
 
 def verify(
@@ -151,10 +151,9 @@ def _index_witness(directory: Path) -> list[Witness]:
 def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
     """Take a torn tail out of the last segment's report: the opening's own judgement, from the last good record on."""
     header = report.header
-    if not report.damage or header is None:
+    after = report.fails_after
+    if header is None or after is None:
         return
-    alone = Position(header.journal, header.after, header.prev, report.first, 0, header.size)
-    after = report.fails_after or alone
     found = examine(files, directory, position=after, witnesses=known)
     if found.damage or (found.torn is None and not found.newlines):
         return
@@ -227,7 +226,9 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
 
 
 def _fails(report: SegmentReport, header: Header, good: tuple[int, int] | None) -> None:
-    if report.fails_after is None and good is not None:
+    if report.fails_after is None and good is None:
+        report.fails_after = Position(header.journal, header.after, header.prev, report.first, 0, header.size)
+    elif report.fails_after is None and good is not None:
         report.fails_after = Position(header.journal, report.last, report.sum, report.first, good[0], good[1])
 
 
