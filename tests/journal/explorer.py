@@ -328,7 +328,9 @@ class Checker:
         with self._open(disk, [], directory=directory) as journal:
             records = [record for record in journal.read(0) if record.seq <= head.seq]
             check_records(
-                records, Promise({s: r for s, r in promise.acked.items() if s <= head.seq}, promise.undetermined)
+                records,
+                replace(promise, acked={seq: one for seq, one in promise.acked.items() if seq <= head.seq}),
+                copy=True,
             )
             assert journal.epoch != header.epoch, "a copy goes on in an epoch of its own"
         assert not [name for name in disk.image() if name.startswith(directory.name) and name.endswith(".tmp")]
@@ -380,7 +382,7 @@ class Checker:
         path.write_bytes(list(cached.values())[self._turn % len(cached)])
 
 
-def check_records(records: Sequence[Record], promise: Promise) -> None:
+def check_records(records: Sequence[Record], promise: Promise, *, copy: bool = False) -> None:
     """Nothing acknowledged is lost or altered, nothing is there that nobody appended, and batches survive in prefixes."""
     by_seq = {record.seq: record for record in records}
     for seq, promised in promise.acked.items():
@@ -390,6 +392,9 @@ def check_records(records: Sequence[Record], promise: Promise) -> None:
             # That the record it names allows it is what verify checks.
             about = None if found.about is None else promised.about
             promised = replace(promised, payload=None, about=about, dropped=found.dropped)
+        elif copy and promised.dropped is not None:
+            # Taken before the erasure.
+            promised = replace(promised, payload=found.payload, about=found.about, dropped=None)
         assert found == promised, f"acknowledged seq {seq} came back altered"
     assert [record.seq for record in records] == list(range(1, len(records) + 1))
     for record in records:
@@ -439,14 +444,15 @@ def fingerprint(image: Image) -> bytes:
 class Plan:
     """How far to go. `positions` older positions of the index a state (None: every one); `limit` distinct journals.
 
-    Of the states checked, one in `again` is recovered under observation, and each crash of that recovery explored in turn,
-    `depth` deep.
+    Of the journals checked, one in `again` is recovered under observation, and the crashes of that recovery are explored in
+    turn, `inner` of them, `depth` deep.
     """
 
     density: Density
     positions: int | None = 1
     limit: int | None = None
     again: int = 0
+    inner: int | None = None
     depth: int = 1
     shard: tuple[int, int] = (0, 1)
 
@@ -481,7 +487,7 @@ def explore(
             except Exception as error:
                 raise AssertionError(describe(point, trace, image, promise, index_at)) from error
         if plan.again and count.journals % plan.again == 0 and plan.depth > 0:
-            deeper = Plan(plan.density, plan.positions, plan.limit, plan.again, plan.depth - 1)
+            deeper = replace(plan, limit=plan.inner, depth=plan.depth - 1, shard=(0, 1))
             count.add(explore_recovery(image, promise, checker, deeper))
     assert not wanted, "the second pass must build what the first one did"
     return count
