@@ -418,18 +418,18 @@ def check_records(records: Sequence[Record], promise: Promise, *, copy: bool = F
 
 @dataclass
 class Count:
-    """Distinct disk states checked: by the journal's files alone, and with the caches as a part of the disk."""
+    """What was checked: distinct journals by the hash of their files, and distinct disks, the caches a part of them."""
 
     points: int = 0
-    built: int = 0
-    journals: int = 0
-    states: int = 0
+    seen: set[tuple[bytes, int]] = field(default_factory=set)
 
-    def add(self, other: Count) -> None:
-        self.points += other.points
-        self.built += other.built
-        self.journals += other.journals
-        self.states += other.states
+    @property
+    def states(self) -> int:
+        return len(self.seen)
+
+    @property
+    def journals(self) -> int:
+        return len({key for key, _ in self.seen})
 
 
 def fingerprint(image: Image) -> bytes:
@@ -458,48 +458,54 @@ class Plan:
 
 
 def explore(
-    base: Image, trace: list[tuple[Any, ...]], checker: Checker, plan: Plan, start: Promise | None = None
+    base: Image,
+    trace: list[tuple[Any, ...]],
+    checker: Checker,
+    plan: Plan,
+    start: Promise | None = None,
+    count: Count | None = None,
 ) -> Count:
     """Check every distinct state, each against the strictest promise under which it can arise: that of its last point."""
     promised = promises(trace, start)
-    count = Count(points=len(trace))
+    count = count or Count()
+    count.points += len(trace)
     last: dict[bytes, int] = {}
     shard, shards = plan.shard
     for point, image in Crashes(base, trace, plan.density):
-        count.built += 1
         last[fingerprint(image)] = point
     chosen = sorted(key for key in last if int.from_bytes(key[:4], "big") % shards == shard)
     if plan.limit is not None and len(chosen) > plan.limit:
         chosen = chosen[: plan.limit]  # the order of hashes: as good as at random, and the same in each run
     wanted = {key: last[key] for key in chosen}
+    checked = 0
     for point, image in Crashes(base, trace, plan.density):
         key = fingerprint(image)
         if wanted.get(key) != point:
             continue
         del wanted[key]
-        count.journals += 1
+        checked += 1
         promise = promised[point]
         number = int.from_bytes(key[4:8], "big")
         for index_at in index_positions(promise, plan.positions, number):
-            count.states += 1
+            count.seen.add((key, index_at))
             try:
                 checker.check(image, promise, index_at, witness=number % 2 == 0)
             except Exception as error:
                 raise AssertionError(describe(point, trace, image, promise, index_at)) from error
-        if plan.again and count.journals % plan.again == 0 and plan.depth > 0:
+        if plan.again and checked % plan.again == 0 and plan.depth > 0:
             deeper = replace(plan, limit=plan.inner, depth=plan.depth - 1, shard=(0, 1))
-            count.add(explore_recovery(image, promise, checker, deeper))
+            explore_recovery(image, promise, checker, deeper, count)
     assert not wanted, "the second pass must build what the first one did"
     return count
 
 
-def explore_recovery(image: Image, promise: Promise, checker: Checker, plan: Plan) -> Count:
+def explore_recovery(image: Image, promise: Promise, checker: Checker, plan: Plan, count: Count) -> None:
     """Open an image under observation, append once, close; then every crash of that."""
     run = Run(checker.root, image, cut_at=checker.cut_at, seed=1 << 10)
     run.open()
     run.append(Entry("ops.again", "ops.crashed", {}, None, b"again", 0))
     run.close()
-    return explore(run.disk.base, run.disk.trace, checker, plan, promise)
+    explore(run.disk.base, run.disk.trace, checker, plan, promise, count)
 
 
 def index_positions(promise: Promise, positions: int | None, number: int) -> list[int]:
