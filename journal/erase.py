@@ -29,8 +29,7 @@ from journal.errors import JournalDamaged, JournalError
 from journal.files import Files, publish, write_all
 from journal.line import Envelope, LineError, check_tail, open_envelope
 from journal.model import Damage
-from journal.recovery import TORN_SUFFIX
-from journal.segment import SegmentFile, list_segments, split_lines
+from journal.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
 
 NOTE_NAME = "erasing.json"
 _CHUNK = 1 << 20
@@ -76,8 +75,25 @@ def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
     drops = data.get("drops")
     if not isinstance(drops, list) or not drops:
         return None
-    stretches = tuple((int(pair[0]), int(pair[1])) for pair in drops)
-    return Erasure(by, tuple(sorted(stretches)), data.get("about") is True)
+    try:
+        stretches = sorted((int(low), int(high)) for low, high in drops)
+    except (TypeError, ValueError):
+        return None
+    merged: list[Pair] = []
+    for low, high in stretches:
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return Erasure(by, tuple(merged), data.get("about") is True)
+
+
+def allows(erasure: Erasure, seq: int, *, about: bool) -> bool:
+    """Whether the content of record `seq` may be missing by this erasure, with what it was about if that is gone too.
+
+    A record says so only of earlier ones: so whoever reads on from any missing content meets the record that accounts for it.
+    """
+    return seq < erasure.by and (erasure.about or not about) and covers(erasure.drops, seq)
 
 
 def covers(drops: Sequence[Pair], seq: int) -> bool:

@@ -276,6 +276,10 @@ def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | N
     if found is not None and (payload_sha256 is not None or about_sha256 is not None):
         dropped = int(found[1])
         rest = found.start()
+        if payload_sha256 is None and rest:
+            raise LineError("payload", "it says that content was dropped, and lacks none")
+        if dropped <= envelope.seq:
+            raise LineError("payload", f"it says that it was dropped by record {dropped}, which came before it")
     elif payload_sha256 is not None:
         payload, rest = _payload(tail, int(match[8]))
         if hashlib.sha256(payload).hexdigest().encode() != payload_sha256:

@@ -9,6 +9,8 @@ The rules, and why they hold:
 - Above it, at most one batch was in flight, written but not known synced, and its pages may have survived in any part:
   cut short (the end of the file explains it) or with holes that read as NULs up to a sector's boundary. Only that is a
   **torn tail**. Any other failing bytes are damage, also above the witness: a crash does not flip bits.
+- Content that is missing is accounted for by a **later** record, synced before it went; so a scan from anywhere to the end
+  meets that record, or finds damage.
 - A linked record that verifies is never cut, whether or not it was acknowledged: an append in flight when the process died
   is undetermined, and keeping it is one of its two outcomes. If only its newline is wrong, that is mended.
 - After a failed sync the page cache may show bytes that the disk never got, marked clean. So before anything of the unproven
@@ -21,19 +23,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
+from journal.erase import allows, erasure_of
 from journal.files import Files, publish, read_all, write_all
 from journal.index import Position
 from journal.line import Envelope, LineError, check_tail, open_envelope
 from journal.model import Damage, Witness
-from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.segment import GENESIS, TORN_SUFFIX, Header, SegmentFile, list_segments, name_of, read_mark
 
 SECTOR = 512
-TORN_SUFFIX = ".torn"
 _LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
 LEGIBLE_MAX = 1000
 
@@ -121,6 +126,8 @@ class _Examiner:
             self.watched.setdefault(witness.seq, []).append(witness)
         self.unproven: deque[tuple[int, int]] = deque()
         """(seq, end) of the linked records in this segment that nothing has proven yet."""
+        self.missing: dict[int, array[int]] = {}
+        """By the record that is said to have dropped it: seq, whether its about is gone too, segment, offset; and again."""
 
     def run(self) -> Examination:
         found = self.found
@@ -211,13 +218,14 @@ class _Examiner:
             for offset, line in segment.lines(start_at):
                 try:
                     envelope = open_envelope(line, salted)
-                    check_tail(line, envelope)
+                    content = check_tail(line, envelope)
                     self._link(envelope)
                 except LineError as error:
                     whole = line.endswith(b"\n")
                     reason = error if whole else LineError("truncated", "the file ends within it")
                     return self._failed(segment, header, offset, line, reason, last=last)
                 self._accept(envelope, header, first, offset, offset + len(line))
+                self._account(envelope, content, first, offset)
         return True
 
     def _link(self, envelope: Envelope) -> None:
@@ -276,6 +284,23 @@ class _Examiner:
         if self.visit is not None:
             self.visit(envelope, first, offset, end)
 
+    def _account(
+        self, envelope: Envelope, content: tuple[bytes | None, bytes | None, int | None], first: int, offset: int
+    ) -> None:
+        """Hold content that is missing against the record that says so: it stands further on, so the scan comes to it."""
+        about, _, dropped = content
+        if dropped is not None:
+            gone = about is None and envelope.match[6] is not None
+            self.missing.setdefault(dropped, array("q")).extend((envelope.seq, gone, first, offset))
+        waiting = self.missing.pop(envelope.seq, None)
+        if waiting is None:
+            return
+        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        for seq, about_gone, segment, place in _fours(waiting):
+            if erasure is None or not allows(erasure, seq, about=bool(about_gone)):
+                detail = f"its content is gone, and record {envelope.seq} does not say so"
+                self._damage(name_of(segment), place, seq, "payload", detail)
+
     def _failed(
         self, segment: SegmentFile, header: Header, offset: int, line: bytes, error: LineError, *, last: bool
     ) -> bool:
@@ -312,19 +337,20 @@ class _Examiner:
     def _newline(self, header: Header, rest: bytes, offset: int) -> int:
         """If the failing bytes are a linked record that lacks only its newline: its length, the newline counted; else 0."""
         found = self.found
-        ends = [len(rest), rest.find(b"\0"), rest.find(b'{"seq":%d,' % (found.seq + 2)) - 1]
+        ends = [len(rest), len(rest) - 1, rest.find(b"\0"), rest.find(b'{"seq":%d,' % (found.seq + 2)) - 1]
         for end in ends:
             if end <= 0 or rest[end : end + 1] == b"\n":
                 continue
             line = rest[:end] + b"\n"
             try:
                 envelope = open_envelope(line, header.salted)
-                check_tail(line, envelope)
+                content = check_tail(line, envelope)
                 self._link(envelope)
             except LineError:
                 continue
             found.unmended = found.unmended or (found.seq, found.end)
             self._accept(envelope, header, found.segment, offset, offset + len(line))
+            self._account(envelope, content, found.segment, offset)
             found.newlines.append(offset + end)
             return len(line)
         return 0
@@ -346,11 +372,20 @@ class _Examiner:
         elif found.proven > found.seq:
             detail = f"the log itself says that seq {found.proven} was durable, but ends at {found.seq}"
             self._damage(name_of(found.segment), found.end, found.seq + 1, "truncated", detail)
+        for by, waiting in self.missing.items():
+            seq, _, segment, place = waiting[:4]
+            detail = f"its content is gone, and there is no record {by} that says so"
+            self._damage(name_of(segment), place, seq, "payload", detail)
 
     def _damage(
         self, segment: str, offset: int, seq: int | None, kind: str, detail: str, delivery: str | None = None
     ) -> None:
         self.found.damage.append(Damage(kind, segment, offset, seq, delivery, detail))
+
+
+def _fours(flat: array[int]) -> Iterator[tuple[int, int, int, int]]:
+    numbers = iter(flat)
+    return zip(numbers, numbers, numbers, numbers, strict=True)
 
 
 def legible(data: bytes) -> tuple[str, ...]:

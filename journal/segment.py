@@ -30,6 +30,7 @@ from journal.line import MARK, ZERO_SUM, Salted
 
 FORMAT = 1
 SUFFIX = ".jsonl"
+TORN_SUFFIX = ".torn"
 CUT_AT = 64 << 20
 """Bytes after which the next batch starts a new segment."""
 NAME = re.compile(r"(\d{20})\.jsonl\Z")
@@ -269,6 +270,8 @@ def read_mark(files: Files, directory: Path) -> CloseMark | None:
         body = orjson.loads(text)
         check = body.pop("check")
         if hashlib.sha256(orjson.dumps(body)).hexdigest() != check:
+            return None
+        if text != orjson.dumps({**body, "check": check}) + b"\n":
             return None
         return CloseMark(body["journal"], body["seq"], body["sum"], body["segment"], body["size"])
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import orjson
 
-from journal.erase import erasure_of
+from journal.erase import Erasure, allows, erasure_of
 from journal.errors import JournalGone
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position
 from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
 from journal.model import Damage, Head, Witness
 from journal.recovery import examine, legible
-from journal.segment import GENESIS, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 
 PIECE = 16 << 20
 """Bytes that one process checks at a time."""
@@ -59,10 +59,9 @@ class SegmentReport:
     sum: str = GENESIS
     records: int = 0
     damage: list[Damage] = field(default_factory=list)
-    dropped: list[tuple[int, int, int]] = field(default_factory=list)
-    """(seq, the record said to have dropped it, offset)"""
-    drops: list[tuple[int, int, int]] = field(default_factory=list)
-    """(seq of the dropping record, first, last)"""
+    dropped: list[tuple[int, int, bool, int]] = field(default_factory=list)
+    """(seq, the record said to have dropped its content, whether its about is gone too, offset)"""
+    drops: list[Erasure] = field(default_factory=list)
     begins: tuple[int, str] | None = None
     """(seq, prev) of a piece's first record"""
     fails_after: Position | None = None
@@ -106,7 +105,12 @@ def verify(
                 _excuse_torn(files, directory, report, known)
             meter.add(sizes[first])
         reports.append(report)
-    result = join(reports, whole=chosen == firsts, starts=bool(chosen) and chosen[0] == firsts[0])
+    result = join(
+        reports,
+        whole=chosen == firsts,
+        starts=bool(chosen) and chosen[0] == firsts[0],
+        whose=lambda first, offset: _delivery_at(files, directory, first, offset),
+    )
     if upto is None and segment is None:
         result.damage += _ahead(files, directory, result, reports, known)
     return result
@@ -158,6 +162,9 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
     if found.damage or (found.torn is None and not found.newlines):
         return
     report.damage = [one for one in report.damage if one.offset < after.finish]
+    with SegmentFile(files, directory, report.first) as segment:
+        if any(files.pread(segment.fd, 1, offset) not in (b"", b"\0") for offset in found.newlines):
+            return  # an opening writes it again, since nothing else is wrong; but no crash made it what it is
     if not report.damage:
         # What verifies behind the tear is cut with it, and is no part of the log.
         report.records = found.seq - header.first + 1
@@ -243,13 +250,13 @@ def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> 
 
 
 def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
-    _, _, dropped = check_tail(line, envelope)
+    about, _, dropped = check_tail(line, envelope)
     if dropped is not None:
-        report.dropped.append((envelope.seq, dropped, offset))
+        report.dropped.append((envelope.seq, dropped, about is None and envelope.match[6] is not None, offset))
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
         if erasure is not None:
-            report.drops += [(envelope.seq, low, high) for low, high in erasure.drops]
+            report.drops.append(erasure)
 
 
 def _delivery(envelope: Envelope) -> str | None:
@@ -258,6 +265,11 @@ def _delivery(envelope: Envelope) -> str | None:
 
 
 # ---- side by side
+def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
+    with SegmentFile(files, directory, first) as segment:
+        return next(iter(legible(segment.line_at(offset))), None)
+
+
 
 
 def _side_by_side(
@@ -382,12 +394,17 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
 # ---- all of them together
 
 
-def join(reports: Iterable[SegmentReport], *, whole: bool, starts: bool) -> VerifyReport:
-    """Hold the segments against each other: order, gaps, and whether every missing content was named by a record."""
+def join(
+    reports: Iterable[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
+) -> VerifyReport:
+    """Hold the segments against each other: order, gaps, and whether every missing content was named by a record.
+
+    `whose(segment, offset)` is the delivery of the record that stands there.
+    """
     report = VerifyReport()
     before: SegmentReport | None = None
-    drops: list[tuple[int, int, int]] = []
-    dropped: list[tuple[str, int, int, int]] = []
+    named: dict[int, Erasure] = {}
+    dropped: list[tuple[int, int, int, bool, int]] = []
     for one in reports:
         name = name_of(one.first)
         report.damage += one.damage
@@ -395,14 +412,14 @@ def join(reports: Iterable[SegmentReport], *, whole: bool, starts: bool) -> Veri
         if one.header is not None:
             report.damage += _joint(name, one.header, before, starts=starts)
             report.head = Head(one.last, _end(one)) if one.records else report.head
-        drops += one.drops
-        dropped += [(name, *entry) for entry in one.dropped]
+        named.update((erasure.by, erasure) for erasure in one.drops)
+        dropped += [(one.first, *entry) for entry in one.dropped]
         before = one
     if whole:
-        for name, seq, by, offset in dropped:
-            if not any(dropper == by and low <= seq <= high for dropper, low, high in drops):
+        for first, seq, by, about_gone, offset in dropped:
+            if by not in named or not allows(named[by], seq, about=about_gone):
                 detail = f"its content is gone, and record {by} does not say so"
-                report.damage.append(Damage("payload", name, offset, seq, None, detail))
+                report.damage.append(Damage("payload", name_of(first), offset, seq, whose(first, offset), detail))
     return report
 
 
@@ -449,6 +466,8 @@ def _ahead(
     header = reports[-1].header
     if header is None:
         return []
+    elif MARK_NAME in files.listdir(directory):
+        return [Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify")]
     ahead = [one for one in known if one.journal == header.journal and one.seq > report.head.seq]
     if not ahead:
         return []
