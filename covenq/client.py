@@ -18,6 +18,7 @@ from covenq.errors import (
     Ambiguous,
     CovenqError,
     DaemonUnreachable,
+    Damaged,
     FilterError,
     NotDurable,
     NotFound,
@@ -37,6 +38,7 @@ _WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
     "not_found": NotFound,
     "refused": Refused,
     "not_durable": NotDurable,
+    "journal_damaged": Damaged,
     "journal_full": JournalFull,
     "journal_poisoned": JournalPoisoned,
 }
@@ -62,9 +64,9 @@ class Client:
         """A body that is no JSON."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """The JSON object that answers a POST of JSON. Raises what the daemon raised."""
-        return _object(self._ask("POST", path, json.dumps(body).encode()))
+        return _object(self._ask("POST", path, json.dumps(body).encode(), timeout=timeout))
 
     def answers(self, timeout: float) -> bool:
         """Whether somebody answers /healthz within `timeout` seconds."""

@@ -73,6 +73,13 @@ class DaemonUnreachable(CovenqError):
     hint = "Start it with `covenq serve`."
 
 
+class Damaged(CovenqError):
+    """The daemon found the journal damaged: exit code 5. Without a daemon it is `journal.errors.JournalDamaged`."""
+
+    exit_code = 5
+    hint = "Run `covenq verify` for the whole list, then `covenq salvage` to see what can be kept."
+
+
 class PortBusy(CovenqError):
     """The address to listen on is taken."""
 

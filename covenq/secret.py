@@ -32,6 +32,25 @@ def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[tu
     return tuple((source.name, _read(source, env)) for source in sources)
 
 
+def known_secrets(
+    config: Config, env: Mapping[str, str], data: Path
+) -> tuple[tuple[tuple[str, bytes], ...], list[str]]:
+    """As `read_secrets`, but with those left out that can't be read, and why; and always with the data directory's own.
+
+    For checking what was signed: a variable that only the daemon's environment has must not stop that.
+    """
+    sources = [*config.secrets]
+    if default_file(data).exists():
+        sources.append(SecretSource(DEFAULT, file=default_file(data)))
+    found, problems = [], []
+    for source in sources:
+        try:
+            found.append((source.name, _read(source, env)))
+        except ConfigError as error:
+            problems.append(str(error))
+    return tuple(found), problems
+
+
 def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
     if source.file is not None:
         where = f"file {source.file}"

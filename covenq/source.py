@@ -35,6 +35,8 @@ STATE_NAME = "state.db"
 JOURNAL_NAME = "journal"
 """What a data directory holds."""
 
+UPKEEP_S = 24 * 3600.0
+"""Seconds a daemon may take to rewrite segments."""
 ANSWER_S = 5.0
 """Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
 
@@ -113,6 +115,29 @@ class Source(Protocol):
         """Run failed, cancelled or superseded tasks again under their frozen policy; `ids` are task ids.
 
         Answers and raises as `replay`.
+        """
+
+    def redact(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        repo: str | None = None,
+        installation: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """Erase the content of deliveries, of a repository (OWNER/NAME) or of an installation: one of the three.
+
+        Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
+        paths that could not be removed, "copies": directories that may hold the same and only the operator can reach.
+        """
+
+    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
+        """Drop what the configured retention no longer keeps.
+
+        → {"policy": {"payloads_s", "attempts_s"}, "deliveries", "payload_bytes", "segments", "freed", "attempts", "left",
+        "dry_run"}. Raises Refused while a daemon is at it.
         """
 
     def events(self, after: int | None = None) -> Iterator[Object]:
@@ -244,6 +269,25 @@ class RemoteSource(Closing):
         by: str | None = None,
     ) -> Object:
         return self._operate("/api/v1/requeue", ids, filter, reason=reason, dry_run=dry_run, by=by)
+
+    def redact(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        repo: str | None = None,
+        installation: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        body = {"ids": list(ids), "repo": repo, "installation": installation}
+        return self._upkeep("/api/v1/redact", {**body, "reason": reason, "dry_run": dry_run, "by": by})
+
+    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
+        return self._upkeep("/api/v1/compact", {"dry_run": dry_run, "by": by})
+
+    def _upkeep(self, path: str, body: Object) -> Object:
+        return _plain(self._client.post(path, body, timeout=UPKEEP_S))
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})

@@ -21,6 +21,7 @@ from journal.reader import JournalReader, open_reader
 from journal.segment import GENESIS
 
 if TYPE_CHECKING:
+    from covenq.upkeep import House
     from journal.engine import FileJournal
 
 LOCK_S = 1.0
@@ -74,6 +75,7 @@ class LocalSource(Closing):
                 "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
                 **view.counts(conn),
                 "worker": None,
+                "upkeep": None,
                 "routes": [route.name for route in self._config.routes],
                 "refused": {},
             }
@@ -147,6 +149,29 @@ class LocalSource(Closing):
                 journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
+    def redact(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        repo: str | None = None,
+        installation: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        from covenq import upkeep
+
+        with self._house() as house:
+            return upkeep.redact(
+                house, dry_run=dry_run, ids=ids, repo=repo, installation=installation, reason=reason, by=by
+            )
+
+    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
+        from covenq import upkeep
+
+        with self._house() as house:
+            return upkeep.compact(house, dry_run=dry_run, by=by)
+
     def events(self, after: int | None = None) -> Iterator[Object]:
         with self._reading() as (_, reader):
             for record in reader.read(reader.head().seq if after is None else after):
@@ -154,6 +179,17 @@ class LocalSource(Closing):
 
     def close(self) -> None:
         """Nothing stays open between calls."""
+
+    @contextmanager
+    def _house(self) -> Iterator[House]:
+        from covenq.upkeep import House
+
+        with self._writing() as (journal, store):
+
+            def fold() -> None:
+                store.catch_up()
+
+            yield House(journal, self._data, self._config.retention, store.reader, fold, store.scrub)
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | _Nothing]]:

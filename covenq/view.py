@@ -43,10 +43,28 @@ def items(
 
 
 def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
-    """One delivery with the headers it came with, as `headers`. Raises NotFound, Ambiguous, UsageError."""
+    """One delivery with the headers it came with, as `headers`, and with `dropped_by`, if its content is gone:
+    {"seq", "at", "kind", "by", "reason"} of the record that says so. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
     record = records.get(found["seq"])
-    return {**found, "headers": None if record is None else record.data.get("headers")}
+    by = found["redacted"] or found["payload_dropped"]
+    return {
+        **found,
+        "headers": None if record is None else record.data.get("headers"),
+        "dropped_by": None if by is None else _dropped_by(records, by),
+    }
+
+
+def _dropped_by(records: Records, seq: int) -> JsonObject:
+    record = records.get(seq)
+    data = {} if record is None else record.data
+    return {
+        "seq": seq,
+        "at": None if record is None else record.at,
+        "kind": None if record is None else record.kind,
+        "by": data.get("by"),
+        "reason": data.get("reason"),
+    }
 
 
 def payload(conn: sqlite3.Connection, records: Records, id: str) -> bytes:

@@ -81,7 +81,7 @@ def replay(
     with source(data, config) as opened:
 
         def act(**what: Any) -> Mapping[str, Any]:
-            return opened.replay(force=force, reason=reason, by=_operator(), **what)
+            return opened.replay(force=force, reason=reason, by=operator(), **what)
 
         _act(act, REPLAY, chosen, dry_run, yes, json)
 
@@ -107,12 +107,12 @@ def requeue(
     with source(data, config) as opened:
 
         def act(**what: Any) -> Mapping[str, Any]:
-            return opened.requeue(reason=reason, by=_operator(), **what)
+            return opened.requeue(reason=reason, by=operator(), **what)
 
         _act(act, REQUEUE, chosen, dry_run, yes, json)
 
 
-def _operator() -> str:
+def operator() -> str:
     """Who acts, for the record: the login name, or the number where there is none."""
     import getpass
     import os
@@ -168,7 +168,7 @@ def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], 
     if dry_run or not found.eligible:
         return found
     if not yes:
-        _ask(verb, found)
+        ask(verb, found.eligible, found.skipped)
     total = len(found.eligible)
     for start in range(0, total, PORTION):
         found.add(act(ids=found.eligible[start : start + PORTION], dry_run=False))
@@ -177,10 +177,10 @@ def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], 
     return found
 
 
-def _ask(verb: Verb, found: Done) -> None:
+def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
     """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
-    counted = output.count(len(found.eligible), verb.one, verb.many)
-    _say_skipped(found)
+    counted = output.count(len(eligible), verb.one, verb.many)
+    say_skipped(skipped)
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
         raise UsageError(
             f"this would {verb.name} {counted}, and there is no terminal to ask at",
@@ -192,8 +192,9 @@ def _ask(verb: Verb, found: Done) -> None:
         raise typer.Exit(1)
 
 
-def _say_skipped(found: Done) -> None:
-    for reason, number in Counter(item["reason"] for item in found.skipped).most_common(SHOWN):
+def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
+    """How many were skipped, by why."""
+    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN):
         say(f"skipped {number:,}: {clean(reason)}")
 
 
@@ -207,6 +208,6 @@ def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
     else:
         for item in found.done:
             output.line(" ".join(clean(word) for word in (item["id"], *item.get("tasks", ()))))
-    _say_skipped(found)
+    say_skipped(found.skipped)
     counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
     say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")

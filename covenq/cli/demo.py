@@ -178,7 +178,7 @@ def _send(
 
 def gather(data: Path, ran: Path) -> Evidence:
     """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
-    from covenq.cli.journal import check
+    from covenq.integrity import check
     from covenq.model import FINAL
     from journal.reader import open_reader
 
@@ -201,7 +201,7 @@ def gather(data: Path, ran: Path) -> Evidence:
                 found.ends[subject[1]].append(verb)
     if ran.exists():
         found.ran = Counter(line.split()[0] for line in ran.read_text().splitlines())
-    found.damage = len(check(data / "journal", None).damage)
+    found.damage = len(check(data, upto=None).damage)
     return found
 
 

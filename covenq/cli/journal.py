@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, place, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Place, place, source
 from covenq.cli.output import clean, say
+from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from journal.model import Damage, Head
+    from covenq.integrity import Signatures
+    from journal.model import Head
     from journal.verify import VerifyReport
 
 DAMAGED = 5
@@ -26,6 +25,19 @@ _HEAD = re.compile(r"(\d{1,19}):([0-9a-f]{64})\Z")
 
 
 def verify(
+    since: Annotated[
+        int | None,
+        typer.Option("--since", min=1, metavar="SEQ", help="Only from the segment on that holds this record."),
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option("--segment", metavar="NAME", help="Only this segment: its file, or a seq in it.")
+    ] = None,
+    signatures: Annotated[
+        bool,
+        typer.Option(
+            "--signatures", help="Also hold every stored payload against GitHub's signature, with the known secrets."
+        ),
+    ] = False,
     head: Annotated[
         bool,
         typer.Option("--head", help="Print only the head as SEQ:SUM, to be noted elsewhere and checked with --expect."),
@@ -45,41 +57,26 @@ def verify(
     Nothing is changed. Exits 5 if anything is damaged or missing.
     With a daemon running, what it has made durable at that moment is proven.
     """
-    if head and json:
-        raise UsageError("--head and --json can't be combined", hint="The JSON has the head in it.")
+    if since is not None and segment is not None:
+        raise UsageError(
+            "--since and --segment can't be combined", hint="--segment is one, --since that one and all after."
+        )
     wanted = parse_head(expect) if expect else None
-    where = place(data, config)
-    directory = where.data / "journal"
-    if not directory.is_dir():
-        raise NotFound(
-            f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
-        )
-    report = check(directory, _bound(data, config), wanted)
-    if json:
-        output.emit_json(
-            {"ok": report.ok, "records": report.records, "head": asdict(report.head), "damage": _damage(report)}
-        )
-    elif head and report.ok:
-        output.line(head_text(report.head))
-    else:
-        _print(report)
+    where = existing(place(data, config))
+
+    from covenq import integrity
+
+    only = None if segment is None else _segment(where, segment)
+    upto = bound(data, config)
+    with bar("verify", bytes=True) as tell:
+        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
+    signed = _signatures(where, upto, since or 0, only, report) if signatures else None
+    _tell(report, signed, head=head, json=json)
     if not report.ok:
-        say("hint: nothing was changed; keep a copy of the journal before you do anything about it.")
+        say(
+            "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
+        )
         raise typer.Exit(DAMAGED)
-
-
-def check(directory: Path, upto: int | None, wanted: tuple[int, str] | None = None) -> VerifyReport:
-    """Verify the journal in that directory, up to `upto` if a daemon is writing there."""
-    from covenq.state import read_witness
-    from journal.verify import verify as prove
-
-    seen = read_witness(directory.parent / "state.db") if upto is None else None
-    report = prove(directory, upto=upto, witnesses=[seen] if seen else [], progress=_progress())
-    if wanted is not None:
-        found = _expected(directory, upto, wanted, report)
-        if found is not None:
-            report.damage.append(found)
-    return report
 
 
 def parse_head(text: str) -> tuple[int, str]:
@@ -94,48 +91,60 @@ def head_text(head: Head) -> str:
     return f"{head.seq}:{head.sum}"
 
 
-def _bound(data: str | None, config: str | None) -> int | None:
+def existing(where: Place) -> Place:
+    """The place, if there is a journal. Raises NotFound."""
+    if not (where.data / "journal").is_dir():
+        raise NotFound(
+            f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
+        )
+    return where
+
+
+def bound(data: str | None, config: str | None) -> int | None:
     """The newest durable seq as a running daemon tells it; None without one."""
     with source(data, config) as opened:
         return int(opened.status()["journal"]["head"]["seq"]) if opened.live else None
 
 
-def _expected(directory: Path, upto: int | None, wanted: tuple[int, str], report: VerifyReport) -> Damage | None:
-    """A finding if record `wanted` isn't there any more, or is another one: the whole chain may have been rewritten."""
-    from journal.model import Damage
-    from journal.reader import open_reader
+def _segment(where: Place, name: str) -> int:
+    from covenq import integrity
 
-    seq, sum = wanted
-    if seq > report.head.seq:
-        detail = f"the head noted was seq {seq}, the journal ends at {report.head.seq}"
+    found = integrity.segment_of(where.data / "journal", name)
+    if found is None:
+        raise NotFound(f"no segment {name[:80]!r}", hint=f"They are files in {where.data / 'journal'}; a seq will do.")
+    return found
+
+
+def _signatures(where: Place, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
+    from covenq import integrity
+    from covenq.secret import known_secrets
+
+    secrets, problems = known_secrets(where.config, os.environ, where.data)
+    for problem in problems:
+        say(f"covenq: {clean(problem)}; what it signed can't be checked")
+    with bar("signatures") as tell:
+        signed, mismatches = integrity.check_signatures(
+            where.data, secrets, upto=upto, since=since, segment=segment, progress=tell
+        )
+    report.damage += mismatches
+    return signed
+
+
+def _tell(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
+    if json and head and report.ok:
+        output.emit_json(asdict(report.head))
+    elif json:
+        found: dict[str, Any] = {"ok": report.ok, "records": report.records, "head": asdict(report.head)}
+        found["damage"] = [asdict(one) for one in report.damage]
+        if signed is not None:
+            found["signatures"] = signed.answer()
+        output.emit_json(found)
+    elif head and report.ok:
+        output.line(head_text(report.head))
     else:
-        with open_reader(directory, upto=upto) as reader:
-            record = reader.get(seq)
-        if record is not None and record.sum == sum:
-            return None
-        detail = f"seq {seq} has the sum {record.sum}, not the one noted" if record else f"seq {seq} is not there"
-    return Damage("not the journal noted", "journal", 0, seq, None, detail)
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    """Percent on a terminal's stderr, some times a second; nothing elsewhere."""
-    if not output.is_terminal(sys.stderr):
-        return None
-    shown = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - shown >= 0.2:
-            shown = now
-            percent = 100 * done // max(total, 1)
-            print(f"\r{percent:3}% of {output.size(total)}\r", end="", file=sys.stderr, flush=True)
-
-    return tell
-
-
-def _damage(report: VerifyReport) -> list[dict[str, object]]:
-    return [asdict(one) for one in report.damage]
+        _print(report)
+    if signed is not None and not json:
+        _say_signatures(signed)
 
 
 def _print(report: VerifyReport) -> None:
@@ -148,3 +157,13 @@ def _print(report: VerifyReport) -> None:
         say(
             f"{output.count(len(report.damage), 'finding')}; {records} verify, the newest linked one is seq {report.head.seq}."
         )
+
+
+def _say_signatures(signed: Signatures) -> None:
+    say(f"{output.count(signed.checked, 'signature')} right, {signed.mismatched:,} wrong.")
+    if signed.payload_dropped:
+        say(f"{signed.payload_dropped:,} not checked: the payload was dropped.")
+    for name, number in sorted(signed.secrets.items()):
+        say(f"{number:,} not checked: the secret named {clean(name)!r} is not known here.")
+    if signed.unsigned:
+        say(f"{signed.unsigned:,} not checked: they came without a signature.")

@@ -93,6 +93,11 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     worker = found["worker"]
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
+    upkeep = found.get("upkeep") or {}
+    if upkeep.get("doing"):
+        yield "upkeep", "{what}: {done} of {total} segments".format(**upkeep["doing"])
+    if upkeep.get("error"):
+        yield "upkeep", f"waits: {clean(upkeep['error'])}"
     yield "routes", ", ".join(map(clean, found["routes"])) or "none: every delivery is kept and ignored"
     if found["refused"]:
         yield "refused", _counts(found["refused"])
@@ -340,6 +345,7 @@ def _print_delivery(d: Item, logs: Path) -> None:
     _field("signed by", clean(d["secret"]))
     _field("came by", clean(d["source"]) if d["source"] != "http" else "")
     _field("payload", f"{output.size(d['payload_bytes'] or 0)}, sha256 {clean(d['payload_sha256'])}")
+    _field("", _gone(d))
     _field("duplicates", d["duplicates"] or "")
     _field("conflicts", d.get("conflicts") or "")
     _field("replays", d.get("replays") or "")
@@ -351,6 +357,18 @@ def _print_delivery(d: Item, logs: Path) -> None:
     for task in d["task_objects"]:
         output.line()
         _print_task(task, logs)
+
+
+def _gone(d: Item) -> str:
+    """That its content is no longer kept, and why; nothing if it is."""
+    by = d.get("dropped_by")
+    if not by:
+        return ""
+    what = "ERASED, with what was read out of it" if d["redacted"] else "DROPPED"
+    when = f" at {output.when(by['at'])}" if by["at"] else ""
+    who = f" by {output.clean(by['by'])}" if by["by"] else ""
+    why = f": {output.clean(by['reason'])}" if by["reason"] else ""
+    return f"{what}{who}{when}, record {by['seq']}{why}"
 
 
 def _print_task(t: Item, logs: Path) -> None:

@@ -16,7 +16,7 @@ from covenq.errors import (
     Refused,
     UsageError,
 )
-from journal.errors import JournalClosed, JournalError, JournalFull, JournalPoisoned
+from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalFull, JournalPoisoned
 
 RETRY_AFTER_S = 30
 
@@ -30,6 +30,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (JournalFull, 503, "journal_full"),
     (JournalPoisoned, 503, "journal_poisoned"),
     (JournalClosed, 503, "journal_closed"),
+    (JournalDamaged, 503, "journal_damaged"),
     (JournalError, 503, "journal_unavailable"),
     (CovenqError, 500, "failed"),
 )

@@ -93,7 +93,9 @@ class Replay:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req, ("force",))
         parts = self._parts
-        say(resp, 200, {"ok": True, **operations.replay(parts.journal, parts.reader(), parts.config, **wanted)})
+        with parts.upkeep.acting:
+            answer = operations.replay(parts.journal, parts.reader(), parts.config, **wanted)
+        say(resp, 200, {"ok": True, **answer})
 
 
 class Requeue:
@@ -105,7 +107,9 @@ class Requeue:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req, ())
         parts = self._parts
-        say(resp, 200, {"ok": True, **operations.requeue(parts.journal, parts.reader(), **wanted)})
+        with parts.upkeep.acting:
+            answer = operations.requeue(parts.journal, parts.reader(), **wanted)
+        say(resp, 200, {"ok": True, **answer})
 
 
 def status(parts: Parts) -> JsonObject:
@@ -140,6 +144,7 @@ def status(parts: Parts) -> JsonObject:
             "running": parts.pool.running(),
             "error": parts.pool.error,
         },
+        "upkeep": {"doing": parts.upkeep.doing, "error": parts.upkeep.error},
         "routes": routes(parts.config),
         "refused": parts.refusals.counts(),
     }
@@ -169,6 +174,19 @@ def _limit(text: str | None) -> int:
 
 def _wanted(req: falcon.Request, flags: tuple[str, ...]) -> dict[str, Any]:
     """The arguments of an operation, out of a JSON body. Raises UsageError, FilterError."""
+    body = body_of(req, {"ids", "filter", "dry_run", "reason", "by", *flags})
+    wanted: dict[str, Any] = {}
+    for key in ("dry_run", *flags):
+        wanted[key] = typed(body, key, bool, "true or false", False)
+    wanted["reason"] = typed(body, "reason", str, "a text", None)
+    wanted["by"] = typed(body, "by", str, "a text", None) or "api"
+    wanted["ids"] = ids_of(body)
+    wanted["filter"] = _filter(body.get("filter"))
+    return wanted
+
+
+def body_of(req: falcon.Request, known: set[str]) -> dict[str, Any]:
+    """The JSON object of a request, which has none but the known keys. Raises UsageError."""
     raw = req.bounded_stream.read(BODY_MAX + 1)
     try:
         body = orjson.loads(raw) if len(raw) <= BODY_MAX else None
@@ -176,25 +194,22 @@ def _wanted(req: falcon.Request, flags: tuple[str, ...]) -> dict[str, Any]:
         body = None
     if not isinstance(body, dict):
         raise UsageError("the body is no JSON object", hint='Send {"ids": [...]} or {"filter": "..."}.')
-    known = {"ids", "filter", "dry_run", "reason", "by", *flags}
     for key in body:
         if key not in known:
             raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
-    wanted: dict[str, Any] = {}
-    for key in ("dry_run", *flags):
-        wanted[key] = _typed(body, key, bool, "true or false", False)
-    for key in ("reason", "by"):
-        wanted[key] = _typed(body, key, str, "a text", None)
-    wanted["by"] = wanted["by"] or "api"
-    ids = _typed(body, "ids", list, "a list of ids", [])
+    return body
+
+
+def ids_of(body: dict[str, Any]) -> list[str]:
+    """Raises UsageError."""
+    ids: list[str] = typed(body, "ids", list, "a list of ids", [])
     if not all(isinstance(id, str) for id in ids):
         raise UsageError("ids must be a list of ids")
-    wanted["ids"] = ids
-    wanted["filter"] = _filter(body.get("filter"))
-    return wanted
+    return ids
 
 
-def _typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -> Any:
+def typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -> Any:
+    """The value of `key`, or the default where it is null or not there. Raises UsageError."""
     value = body.get(key)
     if value is None:
         return default

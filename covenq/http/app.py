@@ -10,7 +10,7 @@ from typing import Literal
 import falcon
 
 from covenq.errors import CovenqError
-from covenq.http import api
+from covenq.http import api, care
 from covenq.http.answers import say_error, say_failure
 from covenq.http.events import Events
 from covenq.http.health import Health, Readiness
@@ -58,6 +58,8 @@ def _add_api(app: App, parts: Parts) -> None:
     app.add_route("/api/v1/tasks/{id}/attempts", api.Attempts(parts))
     app.add_route("/api/v1/replay", api.Replay(parts))
     app.add_route("/api/v1/requeue", api.Requeue(parts))
+    app.add_route("/api/v1/redact", care.Redact(parts))
+    app.add_route("/api/v1/compact", care.Compact(parts))
     app.add_route("/api/v1/events", Events(parts))
 
 

@@ -1,0 +1,178 @@
+"""The commands that take content out of the journal: compact, redact."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.acting import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
+from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.output import clean, say
+from covenq.cli.progress import bar
+from covenq.errors import Failure, UsageError
+
+if TYPE_CHECKING:
+    from covenq.source import Source
+
+REDACT = Verb("redact", "redacted", "delivery", "deliveries")
+SHOWN = 20
+LOOK_S = 0.3
+"""How often a daemon at work is asked how far it is."""
+
+
+def compact(
+    dry_run: DryRun = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Drop what is kept no longer.
+
+    Payloads of finished deliveries, and files of attempts, that are older than the configuration's [retention] says.
+    The daemon does it by itself once a day, where it is worth it; this does all of it, now. Deliveries, their hashes,
+    states and history stay.
+    """
+    with source(data, config) as opened:
+        done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
+    if json:
+        output.emit_json(done)
+    else:
+        _say_compacted(done)
+    if done["left"]:
+        _say_left(done)
+        raise typer.Exit(1)
+
+
+def _say_compacted(done: Mapping[str, Any]) -> None:
+    policy = done["policy"]
+    if policy["payloads_s"] is None and policy["attempts_s"] is None:
+        say("The configuration has no [retention]: everything is kept.")
+        return
+    would = done["dry_run"]
+    payloads = output.count(done["deliveries"], "payload")
+    segments = output.count(done["segments"], "segment")
+    size = output.size(done["payload_bytes"])
+    output.line(f"{payloads} of {size} {'would be ' if would else ''}dropped, in {segments}")
+    output.line(f"the files of {output.count(done['attempts'], 'task')} {'would be ' if would else ''}removed")
+    if not would:
+        say(f"The journal is {output.size(max(done['freed'], 0))} shorter.")
+
+
+def redact(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Deliveries: GUID or hook/GUID.", show_default=False)
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Every delivery of this repository.")
+    ] = None,
+    installation: Annotated[
+        int | None, typer.Option("--installation", min=0, metavar="N", help="Every delivery of this installation.")
+    ] = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Erase the content of deliveries, for ever.
+
+    Payload, repository, sender, title and labels go: from the journal, from state.db, and with all files of their
+    tasks' attempts. Ids, event, action, sizes, hashes, states and times stay, so that a redelivery is still a duplicate.
+    A task that waits is cancelled; a delivery that is being worked on is skipped. Backups are named, and are yours.
+    A reason stays for ever: put nothing in it that would have to be erased.
+    """
+    chosen = list(dict.fromkeys(ids or ()))
+    if sum((bool(chosen), repo is not None, installation is not None)) != 1:
+        raise UsageError(
+            "say what to erase: ids, --repo or --installation",
+            hint="One of the three; `--dry-run` shows what it means.",
+        )
+    which: dict[str, Any] = {"ids": chosen, "repo": repo, "installation": installation}
+    which |= {"reason": reason, "by": operator()}
+    with source(data, config) as opened:
+        done = _redact(opened, which, single=len(chosen) == 1, dry_run=dry_run, yes=yes)
+    _report(done, dry_run=dry_run, json=json)
+    if done["left"]:
+        _say_left(done)
+        raise typer.Exit(1)
+    if done["skipped"] and (chosen or _lost(done)):
+        raise typer.Exit(4)
+
+
+def _redact(opened: Source, which: Mapping[str, Any], *, single: bool, dry_run: bool, yes: bool) -> dict[str, Any]:
+    if dry_run or not single:
+        plan = opened.redact(dry_run=True, **which)
+        if dry_run or not plan["eligible"]:
+            return plan
+        if not yes:
+            ask(REDACT, plan["eligible"], plan["skipped"])
+    return _watched(opened, "redact", lambda: opened.redact(**which))
+
+
+def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
+    if json:
+        output.emit_json(done)
+    elif dry_run:
+        for id in done["eligible"]:
+            output.line(clean(id))
+    else:
+        for item in done["done"]:
+            output.line(clean(item["id"]))
+    say_skipped(done["skipped"])
+    counted = output.count(len(done["eligible"] if dry_run else done["done"]), REDACT.one, REDACT.many)
+    say(f"{counted} would be {REDACT.past}." if dry_run else f"{counted} {REDACT.past}.")
+    if done["copies"] and (done["done"] or dry_run):
+        say(
+            "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
+        )
+        for path in done["copies"]:
+            say(f"  {clean(path)}")
+    if done["done"]:
+        say("Backups that were made by other means than `covenq backup` are not known here.")
+
+
+def _lost(done: Mapping[str, Any]) -> bool:
+    skipped = {item["id"] for item in done["skipped"]}
+    return any(id in skipped for id in done["eligible"])
+
+
+def _say_left(done: Mapping[str, Any]) -> None:
+    say("covenq: these could not be removed, and may hold content; the next start tries again:")
+    for path in done["left"][:SHOWN]:
+        say(f"  {clean(path)}")
+
+
+def _watched(opened: Source, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do it, with a bar of how far the daemon is, on a terminal. Ctrl-C ends the watching, not a daemon's work."""
+    if not opened.live or not output.is_terminal(sys.stderr):
+        return work()
+    answers: list[dict[str, Any]] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except Failure as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        with bar(what) as tell:
+            while thread.is_alive():
+                thread.join(LOOK_S)
+                doing = opened.status()["upkeep"]["doing"]
+                if tell is not None and doing is not None:
+                    tell(doing["done"], doing["total"])
+    except KeyboardInterrupt:
+        say("The daemon goes on with it; `covenq status` tells how far it is.")
+        raise
+    if errors:
+        raise errors[0]
+    return answers[0]

@@ -1,0 +1,33 @@
+"""A bar on a terminal's stderr while something long goes on; nothing anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from covenq.cli import output
+
+Tell = Callable[[int, int], None]
+
+
+@contextmanager
+def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
+    """A function to tell (done, in all), or None where nobody would see it. The bar is gone at the end of the `with`."""
+    if not output.is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = DownloadColumn(binary_units=True) if bytes else MofNCompleteColumn()
+    console = Console(stderr=True, no_color=not output.has_colour(sys.stderr))
+    with Progress(
+        TextColumn(what), BarColumn(), count, TimeRemainingColumn(), console=console, transient=True
+    ) as progress:
+        task = progress.add_task(what, total=None)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=max(total, 1))
+
+        yield tell

@@ -1,0 +1,199 @@
+"""The command that makes a new journal of what still verifies in a damaged one: salvage."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sqlite3
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.journal import bound, existing
+from covenq.cli.output import clean, say
+from covenq.cli.progress import bar
+from covenq.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from journal.salvage import Plan
+
+SHOWN = 50
+"""Findings and ids listed in words; --json has all."""
+
+
+def salvage(
+    write: Annotated[
+        bool, typer.Option("--write", "--yes", help="Write the new journal. Without this only the plan is shown.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and write nothing: the default.")] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="DIR", help="The new journal's directory. Else journal.salvaged-TIME beside the old."
+        ),
+    ] = None,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Save what still verifies of a damaged journal.
+
+    Shows what would be kept and what is lost, by delivery id. With --write a new journal, of another id and in a new
+    epoch, is written beside the old one, which is never touched.
+    """
+    if write and dry_run:
+        raise UsageError("--write and --dry-run can't be combined", hint="--dry-run is the default.")
+    where = existing(place(data, config))
+    directory = where.data / "journal"
+
+    from journal.lock import DirectoryLock
+    from journal.salvage import plan
+
+    if not write:
+        upto = bound(data, config)
+        with bar("salvage") as tell:
+            found = plan(directory, progress=None if tell is None else lambda count: tell(count, count))
+        _in_flight(found, directory, upto)
+        _judge(found, where.data, upto)
+        _report(found, where.data, None, json)
+        return
+    target = Path(to).expanduser().absolute() if to else directory.with_name(f"journal.salvaged-{_stamp()}")
+    if directory.absolute() in (target, *target.parents):
+        raise UsageError(f"{target} is in the damaged journal", hint="Give a directory beside it, or elsewhere.")
+    # Whoever holds the lock may still be writing: what it accepts from here on would be missing.
+    lock = DirectoryLock(directory)
+    try:
+        found = _write(directory, target, where.data)
+    finally:
+        lock.release()
+    _report(found, where.data, target, json)
+
+
+def _write(directory: Path, target: Path, data: Path) -> Plan:
+    from journal.salvage import plan
+    from journal.salvage import salvage as save
+
+    found = plan(directory)
+    _judge(found, data, None)
+    if not found.damage:
+        raise Refused("nothing is damaged, so there is nothing to salvage", hint="`covenq backup` makes a copy.")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with bar("salvage") as tell:
+        save(
+            directory,
+            target,
+            now=time.time(),
+            token=secrets.token_hex,
+            progress=None if tell is None else lambda count: tell(count, found.kept),
+        )
+    return found
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _in_flight(found: Plan, directory: Path, upto: int | None) -> None:
+    """Leave out what a running daemon is writing behind its head: that is in flight, not damage."""
+    from journal.files import OsFiles
+    from journal.segment import SegmentFile, list_segments, name_of
+
+    if upto is None or not found.damage:
+        return
+    files = OsFiles()
+    segments = list_segments(files, directory)
+    first = next((one for one in reversed(segments) if one <= max(upto, 1)), segments[0])
+    with SegmentFile(files, directory, first) as segment:
+        wanted = b'{"seq":%d,' % upto
+        head = next((offset for offset, line in segment.lines(0) if line.startswith(wanted)), -1)
+    found.damage = [
+        one
+        for one in found.damage
+        if one.segment < name_of(first) or (one.segment == name_of(first) and (head < 0 or one.offset <= head))
+    ]
+
+
+def _judge(found: Plan, data: Path, upto: int | None) -> None:
+    """Add what only the caches know: records that are cut off cleanly, and whose the lost ones were."""
+    from covenq.state import read_witness
+    from journal.reader import open_reader
+
+    seen = read_witness(data / "state.db")
+    if upto is None:
+        with open_reader(data / "journal", witnesses=[seen] if seen else []) as reader:
+            known = {(one.segment, one.offset) for one in found.damage}
+            found.damage += [one for one in reader.damage if (one.segment, one.offset) not in known]
+        if seen is not None and seen.journal == found.journal and seen.seq > found.last:
+            found.lost.append([found.last + 1, seen.seq])
+    if seen is not None and seen.journal == found.journal:
+        ids = dict.fromkeys([*found.deliveries, *_ids(data / "state.db", found)])
+        found.deliveries = list(ids)
+
+
+def _ids(state: Path, found: Plan) -> list[str]:
+    """The deliveries that state.db knows at the seqs that are lost, or whose content is."""
+    import contextlib
+
+    ids: list[str] = []
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_readonly(state)) as conn:
+        for low, high in [*found.lost, *found.dropped]:
+            rows = conn.execute(
+                "SELECT hook, guid FROM webhook_deliveries WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL",
+                (low, high),
+            )
+            ids += [f"{hook}/{guid}" for hook, guid in rows]
+    return ids
+
+
+def _readonly(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
+    following = _next(data, target)
+    if json:
+        plan = asdict(found)
+        plan["records"] = plan.pop("kept")
+        output.emit_json({**plan, "written": None if target is None else str(target), "next": following})
+        return
+    for one in found.damage[:SHOWN]:
+        output.line(clean(one))
+    if len(found.damage) > SHOWN:
+        say(f"… and {len(found.damage) - SHOWN:,} more.")
+    lost = sum(high - low + 1 for low, high in found.lost)
+    emptied = sum(high - low + 1 for low, high in found.dropped)
+    kept = "kept" if target is not None else "would be kept"
+    say(f"{output.count(found.kept, 'record')} {kept}, {lost:,} lost, {emptied:,} without their content.")
+    if found.deliveries:
+        say(f"{output.count(len(found.deliveries), 'delivery', 'deliveries')} concerned; GitHub can send them again:")
+        for id in found.deliveries[:SHOWN]:
+            output.line(clean(id))
+        if len(found.deliveries) > SHOWN:
+            say(f"… and {len(found.deliveries) - SHOWN:,} more (--json has all).")
+    if target is not None:
+        say(f"Written to {clean(target)}; the old journal was not touched. To put it in its place:")
+    elif found.damage:
+        say("Nothing was written. `covenq salvage --write` writes the new journal, with the daemon stopped.")
+    else:
+        say("Nothing is damaged: there is nothing to salvage.")
+    for command in following if target is not None else ():
+        say(f"  {clean(command)}")
+
+
+def _next(data: Path, target: Path | None) -> list[str]:
+    """What to type to use the new journal. state.db needs nothing: it is folded again for a journal of another id."""
+    if target is None:
+        return ["covenq salvage --write"]
+    journal = shlex.quote(str(data / "journal"))
+    return [
+        f"mv {journal} {shlex.quote(str(data / f'journal.damaged-{_stamp()}'))}",
+        f"mv {shlex.quote(str(target))} {journal}",
+        "covenq verify",
+        "covenq serve",
+    ]

@@ -1,0 +1,185 @@
+"""Proving a data directory's journal: its own chain, what its caches and an auditor had seen of it, and GitHub's signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from covenq import github
+from covenq.model import JsonObject, Kind
+from covenq.state import read_witness
+from journal.errors import JournalDamaged
+from journal.files import OsFiles
+from journal.model import Damage, Record, Witness
+from journal.reader import JournalReader, open_reader
+from journal.segment import list_segments, name_of
+from journal.verify import VerifyReport
+from journal.verify import verify as prove
+
+Progress = Callable[[int, int], None]
+"""(done, in all), in bytes or in records."""
+
+
+@dataclass(slots=True)
+class Signatures:
+    """How many stored payloads were held against their signature, and how many could not be, by why."""
+
+    checked: int = 0
+    mismatched: int = 0
+    payload_dropped: int = 0
+    secret_unknown: int = 0
+    unsigned: int = 0
+    secrets: dict[str, int] = field(default_factory=dict)
+    """How often each unknown secret was named."""
+
+    def answer(self) -> JsonObject:
+        return asdict(self)
+
+
+def check(
+    data: Path,
+    *,
+    upto: int | None,
+    since: int = 0,
+    segment: int | None = None,
+    expect: tuple[int, str] | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Verify the journal of a data directory, up to `upto` if a daemon is writing it.
+
+    state.db's position is a witness: a log that is shorter, or holds another record there, has lost something.
+    `expect` is a head noted earlier, as (seq, sum). Raises JournalGone, FormatUnknown.
+    """
+    directory = data / "journal"
+    seen = read_witness(data / "state.db")
+    report = prove(
+        directory,
+        upto=upto,
+        since=since,
+        segment=segment,
+        witnesses=[seen] if seen else [],
+        progress=progress,
+    )
+    if expect is None and (seen is None or segment is not None):
+        return report
+    with open_reader(directory, upto=upto) as reader:
+        if seen is not None and segment is None:
+            report.damage += _other_than_seen(reader, seen, report)
+        if expect is not None:
+            report.damage += _other_history(reader, expect, report)
+    return report
+
+
+def _other_than_seen(reader: JournalReader, seen: Witness, report: VerifyReport) -> list[Damage]:
+    if seen.journal != reader.id or not 0 < seen.seq <= report.head.seq or report.damage:
+        return []
+    record = _get(reader, seen.seq)
+    if record is None or record.sum == seen.sum:
+        return []
+    detail = "state.db had seen another record at this seq"
+    return [_at(reader, "shorter than caches", seen.seq, None, detail)]
+
+
+def _other_history(reader: JournalReader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
+    """A finding if record `noted` isn't there any more, or is another one: the whole chain may have been written anew."""
+    seq, total = noted
+    if seq > report.head.seq:
+        detail = f"the head noted was seq {seq}, the journal ends at {report.head.seq}"
+    elif seq == report.head.seq:
+        if report.head.sum == total:
+            return []
+        detail = f"seq {seq} has the sum {report.head.sum}, not the one noted"
+    else:
+        record = _get(reader, seq)
+        if record is not None and record.sum == total:
+            return []
+        detail = f"seq {seq} has the sum {record.sum}, not the one noted" if record else f"seq {seq} can't be read"
+    return [_at(reader, "other history", seq, None, detail)]
+
+
+def _get(reader: JournalReader, seq: int) -> Record | None:
+    try:
+        return reader.get(seq)
+    except JournalDamaged:
+        return None  # told already, with its place
+
+
+def segment_of(directory: Path, name: str) -> int | None:
+    """The first seq of the segment that `name` names: its file, with or without `.jsonl`, or any seq in it."""
+    digits = Path(name).name.removesuffix(".jsonl")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 20):
+        return None
+    firsts = [first for first in list_segments(OsFiles(), directory) if first <= int(digits)]
+    return firsts[-1] if firsts else None
+
+
+def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int | None]:
+    """The seqs that `since` and `segment` speak of: after which, and up to which (None: the end)."""
+    if segment is None:
+        return max(since - 1, 0), None
+    later = [first for first in list_segments(OsFiles(), directory) if first > segment]
+    return segment - 1, later[0] - 1 if later else None
+
+
+def check_signatures(
+    data: Path,
+    secrets: Sequence[tuple[str, bytes]],
+    *,
+    upto: int | None,
+    since: int = 0,
+    segment: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Signatures, list[Damage]]:
+    """Hold every stored payload against the signature it came with. Reading ends at damage, which `check` tells of.
+
+    A payload counts as signed if any configured secret signs it. It is a mismatch if the one it was accepted with, by
+    its name, is configured and none does.
+    """
+    found, damage = Signatures(), list[Damage]()
+    names = {name for name, _ in secrets}
+    directory = data / "journal"
+    after, last = bounds(directory, since, segment)
+    with open_reader(directory, upto=upto) as reader:
+        end = reader.head().seq if last is None else min(last, reader.head().seq)
+        try:
+            for record in reader.read(after):
+                if record.seq > end:
+                    break
+                if record.kind == Kind.RECEIVED:
+                    mismatch = _check_one(record, secrets, names, found)
+                    if mismatch is not None:
+                        delivery = "/".join(record.subject.split(".")[1:])
+                        damage.append(_at(reader, "signature", record.seq, delivery, mismatch))
+                if progress is not None and record.seq % 256 == 0:
+                    progress(record.seq - after, end - after)
+        except JournalDamaged:
+            pass  # the report that this belongs to has it, and is not ok
+    return found, damage
+
+
+def _check_one(record: Record, secrets: Sequence[tuple[str, bytes]], names: set[str], found: Signatures) -> str | None:
+    """Count it; what is wrong with it, if anything."""
+    if record.payload is None:
+        found.payload_dropped += record.payload_sha256 is not None
+        return None
+    headers = github.fold_headers((str(name), str(value)) for name, value in record.data.get("headers") or ())
+    signature = headers.get("x-hub-signature-256")
+    if signature is None:
+        found.unsigned += 1
+        return None
+    if github.verify(secrets, record.payload, signature) is not None:
+        found.checked += 1
+        return None
+    name = str(record.data.get("secret"))
+    if name not in names:
+        found.secret_unknown += 1
+        found.secrets[name] = found.secrets.get(name, 0) + 1
+        return None
+    found.mismatched += 1
+    return f"no configured secret makes its signature, and it was accepted by the one named {name!r}"
+
+
+def _at(reader: JournalReader, kind: str, seq: int, delivery: str | None, detail: str) -> Damage:
+    firsts = [first for first in list_segments(OsFiles(), reader.directory) if first <= max(seq, 1)]
+    return Damage(kind, name_of(firsts[-1] if firsts else 1), reader.place(seq) or 0, seq, delivery, detail)
