@@ -7,6 +7,7 @@ rewritten and synced during the opening; everything appended later is served onl
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -22,7 +23,7 @@ import orjson
 from journal.backup import forget_backup, read_backup
 from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
-from journal.erase import Erasure, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
+from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
 from journal.errors import EntryRefused, JournalDamaged, JournalError, JournalReadOnly, JournalUnaccepted
 from journal.files import Files, OsFiles
@@ -201,26 +202,28 @@ class FileJournal:
             named = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
             return answer, self._rewrite([one for one in named if one is not None], progress)
 
-    def resume_erasure(self) -> list[Rewritten]:
-        """Go on with an erasure that a crash cut short; does nothing if there was none."""
+    @property
+    def erasing(self) -> bool:
+        """Whether an erasure is under way, or waits for `resume_erasure` because the disk had no room for it."""
+        return read_note(self.files, self.directory) is not None
+
+    def resume_erasure(self, progress: Callable[[int, int], None] | None = None) -> list[Rewritten]:
+        """Go on with an erasure that a crash cut short; does nothing if there was none. `progress` as for `erase`."""
         with self._maintenance:
             after = read_note(self.files, self.directory)
             if after is None:
                 return []
             named = [erasure_of(record.seq, record.data) for record in self.read(after)]
-            return self._rewrite([one for one in named if one is not None], None)
+            return self._rewrite([one for one in named if one is not None], progress)
 
     def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
-        active = list_segments(self.files, self.directory)[-1]
-        if any(high >= active for one in erasures for _, high in one.drops):
+        named = Named(erasures)
+        if named.newest >= list_segments(self.files, self.directory)[-1]:
             self._committer.cut()
-        below = self._committer.tail.header.first
-        work = [
-            (one, first) for one in erasures for first in segments_with(self.files, self.directory, one, below=below)
-        ]
+        work = segments_with(self.files, self.directory, named, below=self._committer.tail.header.first)
         done = []
-        for number, (erasure, first) in enumerate(work):
-            rewritten = rewrite_segment(self.files, self.directory, first, erasure)
+        for number, first in enumerate(work):
+            rewritten = rewrite_segment(self.files, self.directory, first, named)
             if rewritten is not None:
                 self._catalogue.move(list(rewritten.places))
                 done.append(rewritten)
@@ -467,7 +470,7 @@ def _open_locked(
         if read_backup(files, directory) is not None:
             journal.begin_epoch(token(8))
             forget_backup(files, directory)
-        journal.resume_erasure()
+        _go_on_erasing(journal)
     except BaseException:
         journal.close()
         raise
@@ -550,6 +553,15 @@ def _check_older(files: Files, directory: Path, found: Examination, index: Index
             found.damage.append(
                 Damage("shorter than caches", name_of(found.segment), found.end, witness.seq, None, detail)
             )
+
+
+def _go_on_erasing(journal: FileJournal) -> None:
+    """What a crash cut short. A rewrite needs room for a segment: without it the log opens all the same, and it waits."""
+    try:
+        journal.resume_erasure()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 class _Rows:

@@ -18,8 +18,9 @@ The order, and why no crash loses or half-erases anything:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,37 @@ def covers(drops: Sequence[Pair], seq: int) -> bool:
     return at >= 0 and drops[at][0] <= seq <= drops[at][1]
 
 
+class Named:
+    """Several erasures as one look-up, so that each segment is written once, whatever number of records name parts of it."""
+
+    def __init__(self, erasures: Iterable[Erasure]) -> None:
+        self._spans = sorted((low, high, one.by, one.about) for one in erasures for low, high in one.drops)
+        self._lows = [span[0] for span in self._spans]
+        self._reach = list(accumulate((span[1] for span in self._spans), max))
+        """How far the spans up to each one reach: looking back for one that holds a seq ends where none can."""
+
+    @property
+    def newest(self) -> int:
+        """The greatest seq that is named; 0 if none is."""
+        return self._reach[-1] if self._reach else 0
+
+    def within(self, low: int, high: int) -> bool:
+        """Whether any seq from `low` to `high`, both counted, is named."""
+        at = bisect_right(self._lows, high) - 1
+        return at >= 0 and self._reach[at] >= low
+
+    def of(self, seq: int) -> tuple[int, bool] | None:
+        """(the record that names it, whether what it was about goes too). Of several the one that takes more."""
+        found: tuple[int, bool] | None = None
+        at = bisect_right(self._lows, seq) - 1
+        while at >= 0 and self._reach[at] >= seq:
+            _, high, by, about = self._spans[at]
+            if high >= seq and by > seq and (found is None or (about, -by) > (found[1], -found[0])):
+                found = (by, about)
+            at -= 1
+        return found
+
+
 # ---- the note
 
 
@@ -136,21 +168,21 @@ def finish(files: Files, directory: Path) -> None:
 # ---- rewriting
 
 
-def segments_with(files: Files, directory: Path, erasure: Erasure, *, below: int) -> list[int]:
+def segments_with(files: Files, directory: Path, named: Named, *, below: int) -> list[int]:
     """The sealed segments (those before segment `below`) that hold any of the named seqs."""
     firsts = list_segments(files, directory)
-    chosen = []
-    for number, first in enumerate(firsts[:-1]):
-        if first < below and any(low < firsts[number + 1] and high >= first for low, high in erasure.drops):
-            chosen.append(first)
-    return chosen
+    return [
+        first
+        for number, first in enumerate(firsts[:-1])
+        if first < below and named.within(first, firsts[number + 1] - 1)
+    ]
 
 
 def rewrite_segment(
     files: Files,
     directory: Path,
     first: int,
-    erasure: Erasure,
+    named: Named,
     progress: Callable[[int], None] | None = None,
 ) -> Rewritten | None:
     """Step 4 for one sealed segment; None if nothing in it had anything left to drop.
@@ -167,10 +199,10 @@ def rewrite_segment(
             files.unlink(temporary)
         fd = files.create(temporary)
         try:
-            places, changed = _copy(files, segment, fd, header.size, erasure, progress)
+            places, changed = _copy(files, segment, fd, header.size, named, progress)
             if changed:
                 files.fdatasync(fd)
-                size = _prove(files, segment, fd, header.size, erasure)
+                size = _prove(files, segment, fd, header.size)
         finally:
             files.close(fd)
         if not changed:
@@ -187,7 +219,7 @@ def _copy(
     segment: SegmentFile,
     fd: int,
     header_size: int,
-    erasure: Erasure,
+    named: Named,
     progress: Callable[[int], None] | None,
 ) -> tuple[list[Pair], int]:
     header, _ = segment.header()
@@ -203,7 +235,7 @@ def _copy(
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
             raise JournalDamaged([Damage(error.kind, segment.name, offset, None, None, detail)]) from error
-        new = _without(line, envelope, erasure)
+        new = _without(line, envelope, named)
         changed += new is not line
         places.append((envelope.seq, written + held))
         buffer.append(new)
@@ -219,18 +251,20 @@ def _copy(
     return places, changed
 
 
-def _without(line: bytes, envelope: Envelope, erasure: Erasure) -> bytes:
-    """The line without what the erasure names, or the very same line."""
-    if not covers(erasure.drops, envelope.seq) or envelope.seq == erasure.by:
+def _without(line: bytes, envelope: Envelope, named: Named) -> bytes:
+    """The line without what is named of it, or the very same line."""
+    found = named.of(envelope.seq)
+    if found is None:
         return line
+    by, with_about = found
     about, payload, _ = check_tail(line, envelope)
-    if payload is None and not (erasure.about and about is not None):
+    if payload is None and not (with_about and about is not None):
         return line
-    keep = b"" if about is None or erasure.about else b',"about":' + about
-    return line[: envelope.tail_at] + keep + b',"dropped":%d}\n' % erasure.by
+    keep = b"" if about is None or with_about else b',"about":' + about
+    return line[: envelope.tail_at] + keep + b',"dropped":%d}\n' % by
 
 
-def _prove(files: Files, old: SegmentFile, fd: int, header_size: int, erasure: Erasure) -> int:
+def _prove(files: Files, old: SegmentFile, fd: int, header_size: int) -> int:
     """Read the new file back: every line of the old one stands there with the same hashed bytes, and verifies."""
     header, _ = old.header()
     assert header is not None

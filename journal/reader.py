@@ -108,6 +108,10 @@ class JournalReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def place(self, seq: int) -> int | None:
+        """Where the record's line stands in its segment, by the index: a hint. None if that can't be told."""
+        return self._place(seq)
+
     def _place(self, seq: int) -> int | None:
         if self._index is None:
             return None

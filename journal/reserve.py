@@ -16,6 +16,16 @@ BALLAST_NAME = "ballast"
 _MIB = 1 << 20
 
 
+def ballast_of(total: int) -> int:
+    """Bytes of the ballast on a disk of `total` bytes: 1 % of it, at the most 16 MiB."""
+    return max(64 << 10, min(16 * _MIB, total // 100))
+
+
+def threshold_of(total: int) -> int:
+    """Bytes that new work may not touch on a disk of `total` bytes: 5 % of it, at the most 64 MiB."""
+    return max(256 << 10, min(64 * _MIB, total // 20))
+
+
 class Reserve:
     """Sizes in bytes. Both shrink with the disk: 1 % of it for the ballast, 5 % for the threshold, at the most 16 and 64 MiB."""
 
@@ -26,8 +36,8 @@ class Reserve:
         if total is None:
             found = os.statvfs(directory)
             total = found.f_blocks * found.f_frsize
-        self.ballast = max(64 << 10, min(16 * _MIB, total // 100))
-        self.threshold = max(256 << 10, min(64 * _MIB, total // 20))
+        self.ballast = ballast_of(total)
+        self.threshold = threshold_of(total)
 
     def free(self) -> int:
         """What may still be written, the ballast not counted."""
@@ -39,8 +49,11 @@ class Reserve:
 
     def recovered(self) -> bool:
         """Whether there is space enough to open again, with the ballast laid down."""
-        missing = 0 if self.laid() else self.ballast
-        return self.free() >= self.threshold + self.threshold // 2 + missing
+        return self.free() >= self.threshold + self.threshold // 2 + self.missing()
+
+    def missing(self) -> int:
+        """The ballast's bytes if it has to be laid down (again); 0 if it is there."""
+        return 0 if self.laid() else self.ballast
 
     def laid(self) -> bool:
         return self.path.exists()
@@ -65,8 +78,9 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the ballast's blocks back; True if there was one."""
-        if not self.laid():
+        try:
+            self._files.unlink(self.path)
+        except FileNotFoundError:
             return False
-        self._files.unlink(self.path)
         self._files.fsync_dir(self.directory)
         return True

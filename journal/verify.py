@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -161,10 +162,10 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
     found = examine(files, directory, position=after, witnesses=known)
     if found.damage or (found.torn is None and not found.newlines):
         return
-    report.damage = [one for one in report.damage if one.offset < after.finish]
     with SegmentFile(files, directory, report.first) as segment:
         if any(files.pread(segment.fd, 1, offset) not in (b"", b"\0") for offset in found.newlines):
             return  # an opening writes it again, since nothing else is wrong; but no crash made it what it is
+    report.damage = [one for one in report.damage if one.offset < after.finish]
     if not report.damage:
         # What verifies behind the tear is cut with it, and is no part of the log.
         report.records = found.seq - header.first + 1
@@ -264,12 +265,12 @@ def _delivery(envelope: Envelope) -> str | None:
     return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
-# ---- side by side
 def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
     with SegmentFile(files, directory, first) as segment:
         return next(iter(legible(segment.line_at(offset))), None)
 
 
+# ---- side by side
 
 
 def _side_by_side(
@@ -292,16 +293,24 @@ def _side_by_side(
     results: dict[int, list[SegmentReport | None]] = {}
     # Spawned, not forked: a dashboard or a daemon that verifies has threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = {
-            first: [pool.submit(check_piece, str(directory), first, start, end) for start, end in pieces[first]]
-            for first in sealed
-        }
+    pool = ProcessPoolExecutor(processes, mp_context=context)
+    try:
+        # Ctrl-C reaches the whole process group. These inherit that it is held back: it is this process that ends them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {
+                first: [pool.submit(check_piece, str(directory), first, start, end) for start, end in pieces[first]]
+                for first in sealed
+            }
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for first, waiting in futures.items():
             results[first] = []
             for future, (start, end) in zip(waiting, pieces[first], strict=True):
                 results[first].append(future.result())
                 meter.add(end - start)
+    finally:
+        pool.shutdown(cancel_futures=True)
     reports = {}
     for first, parts in results.items():
         report = _sound(files, directory, first, parts)
@@ -457,6 +466,8 @@ def _ahead(
     mark = read_mark(files, directory)
     if mark is not None:
         known = [*known, Witness(mark.journal, mark.seq, mark.sum)]
+    elif MARK_NAME in files.listdir(directory):
+        return [Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify")]
     if not reports:
         if not known:
             return []
@@ -466,8 +477,6 @@ def _ahead(
     header = reports[-1].header
     if header is None:
         return []
-    elif MARK_NAME in files.listdir(directory):
-        return [Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify")]
     ahead = [one for one in known if one.journal == header.journal and one.seq > report.head.seq]
     if not ahead:
         return []
