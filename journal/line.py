@@ -35,8 +35,9 @@ DATA_MAX = 1 << 20
 PAYLOAD_MAX = 64 << 20
 
 ENVELOPE = re.compile(
-    rb'\{"seq":(\d{1,19}),"at":"([0-9TZ:.-]{27})","synced":(\d{1,19}),"subject":"([0-9A-Za-z_.-]+)","kind":"([a-z_.]+)"'
-    rb'(?:,"about_sha256":"([0-9a-f]{64})")?(?:,"payload_sha256":"([0-9a-f]{64})","payload_bytes":(\d{1,12}))?'
+    rb'\{"seq":([1-9]\d{0,18}),"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","synced":(0|[1-9]\d{0,18})'
+    rb',"subject":"((?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64})","kind":"([a-z]{1,16}\.[a-z_]{1,32})"'
+    rb'(?:,"about_sha256":"([0-9a-f]{64})")?(?:,"payload_sha256":"([0-9a-f]{64})","payload_bytes":(0|[1-9]\d{0,11}))?'
     rb',"data":(\{.*\}),"prev":"([0-9a-f]{64})"\Z',
     re.DOTALL,
 )
@@ -255,7 +256,10 @@ def open_envelope(line: bytes, salted: Salted) -> Envelope:
     match = ENVELOPE.match(envelope)
     if match is None:
         raise LineError("foreign", "its sum matches, but the record is of no known form")
-    return Envelope(int(match[1]), int(match[3]), match[10].decode(), total, match, cut + 73)
+    seq, synced = int(match[1]), int(match[3])
+    if synced >= seq:
+        raise LineError("foreign", "its sum matches, but it claims to be synced before it was written")
+    return Envelope(seq, synced, match[10].decode(), total, match, cut + 73)
 
 
 def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | None, int | None]:

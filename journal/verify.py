@@ -360,7 +360,7 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
                 if (
                     match is not None
                     and match[10] == prev
-                    and int(match[1]) == expected
+                    and int(match[1]) == expected > int(match[3])
                     and match[6] is match[7] is None
                 ):
                     total = salted.sum(line[:cut]).encode()
