@@ -55,6 +55,9 @@ def _delivery_record(rows: Rows, record: Record) -> None:
         if record.kind != Kind.RECEIVED:
             return  # a note about a delivery that was never received here
         row = rows.deliveries[key] = _received(rows, record, hook, guid)
+        for orphan in rows.orphans.pop(key, ()):
+            rows.tasks[orphan]["delivery_seq"] = record.seq
+            rows.changed_tasks.add(orphan)
     match record.kind:
         case Kind.REPEATED:
             row["duplicates"] += 1
@@ -119,6 +122,8 @@ def _task_record(rows: Rows, record: Record) -> None:
         if record.kind != Kind.QUEUED:
             return
         row = rows.tasks[task_id] = _queued(rows, record, task_id)
+        if row["delivery_seq"] is None and row["hook"] is not None and row["guid"] is not None:
+            rows.orphans.setdefault((row["hook"], row["guid"]), []).append(task_id)
     else:
         _moved(rows, row, record)
         row["updated_at"] = record.at

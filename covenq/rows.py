@@ -37,6 +37,8 @@ class Rows:
     """The newest of each task; older ones are closed."""
     first_of_body: dict[str, str] = field(default_factory=dict)
     """Hash of a body to the GUID it first came with."""
+    orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may yet come."""
     changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
     changed_tasks: set[str] = field(default_factory=set)
     changed_attempts: set[tuple[str, int]] = field(default_factory=set)
@@ -73,6 +75,9 @@ _LOAD_TASKS = f"""SELECT {", ".join(TASK_COLUMNS)} FROM tasks WHERE created_seq 
     UNION SELECT other.created_seq FROM json_each(?2) named CROSS JOIN webhook_deliveries d
         ON d.guid = json_extract(named.value, '$[1]') AND d.hook = json_extract(named.value, '$[0]')
         CROSS JOIN tasks other ON other.delivery_seq = d.seq
+    UNION SELECT task.created_seq FROM json_each(?2) named CROSS JOIN tasks task
+        ON task.guid = json_extract(named.value, '$[1]') AND task.hook = json_extract(named.value, '$[0]')
+        AND task.delivery_seq IS NULL
 ) ORDER BY created_seq"""  # noqa: S608 - constants
 
 _LOAD_DELIVERIES = f"""SELECT {", ".join("d." + name for name in DELIVERY_COLUMNS)} FROM json_each(?) named
@@ -111,6 +116,8 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
         rows.tasks[task["id"]] = task
         if task["hook"] is not None and task["guid"] is not None:
             keys[task["hook"], task["guid"]] = None
+            if task["delivery_seq"] is None:
+                rows.orphans.setdefault((task["hook"], task["guid"]), []).append(task["id"])
     for delivery in _select(conn, _LOAD_DELIVERIES, DELIVERY_COLUMNS, json_text(list(keys))):
         rows.deliveries[delivery["hook"], delivery["guid"]] = delivery
     newest = [(one, rows.tasks[one]["attempts"]) for one in task_ids if one in rows.tasks]
@@ -145,7 +152,8 @@ _STORE_TASKS = _upsert(
     "tasks",
     TASK_COLUMNS,
     "created_seq",
-    "state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq interruptions retries",
+    "delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq "
+    "interruptions retries",
 )
 _STORE_ATTEMPTS = _upsert(
     "task_attempts",
