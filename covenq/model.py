@@ -127,6 +127,16 @@ def parse_id(text: str) -> tuple[str | None, str]:
     return (hook if slash else None), guid
 
 
+_REPO = re.compile(r"[^/\s]{1,100}/[^/\s]{1,150}\Z")
+
+
+def parse_repo(text: str) -> str:
+    """`OWNER/NAME`, unchanged. Raises UsageError."""
+    if not _REPO.match(text):
+        raise UsageError(f"{text[:80]!r} is no repository", hint="Write it as OWNER/NAME.")
+    return text
+
+
 def now_text(now: datetime | None = None) -> str:
     """RFC 3339 UTC with microseconds: `2026-11-23T02:34:56.123456Z`. Sorts as text."""
     return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

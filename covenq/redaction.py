@@ -8,13 +8,12 @@ content: ids, event, action, sizes, hashes, states, times. So a redelivery of it
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
 from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
-from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, task_subject
+from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.operations import MOVED, Item, Plan, Skipped, clean_text
 from journal.engine import FileJournal
 from journal.erase import Rewritten, pairs
@@ -26,7 +25,6 @@ AT_ONCE = 5000
 
 _TRIES = 50
 _PAGE = 2000
-_REPO = re.compile(r"[^/\s]{1,100}/[^/\s]{1,150}\Z")
 _TASK_CONTENT = ("repo", "number", "head_sha", "key")
 
 Progress = Callable[[int, int], None]
@@ -55,8 +53,8 @@ def plan_redact(
     """
     if sum((bool(ids), repo is not None, installation is not None)) != 1:
         raise UsageError("say what to erase: ids, a repository, or an installation", hint="See `covenq redact --help`.")
-    if repo is not None and not _REPO.match(repo):
-        raise UsageError(f"{repo[:80]!r} is no repository", hint="Write it as OWNER/NAME.")
+    if repo is not None:
+        parse_repo(repo)
     reason, by = clean_text(reason), clean_text(by)
 
     def make(id: str) -> Item | Skipped:

@@ -56,7 +56,11 @@ class Reserve:
         return 0 if self.laid() else self.ballast
 
     def laid(self) -> bool:
-        return self.path.exists()
+        """Whether it is there in full: a crash may have left a part of it."""
+        try:
+            return self.path.stat().st_size >= self.ballast
+        except FileNotFoundError:
+            return False
 
     def lay(self) -> bool:
         """Lay the ballast down, synced, if there is space; True if it is there afterwards. Raises nothing for a full disk."""
@@ -64,6 +68,7 @@ class Reserve:
             return True
         if self.free() < self.threshold + self.ballast:
             return False
+        self.release()
         fd = self._files.create(self.path)
         try:
             # Real bytes, not a hole and not one repeated block: filesystems that compress would keep nothing back for zeros.

@@ -15,6 +15,7 @@ from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
+from covenq.model import parse_repo
 
 if TYPE_CHECKING:
     from covenq.source import Source
@@ -93,6 +94,8 @@ def redact(
             "say what to erase: ids, --repo or --installation",
             hint="One of the three; `--dry-run` shows what it means.",
         )
+    if repo is not None:
+        parse_repo(repo)
     which: dict[str, Any] = {"ids": chosen, "repo": repo, "installation": installation}
     which |= {"reason": reason, "by": operator()}
     with source(data, config) as opened:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import sqlite3
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -139,9 +138,11 @@ def _judge(found: Plan, data: Path, upto: int | None) -> None:
 def _ids(state: Path, found: Plan) -> list[str]:
     """The deliveries that state.db knows at the seqs that are lost, or whose content is."""
     import contextlib
+    import sqlite3
 
     ids: list[str] = []
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_readonly(state)) as conn:
+    uri = f"{state.absolute().as_uri()}?mode=ro"
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(uri, uri=True)) as conn:
         for low, high in [*found.lost, *found.dropped]:
             rows = conn.execute(
                 "SELECT hook, guid FROM webhook_deliveries WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL",
@@ -149,10 +150,6 @@ def _ids(state: Path, found: Plan) -> list[str]:
             )
             ids += [f"{hook}/{guid}" for hook, guid in rows]
     return ids
-
-
-def _readonly(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:

@@ -1,0 +1,331 @@
+"""verify, salvage and backup as an operator types them, beside a running daemon and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import HOOK, SECRET, Daemon, eventually, issue, journal_lines, new_guid, records, segments
+
+Make = Callable[..., Daemon]
+
+ROUTE = """
+[[route]]
+name = "all"
+match = "event:issues"
+run = ["true"]
+"""
+
+
+def flip(path: Path, needle: bytes) -> int:
+    """Change one bit of the first `needle`; its offset."""
+    content = bytearray(path.read_bytes())
+    at = content.index(needle)
+    content[at] ^= 1
+    path.write_bytes(bytes(content))
+    return at
+
+
+def filled(daemon: Daemon, count: int = 4) -> list[str]:
+    """Deliveries that are done; their GUIDs."""
+    guids = [new_guid() for _ in range(count)]
+    for number, guid in enumerate(guids, 1):
+        assert daemon.post("issues", issue(number), guid).status == 202
+    daemon.wait_all_done()
+    return guids
+
+
+def own_journal(path: Path) -> Daemon:
+    """Commands on another data directory, with no daemon."""
+    return Daemon(data=path)
+
+
+# ---- verify
+
+
+def test_the_head_noted_is_found_again_or_named_as_another_history(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    noted = daemon.cli("verify", "--head").stdout.decode().strip()
+    seq, _, total = noted.partition(":")
+    told = daemon.cli_json("verify", "--head")
+    assert told["sum"] and int(told["seq"]) >= int(seq), "beside a daemon that goes on"
+    filled(daemon, 1)
+    assert daemon.cli_json("verify", "--expect", noted)["ok"] is True
+    assert daemon.stop() == 0
+    assert daemon.cli_json("verify", "--expect", noted)["ok"] is True
+    other = daemon.cli_json("verify", "--expect", f"{seq}:{'0' * 64}", exit_code=5)
+    [finding] = other["damage"]
+    assert (finding["kind"], finding["seq"], finding["segment"]) == (
+        "other history",
+        int(seq),
+        segments(daemon.data)[0].name,
+    )
+    beyond = daemon.cli_json("verify", "--expect", f"{other['head']['seq'] + 9}:{total}", exit_code=5)
+    assert [one["kind"] for one in beyond["damage"]] == ["other history"]
+
+
+def test_parts_are_verified_by_name_and_by_seq(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE + '[retention]\npayloads = "0s"\n')
+    filled(daemon)
+    daemon.cli("compact")  # ends the first segment
+    filled(daemon)
+    assert daemon.stop() == 0
+    first, second = segments(daemon.data)
+    flip(first, b'"kind":"delivery.received"')
+    assert daemon.cli_json("verify", "--segment", second.name)["ok"] is True
+    assert daemon.cli_json("verify", "--segment", str(int(second.stem) + 1))["ok"] is True
+    assert daemon.cli_json("verify", "--since", str(int(second.stem)))["ok"] is True
+    for words in ([], ["--segment", first.stem], ["--since", "2"]):
+        [finding] = daemon.cli_json("verify", *words, exit_code=5)["damage"]
+        assert (finding["kind"], finding["segment"]) == ("flipped", first.name), words
+    daemon.cli("verify", "--segment", "nothing", exit_code=3)
+
+
+def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make, tmp_path: Path) -> None:
+    old = "another secret"
+    daemon = make_daemon(
+        ROUTE + '[github]\nwebhook_secrets = [{ name = "old", env = "OLD_SECRET" }]\n', env={"OLD_SECRET": old}
+    )
+    filled(daemon, 2)
+    assert daemon.post("issues", issue(9), secret=old).status == 202
+    daemon.wait_all_done()
+    assert daemon.cli_json("verify", "--signatures")["signatures"]["checked"] == 3
+    daemon.cli("redact", daemon_guid(daemon, 9))
+    found = daemon.cli_json("verify", "--signatures")
+    assert found["ok"] is True
+    assert found["signatures"] == {
+        "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "secrets": {}
+    }  # fmt: skip
+    assert daemon.post("issues", issue(10), secret=old).status == 202
+    daemon.wait_all_done()
+    assert daemon.stop() == 0
+
+    del daemon.env["OLD_SECRET"]
+    said = daemon.cli("verify", "--signatures")
+    assert b"OLD_SECRET" in said.stderr
+    assert b"1 not checked: the secret named 'old' is not known here" in said.stderr
+    daemon.env["OLD_SECRET"] = "not what it was"
+    wrong = daemon.cli_json("verify", "--signatures", exit_code=5)
+    [finding] = wrong["damage"]
+    assert (finding["kind"], finding["delivery"]) == ("signature", f"{HOOK}/{daemon_guid(daemon, 10)}")
+    line = next(one for one in journal_lines(daemon.data) if json.loads(one).get("seq") == finding["seq"])
+    content = segments(daemon.data)[-1].read_bytes()
+    assert content[finding["offset"] :].startswith(line)
+    assert SECRET.encode() not in said.stdout + said.stderr
+
+
+def daemon_guid(daemon: Daemon, number: int) -> str:
+    [found] = daemon.cli_json("deliveries", f"number:{number}")["items"]
+    return str(found["guid"])
+
+
+def test_a_log_cut_cleanly_is_shorter_than_its_caches_and_goes_on_only_when_accepted(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    assert daemon.stop() == 0
+    [segment] = segments(daemon.data)
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:-5]))
+    (daemon.data / "journal" / "closed.json").unlink()
+    last = json.loads(lines[-6])["seq"]
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert finding["kind"] == "shorter than caches"
+    shutil.rmtree(daemon.data / "journal" / "index.sqlite", ignore_errors=True)
+    for path in (daemon.data / "journal").glob("index.sqlite*"):
+        path.unlink()
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert finding["kind"] == "shorter than caches", "state.db's position is a witness as well"
+
+    daemon.start(wait=False)
+    assert daemon.wait_exit(30) == 5
+    said = daemon.log_tail()
+    for word in (segment.name, "at byte", f"seq {last + 1}", "covenq verify", "covenq salvage"):
+        assert word in said
+    assert "Traceback" not in said
+    daemon.args = ["--accept-head", str(last + 3)]
+    daemon.start(wait=False)
+    assert daemon.wait_exit(30) == 4
+    assert f"--accept-head {last}" in daemon.log_tail()
+    daemon.args = ["--accept-head", str(last)]
+    daemon.start()
+    daemon.args = []
+    assert daemon.restart().get("/readyz").status == 200
+    assert daemon.cli_json("verify")["ok"] is True
+    [accepted] = daemon.records("journal.accepted")
+    assert accepted["data"]["head"] == last
+
+
+def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(start=False)
+    big(daemon.data / "journal", 56)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "covenq.cli.main", "verify"],
+        env=daemon.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    eventually(lambda: children(process.pid), 30, "it has helpers")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (130, 0)
+    assert b"Traceback" not in err
+    assert out == b"" or process.returncode == 0
+
+
+def big(directory: Path, mebibytes: int) -> None:
+    """A journal large enough for verify to start processes."""
+    from journal.engine import open_journal
+    from journal.model import Entry
+
+    body = b'{"text":"' + b"x" * ((1 << 20) - 100) + b'"}'
+    with open_journal(directory) as journal:
+        for number in range(mebibytes):
+            journal.append([Entry(f"delivery.9.d{number}", "delivery.received", {"hook": "9"}, None, body, expect=0)])
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+# ---- salvage
+
+
+def test_salvage_shows_a_plan_writes_beside_and_names_what_is_lost(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon)
+    healthy = daemon.cli_json("salvage")
+    assert (healthy["damage"], healthy["lost"], healthy["deliveries"]) == ([], [], []), "beside a running daemon"
+    daemon.cli("salvage", "--write", exit_code=4)
+    assert daemon.stop() == 0
+    daemon.cli("salvage", "--write", exit_code=4)
+
+    lines = list(journal_lines(daemon.data))
+    lost = next(json.loads(line) for line in lines if guids[1].encode() in line and b"delivery.received" in line)
+    emptied = next(json.loads(line) for line in lines if guids[2].encode() in line and b"delivery.received" in line)
+    [segment] = segments(daemon.data)
+    flip(segment, f'"subject":"delivery.{HOOK}.{guids[1]}","kind":"delivery.received"'.encode())
+    flip(segment, b'"title":"Issue 3"')
+    before = {path.name: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")}
+
+    plan = daemon.cli_json("salvage")
+    assert plan["lost"] == [[lost["seq"], lost["seq"]]]
+    assert plan["dropped"] == [[emptied["seq"], emptied["seq"]]]
+    assert {f"{HOOK}/{guids[1]}", f"{HOOK}/{guids[2]}"} <= set(plan["deliveries"])
+    assert plan["written"] is None
+    assert [path.name for path in daemon.data.glob("journal*")] == ["journal"]
+
+    daemon.start()  # what an opening has to prove is whole; rot in history is verify's to find
+    assert daemon.cli_json("salvage")["lost"] == plan["lost"]
+    daemon.cli("salvage", "--write", exit_code=4)
+    assert daemon.stop() == 0
+    before = {path.name: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")}
+    written = daemon.cli_json("salvage", "--write")
+    target = Path(written["written"])
+    assert target.parent == daemon.data and target.name.startswith("journal.salvaged-")
+    assert {path.name: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")} == before
+    said = daemon.cli("salvage", "--write", "--to", str(daemon.data / "again")).stderr.decode()
+    assert "covenq serve" in said and "mv " in said
+    for command in written["next"][:2]:
+        subprocess.run(["sh", "-c", command], check=True)
+    assert daemon.cli_json("verify")["ok"] is True
+
+    daemon.start()
+    kept = {item["guid"]: item for item in daemon.cli_json("deliveries", "--limit", "0")["items"]}
+    assert set(kept) == {guids[0], guids[2], guids[3]}
+    assert kept[guids[0]]["state"] == "completed"
+    shown = daemon.cli("show", guids[2]).stdout.decode()
+    assert "ERASED" in shown
+    daemon.cli("show", guids[2], "--payload", exit_code=3)
+    assert daemon.post("issues", issue(1), guids[0]).json["duplicate"] is True
+    again = daemon.post("issues", issue(2), guids[1])
+    assert (again.status, again.json["duplicate"]) == (202, False)
+
+
+def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    (daemon.data / "journal").mkdir(parents=True)
+    (daemon.data / "journal" / f"{1:020d}.jsonl").write_bytes(b"no journal\n")
+    done = daemon.cli("salvage", exit_code=4)
+    assert b"verifies" in done.stderr
+    daemon.cli("salvage", "--data", str(daemon.data / "nowhere"), exit_code=3)
+
+
+# ---- backup
+
+
+def test_a_backup_beside_a_daemon_verifies_opens_and_goes_on_by_itself(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon)
+    first = daemon.cli_json("backup", str(tmp_path / "copy"))
+    assert (first["ok"], first["verified"], first["copied"], first["damage"]) == (True, True, 1, [])
+    at = next(r for r in daemon.records() if r["seq"] == first["head"]["seq"])
+    assert at["sum"] == first["head"]["sum"]
+    guids += filled(daemon, 2)
+    second = daemon.cli_json("backup", str(tmp_path / "copy"))
+    assert second["head"]["seq"] > first["head"]["seq"]
+    third = daemon.cli_json("backup", str(tmp_path / "copy"), "--no-verify")
+    assert (third["verified"], third["head"]["seq"] >= second["head"]["seq"]) == (False, True)
+    said = daemon.cli("backup", str(tmp_path / "copy"))
+    assert b"secret" in said.stderr and b"configuration" in said.stderr
+    [noted] = json.loads((daemon.data / "backups.json").read_text())["backups"]
+    assert (noted["path"], noted["seq"]) == (str(tmp_path / "copy"), int(said.stdout.split(b":")[0]))
+
+    copy = own_journal(tmp_path / "copy")
+    assert copy.cli_json("verify")["ok"] is True
+    assert {item["guid"] for item in copy.cli_json("deliveries")["items"]} == set(guids)
+    copy.start()
+    assert copy.post("issues", issue(1), guids[0]).json["duplicate"] is True
+    assert copy.post("issues", issue(77)).status == 202
+    assert copy.cli_json("status")["journal"]["epoch"] != daemon.cli_json("status")["journal"]["epoch"]
+    copy.stop()
+    daemon.cli("backup", str(tmp_path / "copy"), exit_code=4)
+
+
+def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    assert daemon.stop() == 0
+    told = daemon.cli_json("backup", str(tmp_path / "copy"))
+    assert told["head"] == daemon.cli_json("verify")["head"]
+    unchanged = daemon.cli_json("backup", str(tmp_path / "copy"))
+    assert (unchanged["copied"], unchanged["kept"]) == (0, 1)
+    daemon.cli("backup", str(daemon.data), exit_code=2)
+    other = tmp_path / "other"
+    (other / "journal").mkdir(parents=True)
+    (other / "journal" / "something").write_text("else")
+    daemon.cli("backup", str(other), exit_code=4)
+    flip(segments(daemon.data)[0], b"It does not work")
+    damaged = daemon.cli_json("backup", str(tmp_path / "new"), exit_code=5)
+    assert damaged["damage"][0]["kind"] == "payload", "rot in what was acknowledged is found in the copy"
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_backup_taken_while_content_is_erased_is_whole(make_daemon: Make, tmp_path: Path, verify: bool) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon, 6)
+    words = [] if verify else ["--no-verify"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "covenq.cli.main", "backup", str(tmp_path / "copy"), "--json", *words],
+        env=daemon.environment(),
+        stdout=subprocess.PIPE,
+    )
+    for guid in guids:
+        assert daemon.api("/api/v1/redact", "POST", {"ids": [guid]}).status == 200
+    out, _ = process.communicate(timeout=60)
+    told: dict[str, Any] = json.loads(out)
+    assert (process.returncode, told["ok"]) == (0, True)
+    assert own_journal(tmp_path / "copy").cli_json("verify")["ok"] is True
+    daemon.cli("backup", str(tmp_path / "copy"))
+    content = b"".join(path.read_bytes() for path in (tmp_path / "copy" / "journal").glob("*.jsonl"))
+    assert b"It does not work" not in content, "run again, it is erased there too"
+    assert len(records(tmp_path / "copy", "delivery.received")) == 6
