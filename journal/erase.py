@@ -235,7 +235,7 @@ def _copy(
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
             raise JournalDamaged([Damage(error.kind, segment.name, offset, None, None, detail)]) from error
-        new = _without(line, envelope, named)
+        new = without(line, envelope, named)
         changed += new is not line
         places.append((envelope.seq, written + held))
         buffer.append(new)
@@ -251,7 +251,7 @@ def _copy(
     return places, changed
 
 
-def _without(line: bytes, envelope: Envelope, named: Named) -> bytes:
+def without(line: bytes, envelope: Envelope, named: Named) -> bytes:
     """The line without what is named of it, or the very same line."""
     found = named.of(envelope.seq)
     if found is None:

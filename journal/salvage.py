@@ -3,7 +3,8 @@
 What is kept: every line whose envelope verifies under its segment's salt, wherever it stands; its seq, time, subject and data
 stay, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record says of which
 seqs. Where records are missing the new journal says so in a segment's header: `first` is more than `after` + 1.
-What was hidden inside a payload never comes back as a record: without the salt its sum does not verify.
+What was hidden inside a payload never comes back as a record: without the salt its sum does not verify. Nor does content
+that a record says was erased: not where the erasure was cut short, and not in a copy of the line that someone sent us.
 
 The new journal has an id of its own and a new epoch: seqs after the loss may have been given before. It is written in a
 directory of its own, every file synced, and appears under its name only when it is whole.
@@ -19,7 +20,7 @@ from pathlib import Path
 import orjson
 
 from journal.commit import OWN_SUBJECT
-from journal.erase import covers, erasure_of, pairs
+from journal.erase import Erasure, Named, allows, covers, erasure_of, pairs, without
 from journal.errors import JournalError
 from journal.files import Files, OsFiles, write_all
 from journal.line import MARK, Envelope, LineError, Salted, check_tail, finish, open_envelope, prepare
@@ -61,11 +62,15 @@ class _Kept:
 
 def plan(directory: Path, *, progress: Callable[[int], None] | None = None, files: Files | None = None) -> Plan:
     """Read everything, change nothing. Raises SalvageRefused if no segment can be read at all."""
-    files = files or OsFiles()
+    return _survey(files or OsFiles(), directory, progress)[0]
+
+
+def _survey(files: Files, directory: Path, progress: Callable[[int], None] | None = None) -> tuple[Plan, Named]:
+    """The plan, and all that the kept records say is erased."""
     found = Plan()
     seqs_without: list[int] = []
-    drops: dict[int, tuple[tuple[int, int], ...]] = {}
-    gone: list[tuple[int, int]] = []
+    erasures: dict[int, Erasure] = {}
+    gone: list[tuple[int, int, bool]] = []
     newest = 0
     for kept in _walk(files, directory, found):
         envelope = kept.envelope
@@ -80,27 +85,27 @@ def plan(directory: Path, *, progress: Callable[[int], None] | None = None, file
         if not kept.sound:
             seqs_without.append(envelope.seq)
         else:
-            _note_drops(kept, drops, gone)
+            _note_drops(kept, erasures, gone)
         if progress is not None and found.kept % 4096 == 0:
             progress(found.kept)
     if not found.kept:
         raise SalvageRefused(f"nothing in {directory} verifies", hint="Restore a backup.")
     found.last = newest
-    seqs_without += [seq for seq, by in gone if by not in drops or not covers(drops[by], seq)]
+    seqs_without += [seq for seq, by, about in gone if by not in erasures or not allows(erasures[by], seq, about=about)]
     found.dropped = pairs(seqs_without)
     found.deliveries = found.deliveries[:LEGIBLE_MAX]
-    return found
+    return found, Named(erasures.values())
 
 
-def _note_drops(kept: _Kept, drops: dict[int, tuple[tuple[int, int], ...]], gone: list[tuple[int, int]]) -> None:
+def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: list[tuple[int, int, bool]]) -> None:
     envelope = kept.envelope
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
         if erasure is not None:
-            drops[envelope.seq] = erasure.drops
-    _, _, by = check_tail(kept.line, envelope)
+            erasures[envelope.seq] = erasure
+    about, _, by = check_tail(kept.line, envelope)
     if by is not None:
-        gone.append((envelope.seq, by))
+        gone.append((envelope.seq, by, about is None and envelope.match[6] is not None))
 
 
 def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
@@ -116,6 +121,10 @@ def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
                 found.deliveries += whose
                 continue
             found.journal = found.journal or header.journal
+            if header.journal != found.journal:
+                detail = "it belongs to another journal"
+                found.damage.append(Damage("foreign segment", segment.name, 0, first, None, detail))
+                continue
             places, salted = [], header.salted
             for offset, line in segment.lines(header.size):
                 try:
@@ -165,7 +174,7 @@ def salvage(
     files = files or OsFiles()
     if target.exists():
         raise SalvageRefused(f"{target} is there already")
-    found = plan(directory, files=files)
+    found, erased = _survey(files, directory)
     work = target.with_name(target.name + ".tmp")
     if work.exists():
         for name in files.listdir(work):
@@ -174,9 +183,12 @@ def salvage(
         work.mkdir(mode=0o700)
     writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, cut_at=cut_at)
     closing = found.last + 1
-    without = [(low, high) for low, high in found.dropped]
+    lost = [(low, high) for low, high in found.dropped]
     for count, kept in enumerate(_walk(files, directory, Plan()), 1):
-        writer.add(kept, closing if covers(without, kept.envelope.seq) else None)
+        if covers(lost, kept.envelope.seq):
+            writer.add(kept.envelope, kept.line, closing)
+        else:
+            writer.add(kept.envelope, without(kept.line, kept.envelope, erased), None)
         if progress is not None and count % 4096 == 0:
             progress(count)
     data = {
@@ -208,8 +220,7 @@ class _Writer:
         self._salted = Salted("")
         self._prev = GENESIS
 
-    def add(self, kept: _Kept, dropped_by: int | None) -> None:
-        envelope, line = kept.envelope, kept.line
+    def add(self, envelope: Envelope, line: bytes, dropped_by: int | None) -> None:
         self._room_for(envelope.seq, len(line))
         old = line[: envelope.tail_at - 65 - len(MARK)]
         new = old[: old.rindex(b',"prev":"')] + b',"prev":"' + self._prev.encode() + b'"'

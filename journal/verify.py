@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class VerifyReport:
-    """`ok` is whether nothing was found. `records` counts those that verify; `head` is the newest that is linked."""
+    """`ok` is whether nothing was found. `records` counts those that verify, each once; `head` is the newest that is linked."""
 
     records: int = 0
     head: Head = field(default_factory=lambda: Head(0, GENESIS))
@@ -226,8 +226,8 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
         except LineError as error:
             report.damage.append(Damage(error.kind, name, offset, envelope.seq, delivery, error.detail))
             _fails(report, header, good)
-        report.records += 1
-        if envelope.seq >= expected:
+        if envelope.seq >= expected:  # not a second time what stands behind its place
+            report.records += 1
             report.last, report.sum = envelope.seq, envelope.sum
             expected, linked = envelope.seq + 1, True
             good = (offset, offset + len(line))
