@@ -13,7 +13,7 @@ class CovenqError(Exception):
     """Base of all: exit code 1, failed."""
 
     exit_code = 1
-    hint = "Run `covenq doctor`."
+    hint = "Look at `covenq status`."
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

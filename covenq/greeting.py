@@ -81,5 +81,7 @@ def words(
     ]
     if first or secret_made:
         lines += ["Try next, in another terminal:"]
-        lines += [f"  {call} {command}{more}" for command in ("send issues", "deliveries", "init")]
+        # `init` refuses where there is a configuration, and every line here works as it is printed.
+        last = "init" if config.path is None else "tasks"
+        lines += [f"  {call} {command}{more}" for command in ("send issues", "deliveries", last)]
     return "\n".join(lines) + "\n"

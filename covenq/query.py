@@ -242,4 +242,8 @@ def _task(row: sqlite3.Row) -> JsonObject:
 def _attempt(row: sqlite3.Row) -> JsonObject:
     item: JsonObject = dict(row)
     item["phases"] = json.loads(item["phases"])
+    # Where its output is, as `result` is told: below the data directory. Made before the phase is recorded.
+    prepared = any(phase[0] == "prepared" for phase in item["phases"])
+    for name in ("stdout", "stderr"):
+        item[name] = f"attempts/{item['task']}/{item['attempt']}/{name}" if prepared else None
     return item

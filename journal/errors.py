@@ -17,7 +17,7 @@ class JournalError(Exception):
     """Base of all. The message is one sentence; `hint` says what to do about it."""
 
     exit_code = 1
-    hint = "Run `covenq doctor`, or `covenq verify` if the disk is suspected."
+    hint = "Look at `covenq status`, and run `covenq verify` if the disk is suspected."
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -385,7 +385,11 @@ def test_a_sent_sample_is_accepted_and_its_id_can_be_shown(make_daemon: Make) ->
     guid = daemon.cli("send", "issues").stdout.decode().strip()
     assert daemon.cli_json("show", guid)["event"] == "issues"
     assert b"200 duplicate" in daemon.cli("send", "issues", "--guid", guid).stderr, "the same id is the same body"
-    daemon.cli("send", "issues", "--guid", guid, "--action", "labeled", exit_code=4)
+    conflict = daemon.cli("send", "issues", "--guid", guid, "--action", "labeled", exit_code=4).stderr
+    assert b"409 delivery_conflict" in conflict
+    assert b"--guid" in conflict, "the hint is about the id"
+    elsewhere = daemon.cli("send", "issues", "--url", f"{daemon.url}/hook", exit_code=4).stderr
+    assert b"right address" in elsewhere
     for name in ("push", "pull_request", "ping"):
         answer = daemon.cli_json("send", name)
         assert (answer["ok"], answer["duplicate"]) == (True, False)

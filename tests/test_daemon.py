@@ -179,6 +179,13 @@ def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:
     assert greeting.options(elsewhere, tmp_path / "d", home) == f" --config {tmp_path}/c.toml"
 
 
+@pytest.mark.parametrize(("path", "last"), [(None, "init"), (Path("/c.toml"), "tasks")])
+def test_init_is_not_to_be_tried_where_it_would_refuse(tmp_path: Path, path: Path | None, last: str) -> None:
+    facts = {"version": "1", "url": "u", "first": True, "secret_made": True, "argv": ["covenq"], "env": {}}
+    said = greeting.words(Config(path=path), tmp_path, **facts).splitlines()
+    assert [line.split()[1] for line in said[-3:]] == ["send", "deliveries", last]
+
+
 def test_secrets_are_named_by_their_place_only() -> None:
     raw = {"github": {"webhook_secrets": [{"name": "a", "value": "hush"}, {"name": "b", "env": "B"}]}}
     config = configuration.build(raw, None, {"COVENQ_WEBHOOK_SECRET": "hush"})

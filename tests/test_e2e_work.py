@@ -62,6 +62,8 @@ def test_a_command_gets_the_payload_and_its_ids_and_leaves_its_output_and_result
     assert (attempt / "result").read_text() == "{}\n"
     [item] = daemon.api(f"/api/v1/tasks/{answer.json['tasks'][0]}/attempts").json["items"]
     assert (item["outcome"], item["exit_code"]) == ("completed", 0)
+    files = ("stdout", "stderr", "result")
+    assert [daemon.data / item[name] for name in files] == [attempt / name for name in files], "the attempt says where"
 
 
 def test_the_daemons_environment_and_secrets_stay_out_of_the_command(make_daemon: Make) -> None:

@@ -54,6 +54,7 @@ def test_the_objects_have_the_promised_fields_and_are_json(conn: sqlite3.Connect
     assert set(TASK) <= set(task)
     assert set(ATTEMPT) <= set(attempt)
     json.dumps([delivery, task, attempt], allow_nan=False)
+    assert attempt["stdout"] is attempt["stderr"] is None, "nothing was prepared, so there are no files"
     assert delivery["tasks"] == [of("g0")]
     assert query.deliveries(conn, parse("guid:g0")).items == [delivery]
     assert query.tasks(conn, parse("guid:g0")).items == [task]

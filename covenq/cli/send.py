@@ -197,7 +197,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
             _refusal(reply, answer), hint="It was not accepted: send it again when `covenq status` says ready."
         )
     if not 200 <= reply.status < 300:
-        raise Refused(_refusal(reply, answer), hint=HINTS.get(str(answer.get("error")), f"Is {url} the right address?"))
+        raise Refused(_refusal(reply, answer), hint=_hint(reply.status, answer, url))
     if json:
         return
     if "delivery" not in answer:
@@ -212,7 +212,15 @@ def report(reply: Reply, url: str, json: bool) -> None:
 
 HINTS = {
     "signature_wrong": "The other side has another secret: give its own with --secret-file.",
+    "delivery_conflict": "Send it under a --guid of its own; `covenq show` has the first one.",
 }
+
+
+def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
+    """What to do about a refusal: of covenq's own, its word and sentence tell, unless the path was not the webhook's."""
+    if "error" not in answer or status in (404, 405):
+        return f"Is {url} the right address?"
+    return HINTS.get(str(answer["error"]), "Look at --event, --guid, --hook and --file.")
 
 
 def _refusal(reply: Reply, answer: Mapping[str, Any]) -> str:
