@@ -190,17 +190,26 @@ class FileJournal:
     ) -> tuple[Appended | Conflict, list[Rewritten]]:
         """Append `entries`, and take out of the log what their `data.drops` name. `journal.erase` has the argument.
 
-        On return the content is gone from every segment. `progress` is told (segments done, segments in all). Raises as
-        `append` does, and JournalDamaged if a segment to rewrite does not verify.
+        On return the content is gone from every segment, and that of an erasure that was cut short before with it. `progress`
+        is told (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does not
+        verify.
         """
         with self._maintenance:
-            write_note(self.files, self.directory, self._head.seq)
+            after = read_note(self.files, self.directory)
+            if after is None:
+                write_note(self.files, self.directory, self._head.seq)
             answer = self.append(entries)
+            if after is not None:
+                return answer, self._rewrite(self._named(after), progress)
             if isinstance(answer, Conflict):
                 finish_erasure(self.files, self.directory)
                 return answer, []
             named = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
             return answer, self._rewrite([one for one in named if one is not None], progress)
+
+    def _named(self, after: int) -> list[Erasure]:
+        found = [erasure_of(record.seq, record.data) for record in self.read(after)]
+        return [one for one in found if one is not None]
 
     @property
     def erasing(self) -> bool:
@@ -213,8 +222,7 @@ class FileJournal:
             after = read_note(self.files, self.directory)
             if after is None:
                 return []
-            named = [erasure_of(record.seq, record.data) for record in self.read(after)]
-            return self._rewrite([one for one in named if one is not None], progress)
+            return self._rewrite(self._named(after), progress)
 
     def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
         named = Named(erasures)
