@@ -36,8 +36,9 @@ from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import Folder, StateStore, read_witness
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.errors import JournalError, JournalLocked
+from journal.opening import open_journal
 from journal.reserve import Reserve
 
 LOCK_S = 3.0

@@ -222,7 +222,7 @@ class LocalSource(Closing):
     @contextmanager
     def _writing(self) -> Iterator[tuple[FileJournal, StateStore]]:
         """The journal, open for writing, and the state, caught up before and after."""
-        from journal.engine import open_journal
+        from journal.opening import open_journal
 
         if not self._journal.exists() and not self._state.exists():
             raise NotFound(f"nothing was ever received in {self._data}", hint="Start with `covenq serve`.")

@@ -1,18 +1,13 @@
-"""The file engine: a journal in a directory of JSON Lines segments, owned by one process.
+"""The file engine: a journal in a directory of JSON Lines segments, owned by one process (`opening` makes one).
 
-`open_journal` takes the lock, examines and settles what is there (`recovery`), brings the index up to date, and only then
-hands out a `FileJournal`. Why what it hands out is durable: everything it serves is either proven by the witness or was
-rewritten and synced during the opening; everything appended later is served only after its batch's sync (`commit`).
+Why what it hands out is durable: what was there when it was opened had been proven, or written again and synced, before; what
+is appended later is served only after its batch's sync (`commit`). Readers, waiters and `Conflict` alike see nothing sooner.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,24 +15,21 @@ from pathlib import Path
 
 import orjson
 
-from journal.backup import forget_backup, read_backup
 from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
 from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
-from journal.errors import EntryRefused, JournalDamaged, JournalError, JournalReadOnly, JournalUnaccepted
-from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
-from journal.line import Envelope, prepare
-from journal.lock import DirectoryLock, check_filesystem
-from journal.model import Appended, Conflict, Damage, Entry, Head, Record, Witness
-from journal.recovery import Examination, Torn, examine, settle, sweep
-from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header, write_mark
+from journal.errors import EntryRefused, JournalError
+from journal.files import Files
+from journal.line import prepare
+from journal.lock import DirectoryLock
+from journal.model import Appended, Conflict, Entry, Head, Record
+from journal.recovery import Torn
+from journal.segment import SegmentFile, list_segments, write_mark
 from journal.stretch import find_record, read_records
 
 RECENT_RECORDS = 4096
 RECENT_BYTES = 8 << 20
-IDLE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,263 +348,3 @@ def _record(one: Durable) -> Record:
         sum=one.sum,
         epoch=one.epoch,
     )
-
-
-# ---- opening
-
-
-def open_journal(
-    directory: Path,
-    *,
-    witnesses: Sequence[Witness] = (),
-    files: Files | None = None,
-    clock: Callable[[], float] = time.time,
-    token: Callable[[int], str] = secrets.token_hex,
-    cut_at: int = CUT_AT,
-    idle_s: float = IDLE_S,
-    force_filesystem: bool | None = None,
-    accept_head: int | None = None,
-) -> FileJournal:
-    """The journal in `directory`, created if there is none, recovered if it was not closed.
-
-    `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
-    `accept_head` is an operator's word that a log which its caches say was longer is to go on from this seq, which must be
-    the last that links; what the caches knew beyond it is given up, and a new epoch begins.
-    Raises JournalLocked, JournalUnsafe, JournalReadOnly, JournalDamaged (nothing was changed), FormatUnknown, OSError.
-    """
-    files = files or OsFiles()
-    if force_filesystem is None:
-        force_filesystem = os.environ.get("COVENQ_UNSAFE_FILESYSTEM") == "1"
-    _make_directory(files, directory)
-    warning = check_filesystem(directory, force=force_filesystem)
-    lock = DirectoryLock(directory)
-    try:
-        return _open_locked(
-            directory,
-            files,
-            lock,
-            witnesses,
-            clock=clock,
-            token=token,
-            cut_at=cut_at,
-            idle_s=idle_s,
-            warning=warning,
-            accept_head=accept_head,
-        )
-    except BaseException:
-        lock.release()
-        raise
-
-
-def _make_directory(files: Files, directory: Path) -> None:
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in missing:
-            files.fsync_dir(path.parent)
-    except PermissionError as error:
-        raise JournalReadOnly(f"{directory} can't be made: {error.strerror}") from error
-
-
-def _open_locked(
-    directory: Path,
-    files: Files,
-    lock: DirectoryLock,
-    witnesses: Sequence[Witness],
-    *,
-    clock: Callable[[], float],
-    token: Callable[[int], str],
-    cut_at: int,
-    idle_s: float,
-    warning: str | None,
-    accept_head: int | None,
-) -> FileJournal:
-    sweep(files, directory)
-    index = open_index(directory / INDEX_NAME)
-    try:
-        try:
-            found, created = _recover(files, directory, index, witnesses, token, accept_head)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            # A broken index is a lost cache. The log is untouched, or settled, which may be done again.
-            index.close()
-            remove_index(directory / INDEX_NAME)
-            index = open_index(directory / INDEX_NAME)
-            found, created = _recover(files, directory, index, witnesses, token, accept_head)
-        header = found.header
-        assert header is not None
-        fd = files.open(directory / name_of(header.first), write=True)
-    except BaseException:
-        index.close()
-        raise
-    catalogue = Catalogue(index)
-    empty = found.end == header.size
-    tail = Tail(
-        header,
-        fd,
-        files.identity(fd),
-        found.end,
-        found.seq,
-        header.prev if empty else found.sum,
-        found.last_kind,
-    )
-    journal = FileJournal(
-        directory,
-        files=files,
-        lock=lock,
-        catalogue=catalogue,
-        tail=tail,
-        recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning),
-        clock=clock,
-        salt=lambda: token(32),
-        cut_at=cut_at,
-        idle_s=idle_s,
-    )
-    try:
-        _note_recovery(journal, found)
-        if accept_head is not None:
-            journal.begin_epoch(token(8))
-            journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
-            journal.mark()  # the old mark still says that the log was longer
-        if read_backup(files, directory) is not None:
-            journal.begin_epoch(token(8))
-            forget_backup(files, directory)
-        _go_on_erasing(journal)
-    except BaseException:
-        journal.close()
-        raise
-    return journal
-
-
-def _recover(
-    files: Files,
-    directory: Path,
-    index: Index,
-    witnesses: Sequence[Witness],
-    token: Callable[[int], str],
-    accept_head: int | None,
-) -> tuple[Examination, bool]:
-    """Examine, settle, and bring the index up to date; or create. The index commits only what is settled."""
-    if accept_head is not None:
-        witnesses = ()
-    first = list_segments(files, directory)[:1]
-    position = index.position()
-    known = position is not None or bool(witnesses) or read_mark(files, directory) is not None
-    if not first and (accept_head == 0 or not known):
-        index.begin()
-        index.clear()
-        index.db.execute("COMMIT")
-        header = write_header(
-            files, directory, journal=token(16), epoch=token(8), first=1, after=0, prev=GENESIS, salt=token(32)
-        )
-        return Examination(header=header, segment=1, end=header.size, sum=header.sum), True
-    index.begin()
-    try:
-        foreign = position is not None and first and not _is_ours(files, directory, first[0], position)
-        if foreign or accept_head is not None:
-            index.clear()
-            position = None
-        rows = _Rows(index)
-        found = examine(
-            files,
-            directory,
-            position=position,
-            witnesses=witnesses,
-            visit=rows.visit,
-            use_mark=accept_head is None,
-        )
-        _check_older(files, directory, found, index, witnesses)
-        if found.damage:
-            raise JournalDamaged(found.damage)
-        if accept_head is not None and accept_head != found.seq:
-            hint = f"Give --accept-head {found.seq} if that is what you mean."
-            raise JournalUnaccepted(f"the log ends at seq {found.seq}, not at {accept_head}", hint=hint)
-        settle(files, directory, found)
-        rows.flush()
-        if rows.last is not None and found.header is not None:
-            index.commit(rows.position(found.header.journal))
-        elif foreign or accept_head is not None:
-            index.db.execute("COMMIT")  # another journal's rows are gone, and this one has no record yet
-        else:
-            index.rollback()
-    except BaseException:
-        index.rollback()
-        raise
-    return found, False
-
-
-def _is_ours(files: Files, directory: Path, first: int, position: Position) -> bool:
-    with SegmentFile(files, directory, first) as segment:
-        header, _ = segment.header()
-    return header is None or header.journal == position.journal
-
-
-def _check_older(files: Files, directory: Path, found: Examination, index: Index, witnesses: Sequence[Witness]) -> None:
-    """Witnesses behind the index's position were not met in the scan: look their records up one by one."""
-    if found.damage or found.header is None:
-        return
-    for witness in witnesses:
-        if witness.journal != found.header.journal or not 0 < witness.seq <= found.seq - found.visited:
-            continue
-        record = find_record(files, directory, witness.seq, index.place(witness.seq))
-        if record is None or record.sum != witness.sum:
-            detail = "a cache had seen another record at this seq"
-            found.damage.append(
-                Damage("shorter than caches", name_of(found.segment), found.end, witness.seq, None, detail)
-            )
-
-
-def _go_on_erasing(journal: FileJournal) -> None:
-    """What a crash cut short. A rewrite needs room for a segment: without it the log opens all the same, and it waits."""
-    try:
-        journal.resume_erasure()
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-
-
-class _Rows:
-    """Collects index rows while the log is examined, and hands them on in lots, so that a rebuild has bounded memory."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._rows: list[Row] = []
-        self.last: tuple[Envelope, int, int, int] | None = None
-
-    def visit(self, envelope: Envelope, segment: int, offset: int, end: int) -> None:
-        self._rows.append((envelope.subject, envelope.seq, offset))
-        self.last = (envelope, segment, offset, end)
-        if len(self._rows) >= 10_000:
-            self.flush()
-
-    def flush(self) -> None:
-        self._index.add(self._rows)
-        self._rows.clear()
-
-    def position(self, journal: str) -> Position:
-        assert self.last is not None
-        envelope, segment, offset, end = self.last
-        return Position(journal, envelope.seq, envelope.sum, segment, offset, end)
-
-
-def _note_recovery(journal: FileJournal, found: Examination) -> None:
-    """Record what was cut or mended, so that the log itself tells of it."""
-    if found.torn is not None:
-        torn = found.torn
-        data = {
-            "segment": name_of(torn.segment),
-            "offset": torn.offset,
-            "bytes": torn.length,
-            "sha256": torn.sha256,
-            "possibly": list(torn.possibly),
-        }
-        journal.append([Entry(OWN_SUBJECT, "journal.torn", data)])
-    if found.newlines:
-        data = {"segment": name_of(found.segment), "newlines": found.newlines}
-        journal.append([Entry(OWN_SUBJECT, "journal.mended", data)])
-
-
-def drop_index(directory: Path) -> None:
-    """Forget the index: the next opening rebuilds it from the log."""
-    remove_index(directory / INDEX_NAME)

@@ -24,8 +24,8 @@ from covenq.http.server import Listener, bind_tcp
 from covenq.state import Folder, StateStore
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
-from journal.engine import open_journal
 from journal.files import OsFiles
+from journal.opening import open_journal
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
 

@@ -195,8 +195,8 @@ def test_what_a_crash_cut_short_is_finished_at_the_next_start(make_daemon: Make)
 
 def record(data: Path, guid: str, row: dict[str, Any]) -> None:
     """What `journal.erase` writes before it rewrites anything."""
-    from journal.engine import open_journal
     from journal.model import Appended, Entry
+    from journal.opening import open_journal
 
     drops = [[row["seq"], row["seq"]], *[[task["created_seq"]] * 2 for task in row["task_objects"]]]
     subject = f"delivery.{HOOK}.{guid}"

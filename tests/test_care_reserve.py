@@ -10,7 +10,7 @@ import pytest
 from support import Daemon, eventually, issue
 
 from covenq.gate import Gate, Space
-from journal.engine import open_journal
+from journal.opening import open_journal
 from journal.reserve import Reserve, ballast_of, threshold_of
 
 Make = Callable[..., Daemon]

@@ -184,8 +184,8 @@ def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_pa
 
 def big(directory: Path, mebibytes: int) -> None:
     """A journal large enough for verify to start processes."""
-    from journal.engine import open_journal
     from journal.model import Entry
+    from journal.opening import open_journal
 
     body = b'{"text":"' + b"x" * ((1 << 20) - 100) + b'"}'
     with open_journal(directory) as journal:

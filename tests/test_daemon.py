@@ -21,10 +21,10 @@ from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.gate import ClosedJournal, Gate, Space
 from covenq.http.server import bind_tcp
 from covenq.source import open_source
-from journal.engine import open_journal
 from journal.errors import JournalClosed
 from journal.files import OsFiles
 from journal.model import Conflict, Entry
+from journal.opening import open_journal
 
 Make = Callable[..., Daemon]
 

@@ -24,9 +24,10 @@ from covenq.errors import CovenqError, NotFound
 from covenq.intake import Answer, Request, receive, resume, route_received
 from covenq.model import DeliveryId, State, task_id
 from covenq.state import StateStore
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.files import OsFiles
 from journal.model import Appended, Conflict, Entry, Record, Unknown
+from journal.opening import open_journal
 
 SECRETS = (("new", b"a newer secret"), ("test", b"a test's webhook secret"))
 FORM = "application/x-www-form-urlencoded"

@@ -16,8 +16,8 @@ from covenq.config import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.source import RemoteSource, each, open_source
 from covenq.source_local import LocalSource
-from journal.engine import open_journal
 from journal.errors import JournalDamaged, JournalLocked
+from journal.opening import open_journal
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})
 

@@ -18,9 +18,10 @@ from covenq import query
 from covenq.errors import CovenqError
 from covenq.filter import parse
 from covenq.state import Folder, StateStore, overlay, read_witness
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.errors import JournalDamaged
 from journal.model import Appended, Entry
+from journal.opening import open_journal
 from journal.reader import open_reader
 
 

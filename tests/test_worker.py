@@ -23,10 +23,11 @@ from covenq import query
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from covenq.state import Folder, StateStore
 from covenq.worker import Pool
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.errors import JournalPoisoned
 from journal.files import OsFiles
 from journal.model import Appended, Entry, Record
+from journal.opening import open_journal
 
 PY = [sys.executable, "-S", "-c"]
 

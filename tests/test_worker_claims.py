@@ -12,8 +12,9 @@ import pytest
 from covenq.attempt import Claim, Stale
 from covenq.model import Kind, fence
 from covenq.scheduler import Policy, Task
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.model import Appended, Conflict, Entry, Unknown
+from journal.opening import open_journal
 
 
 @pytest.fixture

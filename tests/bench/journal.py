@@ -26,8 +26,8 @@ from pathlib import Path
 # This file bears the package's name, and a script's folder comes first on the path.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
-from journal.engine import open_journal  # noqa: E402
 from journal.model import Entry  # noqa: E402
+from journal.opening import open_journal  # noqa: E402
 from journal.verify import verify  # noqa: E402
 
 THREADS = 64
@@ -172,7 +172,7 @@ def opening(base: Path, count: int) -> None:
                 )
         done = upto
         code = (
-            "import sys,time;from pathlib import Path;from journal.engine import open_journal;"
+            "import sys,time;from pathlib import Path;from journal.opening import open_journal;"
             "t=time.perf_counter();j=open_journal(Path(sys.argv[1]));took=time.perf_counter()-t;"
             "rss=[l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')][0];"
             "print(f'{took:.4f} {int(rss)/1024:.0f}');j.close()"

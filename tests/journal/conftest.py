@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from explorer import NEVER_S, scratch
 
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
+from journal.opening import open_journal
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ from simdisk import Crashes, Density, Image, SimDisk
 
 from journal.backup import backup, read_backup
 from journal.commit import OWN_SUBJECT
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.erase import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.line import Envelope
 from journal.model import Appended, Conflict, Entry, Head, Record, Witness
+from journal.opening import open_journal
 from journal.recovery import examine
 from journal.segment import SegmentFile, list_segments
 from journal.verify import verify

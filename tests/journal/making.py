@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.model import Entry, Record
+from journal.opening import open_journal
 from journal.segment import NAME
 
 START = 1_800_000_000.0

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from journal import engine
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.erase import Erasure, Named, pairs
 from journal.files import OsFiles
 from journal.model import Appended, Entry
+from journal.opening import open_journal
 from journal.verify import verify
 
 

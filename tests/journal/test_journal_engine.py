@@ -17,7 +17,7 @@ from simdisk import SimDisk
 from support import eventually
 from workloads import PAYLOADS, delivery, task
 
-from journal.engine import FileJournal, open_journal
+from journal.engine import FileJournal
 from journal.errors import (
     EntryRefused,
     JournalClosed,
@@ -29,6 +29,7 @@ from journal.errors import (
 )
 from journal.files import OsFiles
 from journal.model import Appended, Conflict, Entry
+from journal.opening import open_journal
 from journal.segment import list_segments
 from journal.verify import verify
 

@@ -13,7 +13,6 @@ from explorer import Checker, Promise, Run, promises
 from simdisk import Crashes, Density, SimDisk
 from workloads import delivery, failing, short_writes, task
 
-from journal.engine import open_journal
 from journal.errors import (
     JournalError,
     JournalFull,
@@ -24,6 +23,7 @@ from journal.errors import (
 )
 from journal.files import write_all
 from journal.model import Appended, Entry
+from journal.opening import open_journal
 from journal.segment import list_segments, name_of
 from journal.verify import verify
 

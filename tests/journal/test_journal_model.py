@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from journal.commit import OWN_SUBJECT
-from journal.engine import FileJournal, drop_index, open_journal
+from journal.engine import FileJournal
 from journal.errors import EntryRefused
 from journal.model import Appended, Conflict, Entry, Record, Witness
+from journal.opening import drop_index, open_journal
 from journal.reader import open_reader
 from journal.verify import verify
 

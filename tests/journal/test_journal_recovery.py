@@ -14,10 +14,11 @@ from simdisk import Image, SimDisk
 from support import eventually
 from workloads import delivery, task
 
-from journal.engine import FileJournal, drop_index, open_journal
+from journal.engine import FileJournal
 from journal.errors import JournalDamaged, JournalError, JournalUnaccepted
 from journal.index import Index, Position
 from journal.model import Conflict, Damage, Entry, Head, Record, Witness
+from journal.opening import drop_index, open_journal
 from journal.reader import open_reader
 from journal.segment import name_of
 from journal.verify import verify

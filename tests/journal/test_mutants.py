@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mutants import MUTANTS
 
-from journal.engine import open_journal
 from journal.index import Index
 from journal.model import Conflict, Entry
+from journal.opening import open_journal
 
 HERE = Path(__file__).parent
 
