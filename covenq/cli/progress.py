@@ -13,7 +13,10 @@ Tell = Callable[[int, int], None]
 
 @contextmanager
 def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
-    """A function to tell (done, in all), or None where nobody would see it. The bar is gone at the end of the `with`."""
+    """A function to tell (done, in all; 0 where that is not known), or None where nobody would see it.
+
+    The bar is gone at the end of the `with`.
+    """
     if not output.is_terminal(sys.stderr):
         yield None
         return
@@ -28,6 +31,6 @@ def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
         task = progress.add_task(what, total=None)
 
         def tell(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=max(total, 1))
+            progress.update(task, completed=done, total=total or None)
 
         yield tell

@@ -57,7 +57,7 @@ def salvage(
     if not write:
         upto = bound(data, config)
         with bar("salvage") as tell:
-            found = plan(directory, progress=None if tell is None else lambda count: tell(count, count))
+            found = plan(directory, progress=None if tell is None else lambda count: tell(count, 0))
         _in_flight(found, directory, upto)
         _judge(found, where.data, upto)
         _report(found, where.data, None, json)
