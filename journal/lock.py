@@ -54,7 +54,10 @@ class DirectoryLock:
         return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
 
     def release(self) -> None:
-        os.close(self._fd)
+        """May be repeated: an opening that fails late has a journal that closes first."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def filesystem_of(path: Path) -> str:

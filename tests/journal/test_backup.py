@@ -1,0 +1,243 @@
+"""A copy taken while the log is written: it verifies, it opens in an epoch of its own, and the next one copies little."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import independent_reader
+import making
+import pytest
+
+from journal.backup import BACKUP_NAME, BackupRefused, BackupReport, backup, read_backup
+from journal.engine import FileJournal
+from journal.errors import JournalError, JournalGone
+from journal.files import OsFiles
+from journal.model import Appended, Conflict, Entry
+from journal.verify import verify
+
+
+def take(journal: FileJournal, target: Path, files: OsFiles | None = None) -> BackupReport:
+    """A backup, and what holds for each."""
+    head = journal.head()
+    report = backup(journal.directory, target, journal=journal.id, head=head, files=files)
+    note = read_backup(OsFiles(), target)
+    assert note is not None
+    assert (note["journal"], note["seq"], note["sum"]) == (journal.id, head.seq, head.sum)
+    assert report.head == head
+    told = verify(target)
+    assert told.ok, told.damage
+    assert told.head == head
+    assert independent_reader.read(target).fault is None
+    assert not list(target.glob("*.tmp"))
+    return report
+
+
+def fill(journal: FileJournal, names: str, payload: bytes = b"x" * 600) -> None:
+    for name in names:
+        journal.append([making.delivery(name, payload, about={"name": name})])
+
+
+def test_it_holds_what_was_there_at_the_head(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        making.fill(journal)
+        seen: list[tuple[int, int]] = []
+        head = journal.head()
+        fill(journal, "later")
+        backup(journal.directory, tmp_path / "b", journal=journal.id, head=head, progress=lambda *at: seen.append(at))
+        kept = making.seen(independent_reader.read(tmp_path / "b").records)
+        assert kept == making.seen(journal.read(0))[: head.seq]
+        assert verify(tmp_path / "b").head == head
+        assert seen == sorted(seen)
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "b").iterdir())
+
+
+def test_an_empty_journal(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j") as journal:
+        assert take(journal, tmp_path / "b").head.seq == 0
+    with making.opened(tmp_path / "b", seed=3) as copy:
+        assert copy.id == journal.id
+        assert copy.epoch != journal.epoch
+
+
+def test_the_copy_opens_in_a_new_epoch_and_knows_every_id(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        take(journal, tmp_path / "b")
+        with making.opened(tmp_path / "b", seed=3) as copy:
+            assert copy.id == journal.id
+            assert copy.epoch != journal.epoch
+            assert not (tmp_path / "b" / BACKUP_NAME).exists()
+            for seq, name in enumerate("abcdefgh", 1):
+                assert copy.append([making.delivery(name, b"{}")]) == Conflict(f"delivery.9.{name}", seq)
+            assert isinstance(copy.append([making.delivery("new", b"{}")]), Appended)
+            first = copy.epoch
+    assert verify(tmp_path / "b").ok
+    with making.opened(tmp_path / "b", seed=4) as again:
+        assert again.epoch == first, "once only"
+
+
+def test_the_next_one_copies_only_what_has_changed(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        first = take(journal, tmp_path / "b")
+        assert first.kept == 0
+        again = take(journal, tmp_path / "b")
+        assert (again.copied, again.kept, again.bytes) == (0, first.copied, 0)
+        fill(journal, "i")
+        more = take(journal, tmp_path / "b")
+        assert more.kept >= first.copied - 1
+        assert more.copied <= 2
+        identities = {path.name: path.stat().st_ino for path in making.segments(tmp_path / "b")}
+        journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, 1]], "about": True})])
+        erased = take(journal, tmp_path / "b")
+        assert b'"dropped"' in making.segments(tmp_path / "b")[0].read_bytes()
+        name = making.segments(tmp_path / "b")[0].name
+        assert making.segments(tmp_path / "b")[0].stat().st_ino != identities[name], "the rewritten one is copied again"
+        assert erased.kept >= 2
+
+
+def test_a_segment_of_the_copy_that_is_lost_is_copied_again(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        take(journal, tmp_path / "b")
+        making.segments(tmp_path / "b")[1].unlink()
+        assert take(journal, tmp_path / "b").copied == 1
+
+
+def test_while_appends_go_on(tmp_path: Path) -> None:
+    """Every copy is whole and ends at the head it was taken at, whatever four threads append meanwhile."""
+    stop = threading.Event()
+    with making.opened(tmp_path / "j", cut_at=8000) as journal:
+
+        def append(thread: int) -> None:
+            number = 0
+            while not stop.is_set():
+                journal.append([making.delivery(f"t{thread}-{number}", b"x" * 200)])
+                number += 1
+
+        threads = [threading.Thread(target=append, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            heads = [take(journal, tmp_path / "b").head.seq for _ in range(8)]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert heads == sorted(heads)
+        assert heads[-1] > 0
+        take(journal, tmp_path / "b")
+        records = making.seen(journal.read(0))
+        assert making.seen(independent_reader.read(tmp_path / "b").records) == records
+
+
+class Meanwhile(OsFiles):
+    """Does something once, between the opening of a segment of the source and the end of its copy."""
+
+    def __init__(self, what: object, source: Path) -> None:
+        self.what, self.source = what, source
+
+    def create(self, path: Path) -> int:
+        what, self.what = self.what, None
+        if what is not None:
+            what()  # type: ignore[operator]
+        return super().create(path)
+
+
+def test_a_segment_rewritten_meanwhile_is_copied_as_it_is_now(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh", b"secret " * 80)
+        named = Entry("ops.x", "journal.dropped", {"drops": [[1, 8]], "about": True})
+        head = journal.head()
+        files = Meanwhile(lambda: journal.erase([named]), journal.directory)
+        backup(journal.directory, tmp_path / "b", journal=journal.id, head=head, files=files)
+        raw = making.segments(tmp_path / "b")[0].read_bytes()
+        assert b"secret" not in raw, "the file behind the name is another now"
+        again = take(journal, tmp_path / "b")
+        assert again.copied > 0
+        assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "b").iterdir())
+
+
+def test_what_it_refuses(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j") as journal, making.opened(tmp_path / "other", seed=7) as other:
+        fill(journal, "ab")
+        fill(other, "ab")
+        foreign = tmp_path / "foreign"
+        foreign.mkdir()
+        (foreign / "letter.txt").write_text("mine")
+        with pytest.raises(BackupRefused):
+            take(journal, foreign)
+        assert [path.name for path in foreign.iterdir()] == ["letter.txt"]
+        take(other, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        with pytest.raises(BackupRefused):
+            take(journal, tmp_path / "b")
+        assert making.bytes_of(tmp_path / "b") == before
+        with pytest.raises(BackupRefused):
+            take(journal, tmp_path / "other")
+        with pytest.raises(BackupRefused):
+            take(journal, tmp_path / "j")
+        with pytest.raises(JournalGone):
+            backup(tmp_path / "nowhere", tmp_path / "c", journal=journal.id, head=journal.head())
+
+
+def test_a_copy_that_has_begun_a_life_of_its_own_is_not_written_over(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j") as journal:
+        fill(journal, "ab")
+        take(journal, tmp_path / "b")
+        with making.opened(tmp_path / "b", seed=3) as copy:
+            fill(copy, "c")
+        before = making.bytes_of(tmp_path / "b")
+        with pytest.raises(BackupRefused):
+            take(journal, tmp_path / "b")
+        assert making.bytes_of(tmp_path / "b") == before
+
+
+class Stops(OsFiles):
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def fdatasync(self, fd: int) -> None:
+        self._count()
+        super().fdatasync(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._count()
+        super().rename(source, target)
+
+    def fsync_dir(self, path: Path) -> None:
+        self._count()
+        super().fsync_dir(path)
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(5, "stopped")
+
+
+def test_one_that_was_cut_short_is_gone_on_with(tmp_path: Path) -> None:
+    """At whatever step: without its note it is not finished, and the next one finishes it."""
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        for step in range(100):
+            target = tmp_path / f"b{step}"
+            try:
+                take(journal, target, Stops(step))
+                break
+            except OSError:
+                if not (target / BACKUP_NAME).exists():
+                    take(journal, target)
+                    with making.opened(making.copy(target, tmp_path / "opened"), seed=3) as copy:
+                        assert copy.head().seq >= 8
+        assert step > 10
+
+
+def test_a_note_that_cannot_be_read(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j") as journal:
+        fill(journal, "ab")
+        take(journal, tmp_path / "b")
+        (tmp_path / "b" / BACKUP_NAME).write_bytes(b"{")
+        with pytest.raises(JournalError):
+            making.opened(tmp_path / "b", seed=3)
