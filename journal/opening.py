@@ -28,7 +28,8 @@ from journal.recovery import Examination, examine, settle, sweep
 from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
 from journal.stretch import find_record
 
-IDLE_S = 0.1
+IDLE_S = 0.05
+"""Seconds of silence before `journal.synced`: what it takes to write and sync fits into the promised 100 ms as well."""
 """After this long without an append the proof of the last batch is closed."""
 
 
