@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from covenq import __version__, query, view
+from covenq import __version__, query, unixsocket, view
 from covenq.config import Config
-from covenq.errors import NotFound
+from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter import parse
-from covenq.source import JOURNAL_NAME, STATE_NAME, Closing, Filter, Object
+from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME, Closing, Filter, Object
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.model import Entry, Head, Record
@@ -232,14 +232,22 @@ class LocalSource(Closing):
             try:
                 journal = open_journal(self._journal, witnesses=[seen] if seen else [])
                 break
-            except JournalLocked:
+            except JournalLocked as locked:
                 if time.monotonic() > deadline:
-                    raise
+                    raise self._held(locked) from None
             time.sleep(0.02)
         with journal, StateStore(self._state, journal) as store:
             store.catch_up()
             yield journal, store
             store.catch_up()
+
+    def _held(self, locked: JournalLocked) -> Exception:
+        """Why the lock isn't to be had: a daemon that listens and yet didn't answer, or somebody else."""
+        try:
+            unixsocket.connect(self._data / SOCKET_NAME, 1.0).close()
+        except (OSError, Refused):
+            return locked
+        return DaemonUnreachable(f"{locked}, which doesn't answer", hint="Look at that process, or restart it.")
 
 
 class _Nothing:

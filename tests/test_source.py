@@ -12,6 +12,7 @@ from serving import ROUTE, Served, serving
 from support import issue, new_guid
 
 from covenq import config as configuration
+from covenq import unixsocket
 from covenq.config import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.source import RemoteSource, each, open_source
@@ -136,6 +137,10 @@ def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
         assert len(source.deliveries()["items"]) == 4
         with pytest.raises(JournalLocked):
             source.replay(ids=[guids["first"]])
+        with unixsocket.bind(data / "covenq.sock") as deaf:
+            deaf.listen()
+            with pytest.raises(DaemonUnreachable, match="doesn't answer"):
+                source.replay(ids=[guids["first"]])
     source.replay(ids=[guids["star"]], dry_run=True)
 
 
