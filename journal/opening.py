@@ -29,8 +29,7 @@ from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of
 from journal.stretch import find_record
 
 IDLE_S = 0.05
-"""Seconds of silence before `journal.synced`: what it takes to write and sync fits into the promised 100 ms as well."""
-"""After this long without an append the proof of the last batch is closed."""
+"""After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
 
 
 def open_journal(
