@@ -2,8 +2,9 @@
 
 A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. A
 segment that was rewritten meanwhile (another file behind its name) is copied again. Each copy is written under a `.tmp` name,
-synced, renamed and the directory synced; `backup.json`, which states the head, is published last: a copy without it is not
-finished. Opening the copy begins a new epoch, because the original may go on to give the same seqs to other records.
+synced, renamed and the directory synced. `backup.json` says from the first that this is a backup, and only after the last
+segment that it is finished, and with which head: an unfinished copy is not opened. Opening a finished one begins a new
+epoch, because the original may go on to give the same seqs to other records.
 
 Run again on the same directory, only segments whose file has changed since are copied.
 """
@@ -21,7 +22,7 @@ import orjson
 from journal.errors import JournalError, JournalGone
 from journal.files import Files, OsFiles, publish, read_all, write_all
 from journal.model import Head
-from journal.segment import SegmentFile, list_segments, name_of, parse_header
+from journal.segment import SegmentFile, list_segments
 
 BACKUP_NAME = "backup.json"
 _CHUNK = 4 << 20
@@ -32,6 +33,13 @@ class BackupRefused(JournalError):
 
     exit_code = 4
     hint = "Choose an empty directory, or one that holds an earlier backup of this journal."
+
+
+class BackupUnfinished(JournalError):
+    """This directory is a copy in the making, or one that was cut short."""
+
+    exit_code = 4
+    hint = "Run `covenq backup` on it again; it goes on from what is there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,8 @@ def backup(
     files = files or OsFiles()
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     earlier = _earlier(files, target, journal)
-    if BACKUP_NAME in files.listdir(target):
-        files.unlink(target / BACKUP_NAME)  # while the copy is changed it is not finished
-        files.fsync_dir(target)
+    begun = {"journal": journal, "finished": False, "sources": earlier}
+    publish(files, target / BACKUP_NAME, orjson.dumps(begun) + b"\n")
     firsts = [first for first in list_segments(files, source) if first <= max(head.seq, 1)]
     total = sum(_size(files, source, first) for first in firsts)
     sources: dict[str, list[int]] = {}
@@ -88,7 +95,7 @@ def backup(
         if name.endswith(".jsonl") and name not in sources:
             files.unlink(target / name)
     files.fsync_dir(target)
-    note = {"journal": journal, "seq": head.seq, "sum": head.sum, "sources": sources}
+    note = {"journal": journal, "finished": True, "seq": head.seq, "sum": head.sum, "sources": sources}
     publish(files, target / BACKUP_NAME, orjson.dumps(note) + b"\n")
     return BackupReport(head, copied, kept, done)
 
@@ -105,15 +112,7 @@ def _earlier(files: Files, target: Path, journal: str) -> dict[str, list[int]]:
         return {}
     note = read_backup(files, target)
     if note is None:
-        segments = list_segments(files, target)
-        if set(names) - {name_of(first) for first in segments}:
-            raise BackupRefused(f"{target} holds other files than a backup")
-        for first in segments:
-            with SegmentFile(files, target, first) as segment:
-                header, _ = parse_header(files.pread(segment.fd, 1024, 0))
-            if header is None or header.journal != journal:
-                raise BackupRefused(f"{target} holds another journal")
-        return {}
+        raise BackupRefused(f"{target} holds other files than a backup")
     if note["journal"] != journal:
         raise BackupRefused(f"{target} holds a backup of another journal, {note['journal']}")
     found = note.get("sources", {})
@@ -155,7 +154,7 @@ def _copy(files: Files, segment: SegmentFile, target: Path, end: int) -> None:
 
 
 def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
-    """What `backup.json` says; None if there is none."""
+    """What `backup.json` says; None if there is none. `finished` is whether the copy may be opened."""
     if BACKUP_NAME not in files.listdir(directory):
         return None
     fd = files.open(directory / BACKUP_NAME, write=False)

@@ -40,7 +40,7 @@ from journal.errors import (
     JournalReadOnly,
     JournalWriteFailed,
 )
-from journal.files import Files, write_all
+from journal.files import Files, SyncFailed, write_all
 from journal.index import Position, Row
 from journal.line import Prepared, finish, prepare
 from journal.model import Appended, Conflict, Entry, Head
@@ -308,7 +308,7 @@ class Committer(threading.Thread):
             write_all(self.files, tail.fd, buffer, tail.offset)
         except OSError as error:
             self._cut_back(error)
-            raise _write_error(error, self.directory) from error
+            raise named(error, self.directory) from error
         began = time.perf_counter()
         try:
             self.files.fdatasync(tail.fd)
@@ -383,12 +383,16 @@ class Committer(threading.Thread):
                 salt=self._salt(),
             )
         except OSError as error:
+            if isinstance(error, SyncFailed):
+                poison = JournalPoisoned(f"the sync of a new segment failed: {error.strerror}")
+                self._poison(poison)
+                raise poison from error
             if self._may_be_named(first):
                 # Renamed, but the directory's sync failed: the name may come back or not, and another try would collide.
                 poison = JournalPoisoned(f"the directory's sync failed: {error.strerror}")
                 self._poison(poison)
                 raise poison from error
-            raise _write_error(error, self.directory) from error
+            raise named(error, self.directory) from error
 
     def _may_be_named(self, first: int) -> bool:
         try:
@@ -444,7 +448,8 @@ def _again(error: JournalError) -> JournalError:
     return type(error)(str(error))
 
 
-def _write_error(error: OSError, directory: Path) -> JournalError:
+def named(error: OSError, directory: Path) -> JournalError:
+    """What the system refused, as the journal's own error, whose hint says what to do."""
     reason = error.strerror or os.strerror(error.errno or errno.EIO)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JournalFull(f"no room for the journal in {directory}: {reason}")

@@ -128,10 +128,22 @@ def read_all(files: Files, fd: int, offset: int, end: int, chunk: int = 1 << 20)
     return b"".join(parts)
 
 
+class SyncFailed(OSError):
+    """A file's sync failed. It is never tried again: the next one may pass without the bytes being there."""
+
+
+def _sync(files: Files, fd: int) -> None:
+    try:
+        files.fdatasync(fd)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
+
+
 def publish(files: Files, path: Path, content: bytes) -> None:
     """A file that is there whole or not at all: written as `.tmp`, synced, renamed, the directory synced.
 
-    Durable on return: the bytes by the sync before the rename, the name by the directory's sync after it.
+    Durable on return: the bytes by the sync before the rename, the name by the directory's sync after it. Raises OSError;
+    SyncFailed if it was the sync of the bytes, which tells of a disk that can't be believed any more.
     """
     temporary = path.with_name(path.name + ".tmp")
     if temporary.name in files.listdir(path.parent):
@@ -139,7 +151,7 @@ def publish(files: Files, path: Path, content: bytes) -> None:
     fd = files.create(temporary)
     try:
         write_all(files, fd, content, 0)
-        files.fdatasync(fd)
+        _sync(files, fd)
     except OSError:
         files.close(fd)
         fd = -1

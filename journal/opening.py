@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.backup import forget_backup, read_backup
+from journal.backup import BackupUnfinished, forget_backup, read_backup
 from journal.catalogue import Catalogue
-from journal.commit import OWN_SUBJECT, Tail
+from journal.commit import OWN_SUBJECT, Tail, named
 from journal.engine import FileJournal, Recovery
-from journal.errors import JournalDamaged, JournalReadOnly, JournalUnaccepted
+from journal.errors import JournalDamaged, JournalUnaccepted
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.line import Envelope
@@ -49,7 +49,8 @@ def open_journal(
     `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
     `accept_head` is an operator's word that a log which its caches say was longer is to go on from this seq, which must be
     the last that links; what the caches knew beyond it is given up, and a new epoch begins.
-    Raises JournalLocked, JournalUnsafe, JournalReadOnly, JournalDamaged (nothing was changed), FormatUnknown, OSError.
+    Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupUnfinished, and for what the
+    disk refuses JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
     """
     files = files or OsFiles()
     if force_filesystem is None:
@@ -70,6 +71,9 @@ def open_journal(
             warning=warning,
             accept_head=accept_head,
         )
+    except OSError as error:
+        lock.release()
+        raise named(error, directory) from error
     except BaseException:
         lock.release()
         raise
@@ -81,8 +85,8 @@ def _make_directory(files: Files, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in missing:
             files.fsync_dir(path.parent)
-    except PermissionError as error:
-        raise JournalReadOnly(f"{directory} can't be made: {error.strerror}") from error
+    except OSError as error:
+        raise named(error, directory) from error
 
 
 def _open_locked(
@@ -99,6 +103,9 @@ def _open_locked(
     accept_head: int | None,
 ) -> FileJournal:
     sweep(files, directory)
+    restoring = read_backup(files, directory)
+    if restoring is not None and restoring.get("finished") is not True:
+        raise BackupUnfinished(f"{directory} is a backup that was not finished")
     index = open_index(directory / INDEX_NAME)
     try:
         try:
@@ -146,7 +153,7 @@ def _open_locked(
             journal.begin_epoch(token(8))
             journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
             journal.mark()  # the old mark still says that the log was longer
-        if read_backup(files, directory) is not None:
+        if restoring is not None:
             journal.begin_epoch(token(8))
             forget_backup(files, directory)
         _go_on_erasing(journal)

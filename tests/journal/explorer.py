@@ -314,7 +314,7 @@ class Checker:
         """A backup that says it is finished verifies, opens, and holds what it says; one that was finished says so."""
         promised = promise.copies.get(directory.name)
         note = read_backup(disk, directory)
-        if note is None:
+        if note is None or not note["finished"]:
             assert promised is None, "a finished backup does not say so"
             return
         head = Head(note["seq"], note["sum"])

@@ -32,7 +32,7 @@ MUTANTS = {
     ),
     "rename before the sync": Mutant(
         "journal.files",
-        "        write_all(files, fd, content, 0)\n        files.fdatasync(fd)\n",
+        "        write_all(files, fd, content, 0)\n        _sync(files, fd)\n",
         "        write_all(files, fd, content, 0)\n",
         f"{EXPLORE}[rotation]",
     ),
