@@ -37,6 +37,8 @@ def test_ctrl_c_ends_the_demo_and_its_daemon(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background jobs, and what they start, ignore Ctrl-C; this one is to feel it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         eventually(lambda: list(tmp_path.glob("covenq-demo-*/data/covenq.sock")), 30, "the demo's daemon is there")
