@@ -94,6 +94,7 @@ class FileJournal:
         self._recent_bytes = 0
         self._advanced = threading.Condition()
         self._closed = False
+        self._preparing = threading.Lock()
         self._maintenance = threading.Lock()
         """One rewrite or copy of the segments at a time."""
         self._committer = Committer(
@@ -118,7 +119,8 @@ class FileJournal:
         return self._committer.tail.header.epoch
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
-        prepared = [prepare(entry) for entry in entries]
+        with self._preparing:
+            prepared = [prepare(entry) for entry in entries]
         if len(prepared) > 1:
             _check_subjects(entries)
         return self._committer.append(prepared)
