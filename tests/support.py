@@ -431,3 +431,9 @@ class Daemon:
         ends = eventually(done, timeout, "all tasks end")
         ends.pop("", None)
         return ends
+
+
+def wait_for_daily_run(daemon: Daemon) -> float:
+    """Until the daemon's own retention has run for today, and so will not meddle with what a test counts. When it ran."""
+
+    return eventually(lambda: float(json.loads((daemon.data / "upkeep.json").read_bytes())["retained_at"]), 30)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HOOK, Daemon, eventually, issue, new_guid, records, segments
+from support import HOOK, Daemon, eventually, issue, new_guid, records, segments, wait_for_daily_run
 
 from journal.erase import write_note
 from journal.files import OsFiles
@@ -244,6 +244,7 @@ def ask_to_redact(daemon: Daemon, guid: str) -> None:
 
 def test_compact_drops_what_the_policy_says_and_tells_it_clearly(make_daemon: Make) -> None:
     daemon = make_daemon(ROUTE + '[retention]\npayloads = "0s"\nattempts = "1h"\n')
+    wait_for_daily_run(daemon)
     guids = [post(daemon, personal(n)) for n in (1, 2)]
     star = new_guid()
     daemon.post("star", personal(), star)
@@ -308,7 +309,7 @@ def test_the_daemon_drops_by_itself_once_a_day(make_daemon: Make) -> None:
     daemon.config.write_text(ROUTE + '[retention]\npayloads = "0s"\n')
     daemon.start()
     eventually(lambda: daemon.records("journal.dropped"), 30, "a run of its own")
-    first = eventually(lambda: json.loads((daemon.data / "upkeep.json").read_bytes())["retained_at"], 30)
+    first = wait_for_daily_run(daemon)
     post(daemon, personal(9))
     daemon.wait_all_done()
     daemon.restart()

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HOOK, SECRET, Daemon, eventually, issue, journal_lines, new_guid, records, segments
+from support import (
+    HOOK,
+    SECRET,
+    Daemon,
+    eventually,
+    issue,
+    journal_lines,
+    new_guid,
+    records,
+    segments,
+    wait_for_daily_run,
+)
 
 Make = Callable[..., Daemon]
 
@@ -75,6 +86,7 @@ def test_the_head_noted_is_found_again_or_named_as_another_history(make_daemon: 
 
 def test_parts_are_verified_by_name_and_by_seq(make_daemon: Make) -> None:
     daemon = make_daemon(ROUTE + '[retention]\npayloads = "0s"\n')
+    wait_for_daily_run(daemon)
     filled(daemon)
     daemon.cli("compact")  # ends the first segment
     filled(daemon)

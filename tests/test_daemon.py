@@ -20,7 +20,7 @@ from covenq.daemon import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.gate import ClosedJournal, Gate, Space
 from covenq.http.server import bind_tcp
-from covenq.source import open_source
+from covenq.sources import open_source
 from journal.errors import JournalClosed
 from journal.files import OsFiles
 from journal.model import Conflict, Entry
@@ -143,8 +143,13 @@ def test_deliveries_left_in_received_are_routed_at_the_next_start(make_daemon: M
 
 def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) -> None:
     daemon = make_daemon(secret=None)
-    commands = [line.strip() for line in daemon.log_tail().splitlines() if " -m covenq.cli.main " in line]
-    assert len(commands) == 3
+
+    def offered() -> list[str]:
+        commands = [line.strip() for line in daemon.log_tail().splitlines() if " -m covenq.cli.main " in line]
+        assert len(commands) == 3
+        return commands
+
+    commands = eventually(offered, what="the greeting, which comes right behind readiness")
     plain = clean_env()
     for command in commands:
         assert os.waitstatus_to_exitcode(_shell(command, plain)) == 0, command

@@ -15,8 +15,10 @@ from covenq import config as configuration
 from covenq import unixsocket
 from covenq.config import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
-from covenq.source import RemoteSource, each, open_source
+from covenq.source import each
 from covenq.source_local import LocalSource
+from covenq.source_remote import RemoteSource
+from covenq.sources import open_source
 from journal.errors import JournalDamaged, JournalLocked
 from journal.opening import open_journal
 

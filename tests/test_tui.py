@@ -16,7 +16,8 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Static
 
 from covenq.config import Config
-from covenq.source import Source, open_source
+from covenq.source import Source
+from covenq.sources import open_source
 from covenq.tui.app import Dashboard
 from covenq.tui.detail import DetailScreen
 from covenq.tui.dialogs import Confirm, Help

@@ -71,7 +71,7 @@ def config_path(data: str | None, config: str | None) -> Path:
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon if one answers, else the files; closed at the end of the `with`."""
-    from covenq.source import open_source
+    from covenq.sources import open_source
 
     where = place(data, config)
     with open_source(where.data, where.config) as opened:

@@ -88,7 +88,7 @@ class Stage:
 
     def _ready(self) -> bool:
         from covenq.config import Config
-        from covenq.source import open_source
+        from covenq.sources import open_source
 
         if not (self.data / "covenq.sock").exists():
             return False
@@ -170,7 +170,7 @@ class Stage:
     def wait_idle(self) -> None:
         """Until no task is queued or running. Raises CovenqError past WORK_TIMEOUT."""
         from covenq.config import Config
-        from covenq.source import open_source
+        from covenq.sources import open_source
 
         deadline = time.monotonic() + WORK_TIMEOUT
         with open_source(self.data, Config()) as source:

@@ -21,7 +21,7 @@ def tui(data: DataOption = None, config: ConfigOption = None) -> None:
         raise UsageError("the dashboard needs a terminal", hint="`covenq deliveries` and `covenq tasks` don't.")
     where = place(data, config)
 
-    from covenq.source import open_source
+    from covenq.sources import open_source
     from covenq.tui.app import run
 
     raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data))

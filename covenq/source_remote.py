@@ -1,0 +1,156 @@
+"""Reading and acting through a running daemon's API: one half of `covenq.source`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from covenq.errors import NotFound
+from covenq.model import TOKEN, parse_id
+from covenq.source import PAGE, Closing, Filter, Object
+
+if TYPE_CHECKING:
+    from covenq.client import Client, EventStream
+
+UPKEEP_S = 24 * 3600.0
+"""Seconds a daemon may take to rewrite segments."""
+
+
+class RemoteSource(Closing):
+    """A daemon, through its API."""
+
+    live = True
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._streams: list[EventStream] = []
+
+    @property
+    def where(self) -> str:
+        return self._client.where
+
+    def status(self) -> Object:
+        return self._client.get("/api/v1/status")
+
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        return self._items("/api/v1/deliveries", filter, limit, after)
+
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        return self._items("/api/v1/tasks", filter, limit, after)
+
+    def delivery(self, id: str) -> Object:
+        return _plain(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
+
+    def payload(self, id: str) -> bytes:
+        return self._client.get_bytes(f"/api/v1/deliveries/{_path(id)}/payload")
+
+    def task(self, id: str) -> Object:
+        return _plain(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
+
+    def attempts(self, task: str) -> list[Object]:
+        items: list[Object] = self._client.get(f"/api/v1/tasks/{_task_path(task)}/attempts")["items"]
+        return items
+
+    def replay(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/replay", ids, filter, force=force, reason=reason, dry_run=dry_run, by=by)
+
+    def requeue(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/requeue", ids, filter, reason=reason, dry_run=dry_run, by=by)
+
+    def redact(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        repo: str | None = None,
+        installation: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        body = {"ids": list(ids), "repo": repo, "installation": installation}
+        return self._upkeep("/api/v1/redact", {**body, "reason": reason, "dry_run": dry_run, "by": by})
+
+    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
+        return self._upkeep("/api/v1/compact", {"dry_run": dry_run, "by": by})
+
+    def _upkeep(self, path: str, body: Object) -> Object:
+        return _plain(self._client.post(path, body, timeout=UPKEEP_S))
+
+    def events(self, after: int | None = None) -> Iterator[Object]:
+        stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})
+        self._streams.append(stream)
+        try:
+            yield from stream
+        finally:
+            stream.close()
+            self._streams.remove(stream)
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+
+    def _items(self, path: str, filter: Filter, limit: int, after: str | None) -> Object:
+        """As many pages as `limit` asks for."""
+        items: list[Object] = []
+        while True:
+            left = limit - len(items) if limit else PAGE
+            params = {"filter": _text(filter), "limit": str(min(left, PAGE))}
+            if after is not None:
+                params["after"] = after
+            page = self._client.get(path, params)
+            items += page["items"]
+            after = page["next"]
+            if after is None or (limit and len(items) >= limit):
+                return {"items": items, "next": after}
+
+    def _operate(self, path: str, ids: Sequence[str], filter: Filter | None, **options: Any) -> Object:
+        body: Object = {name: value for name, value in options.items() if value is not None}
+        if ids:
+            body["ids"] = list(ids)
+        if filter is not None:
+            body["filter"] = _text(filter)
+        return _plain(self._client.post(path, body))
+
+
+def _text(filter: Filter) -> str:
+    return filter if isinstance(filter, str) else " ".join(filter)
+
+
+def _plain(answer: Object) -> Object:
+    """The object without the API's `ok`."""
+    answer.pop("ok", None)
+    return answer
+
+
+def _path(id: str) -> str:
+    """An id as segments of a path. Raises UsageError."""
+    from covenq.client import segment
+
+    hook, guid = parse_id(id)
+    return segment(guid) if hook is None else f"{segment(hook)}/{segment(guid)}"
+
+
+def _task_path(id: str) -> str:
+    """Raises NotFound for what can't be a task's id: it would be another path."""
+    from covenq.client import segment
+
+    if not TOKEN.match(id):
+        raise NotFound(f"no task {id[:80]}")
+    return segment(id)

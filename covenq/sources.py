@@ -1,0 +1,43 @@
+"""Which source there is: the daemon of a data directory if it answers, else the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from covenq import config as configuration
+from covenq.config import Config
+from covenq.source import SOCKET_NAME
+
+if TYPE_CHECKING:
+    from covenq.source_local import LocalSource
+    from covenq.source_remote import RemoteSource
+
+ANSWER_S = 5.0
+"""Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
+
+
+def open_source(data: Path, config: Config | None = None, url: str | None = None) -> RemoteSource | LocalSource:
+    """The daemon of that data directory if one answers on its socket (or, if given, at `url`), else the files.
+
+    `config` is what replays route by when there is no daemon; None reads the usual one. Raises DaemonUnreachable only
+    with a `url`, ConfigError.
+    """
+    # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
+    if url is not None or (data / SOCKET_NAME).exists():
+        from covenq.client import Client
+        from covenq.source_remote import RemoteSource
+
+        if url is not None:
+            source = RemoteSource(Client(url))
+            source.status()
+            return source
+        client = Client(data / SOCKET_NAME)
+        if client.answers(ANSWER_S):
+            return RemoteSource(client)
+    if config is None:
+        config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
+    from covenq.source_local import LocalSource  # what it needs, a running daemon spares
+
+    return LocalSource(data, config)
