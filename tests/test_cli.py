@@ -222,3 +222,12 @@ def test_the_help_of_the_lists_names_every_field() -> None:
     said = run("deliveries", "--help").stdout + run("tasks", "--help").stdout
     words = {word.strip(".,:") for word in said.split()}
     assert set(FIELDS) <= words
+
+
+@pytest.mark.parametrize("command", ["status", "deliveries", "tasks", "verify", "serve"])
+def test_a_data_directory_that_is_something_else_is_refused(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    said = run(command, "--data", str(path), exit_code=4)
+    assert "is no directory" in said.stderr
+    assert said.stdout == ""

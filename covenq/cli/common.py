@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import typer
 
 from covenq import config as configuration
 from covenq.config import Config
-from covenq.errors import UsageError
+from covenq.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from covenq.source import Source
@@ -59,7 +60,17 @@ def place(data: str | None, config: str | None) -> Place:
     """What `--data`, `--config` and the environment say. Raises ConfigError."""
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
-    return Place(loaded, configuration.data_dir(data, os.environ, loaded))
+    where = configuration.data_dir(data, os.environ, loaded)
+    if _is_something_else(where):
+        raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
+    return Place(loaded, where)
+
+
+def _is_something_else(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False  # not there, or not to be seen: who uses it says so
 
 
 def config_path(data: str | None, config: str | None) -> Path:

@@ -126,14 +126,13 @@ def test_a_plain_object_is_what_a_strict_parser_calls_one(
     value: Any, separators: tuple[str, str], ascii_only: bool
 ) -> None:
     text = json.dumps({"v": value}, separators=separators, ensure_ascii=ascii_only)
-    constant = "NaN" in json.dumps(value) or "Infinity" in json.dumps(value)
     try:
         raw = text.encode()
     except UnicodeEncodeError:
         return
     strict = True
     try:
-        json.loads(text, parse_constant=lambda word: pytest.skip(word) if not constant else 1 / 0)
+        json.loads(text, parse_constant=lambda word: 1 / 0)  # NaN and Infinity are no JSON
     except ZeroDivisionError:
         strict = False
     assert is_plain_object(raw) is strict
