@@ -30,7 +30,8 @@ def test_the_demo_keeps_every_promise_and_cleans_up(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_the_demo_and_its_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["data/covenq.sock", "ran"], ids=["ready", "tasks running"])
+def test_ctrl_c_ends_the_demo_and_its_daemon(moment: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         DEMO,
         env=clean_env(TMPDIR=str(tmp_path)),
@@ -41,7 +42,7 @@ def test_ctrl_c_ends_the_demo_and_its_daemon(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        eventually(lambda: list(tmp_path.glob("covenq-demo-*/data/covenq.sock")), 30, "the demo's daemon is there")
+        eventually(lambda: list(tmp_path.glob(f"covenq-demo-*/{moment}")), 30, "the demo has come so far")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     finally:

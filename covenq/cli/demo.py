@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ BURST = 240
 KILL_AFTER = 90
 """Answers of the burst after which the daemon is killed."""
 FORGED = 8
+REMOVALS = 100
+"""Attempts at removing the directory, a twentieth of a second apart."""
 
 
 @dataclass(slots=True)
@@ -107,11 +110,22 @@ def demo(
         if keep or (not passed and sys.exc_info()[0] is not KeyboardInterrupt):
             say(f"Everything is in {directory}: covenq deliveries --data {directory / 'data'}")
         else:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
     if not passed:
         say("covenq: a promise was not kept")
         raise typer.Exit(1)
     say("Every accepted delivery is there, none ran twice, and the journal verifies.")
+
+
+def _remove(directory: Path) -> None:
+    """Remove it with all that is in it. Commands that the killed daemon had started may still write their line, for as
+    long as they run, so a directory that is not yet empty is tried again."""
+    for _ in range(REMOVALS):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.05)
+    say(f"{directory} could not be removed.")
 
 
 COLUMNS = [
