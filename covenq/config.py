@@ -5,19 +5,16 @@ Secrets are named here and read elsewhere (`covenq.secret`): no command but the 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import json
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from covenq.errors import ConfigError, FilterError, UsageError
-from covenq.filter import Filter, parse
-from covenq.model import TOKEN, JsonObject, parse_duration
+from covenq.config_route import Route, digest, parse_route
+from covenq.config_table import Table
+from covenq.errors import ConfigError
 from journal.line import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
@@ -26,59 +23,8 @@ BODY_LIMIT = 25 * 1024 * 1024
 THREADS = 32
 CONCURRENCY = 4
 
-PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
-"""What may stand in braces in a route's `run`: paths and ids of ours. Nothing that a request chose ever becomes an
-argument, where it could pass for an option; a command finds those in its environment and its payload."""
-
-KEY_FIELDS = (
-    "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
-)  # fmt: skip
-"""What may stand in braces in a route's `key`."""
-
-SUPERSEDE = ("never", "queued", "running")
 TWINS = ("mark", "refuse")
-UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
-"""Fields of a filter that have no value yet when a route is chosen."""
-
-_LATER = {"api", "journal", "reconcile"}
-_BRACED = re.compile(r"\{([A-Za-z_]+)\}")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _RESERVED_NAMES = ("env", "default")
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """`max` retries after the first attempt; exponential from `backoff_s` seconds, never over `cap_s`."""
-
-    max: int = 0
-    backoff_s: float = 2.0
-    cap_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A rule: deliveries that `filter` matches make one task each, run as this says."""
-
-    name: str
-    match: str
-    filter: Filter
-    run: tuple[str, ...]
-    kind: str = "run"
-    timeout_s: float = 600.0
-    retry: Retry = Retry()
-    key: str | None = None
-    supersede: str = "never"
-    env: tuple[str, ...] = ()
-
-    def policy(self) -> JsonObject:
-        """What a task freezes of its route, as the record `task.queued` holds it."""
-        return {
-            "run": list(self.run),
-            "timeout_s": self.timeout_s,
-            "retry": {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s},
-            "supersede": self.supersede,
-            "env": list(self.env),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +89,12 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> Config:
     """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from."""
-    top = _Table(str(path) if path else "configuration", "", raw)
+    top = Table(str(path) if path else "configuration", "", raw)
     server = top.table("server", ("bind", "data", "body_limit", "threads"))
     github = top.table("github", ("webhook_secrets", "twins"))
     worker = top.table("worker", ("concurrency",))
     retention = top.table("retention", ("payloads", "attempts"))
-    routes = tuple(_route(table) for table in top.tables("route"))
+    routes = tuple(parse_route(table) for table in top.tables("route"))
     top.only(("server", "github", "worker", "retention", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
@@ -172,7 +118,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
         retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
         routes=routes,
-        sha256=_digest(routes),
+        sha256=digest(routes),
     )
 
 
@@ -211,12 +157,7 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _digest(routes: Sequence[Route]) -> str:
-    told = [{"name": r.name, "match": r.match, "kind": r.kind, "key": r.key, "policy": r.policy()} for r in routes]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _secrets(github: _Table, base: Path, env: Mapping[str, str]) -> tuple[SecretSource, ...]:
+def _secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[SecretSource, ...]:
     sources: list[SecretSource] = []
     for table in github.tables("webhook_secrets"):
         table.only(("name", "file", "env", "value"))
@@ -243,161 +184,5 @@ def _secrets(github: _Table, base: Path, env: Mapping[str, str]) -> tuple[Secret
     return tuple(sources)
 
 
-def _kept_for(table: _Table, key: str) -> float | None:
+def _kept_for(table: Table, key: str) -> float | None:
     return table.duration(key, 0.0) if key in table.raw else None
-
-
-def _route(table: _Table) -> Route:
-    name = table.token("name")
-    table.where = f"route {name!r}"
-    for later in ("forward", "pull"):
-        if later in table.raw:
-            raise table.error(later, "this version can only run commands: write run = [...]")
-    table.only(("name", "match", "run", "timeout", "retry", "key", "supersede", "env"))
-    match = table.text("match")
-    retry = table.table("retry", ("max", "backoff", "cap"))
-    key = table.text("key", "") or None
-    for word in _BRACED.findall(key or ""):
-        if word not in KEY_FIELDS:
-            raise table.error("key", f"{{{word}}} is nothing that a key can hold{_near(word, KEY_FIELDS)}")
-    supersede = table.choice("supersede", SUPERSEDE)
-    if supersede != "never":
-        raise table.error("supersede", f'{supersede!r} is not there yet: this version knows only "never"')
-    timeout = table.duration("timeout", 600.0)
-    if timeout <= 0:
-        raise table.error("timeout", "must be longer than nothing")
-    environment = table.texts("env", ())
-    for variable in environment:
-        if not _ENV_NAME.match(variable) or variable.startswith("COVENQ_"):
-            raise table.error("env", f"{variable[:40]!r} is no environment variable that may be passed on")
-    return Route(
-        name=name,
-        match=match,
-        filter=_filter(table, match),
-        run=_run(table),
-        timeout_s=timeout,
-        retry=Retry(retry.whole("max", 0, 0, 1000), retry.duration("backoff", 2.0), retry.duration("cap", 300.0)),
-        key=key,
-        supersede=supersede,
-        env=environment,
-    )
-
-
-def _filter(table: _Table, match: str) -> Filter:
-    try:
-        parsed = parse(match)
-    except FilterError as error:
-        raise table.error("match", str(error), hint=error.hint) from None
-    for name in sorted(parsed.fields() & UNDECIDED):
-        raise table.error("match", f"{name!r} has no value yet when a route is chosen")
-    return parsed
-
-
-def _run(table: _Table) -> tuple[str, ...]:
-    argv = table.texts("run")
-    if not argv or not argv[0]:
-        raise table.error("run", "needs a command and its arguments, each a text of its own")
-    for word in argv:
-        if "\0" in word:
-            raise table.error("run", "an argument can't hold a NUL")
-        for name in _BRACED.findall(word):
-            if name in PLACEHOLDERS:
-                continue
-            if name in KEY_FIELDS or name in ("title", "guid"):
-                raise table.error(
-                    "run",
-                    f"{{{name}}} comes from the request, which must not become an argument",
-                    hint="The command finds it in its environment (COVENQ_REPO, COVENQ_EVENT, …) and in its payload.",
-                )
-            if near := _near(name, PLACEHOLDERS):
-                raise table.error("run", f"{{{name}}} is no placeholder{near}")
-    return argv
-
-
-def _near(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1)
-    return f": did you mean {near[0]}?" if near else ""
-
-
-class _Table:
-    """A TOML table that knows where it stands, so that every error names the file and the key."""
-
-    def __init__(self, file: str, where: str, raw: Mapping[str, Any]) -> None:
-        self.file, self.where, self.raw = file, where, raw
-
-    def error(self, key: str, problem: str, *, hint: str | None = None) -> ConfigError:
-        place = ".".join(part for part in (self.where, key) if part)
-        return ConfigError(f"{self.file}: {place}: {problem}" if place else f"{self.file}: {problem}", hint=hint)
-
-    def only(self, known: Sequence[str]) -> None:
-        for key in self.raw:
-            if key not in known:
-                if not self.where and key in _LATER:
-                    raise self.error(key, "this version knows no such section yet")
-                near = _near(key, known) or f"; known are {', '.join(known)}"
-                raise self.error(key[:80], f"unknown key{near}")
-
-    def _get(self, key: str, default: Any, kind: type, noun: str) -> Any:
-        if key not in self.raw:
-            if default is None:
-                raise self.error(key, "is missing")
-            return default
-        value = self.raw[key]
-        if type(value) is not kind:
-            raise self.error(key, f"must be {noun}")
-        return value
-
-    def table(self, key: str, known: Sequence[str]) -> _Table:
-        inner = _Table(self.file, f"{self.where}.{key}" if self.where else key, self._get(key, {}, dict, "a table"))
-        inner.only(known)
-        return inner
-
-    def tables(self, key: str) -> list[_Table]:
-        items = self._get(key, [], list, "a list of tables")
-        where = f"{self.where}.{key}" if self.where else key
-        tables = []
-        for index, item in enumerate(items, 1):
-            if not isinstance(item, dict):
-                raise self.error(key, f"number {index} must be a table")
-            tables.append(_Table(self.file, f"{where} {index}", item))
-        return tables
-
-    def text(self, key: str, default: str | None = None) -> str:
-        text: str = self._get(key, default, str, "a text")
-        if "\0" in text:
-            raise self.error(key, "can't hold a NUL")
-        return text
-
-    def token(self, key: str) -> str:
-        text = self.text(key)
-        if not TOKEN.match(text):
-            raise self.error(key, f"{text[:80]!r} is not 1 to 64 letters, digits, _ or -")
-        return text
-
-    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-        values = self._get(key, default, list, "a list of texts")
-        if not all(isinstance(value, str) for value in values):
-            raise self.error(key, "must be a list of texts")
-        return tuple(values)
-
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
-        value: int = self._get(key, default, int, "a whole number")
-        if not low <= value <= high:
-            raise self.error(key, f"must be between {low} and {high}")
-        return value
-
-    def duration(self, key: str, default: float) -> float:
-        text = self._get(key, default, str, "a duration such as 500ms, 10m or 2d")
-        if not isinstance(text, str):
-            return default
-        try:
-            return parse_duration(text)
-        except UsageError as error:
-            raise self.error(key, str(error), hint=error.hint) from None
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        """One of `choices`; the first is the default."""
-        text = self.text(key, choices[0])
-        if text not in choices:
-            raise self.error(key, f"{text[:40]!r} is none of {', '.join(choices)}{_near(text, choices)}")
-        return text

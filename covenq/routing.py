@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.config import KEY_FIELDS, Route
+from covenq.config_route import KEY_FIELDS, Route
 from covenq.filter import delivery_fields
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_id, task_subject
 from journal.model import Entry

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.config import Retry
+from covenq.config_route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 from journal.model import Entry
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config import DEFAULT_BIND, Config, Retry, build, config_path, data_dir, load, parse_bind
+from covenq.config import DEFAULT_BIND, Config, build, config_path, data_dir, load, parse_bind
+from covenq.config_route import Retry
 from covenq.errors import ConfigError
 from covenq.secret import default_file, read_secrets
 

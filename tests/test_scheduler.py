@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq import schema
-from covenq.config import Retry
+from covenq.config_route import Retry
 from covenq.model import Category, Kind, at_text
 from covenq.scheduler import INTERRUPTIONS_MAX, Outcome, Picker, Policy, Task, after, backoff, recover
 

@@ -1,0 +1,102 @@
+"""A TOML table that knows where it stands, so that every error names the file and the key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covenq.errors import ConfigError, UsageError
+from covenq.model import TOKEN, parse_duration
+
+_LATER = {"api", "journal", "reconcile"}
+
+
+def near(word: str, words: Sequence[str]) -> str:
+    """A guess at what was meant, ready to stand behind an error; empty if nothing is near."""
+    found = difflib.get_close_matches(word, words, n=1)
+    return f": did you mean {found[0]}?" if found else ""
+
+
+class Table:
+    """A TOML table that knows where it stands, so that every error names the file and the key."""
+
+    def __init__(self, file: str, where: str, raw: Mapping[str, Any]) -> None:
+        self.file, self.where, self.raw = file, where, raw
+
+    def error(self, key: str, problem: str, *, hint: str | None = None) -> ConfigError:
+        place = ".".join(part for part in (self.where, key) if part)
+        return ConfigError(f"{self.file}: {place}: {problem}" if place else f"{self.file}: {problem}", hint=hint)
+
+    def only(self, known: Sequence[str]) -> None:
+        for key in self.raw:
+            if key not in known:
+                if not self.where and key in _LATER:
+                    raise self.error(key, "this version knows no such section yet")
+                guess = near(key, known) or f"; known are {', '.join(known)}"
+                raise self.error(key[:80], f"unknown key{guess}")
+
+    def _get(self, key: str, default: Any, kind: type, noun: str) -> Any:
+        if key not in self.raw:
+            if default is None:
+                raise self.error(key, "is missing")
+            return default
+        value = self.raw[key]
+        if type(value) is not kind:
+            raise self.error(key, f"must be {noun}")
+        return value
+
+    def table(self, key: str, known: Sequence[str]) -> Table:
+        inner = Table(self.file, f"{self.where}.{key}" if self.where else key, self._get(key, {}, dict, "a table"))
+        inner.only(known)
+        return inner
+
+    def tables(self, key: str) -> list[Table]:
+        items = self._get(key, [], list, "a list of tables")
+        where = f"{self.where}.{key}" if self.where else key
+        tables = []
+        for index, item in enumerate(items, 1):
+            if not isinstance(item, dict):
+                raise self.error(key, f"number {index} must be a table")
+            tables.append(Table(self.file, f"{where} {index}", item))
+        return tables
+
+    def text(self, key: str, default: str | None = None) -> str:
+        text: str = self._get(key, default, str, "a text")
+        if "\0" in text:
+            raise self.error(key, "can't hold a NUL")
+        return text
+
+    def token(self, key: str) -> str:
+        text = self.text(key)
+        if not TOKEN.match(text):
+            raise self.error(key, f"{text[:80]!r} is not 1 to 64 letters, digits, _ or -")
+        return text
+
+    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        values = self._get(key, default, list, "a list of texts")
+        if not all(isinstance(value, str) for value in values):
+            raise self.error(key, "must be a list of texts")
+        return tuple(values)
+
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
+        value: int = self._get(key, default, int, "a whole number")
+        if not low <= value <= high:
+            raise self.error(key, f"must be between {low} and {high}")
+        return value
+
+    def duration(self, key: str, default: float) -> float:
+        text = self._get(key, default, str, "a duration such as 500ms, 10m or 2d")
+        if not isinstance(text, str):
+            return default
+        try:
+            return parse_duration(text)
+        except UsageError as error:
+            raise self.error(key, str(error), hint=error.hint) from None
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        """One of `choices`; the first is the default."""
+        text = self.text(key, choices[0])
+        if text not in choices:
+            raise self.error(key, f"{text[:40]!r} is none of {', '.join(choices)}{near(text, choices)}")
+        return text
