@@ -1,15 +1,14 @@
 """One attempt at one task, from its claim to the record that ends it.
 
-Every step is a record appended against the task's newest one, so whoever moved the task meanwhile wins, and this
-attempt learns that it is stale. The claim's seq is the fencing token: it stands in every record of the attempt.
+Every step is a record of its claim (`covenq.fencing`), so whoever moved the task meanwhile wins, and this attempt learns
+that it is stale.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -17,90 +16,19 @@ from pathlib import Path
 import orjson
 
 from covenq.executor import Command, Place, Stop, command_line, environment, not_started
+from covenq.fencing import AGAIN_S, Claim, Stale
 from covenq.leftovers import mark_of, write_mark
-from covenq.model import Category, JsonObject, Kind, fence
+from covenq.model import Category, JsonObject, Kind
 from covenq.scheduler import Outcome, Task, after
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
-from journal.model import Appended, Conflict, Entry, Journal, Record
+from journal.model import Journal
 
 log = logging.getLogger("covenq.worker")
-
-AGAIN_S = 0.5
-"""How long to wait before asking a full disk, or a journal that did not answer, again."""
 
 NOT_NOW = (JournalFull, JournalWriteFailed)
 """Nothing was recorded, and the same may be tried again."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Stale(Exception):
-    """The task is no longer this attempt's: its records are refused, its outcome is nobody's."""
-
-
-class Claim:
-    """A task in hand. `seq` is the claim's, `last` that of the newest record of the task known to belong to it."""
-
-    def __init__(self, journal: Journal, task: Task, attempt: int, seq: int) -> None:
-        self.task = task
-        self.attempt = attempt
-        self.seq = seq
-        self.last = seq
-        self._journal = journal
-
-    @property
-    def fence(self) -> str:
-        return fence(self._journal.epoch, self.seq)
-
-    @classmethod
-    def take(cls, journal: Journal, task: Task, worker: str) -> Claim | None:
-        """Claim it, or None: something happened to the task since it was read. Raises what append raises.
-
-        `worker` is unique to one start of one process, so a claim whose answer was lost is known again by it.
-        """
-        attempt = task.attempts + 1
-        data = {"attempt": attempt, "worker": worker, "lease_until": None}
-        entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
-        while True:
-            answer = journal.append([entry])
-            if isinstance(answer, Appended):
-                return cls(journal, task, attempt, answer.seqs[0])
-            if isinstance(answer, Conflict):
-                newest = journal.last(task.subject)
-                if newest is not None and newest.kind == Kind.CLAIMED and newest.data == data:
-                    return cls(journal, task, attempt, newest.seq)
-                return None
-            time.sleep(AGAIN_S)
-
-    def record(self, notes: Sequence[tuple[Kind, JsonObject]]) -> None:
-        """Append these, all or none, while the task is still this claim's. Raises Stale, and what append raises.
-
-        A phase that the command itself recorded meanwhile moves the newest record, not the claim: then once more.
-        """
-        while True:
-            first, *others = notes
-            entries = [Entry(self.task.subject, first[0], first[1], expect=self.last)]
-            # Bound to the first: the engine takes all or none, so these follow it directly.
-            entries += [Entry(self.task.subject, kind, data) for kind, data in others]
-            answer = self._journal.append(entries)
-            if isinstance(answer, Appended):
-                self.last = answer.seqs[-1]
-                return
-            if isinstance(answer, Conflict):
-                newest = self._journal.last(self.task.subject)
-                if newest is not None and newest.kind == notes[-1][0] and newest.data == notes[-1][1]:
-                    self.last = newest.seq  # it had arrived, and only the answer was lost
-                    return
-                if newest is None or not self._holds(newest):
-                    raise Stale
-                self.last = newest.seq
-            else:
-                time.sleep(AGAIN_S)
-
-    def _holds(self, newest: Record) -> bool:
-        return newest.seq == self.seq or (
-            newest.kind in (Kind.PHASE, Kind.RENEWED) and newest.data.get("claim") == self.seq
-        )
 
 
 class Ended(Enum):

@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from covenq.attempt import AGAIN_S, NOT_NOW, Attempt, Ended, Surroundings
+from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
 from covenq.executor import OUTPUT_LIMIT, Place, Stop
+from covenq.fencing import AGAIN_S
 from covenq.leftovers import Mark, kill_leftovers, read_mark
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.scheduler import Picker, Task, recover, running_without_lease

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.attempt import Claim, Stale
+from covenq.fencing import Claim, Stale
 from covenq.model import Kind, fence
 from covenq.scheduler import Policy, Task
 from journal.engine import FileJournal
@@ -156,7 +156,7 @@ class Deaf:
 
 
 def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.attempt.AGAIN_S", 0.0)
+    monkeypatch.setattr("covenq.fencing.AGAIN_S", 0.0)
     deaf = Deaf(journal, 2)
     task = queued(journal)
     claim = Claim.take(deaf, task, "w")
