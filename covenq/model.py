@@ -52,6 +52,7 @@ class Kind(StrEnum):
     CONFLICTED = "delivery.conflicted"
     IGNORED = "delivery.ignored"
     REPLAYED = "delivery.replayed"
+    REROUTED = "delivery.rerouted"
     REDACTED = "delivery.redacted"
     QUEUED = "task.queued"
     CLAIMED = "task.claimed"

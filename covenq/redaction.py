@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
-from covenq.operations import MOVED, Item, Plan, Skipped, clean_text
+from covenq.planning import MOVED, Item, Plan, Skipped, clean_text
 from journal.engine import FileJournal
 from journal.erase import Rewritten, pairs
 from journal.errors import JournalFull, JournalWriteFailed

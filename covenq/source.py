@@ -44,7 +44,8 @@ class Source(Protocol):
     def status(self) -> Object:
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
-        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n}.
+        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
+        pauses[] as `pauses` has them.
 
         Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and webhook_url are None,
         refused is {}.
@@ -77,6 +78,7 @@ class Source(Protocol):
         *,
         ids: Sequence[str] = (),
         filter: Filter | None = None,
+        route: str | None = None,
         force: bool = False,
         reason: str | None = None,
         dry_run: bool = False,
@@ -85,8 +87,20 @@ class Source(Protocol):
         """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
 
         → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
-        `dry_run`. `force`: also what has completed. Raises NotFound, Ambiguous, FilterError, Refused, NotDurable.
+        `dry_run`. `route`: by that one alone. `force`: also what has completed. Raises NotFound, Ambiguous, UsageError,
+        FilterError, Refused, NotDurable.
         """
+
+    def reroute(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """Route deliveries that have no task, being `received` or ignored under older rules. Answers and raises as `replay`."""
 
     def requeue(
         self,
@@ -101,6 +115,17 @@ class Source(Protocol):
 
         Answers and raises as `replay`.
         """
+
+    def cancel(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """End tasks that wait or run; `ids` are task ids. Answers and raises as `replay`."""
 
     def redact(
         self,
@@ -123,6 +148,22 @@ class Source(Protocol):
 
         → {"policy": {"payloads_s", "attempts_s"}, "deliveries", "payload_bytes", "segments", "freed", "attempts", "left",
         "dry_run"}. Raises Refused while a daemon is at it.
+        """
+
+    def pauses(self) -> list[Object]:
+        """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}."""
+
+    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        """Pause the "intake", the "worker", a "route" (by name), a "repo" (OWNER/NAME) or an "installation" (its number).
+
+        → the pause, as in `pauses`, and "paused": True, "changed": whether it wasn't already. Raises UsageError, NotFound for
+        a route that isn't there, NotDurable.
+        """
+
+    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        """End a pause. → the pause that was (its "seq" is None if there was none), "paused": False, "changed".
+
+        Raises UsageError, NotDurable.
         """
 
     def events(self, after: int | None = None) -> Iterator[Object]:

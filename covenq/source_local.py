@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -78,6 +78,7 @@ class LocalSource(Closing):
                 "upkeep": None,
                 "routes": [route.name for route in self._config.routes],
                 "refused": {},
+                "pauses": view.pauses(conn),
             }
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
@@ -111,6 +112,7 @@ class LocalSource(Closing):
         *,
         ids: Sequence[str] = (),
         filter: Filter | None = None,
+        route: str | None = None,
         force: bool = False,
         reason: str | None = None,
         dry_run: bool = False,
@@ -126,10 +128,28 @@ class LocalSource(Closing):
                 self._config,
                 ids=ids,
                 filter=parsed,
+                route=route,
                 force=force,
                 reason=reason,
                 by=by,
                 dry_run=dry_run,
+            )
+
+    def reroute(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        from covenq import operations
+
+        parsed = None if filter is None else parse(filter)
+        with self._writing() as (journal, store):
+            return operations.reroute(
+                journal, store.reader(), self._config, ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
     def requeue(
@@ -146,6 +166,23 @@ class LocalSource(Closing):
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
             return operations.requeue(
+                journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
+            )
+
+    def cancel(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        from covenq import operations
+
+        parsed = None if filter is None else parse(filter)
+        with self._writing() as (journal, store):
+            return operations.cancel(
                 journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
@@ -171,6 +208,23 @@ class LocalSource(Closing):
 
         with self._house() as house:
             return upkeep.compact(house, dry_run=dry_run, by=by)
+
+    def pauses(self) -> list[Object]:
+        with self._reading() as (conn, _):
+            return view.pauses(conn)
+
+    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        from covenq import pauses
+
+        routes = [route.name for route in self._config.routes]
+        with self._writing() as (journal, store):
+            return pauses.pause(journal, _folded(store), what, name, routes=routes, reason=reason, by=by)
+
+    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        from covenq import pauses
+
+        with self._writing() as (journal, store):
+            return pauses.resume(journal, _folded(store), what, name, reason=reason, by=by)
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         with self._reading() as (_, reader):
@@ -248,6 +302,16 @@ class LocalSource(Closing):
         except (OSError, Refused):
             return locked
         return DaemonUnreachable(f"{locked}, which doesn't answer", hint="Look at that process, or restart it.")
+
+
+def _folded(store: StateStore) -> Callable[[], sqlite3.Connection]:
+    """The rows as they are once all that is durable is folded."""
+
+    def rows() -> sqlite3.Connection:
+        store.catch_up()
+        return store.reader()
+
+    return rows
 
 
 class _Nothing:

@@ -56,12 +56,25 @@ class RemoteSource(Closing):
         *,
         ids: Sequence[str] = (),
         filter: Filter | None = None,
+        route: str | None = None,
         force: bool = False,
         reason: str | None = None,
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        return self._operate("/api/v1/replay", ids, filter, force=force, reason=reason, dry_run=dry_run, by=by)
+        options = {"route": route, "force": force, "reason": reason, "dry_run": dry_run, "by": by}
+        return self._operate("/api/v1/replay", ids, filter, **options)
+
+    def reroute(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/reroute", ids, filter, reason=reason, dry_run=dry_run, by=by)
 
     def requeue(
         self,
@@ -73,6 +86,17 @@ class RemoteSource(Closing):
         by: str | None = None,
     ) -> Object:
         return self._operate("/api/v1/requeue", ids, filter, reason=reason, dry_run=dry_run, by=by)
+
+    def cancel(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        filter: Filter | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        return self._operate("/api/v1/cancel", ids, filter, reason=reason, dry_run=dry_run, by=by)
 
     def redact(
         self,
@@ -92,6 +116,18 @@ class RemoteSource(Closing):
 
     def _upkeep(self, path: str, body: Object) -> Object:
         return _plain(self._client.post(path, body, timeout=UPKEEP_S))
+
+    def pauses(self) -> list[Object]:
+        items: list[Object] = self._client.get("/api/v1/pauses")["items"]
+        return items
+
+    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        body = {"what": what, "name": name, "reason": reason, "by": by}
+        return _plain(self._client.post("/api/v1/pause", body))
+
+    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
+        body = {"what": what, "name": name, "reason": reason, "by": by}
+        return _plain(self._client.post("/api/v1/resume", body))
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from support import issue
 
-from covenq import operations, query
+from covenq import operations, planning, query
 from covenq.config import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.filter import parse
 from covenq.model import DeliveryId, Kind, task_id
-from covenq.operations import apply, plan_replay, replay, requeue
+from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
 from covenq.routing import route
 from covenq.state import StateStore
 from journal.engine import FileJournal
@@ -74,6 +74,12 @@ class Desk:
 
     def replay(self, **which: Any) -> dict[str, Any]:
         return replay(self.journal, self.conn, self.config, **which)
+
+    def reroute(self, **which: Any) -> dict[str, Any]:
+        return reroute(self.journal, self.conn, self.config, **which)
+
+    def cancel(self, **which: Any) -> dict[str, Any]:
+        return cancel(self.journal, self.conn, **which)
 
     def requeue(self, **which: Any) -> dict[str, Any]:
         return requeue(self.journal, self.conn, **which)
@@ -156,8 +162,8 @@ def test_what_no_route_wants_is_not_replayed_and_stays_ignored(desk: Desk) -> No
 
 
 def test_a_filter_takes_all_that_match_oldest_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "_PAGE", 7)
-    monkeypatch.setattr(operations, "AT_ONCE", 4)
+    monkeypatch.setattr(operations, "PAGE", 7)
+    monkeypatch.setattr(planning, "AT_ONCE", 4)
     ids = [desk.deliver(f"g{n}") for n in range(20)]
     for n in range(0, 20, 2):
         desk.end(first(f"g{n}"), Kind.FAILED)
@@ -280,7 +286,7 @@ class Filling:
 
 
 def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "AT_ONCE", 2)
+    monkeypatch.setattr(planning, "AT_ONCE", 2)
     tasks = []
     for n in range(5):
         desk.deliver(f"g{n}")
@@ -293,3 +299,90 @@ def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: py
     plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks[2:])
     with pytest.raises(NotDurable):
         apply(plan, Filling(desk.journal, 0))  # type: ignore[arg-type]
+
+
+def test_replay_by_one_route_alone_asks_only_that_routes_tasks(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.COMPLETED)
+    desk.config = config(FIX, LOOK, {**LOOK, "name": "pushes", "match": "event:push"})
+    answer = desk.replay(ids=[id], route="look")
+    assert answer["done"][0]["tasks"] == [first("g1", 1, "look")]
+    (waits,) = desk.replay(ids=[id], route="look")["skipped"]
+    assert waits["reason"].startswith("it is queued")
+    (completed,) = desk.replay(ids=[id], route="fix")["skipped"]
+    assert "--force" in completed["reason"]
+    assert desk.replay(ids=[id], route="fix", force=True)["done"][0]["tasks"] == [first("g1", 2)]
+    assert desk.replay(ids=[id], route="pushes")["skipped"] == [
+        {"id": id, "reason": "route 'pushes' doesn't want it today"}
+    ]
+    with pytest.raises(UsageError) as unknown:
+        desk.replay(ids=[id], route="lok")
+    assert unknown.value.hint == "Did you mean look?"
+
+
+def test_reroute_makes_the_tasks_of_the_first_routing_of_what_was_ignored(desk: Desk) -> None:
+    id = desk.deliver("g1", event="push")
+    assert desk.state(id) == "ignored"
+    assert desk.reroute(ids=[id])["skipped"] == [{"id": id, "reason": "no route wants it today (no_match)"}]
+    desk.config = config({**FIX, "match": "event:push"})
+    assert desk.reroute(ids=[id], dry_run=True)["eligible"] == [id]
+    assert desk.state(id) == "ignored"
+    answer = desk.reroute(filter=parse("event:push"), by="me", reason="a new rule")
+    assert [one["tasks"] for one in answer["done"]] == [[first("g1")]]
+    assert desk.delivery(id)["replays"] == 0
+    assert (desk.state(id), desk.delivery(id)["tasks"]) == ("queued", [first("g1")])
+    (note,) = [record.data for record in desk.journal.read(0) if record.kind == Kind.REROUTED]
+    assert note == {"tasks": [first("g1")], "by": "me", "reason": "a new rule"}
+    (again,) = desk.reroute(ids=[id])["skipped"]
+    assert "covenq replay" in again["reason"]
+
+
+def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
+    for guid in ("g1", "g2"):
+        data = {"hook": "9", "guid": guid, "event": "issues", "action": "opened", "source": "http"}
+        entry = Entry(f"delivery.9.{guid}", Kind.RECEIVED, data, {"repo": "octo/hello"}, b"{}", expect=0)
+        assert isinstance(desk.journal.append([entry]), Appended)
+    desk.journal.append([Entry("delivery.9.g1", Kind.REPEATED, {"received": 1})])
+    assert desk.reroute(ids=["g1"])["done"][0]["tasks"] == [first("g1")]
+    desk.config = config()
+    assert desk.reroute(ids=["g2"], reason="not wanted")["done"][0]["tasks"] == []
+    assert (desk.delivery("9/g2")["state"], desk.delivery("9/g2")["reason"]) == ("ignored", "no_routes")
+    ping = desk.deliver("g3", event="ping")
+    assert "ping" in desk.reroute(ids=[ping])["skipped"][0]["reason"]
+
+
+def test_two_reroutes_at_once_make_one(desk: Desk) -> None:
+    id = desk.deliver("g1", event="push")
+    desk.config = config({**FIX, "match": "event:push"})
+    plans = [operations.plan_reroute(desk.journal, desk.conn, desk.config, ids=[id]) for _ in range(2)]
+    answers = [apply(plan, desk.journal) for plan in plans]
+    assert [len(answer["done"]) for answer in answers] == [1, 0]
+    assert desk.delivery(id)["tasks"] == [first("g1")]
+
+
+def test_cancel_ends_what_waits_and_what_runs_and_nothing_else(desk: Desk) -> None:
+    ids = [first(f"g{n}") for n in range(4) if desk.deliver(f"g{n}")]
+    desk.end(ids[1], Kind.CLAIMED)
+    desk.end(ids[2], Kind.COMPLETED)
+    desk.end(ids[3], Kind.FAILED)
+    assert desk.cancel(ids=ids, dry_run=True)["eligible"] == ids[:2]
+    answer = desk.cancel(filter=parse(""), by="me", reason="stop it")
+    assert sorted(one["id"] for one in answer["done"]) == sorted(ids[:2])
+    assert {one["id"]: one["reason"] for one in answer["skipped"]} == {
+        ids[2]: "it is completed already",
+        ids[3]: "it is failed already",
+    }
+    assert [query.task(desk.conn, id)["state"] for id in ids] == ["cancelled", "cancelled", "completed", "failed"]
+    assert desk.requeue(ids=ids[:1])["done"]
+
+
+def test_a_task_that_gets_on_meanwhile_is_cancelled_and_one_that_ends_is_not(desk: Desk) -> None:
+    ids = [first(f"g{n}") for n in range(3) if desk.deliver(f"g{n}")]
+    plan = plan_cancel(desk.journal, desk.conn, ids=ids)
+    for kind in (Kind.CLAIMED, Kind.PHASE):
+        desk.end(ids[0], kind)
+    for kind in (Kind.CLAIMED, Kind.COMPLETED):
+        desk.end(ids[1], kind)
+    answer = apply(plan, desk.journal)
+    assert sorted(one["id"] for one in answer["done"]) == sorted([ids[0], ids[2]])
+    assert [one["id"] for one in answer["skipped"]] == [ids[1]]

@@ -8,10 +8,10 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import operations, query, view
+from covenq import query, view
 from covenq.config import Config
 from covenq.errors import UsageError
-from covenq.filter import Filter, parse
+from covenq.filter import parse
 from covenq.http.answers import say
 from covenq.http.parts import Parts
 from covenq.model import JsonObject
@@ -84,34 +84,6 @@ class Attempts:
         say(resp, 200, {"ok": True, "items": query.attempts(self._parts.reader(), id), "next": None})
 
 
-class Replay:
-    """POST {"ids": […]} or {"filter": "…"}, and "force", "dry_run", "reason", "by"."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req, ("force",))
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = operations.replay(parts.journal, parts.reader(), parts.config, **wanted)
-        say(resp, 200, {"ok": True, **answer})
-
-
-class Requeue:
-    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req, ())
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = operations.requeue(parts.journal, parts.reader(), **wanted)
-        say(resp, 200, {"ok": True, **answer})
-
-
 def status(parts: Parts) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     journal = parts.journal.status()
@@ -147,6 +119,7 @@ def status(parts: Parts) -> JsonObject:
         "upkeep": {"doing": parts.upkeep.doing, "error": parts.upkeep.error},
         "routes": routes(parts.config),
         "refused": parts.refusals.counts(),
+        "pauses": view.pauses(parts.store.reader()),
     }
 
 
@@ -170,19 +143,6 @@ def _limit(text: str | None) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise UsageError(f"{text[:40]!r} is no limit", hint=f"It is a whole number up to {LIMIT_MAX}.")
     return min(int(text) or LIMIT_MAX, LIMIT_MAX)
-
-
-def _wanted(req: falcon.Request, flags: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments of an operation, out of a JSON body. Raises UsageError, FilterError."""
-    body = body_of(req, {"ids", "filter", "dry_run", "reason", "by", *flags})
-    wanted: dict[str, Any] = {}
-    for key in ("dry_run", *flags):
-        wanted[key] = typed(body, key, bool, "true or false", False)
-    wanted["reason"] = typed(body, "reason", str, "a text", None)
-    wanted["by"] = typed(body, "by", str, "a text", None) or "api"
-    wanted["ids"] = ids_of(body)
-    wanted["filter"] = _filter(body.get("filter"))
-    return wanted
 
 
 def body_of(req: falcon.Request, known: set[str]) -> dict[str, Any]:
@@ -216,11 +176,3 @@ def typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -
     if type(value) is not kind:
         raise UsageError(f"{key} must be {noun}")
     return value
-
-
-def _filter(value: Any) -> Filter | None:
-    if value is None:
-        return None
-    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
-        return parse(value)
-    raise UsageError("filter must be a text")

@@ -10,11 +10,12 @@ from typing import Literal
 import falcon
 
 from covenq.errors import CovenqError
-from covenq.http import api, care
+from covenq.http import acting, api, care
 from covenq.http.answers import say_error, say_failure
 from covenq.http.events import Events
 from covenq.http.health import Health, Readiness
 from covenq.http.parts import Behind, Parts
+from covenq.http.pauses import Pause, Pauses, Resume
 from covenq.http.webhook import Webhook
 from journal.errors import JournalError
 
@@ -56,10 +57,15 @@ def _add_api(app: App, parts: Parts) -> None:
     app.add_route("/api/v1/tasks", api.Listing(parts, "tasks"))
     app.add_route("/api/v1/tasks/{id}", api.Task(parts))
     app.add_route("/api/v1/tasks/{id}/attempts", api.Attempts(parts))
-    app.add_route("/api/v1/replay", api.Replay(parts))
-    app.add_route("/api/v1/requeue", api.Requeue(parts))
+    app.add_route("/api/v1/replay", acting.Replay(parts))
+    app.add_route("/api/v1/reroute", acting.Reroute(parts))
+    app.add_route("/api/v1/requeue", acting.Requeue(parts))
+    app.add_route("/api/v1/cancel", acting.Cancel(parts))
     app.add_route("/api/v1/redact", care.Redact(parts))
     app.add_route("/api/v1/compact", care.Compact(parts))
+    app.add_route("/api/v1/pauses", Pauses(parts))
+    app.add_route("/api/v1/pause", Pause(parts))
+    app.add_route("/api/v1/resume", Resume(parts))
     app.add_route("/api/v1/events", Events(parts))
 
 

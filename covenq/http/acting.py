@@ -1,0 +1,92 @@
+"""POST /api/v1/replay, reroute, requeue and cancel: what operators do, as `covenq.operations` has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from covenq import operations
+from covenq.errors import UsageError
+from covenq.filter import Filter, parse
+from covenq.http.answers import say
+from covenq.http.api import body_of, ids_of, typed
+from covenq.http.parts import Parts
+
+
+class Replay:
+    """POST {"ids": […]} or {"filter": "…"}, and "route", "force", "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req, flags=("force",), texts=("route",))
+        parts = self._parts
+        with parts.upkeep.acting:
+            answer = operations.replay(parts.journal, parts.reader(), parts.config, **wanted)
+        say(resp, 200, {"ok": True, **answer})
+
+
+class Reroute:
+    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req)
+        parts = self._parts
+        with parts.upkeep.acting:
+            answer = operations.reroute(parts.journal, parts.reader(), parts.config, **wanted)
+        say(resp, 200, {"ok": True, **answer})
+
+
+class Requeue:
+    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req)
+        parts = self._parts
+        with parts.upkeep.acting:
+            answer = operations.requeue(parts.journal, parts.reader(), **wanted)
+        say(resp, 200, {"ok": True, **answer})
+
+
+class Cancel:
+    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        wanted = _wanted(req)
+        parts = self._parts
+        with parts.upkeep.acting:
+            answer = operations.cancel(parts.journal, parts.reader(), **wanted)
+        say(resp, 200, {"ok": True, **answer})
+
+
+def _wanted(req: falcon.Request, *, flags: tuple[str, ...] = (), texts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The arguments of an operation, out of a JSON body. Raises UsageError, FilterError."""
+    body = body_of(req, {"ids", "filter", "dry_run", "reason", "by", *flags, *texts})
+    wanted: dict[str, Any] = {}
+    for key in ("dry_run", *flags):
+        wanted[key] = typed(body, key, bool, "true or false", False)
+    for key in ("reason", *texts):
+        wanted[key] = typed(body, key, str, "a text", None)
+    wanted["by"] = typed(body, "by", str, "a text", None) or "api"
+    wanted["ids"] = ids_of(body)
+    wanted["filter"] = _filter(body.get("filter"))
+    return wanted
+
+
+def _filter(value: Any) -> Filter | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        return parse(value)
+    raise UsageError("filter must be a text")

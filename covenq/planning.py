@@ -1,0 +1,194 @@
+"""Acting on what is stored: a plan (what would be done, what would not, and why) and its application.
+
+A plan writes nothing. Applying it appends against the records that were read, so what moved meanwhile is skipped, and
+nothing is done twice. Which things are planned, and what is appended for each, is `covenq.operations`' and
+`covenq.redaction`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from covenq import query
+from covenq.errors import NotDurable, UsageError
+from covenq.filter import Filter
+from covenq.model import JsonObject
+from journal.errors import JournalFull, JournalWriteFailed
+from journal.model import Appended, Conflict, Entry, Journal
+
+AT_ONCE = 64
+"""Items that share one append, and so one sync. On a Conflict each of them is tried alone."""
+
+TEXT_MAX = 500
+"""Characters kept of a reason, and of a name."""
+
+MOVED = "it moved while this was being done"
+"""Why something planned was not done."""
+
+PAGE = 1000
+_TRIES = 5
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to do: `entries` go in together or not at all, and concern `tasks`.
+
+    `over` are kinds of records that may have come meanwhile to the first entry's subject and are no reason against it.
+    """
+
+    id: str
+    entries: tuple[Entry, ...]
+    tasks: tuple[str, ...]
+    over: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One thing that is not done, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be done, oldest first, and what would not.
+
+    `make` forms an item's entries when its turn comes, from the rows as they are then: a plan over a million things
+    holds only their ids.
+    """
+
+    eligible: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    make: Callable[[str], Item | Skipped]
+
+    def answer(self) -> JsonObject:
+        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says."""
+        return {
+            "eligible": list(self.eligible),
+            "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
+            "done": [],
+        }
+
+
+def plan(
+    ids: Sequence[str],
+    filter: Filter | None,
+    by_id: Callable[[str], JsonObject],
+    page: Callable[[Filter, str | None], query.Page],
+    item: Callable[[JsonObject], Item | Skipped],
+) -> Plan:
+    """`item` of each row that the ids or the filter mean: one of the two. Raises UsageError, and what `by_id` raises."""
+    if bool(ids) == (filter is not None):
+        raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
+    rows = (by_id(id) for id in ids) if filter is None else _matching(filter, page)
+    eligible: dict[str, None] = {}  # in order, and each once, whatever the ids were
+    skipped: dict[str, str] = {}
+    for row in rows:
+        one = item(row)
+        if isinstance(one, Item):
+            eligible[one.id] = None
+        else:
+            skipped[one.id] = one.reason
+    # Filters list the newest first; work is made in the order in which it came.
+    order = list(eligible) if filter is None else list(reversed(eligible))
+    return Plan(tuple(order), tuple(Skipped(id, reason) for id, reason in skipped.items()), lambda id: item(by_id(id)))
+
+
+def _matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+    after: str | None = None
+    while True:
+        found = page(filter, after)
+        yield from found.items
+        after = found.next
+        if after is None:
+            return
+
+
+def apply(plan: Plan, journal: Journal) -> JsonObject:
+    """Do what was planned: the plan's answer, with "done": [{"id", "tasks": [id…], "seq"}…].
+
+    Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
+    does just that; raises NotDurable if nothing could be done at all, and what else the journal raises.
+    """
+    answer = plan.answer()
+    done: list[JsonObject] = answer["done"]
+    skipped: list[JsonObject] = answer["skipped"]
+    for start in range(0, len(plan.eligible), AT_ONCE):
+        made = [plan.make(id) for id in plan.eligible[start : start + AT_ONCE]]
+        skipped += [{"id": one.id, "reason": one.reason} for one in made if isinstance(one, Skipped)]
+        items = [one for one in made if isinstance(one, Item)]
+        try:
+            for item, seq in _append_all(journal, items):
+                if seq is None:
+                    skipped.append({"id": item.id, "reason": MOVED})
+                else:
+                    done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
+        except (JournalFull, JournalWriteFailed) as error:
+            if not done:
+                raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error
+            told = {one["id"] for one in (*done, *skipped)}
+            skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
+            break
+    return answer
+
+
+def clean_text(text: str | None) -> str | None:
+    """A reason or a name as a record may hold it: one line, bounded."""
+    return None if text is None else _NOT_TEXT.sub(" ", text)[:TEXT_MAX]
+
+
+def _append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, int | None]]:
+    """Append them in one go, or, if one of them can't be, one by one: each with its first seq, None where refused."""
+    if not items:
+        return
+    answer = _append(journal, [entry for item in items for entry in item.entries])
+    if isinstance(answer, Conflict):
+        for item in items:
+            yield item, _append_alone(journal, item)
+        return
+    at = 0
+    for item in items:
+        yield item, answer.seqs[at]
+        at += len(item.entries)
+
+
+def _append_alone(journal: Journal, item: Item) -> int | None:
+    """Its first seq, or None where it is refused. What the item goes over is nothing to refuse it for.
+
+    The first entry may follow such records because the others stand in for it: a replay of the same number would have
+    made the same tasks.
+    """
+    first, *others = item.entries
+    for _ in range(_TRIES):
+        answer = _append(journal, [first, *others])
+        if isinstance(answer, Appended):
+            return answer.seqs[0]
+        newest = journal.last(first.subject)
+        if newest is None or newest.kind not in item.over or newest.seq == first.expect:
+            return None
+        first = replace(first, expect=newest.seq)
+    return None
+
+
+def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
+    """Append, and again while no answer comes. On Conflict the newest record is looked at: it may be these entries'."""
+    unanswered = False
+    for _ in range(_TRIES):
+        answer = journal.append(entries)
+        if isinstance(answer, Appended):
+            return answer
+        if isinstance(answer, Conflict):
+            if unanswered:
+                newest = [journal.last(entry.subject) for entry in entries]
+                found = [
+                    n.seq for n, e in zip(newest, entries, strict=True) if n and (n.kind, n.data) == (e.kind, e.data)
+                ]
+                if len(found) == len(entries):
+                    return Appended(tuple(found))
+            return answer
+        unanswered = True
+    raise NotDurable("the journal gives no answer; it may or may not have been done")
