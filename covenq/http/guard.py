@@ -1,0 +1,112 @@
+"""Who may ask what: the roles of `openapi.OPERATIONS` held against the bearer token of a request, and its query parameters.
+
+On the Unix socket there are no tokens: its permissions are the authorisation. Nothing that is refused here has reached a
+resource, and no token is ever logged: what is, is the path without its query, and the name of a known token.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import falcon
+
+from covenq.errors import UsageError
+from covenq.http.answers import error_body, say
+from covenq.http.openapi import OPERATIONS, Operation
+from covenq.http.refusals import Refusals
+from covenq.tokens import Role, Token, Tokens
+
+_LEAKED = frozenset({"access_token", "token", "bearer"})
+"""Names that tokens go by in queries, where logs and histories keep them."""
+_OPEN = frozenset(one.path for one in OPERATIONS if one.access == "open")
+_BY_ROUTE = {(one.method, one.path): one for one in OPERATIONS}
+_HINT = "Send `Authorization: Bearer TOKEN`; `covenq tokens new` makes one."
+
+
+class Guard:
+    """Falcon middleware. With `tokens` None it checks parameters only."""
+
+    def __init__(self, refusals: Refusals, tokens: Tokens | None) -> None:
+        self._refusals = refusals
+        self._tokens = tokens
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Before the path is even looked up: who has no token learns nothing of what there is."""
+        if self._tokens is None:
+            return
+        if any(name.lower() in _LEAKED for name in req.params):
+            self._refuse(req, resp, 400, "token_in_query", "A token in a query ends up in logs.", _HINT)
+            return
+        if req.path in _OPEN:
+            return
+        presented = _presented(req)
+        if presented is None:
+            self._refuse(req, resp, 401, "token_missing", "The API needs a bearer token here.", _HINT)
+            return
+        token = self._tokens.identify(presented)
+        if token is None:
+            self._refuse(req, resp, 401, "token_wrong", "The bearer token is not known, or was revoked.", _HINT)
+            return
+        req.context.token = token
+
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: Any, params: Any) -> None:
+        method = "GET" if req.method == "HEAD" else req.method
+        operation = _BY_ROUTE.get((method, req.uri_template or ""))
+        token = token_of(req)
+        if token is not None and not _may(token, operation, method):
+            needs = operation.access if operation is not None else "operate"
+            detail = f"This needs a token of the role {needs}; {token.name!r} has {token.role}."
+            hint = f"`covenq tokens new --role {needs}` makes one."
+            self._refuse(req, resp, 403, "role_insufficient", detail, hint)
+        elif operation is not None and operation.access != "open":
+            _check_query(req, operation)
+
+    def _refuse(
+        self, req: falcon.Request, resp: falcon.Response, status: int, word: str, detail: str, hint: str
+    ) -> None:
+        self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr)
+        say(resp, status, {**error_body(word, detail), "hint": hint})
+        if status == 401:
+            resp.set_header("WWW-Authenticate", 'Bearer realm="covenq"')
+        resp.complete = True
+
+
+def token_of(req: falcon.Request) -> Token | None:
+    """The token that a request came with; None where none is asked for."""
+    token: Token | None = getattr(req.context, "token", None)
+    return token
+
+
+def _presented(req: falcon.Request) -> str | None:
+    scheme, _, token = (req.get_header("Authorization") or "").strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _may(token: Token, operation: Operation | None, method: str) -> bool:
+    """What is in no table is for operators, so that a route that was forgotten there is closed rather than open."""
+    if method == "OPTIONS":
+        return True
+    if operation is None:
+        return token.role == Role.OPERATE
+    if token.role == Role.WORKER and operation.workers:
+        return True
+    match operation.access:
+        case "open":
+            return True
+        case "read":
+            return token.role in (Role.READ, Role.OPERATE)
+        case access:
+            return token.role == access
+
+
+def _check_query(req: falcon.Request, operation: Operation) -> None:
+    """Raises UsageError for a parameter that would do nothing, or that is there twice: what was meant did not happen."""
+    known = [one.name for one in operation.query]
+    for name, value in req.params.items():
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"It takes {', '.join(known) or 'none'}."
+            raise UsageError(f"there is no parameter {name[:40]!r} here", hint=hint)
+        if isinstance(value, list):
+            raise UsageError(f"the parameter {name} is there {len(value)} times", hint="Say it once.")

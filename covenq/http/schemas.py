@@ -1,0 +1,259 @@
+"""The JSON objects of the API as JSON Schema (2020-12), for the OpenAPI document: what is always there, and of what type.
+
+An object may have more fields than its schema names: readers leave alone what they don't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covenq.model import Category, State
+
+Schema = Mapping[str, Any]
+
+ID = r"^[0-9A-Za-z_-]{1,64}$"
+"""A hook id, a GUID, a task's id."""
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "integer"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+REAL: Schema = {"type": "number"}
+FLAG: Schema = {"type": "boolean"}
+TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC, microseconds."}
+SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+TOKEN: Schema = {"type": "string", "pattern": ID}
+STATE: Schema = {"type": "string", "enum": [str(state) for state in State]}
+TASK_STATE: Schema = {
+    "type": "string",
+    "enum": [str(state) for state in State if state not in (State.RECEIVED, State.IGNORED)],
+}
+CATEGORY: Schema = {"type": ["string", "null"], "enum": [*(str(category) for category in Category), None]}
+ANY: Schema = {}
+
+
+def maybe(schema: Schema) -> Schema:
+    """As `schema`, or null."""
+    kind = schema.get("type")
+    if isinstance(kind, str) and "enum" not in schema:
+        return {**schema, "type": [kind, "null"]}
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Schema) -> Schema:
+    """A list of such."""
+    return {"type": "array", "items": schema}
+
+
+def ref(name: str) -> Schema:
+    """The object of that name in SCHEMAS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def thing(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """An object that has all these, but for the `optional`, and perhaps others."""
+    required = [name for name in properties if name not in optional]
+    schema: dict[str, Any] = {"type": "object", "properties": dict(properties)}
+    return {**schema, "required": required} if required else schema
+
+
+def request(properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
+    """The object of a request's body: what is not `required` may be left out, and nothing else may be there."""
+    schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+    return {**schema, "required": list(required)} if required else schema
+
+
+def answer(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """What answers a request that was done: `ok` and these."""
+    return thing({"ok": {"const": True}, **properties}, optional)
+
+
+def page(item: str) -> Schema:
+    """A list's answer: a page of items, and the cursor of the next."""
+    return answer({"items": many(ref(item)), "next": maybe(TEXT)})
+
+
+def _texts(names: str) -> dict[str, Schema]:
+    return {name: maybe(TEXT) for name in names.split()}
+
+
+def _numbers(names: str) -> dict[str, Schema]:
+    return {name: maybe(NUMBER) for name in names.split()}
+
+
+_PLAN = {"eligible": many(TEXT), "skipped": many(thing({"id": TEXT, "reason": TEXT}))}
+
+_PAUSE = {"what": TEXT, **_texts("name repo by reason"), "since": maybe(TIME), "seq": maybe(NUMBER)}
+
+SCHEMAS: dict[str, Schema] = {
+    "error": thing(
+        {
+            "ok": {"const": False},
+            "error": {"type": "string", "pattern": "^[a-z_]+$", "description": "One word, for machines."},
+            "detail": {"type": "string", "description": "One sentence, for people."},
+            "hint": {"type": "string", "description": "What to do or type next."},
+        },
+        optional=("hint",),
+    ),
+    "delivery": thing(
+        {
+            "hook": TOKEN,
+            "guid": TOKEN,
+            "seq": NUMBER,
+            "received_at": TIME,
+            **_texts("event action repo owner sender head_sha label reason secret source"),
+            **_numbers("repo_id installation number payload_bytes payload_dropped redacted"),
+            "state": STATE,
+            "payload_sha256": maybe(SHA256),
+            "duplicates": COUNT,
+            "tasks": many(TEXT),
+        }
+    ),
+    "task": thing(
+        {
+            "id": TEXT,
+            "hook": TOKEN,
+            "guid": TOKEN,
+            "route": TEXT,
+            "state": TASK_STATE,
+            **_texts("kind reason repo head_sha key worker"),
+            **_numbers("repo_id installation number priority"),
+            "attempts": COUNT,
+            "policy": maybe({"type": "object"}),
+            "created_at": TIME,
+            "updated_at": TIME,
+            "not_before": maybe(TIME),
+            "lease_until": maybe(TIME),
+        }
+    ),
+    "attempt": thing(
+        {
+            "task": TEXT,
+            "attempt": {"type": "integer", "minimum": 1},
+            "fence": TEXT,
+            **_texts("worker result stdout stderr"),
+            "started_at": TIME,
+            "ended_at": maybe(TIME),
+            "outcome": maybe(TEXT),
+            "category": CATEGORY,
+            "exit_code": maybe(NUMBER),
+            "phases": {"type": "array", "items": {"type": "array", "prefixItems": [TEXT, TIME]}},
+        }
+    ),
+    "one_delivery": {
+        "allOf": [
+            ref("delivery"),
+            answer({"headers": maybe(many(many(TEXT))), "dropped_by": maybe({"type": "object"})}),
+        ]
+    },
+    "one_task": {"allOf": [ref("task"), answer({})]},
+    "pause": thing(_PAUSE),
+    "paused": answer({**_PAUSE, "paused": FLAG, "changed": FLAG}),
+    "event": thing({"seq": NUMBER, "at": TIME, "subject": TEXT, "kind": TEXT}),
+    "accepted": answer(
+        {
+            "duplicate": FLAG,
+            "delivery": TOKEN,
+            "seq": NUMBER,
+            "state": STATE,
+            "tasks": many(TEXT),
+            "durability": {"type": "string", "enum": ["fsync", "replicated"]},
+            "pong": {"const": True},
+        },
+        optional=("pong",),
+    ),
+    "readiness": answer({"ready": {"const": True}, "reasons": many(TEXT)}),
+    "status": answer(
+        {
+            "ready": FLAG,
+            "reasons": many(TEXT),
+            "version": TEXT,
+            "pid": maybe(NUMBER),
+            "started_at": maybe(TIME),
+            "data": TEXT,
+            "webhook_url": maybe(TEXT),
+            "api_url": maybe(TEXT),
+            "journal": thing(
+                {
+                    "id": TEXT,
+                    "epoch": TEXT,
+                    "head": thing({"seq": COUNT, "sum": TEXT}),
+                    "segments": COUNT,
+                    "bytes": COUNT,
+                    "poisoned": FLAG,
+                    "full": FLAG,
+                    "last_sync_ms": maybe(REAL),
+                }
+            ),
+            "state": thing({"seq": COUNT, "lag": NUMBER, "error": maybe(TEXT)}),
+            "deliveries": {"type": "object", "additionalProperties": COUNT},
+            "tasks": {"type": "object", "additionalProperties": COUNT},
+            "worker": maybe({"type": "object"}),
+            "upkeep": {"type": "object"},
+            "routes": many(TEXT),
+            "refused": {"type": "object", "additionalProperties": COUNT},
+        }
+    ),
+    "operation": answer({**_PLAN, "done": many(thing({"id": TEXT}))}),
+    "redaction": answer(
+        {
+            **_PLAN,
+            "done": many(thing({"id": TEXT})),
+            "segments": COUNT,
+            "freed": NUMBER,
+            "attempts": COUNT,
+            "left": many(TEXT),
+            "copies": many(TEXT),
+        }
+    ),
+    "compaction": answer(
+        {
+            "policy": thing({"payloads_s": maybe(REAL), "attempts_s": maybe(REAL)}),
+            "deliveries": COUNT,
+            "payload_bytes": COUNT,
+            "segments": COUNT,
+            "freed": NUMBER,
+            "attempts": COUNT,
+            "left": many(TEXT),
+            "dry_run": FLAG,
+        }
+    ),
+}
+"""By the name that `ref` takes."""
+
+_WHY: Schema = {"type": ["string", "null"], "description": "Kept for ever with what is done."}
+_WHO: Schema = {"type": ["string", "null"], "description": "Who acts; without it the token's name, or `api`."}
+_FILTER: Schema = {"type": ["string", "null"], "description": "The filter grammar, covenq-filter(7)."}
+_FLAG: Schema = {"type": ["boolean", "null"]}
+WHICH: Mapping[str, Schema] = {
+    "ids": {"type": ["array", "null"], "items": TEXT},
+    "filter": _FILTER,
+}
+"""What an operation is asked to act on: `ids`, or a `filter`."""
+HOW: Mapping[str, Schema] = {"dry_run": _FLAG, "reason": _WHY, "by": _WHO}
+
+REQUESTS: dict[str, Schema] = {
+    "replay": request({**WHICH, "route": maybe(TEXT), "force": _FLAG, **HOW}),
+    "reroute": request({**WHICH, **HOW}),
+    "cancel": request({**WHICH, **HOW}),
+    "pause": request(
+        {
+            "what": {"type": "string", "enum": ["intake", "worker", "route", "repo", "installation"]},
+            "name": {"type": ["string", "null"], "description": "The route, OWNER/NAME, or the installation's number."},
+            "reason": _WHY,
+            "by": _WHO,
+        },
+        required=("what",),
+    ),
+    "requeue": request({**WHICH, **HOW}),
+    "redact": request(
+        {
+            "ids": WHICH["ids"],
+            "repo": {"type": ["string", "null"], "description": "OWNER/NAME"},
+            "installation": {"type": ["integer", "null"], "minimum": 0},
+            **HOW,
+        }
+    ),
+    "compact": request({"dry_run": _FLAG, "by": _WHO}),
+}
+"""The bodies of requests, by name."""

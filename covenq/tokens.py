@@ -1,0 +1,223 @@
+"""Bearer tokens of the API: who may come in over TCP. Kept as hashes in a file beside the journal, read anew when it changes.
+
+A token is 256 bits of the system's randomness, and what is kept is its SHA-256. Slow hashes are for what people choose: they
+make each guess dear because there are few likely ones. Here every guess is one of 2^256, so the file can be lost without
+losing the tokens, and a request costs a microsecond instead of a tenth of a second that anybody could make us spend.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from covenq.errors import CovenqError, NotFound, Refused, UsageError
+from covenq.model import TOKEN, at_text
+
+FILE_NAME = "tokens.json"
+FORMAT = 1
+FILE_MAX = 1 << 20
+PREFIX = "covenq_"
+"""So that scanners for leaked secrets, and people, know one when they see it."""
+PRESENTED_MAX = 256
+"""Characters of a token: ours have 50."""
+
+log = logging.getLogger("covenq.tokens")
+
+
+class Role(StrEnum):
+    """What a token may do."""
+
+    READ = "read"
+    """Everything that only reads."""
+    OPERATE = "operate"
+    """That, and everything that acts, but claims."""
+    WORKER = "worker"
+    """Claims: take a task, renew, tell phases, finish; and read the payloads of running `pull` tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is known of a token; not the token."""
+
+    name: str
+    role: Role
+    sha256: str
+    created_at: str
+
+    def about(self) -> dict[str, str]:
+        """What `covenq tokens` shows of it."""
+        return {"name": self.name, "role": str(self.role), "created_at": self.created_at}
+
+
+def digest(token: str) -> str:
+    """SHA-256 of a token, as hex."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def find(tokens: tuple[Token, ...], presented: str) -> Token | None:
+    """The one that was presented. Every hash is compared, each in constant time, whichever it is."""
+    if len(presented) > PRESENTED_MAX:
+        return None
+    hashed = digest(presented)
+    found = None
+    for token in tokens:
+        if hmac.compare_digest(token.sha256, hashed):
+            found = token
+    return found
+
+
+# ---- the file
+
+
+def read(path: Path) -> tuple[Token, ...]:
+    """The tokens in the file; none if there is no file. Raises Refused for a file that others may write or that can't be
+    understood, CovenqError where it can't be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise CovenqError(f"{path} can't be read: {error.strerror}", hint="Check who owns it.") from None
+    with os.fdopen(fd, "rb") as file:
+        if os.fstat(fd).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Refused(f"{path} can be written by other users", hint=f"chmod 600 {path}, and look what is in it.")
+        content = file.read(FILE_MAX + 1)
+    try:
+        if len(content) > FILE_MAX:
+            raise ValueError("too long")
+        whole = json.loads(content)
+        if whole["format"] != FORMAT:
+            raise ValueError("another format")
+        return tuple(_token(one) for one in whole["tokens"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Refused(
+            f"{path} is no file of tokens ({error if isinstance(error, ValueError) else type(error).__name__})",
+            hint="`covenq tokens` writes it. Move it away, and make new tokens.",
+        ) from None
+
+
+def create(
+    path: Path,
+    name: str,
+    role: str,
+    *,
+    clock: Callable[[], float] = time.time,
+    random: Callable[[int], str] = secrets.token_urlsafe,
+) -> str:
+    """Add a token of that name and role; the token, which is kept nowhere. Raises UsageError, Refused, CovenqError."""
+    if not TOKEN.match(name):
+        raise UsageError(f"{name[:80]!r} is no name of a token", hint="Letters, digits, _ and -, 64 at most.")
+    if role not in set(Role):
+        raise UsageError(f"{role[:40]!r} is no role", hint=f"It is one of {', '.join(Role)}.")
+    token = PREFIX + random(32)
+    with _changing(path):
+        before = read(path)
+        if any(one.name == name for one in before):
+            raise Refused(
+                f"there is a token named {name!r} already",
+                hint=f"Choose another name, or `covenq tokens revoke {name}` first.",
+            )
+        _write(path, (*before, Token(name, Role(role), digest(token), at_text(clock()))))
+    return token
+
+
+def revoke(path: Path, name: str) -> Token:
+    """Take the token of that name out; what it was. Raises NotFound, Refused, CovenqError."""
+    with _changing(path):
+        before = read(path)
+        gone = next((one for one in before if one.name == name), None)
+        if gone is None:
+            raise NotFound(f"no token is named {name[:80]!r}", hint="`covenq tokens` lists them.")
+        _write(path, tuple(one for one in before if one.name != name))
+    return gone
+
+
+def _token(one: Any) -> Token:
+    token = Token(one["name"], Role(one["role"]), one["sha256"], one["created_at"])
+    texts = (token.name, token.sha256, token.created_at)
+    if not all(isinstance(text, str) for text in texts) or len(token.sha256) != 64 or not token.sha256.isascii():
+        raise ValueError("a token without a hash")
+    return token
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Alone with the file: of two commands that change it, one waits. The lock is its directory's."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another."
+        ) from None
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+        os.fsync(directory)
+    except OSError as error:
+        raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from error
+    finally:
+        os.close(directory)
+
+
+def _write(path: Path, tokens: tuple[Token, ...]) -> None:
+    """Replace the file, 0600, whole or not at all; durable once its directory is synced, which `_changing` does."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump({"format": FORMAT, "tokens": [asdict(token) for token in tokens]}, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(fd)
+    draft.replace(path)
+
+
+# ---- the daemon's view
+
+
+class Tokens:
+    """The file's tokens as they are now. A change counts from the next request on. From any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._tokens: tuple[Token, ...] = ()
+
+    def now(self) -> tuple[Token, ...]:
+        """None of them while the file can't be trusted, which is logged once: better locked out than wide open."""
+        found = self._look()
+        with self._lock:
+            if found != self._seen or self._seen is None:
+                self._seen = found
+                try:
+                    self._tokens = read(self.path)
+                except CovenqError as error:
+                    self._tokens = ()
+                    log.error("no token is accepted: %s", error)
+            return self._tokens
+
+    def identify(self, presented: str) -> Token | None:
+        """Whose token it is; None for one that is not, or no longer, known."""
+        return find(self.now(), presented)
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            return (error.errno or 0,)
+        return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
