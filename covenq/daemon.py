@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from covenq import __version__, greeting, intake, query, unixsocket
+from covenq import __version__, greeting, intake, pauses, query, unixsocket
 from covenq.config import Config
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
@@ -173,8 +173,8 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
-    gate = Gate(journal, data, missing=reserve.missing)
-    upkeep = Upkeep(journal, store, folder, data, config.retention, reserve=reserve)
+    gate = Gate(journal, data, missing=reserve.missing, paused=lambda: pauses.intake(journal))
+    upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)
     url = f"http://{_reachable(address_of(bound))}/webhook"
     parts = Parts(

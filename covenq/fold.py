@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
+from covenq import fold_ops
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
 from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
 from journal.model import Record
@@ -39,6 +40,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
                 _delivery_record(rows, record)
         _settle(rows)
         store(conn, rows)
+    fold_ops.note(conn, records)
     # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
     forget(conn, records)
 

@@ -46,6 +46,8 @@ class Reason:
 
     word: str
     sentence: str
+    more: str = ""
+    """What only the log is told."""
 
 
 def space_of(path: Path) -> Space:
@@ -63,13 +65,20 @@ class Gate:
         data: Path,
         space: Callable[[Path], Space] = space_of,
         missing: Callable[[], int] = lambda: 0,
+        paused: Callable[[], Reason | None] = lambda: None,
     ) -> None:
-        """`missing` is the ballast's bytes while it is not laid: the intake opens again only when there is room for it."""
+        """`missing` is the ballast's bytes while it is not laid: the intake opens again only when there is room for it.
+
+        `paused` tells whether an operator has closed the intake; it may raise JournalError. Nothing is accepted before it
+        was asked for the first time.
+        """
         self._journal = journal
         self._data = data
         self._space = space
         self._missing = missing
         self._closed: Reason | None = None
+        self._ask_paused = paused
+        self._paused = paused()
         self.stopping = False
         """Set when the process has been told to stop: not ready any more, but what still arrives is accepted."""
 
@@ -77,7 +86,14 @@ class Gate:
         """Why a delivery of `size` bytes can't be accepted now; None if it can."""
         if self._journal.poisoned:
             return Reason("journal_poisoned", "The disk failed to make deliveries durable.")
-        return self._disk(size)
+        return self._disk(size) or self._paused
+
+    def refresh(self) -> None:
+        """Look again whether an operator has paused the intake: from any thread, right after one has."""
+        try:
+            self._paused = self._ask_paused()
+        except JournalError as error:  # what was known last still holds
+            log.error("whether the intake is paused can't be read: %s", error)
 
     def reasons(self) -> list[Reason]:
         """Why it is not ready; empty if it is."""
@@ -85,7 +101,9 @@ class Gate:
         closed = self.intake()
         if closed is not None:
             found.append(closed)
-        elif self._journal.full:
+        if self._paused is not None and closed is not self._paused:
+            found.append(self._paused)
+        if closed is None and self._journal.full:
             found.append(Reason("journal_full", "The last write found no space."))
         return found
 
@@ -95,11 +113,12 @@ class Gate:
 
     def look(self) -> None:
         """Say once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
+        self.refresh()
         closed = self.intake()
         if closed is None and self._journal.full:
             closed = self._try()
-        if closed is not None and self._closed is None:
-            log.error("the intake is closed: %s", closed.sentence)
+        if closed is not None and (self._closed is None or self._closed.word != closed.word):
+            log.error("the intake is closed: %s", f"{closed.sentence} {closed.more}".rstrip())
         if closed is None and self._closed is not None:
             log.warning("the intake is open again")
         self._closed = closed

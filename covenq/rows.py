@@ -183,6 +183,8 @@ _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
     WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
 _REDACTED = """UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), repo = NULL, owner = NULL, sender = NULL,
     number = NULL, head_sha = NULL, title = NULL, label = NULL, labels = NULL WHERE seq BETWEEN ? AND ?"""
+_REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
+_NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
 _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL
     WHERE created_seq BETWEEN ? AND ?"""
 
@@ -201,3 +203,5 @@ def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         if erasure.about:
             conn.executemany(_REDACTED, [(record.seq, low, high) for low, high in pairs])
             conn.executemany(_REDACTED_TASKS, pairs)
+            conn.executemany(_REDACTED_PAUSES, pairs)
+            conn.execute(_NAMELESS_PAUSES)

@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 2
+VERSION = 3
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -138,6 +138,10 @@ CREATE INDEX tasks_repo ON tasks (repo, number);
 CREATE INDEX tasks_fresh ON tasks (last_seq) WHERE state = 'queued' AND not_before IS NULL;
 CREATE INDEX tasks_fresh_key ON tasks (key, last_seq) WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL;
 CREATE INDEX tasks_due ON tasks (not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+
+CREATE TABLE pauses (
+    seq INTEGER PRIMARY KEY, what TEXT NOT NULL, name TEXT, repo TEXT, since TEXT NOT NULL, by TEXT, reason TEXT
+);
 
 CREATE TABLE task_attempts (
     task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,

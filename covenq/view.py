@@ -89,5 +89,14 @@ def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return {what: {state: n for state, n in found.items() if n} for what, found in query.counts(conn).items()}
 
 
+def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
+    """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}.
+
+    `name` of a repository is its number as text, where a delivery of it had been seen; `repo` its name, unless it was erased.
+    """
+    found = conn.execute("SELECT what, name, repo, since, seq, by, reason FROM pauses ORDER BY seq").fetchall()
+    return [dict(row) for row in found]
+
+
 def head(found: Head) -> Mapping[str, Any]:
     return {"seq": found.seq, "sum": found.sum}

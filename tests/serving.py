@@ -14,7 +14,7 @@ from typing import Any
 from support import SECRET, Answer, UnixConnection, ask, encode, signed
 
 from covenq import config as configuration
-from covenq import unixsocket
+from covenq import pauses, unixsocket
 from covenq.config import Config
 from covenq.gate import Gate, Space
 from covenq.http.app import make_app
@@ -107,7 +107,7 @@ def serving(
     files, disk = HeldFiles(), Disk()
     with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
         folder = Folder(store, journal)
-        gate = Gate(journal, data, disk)
+        gate = Gate(journal, data, disk, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unixsocket.bind(data / "covenq.sock")

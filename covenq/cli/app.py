@@ -23,6 +23,8 @@ COMMANDS = {
     "show": "covenq.cli.reading",
     "replay": "covenq.cli.acting",
     "requeue": "covenq.cli.acting",
+    "pause": "covenq.cli.pausing",
+    "resume": "covenq.cli.pausing",
     "verify": "covenq.cli.journal",
     "salvage": "covenq.cli.salvage",
     "backup": "covenq.cli.backup",

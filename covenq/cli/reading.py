@@ -93,6 +93,11 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     worker = found["worker"]
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
+    if found.get("pauses"):
+        from covenq.cli.pausing import subject, told
+
+        for pause in found["pauses"]:
+            yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"
     upkeep = found.get("upkeep") or {}
     if upkeep.get("doing"):
         yield "upkeep", "{what}: {done} of {total} segments".format(**upkeep["doing"])

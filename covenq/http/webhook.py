@@ -82,7 +82,8 @@ class Webhook:
         )
         # A request's own faults come first in the table of answers, and what is known already is still told.
         if closed is not None and answer.status == 503:
-            return intake.refuse(503, "intake_closed", closed.sentence)
+            word = closed.word if closed.word == "intake_paused" else "intake_closed"
+            return intake.refuse(503, word, closed.sentence)
         return answer
 
     def _note(self, req: falcon.Request, answer: intake.Answer) -> None:

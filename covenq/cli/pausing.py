@@ -1,0 +1,114 @@
+"""`covenq pause` and `covenq resume`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.acting import Reason, operator
+from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.output import clean, say
+from covenq.errors import UsageError
+
+What = Annotated[
+    str | None,
+    typer.Argument(metavar="WHAT", help="intake, worker, route, repo or installation.", show_default=False),
+]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME", help="The route's name, OWNER/NAME, or the installation's number.", show_default=False
+    ),
+]
+
+
+def pause(
+    what: What = None,
+    name: Name = None,
+    reason: Reason = None,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Hold the intake, the worker, or a part of the work.
+
+    It lasts until `covenq resume`, restarts included. While the intake is paused deliveries are answered 503, and GitHub
+    does not send them again by itself: pause the worker, or a part of it, wherever that will do. Deliveries are then
+    accepted, and their tasks wait; what runs already runs on. `covenq status` shows what is paused.
+
+    \b
+      covenq pause worker --reason "deploying"
+      covenq pause route fix-issue
+      covenq pause repo octo/hello
+      covenq pause installation 2311
+    """
+    wanted = _wanted("pause", what)
+    with source(data, config) as opened:
+        done = opened.pause(wanted, name, reason=reason, by=operator())
+    if json:
+        output.emit_json(done)
+        return
+    if done["changed"]:
+        say(f"{_thing(done)} is paused; `covenq resume` ends it.")
+        if done["what"] == "repo" and done["name"] is None:
+            say("No delivery of that repository has come yet: check the spelling.")
+    else:
+        say(f"{_thing(done)} was paused already, {told(done, time.time())}.")
+
+
+def resume(
+    what: What = None,
+    name: Name = None,
+    reason: Reason = None,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """End what `covenq pause` began.
+
+    \b
+      covenq resume worker
+      covenq resume repo octo/hello
+    """
+    wanted = _wanted("resume", what)
+    with source(data, config) as opened:
+        done = opened.resume(wanted, name, reason=reason, by=operator())
+    if json:
+        output.emit_json(done)
+    elif done["changed"]:
+        say(f"{_thing(done)} goes on; it was paused {told(done, time.time())}.")
+    else:
+        say(f"{_thing(done, name)} was not paused. `covenq status` shows what is.")
+
+
+def told(pause: Mapping[str, Any], now: float) -> str:
+    """Since when, by whom and why."""
+    since = f"for {output.age(pause['since'], now)}"
+    by = f" by {clean(pause['by'])}" if pause["by"] else ""
+    why = f": {clean(pause['reason'])}" if pause["reason"] else ""
+    return f"{since}{by}{why}"
+
+
+def subject(pause: Mapping[str, Any]) -> str:
+    """What is paused, in the words that resume it."""
+    name = pause["repo"] or pause["name"]
+    return f"{pause['what']} {clean(name)}" if name else str(pause["what"])
+
+
+def _thing(pause: Mapping[str, Any], name: str | None = None) -> str:
+    text = subject({**pause, "name": pause["name"] or name})
+    return f"The {text}"
+
+
+def _wanted(verb: str, what: str | None) -> str:
+    if what is None:
+        raise UsageError(
+            f"{verb} what?",
+            hint=f"`covenq {verb}` intake, worker, route NAME, repo OWNER/NAME or installation ID; "
+            "`covenq status` shows what is paused.",
+        )
+    return what

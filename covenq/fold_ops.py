@@ -1,0 +1,83 @@
+"""The fold of what operators did that later decisions look at: what is paused.
+
+A pause is ended by the seq of the record that began it, so an erased repository name changes nothing about what is paused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from covenq.rows import as_integer, as_text
+from journal.model import Record
+
+PAUSES = "ops.pauses"
+"""The subject of both kinds."""
+PAUSED = "ops.paused"
+RESUMED = "ops.resumed"
+
+
+class What(StrEnum):
+    """What can be paused."""
+
+    INTAKE = "intake"
+    """Deliveries are answered 503."""
+    WORKER = "worker"
+    """No task is started."""
+    ROUTE = "route"
+    REPO = "repo"
+    INSTALLATION = "installation"
+
+
+WHOLE = frozenset({What.INTAKE, What.WORKER})
+"""What there is one of: it has no name."""
+
+FIND = """SELECT seq, what, name, repo, since, by, reason FROM pauses
+    WHERE what = :what AND (what IN ('intake', 'worker') OR name = :name OR repo = :repo COLLATE NOCASE) ORDER BY seq"""
+"""The pauses of one thing: a repository by its id, or by its name in any case."""
+
+
+def note(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
+    """Fold the records of `ops.pauses` among these into the table `pauses`, inside the caller's transaction."""
+    for record in records:
+        if record.subject == PAUSES:
+            if record.kind == PAUSED:
+                _paused(conn, record)
+            elif record.kind == RESUMED:
+                _resumed(conn, record)
+
+
+def _paused(conn: sqlite3.Connection, record: Record) -> None:
+    named = _named(record)
+    if named["what"] not in WHOLE and named["name"] is None and named["repo"] is None:
+        return  # its name was erased, and there was no other
+    conn.execute(
+        "INSERT INTO pauses (seq, what, name, repo, since, by, reason) "
+        "VALUES (:seq, :what, :name, :repo, :since, :by, :reason)",
+        named
+        | {
+            "seq": record.seq,
+            "since": record.at,
+            "by": as_text(record.data.get("by")),
+            "reason": as_text(record.data.get("reason")),
+        },
+    )
+
+
+def _resumed(conn: sqlite3.Connection, record: Record) -> None:
+    ended = record.data.get("of")
+    if isinstance(ended, list):
+        found = [as_integer(seq) for seq in ended]
+    else:
+        found = [row[0] for row in conn.execute(FIND, _named(record)).fetchall()]
+    conn.executemany("DELETE FROM pauses WHERE seq = ?", [(seq,) for seq in found])
+
+
+def _named(record: Record) -> dict[str, Any]:
+    return {
+        "what": as_text(record.data.get("what")) or "",
+        "name": as_text(record.data.get("name")),
+        "repo": as_text((record.about or {}).get("repo")),
+    }

@@ -1,0 +1,59 @@
+"""/api/v1/pause, /resume and /pauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from covenq import pauses, view
+from covenq.http.answers import say
+from covenq.http.api import body_of, routes, typed
+from covenq.http.parts import Parts
+
+
+class Pauses:
+    """GET: what is paused, oldest first."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        say(resp, 200, {"ok": True, "items": view.pauses(self._parts.reader()), "next": None})
+
+
+class Pause:
+    """POST {"what": …, "name"?: …, "reason"?: …, "by"?: …}."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parts = self._parts
+        done = pauses.pause(parts.journal, parts.reader, routes=routes(parts.config), **_wanted(req))
+        parts.gate.refresh()
+        say(resp, 200, {"ok": True, **done})
+
+
+class Resume:
+    """POST as for Pause."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parts = self._parts
+        done = pauses.resume(parts.journal, parts.reader, **_wanted(req))
+        parts.gate.refresh()
+        say(resp, 200, {"ok": True, **done})
+
+
+def _wanted(req: falcon.Request) -> dict[str, Any]:
+    """Raises UsageError."""
+    body = body_of(req, {"what", "name", "reason", "by"})
+    return {
+        "what": typed(body, "what", str, "a text", ""),
+        "name": typed(body, "name", str, "a text", None),
+        "reason": typed(body, "reason", str, "a text", None),
+        "by": typed(body, "by", str, "a text", None) or "api",
+    }
