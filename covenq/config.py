@@ -12,29 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from covenq.config_limits import parse_limits
 from covenq.config_route import Route, digest, parse_route
+from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
 from covenq.config_table import Table
 from covenq.errors import ConfigError
+from covenq.limits import Limits
 from journal.line import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
 BODY_LIMIT = 25 * 1024 * 1024
 """GitHub sends no larger payload."""
+HEADER_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 30.0
+"""GitHub gives up ten (GHES: thirty) seconds after it connected."""
 THREADS = 32
 CONCURRENCY = 4
 
 TWINS = ("mark", "refuse")
-_RESERVED_NAMES = ("env", "default")
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSource:
-    """Where a webhook secret is: exactly one of `file`, `env` (a variable's name) and `value` is set."""
-
-    name: str
-    file: Path | None = None
-    env: str | None = None
-    value: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,16 @@ class Config:
     bind: str = DEFAULT_BIND
     data: Path | None = None
     body_limit: int = BODY_LIMIT
+    header_timeout_s: float = HEADER_TIMEOUT_S
+    body_timeout_s: float = BODY_TIMEOUT_S
     threads: int = THREADS
     secrets: tuple[SecretSource, ...] = ()
+    hooks: tuple[str, ...] = ()
+    """Hook ids that may deliver; empty lets every one."""
     twins: str = "mark"
     concurrency: int = CONCURRENCY
     retention: Retention = Retention()
+    limits: Limits = Limits()
     routes: tuple[Route, ...] = ()
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
@@ -90,12 +90,13 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> Config:
     """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from."""
     top = Table(str(path) if path else "configuration", "", raw)
-    server = top.table("server", ("bind", "data", "body_limit", "threads"))
-    github = top.table("github", ("webhook_secrets", "twins"))
+    server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
+    github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency",))
     retention = top.table("retention", ("payloads", "attempts"))
     routes = tuple(parse_route(table) for table in top.tables("route"))
-    top.only(("server", "github", "worker", "retention", "route"))
+    limits = parse_limits(top.table("limits", ("installation", "repo", "route", "installations")), routes)
+    top.only(("server", "github", "worker", "limits", "retention", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -104,19 +105,27 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
     bind = env.get("COVENQ_BIND") or server.text("bind", DEFAULT_BIND)
     parse_bind(bind)
     data = server.text("data", "")
-    if github.choice("twins", TWINS) == "refuse":
-        raise github.error(
-            "twins", '"refuse" needs an allow-list of hooks, which this version has not; twins are marked'
-        )
+    hooks = parse_hooks(github)
+    if "hooks" in github.raw and not hooks:
+        raise github.error("hooks", "is empty, and would let no hook in; leave it out to let every one in")
+    twins = github.choice("twins", TWINS)
+    if twins == "refuse" and not hooks:
+        # A hook id is no part of what is signed: with any hook let in, a captured request could be sent as another's.
+        raise github.error("twins", '"refuse" needs the allow-list [github] hooks')
     return Config(
         path=path,
         bind=bind,
         data=(base / Path(data).expanduser()) if data else None,
         body_limit=server.whole("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
+        header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
+        body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),
         threads=server.whole("threads", THREADS, 1, 1024),
-        secrets=_secrets(github, base, env),
+        secrets=parse_secrets(github, base, env),
+        hooks=hooks,
+        twins=twins,
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
         retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
+        limits=limits,
         routes=routes,
         sha256=digest(routes),
     )
@@ -157,31 +166,11 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[SecretSource, ...]:
-    sources: list[SecretSource] = []
-    for table in github.tables("webhook_secrets"):
-        table.only(("name", "file", "env", "value"))
-        name = table.token("name")
-        if name in _RESERVED_NAMES:
-            raise table.error("name", f"{name!r} is a name of covenq's own; choose another")
-        if any(source.name == name for source in sources):
-            raise table.error("name", f"two secrets are named {name!r}")
-        given = [key for key in ("file", "env", "value") if key in table.raw]
-        if len(given) != 1:
-            raise table.error("", "needs exactly one of file, env and value")
-        text = table.text(given[0])
-        if not text:
-            raise table.error(given[0], "is empty")
-        match given[0]:
-            case "file":
-                sources.append(SecretSource(name, file=base / Path(text).expanduser()))
-            case "env":
-                sources.append(SecretSource(name, env=text))
-            case _:
-                sources.append(SecretSource(name, value=text))
-    if "COVENQ_WEBHOOK_SECRET" in env:
-        sources.append(SecretSource("env", env="COVENQ_WEBHOOK_SECRET"))
-    return tuple(sources)
+def _timeout(table: Table, key: str, default: float) -> float:
+    value = table.duration(key, default)
+    if value <= 0:
+        raise table.error(key, "must be longer than nothing")
+    return value
 
 
 def _kept_for(table: Table, key: str) -> float | None:

@@ -79,6 +79,13 @@ class Table:
             raise self.error(key, "must be a list of texts")
         return tuple(values)
 
+    def items(self, key: str, kinds: tuple[type, ...], noun: str) -> list[Any]:
+        """A list of values of these types; empty where the key is not there."""
+        values: list[Any] = self._get(key, (), list, noun)
+        if not all(type(value) in kinds for value in values):
+            raise self.error(key, f"must be {noun}")
+        return list(values)
+
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         value: int = self._get(key, default, int, "a whole number")
         if not low <= value <= high:

@@ -1,6 +1,8 @@
 """The daemon: the one place that knows all parts. It puts them together, waits, and takes them apart in order.
 
-Stopping (SIGTERM, SIGINT, SIGHUP): readiness goes false; the webhook's listener accepts no more and answers what is in
+SIGHUP, or a change of the configuration's files, has them read again (`covenq.live`); neither ever stops it.
+
+Stopping (SIGTERM, SIGINT): readiness goes false; the webhook's listener accepts no more and answers what is in
 flight; running commands are ended and recorded as interrupted; the API's streams end; the fold and the journal close.
 A poisoned journal (a sync failed) ends the process with 1 within five seconds: what is in flight gets its 503, and only
 a new process can tell what the disk really holds.
@@ -27,11 +29,13 @@ from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
 from covenq.gate import Gate
 from covenq.http.app import make_app
+from covenq.http.parser import Limits
 from covenq.http.parts import STREAMS, Parts
 from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.live import Snapshot, open_live
 from covenq.model import at_text
-from covenq.secret import default_file, read_secrets
+from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import Folder, StateStore, read_witness
 from covenq.upkeep import Upkeep
@@ -60,22 +64,30 @@ def version() -> str:
     return __version__
 
 
-def run(config: Config, data: Path, *, env: Mapping[str, str] | None = None, accept_head: int | None = None) -> int:
+def run(
+    config: Config,
+    data: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    accept_head: int | None = None,
+    adjust: Callable[[Config], Config] = lambda config: config,
+) -> int:
     """Serve until a signal or a poisoned journal; the exit code. Raises classes of covenq.errors and journal.errors.
 
-    `accept_head` is an operator's word that a log shorter than its caches is to go on from this seq.
+    `accept_head` is an operator's word that a log shorter than its caches is to go on from this seq. `adjust` is what the
+    command line says over the file, whenever that is read again; `config` has it already.
     """
     env = os.environ if env is None else env
     _log_to_stderr()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
-        parts, listeners = _start(config, data, env, cleanup, accept_head)
+        parts, listeners = _start(config, data, env, cleanup, accept_head, adjust)
         return _serve(parts, listeners, stop)
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP ask for a stop; another one, a second or more later, gets it at once.
+    """SIGTERM and SIGINT ask for a stop; another one, a second or more later, gets it at once. SIGHUP asks for a reload.
 
     Sooner, it is the same wish: some programs tell a process, and its group as well.
     """
@@ -83,13 +95,21 @@ class Signals:
     def __init__(self) -> None:
         self.asked = threading.Event()
         self._asked_at = 0.0
-        self._before = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        }
+        self._reload = False
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
 
     def restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def reload_asked(self) -> bool:
+        """Whether a reload was asked for since the last call."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        self._reload = True
 
     def _handle(self, number: int, frame: object) -> None:
         if not self.asked.is_set():
@@ -156,14 +176,21 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 
 
 def _start(
-    config: Config, data: Path, env: Mapping[str, str], cleanup: ExitStack, accept_head: int | None
+    config: Config,
+    data: Path,
+    env: Mapping[str, str],
+    cleanup: ExitStack,
+    accept_head: int | None,
+    adjust: Callable[[Config], Config],
 ) -> tuple[Parts, Listeners]:
     """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
     bound = bind_tcp(*config.address)
     cleanup.callback(bound.close)
     made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
-    keys = read_secrets(config, env, data)
+    live = open_live(config, env, data, adjust)
+    for warning in live.last.warnings:
+        log.warning("%s", warning)
     journal = open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     _tell_recovery(journal)
@@ -178,7 +205,7 @@ def _start(
     cleanup.callback(upkeep.stop, UPKEEP_S)
     url = f"http://{_reachable(address_of(bound))}/webhook"
     parts = Parts(
-        config=config,
+        live=live,
         data=data,
         journal=journal,
         store=store,
@@ -195,7 +222,6 @@ def _start(
         gate=gate,
         upkeep=upkeep,
         refusals=Refusals(data / LOG_NAME, room=gate.room),
-        secrets=keys,
         webhook_url=url,
         started_at=at_text(time.time()),
         version=__version__,
@@ -209,12 +235,13 @@ def _start(
     def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
         parts.refusals.note(word, status, detail, path=at, client=client)
 
+    limits = Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
     webhook = Listener(
         make_app(parts, {"webhook", "health"}),
         bound,
         name="webhook",
         threads=config.threads,
-        body_limit=config.body_limit,
+        limits=limits,
         on_refusal=on_refusal,
         connections=connections,
     )
@@ -224,7 +251,7 @@ def _start(
         unix,
         name="api",
         threads=STREAMS + 8,
-        body_limit=config.body_limit,
+        limits=limits,
         on_refusal=on_refusal,
         streams=True,
         connections=connections,
@@ -235,7 +262,8 @@ def _start(
     upkeep.start()
     api.start()
     webhook.start()
-    threading.Thread(target=_reroute, args=(parts,), name="reroute", daemon=True).start()
+    _start_reroute(parts)
+    live.subscribe(lambda before, now: _reroute_if_mended(parts, before, now))
     said = greeting.words(
         config,
         data,
@@ -288,8 +316,21 @@ def _tell_recovery(journal: FileJournal) -> None:
         log.warning("%s was in the torn tail and may have been acknowledged: redeliver it from GitHub", id)
 
 
+def _start_reroute(parts: Parts) -> None:
+    threading.Thread(target=_reroute, args=(parts,), name="reroute", daemon=True).start()
+
+
+def _reroute_if_mended(parts: Parts, before: Snapshot, now: Snapshot) -> None:
+    """After a reload: with other routes, what a failed rule left in `received` may find its way."""
+    if before.config.sha256 != now.config.sha256:
+        _start_reroute(parts)
+
+
 def _reroute(parts: Parts) -> None:
-    """Route what was left in `received`: by a failed rule, or by a crash between a delivery and its tasks."""
+    """Route what was left in `received`: by a failed rule, or by a crash between a delivery and its tasks.
+
+    Two at a time do no harm: a task's id is derived, and the second append of one is refused.
+    """
     try:
         while not parts.folder.wait_for(parts.journal.head().seq, 1.0):
             if parts.stopping.is_set() or parts.journal.poisoned:
@@ -349,6 +390,9 @@ def _serve(parts: Parts, listeners: Listeners, stop: Signals) -> int:
             _stop(parts, listeners, drain_s=1.0, grace_s=GRACE_S)
             return 1
         parts.gate.look()
+        if stop.reload_asked():
+            parts.live.reload("SIGHUP")
+        parts.live.look()
     log.info("stopping: what is in flight is finished first")
     _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S)
     if parts.journal.poisoned:

@@ -18,6 +18,7 @@ import orjson
 
 from covenq.errors import CovenqError
 from covenq.model import TOKEN, DeliveryId, JsonObject
+from covenq.secret import Key
 
 WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
 """An event or an action: what may stand in a record's `data`, in an environment variable and in a table."""
@@ -73,22 +74,23 @@ def sign(secret: bytes, body: bytes) -> str:
     return "sha256=" + hmac.digest(secret, body, "sha256").hex()
 
 
-def verify(secrets: Sequence[tuple[str, bytes]], body: bytes, header: str | None) -> str | None:
-    """The name of the secret that signed `body`, or None.
+def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]:
+    """Every key that signed `body`, in their order: more than one only where secrets are the same.
 
-    Every secret is tried whatever came before, and each comparison takes constant time, so how long it takes tells
+    Every key is tried whatever came before, and each comparison takes constant time, so how long it takes tells
     nothing of which secret, or how much of a signature, was right.
     """
     found = _SIGNATURE.match(header) if header else None
     if found is None:
-        return None
+        return []
     claimed = bytes.fromhex(found[1])
-    signer = None
-    for name, secret in secrets:
-        same = hmac.compare_digest(hmac.digest(secret, body, "sha256"), claimed)
-        if same and signer is None:
-            signer = name
-    return signer
+    return [key for key in keys if hmac.compare_digest(hmac.digest(key.secret, body, "sha256"), claimed)]
+
+
+def verify(keys: Sequence[Key], body: bytes, header: str | None) -> str | None:
+    """The name of the first of `verifiers`, or None."""
+    signers = verifiers(keys, body, header)
+    return signers[0].name if signers else None
 
 
 def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

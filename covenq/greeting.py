@@ -50,7 +50,13 @@ def secret_words(config: Config, data: Path, made: bool) -> str:
     if config.secrets:
         places = []
         for source in config.secrets:
-            where = str(source.file) if source.file else f"${source.env}" if source.env else "in the configuration"
+            where = (
+                f"${source.env}"
+                if source.env is not None
+                else f"credential {source.credential}"
+                if source.credential is not None
+                else str(source.file or "in the configuration")
+            )
             places.append(f"{source.name} ({where})")
         return ", ".join(places)
     why = " (made just now: give it to GitHub as the webhook's secret)" if made else ""

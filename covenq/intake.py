@@ -20,6 +20,7 @@ from covenq.errors import CovenqError
 from covenq.github import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_subject
 from covenq.routing import PING, Decision, route
+from covenq.secret import Key
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
 
@@ -35,7 +36,7 @@ Lookup = Callable[[DeliveryId, int], Mapping[str, Any] | None]
 TwinOf = Callable[[str, DeliveryId], str | None]
 """The GUID under which a body with this SHA-256 came before, if it was another than this delivery's."""
 
-Secrets = Sequence[tuple[str, bytes]]
+Secrets = Sequence[Key]
 
 
 @dataclass(frozen=True, slots=True)

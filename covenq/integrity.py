@@ -8,6 +8,7 @@ from pathlib import Path
 
 from covenq import github
 from covenq.model import JsonObject, Kind
+from covenq.secret import Key
 from covenq.state import read_witness
 from journal.errors import JournalDamaged
 from journal.files import OsFiles
@@ -124,7 +125,7 @@ def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int |
 
 def check_signatures(
     data: Path,
-    secrets: Sequence[tuple[str, bytes]],
+    keys: Sequence[Key],
     *,
     upto: int | None,
     since: int = 0,
@@ -137,7 +138,7 @@ def check_signatures(
     its name, is configured and none does.
     """
     found, damage = Signatures(), list[Damage]()
-    names = {name for name, _ in secrets}
+    names = {key.name for key in keys}
     directory = data / "journal"
     after, last = bounds(directory, since, segment)
     with open_reader(directory, upto=upto) as reader:
@@ -147,7 +148,7 @@ def check_signatures(
                 if record.seq > end:
                     break
                 if record.kind == Kind.RECEIVED:
-                    mismatch = _check_one(record, secrets, names, found)
+                    mismatch = _check_one(record, keys, names, found)
                     if mismatch is not None:
                         delivery = "/".join(record.subject.split(".")[1:])
                         damage.append(_at(reader, "signature", record.seq, delivery, mismatch))
@@ -158,7 +159,7 @@ def check_signatures(
     return found, damage
 
 
-def _check_one(record: Record, secrets: Sequence[tuple[str, bytes]], names: set[str], found: Signatures) -> str | None:
+def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Signatures) -> str | None:
     """Count it; what is wrong with it, if anything."""
     if record.payload is None:
         found.payload_dropped += record.payload_sha256 is not None
@@ -168,7 +169,7 @@ def _check_one(record: Record, secrets: Sequence[tuple[str, bytes]], names: set[
     if signature is None:
         found.unsigned += 1
         return None
-    if github.verify(secrets, record.payload, signature) is not None:
+    if github.verify(keys, record.payload, signature) is not None:
         found.checked += 1
         return None
     name = str(record.data.get("secret"))

@@ -1,43 +1,59 @@
-"""Webhook secrets: from where the configuration says they are to the bytes that signatures are checked with."""
+"""Webhook secrets: from where the configuration says they are to the keys that signatures are checked with."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from covenq.config import Config, SecretSource
+from covenq.config import Config
+from covenq.config_secret import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
 from covenq.errors import ConfigError
 
 SECRET_MAX = 64 * 1024
 """Bytes of a secret file. More is no secret but a wrong path."""
+SHORT = 16
+"""Bytes under which a secret is warned of: whoever sees one signed delivery can try out short ones."""
 
-FROM_ENVIRONMENT = "env"
 DEFAULT = "default"
 """The name of the data directory's own secret, which joins when the configuration names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A secret that can be signed with, under its name. Its bytes are in no text that is made of it."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    scope: Scope = EVERYTHING
 
 
 def default_file(data: Path) -> Path:
     return data / "secret"
 
 
-def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[tuple[str, bytes], ...]:
-    """(name, bytes) of every configured secret, in order; if the file names none, the data directory's own, if it is there.
+def sources_of(config: Config, data: Path) -> tuple[SecretSource, ...]:
+    """The configured secrets, in order; if the file names none, the data directory's own too, if it is there.
 
     COVENQ_WEBHOOK_SECRET joins either; it does not silence the one that GitHub may still be signing with.
+    """
+    sources = config.secrets
+    if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
+        return (*sources, SecretSource(DEFAULT, file=default_file(data)))
+    return sources
+
+
+def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[Key, ...]:
+    """The key of each of `sources_of`.
 
     Raises ConfigError for one that is missing, unreadable or empty: an empty key would let anyone sign. Line ends at
     the end of a file are not part of its secret.
     """
-    sources = config.secrets
-    if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
-        sources = (*sources, SecretSource(DEFAULT, file=default_file(data)))
-    return tuple((source.name, _read(source, env)) for source in sources)
+    return tuple(_key(source, env) for source in sources_of(config, data))
 
 
-def known_secrets(
-    config: Config, env: Mapping[str, str], data: Path
-) -> tuple[tuple[tuple[str, bytes], ...], list[str]]:
+def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[tuple[Key, ...], list[str]]:
     """As `read_secrets`, but with those left out that can't be read, and why; and always with the data directory's own.
 
     For checking what was signed: a variable that only the daemon's environment has must not stop that.
@@ -48,17 +64,38 @@ def known_secrets(
     found, problems = [], []
     for source in sources:
         try:
-            found.append((source.name, _read(source, env)))
+            found.append(_key(source, env))
         except ConfigError as error:
             problems.append(str(error))
     return tuple(found), problems
 
 
+def warnings(keys: Sequence[Key]) -> list[str]:
+    """What is allowed and yet unwise, a sentence each."""
+    found = [
+        f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SHORT} and more are safe"
+        for key in keys
+        if len(key.secret) < SHORT
+    ]
+    for index, key in enumerate(keys):
+        for other in keys[:index]:
+            if other.secret == key.secret:
+                found.append(f"webhook secrets {other.name!r} and {key.name!r} are the same")
+    return found
+
+
+def _key(source: SecretSource, env: Mapping[str, str]) -> Key:
+    return Key(source.name, _read(source, env), source.scope)
+
+
 def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
-    if source.file is not None:
-        where = f"file {source.file}"
+    path = source.path(env)
+    if source.credential is not None and path is None:
+        raise _error(source, f"credential {source.credential}: systemd gave no credentials ({CREDENTIALS} is not set)")
+    if path is not None:
+        where = f"credential {source.credential}" if source.credential is not None else f"file {path}"
         try:
-            with source.file.open("rb") as file:
+            with path.open("rb") as file:
                 secret = file.read(SECRET_MAX + 1)
         except OSError as error:
             raise _error(source, f"{where} can't be read: {error.strerror}") from None

@@ -77,6 +77,7 @@ class LocalSource(Closing):
                 "worker": None,
                 "upkeep": None,
                 "routes": [route.name for route in self._config.routes],
+                "reload": None,
                 "refused": {},
                 "pauses": view.pauses(conn),
             }

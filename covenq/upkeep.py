@@ -178,7 +178,7 @@ class Upkeep(threading.Thread):
         store: StateStore,
         folder: Folder,
         data: Path,
-        policy: Retention,
+        policy: Callable[[], Retention],
         *,
         reserve: Reserve | None = None,
         clock: Callable[[], float] = time.time,
@@ -192,7 +192,13 @@ class Upkeep(threading.Thread):
         self._reserve = reserve
         self._folder = folder
         self._doing: JsonObject | None = None
-        self.house = House(journal, data, policy, store.reader, self._fold, store.scrub, clock)
+        self._policy = policy
+        self._house = House(journal, data, policy(), store.reader, self._fold, store.scrub, clock)
+
+    @property
+    def house(self) -> House:
+        """With the policy that is in effect now."""
+        return replace(self._house, policy=self._policy())
 
     @property
     def doing(self) -> JsonObject | None:

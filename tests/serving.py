@@ -18,9 +18,12 @@ from covenq import pauses, unixsocket
 from covenq.config import Config
 from covenq.gate import Gate, Space
 from covenq.http.app import make_app
+from covenq.http.parser import Limits
 from covenq.http.parts import Parts
 from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
+from covenq.live import Live
+from covenq.secret import Key
 from covenq.state import Folder, StateStore
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
@@ -99,7 +102,12 @@ class Served:
 
 @contextmanager
 def serving(
-    data: Path, raw: Mapping[str, Any] | None = None, *, routes: bool = True, threads: int = 8
+    data: Path,
+    raw: Mapping[str, Any] | None = None,
+    *,
+    routes: bool = True,
+    threads: int = 8,
+    keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
 ) -> Iterator[Served]:
     """Everything but a worker that runs: tasks stay queued. `raw` is a configuration as TOML gives it."""
     config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
@@ -113,16 +121,15 @@ def serving(
         unix = unixsocket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=gate.room)
         parts = Parts(
-            config=config,
+            live=Live(config, keys),
             data=data,
             journal=journal,
             store=store,
             folder=folder,
             pool=Pool(journal, store, folder, data),
             gate=gate,
-            upkeep=Upkeep(journal, store, folder, data, config.retention),
+            upkeep=Upkeep(journal, store, folder, data, lambda: config.retention),
             refusals=refusals,
-            secrets=(("test", SECRET.encode()),),
             webhook_url=f"http://127.0.0.1:{port}/webhook",
             started_at="2026-11-23T00:00:00.000000Z",
             version="0",
@@ -134,7 +141,7 @@ def serving(
                 socket,
                 name=name,
                 threads=threads,
-                body_limit=config.body_limit,
+                limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
             )

@@ -10,7 +10,7 @@ import pytest
 from covenq.config import DEFAULT_BIND, Config, build, config_path, data_dir, load, parse_bind
 from covenq.config_route import Retry
 from covenq.errors import ConfigError
-from covenq.secret import default_file, read_secrets
+from covenq.secret import Key, default_file, read_secrets
 
 Write = Callable[[str], Path]
 
@@ -233,18 +233,25 @@ def test_secrets_are_read_from_where_they_are(tmp_path: Path, write_config: Writ
     (tmp_path / "app.secret").write_bytes(b" spaced and \xff\r\n\n")
     env = {"OLD_SECRET": "old\n", "COVENQ_WEBHOOK_SECRET": "joined"}
     config = load(write_config(EXAMPLE), env)
-    assert read_secrets(config, env, tmp_path) == (("app", b" spaced and \xff"), ("old", b"old\n"), ("env", b"joined"))
+
+    def told(config: Config, env: dict[str, str]) -> list[tuple[str, bytes]]:
+        return [(key.name, key.secret) for key in read_secrets(config, env, tmp_path)]
+
+    assert told(config, env) == [("app", b" spaced and \xff"), ("old", b"old\n"), ("env", b"joined")]
     inline = build({"github": {"webhook_secrets": [{"name": "a", "value": "hush"}]}}, None, {})
-    assert read_secrets(inline, {}, tmp_path) == (("a", b"hush"),)
-    assert "hush" not in repr(inline)
+    assert told(inline, {}) == [("a", b"hush")]
+    assert "hush" not in repr(inline) + repr(read_secrets(inline, {}, tmp_path))
 
 
 def test_the_data_directorys_own_secret_joins_only_alone(tmp_path: Path) -> None:
     assert read_secrets(Config(), {}, tmp_path) == ()
     default_file(tmp_path).write_text("made at first start\n")
-    assert read_secrets(Config(), {}, tmp_path) == (("default", b"made at first start"),)
+    assert read_secrets(Config(), {}, tmp_path) == (Key("default", b"made at first start"),)
     env = {"COVENQ_WEBHOOK_SECRET": "s"}
-    assert read_secrets(load(None, env), env, tmp_path) == (("env", b"s"), ("default", b"made at first start"))
+    assert read_secrets(load(None, env), env, tmp_path) == (
+        Key("env", b"s"),
+        Key("default", b"made at first start"),
+    )
 
 
 def test_a_secret_that_is_none_is_refused_without_being_told(tmp_path: Path) -> None:

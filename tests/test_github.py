@@ -15,6 +15,7 @@ from support import sign as sign_by_library
 from covenq import github
 from covenq.github import BadRequest
 from covenq.model import DeliveryId
+from covenq.secret import Key
 
 DOCUMENTED = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 SECRET = b"It's a Secret to Everybody"
@@ -23,7 +24,7 @@ BODY = b"Hello, World!"
 
 def test_the_signature_that_github_documents() -> None:
     assert github.sign(SECRET, BODY) == DOCUMENTED
-    assert github.verify([("app", SECRET)], BODY, DOCUMENTED) == "app"
+    assert github.verify([Key("app", SECRET)], BODY, DOCUMENTED) == "app"
 
 
 @pytest.mark.parametrize(
@@ -46,11 +47,11 @@ def test_the_signature_that_github_documents() -> None:
     ],
 )
 def test_no_other_signature_passes(header: str | None) -> None:
-    assert github.verify([("app", SECRET)], BODY, header) is None
+    assert github.verify([Key("app", SECRET)], BODY, header) is None
 
 
 def test_every_secret_is_tried_and_the_one_that_signed_is_named() -> None:
-    secrets = [("new", b"n"), ("old", SECRET), ("older", b"o")]
+    secrets = [Key("new", b"n"), Key("old", SECRET), Key("older", b"o")]
     assert github.verify(secrets, BODY, DOCUMENTED) == "old"
     assert github.verify(secrets[::2], BODY, DOCUMENTED) is None
     assert github.verify([], BODY, DOCUMENTED) is None
@@ -62,7 +63,7 @@ def test_signatures_agree_with_the_standard_library(body: bytes, secret: bytes) 
 
 
 def test_another_byte_in_the_body_is_another_signature() -> None:
-    assert github.verify([("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
+    assert github.verify([Key("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
 
 
 # ---- identity

@@ -23,13 +23,14 @@ from covenq.config import Config, build
 from covenq.errors import CovenqError, NotFound
 from covenq.intake import Answer, Request, receive, resume, route_received
 from covenq.model import DeliveryId, State, task_id
+from covenq.secret import Key
 from covenq.state import StateStore
 from journal.engine import FileJournal
 from journal.files import OsFiles
 from journal.model import Appended, Conflict, Entry, Record, Unknown
 from journal.opening import open_journal
 
-SECRETS = (("new", b"a newer secret"), ("test", b"a test's webhook secret"))
+SECRETS = (Key("new", b"a newer secret"), Key("test", b"a test's webhook secret"))
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -229,7 +230,7 @@ def test_odd_json_is_stored_faithfully_and_survives_a_restart(house: House, body
 def test_every_sample_is_accepted_unchanged(house: House) -> None:
     for event in samples.SAMPLES:
         body = samples.body(event, 3)
-        headers = samples.headers(event, f"g-{event}", samples.HOOK, body, SECRETS[0][1])
+        headers = samples.headers(event, f"g-{event}", samples.HOOK, body, SECRETS[0].secret)
         answer = house.send(Request(list(headers.items()), body))
         assert answer.status == (200 if event == "ping" else 202)
         record = house.journal.get(answer.body["seq"])

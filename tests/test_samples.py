@@ -9,6 +9,7 @@ import pytest
 
 from covenq import github, samples
 from covenq.errors import NotFound
+from covenq.secret import Key
 
 HEAD = samples.pulls.sha("head", 3)
 
@@ -88,7 +89,7 @@ def test_actions() -> None:
 def test_headers_verify() -> None:
     body = samples.body("issues")
     headers = github.fold_headers(samples.headers("issues", "g-1", "9", body, b"s").items())
-    assert github.verify([("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
+    assert github.verify([Key("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
     assert str(github.identity(headers).delivery) == "9/g-1"
     assert github.is_form(headers["content-type"]) is False
     unsigned = samples.headers("issues", "g-1", None, body, None, form=True)

@@ -156,7 +156,7 @@ def read_secret(file: str | None, where: Place) -> bytes:
     secrets = read_secrets(where.config, os.environ, where.data)
     if not secrets:
         raise Refused(f"there is no secret in {where.data}", hint="`covenq serve` makes one; or say --secret-file.")
-    return secrets[0][1]
+    return secrets[0].secret
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from covenq.cli.common import ConfigOption, DataOption, place
-from covenq.config import parse_bind
+from covenq.config import Config, parse_bind
 
 
 def serve(
@@ -33,17 +33,19 @@ def serve(
 ) -> None:
     """Receive webhooks and run their tasks.
 
-    In the foreground, until SIGTERM or Ctrl-C; then what is in flight is finished, and the journal closed.
+    In the foreground, until SIGTERM or Ctrl-C; then what is in flight is finished, and the journal closed. SIGHUP has
+    the configuration and its secrets read again, as does a change of their files.
     COVENQ_WEBHOOK_SECRET adds a webhook secret; without any, one is made in the data directory at the first start.
     """
     where = place(data, config)
-    settings = where.config
     if bind is not None:
         parse_bind(bind)
-        settings = replace(settings, bind=bind)
-    if concurrency is not None:
-        settings = replace(settings, concurrency=concurrency)
+
+    def adjust(read: Config) -> Config:
+        if bind is not None:
+            read = replace(read, bind=bind)
+        return read if concurrency is None else replace(read, concurrency=concurrency)
 
     from covenq import daemon
 
-    raise typer.Exit(daemon.run(settings, where.data, accept_head=accept_head))
+    raise typer.Exit(daemon.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust))

@@ -118,6 +118,7 @@ def status(parts: Parts) -> JsonObject:
         },
         "upkeep": {"doing": parts.upkeep.doing, "error": parts.upkeep.error},
         "routes": routes(parts.config),
+        "reload": parts.live.status(),
         "refused": parts.refusals.counts(),
         "pauses": view.pauses(parts.store.reader()),
     }

@@ -14,8 +14,9 @@ from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
 from covenq.gate import Gate
 from covenq.http.refusals import Refusals
-from covenq.intake import Secrets
+from covenq.live import Live
 from covenq.model import DeliveryId, JsonObject
+from covenq.secret import Key
 from covenq.state import Folder, StateStore
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
@@ -37,7 +38,7 @@ class Behind(CovenqError):
 class Parts:
     """One running daemon."""
 
-    config: Config
+    live: Live
     data: Path
     journal: FileJournal
     store: StateStore
@@ -46,7 +47,6 @@ class Parts:
     gate: Gate
     upkeep: Upkeep
     refusals: Refusals
-    secrets: Secrets
     webhook_url: str
     started_at: str
     version: str
@@ -54,6 +54,16 @@ class Parts:
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when event streams have to end."""
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
+
+    @property
+    def config(self) -> Config:
+        """What is in effect now."""
+        return self.live.now.config
+
+    @property
+    def secrets(self) -> tuple[Key, ...]:
+        """The keys in effect now."""
+        return self.live.now.keys
 
     def reader(self) -> sqlite3.Connection:
         """This thread's connection, once the state has folded all that is durable now. Raises Behind."""

@@ -71,12 +71,13 @@ class Webhook:
     def _answer(self, req: falcon.Request, size: int) -> intake.Answer:
         parts = self._parts
         closed = parts.gate.intake(size)
+        live = parts.live.now
         request = intake.Request(_headers(req.env), req.env["wsgi.input"].read())
         answer = intake.receive(
             request,
             journal=parts.journal if closed is None else ClosedJournal(parts.journal),
-            secrets=parts.secrets,
-            config=parts.config,
+            secrets=live.keys,
+            config=live.config,
             lookup=parts.lookup,
             clock=parts.clock,
         )

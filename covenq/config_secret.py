@@ -1,0 +1,138 @@
+"""The webhook secrets of the configuration: where each is, and for which deliveries it may speak. No values are read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from covenq.config_table import Table
+from covenq.model import TOKEN
+
+SOURCES = ("file", "env", "credential", "value")
+RESERVED_NAMES = ("env", "default")
+FROM_ENVIRONMENT = "env"
+"""The name of the secret that COVENQ_WEBHOOK_SECRET holds."""
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd tells a service where its credentials are."""
+
+_SCOPE = ("hooks", "installations", "repositories")
+_INTEGER_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """For which deliveries a secret may speak: every kind that is given must hold. Nothing given is everything."""
+
+    hooks: tuple[str, ...] = ()
+    installations: tuple[int, ...] = ()
+    repositories: tuple[str, ...] = ()
+    """`owner/name` or `owner/*`, in lower case: GitHub's names are the same in either."""
+
+    @property
+    def everything(self) -> bool:
+        return not (self.hooks or self.installations or self.repositories)
+
+    def holds(self, hook: str, installation: int | None, repo: str | None) -> bool:
+        """Whether a delivery of that hook, with that installation and repository in its body, is within it.
+
+        A body that names no installation, or no repository, is in no scope that asks for one.
+        """
+        if self.hooks and hook not in self.hooks:
+            return False
+        if self.installations and installation not in self.installations:
+            return False
+        if not self.repositories:
+            return True
+        if repo is None:
+            return False
+        name = repo.lower()
+        owner, slash, _ = name.partition("/")
+        return name in self.repositories or (bool(slash) and f"{owner}/*" in self.repositories)
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a webhook secret is: exactly one of `file`, `env` (a variable's name), `credential` (of systemd's) and `value`."""
+
+    name: str
+    file: Path | None = None
+    env: str | None = None
+    value: str | None = field(default=None, repr=False)
+    credential: str | None = None
+    scope: Scope = EVERYTHING
+
+    def path(self, env: Mapping[str, str]) -> Path | None:
+        """The file it is read from; None if it is in no file, or systemd gave this process no credentials."""
+        if self.credential is not None:
+            directory = env.get(CREDENTIALS)
+            return Path(directory) / self.credential if directory else None
+        return self.file
+
+
+def parse_secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[SecretSource, ...]:
+    """`[github] webhook_secrets`, and what COVENQ_WEBHOOK_SECRET adds. Relative paths start from `base`. Raises ConfigError."""
+    sources: list[SecretSource] = []
+    for table in github.tables("webhook_secrets"):
+        table.only(("name", *SOURCES, *_SCOPE))
+        name = table.token("name")
+        if name in RESERVED_NAMES:
+            raise table.error("name", f"{name!r} is a name of covenq's own; choose another")
+        if any(source.name == name for source in sources):
+            raise table.error("name", f"two secrets are named {name!r}")
+        sources.append(_source(table, name, base))
+    if "COVENQ_WEBHOOK_SECRET" in env:
+        sources.append(SecretSource(FROM_ENVIRONMENT, env="COVENQ_WEBHOOK_SECRET"))
+    return tuple(sources)
+
+
+def parse_hooks(table: Table) -> tuple[str, ...]:
+    """`hooks`: ids of hooks, as texts or whole numbers. Raises ConfigError."""
+    hooks = []
+    for value in table.items("hooks", (str, int), "a list of hook ids"):
+        if not TOKEN.match(str(value)):
+            raise table.error("hooks", f"{str(value)[:80]!r} is not 1 to 64 letters, digits, _ or -")
+        hooks.append(str(value))
+    return tuple(hooks)
+
+
+def _source(table: Table, name: str, base: Path) -> SecretSource:
+    given = [key for key in SOURCES if key in table.raw]
+    if len(given) != 1:
+        raise table.error("", f"needs exactly one of {', '.join(SOURCES[:-1])} and {SOURCES[-1]}")
+    key = given[0]
+    text = table.text(key)
+    if not text:
+        raise table.error(key, "is empty")
+    scope = _scope(table)
+    match key:
+        case "file":
+            return SecretSource(name, file=base / Path(text).expanduser(), scope=scope)
+        case "env":
+            return SecretSource(name, env=text, scope=scope)
+        case "credential":
+            if "/" in text or text in (".", ".."):
+                raise table.error(key, "is a credential's name, which has no slash")
+            return SecretSource(name, credential=text, scope=scope)
+        case _:
+            return SecretSource(name, value=text, scope=scope)
+
+
+def _scope(table: Table) -> Scope:
+    for key in _SCOPE:
+        if key in table.raw and not table.items(key, (str, int), "a list"):
+            raise table.error(key, "is empty, and would let nothing in; leave it out to let everything in")
+    installations = table.items("installations", (int,), "a list of installation ids")
+    for one in installations:
+        if not 0 < one <= _INTEGER_MAX:
+            raise table.error("installations", f"{str(one)[:40]} is no installation's id")
+    repositories = []
+    for text in table.texts("repositories", ()):
+        owner, slash, repo = text.partition("/")
+        if not (owner and slash and repo) or "/" in repo or "*" in owner or ("*" in repo and repo != "*"):
+            raise table.error("repositories", f"{text[:80]!r} is neither owner/name nor owner/*")
+        repositories.append(text.lower())
+    return Scope(parse_hooks(table), tuple(installations), tuple(repositories))
