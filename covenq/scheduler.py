@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covenq.config_route import Retry
+from covenq.rlimits import NO_LIMITS, Limits
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 from journal.model import Entry
 
@@ -29,6 +30,9 @@ class Policy:
     timeout_s: float = 600.0
     retry: Retry = field(default_factory=Retry)
     env: tuple[str, ...] = ()
+    forward: str | None = None
+    limits: Limits = NO_LIMITS
+    keep: str = "all"
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
@@ -45,6 +49,9 @@ class Policy:
                     int(retry.get("max", 0)), float(retry.get("backoff_s", 2.0)), float(retry.get("cap_s", 300.0))
                 ),
                 env=tuple(str(name) for name in data.get("env") or ()),
+                forward=str(data["forward"]) if data.get("forward") else None,
+                limits=Limits.of(data.get("limits") or {}),
+                keep=str(data.get("keep") or "all"),
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
             return cls(run=())
@@ -84,13 +91,31 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt used: seconds of processor time, its own and the system's for it, and bytes resident at most."""
+
+    user_s: float
+    system_s: float
+    max_rss: int
+
+    def as_json(self) -> JsonObject:
+        return {"user_s": round(self.user_s, 6), "system_s": round(self.system_s, 6), "max_rss": self.max_rss}
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. `category` None: it completed. `detail` is one sentence of ids and numbers, no output."""
+    """How an attempt ended. `category` None: it completed. `detail` is one sentence of ids and numbers, no output.
+
+    `retry_after_s` is the least that somebody asked to wait before the next attempt.
+    """
 
     category: Category | None
     exit_code: int | None = None
     signal: int | None = None
     detail: str | None = None
+    usage: Usage | None = field(default=None, compare=False)
+    retry_after_s: float | None = None
+    http_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,114 @@
+"""How a route's tasks are done: `run`, `forward` or `pull`, and what belongs to each."""
+
+from __future__ import annotations
+
+import math
+import re
+from urllib.parse import urlsplit
+
+from covenq.config_table import Table, near
+from covenq.errors import UsageError
+from covenq.rlimits import Limits, parse_size
+
+PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
+"""What may stand in braces in a route's `run`: paths and ids of ours. Nothing that a request chose ever becomes an
+argument, where it could pass for an option; a command finds those in its environment and its payload."""
+
+KEEP = ("all", "failed", "logs")
+"""What stays of an attempt's directory until retention: everything; everything of those that failed; or only covenq's own
+files, which stay in any case."""
+
+EXECUTORS = ("run", "forward", "pull")
+_ONLY_RUN = ("limits", "keep", "env")
+_FROM_REQUEST = ("title", "guid", "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label",
+                 "hook", "event", "action")  # fmt: skip
+_BRACED = re.compile(r"\{([A-Za-z_]+)\}")
+
+
+def kind_of(table: Table) -> str:
+    """Which of the three; exactly one must be there. Raises ConfigError."""
+    given = [name for name in EXECUTORS if name in table.raw]
+    if not given:
+        raise table.error("run", "is missing", hint='Write run = ["program", …], forward = "https://…" or pull = true.')
+    if len(given) > 1:
+        raise table.error("", f"has {' and '.join(given)}: one is enough")
+    kind = given[0]
+    for name in _ONLY_RUN:
+        if kind != "run" and name in table.raw:
+            raise table.error(name, f"is of commands; this route has {kind}")
+    return kind
+
+
+def run_of(table: Table) -> tuple[str, ...]:
+    """Raises ConfigError."""
+    argv = table.texts("run")
+    if not argv or not argv[0]:
+        raise table.error("run", "needs a command and its arguments, each a text of its own")
+    for word in argv:
+        if "\0" in word:
+            raise table.error("run", "an argument can't hold a NUL")
+        for name in _BRACED.findall(word):
+            if name in PLACEHOLDERS:
+                continue
+            if name in _FROM_REQUEST:
+                raise table.error(
+                    "run",
+                    f"{{{name}}} comes from the request, which must not become an argument",
+                    hint="The command finds it in its environment (COVENQ_REPO, COVENQ_EVENT, …) and in its payload.",
+                )
+            if guess := near(name, PLACEHOLDERS):
+                raise table.error("run", f"{{{name}}} is no placeholder{guess}")
+    return argv
+
+
+def forward_of(table: Table) -> str:
+    """Raises ConfigError."""
+    url = table.text("forward")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise table.error("forward", f"{url[:80]!r} is no web address", hint="Write it as https://example.org/webhook.")
+    if parts.username is not None or parts.password is not None:
+        raise table.error("forward", "a password in an address would be recorded with every task; leave it out")
+    if parts.fragment:
+        raise table.error("forward", "an address that is posted to has no #fragment")
+    return url
+
+
+def pull_of(table: Table) -> bool:
+    """Raises ConfigError."""
+    if table.raw["pull"] is not True:
+        raise table.error("pull", "can only be true", hint="Leave it out, and write run or forward.")
+    return True
+
+
+def limits_of(table: Table) -> Limits:
+    """Raises ConfigError."""
+    known = ("cpu", "memory", "file_size", "processes", "open_files", "output")
+    inner = table.table("limits", known)
+
+    def size(key: str) -> int | None:
+        if key not in inner.raw:
+            return None
+        try:
+            return parse_size(inner.text(key))
+        except UsageError as error:
+            raise inner.error(key, str(error), hint=error.hint) from None
+
+    def number(key: str) -> int | None:
+        return inner.whole(key, 0, 1, 1 << 20) if key in inner.raw else None
+
+    cpu = inner.duration("cpu", 0.0)
+    if "cpu" in inner.raw and cpu < 1:
+        raise inner.error("cpu", "must be a second or more: the system counts in seconds")
+    return Limits(
+        cpu_s=math.ceil(cpu) or None,
+        memory=size("memory"),
+        file_size=size("file_size"),
+        processes=number("processes"),
+        open_files=number("open_files"),
+        output=size("output"),
+    )
