@@ -44,6 +44,7 @@ from journal.files import Files, SyncFailed, write_all
 from journal.index import Position, Row
 from journal.line import Prepared, finish, prepare
 from journal.model import Appended, Conflict, Entry, Head
+from journal.histogram import Histogram
 from journal.segment import Header, name_of, write_header
 
 BATCH_MAX = 16 << 20
@@ -103,8 +104,40 @@ class Request:
         """Answer the caller, once; the first word counts."""
         if not self._told:
             self._told = True
-            self.answer = answer
-            self._done.release()
+            self._done(answer)
+
+
+class Waiter:
+    """For a caller who has nothing else to do: it sleeps on a bare lock, the cheapest hand-off there is."""
+
+    __slots__ = ("_answer", "_lock")
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._lock.release()
+
+    def wait(self) -> Appended | Conflict:
+        """Raises a JournalError of this caller's own."""
+        self._lock.acquire()
+        answer = self._answer
+        if isinstance(answer, JournalError):
+            raise again(answer)
+        assert answer is not None
+        return answer
+
+
+def _nobody(answer: Answer) -> None:
+    """The committer's own records: what becomes of them shows in its figures, or in its end."""
+
+
+SYNC_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+"""Buckets of the figures: a sync's seconds, a batch's records."""
 
 
 @dataclass(slots=True)
@@ -130,6 +163,8 @@ class Committer(threading.Thread):
         catalogue: Catalogue,
         *,
         publish: Callable[[list[Durable], Head], None],
+    syncs_s: Histogram = field(default_factory=lambda: Histogram(SYNC_BOUNDS_S))
+    batch_records: Histogram = field(default_factory=lambda: Histogram(BATCH_BOUNDS))
         clock: Callable[[], float],
         salt: Callable[[], str],
         cut_at: int,
@@ -370,6 +405,8 @@ class Committer(threading.Thread):
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
 
     def _new_segment(self, *, epoch: str, first: int) -> Header:
+        figures.syncs_s.add(took)
+        figures.batch_records.add(len(records))
         tail = self.tail
         try:
             return write_header(

@@ -21,7 +21,8 @@ from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewr
 from journal.erase import finish as finish_erasure
 from journal.errors import EntryRefused, JournalError
 from journal.files import Files
-from journal.line import prepare
+from journal.histogram import Counts
+from journal.line import Prepared, prepare
 from journal.lock import DirectoryLock
 from journal.model import Appended, Conflict, Entry, Head, Record
 from journal.recovery import Torn
@@ -64,6 +65,8 @@ class JournalStatus:
     index_backlog: int
     index_error: str | None
     beat: float
+    syncs_s: Counts
+    batch_records: Counts
 
 
 class FileJournal:
@@ -268,6 +271,8 @@ class FileJournal:
             return segment.size()
 
     def close(self) -> None:
+            syncs_s=figures.syncs_s.read(),
+            batch_records=figures.batch_records.read(),
         """Answer what is queued, prove the last batch, leave the mark of a clean close, release the lock. May be repeated.
 
         The mark is written only when nothing was poisoned: it states what a later, shorter log would have lost.
