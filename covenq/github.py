@@ -1,4 +1,4 @@
-"""What GitHub's requests mean: signatures, identities, bodies, and the columns read out of a payload.
+"""What GitHub's requests mean: signatures, identities and bodies. What is read out of a payload is in `covenq.columns`.
 
 Values in, values out: nothing here does I/O or knows of a journal. Everything but the signature check may be fed by
 someone who is not GitHub, so every value is checked, bounded or dropped before it is passed on.
@@ -16,22 +16,18 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from covenq.columns import clean
 from covenq.errors import CovenqError
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.secret import Key
 
 WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
-"""An event or an action: what may stand in a record's `data`, in an environment variable and in a table."""
+"""An event: what may stand in a record's `data`, in an environment variable and in a table."""
 
-TEXT_MAX = 256
-"""Characters of one text column."""
-LABELS_MAX = 100
-"""Labels of one delivery; GitHub allows an issue 100."""
 HEADERS_MAX = 40
 HEADER_NAME_MAX = 64
 HEADER_VALUE_MAX = 1024
 
-_INTEGER_MAX = 2**63 - 1
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -111,7 +107,7 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     for name, value in headers:
         lower = name.lower()
         if lower.startswith(_KEPT) or lower in _KEPT_WHOLE:
-            kept.append([_clean(name, HEADER_NAME_MAX), _clean(value, HEADER_VALUE_MAX)])
+            kept.append([clean(name, HEADER_NAME_MAX), clean(value, HEADER_VALUE_MAX)])
             if len(kept) == HEADERS_MAX:
                 break
     return kept
@@ -218,120 +214,3 @@ def _form_payload(body: bytes) -> bytes:
     if len(values) > 1:
         raise BadRequest("form_payload_repeated", "The form has several fields `payload`.")
     return unquote_to_bytes(values[0].replace(b"+", b" "))
-
-
-def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
-    """What is read out of a payload, as (for `data`, for `about`).
-
-    data: action, installation, repo_id. about: repo, owner, sender, number, head_sha, title, label, labels. What is
-    absent, of another type or out of bounds is None; texts hold no lone surrogate and no NUL, and are bounded.
-
-    `label` is the label that the event itself is about (labeled, unlabeled, the event `label`); `labels` are all on the
-    issue, pull request or discussion. `head_sha` is the commit the event is about; a deleted branch has none.
-    """
-    repository = _object(body, "repository")
-    subject = _object(body, "issue") or _object(body, "pull_request") or _object(body, "discussion")
-    pull = _object(body, "pull_request")
-    run = _first(body, "check_run", "workflow_run", "check_suite", "workflow_job", "merge_group", "deployment")
-    action = body.get("action")
-    data = {
-        "action": action if isinstance(action, str) and WORD.match(action) else None,
-        "installation": _integer_or_none(_object(body, "installation").get("id")),
-        "repo_id": _integer_or_none(repository.get("id")),
-    }
-    about = {
-        "repo": _text(repository.get("full_name")),
-        "owner": _owner(body, repository),
-        "sender": _text(_object(body, "sender").get("login")),
-        "number": _number(body, subject, run),
-        "head_sha": _head_sha(event, body, pull, run),
-        "title": _title(event, body, subject, run),
-        "label": _text(_object(body, "label").get("name")),
-        "labels": _labels(subject),
-    }
-    return data, about
-
-
-def _owner(body: JsonObject, repository: JsonObject) -> str | None:
-    owner = _object(repository, "owner")
-    return (
-        _text(owner.get("login"))
-        or _text(owner.get("name"))
-        or _text(_object(body, "organization").get("login"))
-        or _text(_object(_object(body, "installation"), "account").get("login"))
-    )
-
-
-def _number(body: JsonObject, subject: JsonObject, run: JsonObject) -> int | None:
-    """The issue's, pull request's or discussion's; of a check or a run, its first pull request's."""
-    if subject:
-        return _integer_or_none(subject.get("number"))
-    pulls = run.get("pull_requests")
-    if isinstance(pulls, list) and pulls and isinstance(pulls[0], dict):
-        return _integer_or_none(pulls[0].get("number"))
-    return _integer_or_none(body.get("number"))
-
-
-def _head_sha(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -> str | None:
-    found = (
-        _text(_object(pull, "head").get("sha"))
-        or _text(run.get("head_sha"))
-        or _text(run.get("sha"))
-        or _text(body.get("commit_oid"))
-        or _text(_object(body, "comment").get("commit_id"))
-    )
-    if found is None and event == "push":
-        found = _text(body.get("after"))
-    elif found is None and event == "status":
-        found = _text(body.get("sha"))
-    return None if found is None or not found.strip("0") else found
-
-
-def _title(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -> str | None:
-    if subject:
-        return _text(subject.get("title"))
-    if run:
-        return _text(run.get("display_title")) or _text(run.get("name"))
-    if event == "push":
-        message = _object(body, "head_commit").get("message")
-        return _text(message.partition("\n")[0]) if isinstance(message, str) else None
-    release = _object(body, "release")
-    return _text(release.get("name")) or _text(release.get("tag_name"))
-
-
-def _labels(subject: JsonObject) -> list[str]:
-    labels = subject.get("labels")
-    if not isinstance(labels, list):
-        return []
-    names = (_text(label.get("name")) for label in labels[:LABELS_MAX] if isinstance(label, dict))
-    return [name for name in names if name]
-
-
-def _object(holder: JsonObject, key: str) -> JsonObject:
-    value = holder.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _first(body: JsonObject, *keys: str) -> JsonObject:
-    for key in keys:
-        if key in body:
-            found = _object(body, key)
-            if found:
-                return found
-    return {}
-
-
-def _integer_or_none(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _INTEGER_MAX else None
-
-
-def _text(value: Any) -> str | None:
-    return _clean(value, TEXT_MAX) if isinstance(value, str) and value else None
-
-
-def _clean(text: str, limit: int) -> str:
-    """At most `limit` characters, no lone surrogate (no UTF-8 can hold one), no NUL (SQL functions stop at one)."""
-    text = text[:limit]
-    if text.isascii():
-        return text.replace("\0", "\ufffd") if "\0" in text else text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covenq import github
+from covenq.columns import columns as columns_of
 from covenq.config import Config
 from covenq.errors import CovenqError
 from covenq.github import BadRequest
@@ -105,7 +106,7 @@ def receive(
         parsed = github.parse(request.body, content_type)
     except BadRequest as error:
         return refuse(400, error.word, error.detail)
-    columns, about = github.columns(identity.event, parsed.object)
+    columns, about = columns_of(identity.event, parsed.object)
     data: JsonObject = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,

@@ -30,6 +30,8 @@ STATIC = {
     "header_timeout_s": "[server] header_timeout",
     "body_timeout_s": "[server] body_timeout",
     "threads": "[server] threads",
+    "api_bind": "[api] bind",
+    "api_tokens": "[api] tokens",
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""

@@ -6,13 +6,13 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import sign as sign_by_library
 
 from covenq import github
+from covenq.columns import columns
 from covenq.github import BadRequest
 from covenq.model import DeliveryId
 from covenq.secret import Key
@@ -306,86 +306,10 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
                 parsed = github.parse(content, content_type)
             except BadRequest:
                 continue
-            github.columns("issues", parsed.object)
+            columns("issues", parsed.object)
 
 
 def test_a_body_that_is_neither_decodes_to_nothing() -> None:
     assert github.decode(None) is None
     assert github.decode(b"nothing") is None
     assert github.decode(b' {"url":"https://x.example/?a=1&payload=2"}') == {"url": "https://x.example/?a=1&payload=2"}
-
-
-# ---- columns
-
-
-def test_columns_of_an_empty_object() -> None:
-    data, about = github.columns("anything", {})
-    assert data == {"action": None, "installation": None, "repo_id": None}
-    assert about == {
-        "repo": None,
-        "owner": None,
-        "sender": None,
-        "number": None,
-        "head_sha": None,
-        "title": None,
-        "label": None,
-        "labels": [],
-    }
-
-
-KEYS = [
-    "action", "issue", "pull_request", "discussion", "repository", "sender", "installation", "label", "labels", "name",
-    "number", "head", "sha", "after", "check_run", "check_suite", "pull_requests", "owner", "login", "id", "title",
-    "full_name", "head_sha", "head_commit", "message", "release", "organization", "account", "comment", "commit_id",
-]  # fmt: skip
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters(), max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
-    max_leaves=20,
-)
-
-
-@given(st.sampled_from(["issues", "push", "status", "check_run"]), st.dictionaries(st.sampled_from(KEYS), JSON))
-def test_columns_of_anything_are_bounded_and_can_be_recorded(event: str, body: dict[str, Any]) -> None:
-    data, about = github.columns(event, body)
-    orjson.loads(orjson.dumps([data, about]))
-    for value in [*data.values(), *about.values(), *about["labels"]]:
-        assert value is None or isinstance(value, (str, int, list))
-        assert not isinstance(value, (bool, float))
-        if isinstance(value, str):
-            assert 0 < len(value) <= github.TEXT_MAX
-            assert "\0" not in value
-
-
-def test_hostile_columns() -> None:
-    body = {
-        "action": "../../x",
-        "issue": {
-            "number": 2**64,
-            "title": "t" * 10_000 + "\ud800",
-            "labels": [{"name": f"l{i}"} for i in range(5000)],
-        },
-        "repository": {"id": True, "full_name": "a\0b\ud800/../$(reboot)"},
-        "sender": {"login": ["octocat"]},
-        "installation": {"id": -1},
-    }
-    data, about = github.columns("issues", body)
-    assert data == {"action": None, "installation": None, "repo_id": None}
-    assert about["number"] is None
-    assert about["title"] == "t" * 256
-    assert about["repo"] == "a\ufffdb\ufffd/../$(reboot)", "kept as data; nothing makes a path of it"
-    assert about["sender"] is None
-    assert len(about["labels"]) == github.LABELS_MAX
-
-
-def test_the_label_of_the_event_and_those_of_the_issue() -> None:
-    issue = {"number": 1, "labels": [{"name": "bug"}, {"name": "coven:fix"}]}
-    _, about = github.columns("issues", {"action": "unlabeled", "issue": issue, "label": {"name": "wontfix"}})
-    assert (about["label"], about["labels"]) == ("wontfix", ["bug", "coven:fix"])
-    _, about = github.columns("issues", {"action": "opened", "issue": issue})
-    assert (about["label"], about["labels"]) == (None, ["bug", "coven:fix"])
-
-
-def test_a_deleted_branch_has_no_head() -> None:
-    _, about = github.columns("push", {"after": "0" * 40})
-    assert about["head_sha"] is None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving import serving
-from support import Answer, eventually, issue, signed
+from support import Answer, Daemon, eventually, issue, new_guid, signed
 
 from covenq.http import channel
-from covenq.http.channel import Buffered
+from covenq.http.parser import Buffered
+from covenq.http.server import FIRST
 from covenq.http.webhook import Budget
 
 
@@ -30,23 +34,94 @@ def everything(connection: socket.socket) -> bytes:
     return received
 
 
+def hang_up_all(connections: list[socket.socket]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def test_200_slow_connections_do_not_stop_the_201st_and_are_gone_after_their_deadline(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    make_daemon: Callable[..., Daemon],
 ) -> None:
-    body, headers = signed("issues", issue())
-    with serving(data, threads=4) as served:
-        slow = []
+    daemon = make_daemon('[server]\nthreads = 4\nheader_timeout = "3s"\nbody_timeout = "3s"\n')
+    body, headers = signed("issues", issue(body="x" * 50_000))
+    whole = head_of(body, headers) + body
+    head = len(whole) - len(body)
+    before = descriptors(daemon.pid)
+    slow: list[socket.socket] = []
+    try:
         for number in range(200):
-            connection = socket.create_connection(("127.0.0.1", served.port), timeout=30)
-            connection.sendall((head_of(body, headers) + body[:20])[: 10 if number % 2 else None])
+            connection = socket.create_connection(("127.0.0.1", daemon.port), timeout=60)
             slow.append(connection)
-        assert served.post("issues", issue()).status == 202
-        monkeypatch.setattr(channel, "REQUEST_S", 0.0)
-        for connection in slow:
-            assert connection.recv(100) == b""
+            # Silent; within the request line; within the headers; behind them; within the body.
+            connection.sendall(whole[: (0, 10, head - 2, head, head + 20)[number % 5]])
+        assert daemon.post("issues", issue()).status == 202
+        assert daemon.get("/readyz").status == 200
+        assert descriptors(daemon.pid) >= before + 200, "all of them were still there"
+        # Half of them drip, so that they are never idle.
+        dripping = [connection for number, connection in enumerate(slow) if number % 2 and number % 5]
+        while dripping:
+            for connection in dripping:
+                with suppress(OSError):
+                    connection.send(b"x")
+            answered = select.select(dripping, [], [], 0.05)[0]
+            dripping = [connection for connection in dripping if connection not in answered]
+        words = {}
+        for number, connection in enumerate(slow):
+            try:
+                said = everything(connection)
+            except ConnectionError:
+                said = b"HTTP/1.1 408 "  # it dripped on into the closed connection
+            assert said.startswith(b"HTTP/1.") is bool(number % 5), "who said nothing is told nothing"
+            if said:
+                assert said.split()[1] == b"408", said
+                words[number] = said
+        assert len(words) == 160
+        eventually(lambda: descriptors(daemon.pid) <= before + 1, 30, "the connections are gone")
+    finally:
+        hang_up_all(slow)
+    assert daemon.api("/api/v1/status").json["refused"] == {"request_timeout": 160}
+    assert daemon.post("issues", issue()).status == 202
+    assert len(daemon.records("delivery.received")) == 2
+
+
+def test_who_does_not_take_its_answer_gives_the_thread_back(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(data, threads=2) as served:
+        guid = new_guid()
+        content = b'{"x":"' + b"y" * 12_000_000 + b'"}'
+        assert served.post("star", content, guid).status == 202
+        dispatcher = served.api._dispatcher
+        monkeypatch.setattr(channel, "ANSWER_S", 0.5)
+        stuck = []
+        for _ in range(2):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(str(served.socket))
+            connection.sendall(f"GET /api/v1/deliveries/7/{guid}/payload HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            stuck.append(connection)
+        eventually(lambda: dispatcher.active_count == 2, 30, "both threads are held")
+        assert served.ask("/api/v1/status").status == 200, "and let go"
+        eventually(lambda: dispatcher.active_count == 0, 30)
+        for connection in stuck:
+            assert len(everything(connection)) < len(content)
             connection.close()
-        monkeypatch.setattr(channel, "REQUEST_S", 60.0)
-        assert served.post("issues", issue()).status == 202
+        monkeypatch.undo()
+        assert served.ask(f"/api/v1/deliveries/7/{guid}/payload").body == content
+
+
+def test_a_connection_that_was_used_may_rest_longer_than_a_request_may_take(data: Path) -> None:
+    with serving(data, {"server": {"header_timeout": "1s"}}) as served:
+        silent = socket.create_connection(("127.0.0.1", served.port), timeout=30)
+        connection = served.connect()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        assert silent.recv(100) == b"", "by now the deadline has passed"
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        silent.close()
+        connection.close()
 
 
 def test_a_drain_finishes_what_is_in_flight_and_takes_no_more(data: Path) -> None:
@@ -93,21 +168,37 @@ def test_a_drain_gives_up_on_who_never_finishes(data: Path) -> None:
         assert slow.recv(100) == b""
 
 
-def test_what_is_received_at_once_is_bounded_and_the_next_is_told_so(data: Path) -> None:
-    with serving(data, {"server": {"body_limit": 2000}}) as served:
-        served.webhook._server.buffered = Buffered(1000)  # what channels made from now on share
-        first = socket.create_connection(("127.0.0.1", served.port), timeout=30)
-        body, headers = signed("star", b'{"x":"' + b"y" * 900 + b'"}')
-        first.sendall(head_of(body, headers) + body[:-1])
-        eventually(lambda: served.webhook._server.buffered._bytes == len(body) - 1, 30)
-        answer = served.post("star", b'{"x":"' + b"z" * 900 + b'"}')
+def test_what_is_received_at_once_is_bounded_and_the_larger_ones_wait_for_room(data: Path) -> None:
+    with serving(data) as served, ThreadPoolExecutor(12) as pool:
+        server = served.webhook._server
+        server.buffered = buffered = Buffered(500_000)  # what channels made from now on share
+        content = b'{"x":"' + b"y" * 300_000 + b'"}'
+        open_ones = []
+        for _ in range(12):
+            body, headers = signed("star", content)
+            connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+            open_ones.append(connection)
+            pool.submit(connection.sendall, head_of(body, headers) + body[:-1])
+        eventually(lambda: buffered.full and [c for c in server.active_channels.values() if c._paused_at], 30)
+        assert served.post("star", b'{"x":1}').status == 202, "a small one passes by"
+        assert buffered.bytes <= 500_000 + FIRST * len(content) + 12 * (64 + 64) * 1024
+        for connection in reversed(open_ones):
+            pool.submit(connection.sendall, content[-1:])
+        for connection in open_ones:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 202 ")
+            connection.close()
+        eventually(lambda: buffered.bytes == 0, 30)
+        assert served.refused() == {}
+
+
+def test_a_body_that_the_disk_has_no_room_for_is_503(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(data) as served:
+        monkeypatch.setattr("tempfile.tempdir", str(data / "nowhere"))
+        answer = served.post("star", b'{"x":"' + b"y" * 300_000 + b'"}')
         assert (answer.status, answer.json["error"]) == (503, "busy")
         assert int(answer.headers["retry-after"]) > 0
-        first.sendall(body[-1:])
-        assert first.recv(65536).startswith(b"HTTP/1.1 202 ")
-        first.close()
-        eventually(lambda: served.webhook._server.buffered._bytes == 0, 30)
-        assert served.post("star", b'{"x":"' + b"z" * 900 + b'"}').status == 202
+        monkeypatch.undo()
+        assert served.post("star", b'{"x":"' + b"y" * 300_000 + b'"}').status == 202
 
 
 def test_the_budget_lets_small_ones_pass_and_big_ones_wait() -> None:

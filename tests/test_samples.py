@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from covenq import github, samples
+from covenq.columns import columns
 from covenq.errors import NotFound
 from covenq.secret import Key
 
@@ -51,7 +52,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("event", samples.SAMPLES)
 def test_columns_of_every_sample(event: str) -> None:
-    data, about = github.columns(event, json.loads(samples.body(event, 3)))
+    data, about = columns(event, json.loads(samples.body(event, 3)))
     expected: dict[str, Any] = {
         "repo": "lantern-works/beacon",
         "owner": "lantern-works",
@@ -77,7 +78,7 @@ def test_samples_are_of_a_real_ones_size() -> None:
 
 def test_actions() -> None:
     labeled = samples.SAMPLES["issues"](1, "labeled")
-    _, about = github.columns("issues", labeled)
+    _, about = columns("issues", labeled)
     assert (labeled["action"], about["label"]) == ("labeled", "coven:fix")
     assert samples.SAMPLES["issues"](1, "assigned")["assignee"]["login"]
     assert samples.SAMPLES["issues"](1, "closed")["issue"]["state"] == "closed"

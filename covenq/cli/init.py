@@ -20,6 +20,8 @@ TEMPLATE = """\
 [server]
 # bind = "127.0.0.1:8787"       # --bind and COVENQ_BIND override it
 # body_limit = 26214400         # bytes; GitHub sends no more
+# header_timeout = "10s"        # for a request's headers to arrive
+# body_timeout = "30s"          # for its body; GitHub itself gives up after ten seconds
 
 [github]
 # With nothing here, the secret in the data directory's file `secret` is used. Several are valid at once, so that one

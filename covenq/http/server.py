@@ -20,11 +20,13 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
-from covenq.http.channel import BUFFERED_MAX, Buffered, Channel, OnRefusal
+from covenq.http.channel import Channel, OnRefusal
+from covenq.http.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buffered, Limits
 
 BACKLOG = 1024
-HEADERS_MAX = 64 * 1024
 CONNECTIONS = 1000
+FIRST = 4
+"""How many of the larger bodies still come in while all others wait for room: the oldest."""
 _LOOP_S = 1.0
 _DRAIN_LOOP_S = 0.02
 
@@ -34,17 +36,26 @@ class _Extras:
 
     channel_class = Channel
     draining = False
-    body_limit: int
+    limits: Limits
     on_refusal: OnRefusal
     buffered: Buffered
     active_channels: dict[int, Channel]
+    first: tuple[Channel, ...] = ()
+
+    def readable(self) -> bool:
+        # The loop asks the server before its channels, which were opened later.
+        self.first = self._oldest() if self.buffered.full else ()
+        return bool(super().readable())  # type: ignore[misc]
+
+    def _oldest(self) -> tuple[Channel, ...]:
+        found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
+        return tuple(channel for _, _, channel in sorted(found)[:FIRST])
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)  # type: ignore[misc]
         moment = time.monotonic()
-        for channel in self.active_channels.values():
-            if channel.overdue(moment):
-                channel.will_close = True
+        for channel in list(self.active_channels.values()):
+            channel.look(moment)
 
 
 class _TcpServer(_Extras, TcpWSGIServer):  # type: ignore[misc]
@@ -65,7 +76,7 @@ class Listener:
         *,
         name: str,
         threads: int,
-        body_limit: int,
+        limits: Limits,
         on_refusal: OnRefusal,
         streams: bool = False,
         connections: int = CONNECTIONS,
@@ -82,7 +93,8 @@ class Listener:
             log_socket_errors=False,
             max_request_header_size=HEADERS_MAX,
             # The exact limit of a body is Parser's; this one bounds a chunked request's bytes on the wire.
-            max_request_body_size=2 * body_limit + (1 << 20),
+            max_request_body_size=2 * limits.body + (1 << 20),
+            inbuf_overflow=SPOOL_MIN,
             recv_bytes=65536,
             clear_untrusted_proxy_headers=False,
             channel_request_lookahead=1 if streams else 0,
@@ -105,9 +117,9 @@ class Listener:
             sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
             bind_socket=False,
         )
-        self._server.body_limit = body_limit
+        self._server.limits = limits
         self._server.on_refusal = on_refusal
-        self._server.buffered = Buffered(max(BUFFERED_MAX, 2 * body_limit))
+        self._server.buffered = Buffered(BUFFERED_MAX)
         self._threads = threads
         self._draining = threading.Event()
         self._drained = threading.Event()

@@ -1,0 +1,173 @@
+"""The columns that are read out of a payload, whatever event it is: what routes, filters and tables go by.
+
+Values in, values out. The payload may be anyone's, so every value is checked, bounded or dropped: what is absent, of another
+type or out of bounds is None, and no shape of a payload is an error. The rules, in the words of covenq-http(7):
+
+action        `action`; create, delete, fork, gollum, page_build, ping, public, push, status, team_add and
+              workflow_dispatch have none.
+repo, repo_id `repository.full_name` and `.id`. Events of an organization, an App or an account have no repository, also
+              where they list several (`installation`).
+owner         `repository.owner`'s login, else `organization.login`, else that of the account an App is installed in
+              (`installation.account`; of `installation_target`, the account by its new name).
+sender        `sender.login`. An advisory of GitHub's own has none.
+installation  `installation.id`.
+number        of the issue, pull request or discussion; for checks, workflow runs and deployments that of the first of their
+              pull requests (none if the branch is a fork's). For `sub_issues` and `issue_dependencies` it is the issue in
+              `repository`. Numbers of milestones, alerts and projects are others.
+head_sha      the commit the event is about: a pull request's `head.sha`; the `head_sha` of a check, run, job or merge group;
+              a deployment's or a status's `sha`; a push's `after`, unless it is all zeros: a deleted branch has none; a
+              commented commit; a code scanning alert's `commit_oid`.
+label         the label put on or taken off, or the one that the event `label` is about. `labels` are all that the issue,
+              pull request or discussion has.
+title         of the issue, pull request or discussion; a run's or check's name; a push's first line; a release's name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from covenq.model import JsonObject
+
+ACTION = re.compile(r"[0-9A-Za-z_.-]{1,100}\Z")
+"""An action: what may stand in a record's `data`, in an environment variable and in a table. That of repository_dispatch
+is its sender's own, of at most 100 characters."""
+TEXT_MAX = 256
+"""Characters of one text column."""
+LABELS_MAX = 100
+"""Labels of one delivery; GitHub allows an issue 100."""
+
+_INTEGER_MAX = 2**63 - 1
+_RUNS = ("check_run", "workflow_run", "check_suite", "workflow_job", "merge_group", "deployment")
+_RUN_OF = {"deployment": "deployment", "deployment_status": "deployment", "deployment_protection_rule": "deployment"}
+"""Deployments may come with the workflow run that made them; what they are about is the deployment."""
+_LINKED = {"sub_issues": ("sub_issue", "parent_issue"), "issue_dependencies": ("blocked_issue", "blocking_issue")}
+"""Events of a pair of issues. GitHub sends one for each: `repository` is the first one's if the action is `first_…`."""
+_FIRST_IN = ("parent_issue_", "blocked_by_")
+"""The actions that are told from the first one's side: it was given a parent, it became blocked by another."""
+
+
+def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
+    """What is read out of a payload, as (for `data`, for `about`).
+
+    data: action, installation, repo_id. about: repo, owner, sender, number, head_sha, title, label, labels. Texts hold no
+    lone surrogate and no NUL, and are bounded.
+    """
+    repository = _object(body, "repository")
+    pull = _object(body, "pull_request")
+    subject = _object(body, "issue") or pull or _object(body, "discussion") or _linked(event, body)
+    run = _object(body, _RUN_OF[event]) if event in _RUN_OF else _first(body, _RUNS)
+    action = body.get("action")
+    data = {
+        "action": action if isinstance(action, str) and ACTION.match(action) else None,
+        "installation": _integer(_object(body, "installation").get("id")),
+        "repo_id": _integer(repository.get("id")),
+    }
+    about = {
+        "repo": _text(repository.get("full_name")),
+        "owner": _owner(event, body, repository),
+        "sender": _text(_object(body, "sender").get("login")),
+        "number": _number(body, subject, run),
+        "head_sha": _head_sha(event, body, pull, run),
+        "title": _title(event, body, subject, run),
+        "label": _text(_object(body, "label").get("name")),
+        "labels": _labels(subject),
+    }
+    return data, about
+
+
+def clean(text: str, limit: int) -> str:
+    """At most `limit` characters, no lone surrogate (no UTF-8 can hold one), no NUL (SQL functions stop at one)."""
+    text = text[:limit]
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def _linked(event: str, body: JsonObject) -> JsonObject:
+    """Of two linked issues the one that is in `repository`."""
+    if event not in _LINKED:
+        return {}
+    first, second = _LINKED[event]
+    action = body.get("action")
+    is_first = isinstance(action, str) and action.startswith(_FIRST_IN)
+    return _object(body, first if is_first else second)
+
+
+def _owner(event: str, body: JsonObject, repository: JsonObject) -> str | None:
+    owner = _object(repository, "owner")
+    installed = body if event == "installation_target" else _object(body, "installation")
+    account = _object(installed, "account")
+    return (
+        _text(owner.get("login"))
+        or _text(owner.get("name"))  # a push of old had no login
+        or _text(_object(body, "organization").get("login"))
+        or _text(account.get("login"))
+        or _text(account.get("slug"))  # an enterprise has no login
+    )
+
+
+def _number(body: JsonObject, subject: JsonObject, run: JsonObject) -> int | None:
+    if subject:
+        return _integer(subject.get("number"))
+    pulls = run.get("pull_requests") or body.get("pull_requests")
+    if isinstance(pulls, list) and pulls and isinstance(pulls[0], dict):
+        return _integer(pulls[0].get("number"))
+    return _integer(body.get("number"))
+
+
+def _head_sha(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -> str | None:
+    found = (
+        _text(_object(pull, "head").get("sha"))
+        or _text(run.get("head_sha"))
+        or _text(run.get("sha"))
+        or _text(body.get("commit_oid"))
+        or _text(_object(body, "comment").get("commit_id"))
+    )
+    if found is None and event == "push":
+        found = _text(body.get("after"))
+    elif found is None and event == "status":
+        found = _text(body.get("sha"))
+    return None if found is None or not found.strip("0") else found
+
+
+def _title(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -> str | None:
+    if subject:
+        return _text(subject.get("title"))
+    if run:
+        return _text(run.get("display_title")) or _text(run.get("name"))
+    if event == "push":
+        message = _object(body, "head_commit").get("message")
+        return _text(message.partition("\n")[0]) if isinstance(message, str) else None
+    release = _object(body, "release")
+    return _text(release.get("name")) or _text(release.get("tag_name"))
+
+
+def _labels(subject: JsonObject) -> list[str]:
+    labels = subject.get("labels")
+    if not isinstance(labels, list):
+        return []
+    names = (_text(label.get("name")) for label in labels[:LABELS_MAX] if isinstance(label, dict))
+    return [name for name in names if name]
+
+
+def _object(holder: JsonObject, key: str) -> JsonObject:
+    value = holder.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _first(body: JsonObject, keys: tuple[str, ...]) -> JsonObject:
+    for key in keys:
+        if key in body:
+            found = _object(body, key)
+            if found:
+                return found
+    return {}
+
+
+def _integer(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _INTEGER_MAX else None
+
+
+def _text(value: Any) -> str | None:
+    return clean(value, TEXT_MAX) if isinstance(value, str) and value else None

@@ -1,0 +1,154 @@
+"""One HTTP request as it comes in: what waitress's parser lets through, or doesn't bound.
+
+- The body's own size is limited, exactly; waitress limits what is on the wire, chunk headers included.
+- The lines around chunks are bounded; waitress joins them to themselves again with every piece.
+- What two servers could take for different requests is refused: a length beside an encoding, an encoding in HTTP/1.0.
+- Each phase has a deadline, however busily the client drips.
+- What all half-received bodies hold together has a bound.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.utilities import BadRequest, RequestEntityTooLarge
+from waitress.utilities import Error as WaitressError
+
+HEADERS_MAX = 64 * 1024
+"""Bytes of a request's headers, and of what follows the last chunk."""
+CHUNK_LINE_MAX = 8 * 1024
+"""Bytes of the line before a chunk; it may end one read later."""
+BUFFERED_MAX = 256 << 20
+"""Bytes that all bodies being received may hold, in memory (up to SPOOL_MIN each) or in temporary files; then the larger
+ones wait."""
+SPOOL_MIN = 64 * 1024
+"""Bytes of a body from which on it is in a temporary file while it comes in."""
+
+
+class Busy(WaitressError):  # type: ignore[misc]
+    """There is no room for the body."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class TooSlow(WaitressError):  # type: ignore[misc]
+    """The request's deadline has passed."""
+
+    code = 408
+    reason = "Request Timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request of a listener may take."""
+
+    body: int
+    """Bytes of its body."""
+    header_s: float
+    """Seconds from the connection's opening, or from a later request's first byte, to the end of its headers."""
+    body_s: float
+    """Seconds from there to the end of the body."""
+
+
+class Buffered:
+    """How much the half-received bodies of one listener hold. From any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= self._limit
+
+    def take(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._bytes -= size
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """One request. Its errors are worded by `channel.JsonErrorTask`."""
+
+    def __init__(self, adj: Any, limits: Limits, buffered: Buffered) -> None:
+        super().__init__(adj)
+        self.began = time.monotonic()
+        self.due = self.began + limits.header_s
+        self._limits = limits
+        self._buffered = buffered
+        self._held = 0
+
+    def received(self, data: bytes) -> int:
+        try:
+            consumed: int = super().received(data)
+        except ValueError:  # a Content-Length of thousands of digits, half an IPv6 address
+            consumed = len(data)
+            self.fail(BadRequest("The request line or a length makes no sense"))
+        except OSError as error:  # of the temporary file
+            consumed = len(data)
+            self.fail(Busy(f"the body can't be kept while it comes in: {error.strerror}"))
+        if self.error is None and self.body_rcv is not None:
+            self._check()
+        if self.completed:
+            # A client that waits for "100 Continue" must not be told to go on after its request is over.
+            self.expect_continue = False
+            if self.error is not None:
+                self.release()
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Raises ParsingError."""
+        super().parse_header(header_plus)
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
+        if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out of an HTTP/1.1 request
+            raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
+        self.due = time.monotonic() + self._limits.body_s
+
+    def _check(self) -> None:
+        receiver = self.body_rcv
+        size = receiver.__len__()
+        if max(size, self.content_length) > self._limits.body:
+            self.fail(RequestEntityTooLarge(""))
+        elif self.chunked and len(receiver.control_line) > CHUNK_LINE_MAX:
+            self.fail(BadRequest("The line before a chunk is too long"))
+        elif self.chunked and len(receiver.trailer) > HEADERS_MAX:
+            self.fail(BadRequest("The trailer is too long"))
+        elif size > self._held:
+            self._buffered.take(size - self._held)
+            self._held = size
+
+    @property
+    def large(self) -> bool:
+        """Whether it is the rest of a body in a temporary file that still comes in."""
+        return self.body_rcv is not None and not self.completed and max(self._held, self.content_length) > SPOOL_MIN
+
+    def fail(self, error: WaitressError) -> None:
+        """It is over, and this is why."""
+        self.error = error
+        self.completed = True
+        self.expect_continue = False
+        self.release()
+
+    def release(self) -> None:
+        self._buffered.give(self._held)
+        self._held = 0
+
+    def close(self) -> None:
+        self.release()
+        super().close()
