@@ -15,7 +15,7 @@ from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter import Filter, delivery_fields, task_fields
 from covenq.filter_sql import Table, remainder, to_sql
 from covenq.github import decode
-from covenq.model import DeliveryId, JsonObject, State
+from covenq.model import TOKEN, DeliveryId, JsonObject, State
 
 __all__ = [
     "Page",
@@ -105,6 +105,8 @@ def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> JsonObjec
 
 def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
     """One task. Raises NotFound."""
+    if not TOKEN.match(task_id):
+        raise NotFound(f"no task {task_id[:80]!r}")
     row = conn.execute(f"{_TASK} WHERE t.id = ?", (task_id,)).fetchone()
     if row is None:
         raise NotFound(f"no task {task_id[:80]}")
@@ -116,6 +118,12 @@ def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[JsonObject]
     of = "t.delivery_seq = (SELECT seq FROM webhook_deliveries WHERE guid = ? AND hook = ?)"
     rows = conn.execute(f"{_TASK} WHERE {of} ORDER BY t.created_seq", (guid, hook))
     return [_task(row) for row in rows]
+
+
+def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
+    """Whether a pull worker holds a task of the delivery with that seq, as far as is folded."""
+    held = "SELECT 1 FROM tasks WHERE delivery_seq = ? AND state = ? AND kind = 'pull' LIMIT 1"
+    return conn.execute(held, (seq, State.RUNNING)).fetchone() is not None
 
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
@@ -130,12 +138,35 @@ def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """How many deliveries and tasks are in each state, zeros included."""
     found: dict[str, dict[str, int]] = {"deliveries": {str(state): 0 for state in State}}
     found["tasks"] = {str(state): 0 for state in State if state not in (State.RECEIVED, State.IGNORED)}
-    for name, rows in (
-        ("deliveries", conn.execute("SELECT state, count(*) FROM webhook_deliveries GROUP BY state")),
-        ("tasks", conn.execute("SELECT state, count(*) FROM tasks GROUP BY state")),
-    ):
-        found[name] |= {str(state): int(number) for state, number in rows}
+    for what, state, number in conn.execute("SELECT what, word, n FROM tallies WHERE what IN ('deliveries', 'tasks')"):
+        found[what][str(state)] = int(number)
     return found
+
+
+def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """How many attempts ended with each (outcome, category); the category is empty where there is none."""
+    rows = conn.execute("SELECT word, category, n FROM tallies WHERE what = 'attempts'")
+    return {(str(outcome), str(category)): int(number) for outcome, category, number in rows}
+
+
+def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
+    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that waits for something."""
+    found: dict[str, dict[str, str]] = {"deliveries": {}, "tasks": {}}
+    for what, table, at, seq, states in _WAITS:
+        for state in states:
+            row = conn.execute(
+                f"SELECT {at} FROM {table} WHERE {seq} = (SELECT min({seq}) FROM {table} WHERE state = ?)",  # noqa: S608 - constants
+                (str(state),),
+            ).fetchone()
+            if row is not None:
+                found[what][str(state)] = str(row[0])
+    return found
+
+
+_WAITS = (
+    ("deliveries", "webhook_deliveries", "received_at", "seq", (State.RECEIVED,)),
+    ("tasks", "tasks", "created_at", "created_seq", (State.QUEUED, State.RUNNING)),
+)
 
 
 def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:

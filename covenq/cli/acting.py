@@ -1,66 +1,26 @@
-"""The commands that act on what is stored: replay, requeue.
-
-One id acts at once. Several, or a filter, are planned first: the count is shown, the question asked, and exactly what was
-planned is then done, in portions, so that an interruption leaves whole portions and a second run does the rest.
-"""
+"""The commands that act on what is stored: replay, reroute, requeue, cancel."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, source
-from covenq.cli.output import clean, say
-from covenq.errors import UsageError
-
-Action = Callable[..., Mapping[str, Any]]
-
-PORTION = 500
-"""Ids a request: some hundred kilobytes at most, and a step of the progress shown."""
-
-SHOWN = 20
-"""Ids, and reasons, listed in words; --json has all of them."""
-
-Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """How an action is spoken of."""
-
-    name: str
-    past: str
-    one: str
-    many: str
-
+from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ids_or_filter, operator, run
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, source
 
 REPLAY = Verb("replay", "replayed", "delivery", "deliveries")
+REROUTE = Verb("reroute", "rerouted", "delivery", "deliveries")
 REQUEUE = Verb("requeue", "requeued", "task", "tasks")
-
-
-@dataclass(slots=True)
-class Done:
-    """What came of it; the JSON that --json prints."""
-
-    eligible: list[str] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    done: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, answer: Mapping[str, Any]) -> None:
-        self.skipped += answer["skipped"]
-        self.done += answer["done"]
+CANCEL = Verb("cancel", "cancelled", "task", "tasks")
 
 
 def replay(
     words: Words = None,
+    route: Annotated[
+        str | None, typer.Option("--route", metavar="NAME", help="By this route alone, not by all of today's.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what has completed already.")] = False,
     reason: Reason = None,
     dry_run: DryRun = False,
@@ -71,19 +31,46 @@ def replay(
 ) -> None:
     """Make new tasks of stored deliveries.
 
-    Today's routes decide. The arguments are ids (GUID or hook/GUID), or a filter.
+    Today's routes decide. The arguments are ids (GUID or hook/GUID), - for ids on stdin, or a filter.
 
     \b
       covenq replay 72d3162e-cc78-11e3-81ab-4c9367dc0958
-      covenq replay state:ignored event:issues since:2d --dry-run
+      covenq replay state:failed event:issues since:2d --dry-run
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
 
         def act(**what: Any) -> Mapping[str, Any]:
-            return opened.replay(force=force, reason=reason, by=operator(), **what)
+            return opened.replay(route=route, force=force, reason=reason, by=operator(), **what)
 
-        _act(act, REPLAY, chosen, dry_run, yes, json)
+        run(act, REPLAY, chosen, dry_run, yes, json)
+
+
+def reroute(
+    words: Words = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Route deliveries that have no task.
+
+    Those that are still `received`, and those that older rules ignored: today's routes decide. The arguments are ids
+    (GUID or hook/GUID), - for ids on stdin, or a filter.
+
+    \b
+      covenq reroute state:received
+      covenq reroute state:ignored event:issues since:2d --dry-run
+    """
+    chosen = ids_or_filter(words, "deliveries")
+    with source(data, config) as opened:
+
+        def act(**what: Any) -> Mapping[str, Any]:
+            return opened.reroute(reason=reason, by=operator(), **what)
+
+        run(act, REROUTE, chosen, dry_run, yes, json)
 
 
 def requeue(
@@ -97,7 +84,8 @@ def requeue(
 ) -> None:
     """Run failed or cancelled tasks again.
 
-    Failed, cancelled and superseded tasks, as they were decided then. The arguments are task ids, or a filter.
+    Failed, cancelled and superseded tasks, as they were decided then. The arguments are task ids, - for ids on stdin, or
+    a filter.
 
     \b
       covenq requeue t2f0c66d1bb1e3c5d8a9e0b77
@@ -109,105 +97,30 @@ def requeue(
         def act(**what: Any) -> Mapping[str, Any]:
             return opened.requeue(reason=reason, by=operator(), **what)
 
-        _act(act, REQUEUE, chosen, dry_run, yes, json)
+        run(act, REQUEUE, chosen, dry_run, yes, json)
 
 
-def operator() -> str:
-    """Who acts, for the record: the login name, or the number where there is none."""
-    import getpass
-    import os
+def cancel(
+    words: Words = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """End tasks that wait or run.
 
-    try:
-        return f"cli:{getpass.getuser()}"[:64]
-    except (KeyError, OSError):
-        return f"cli:{os.getuid()}"
+    What runs is stopped. `covenq requeue` takes it back. The arguments are task ids, - for ids on stdin, or a filter.
 
-
-def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[str]]:
-    """Sort arguments into ids and filter words: a term of a filter has a `:`, `<` or `>`, and an id never has.
-
-    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. Raises
-    UsageError for none, or both.
+    \b
+      covenq cancel t2f0c66d1bb1e3c5d8a9e0b77 --reason "the issue is solved"
+      covenq cancel route:fix-issue state:queued --dry-run
     """
-    given = filter_words(words)
-    terms = [word for word in given if any(mark in word for mark in ":<>")]
-    ids = [word for word in given if word not in terms]
-    if not given:
-        raise UsageError(
-            f"which {what}?",
-            hint="Give one or more ids, or a filter such as since:1h; `--dry-run` shows what it means.",
-        )
-    if ids and terms:
-        raise UsageError(
-            f"{ids[0]!r} is an id and {terms[0]!r} a filter: they can't be combined", hint="Give ids, or a filter."
-        )
-    return list(dict.fromkeys(ids)), terms
+    chosen = ids_or_filter(words, "tasks")
+    with source(data, config) as opened:
 
+        def act(**what: Any) -> Mapping[str, Any]:
+            return opened.cancel(reason=reason, by=operator(), **what)
 
-def _act(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool) -> None:
-    ids, terms = chosen
-    if len(ids) == 1:
-        answer = act(ids=ids, dry_run=dry_run)
-        found = Done(eligible=list(answer["eligible"]), skipped=list(answer["skipped"]), done=list(answer["done"]))
-    else:
-        found = _planned(act, verb, ids, terms, dry_run, yes)
-    _report(found, verb, dry_run, json)
-    if found.skipped and (ids or _lost(found)):
-        raise typer.Exit(4)
-
-
-def _lost(found: Done) -> bool:
-    """True if something that was planned could not be done after all."""
-    skipped = {item["id"] for item in found.skipped}
-    return any(id in skipped for id in found.eligible)
-
-
-def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
-    plan = act(ids=ids, dry_run=True) if ids else act(filter=terms, dry_run=True)
-    found = Done(eligible=list(plan["eligible"]), skipped=list(plan["skipped"]))
-    if dry_run or not found.eligible:
-        return found
-    if not yes:
-        ask(verb, found.eligible, found.skipped)
-    total = len(found.eligible)
-    for start in range(0, total, PORTION):
-        found.add(act(ids=found.eligible[start : start + PORTION], dry_run=False))
-        if total > PORTION:
-            say(f"{min(start + PORTION, total):,} of {total:,}")
-    return found
-
-
-def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
-    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
-    counted = output.count(len(eligible), verb.one, verb.many)
-    say_skipped(skipped)
-    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
-        raise UsageError(
-            f"this would {verb.name} {counted}, and there is no terminal to ask at",
-            hint="Add --yes to do it, or --dry-run to see it.",
-        )
-    print(f"{verb.name.capitalize()} {counted}? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        say("Nothing was done.")
-        raise typer.Exit(1)
-
-
-def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
-    """How many were skipped, by why."""
-    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN):
-        say(f"skipped {number:,}: {clean(reason)}")
-
-
-def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
-    """The ids on stdout, with the tasks they got; what happened in words on stderr."""
-    if json:
-        output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
-    elif dry_run:
-        for id in found.eligible:
-            output.line(clean(id))
-    else:
-        for item in found.done:
-            output.line(" ".join(clean(word) for word in (item["id"], *item.get("tasks", ()))))
-    say_skipped(found.skipped)
-    counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
-    say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")
+        run(act, CANCEL, chosen, dry_run, yes, json)

@@ -17,12 +17,14 @@ from covenq import __version__
 COMMANDS = {
     "serve": "covenq.cli.serve",
     "tui": "covenq.cli.tui",
-    "status": "covenq.cli.reading",
-    "deliveries": "covenq.cli.reading",
-    "tasks": "covenq.cli.reading",
-    "show": "covenq.cli.reading",
+    "status": "covenq.cli.status",
+    "deliveries": "covenq.cli.listing",
+    "tasks": "covenq.cli.listing",
+    "show": "covenq.cli.show",
     "replay": "covenq.cli.acting",
+    "reroute": "covenq.cli.acting",
     "requeue": "covenq.cli.acting",
+    "cancel": "covenq.cli.acting",
     "pause": "covenq.cli.pausing",
     "resume": "covenq.cli.pausing",
     "verify": "covenq.cli.journal",
@@ -30,13 +32,18 @@ COMMANDS = {
     "backup": "covenq.cli.backup",
     "compact": "covenq.cli.care",
     "redact": "covenq.cli.care",
+    "tokens": "covenq.cli.tokens",
     "send": "covenq.cli.send",
     "init": "covenq.cli.init",
     "demo": "covenq.cli.demo",
 }
-"""Every command and the module that has a function of its name, in the order help shows them."""
+"""Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
+shows them."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "replay", "requeue"})
+LOCAL = frozenset({"serve", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
+"""Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
+
+TAKES_FILTER = frozenset({"deliveries", "tasks", "replay", "reroute", "requeue", "cancel"})
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.
@@ -60,6 +67,12 @@ class Commands(TyperGroup):
 def build(name: str) -> Any:
     """The command of that name, ready to run."""
     function = getattr(importlib.import_module(COMMANDS[name]), name)
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
+    if name not in LOCAL:
+        from covenq.cli.remote import with_remote
+
+        function = with_remote(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"ignore_unknown_options": name in TAKES_FILTER}
     one.command(name, context_settings=settings)(function)

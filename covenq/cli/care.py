@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.acting import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
+from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
 from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq import config as configuration
+from covenq.cli.remote import chosen
 from covenq.config import Config
 from covenq.errors import Refused, UsageError
 
@@ -43,7 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line, as they come.")]
 
 FILTER_OPTIONS = (
-    "--after", "--config", "--data", "--dry-run", "--force", "--help", "--json", "--jsonl", "--limit", "--reason", "--yes"
+    "--after", "--config", "--data", "--dry-run", "--force", "--help", "--json", "--jsonl", "--limit", "--reason",
+    "--route", "--token-file", "--url", "--yes"
 )  # fmt: skip
 """Options of the commands that take filter words, to suggest the one that was meant."""
 
@@ -66,6 +68,11 @@ def place(data: str | None, config: str | None) -> Place:
     return Place(loaded, where)
 
 
+def here(data: str | None, config: str | None) -> Path | None:
+    """The data directory that `source` reads or whose daemon it asks; None where that is another machine's."""
+    return None if chosen() is not None else place(data, config).data
+
+
 def _is_something_else(path: Path) -> bool:
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
@@ -81,9 +88,14 @@ def config_path(data: str | None, config: str | None) -> Path:
 
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
-    """The daemon if one answers, else the files; closed at the end of the `with`."""
-    from covenq.sources import open_source
+    """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
+    from covenq.sources import open_remote, open_source
 
+    elsewhere = chosen()
+    if elsewhere is not None:  # nothing of this machine is asked, not even its configuration
+        with open_remote(elsewhere) as remote:
+            yield remote
+        return
     where = place(data, config)
     with open_source(where.data, where.config) as opened:
         yield opened

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.acting import Reason, operator
+from covenq.cli.bulk import Reason, operator
 from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError

@@ -1,0 +1,194 @@
+"""Acting on one thing or on many: which are meant, the question, the doing in portions, and the report.
+
+One id acts at once. Several, or a filter, are planned first: the count is shown, the question asked, and exactly what was
+planned is then done, in portions, so that an interruption leaves whole portions and a second run does the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import filter_words
+from covenq.cli.output import clean, say
+from covenq.cli.progress import bar
+from covenq.errors import UsageError
+
+Action = Callable[..., Mapping[str, Any]]
+
+PORTION = 500
+"""Ids a request: some hundred kilobytes at most, and a step of the progress shown."""
+
+PLANNED = 20_000
+"""Ids that are planned by one request: with the longest of them it stays below what the API reads."""
+
+SHOWN = 20
+"""Ids, and reasons, listed in words; --json has all of them."""
+
+LINE_MAX = 1024
+"""Bytes of a line on stdin that are read as one; an id has at most 129."""
+
+Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """How an action is spoken of."""
+
+    name: str
+    past: str
+    one: str
+    many: str
+
+
+@dataclass(slots=True)
+class Done:
+    """What came of it; the JSON that --json prints."""
+
+    eligible: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    done: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        self.skipped += answer["skipped"]
+        self.done += answer["done"]
+
+
+def operator() -> str:
+    """Who acts, for the record: the login name, or the number where there is none."""
+    import getpass
+    import os
+
+    try:
+        return f"cli:{getpass.getuser()}"[:64]
+    except (KeyError, OSError):
+        return f"cli:{os.getuid()}"
+
+
+def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[str]]:
+    """Sort arguments into ids and filter words: a term of a filter has a `:`, `<` or `>`, and an id never has.
+
+    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` stands for
+    the ids on stdin. Raises UsageError for none, or both.
+    """
+    given = filter_words([word for word in words or [] if word != "-"])
+    terms = [word for word in given if any(mark in word for mark in ":<>")]
+    ids = [word for word in given if word not in terms]
+    if "-" in (words or ()):
+        ids += ids_of_lines(sys.stdin)
+        if not ids and not terms:
+            raise UsageError("there were no ids on stdin", hint=f"Send the ids of {what}, one a line.")
+    elif not given:
+        raise UsageError(
+            f"which {what}?",
+            hint="Give one or more ids, - for those on stdin, or a filter such as since:1h; `--dry-run` shows what it means.",
+        )
+    if ids and terms:
+        raise UsageError(
+            f"{ids[0][:80]!r} is an id and {terms[0][:80]!r} a filter: they can't be combined",
+            hint="Give ids, or a filter.",
+        )
+    return list(dict.fromkeys(ids)), terms
+
+
+def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
+    """The first word of each line: what commands print can be given back to them. Raises UsageError for no text."""
+    if lines is None:
+        return
+    try:
+        while line := lines.buffer.readline(LINE_MAX):  # type: ignore[attr-defined]
+            if words := line.decode().split(None, 1):
+                yield words[0]
+    except UnicodeDecodeError:
+        raise UsageError("what came on stdin is no text", hint="Send ids, one a line.") from None
+
+
+def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool) -> None:
+    """Do it to what was chosen, and report. Raises typer.Exit(4) where something asked for by name was not done."""
+    ids, terms = chosen
+    if len(ids) == 1:
+        answer = act(ids=ids, dry_run=dry_run)
+        found = Done(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
+    else:
+        found = _planned(act, verb, ids, terms, dry_run, yes)
+    _report(found, verb, dry_run, json)
+    if found.skipped and (ids or _lost(found)):
+        raise typer.Exit(4)
+
+
+def _lost(found: Done) -> bool:
+    """True if something that was planned could not be done after all."""
+    skipped = {item["id"] for item in found.skipped}
+    return any(id in skipped for id in found.eligible)
+
+
+def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
+    found = Done()
+    for start in range(0, max(len(ids), 1), PLANNED):
+        plan = act(ids=ids[start : start + PLANNED], dry_run=True) if ids else act(filter=terms, dry_run=True)
+        found.eligible += plan["eligible"]
+        found.skipped += plan["skipped"]
+    if dry_run or not found.eligible:
+        return found
+    if not yes:
+        ask(verb, found.eligible, found.skipped)
+    total = len(found.eligible)
+    with bar(verb.past) as tell:
+        try:
+            for start in range(0, total, PORTION):
+                found.add(act(ids=found.eligible[start : start + PORTION], dry_run=False))
+                reached = min(start + PORTION, total)
+                if tell is not None:
+                    tell(reached, total)
+                elif total > PORTION:
+                    say(f"{reached:,} of {total:,}")
+        except KeyboardInterrupt:
+            finished = output.count(len(found.done), verb.one, verb.many)
+            say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {PORTION:,} more.")
+            say("hint: Run it again for the rest; what is done is skipped.")
+            raise
+    return found
+
+
+def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
+    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
+    counted = output.count(len(eligible), verb.one, verb.many)
+    say_skipped(skipped)
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
+        raise UsageError(
+            f"this would {verb.name} {counted}, and there is no terminal to ask at",
+            hint="Add --yes to do it, or --dry-run to see it.",
+        )
+    print(f"{verb.name.capitalize()} {counted}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        say("Nothing was done.")
+        raise typer.Exit(1)
+
+
+def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
+    """How many were skipped, by why."""
+    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN):
+        say(f"skipped {number:,}: {clean(reason)}")
+
+
+def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
+    """The ids on stdout, with the tasks they got; what happened in words on stderr."""
+    if json:
+        output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
+    elif dry_run:
+        for id in found.eligible:
+            output.line(clean(id))
+    else:
+        for item in found.done:
+            output.line(" ".join(clean(word) for word in (item["id"], *item.get("tasks", ()))))
+    say_skipped(found.skipped)
+    counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
+    say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")

@@ -1,0 +1,166 @@
+"""covenq deliveries and covenq tasks: what a filter matches, newest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from covenq.cli import output
+from covenq.cli.common import (
+    After,
+    ConfigOption,
+    DataOption,
+    Json,
+    Jsonl,
+    Limit,
+    Words,
+    filter_words,
+    here,
+    one_format,
+    source,
+)
+from covenq.cli.output import Column, clean, say
+
+Item = Mapping[str, Any]
+
+PAGE = 1000
+"""Items fetched at a time: memory stays flat however many are asked for."""
+
+
+class Pages:
+    """Items page by page. After the last one, `next` is the cursor to go on from, or None: that was all."""
+
+    def __init__(self, fetch: Callable[..., Item], words: list[str], limit: int, after: str | None) -> None:
+        self._fetch, self._words, self._limit = fetch, words, limit
+        self.next = after
+
+    def __iter__(self) -> Iterator[Item]:
+        left = self._limit
+        while True:
+            page = self._fetch(self._words, limit=min(PAGE, left) if self._limit else PAGE, after=self.next)
+            self.next = page["next"]
+            yield from page["items"]
+            left -= len(page["items"])
+            if self.next is None or (self._limit and left <= 0):
+                return
+
+
+def deliveries(
+    words: Words = None,
+    limit: Limit = 50,
+    after: After = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List deliveries, newest first.
+
+    \b
+      covenq deliveries event:issues action:opened,labeled since:1h
+      covenq deliveries state:ignored 'repo:octo/*' -sender:octocat
+      covenq deliveries 72d3162e payload.issue.user.login:octocat
+
+    Fields: id guid hook seq event action repo repo_id owner sender installation number sha label state reason route
+    attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash (or not:) negates,
+    * globs, bare words search repo, title and ids.
+    """
+    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, jsonl, data, config)
+
+
+def tasks(
+    words: Words = None,
+    limit: Limit = 50,
+    after: After = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List tasks, newest first.
+
+    \b
+      covenq tasks state:failed since:1h
+      covenq tasks route:fix-issue -state:completed
+
+    Fields: as for deliveries, and route kind worker category.
+    """
+    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, jsonl, data, config)
+
+
+def _list(
+    what: str,
+    one: str,
+    columns: list[Column],
+    words: list[str] | None,
+    limit: int,
+    after: str | None,
+    json: bool,
+    jsonl: bool,
+    data: str | None,
+    config: str | None,
+) -> None:
+    one_format(json, jsonl)
+    filter = filter_words(words)
+    with source(data, config) as opened:
+        pages = Pages(getattr(opened, what), filter, limit, after)
+        if json:
+            output.emit_items(pages, lambda: pages.next)
+        elif jsonl:
+            output.emit_jsonl(pages)
+        else:
+            shown = output.table(columns, pages)
+            if not shown:
+                say(_nothing(what, one, bool(filter), here(data, config)))
+            elif pages.next is not None:
+                say(
+                    f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all."
+                )
+
+
+def _nothing(what: str, one: str, filtered: bool, data: Path | None) -> str:
+    """Why a list is empty, and what would fill it."""
+    if data is not None and not (data / "journal").is_dir():
+        return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
+    if filtered:
+        return f"No {one} matches."
+    if what == "tasks":
+        return "No tasks yet: a task is made when a route matches a delivery (`covenq deliveries`)."
+    return "No deliveries yet. `covenq status` says where the webhook is; `covenq send issues` posts a sample to it."
+
+
+def event_of(item: Item) -> str:
+    return f"{item['event']}.{item['action']}" if item.get("action") else str(item["event"])
+
+
+def target_of(item: Item) -> str:
+    number = item.get("number")
+    return f"{item.get('repo') or ''}#{number}" if number is not None else str(item.get("repo") or "")
+
+
+def _age(field: str) -> Callable[[Item], str]:
+    return lambda item: output.age(item[field], time.time())
+
+
+DELIVERY_COLUMNS = [
+    Column("GUID", lambda d: d["guid"]),
+    Column("AGE", _age("received_at"), right=True),
+    Column("EVENT", event_of, shrink=8),
+    Column("TARGET", target_of, shrink=8),
+    Column("SENDER", lambda d: d["sender"], shrink=6),
+    Column("STATE", lambda d: d["state"], colour=output.state_colour),
+    Column("DUP", lambda d: d["duplicates"] or "", right=True),
+    Column("REASON", lambda d: d["reason"], shrink=6),
+]
+
+TASK_COLUMNS = [
+    Column("TASK", lambda t: t["id"]),
+    Column("AGE", _age("created_at"), right=True),
+    Column("ROUTE", lambda t: t["route"], shrink=6),
+    Column("TARGET", target_of, shrink=8),
+    Column("STATE", lambda t: t["state"], colour=output.state_colour),
+    Column("ATT", lambda t: t["attempts"] or "", right=True),
+    Column("REASON", lambda t: t["reason"], shrink=6),
+]

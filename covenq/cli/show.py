@@ -1,0 +1,201 @@
+"""covenq show: one delivery or task, whole."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, here, source
+from covenq.cli.listing import event_of, target_of
+from covenq.cli.output import Column, clean
+from covenq.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from covenq.source import Source
+
+Item = Mapping[str, Any]
+
+TAIL_LINES = 10
+TAIL_BYTES = 4096
+"""How much of a failed attempt's stderr is shown."""
+
+TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
+
+ATTEMPT_COLUMNS = [
+    Column("#", lambda a: a["attempt"], right=True),
+    Column("STARTED", lambda a: output.when(a["started_at"])),
+    Column("TOOK", lambda a: _took(a)),
+    Column("OUTCOME", lambda a: a["outcome"] or "running", colour=output.state_colour),
+    Column("CATEGORY", lambda a: a["category"]),
+    Column("EXIT", lambda a: a["exit_code"], right=True),
+    Column("PHASES", lambda a: " ".join(_phase_name(phase) for phase in a["phases"]), shrink=10),
+    Column("RESULT", lambda a: a["result"]),
+]
+
+
+def _phase_name(phase: object) -> str:
+    """A phase is [name, at], or {"name", "at"}."""
+    if isinstance(phase, Mapping):
+        return str(phase.get("name") or phase.get("phase"))
+    return str(phase[0]) if isinstance(phase, list | tuple) and phase else str(phase)
+
+
+def _took(attempt: Item) -> str:
+    from datetime import datetime
+
+    if not attempt["ended_at"] or not attempt["started_at"]:
+        return ""
+    seconds = (
+        datetime.fromisoformat(attempt["ended_at"]) - datetime.fromisoformat(attempt["started_at"])
+    ).total_seconds()
+    return f"{seconds:.2f}s" if seconds < 60 else output.span(seconds)
+
+
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="GUID, hook/GUID, or a task's id.")],
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Write exactly the received bytes to stdout, and nothing else.")
+    ] = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show one delivery or task, whole.
+
+    Its headers, what became of it and why, its tasks, their attempts.
+    With --json a delivery has its tasks under "task_objects" too, and a task its attempts under "attempt_objects".
+    """
+    if payload and json:
+        raise UsageError(
+            "--payload and --json can't be combined", hint="--payload writes the received bytes as they are."
+        )
+    with source(data, config) as opened:
+        task = _find_task(opened, id)
+        if payload:
+            output.raw(opened.payload(f"{task['hook']}/{task['guid']}" if task else id))
+            return
+        found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
+    if json:
+        output.emit_json(found)
+        return
+    where = here(data, config)
+    logs = None if where is None else where / "attempts"
+    if task:
+        _print_task(found, logs)
+    else:
+        _print_delivery(found, logs)
+
+
+def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
+    """The task with that id, if it looks like a task's and there is one; a GUID may look so too."""
+    if not TASK_ID.match(id):
+        return None
+    try:
+        return opened.task(id)
+    except NotFound:
+        return None
+
+
+def _with_attempts(opened: Source, task: dict[str, Any]) -> dict[str, Any]:
+    return {**task, "attempt_objects": opened.attempts(task["id"])}
+
+
+def _with_tasks(opened: Source, delivery: dict[str, Any]) -> dict[str, Any]:
+    return {**delivery, "task_objects": [_with_attempts(opened, opened.task(id)) for id in delivery["tasks"]]}
+
+
+def _field(label: str, value: object) -> None:
+    if value not in (None, "", []):
+        output.line(f"  {label:<13}{value}")
+
+
+def _print_delivery(d: Item, logs: Path | None) -> None:
+    now = time.time()
+    output.line(f"delivery {clean(d['hook'])}/{clean(d['guid'])}")
+    _field(
+        "state", output.paint(clean(d["state"]), output.state_colour(d["state"]), output.has_colour(output.stdout()))
+    )
+    _field("reason", ": ".join(clean(d[key]) for key in ("reason", "detail") if d.get(key)))
+    _field("event", clean(event_of(d)))
+    _field("received", f"{output.when(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}")
+    _field("repository", clean(d["repo"]))
+    _field("number", clean(d["number"]))
+    _field("title", clean(d.get("title")))
+    _field("label", clean(d["label"]))
+    _field("sender", clean(d["sender"]))
+    _field("head", clean(d["head_sha"]))
+    _field("installation", clean(d["installation"]))
+    _field("signed by", clean(d["secret"]))
+    _field("came by", clean(d["source"]) if d["source"] != "http" else "")
+    _field("payload", f"{output.size(d['payload_bytes'] or 0)}, sha256 {clean(d['payload_sha256'])}")
+    _field("", _gone(d))
+    _field("duplicates", d["duplicates"] or "")
+    _field("conflicts", d.get("conflicts") or "")
+    _field("replays", d.get("replays") or "")
+    _field("twin of", clean(d.get("twin")))
+    if d.get("headers"):
+        output.line("\nheaders")
+        for name, value in d["headers"]:
+            output.line(f"  {clean(name)}: {clean(value)}")
+    for task in d["task_objects"]:
+        output.line()
+        _print_task(task, logs)
+
+
+def _gone(d: Item) -> str:
+    """That its content is no longer kept, and why; nothing if it is."""
+    by = d.get("dropped_by")
+    if not by:
+        return ""
+    what = "ERASED, with what was read out of it" if d["redacted"] else "DROPPED"
+    when = f" at {output.when(by['at'])}" if by["at"] else ""
+    who = f" by {output.clean(by['by'])}" if by["by"] else ""
+    why = f": {output.clean(by['reason'])}" if by["reason"] else ""
+    return f"{what}{who}{when}, record {by['seq']}{why}"
+
+
+def _print_task(t: Item, logs: Path | None) -> None:
+    now = time.time()
+    output.line(f"task {clean(t['id'])}")
+    _field(
+        "state", output.paint(clean(t["state"]), output.state_colour(t["state"]), output.has_colour(output.stdout()))
+    )
+    _field("reason", ": ".join(clean(t[key]) for key in ("reason", "detail") if t.get(key)))
+    _field("route", clean(t["route"]) + (f" (replay {t['replay']})" if t.get("replay") else ""))
+    _field("delivery", f"{clean(t['hook'])}/{clean(t['guid'])}")
+    _field("target", clean(target_of(t)))
+    _field("key", clean(t["key"]))
+    _field("runs", clean(" ".join(map(str, (t["policy"] or {}).get("run") or []))))
+    _field("created", f"{output.when(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
+    if t["state"] == "queued" and t["not_before"]:
+        _field("not before", f"{output.when(t['not_before'])} ({output.age(t['not_before'], now)})")
+    _field("worker", clean(t["worker"]))
+    if t["attempt_objects"]:
+        output.line()
+        output.table(ATTEMPT_COLUMNS, t["attempt_objects"])
+        if logs is None:
+            return
+        last = t["attempt_objects"][-1]
+        directory = logs / t["id"] / str(last["attempt"])
+        if directory.is_dir():
+            output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
+        if last["outcome"] not in (None, "completed"):
+            for text in tail(directory / "stderr"):
+                output.line(f"  {clean(text)}")
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log, TAIL_LINES at most; none where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]

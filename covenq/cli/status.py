@@ -1,0 +1,79 @@
+"""covenq status: ready or not, what waits, how the disk does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.output import clean
+
+Item = Mapping[str, Any]
+
+
+def status(data: DataOption = None, config: ConfigOption = None, json: Json = False) -> None:
+    """Whether it is ready, where it is, what waits."""
+    with source(data, config) as opened:
+        found = opened.status()
+    if json:
+        output.emit_json(found)
+        return
+    for label, text in _status_lines(found, time.time()):
+        output.line(f"{label:<11} {text}".rstrip())
+
+
+def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
+    if found["pid"] is None:
+        yield "covenq", f"{clean(found['version'])}, not running: what follows is read from the files"
+    else:
+        ready = "ready" if found["ready"] else "NOT READY"
+        since = output.age(found["started_at"], now)
+        yield "covenq", f"{clean(found['version'])}, {ready}, pid {found['pid']}, up {since}"
+        for reason in found["reasons"]:
+            yield "", clean(reason)
+    yield "data", clean(found["data"])
+    if found["webhook_url"]:
+        yield "webhook", clean(found["webhook_url"])
+    yield "journal", _journal_words(found["journal"])
+    folded = found["state"]
+    lag = f", {folded['lag']} behind" if folded["lag"] else ""
+    wrong = f", error: {clean(folded['error'])}" if folded["error"] else ""
+    yield "state", f"seq {folded['seq']}{lag}{wrong}"
+    yield "deliveries", _counts(found["deliveries"])
+    yield "tasks", _counts(found["tasks"])
+    worker = found["worker"]
+    if worker:
+        yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
+    if found.get("pauses"):
+        from covenq.cli.pausing import subject, told
+
+        for pause in found["pauses"]:
+            yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"
+    upkeep = found.get("upkeep") or {}
+    if upkeep.get("doing"):
+        yield "upkeep", "{what}: {done} of {total} segments".format(**upkeep["doing"])
+    if upkeep.get("error"):
+        yield "upkeep", f"waits: {clean(upkeep['error'])}"
+    yield "routes", ", ".join(map(clean, found["routes"])) or "none: every delivery is kept and ignored"
+    if found["refused"]:
+        yield "refused", _counts(found["refused"])
+
+
+def _journal_words(journal: Item) -> str:
+    head = journal["head"]
+    words = [
+        f"seq {head['seq']}",
+        f"sum {clean(head['sum'])[:16]}",
+        output.count(journal["segments"], "segment"),
+    ]
+    words.append(output.size(journal["bytes"]))
+    if journal.get("last_sync_ms") is not None:
+        words.append(f"last sync {journal['last_sync_ms']:.1f} ms")
+    words += [word.upper() for word in ("poisoned", "full") if journal.get(word)]
+    return ", ".join(words)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{clean(word)} {number:,}" for word, number in counts.items() if number) or "none"
