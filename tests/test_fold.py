@@ -356,10 +356,22 @@ def test_batches_of_any_size_make_the_rows_that_single_records_make(entries: lis
         assert dump(singly) == dump(batched)
         for state in (singly, batched):
             assert state.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            _check_tallies(state)
         _check_delivery_states(singly)
     finally:
         singly.close()
         batched.close()
+
+
+def _check_tallies(conn: sqlite3.Connection) -> None:
+    """They are what counting would give, without a row for what there is none of."""
+    counted = conn.execute(
+        "SELECT 'deliveries', state, '', count(*) FROM webhook_deliveries GROUP BY state "
+        "UNION SELECT 'tasks', state, '', count(*) FROM tasks GROUP BY state "
+        "UNION SELECT 'attempts', outcome, coalesce(category, ''), count(*) FROM task_attempts "
+        "WHERE outcome IS NOT NULL GROUP BY outcome, category"
+    ).fetchall()
+    assert sorted(map(tuple, conn.execute("SELECT * FROM tallies"))) == sorted(map(tuple, counted))
 
 
 def _check_delivery_states(conn: sqlite3.Connection) -> None:
