@@ -10,6 +10,9 @@ The order within a batch, and what rests on it:
 5. Only now the durable head moves, the index and the readers learn of the records, and the callers are answered: Appended,
    and Conflict too where it rests on a record of this very batch. So no un-synced seq is ever seen by anyone.
 
+How a caller is answered changes nothing of this: `Request.tell` is called in `_tell` alone, and `_tell` only after step 5 or
+after a failure. Who calls `append` sleeps until then; who calls `submit` goes on, and is called back.
+
 If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers are told so, and the next batch
 may try again: nothing of the failed one is left to be found. If that fails as well, or if 3 fails, the journal is poisoned:
 the page cache can't be believed any more, the sync is not tried again, and only a new process, which rewrites the unproven
@@ -41,10 +44,10 @@ from journal.errors import (
     JournalWriteFailed,
 )
 from journal.files import Files, SyncFailed, write_all
+from journal.histogram import Histogram
 from journal.index import Position, Row
 from journal.line import Prepared, finish, prepare
 from journal.model import Appended, Conflict, Entry, Head
-from journal.histogram import Histogram
 from journal.segment import Header, name_of, write_header
 
 BATCH_MAX = 16 << 20
@@ -80,27 +83,37 @@ class Durable(NamedTuple):
     epoch: str
 
 
+Answer = Appended | Conflict | JournalError
+Done = Callable[[Answer], None]
+"""Told one append's answer, once, on the committer's thread: it must neither block nor raise."""
+
+
 class Request:
-    """One caller's append. The caller sleeps on a bare lock: the cheapest hand-off there is."""
+    """One caller's append, and who is to be told what became of it."""
 
-    __slots__ = ("_done", "_told", "answer", "cut", "pending", "prepared")
+    __slots__ = ("_done", "_told", "after", "answer", "cut", "pending", "prepared")
 
-    def __init__(self, prepared: list[Prepared], *, cut: str | None = None) -> None:
+    def __init__(
+        self,
+        prepared: list[Prepared],
+        done: Done,
+        *,
+        after: Callable[[], None] | None = None,
+        cut: str | None = None,
+    ) -> None:
         self.prepared = prepared
+        self.after = after
+        """Called when all of the batch have been told; once, however many of them name it."""
         self.cut = cut
         """No append: the active segment is to be ended, and the next begun in this epoch."""
-        self.answer: Appended | Conflict | JournalError | None = None
+        self.answer: Appended | Conflict | None = None
+        """What it will be told unless the batch fails."""
         self.pending: Conflict | None = None
         """A Conflict that rests on this batch: it is told after the sync, and fails with it."""
+        self._done = done
         self._told = False
-        self._done = threading.Lock()
-        self._done.acquire()
 
-    def wait(self) -> Appended | Conflict | JournalError | None:
-        self._done.acquire()
-        return self.answer
-
-    def tell(self, answer: Appended | Conflict | JournalError | None) -> None:
+    def tell(self, answer: Answer) -> None:
         """Answer the caller, once; the first word counts."""
         if not self._told:
             self._told = True
@@ -150,6 +163,8 @@ class Figures:
     last_sync_s: float | None = None
     recent_syncs_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     recent_batches: deque[int] = field(default_factory=lambda: deque(maxlen=512))
+    syncs_s: Histogram = field(default_factory=lambda: Histogram(SYNC_BOUNDS_S))
+    batch_records: Histogram = field(default_factory=lambda: Histogram(BATCH_BOUNDS))
 
 
 class Committer(threading.Thread):
@@ -163,8 +178,6 @@ class Committer(threading.Thread):
         catalogue: Catalogue,
         *,
         publish: Callable[[list[Durable], Head], None],
-    syncs_s: Histogram = field(default_factory=lambda: Histogram(SYNC_BOUNDS_S))
-    batch_records: Histogram = field(default_factory=lambda: Histogram(BATCH_BOUNDS))
         clock: Callable[[], float],
         salt: Callable[[], str],
         cut_at: int,
@@ -195,29 +208,33 @@ class Committer(threading.Thread):
 
     def append(self, prepared: list[Prepared]) -> Appended | Conflict:
         """See `journal.model.Journal.append`."""
-        return self._ask(Request(prepared))
+        waiter = Waiter()
+        self.submit(Request(prepared, waiter))
+        return waiter.wait()
 
     def cut(self, epoch: str | None = None) -> None:
         """End the active segment, if it holds a record, and start the next, in a new epoch if one is given.
 
         Raises as `append` does.
         """
-        self._ask(Request([], cut=epoch or self.tail.header.epoch))
+        waiter = Waiter()
+        self.submit(Request([], waiter, cut=epoch or self.tail.header.epoch))
+        waiter.wait()
 
-    def _ask(self, request: Request) -> Appended | Conflict:
+    def submit(self, request: Request) -> None:
+        """Queue it: it is told its answer when step 5 of the module's argument has come, or why it won't.
+
+        Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never told.
+        """
         with self._wake:
             if self.poisoned is not None:
-                raise _again(self.poisoned)
+                raise again(self.poisoned)
             if self._closing:
                 raise JournalClosed("the journal is closed")
             self._queue.append(request)
             if self._asleep:
+                self._asleep = False
                 self._wake.notify()
-        answer = request.wait()
-        if isinstance(answer, JournalError):
-            raise _again(answer)
-        assert answer is not None
-        return answer
 
     def stop(self) -> None:
         """Take no more, answer what is queued, prove the last batch, and end. Waits for all of it."""
@@ -236,14 +253,13 @@ class Committer(threading.Thread):
             # Whatever it is, callers must not wait for ever, and nothing may be written after a state we don't understand.
             poison = JournalPoisoned(f"the committer failed: {error!r}")
             self._poison(poison)
-            for request in self._batch:
-                request.tell(poison)
+            _tell(self._batch, lambda _: poison)
             raise
 
     def _turn(self) -> bool:
         with self._wake:
             if not self._queue and not self._closing:
-                self._asleep = True
+                self._asleep = True  # until who brings the first request says otherwise: one wake-up is enough
                 self._wake.wait(self._idle_s if self._unproven() else max(self._idle_s, 1.0))
                 self._asleep = False
             batch = self._take()
@@ -269,7 +285,7 @@ class Committer(threading.Thread):
 
     def _prove(self) -> None:
         """Close the proof: a later line states that everything before it was durable. Never one after itself."""
-        self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))])])
+        self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], _nobody)])
 
     def _commit(self, batch: list[Request]) -> None:
         self._batch = batch
@@ -288,11 +304,10 @@ class Committer(threading.Thread):
         except JournalError as error:
             if self.poisoned is None:
                 self.full = error
-            for request in batch:
-                request.tell(request.answer if isinstance(request.answer, Conflict) else error)
+            failed = error
+            _tell(batch, lambda request: request.answer if isinstance(request.answer, Conflict) else failed)
         else:
-            for request in batch:
-                request.tell(request.answer or request.pending or Appended(()))
+            _tell(batch, lambda request: request.answer or request.pending or Appended(()))
         self._batch = []
 
     def _check(self, batch: list[Request]) -> list[Request]:
@@ -390,6 +405,8 @@ class Committer(threading.Thread):
         figures.last_sync_s = took
         figures.recent_syncs_s.append(took)
         figures.recent_batches.append(len(records))
+        figures.syncs_s.add(took)
+        figures.batch_records.add(len(records))
         journal = self.tail.header.journal
         rows: list[Row] = [(one.prepared.entry.subject, one.seq, one.offset) for one in records]
         newest = records[-1]
@@ -405,8 +422,6 @@ class Committer(threading.Thread):
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
 
     def _new_segment(self, *, epoch: str, first: int) -> Header:
-        figures.syncs_s.add(took)
-        figures.batch_records.add(len(records))
         tail = self.tail
         try:
             return write_header(
@@ -475,12 +490,19 @@ class Committer(threading.Thread):
             self.poisoned = error
             waiting = list(self._queue)
             self._queue.clear()
-        for request in waiting:
-            request.tell(error)
+        _tell(waiting, lambda _: error)
         self._publish([], Head(self.tail.seq, self.tail.sum))
 
 
-def _again(error: JournalError) -> JournalError:
+def _tell(requests: list[Request], answer: Callable[[Request], Answer]) -> None:
+    """Answer them all, then call what is to be called after, each once: one wake-up for all who wait in one place."""
+    for request in requests:
+        request.tell(answer(request))
+    for after in {request.after: None for request in requests if request.after is not None}:
+        after()
+
+
+def again(error: JournalError) -> JournalError:
     """A fresh exception of the same kind: one object raised in many threads would mix their tracebacks."""
     return type(error)(str(error))
 

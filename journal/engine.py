@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from journal.catalogue import Catalogue
-from journal.commit import OWN_SUBJECT, Committer, Durable, Tail
+from journal.commit import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
 from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
 from journal.errors import EntryRefused, JournalError
@@ -122,11 +122,18 @@ class FileJournal:
         return self._committer.tail.header.epoch
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
+        return self._committer.append(self._prepare(entries))
+
+    def submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None = None) -> None:
+        """See `journal.model.Submitting.submit`."""
+        self._committer.submit(Request(self._prepare(entries), done, after=after))
+
+    def _prepare(self, entries: Sequence[Entry]) -> list[Prepared]:
         with self._preparing:
             prepared = [prepare(entry) for entry in entries]
         if len(prepared) > 1:
             _check_subjects(entries)
-        return self._committer.append(prepared)
+        return prepared
 
     def head(self) -> Head:
         return self._head
@@ -264,6 +271,8 @@ class FileJournal:
             index_backlog=self._catalogue.backlog,
             index_error=self._catalogue.error,
             beat=committer.beat,
+            syncs_s=figures.syncs_s.read(),
+            batch_records=figures.batch_records.read(),
         )
 
     def _size(self, first: int) -> int:
@@ -271,8 +280,6 @@ class FileJournal:
             return segment.size()
 
     def close(self) -> None:
-            syncs_s=figures.syncs_s.read(),
-            batch_records=figures.batch_records.read(),
         """Answer what is queued, prove the last batch, leave the mark of a clean close, release the lock. May be repeated.
 
         The mark is written only when nothing was poisoned: it states what a later, shorter log would have lost.

@@ -7,9 +7,11 @@ to be another, so nothing here names a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from journal.errors import JournalError
 
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 """What stands between the dots of a subject. Nothing in it can leave a path, a shell word or a NATS subject."""
@@ -151,3 +153,24 @@ class Journal(Protocol):
 
     def head(self) -> Head:
         """The newest durable record."""
+
+
+class Submitting(Journal, Protocol):
+    """A journal that need not be waited for: the file engine is one."""
+
+    def submit(
+        self,
+        entries: Sequence[Entry],
+        done: Callable[[Appended | Conflict | JournalError], None],
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        """`append` without the wait: `done` is called once with what `append` would have returned or raised.
+
+        It is called only when the entries are durable, exactly where `append` would have returned; so what `append`'s
+        caller may say to others, `done` may. It is called on the journal's own thread, which must go on: it may neither
+        block nor raise nor call the journal. `after` is called when all who were answered together have been; once for
+        them all, if they name the same.
+
+        Raises EntryRefused, and JournalPoisoned, JournalClosed and the like if that is known at once; `done` is then
+        never called.
+        """

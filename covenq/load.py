@@ -1,0 +1,210 @@
+"""A client that sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
+
+It is for measuring: requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run`
+starts one), since a client under the server's interpreter lock would measure itself.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+HOOK = "446581321"
+ANSWER_S = 15.0
+"""Seconds after which an answer that doesn't come ends the run. GitHub itself gives up after ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is to be sent: to `host:port`, on this many connections, for at most `seconds`.
+
+    `rate` is requests a second, evenly spaced whatever the answers do; None sends the next one as soon as the last is answered.
+    """
+
+    host: str
+    port: int
+    secret: str
+    seconds: float
+    connections: int = 64
+    size: int = 8192
+    rate: float | None = None
+    prefix: str = ""
+    """What GUIDs begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it. `millis` are the times from a request's due moment to its whole answer, sorted."""
+
+    seconds: float
+    statuses: dict[str, int]
+    millis: list[float]
+
+    @property
+    def accepted(self) -> int:
+        return sum(count for status, count in self.statuses.items() if status in ("200", "202"))
+
+    @property
+    def rate(self) -> float:
+        """Accepted a second."""
+        return self.accepted / self.seconds if self.seconds else 0.0
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds within which this share (0 to 1) of the answers came; 0 if there were none."""
+        if not self.millis:
+            return 0.0
+        return self.millis[min(len(self.millis) - 1, int(share * len(self.millis)))]
+
+
+def body(size: int) -> bytes:
+    """An `issues` payload of exactly `size` bytes (600 or more), shaped like GitHub's, with 32 bytes to make it distinct."""
+    user = {"login": "octocat", "id": 1, "type": "User", "site_admin": False}
+    start: dict[str, Any] = {
+        "action": "opened",
+        "nonce": "0" * 32,
+        "issue": {"number": 7, "title": "It does not work", "user": user, "labels": [{"name": "bug"}], "body": "Why?"},
+        "repository": {"id": 1296269, "name": "hello", "full_name": "octo/hello", "owner": user},
+        "sender": user,
+        "installation": {"id": 2311},
+        "more": [],
+        "rest": "",
+    }
+    length = len(_compact(start))
+    for number in range(1_000_000):
+        url = f"https://api.github.com/repos/octo/hello/issues/{number}"
+        one = {"id": number, "url": url, "labels_url": url + "/labels{/name}", "state": "open", "locked": False}
+        if length + len(_compact(one)) + 1 > size:
+            break
+        start["more"].append(one)
+        length = len(_compact(start))
+    start["rest"] = "x" * (size - length)
+    return _compact(start)
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def requests(count: int, load: Load) -> list[bytes]:
+    """So many signed requests, each with a GUID and a body of its own, all of one length."""
+    start, _, end = body(load.size).partition(b"0" * 32)
+    secret = load.secret.encode()
+    head = (
+        f"POST /webhook HTTP/1.1\r\nHost: {load.host}:{load.port}\r\nUser-Agent: GitHub-Hookshot/0000000\r\n"
+        f"Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {load.size}\r\nX-GitHub-Event: issues\r\n"
+        f"X-GitHub-Hook-ID: {HOOK}\r\nX-GitHub-Hook-Installation-Target-Type: repository\r\n"
+        f"X-GitHub-Hook-Installation-Target-ID: 1296269\r\nX-GitHub-Delivery: {load.prefix}"
+    ).encode()
+    made = []
+    for _ in range(count):
+        one = uuid.uuid4()
+        content = start + one.hex.encode() + end
+        signature = hmac.digest(secret, content, "sha256").hex().encode()
+        made.append(head + str(one).encode() + b"\r\nX-Hub-Signature-256: sha256=" + signature + b"\r\n\r\n" + content)
+    return made
+
+
+def run(load: Load, count: int) -> Outcome:
+    """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "covenq.load"],
+        input=json.dumps([asdict(load), count]).encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise OSError(lines[-1] if lines else f"the client ended with {done.returncode}")
+    return Outcome(**json.loads(done.stdout))
+
+
+def drive(load: Load, made: Sequence[bytes]) -> Outcome:
+    """Send these. Raises OSError: refused, closed by the server, or no answer for ANSWER_S seconds."""
+    connections = {}
+    for _ in range(load.connections):
+        connection = socket.create_connection((load.host, load.port), timeout=ANSWER_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connections[connection.fileno()] = connection
+    try:
+        return _drive(load, made, connections)
+    finally:
+        for connection in connections.values():
+            connection.close()
+
+
+def _drive(load: Load, made: Sequence[bytes], connections: dict[int, socket.socket]) -> Outcome:
+    clock = time.perf_counter
+    descriptors = list(connections)
+    idle = deque(descriptors)
+    due: dict[int, float] = {}
+    partial: dict[int, bytes] = {}
+    millis: list[float] = []
+    statuses: Counter[str] = Counter()
+    step = 1.0 / load.rate if load.rate else 0.0
+    sent, count = 0, len(made)
+    began = last = clock()
+    until = began + load.seconds
+    if step:
+        count = min(count, int(load.seconds * (load.rate or 0)))
+    while True:
+        now = clock()
+        while idle and sent < count and now < until and (not step or began + sent * step <= now):
+            fd = idle.popleft()
+            due[fd] = began + sent * step if step else now
+            connections[fd].sendall(made[sent])
+            sent += 1
+            now = clock()
+        if not due and (sent >= count or now >= until):
+            break
+        pause = min(began + sent * step, until) - now if step and idle and sent < count and now < until else ANSWER_S
+        ready, _, _ = select.select(descriptors, [], [], max(0.0, pause))
+        if not ready and pause >= ANSWER_S:
+            raise TimeoutError(f"{len(due)} requests were not answered within {ANSWER_S:g} s")
+        for fd in ready:
+            received = connections[fd].recv(65536)
+            if not received:
+                raise ConnectionResetError("the server closed a connection")
+            if fd in partial:
+                received = partial.pop(fd) + received
+            status = _status(received)
+            if status is None:
+                partial[fd] = received
+                continue
+            last = clock()
+            millis.append((last - due.pop(fd)) * 1000)
+            statuses[status] += 1
+            idle.append(fd)
+    millis.sort()
+    return Outcome(last - began, dict(statuses), millis)
+
+
+def _status(answer: bytes) -> str | None:
+    """The status of a whole answer; None while it isn't whole. Every answer of ours has a length."""
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    at = answer.lower().find(b"\r\ncontent-length: ", 0, end)
+    length = int(answer[at + 18 : answer.find(b"\r", at + 18)]) if at >= 0 else 0
+    return answer[9:12].decode() if len(answer) >= end + 4 + length else None
+
+
+def main() -> None:
+    """Read [load, count] from standard input, write the outcome to standard output."""
+    raw, count = json.load(sys.stdin)
+    load = Load(**raw)
+    print(json.dumps(asdict(drive(load, requests(count, load)))))
+
+
+if __name__ == "__main__":
+    main()

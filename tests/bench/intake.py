@@ -1,0 +1,313 @@
+"""How fast deliveries are accepted, as ratios within one run: `python tests/bench/intake.py [--rounds N] [--dir DIR]`.
+
+64 connections, 8 KB bodies, all distinct, every one fsynced before its 202. The yardsticks are Falcon applications on the same
+waitress with the same settings and threads: one that does nothing; one that checks the HMAC, parses and answers; that one with
+an insert and a commit into SQLite, synchronous=FULL and NORMAL. Each is a process of its own; they are measured in turn, so
+that a machine whose speed drifts changes the figures, not the ratios: those are taken round by round, and the median counts.
+
+Bars: ≥ 0.9 × the HMAC handler, ≥ 4 × FULL, ≥ 1.5 × NORMAL; the moon is ≥ 1.0 × the one that does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# Beside this file stands one that bears the journal's name, and a script's folder comes first on the path.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+
+from covenq import load  # noqa: E402
+
+SECRET = "a benchmark's secret"
+BARS = {"hmac": 0.9, "full": 4.0, "normal": 1.5, "noop": 1.0}
+TITLES = {
+    "covenq": "covenq: fsynced before its 202",
+    "noop": "Falcon, does nothing",
+    "hmac": "Falcon, HMAC and JSON",
+    "full": "… and SQLite, synchronous=FULL",
+    "normal": "… and SQLite, synchronous=NORMAL",
+}
+
+# ---- the yardsticks
+
+
+def yardstick(name: str, base: Path, threads: int) -> None:
+    """Serve one of them until killed; the port is the first line on standard output."""
+    import falcon
+    import orjson
+    import waitress
+
+    key = SECRET.encode()
+    db: sqlite3.Connection | None = None
+    writing = threading.Lock()
+    if name in ("full", "normal"):
+        # One connection behind a lock: connections of their own would wait for each other in SQLite's sleeps, and be slower.
+        db = sqlite3.connect(base / "deliveries.db", isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {name.upper()}")
+        db.execute("CREATE TABLE deliveries (guid TEXT PRIMARY KEY, event TEXT, headers TEXT, body BLOB) WITHOUT ROWID")
+
+    class Handler:
+        def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+            resp.status = falcon.HTTP_202
+            resp.content_type = "application/json"
+            if name == "noop":
+                resp.data = b'{"ok":true}'
+                return
+            body = req.bounded_stream.read()
+            signature = "sha256=" + hmac.digest(key, body, "sha256").hex()
+            if not hmac.compare_digest(signature, req.get_header("X-Hub-Signature-256") or ""):
+                resp.status = falcon.HTTP_401
+                return
+            guid, event = req.get_header("X-GitHub-Delivery"), req.get_header("X-GitHub-Event")
+            payload = orjson.loads(body)
+            if db is not None:
+                with writing:
+                    row = (guid, event, json.dumps(dict(req.headers)), body)
+                    db.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?)", row)
+            resp.data = orjson.dumps({"ok": True, "delivery": guid, "event": event, "action": payload["action"]})
+
+    app = falcon.App()
+    app.add_route("/webhook", Handler())
+    bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    print(bound.getsockname()[1], flush=True)
+    # As covenq's own listener is set.
+    waitress.serve(
+        app,
+        sockets=[bound],
+        threads=threads,
+        backlog=1024,
+        connection_limit=1000,
+        channel_timeout=60,
+        recv_bytes=65536,
+        ident="covenq",
+        asyncore_use_poll=True,
+        clear_untrusted_proxy_headers=False,
+        _quiet=True,
+    )
+
+
+# ---- the contenders
+
+
+class Contender:
+    """One server, in a process of its own."""
+
+    def __init__(self, name: str, base: Path, threads: int, routes: int) -> None:
+        self.name = name
+        base.mkdir()
+        env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "COVENQ_WEBHOOK_SECRET": SECRET}
+        if name == "covenq":
+            config = base / "covenq.toml"
+            rules = "".join(f'[[route]]\nname = "r{n}"\nmatch = "event:push"\nrun = ["true"]\n' for n in range(routes))
+            config.write_text(f'[server]\nbind = "127.0.0.1:0"\nthreads = {threads}\n{rules}')
+            argv = ["-m", "covenq.cli.main", "serve", "--config", str(config), "--data", str(base / "data")]
+            self.process = subprocess.Popen([sys.executable, *argv], env=env, stderr=subprocess.PIPE, text=True)
+            assert self.process.stderr is not None
+            said = self.process.stderr
+        else:
+            argv = [__file__, "--serve", name, "--threads", str(threads), "--dir", str(base)]
+            self.process = subprocess.Popen(
+                [sys.executable, *argv], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+            assert self.process.stdout is not None
+            said = self.process.stdout
+        self.port = _port(said)
+        threading.Thread(target=said.read, daemon=True).start()
+        self.settle()
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self) -> float:
+        """Wait until it does nothing any more (a fold that catches up, say): what is measured next owes it nothing."""
+        began = time.perf_counter()
+        while time.perf_counter() - began < 20:
+            before = self.cpu_s()
+            time.sleep(0.1)
+            if self.cpu_s() - before <= 0.02:
+                break
+        return time.perf_counter() - began - 0.1
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _port(said: Any) -> int:
+    for line in said:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/webhook", line) or re.match(r"(\d+)$", line)
+        if found:
+            return int(found[1])
+    raise SystemExit("a contender did not start")
+
+
+# ---- the clients
+
+LUA = """
+local file = assert(io.open("%s", "rb"))
+request = function()
+  local one = file:read(%d)
+  if one == nil then io.stderr:write("exhausted\\n"); os.exit(3) end
+  return one
+end
+done = function(summary, latency, requests)
+  io.write(string.format("RESULT %%d %%d %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
+    summary.errors.status, summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
+end
+"""
+Figures = tuple[float, float, float, float]
+"""(accepted a second, p50, p99, p99.9 in milliseconds)"""
+
+
+def by_wrk(port: int, seconds: int, made: list[bytes], base: Path) -> Figures:
+    # In memory, so that reading it costs the disk nothing.
+    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else base
+    with tempfile.NamedTemporaryFile(dir=folder) as file, tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        file.writelines(made)
+        file.flush()
+        script.write(LUA % (file.name, len(made[0])))
+        script.flush()
+        argv = [
+            "wrk",
+            "-t1",
+            "-c64",
+            f"-d{seconds}s",
+            "--timeout",
+            "10s",
+            "-s",
+            script.name,
+            f"http://127.0.0.1:{port}",
+        ]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    found = re.search(r"RESULT (.*)", done.stdout)
+    if found is None:
+        raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
+    count, micros, refused, broken, *latencies = map(int, found[1].split())
+    if refused or broken:
+        raise SystemExit(f"{refused} requests were refused, {broken} broke")
+    return count / micros * 1e6, *(one / 1000 for one in latencies)  # type: ignore[return-value]
+
+
+def by_python(port: int, seconds: float, count: int, rate: float | None = None) -> Figures:
+    outcome = load.run(load.Load("127.0.0.1", port, SECRET, seconds, rate=rate), count)
+    if outcome.accepted != sum(outcome.statuses.values()):
+        raise SystemExit(f"not everything was accepted: {outcome.statuses}")
+    return outcome.rate, outcome.percentile(0.5), outcome.percentile(0.99), outcome.percentile(0.999)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=2, help="each contender in each round")
+    parser.add_argument("--threads", type=int, default=32, help="of each server")
+    parser.add_argument("--routes", type=int, default=1, help="covenq's, none of which matches")
+    parser.add_argument("--only", default=",".join(TITLES), help="some of: %(default)s")
+    parser.add_argument("--client", choices=("wrk", "python"), default="wrk" if shutil.which("wrk") else "python")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a bar is missed (the moon is none)")
+    parser.add_argument("--dir", type=Path, default=None, help="where data goes: another disk, say")
+    parser.add_argument("--serve", choices=tuple(TITLES), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        yardstick(args.serve, args.dir, args.threads)
+        return 0
+    base = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
+    names = [name for name in TITLES if name in args.only.split(",")]
+    contenders: list[Contender] = []
+    try:
+        for name in names:
+            contenders.append(Contender(name, base / name, args.threads, args.routes))
+        return measure(contenders, args, base)
+    finally:
+        for one in contenders:
+            one.stop()
+        shutil.rmtree(base)
+
+
+def measure(contenders: list[Contender], args: argparse.Namespace, base: Path) -> int:
+    peaks: dict[str, list[Figures]] = {one.name: [] for one in contenders}
+    halves: dict[str, list[Figures]] = {one.name: [] for one in contenders}
+    cpu: dict[str, list[float]] = {one.name: [] for one in contenders}
+    settling: list[float] = []
+    plan = load.Load("127.0.0.1", 0, SECRET, args.seconds)
+    for number in range(args.rounds + 1):
+        made = load.requests(12_000 * args.seconds, replace(plan, port=10000)) if args.client == "wrk" else []
+        # Each round begins with another of them, so that none always comes after the same.
+        for one in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
+            before = one.cpu_s()
+            if args.client == "wrk":
+                found = by_wrk(one.port, args.seconds, made, base)
+            else:
+                found = by_python(one.port, args.seconds, 8_000 * args.seconds)
+            settled = one.settle()
+            if number:  # the first warms up
+                peaks[one.name].append(found)
+                cpu[one.name].append((one.cpu_s() - before) / (found[0] * args.seconds) * 1e6)
+                if one.name == "covenq":
+                    settling.append(settled)
+    for one in contenders:
+        rate = statistics.median(rate for rate, *_ in peaks[one.name]) / 2
+        for _ in range(3):
+            halves[one.name].append(by_python(one.port, args.seconds, int(rate * args.seconds), rate))
+            one.settle()
+    print(
+        f"{args.client}, 64 connections, {plan.size} bytes, {args.threads} threads, {args.rounds} rounds of {args.seconds} s"
+    )
+    print(
+        f"{'':34}{'/s':>7}{'CPU µs':>8}   {'p50':>7}{'p99':>7}{'p99.9':>7}   at half: {'p50':>7}{'p99':>7}{'p99.9':>7}  (ms)"
+    )
+    for name in peaks:
+        at_peak, at_half = _middle(peaks[name]), _middle(halves[name])
+        print(
+            f"{TITLES[name]:34}{at_peak[0]:7,.0f}{statistics.median(cpu[name]):8.0f}   "
+            + "".join(f"{value:7.1f}" for value in at_peak[1:])
+            + f"   {at_half[0]:8,.0f} "
+            + "".join(f"{value:7.1f}" for value in at_half[1:])
+        )
+    if settling:
+        print(f"after a round covenq's background work went on for {statistics.median(settling):.2f} s")
+    missed = 0
+    for name, bar in BARS.items():
+        if name in peaks and "covenq" in peaks:
+            ratios = [ours[0] / theirs[0] for ours, theirs in zip(peaks["covenq"], peaks[name], strict=True)]
+            middle = statistics.median(ratios)
+            ok = middle >= bar
+            missed += not ok and name != "noop"
+            word = ("ok" if ok else "below") if name != "noop" else ("the moon, reached" if ok else "the moon")
+            print(
+                f"covenq / {TITLES[name]:34}{middle:6.2f} ×   ({min(ratios):.2f} to {max(ratios):.2f}; bar {bar}: {word})"
+            )
+    return 1 if missed and args.check else 0
+
+
+def _middle(rows: list[Figures]) -> Figures:
+    return tuple(statistics.median(column) for column in zip(*rows, strict=True))  # type: ignore[return-value]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
