@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from covenq.config_limits import parse_limits
+from covenq.caps import NO_CAPS, Caps
+from covenq.config_caps import parse_caps
 from covenq.config_route import Route, digest, parse_route
 from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
 from covenq.config_table import Table
 from covenq.errors import ConfigError
-from covenq.limits import Limits
 from journal.line import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
+DEFAULT_API_BIND = "127.0.0.1:8788"
 BODY_LIMIT = 25 * 1024 * 1024
 """GitHub sends no larger payload."""
 HEADER_TIMEOUT_S = 10.0
@@ -51,13 +52,19 @@ class Config:
     header_timeout_s: float = HEADER_TIMEOUT_S
     body_timeout_s: float = BODY_TIMEOUT_S
     threads: int = THREADS
+    api_bind: str | None = None
+    """Where the API listens for who has a token; None: only on the Unix socket."""
+    api_tokens: Path | None = None
     secrets: tuple[SecretSource, ...] = ()
     hooks: tuple[str, ...] = ()
     """Hook ids that may deliver; empty lets every one."""
     twins: str = "mark"
+    asks_for_twins: bool = False
+    """Whether the intake has to know if a body came before: to refuse it, or because a route asks."""
     concurrency: int = CONCURRENCY
     retention: Retention = Retention()
-    limits: Limits = Limits()
+    caps: Caps = NO_CAPS
+    """The section [limits] and the routes' own, as one."""
     routes: tuple[Route, ...] = ()
     sha256: str = field(default=hashlib.sha256(b"[]").hexdigest())
 
@@ -65,6 +72,10 @@ class Config:
     def address(self) -> tuple[str, int]:
         """`bind` as (host, port)."""
         return parse_bind(self.bind)
+
+    def token_file(self, data: Path) -> Path:
+        """Where the API's tokens are: as configured, else in the data directory."""
+        return self.api_tokens if self.api_tokens is not None else data / "tokens.json"
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -91,12 +102,13 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
     """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from."""
     top = Table(str(path) if path else "configuration", "", raw)
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
+    api = top.table("api", ("bind", "tokens"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency",))
     retention = top.table("retention", ("payloads", "attempts"))
     routes = tuple(parse_route(table) for table in top.tables("route"))
-    limits = parse_limits(top.table("limits", ("installation", "repo", "route", "installations")), routes)
-    top.only(("server", "github", "worker", "limits", "retention", "route"))
+    caps = parse_caps(top, [(route.name, route.turns) for route in routes])
+    top.only(("server", "api", "github", "worker", "limits", "retention", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -104,6 +116,10 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
     base = path.parent if path else Path()
     bind = env.get("COVENQ_BIND") or server.text("bind", DEFAULT_BIND)
     parse_bind(bind)
+    api_bind = api.text("bind", DEFAULT_API_BIND) if "api" in top.raw else None
+    if api_bind is not None:
+        parse_bind(api_bind)
+    api_tokens = api.text("tokens", "")
     data = server.text("data", "")
     hooks = parse_hooks(github)
     if "hooks" in github.raw and not hooks:
@@ -120,12 +136,15 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> 
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
         body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),
         threads=server.whole("threads", THREADS, 1, 1024),
+        api_bind=api_bind,
+        api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
         secrets=parse_secrets(github, base, env),
         hooks=hooks,
         twins=twins,
+        asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
         retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
-        limits=limits,
+        caps=caps,
         routes=routes,
         sha256=digest(routes),
     )

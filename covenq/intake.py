@@ -22,6 +22,7 @@ from covenq.github import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_subject
 from covenq.routing import PING, Decision, route
 from covenq.secret import Key
+from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
 
@@ -33,9 +34,6 @@ log = logging.getLogger("covenq.intake")
 
 Lookup = Callable[[DeliveryId, int], Mapping[str, Any] | None]
 """The delivery's row (the delivery object) once the state has folded at least that seq; None if it can't be had in time."""
-
-TwinOf = Callable[[str, DeliveryId], str | None]
-"""The GUID under which a body with this SHA-256 came before, if it was another than this delivery's."""
 
 Secrets = Sequence[Key]
 
@@ -67,6 +65,8 @@ class _Delivery:
     data: JsonObject
     about: JsonObject
     body: bytes
+    object: JsonObject
+    """The JSON in `body`."""
 
     def received(self, tasks: Sequence[str] | None) -> Entry:
         """`data.tasks` names what the same append queues, so that a crash in its midst can be made good (`resume`)."""
@@ -83,12 +83,41 @@ def receive(
     config: Config,
     lookup: Lookup,
     clock: Callable[[], float] = time.time,
-    twin_of: TwinOf | None = None,
+    twins: Twins | None = None,
 ) -> Answer:
-    """Answer one request, by the first that applies of: 413, 415, 401, 400, and then what the journal says: 202 for a
-    new delivery (200 for a ping), 200 for one seen before, 409 for another body under its id, 503 if it can't be made
-    durable or nothing can be known of it now. Raises nothing for anything a request may hold.
+    """Answer one request, by the first that applies of: 413, 415, 401, 400, 409 for a twin where those are refused, and
+    then what the journal says: 202 for a new delivery (200 for a ping), 200 for one seen before, 409 for another body
+    under its id, 503 if it can't be made durable or nothing can be known of it now. Raises nothing for anything a
+    request may hold.
     """
+    delivery = _admit(request, secrets, config)
+    if isinstance(delivery, Answer):
+        return delivery
+    held: Reservation | None = None
+    recorded: int | None = None
+    try:
+        if twins is not None and config.asks_for_twins:
+            held = twins.hold(hashlib.sha256(delivery.body).hexdigest(), delivery.id, config)
+            delivery.data["twin"] = held.twin
+            if config.twins == "refuse" and _is_refused(held, delivery, journal):
+                return refuse(409, "twin", f"This body came before, under the GUID {held.twin}; nothing is recorded.")
+        answer = _take(delivery, config, journal, lookup, clock)
+        recorded = answer.body.get("seq")
+        return answer
+    except Unknowable as error:
+        if config.twins == "refuse":
+            return refuse(503, "state_behind", f"It can't be told now whether this body came before: {error}.")
+        log.warning("%s is not compared with what came before: %s", delivery.id, error)
+        return _take(delivery, config, journal, lookup, clock)
+    except JournalError as error:
+        return unavailable(error)
+    finally:
+        if held is not None:
+            held.end(recorded)
+
+
+def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
+    """The delivery, if whoever sent it may, and it is one; else the refusal."""
     headers = github.fold_headers(request.headers)
     if len(request.body) > config.body_limit:
         return refuse(413, "body_too_large", f"The body is over {config.body_limit} bytes.")
@@ -98,15 +127,24 @@ def receive(
     signature = headers.get("x-hub-signature-256")
     if signature is None:
         return refuse(401, "signature_missing", "There is no X-Hub-Signature-256 header.")
-    secret = github.verify(secrets, request.body, signature)
-    if secret is None:
+    signers = github.verifiers(keys, request.body, signature)
+    if not signers:
         return refuse(401, "signature_wrong", "X-Hub-Signature-256 is not this body's under any configured secret.")
     try:
         identity = github.identity(headers)
+        if config.hooks and identity.delivery.hook not in config.hooks:
+            return refuse(401, "hook_not_allowed", f"Hook {identity.delivery.hook} is not among [github] hooks.")
         parsed = github.parse(request.body, content_type)
     except BadRequest as error:
         return refuse(400, error.word, error.detail)
     columns, about = columns_of(identity.event, parsed.object)
+    # Only now, out of a body that somebody signed, is it read whom that somebody may speak for.
+    named = identity.delivery.hook, columns["installation"], about["repo"]
+    secret = next((key.name for key in signers if key.scope.holds(*named)), None)
+    if secret is None:
+        names = " and ".join(repr(key.name) for key in signers)
+        what = "hook, installation or repository"
+        return refuse(401, "signature_out_of_scope", f"Secret {names} signed it, whose scope leaves out its {what}.")
     data: JsonObject = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,
@@ -115,11 +153,29 @@ def receive(
         "secret": secret,
         "source": "http",
         "headers": github.kept_headers(request.headers),
-        "twin": twin_of(hashlib.sha256(request.body).hexdigest(), identity.delivery) if twin_of else None,
+        "twin": None,
     }
-    row = {**data, **about, "payload_bytes": len(request.body), "received_at": at_text(clock())}
-    decision = _decide(config, identity.delivery, row, lambda: parsed.object, clock)
-    delivery = _Delivery(identity.delivery, identity.event, data, about, request.body)
+    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object)
+
+
+def _is_refused(held: Reservation, delivery: _Delivery, journal: Journal) -> bool:
+    """Whether it is a twin to turn away. Not if it came before under its own id: then that is what it is answered by, and
+    it may have been let in when twins were marked. Raises JournalError.
+    """
+    if held.twin is None or held.own or delivery.event == PING:
+        return False
+    return journal.last(delivery.id.subject) is None
+
+
+def _take(delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]) -> Answer:
+    """Route it, record it, and say how that went."""
+    row = {
+        **delivery.data,
+        **delivery.about,
+        "payload_bytes": len(delivery.body),
+        "received_at": at_text(clock()),
+    }
+    decision = _decide(config, delivery.id, row, lambda: delivery.object, clock)
     try:
         return _record(delivery, decision, journal, lookup)
     except JournalError as error:

@@ -351,18 +351,6 @@ def test_fifty_at_once_make_one_delivery(house: House) -> None:
     assert kinds[3:] == ["delivery.repeated"] * 49
 
 
-def test_a_twin_is_named(house: House) -> None:
-    asked = []
-
-    def twin_of(sha256: str, id: DeliveryId) -> str | None:
-        asked.append((sha256, id))
-        return "g-0"
-
-    house.post(twin_of=twin_of)
-    assert house.row("g-1")["twin"] == "g-0"
-    assert asked == [(hashlib.sha256(request().body).hexdigest(), DeliveryId("9", "g-1"))]
-
-
 # ---- what can't be made durable
 
 

@@ -18,6 +18,7 @@ from covenq.live import Live
 from covenq.model import DeliveryId, JsonObject
 from covenq.secret import Key
 from covenq.state import Folder, StateStore
+from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import FileJournal
@@ -25,7 +26,7 @@ from journal.engine import FileJournal
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
 STREAMS = 16
-"""Event streams at a time: each holds a thread of the API's, and half of them stay free."""
+"""Event streams at a time, of one listener: each holds a thread of its, and others stay free."""
 
 
 class Behind(CovenqError):
@@ -50,10 +51,23 @@ class Parts:
     webhook_url: str
     started_at: str
     version: str
+    api_url: str | None = None
+    """Where the API listens for who has a token, if it does."""
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when event streams have to end."""
-    streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(STREAMS))
+
+    twins: Twins = field(init=False)
+
+    def __post_init__(self) -> None:
+        folder, journal = self.folder, self.journal
+        twins = Twins(
+            self.store.reader,
+            head=lambda: journal.head().seq,
+            folded=lambda: folder.folded,
+            wait_for=lambda seq: folder.wait_for(seq, FOLD_S),
+        )
+        object.__setattr__(self, "twins", twins)
 
     @property
     def config(self) -> Config:

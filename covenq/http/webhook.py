@@ -80,6 +80,7 @@ class Webhook:
             config=live.config,
             lookup=parts.lookup,
             clock=parts.clock,
+            twins=parts.twins,
         )
         # A request's own faults come first in the table of answers, and what is known already is still told.
         if closed is not None and answer.status == 503:
