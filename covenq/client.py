@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from covenq import unixsocket
 from covenq.errors import (
@@ -25,6 +25,7 @@ from covenq.errors import (
     Refused,
     UsageError,
 )
+from covenq.remote import Remote, parse_url
 from journal.errors import JournalError, JournalFull, JournalPoisoned
 
 TIMEOUT_S = 60.0
@@ -41,20 +42,37 @@ _WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
     "journal_damaged": Damaged,
     "journal_full": JournalFull,
     "journal_poisoned": JournalPoisoned,
+    "token_missing": Refused,
+    "token_wrong": Refused,
+    "role_insufficient": Refused,
 }
+_HINTS = {
+    "token_missing": "Set COVENQ_TOKEN, or name a file with --token-file; `covenq tokens new` on the daemon's machine makes one.",
+    "token_wrong": "Is it this daemon's? `covenq tokens` on its machine lists the names there are.",
+    "path_unknown": "Is this the address of [api] bind, by default port 8788, and of a covenq as new as this one?",
+}
+"""What to do about it on this side."""
 
 
 class Client:
     """Requests to one daemon; a connection each, so it may be used from any thread. Raises DaemonUnreachable."""
 
-    def __init__(self, target: Path | str, *, timeout: float = TIMEOUT_S) -> None:
-        """`target` is the socket's path, or a URL such as http://127.0.0.1:8787. `timeout` in seconds, of each wait."""
-        self.where = str(target)
+    def __init__(self, target: Path | str | Remote, *, timeout: float = TIMEOUT_S) -> None:
+        """`target` is the socket's path, or a URL such as http://127.0.0.1:8788, with its token as a Remote.
+
+        `timeout` in seconds, of each wait. A certificate is checked against the system's authorities, or SSL_CERT_FILE's;
+        a redirect is never followed, so the token goes where it was meant to and nowhere else. Raises UsageError.
+        """
+        if isinstance(target, str):
+            target = Remote(target)
+        self.where = target.url if isinstance(target, Remote) else str(target)
         self.timeout = timeout
         self._path = target if isinstance(target, Path) else None
-        self._url = urlsplit("" if isinstance(target, Path) else target)
-        if self._path is None and (self._url.scheme not in ("http", "https") or not self._url.hostname):
-            raise UsageError(f"{self.where!r} is no web address", hint="Write it as http://127.0.0.1:8787.")
+        self._url = parse_url(target.url if isinstance(target, Remote) else "http://covenq")
+        self._base = self._url.path.rstrip("/")
+        self._headers: dict[str, str] = {}
+        if isinstance(target, Remote) and target.token is not None:
+            self._headers["Authorization"] = f"Bearer {target.token}"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The JSON object at `path`. Raises what the daemon raised."""
@@ -81,10 +99,11 @@ class Client:
         connection = self._connect(SILENCE_S)
         try:
             sock: socket.socket = connection.sock  # the connection forgets it once the answer has begun
-            connection.request("GET", _target(path, params), headers={"Accept": "text/event-stream"})
+            headers = {"Accept": "text/event-stream", **self._headers}
+            connection.request("GET", self._base + _target(path, params), headers=headers)
             response = connection.getresponse()
             if response.status != 200:
-                raise error_of(response.status, response.read(EVENT_MAX))
+                raise self._error(response.status, response.read(EVENT_MAX))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._unreachable(error) from error
@@ -96,8 +115,8 @@ class Client:
     def _ask(self, method: str, target: str, body: bytes | None = None, timeout: float | None = None) -> bytes:
         connection = self._connect(self.timeout if timeout is None else timeout)
         try:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, target, body=body, headers=headers)
+            headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
+            connection.request(method, self._base + target, body=body, headers=headers)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -105,8 +124,15 @@ class Client:
         finally:
             connection.close()
         if not 200 <= response.status < 300:
-            raise error_of(response.status, answer)
+            raise self._error(response.status, answer)
         return answer
+
+    def _error(self, status: int, answer: bytes) -> CovenqError | JournalError:
+        error = error_of(status, answer)
+        if status in (502, 503, 504) and type(error) is CovenqError and not answer.lstrip().startswith(b"{"):
+            # What stands in front of a daemon that is not there: its own words are a page for people.
+            return DaemonUnreachable(f"no daemon answers at {self.where}: a proxy there says {status}", hint=_DOWN)
+        return error
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         try:
@@ -120,13 +146,22 @@ class Client:
                 connection.connect()
         except OSError as error:
             raise self._unreachable(error) from error
-        except ValueError as error:
+        except ValueError as error:  # a host name that can't be one
             raise UsageError(f"{self.where!r} is no web address: {error}") from None
         return connection
 
     def _unreachable(self, error: Exception) -> DaemonUnreachable:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return DaemonUnreachable(f"no daemon answers at {self.where}: {said}")
+        import ssl
+
+        hint = None if self._path is not None else _DOWN
+        if isinstance(error, ssl.SSLCertVerificationError):
+            said = f"its certificate is not trusted: {error.verify_message}"
+            hint = "If it is your own authority's, name that in SSL_CERT_FILE."
+        elif isinstance(error, ssl.SSLError):
+            said, hint = f"no TLS there: {error.reason or error}", "Is it an http:// address?"
+        else:
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return DaemonUnreachable(f"no daemon answers at {self.where}: {said}", hint=hint)
 
 
 class EventStream:
@@ -170,6 +205,9 @@ class EventStream:
         self._connection.close()
 
 
+_DOWN = "Is `covenq serve` running there, with an [api] section, and does the address lead to it?"
+
+
 def segment(text: str) -> str:
     """Text as one segment of a path."""
     return quote(text, safe="")
@@ -187,7 +225,7 @@ def error_of(status: int, body: bytes) -> CovenqError | JournalError:
     if word == "filter_invalid":
         column = int(answer.get("column") or 1)
         return FilterError(detail.removesuffix(f" (column {column})"), column=column, hint=hint)
-    return _WORDS.get(word, CovenqError)(detail, hint=hint)
+    return _WORDS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
 
 
 def _target(path: str, params: Mapping[str, str] | None) -> str:

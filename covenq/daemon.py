@@ -15,19 +15,22 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__, greeting, intake, pauses, query, unixsocket
-from covenq.config import Config
+from covenq.config import Config, parse_bind
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
 from covenq.gate import Gate
+from covenq.http.api import BODY_MAX
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import STREAMS, Parts
@@ -38,6 +41,7 @@ from covenq.model import at_text
 from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import Folder, StateStore, read_witness
+from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import FileJournal
@@ -122,8 +126,15 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
+    """`webhook` is the world's, `api` the Unix socket's, `remote` that of [api], if there is one."""
+
     webhook: Listener
     api: Listener
+    remote: Listener | None = None
+
+    @property
+    def alive(self) -> bool:
+        return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
 
 
 def make_directory(data: Path) -> bool:
@@ -186,6 +197,9 @@ def _start(
     """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
     bound = bind_tcp(*config.address)
     cleanup.callback(bound.close)
+    api_bound = None if config.api_bind is None else _bind_api(config.api_bind)
+    if api_bound is not None:
+        cleanup.callback(api_bound.close)
     made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     live = open_live(config, env, data, adjust)
@@ -223,6 +237,7 @@ def _start(
         upkeep=upkeep,
         refusals=Refusals(data / LOG_NAME, room=gate.room),
         webhook_url=url,
+        api_url=None if api_bound is None else f"http://{_reachable(address_of(api_bound))}",
         started_at=at_text(time.time()),
         version=__version__,
     )
@@ -257,10 +272,28 @@ def _start(
         connections=connections,
     )
     cleanup.callback(api.close)
+    remote = None
+    if api_bound is not None:
+        tokens = Tokens(config.token_file(data))
+        # Nobody waits for this one but who waits for the API: its streams and long polls hold threads of its own.
+        remote = Listener(
+            make_app(parts, {"health", "api"}, tokens),
+            api_bound,
+            name="remote",
+            threads=STREAMS + 8,
+            limits=replace(limits, body=BODY_MAX),
+            on_refusal=on_refusal,
+            streams=True,
+            connections=connections,
+        )
+        cleanup.callback(remote.close)
+        _tell_remote(api_bound, tokens)
     folder.start()
     parts.pool.start()
     upkeep.start()
     api.start()
+    if remote is not None:
+        remote.start()
     webhook.start()
     _start_reroute(parts)
     live.subscribe(lambda before, now: _reroute_if_mended(parts, before, now))
@@ -269,13 +302,31 @@ def _start(
         data,
         version=parts.version,
         url=url,
+        api_url=parts.api_url,
         first=made or journal.recovery.created,
         secret_made=secret_made,
         argv=sys.argv,
         env=env,
     )
     print(said, end="", file=sys.stderr, flush=True)
-    return parts, Listeners(webhook, api)
+    return parts, Listeners(webhook, api, remote)
+
+
+def _bind_api(bind: str) -> socket.socket:
+    """Raises as `bind_tcp`, with what to do about it."""
+    try:
+        return bind_tcp(*parse_bind(bind))
+    except CovenqError as error:
+        error.hint = "Choose another in [api] bind."
+        raise
+
+
+def _tell_remote(bound: socket.socket, tokens: Tokens) -> None:
+    """What an operator of [api] should know."""
+    known = tokens.now()
+    log.info("the API listens on %s; tokens in %s: %d", address_of(bound), tokens.path, len(known))
+    if not ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback:
+        log.warning("tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound))
 
 
 def _release(reserve: Reserve) -> bool:
@@ -385,7 +436,7 @@ def _serve(parts: Parts, listeners: Listeners, stop: Signals) -> int:
     while not stop.asked.wait(LOOK_S):
         if parts.journal.poisoned:
             return _poisoned(parts, listeners)
-        if not (listeners.webhook.alive and listeners.api.alive):
+        if not listeners.alive:
             log.error("a listener has ended by itself")
             _stop(parts, listeners, drain_s=1.0, grace_s=GRACE_S)
             return 1
@@ -409,8 +460,10 @@ def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float)
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     parts.stopping.set()
     parts.upkeep.stop(UPKEEP_S)
-    listeners.api.drain(min(drain_s, 5.0))
-    listeners.api.close()
+    for listener in (listeners.remote, listeners.api):
+        if listener is not None:
+            listener.drain(min(drain_s, 5.0))
+            listener.close()
     parts.folder.stop()
 
 

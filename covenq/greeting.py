@@ -69,6 +69,7 @@ def words(
     *,
     version: str,
     url: str,
+    api_url: str | None = None,
     first: bool,
     secret_made: bool,
     argv: Sequence[str],
@@ -81,6 +82,7 @@ def words(
     lines = [
         f"covenq {version} is ready.",
         f"  webhook  {url}",
+        *([f"  api      {api_url}"] if api_url else []),
         f"  secret   {secret_words(config, data, secret_made)}",
         f"  data     {data}",
         f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",

@@ -42,12 +42,12 @@ class Source(Protocol):
         """What it talks to, for a status line: the socket's path, a URL, or the data directory."""
 
     def status(self) -> Object:
-        """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url,
+        """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
         deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
         pauses[] as `pauses` has them.
 
-        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and webhook_url are None,
+        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and the URLs are None,
         refused is {}.
         """
 

@@ -62,6 +62,7 @@ class LocalSource(Closing):
                 "started_at": None,
                 "data": str(self._data),
                 "webhook_url": None,
+                "api_url": None,
                 "journal": {
                     "id": reader.id,
                     "epoch": reader.epoch,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from covenq import config as configuration
 from covenq.config import Config
+from covenq.remote import Remote
 from covenq.source import SOCKET_NAME
 
 if TYPE_CHECKING:
@@ -18,21 +19,31 @@ ANSWER_S = 5.0
 """Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
 
 
-def open_source(data: Path, config: Config | None = None, url: str | None = None) -> RemoteSource | LocalSource:
-    """The daemon of that data directory if one answers on its socket (or, if given, at `url`), else the files.
+def open_remote(remote: Remote) -> RemoteSource:
+    """The daemon at that URL. Raises DaemonUnreachable, and Refused for a token that is not let in."""
+    from covenq.client import Client
+    from covenq.source_remote import RemoteSource
 
-    `config` is what replays route by when there is no daemon; None reads the usual one. Raises DaemonUnreachable only
-    with a `url`, ConfigError.
+    source = RemoteSource(Client(remote))
+    source.status()
+    return source
+
+
+def open_source(
+    data: Path, config: Config | None = None, url: str | Remote | None = None
+) -> RemoteSource | LocalSource:
+    """The daemon of that data directory if one answers on its socket (or, if given, the one at `url`), else the files.
+
+    `config` is what replays route by when there is no daemon; None reads the usual one. Raises ConfigError, and with a
+    `url` what `open_remote` raises.
     """
+    if url is not None:
+        return open_remote(Remote(url) if isinstance(url, str) else url)
     # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
-    if url is not None or (data / SOCKET_NAME).exists():
+    if (data / SOCKET_NAME).exists():
         from covenq.client import Client
         from covenq.source_remote import RemoteSource
 
-        if url is not None:
-            source = RemoteSource(Client(url))
-            source.status()
-            return source
         client = Client(data / SOCKET_NAME)
         if client.answers(ANSWER_S):
             return RemoteSource(client)

@@ -69,14 +69,23 @@ def _dropped_by(records: Records, seq: int) -> JsonObject:
 
 def payload(conn: sqlite3.Connection, records: Records, id: str) -> bytes:
     """The received bytes. Raises NotFound, also where they were dropped; Ambiguous, UsageError."""
-    found = query.delivery(conn, *parse_id(id))
+    return body(records, query.delivery(conn, *parse_id(id)))[0]
+
+
+def body(records: Records, found: JsonObject) -> tuple[bytes, str]:
+    """A delivery's received bytes, and of what kind they are: "json", "form", or "" where its headers don't say. Raises
+    NotFound."""
     name = DeliveryId(found["hook"], found["guid"])
     record = records.get(found["seq"])
     if record is None:
         raise NotFound(f"the record of {name} can't be read", hint="Run `covenq verify`.")
     if record.payload is None:
         raise NotFound(f"the payload of {name} was dropped by record {record.dropped}", hint="Only its hash was kept.")
-    return record.payload
+    said = next((value for name, value in record.data.get("headers") or () if name.lower() == "content-type"), "")
+    kind = said.partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return record.payload, "form"
+    return record.payload, "json" if kind == "application/json" or kind.endswith("+json") else ""
 
 
 def event(record: Record) -> JsonObject:

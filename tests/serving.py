@@ -25,6 +25,7 @@ from covenq.http.server import Listener, bind_tcp
 from covenq.live import Live
 from covenq.secret import Key
 from covenq.state import Folder, StateStore
+from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.files import OsFiles
@@ -69,6 +70,8 @@ class Served:
     socket: Path
     disk: Disk
     files: HeldFiles
+    remote_port: int = 0
+    """Of the listener of [api], if the configuration has that."""
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -148,14 +151,21 @@ def serving(
 
         webhook = listener("webhook", make_app(parts, {"webhook", "health"}), bound, False)
         api = listener("api", make_app(parts, {"webhook", "health", "api"}), unix, True)
+        listeners = [webhook, api]
+        remote_port = 0
+        if config.api_bind is not None:
+            remote_bound = bind_tcp("127.0.0.1", 0)
+            remote_port = remote_bound.getsockname()[1]
+            guarded = make_app(parts, {"health", "api"}, Tokens(config.token_file(data)))
+            listeners.append(listener("remote", guarded, remote_bound, True))
         folder.start()
-        webhook.start()
-        api.start()
+        for one in listeners:
+            one.start()
         try:
-            yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files)
+            yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
         finally:
             parts.stopping.set()
             files.go.set()
-            webhook.close()
-            api.close()
+            for one in listeners:
+                one.close()
             folder.stop()

@@ -59,7 +59,8 @@ def test_payloads_come_back_as_they_came_and_as_no_web_page(served: Served) -> N
     for path in (f"/api/v1/deliveries/{guid}/payload", f"/api/v1/deliveries/7/{guid}/payload"):
         answer = served.ask(path)
         assert answer.body == body
-        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["content-disposition"] == "attachment"
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 

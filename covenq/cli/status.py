@@ -36,6 +36,8 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     yield "data", clean(found["data"])
     if found["webhook_url"]:
         yield "webhook", clean(found["webhook_url"])
+    if found.get("api_url"):
+        yield "api", clean(found["api_url"])
     yield "journal", _journal_words(found["journal"])
     folded = found["state"]
     lag = f", {folded['lag']} behind" if folded["lag"] else ""

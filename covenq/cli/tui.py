@@ -9,6 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, place
+from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 
 
@@ -19,6 +20,12 @@ def tui(data: DataOption = None, config: ConfigOption = None) -> None:
     """
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)) or os.environ.get("TERM") == "dumb":
         raise UsageError("the dashboard needs a terminal", hint="`covenq deliveries` and `covenq tasks` don't.")
+    elsewhere = chosen()
+    if elsewhere is not None:
+        from covenq.sources import open_remote
+        from covenq.tui.app import run
+
+        raise typer.Exit(run(lambda: open_remote(elsewhere), None))
     where = place(data, config)
 
     from covenq.sources import open_source

@@ -12,9 +12,11 @@ from covenq import query, view
 from covenq.config import Config
 from covenq.errors import UsageError
 from covenq.filter import parse
-from covenq.http.answers import say
+from covenq.http.answers import say, say_error
+from covenq.http.guard import token_of
 from covenq.http.parts import Parts
-from covenq.model import JsonObject
+from covenq.model import JsonObject, parse_id
+from covenq.tokens import Role
 
 LIMIT = 50
 LIMIT_MAX = 1000
@@ -55,17 +57,32 @@ class Delivery:
         say(resp, 200, {"ok": True, **view.delivery(conn, self._parts.journal, _id(one, two))})
 
 
+_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
+
+
 class Payload:
-    """GET …/payload: the bytes as they came, and as no browser will take them for a page."""
+    """GET …/payload: the bytes as they came, of the type they came as, and as no browser will take them for a page.
+
+    A token of the role `worker` gets those of deliveries that a pull worker holds a task of, now.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         conn = self._parts.reader()
-        resp.data = view.payload(conn, self._parts.journal, _id(one, two))
-        resp.content_type = "application/octet-stream"
+        found = query.delivery(conn, *parse_id(_id(one, two)))
+        token = token_of(req)
+        if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
+            detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
+            say_error(resp, 403, "not_claimed", detail)
+            return
+        content, kind = view.body(self._parts.journal, found)
+        resp.data = content
+        resp.content_type = _TYPES.get(kind, "application/octet-stream")
         resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.set_header("Content-Disposition", "attachment")
+        resp.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
 
 
 class Task:
@@ -98,6 +115,7 @@ def status(parts: Parts) -> JsonObject:
         "started_at": parts.started_at,
         "data": str(parts.data),
         "webhook_url": parts.webhook_url,
+        "api_url": parts.api_url,
         "journal": {
             "id": parts.journal.id,
             "epoch": parts.journal.epoch,
@@ -158,7 +176,17 @@ def body_of(req: falcon.Request, known: set[str]) -> dict[str, Any]:
     for key in body:
         if key not in known:
             raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
+    if "by" in known:
+        body["by"] = _who(req, typed(body, "by", str, "a text", None))
     return body
+
+
+def _who(req: falcon.Request, said: str | None) -> str:
+    """Who acts, for the record: over TCP that is the token's name, and what its bearer says of themselves comes after it."""
+    token = token_of(req)
+    if token is None:
+        return said or "api"
+    return f"token:{token.name} ({said})" if said else f"token:{token.name}"
 
 
 def ids_of(body: dict[str, Any]) -> list[str]:

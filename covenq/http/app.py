@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import falcon
 
@@ -13,10 +13,13 @@ from covenq.errors import CovenqError
 from covenq.http import acting, api, care
 from covenq.http.answers import say_error, say_failure
 from covenq.http.events import Events
+from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
+from covenq.http.openapi import Document
 from covenq.http.parts import Behind, Parts
 from covenq.http.pauses import Pause, Pauses, Resume
 from covenq.http.webhook import Webhook
+from covenq.tokens import Tokens
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -25,9 +28,10 @@ Face = Literal["webhook", "health", "api"]
 log = logging.getLogger("covenq.http")
 
 
-def make_app(parts: Parts, faces: Collection[Face]) -> App:
-    """The application of one listener, with these faces on it."""
-    app: App = falcon.App()
+def make_app(parts: Parts, faces: Collection[Face], tokens: Tokens | None = None) -> App:
+    """The application of one listener, with these faces on it. With `tokens`, the API asks for one of them."""
+    # The intake's own listener has no guard: there is nothing on it that a token could open, and it is the hot path.
+    app: App = falcon.App(middleware=[Guard(parts.refusals, tokens)] if "api" in faces else [])
     # A body is only ever what a resource reads: forms are GitHub's, and their raw bytes are signed.
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
@@ -38,35 +42,43 @@ def make_app(parts: Parts, faces: Collection[Face]) -> App:
     app.add_error_handler(CovenqError, errors.failure)
     app.add_error_handler(JournalError, errors.failure)
     if "webhook" in faces:
-        app.add_route("/webhook", Webhook(parts))
+        _add(app, "/webhook", Webhook(parts))
     if "health" in faces:
-        app.add_route("/healthz", Health())
-        app.add_route("/readyz", Readiness(parts.gate))
+        _add(app, "/healthz", Health())
+        _add(app, "/readyz", Readiness(parts.gate))
+        _add(app, "/openapi.json", Document(parts.version))
     if "api" in faces:
         _add_api(app, parts)
     return app
 
 
+def _add(app: App, path: str, resource: Any) -> None:
+    """A resource at its path. What answers GET answers HEAD, for which falcon leaves the body out."""
+    if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
+        resource.on_head = resource.on_get
+    app.add_route(path, resource)
+
+
 def _add_api(app: App, parts: Parts) -> None:
-    app.add_route("/api/v1/status", api.Status(parts))
-    app.add_route("/api/v1/deliveries", api.Listing(parts, "deliveries"))
-    app.add_route("/api/v1/deliveries/{one}", api.Delivery(parts))
-    app.add_route("/api/v1/deliveries/{one}/{two}", api.Delivery(parts))
-    app.add_route("/api/v1/deliveries/{one}/payload", api.Payload(parts))
-    app.add_route("/api/v1/deliveries/{one}/{two}/payload", api.Payload(parts))
-    app.add_route("/api/v1/tasks", api.Listing(parts, "tasks"))
-    app.add_route("/api/v1/tasks/{id}", api.Task(parts))
-    app.add_route("/api/v1/tasks/{id}/attempts", api.Attempts(parts))
-    app.add_route("/api/v1/replay", acting.Replay(parts))
-    app.add_route("/api/v1/reroute", acting.Reroute(parts))
-    app.add_route("/api/v1/requeue", acting.Requeue(parts))
-    app.add_route("/api/v1/cancel", acting.Cancel(parts))
-    app.add_route("/api/v1/redact", care.Redact(parts))
-    app.add_route("/api/v1/compact", care.Compact(parts))
-    app.add_route("/api/v1/pauses", Pauses(parts))
-    app.add_route("/api/v1/pause", Pause(parts))
-    app.add_route("/api/v1/resume", Resume(parts))
-    app.add_route("/api/v1/events", Events(parts))
+    _add(app, "/api/v1/status", api.Status(parts))
+    _add(app, "/api/v1/deliveries", api.Listing(parts, "deliveries"))
+    _add(app, "/api/v1/deliveries/{one}", api.Delivery(parts))
+    _add(app, "/api/v1/deliveries/{one}/{two}", api.Delivery(parts))
+    _add(app, "/api/v1/deliveries/{one}/payload", api.Payload(parts))
+    _add(app, "/api/v1/deliveries/{one}/{two}/payload", api.Payload(parts))
+    _add(app, "/api/v1/tasks", api.Listing(parts, "tasks"))
+    _add(app, "/api/v1/tasks/{id}", api.Task(parts))
+    _add(app, "/api/v1/tasks/{id}/attempts", api.Attempts(parts))
+    _add(app, "/api/v1/replay", acting.Replay(parts))
+    _add(app, "/api/v1/reroute", acting.Reroute(parts))
+    _add(app, "/api/v1/requeue", acting.Requeue(parts))
+    _add(app, "/api/v1/cancel", acting.Cancel(parts))
+    _add(app, "/api/v1/redact", care.Redact(parts))
+    _add(app, "/api/v1/compact", care.Compact(parts))
+    _add(app, "/api/v1/pauses", Pauses(parts))
+    _add(app, "/api/v1/pause", Pause(parts))
+    _add(app, "/api/v1/resume", Resume(parts))
+    _add(app, "/api/v1/events", Events(parts))
 
 
 class _Errors:

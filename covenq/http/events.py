@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import falcon
 import orjson
@@ -12,8 +13,9 @@ import orjson
 from covenq import view
 from covenq.errors import UsageError
 from covenq.http.answers import say_error
-from covenq.http.parts import Parts
+from covenq.http.parts import STREAMS, Parts
 
+TYPE = "text/event-stream"
 WAIT_S = 0.5
 """How often a quiet stream looks whether the daemon is stopping or its client has gone."""
 BEAT_S = 10.0
@@ -22,29 +24,38 @@ CHUNK_RECORDS = 100
 
 
 class Events:
-    """Streams hold a thread each, so their number is limited: nothing else of the API waits for one."""
+    """Streams hold a thread each, so their number is limited: nothing else of the listener waits for one."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, most: int = STREAMS) -> None:
         self._parts = parts
+        self._free = threading.BoundedSemaphore(most)
+
+    def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """What GET would say of itself, without a stream."""
+        _after(req)
+        resp.content_type = TYPE
+        resp.set_header("Cache-Control", "no-store")
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         after = _after(req)
-        if not self._parts.streams.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
             say_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
             return
         head = self._parts.journal.head().seq
         resp.status = falcon.HTTP_200
-        resp.content_type = "text/event-stream"
+        resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
         gone = req.env.get("waitress.client_disconnected", lambda: False)
-        resp.stream = Stream(self._parts, head if after is None else after, gone)
+        resp.stream = Stream(self._parts, head if after is None else after, gone, self._free.release)
 
 
 class Stream:
     """The pieces of one stream; `close` is called by the server whatever happens, so what it holds is given back."""
 
-    def __init__(self, parts: Parts, after: int, gone: object) -> None:
+    def __init__(self, parts: Parts, after: int, gone: object, over: Callable[[], None]) -> None:
+        """`gone` tells whether the client has, if it is callable; `over` is called once, at the end."""
         self._parts = parts
+        self._over = over
         self._seq = after
         self._gone = gone if callable(gone) else lambda: False
         self._waiting: deque[bytes] = deque([b": covenq\n\n"])  # something at once, so that the headers go out
@@ -79,7 +90,7 @@ class Stream:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._parts.streams.release()
+            self._over()
 
 
 def _after(req: falcon.Request) -> int | None:

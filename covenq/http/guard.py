@@ -19,7 +19,7 @@ from covenq.tokens import Role, Token, Tokens
 
 _LEAKED = frozenset({"access_token", "token", "bearer"})
 """Names that tokens go by in queries, where logs and histories keep them."""
-_OPEN = frozenset(one.path for one in OPERATIONS if one.access == "open")
+_OPEN = frozenset(one.path for one in OPERATIONS if one.access == "open" and one.method == "GET")
 _BY_ROUTE = {(one.method, one.path): one for one in OPERATIONS}
 _HINT = "Send `Authorization: Bearer TOKEN`; `covenq tokens new` makes one."
 

@@ -72,7 +72,7 @@ _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` 
 _LIST = (_FILTER, _LIMIT, _AFTER)
 _SEQ = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "Records newer than this seq; 0 is everything.")
 
-_BYTES = "application/octet-stream"
+_BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
 _STREAM = "text/event-stream"
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -340,7 +340,7 @@ def _answer(one: Operation, status: int, holds: Answer) -> dict[str, Any]:
     if status == 204:
         return {"description": about}
     media, content = (holds, {}) if isinstance(holds, str) else ("application/json", {"schema": holds})
-    return {"description": about, "content": {media: content}}
+    return {"description": about, "content": {kind: content for kind in media.split()}}
 
 
 def _error(status: int, about: str) -> dict[str, Any]:

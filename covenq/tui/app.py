@@ -60,7 +60,7 @@ PAGES = (
 
 class Dashboard(App[int]):
     """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
-    directory, for verifying.
+    directory, for verifying; None where it is another machine's.
     """
 
     ENABLE_COMMAND_PALETTE = False
@@ -77,7 +77,7 @@ class Dashboard(App[int]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, opener: Opener, data: Path) -> None:
+    def __init__(self, opener: Opener, data: Path | None) -> None:
         super().__init__()
         self.data = data
         self.link = Link(opener, data)
@@ -299,11 +299,14 @@ class Dashboard(App[int]):
 
     def action_verify(self) -> None:
         source = self.link.source
+        if self.data is None:
+            self.notify("The journal is proven where it is: `covenq verify` on the daemon's machine.", markup=False)
+            return
         live = source is not None and source.live
-        self._start_verify(source if live else None)
+        self._start_verify(self.data, source if live else None)
 
     @work(group="verify", exclusive=True)
-    async def _start_verify(self, source: Source | None) -> None:
+    async def _start_verify(self, data: Path, source: Source | None) -> None:
         upto: int | None = None
         if source is not None:
             try:
@@ -313,7 +316,7 @@ class Dashboard(App[int]):
                 self.notify(text.clean(error), severity="error", markup=False)
                 return
             upto = int(status["journal"]["head"]["seq"])
-        self.push_screen(VerifyScreen(runner(self.data, upto)))
+        self.push_screen(VerifyScreen(runner(data, upto)))
 
     # Acting
 
@@ -391,11 +394,12 @@ class Dashboard(App[int]):
             self._changed()
 
 
-def run(opener: Opener, data: Path) -> int:
+def run(opener: Opener, data: Path | None) -> int:
     """Show the dashboard until it is quit; the exit code: 0, or 1 if it crashed.
 
     `opener` opens the source (`lambda: open_source(data, config)`), on a thread, and again when the daemon comes or
-    goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies.
+    goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies,
+    or None where it is another machine's.
     """
     app = Dashboard(opener, data)
     app.run()

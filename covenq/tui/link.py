@@ -63,7 +63,7 @@ class Watch:
 class Link:
     """The source in use, if any, and the lane its opening and its status are read on."""
 
-    def __init__(self, opener: Opener, data: Path) -> None:
+    def __init__(self, opener: Opener, data: Path | None) -> None:
         self._opener = opener
         self._data = data
         self.lane = Lane("status")
@@ -83,4 +83,7 @@ class Link:
     async def daemon_is_back(self) -> bool:
         """There was no daemon, and now one listens."""
         source = self.source
-        return source is not None and not source.live and await self.lane.call(lambda: daemon_listens(self._data))
+        data = self._data
+        if source is None or source.live or data is None:
+            return False
+        return await self.lane.call(lambda: daemon_listens(data))

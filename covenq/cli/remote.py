@@ -1,0 +1,73 @@
+"""`--url` and `--token-file`: the same command for a daemon elsewhere.
+
+They are added here to every command that reads or acts through a source (`covenq.cli.app` says which don't), so that each
+has them, and says them alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Annotated, Any
+
+import typer
+
+from covenq.errors import UsageError
+from covenq.remote import Remote, remote
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A daemon elsewhere: the address of its API. Else COVENQ_URL."),
+]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file", metavar="PATH", help="The token for --url. Else COVENQ_TOKEN_FILE, or COVENQ_TOKEN itself."
+    ),
+]
+
+_chosen: ContextVar[Remote | None] = ContextVar("chosen", default=None)
+
+
+def chosen() -> Remote | None:
+    """The daemon elsewhere that this command was told to talk to; None for this machine's."""
+    return _chosen.get()
+
+
+def choose(url: str | None, token_file: str | None, data: str | None) -> Remote | None:
+    """What the options and the environment say. `--data` on the command line outweighs COVENQ_URL. Raises UsageError."""
+    if data is not None:
+        if url is not None:
+            raise UsageError("--url and --data name two places", hint="Give one of them.")
+        if token_file is None:
+            return None
+    return remote(url, token_file, os.environ)
+
+
+def with_remote(function: Callable[..., None]) -> Callable[..., None]:
+    """The command with the two options more."""
+    signature = inspect.signature(function, eval_str=True)
+
+    def run(**given: Any) -> None:
+        found = choose(given.pop("url"), given.pop("token_file"), given.get("data"))
+        if found is not None and found.exposed:
+            from covenq.cli.output import say
+
+            say("covenq: warning: the token crosses the network in clear; https:// would keep it.")
+        before = _chosen.set(found)
+        try:
+            function(**given)
+        finally:
+            _chosen.reset(before)
+
+    more = [
+        inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=UrlOption),
+        inspect.Parameter("token_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=TokenFileOption),
+    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=[*parameters, *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*parameters, *more)}
+    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+    return run

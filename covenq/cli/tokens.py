@@ -1,0 +1,102 @@
+"""`covenq tokens`: who may ask the API over TCP. They are read from, and written to, a file: no daemon is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.output import Column, clean, say
+from covenq.errors import NotFound
+
+tokens = typer.Typer(
+    name="tokens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
+)
+
+COLUMNS = [
+    Column("NAME", lambda t: t["name"]),
+    Column("ROLE", lambda t: t["role"]),
+    Column("CREATED", lambda t: output.when(t["created_at"])),
+]
+
+
+@tokens.callback(invoke_without_command=True)
+def listing(
+    ctx: typer.Context,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the API's tokens; make and revoke them.
+
+    A token lets a program, or a person elsewhere, use the API on the listener of [api]: `read` reads; `operate` reads and
+    acts; `worker` takes tasks and finishes them. Only a hash of it is kept. What is made or revoked counts at once.
+
+    \b
+      covenq tokens
+      covenq tokens new --name ci --role read
+      covenq tokens revoke ci
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from covenq.tokens import read
+
+    path = token_file(data, config)
+    found = [token.about() for token in read(path)]
+    if json:
+        output.emit_json({"items": found, "next": None})
+    elif not output.table(COLUMNS, found):
+        say(f"There are no tokens in {clean(path)}; `covenq tokens new` makes one.")
+
+
+@tokens.command()
+def new(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a token, and print it once.
+
+    It is the only line on stdout, and can't be shown again: `covenq tokens new ... > file`, or a secret store's input.
+    """
+    from covenq.tokens import create
+
+    where = place(data, config)
+    path = where.config.token_file(where.data)
+    token = create(path, name, role)
+    if json:
+        output.emit_json({"name": name, "role": role, "token": token})
+    else:
+        output.line(token)
+    say(
+        f"The token {clean(name)} ({clean(role)}) is kept as a hash in {clean(path)}: this is the only time it is shown."
+    )
+    if where.config.api_bind is None:
+        say("Nothing listens for it yet: the configuration has no [api] section.")
+
+
+@tokens.command()
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which.", show_default=False)],
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let a token in no more, from the next request on."""
+    from covenq.tokens import revoke as take_out
+
+    gone = take_out(token_file(data, config), name)
+    say(f"The token {clean(gone.name)} ({gone.role}) is revoked.")
+
+
+def token_file(data: str | None, config: str | None) -> Path:
+    """Where the tokens are. Raises NotFound where there is no data directory to look in."""
+    where = place(data, config)
+    path = where.config.token_file(where.data)
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another.")
+    return path

@@ -1,0 +1,106 @@
+"""Which daemon elsewhere is meant, and the token for it: from options, files and the environment to values.
+
+A token is never an argument, which other users of the machine could read, nor part of an address, which histories keep: it
+is in a file or in the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from covenq.errors import UsageError
+
+if TYPE_CHECKING:  # here and below imported where needed: every command imports this module, and few need a URL
+    from urllib.parse import SplitResult
+
+TOKEN_FILE_MAX = 4096
+_TOKEN = re.compile(r"[!-~]{1,256}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A daemon's API at a URL. Two are equal when they mean the same; the token is not in its repr."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the token would cross a network that everybody on it can read."""
+        parts = parse_url(self.url)
+        return self.token is not None and parts.scheme == "http" and not _is_here(parts.hostname or "")
+
+
+def parse_url(text: str) -> SplitResult:
+    """The parts of a daemon's address: http or https, a host, perhaps a port and a path before /api. Raises UsageError."""
+    from urllib.parse import urlsplit
+
+    hint = "Write it as https://covenq.example.org, or http://127.0.0.1:8788."
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{text[:200]!r} is no web address: {error}", hint=hint) from None
+    if parts.username is not None or parts.password is not None:
+        # Not quoted: what stands there may be a secret.
+        raise UsageError("an address with a name or a password in it ends up in histories and logs", hint=_HOW)
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise UsageError(f"{text[:200]!r} is no web address", hint=hint)
+    if parts.query or parts.fragment or re.search(r"[^!-~]", text):
+        raise UsageError("the address of a daemon has no query, fragment or blank", hint=hint)
+    return parts
+
+
+_HOW = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
+
+
+def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> Remote | None:
+    """`--url` or COVENQ_URL, with the token of `--token-file`, COVENQ_TOKEN_FILE or COVENQ_TOKEN; None without a URL.
+
+    Raises UsageError.
+    """
+    url = url or env.get("COVENQ_URL") or None
+    if url is None:
+        if token_file is not None:
+            raise UsageError("a token is for a daemon at a URL", hint="Say which with --url or COVENQ_URL.")
+        return None
+    parse_url(url)
+    if token_file is None and not env.get("COVENQ_TOKEN"):
+        token_file = env.get("COVENQ_TOKEN_FILE") or None
+    if token_file is not None:
+        return Remote(url, _checked(_read(Path(token_file).expanduser()), token_file))
+    token = env.get("COVENQ_TOKEN") or None
+    return Remote(url, None if token is None else _checked(token.strip(), "COVENQ_TOKEN"))
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(TOKEN_FILE_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_HOW) from None
+    return content.decode("latin-1").strip()
+
+
+def _checked(token: str, where: str) -> str:
+    """Raises UsageError, and never quotes what it is about."""
+    if not _TOKEN.match(token):
+        raise UsageError(
+            f"there is no token in {where}", hint="A token is one line, as `covenq tokens new` printed it."
+        )
+    return token
+
+
+def _is_here(host: str) -> bool:
+    from ipaddress import ip_address
+
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
