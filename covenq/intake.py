@@ -2,6 +2,9 @@
 
 Everything is computed in the caller's thread from the request's own bytes; the only waits are the journal's append
 and, for a delivery seen before, the fold. No answer below 300 is given for anything that is not durable.
+
+`receive` waits and answers; `submit` is its short way, for who has better to do than to wait: it takes the plain case, and says
+who else must go the long way.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from covenq.routing import PING, Decision, route
 from covenq.secret import Key
 from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
+from journal.model import Appended, Conflict, Entry, Journal, Record, Submitting, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -56,7 +59,7 @@ class Answer:
     refusal: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Delivery:
     """A request that passed the door."""
 
@@ -169,17 +172,98 @@ def _is_refused(held: Reservation, delivery: _Delivery, journal: Journal) -> boo
 
 def _take(delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]) -> Answer:
     """Route it, record it, and say how that went."""
+    decision = _routed(delivery, config, clock)
+    entries = _entries(delivery, decision)
+    try:
+        return _concluded(delivery, decision, entries, _append(journal, entries), journal, lookup)
+    except JournalError as error:
+        return unavailable(error)
+
+
+def _routed(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> Decision:
     row = {
         **delivery.data,
         **delivery.about,
         "payload_bytes": len(delivery.body),
         "received_at": at_text(clock()),
     }
-    decision = _decide(config, delivery.id, row, lambda: delivery.object, clock)
+    return _decide(config, delivery.id, row, lambda: delivery.object, clock)
+
+
+class Submitted:
+    """A delivery on its way into the journal, and what it will be answered."""
+
+    __slots__ = ("_decision", "_delivery", "_done", "_entries", "_journal", "_lookup", "_result")
+
+    def __init__(
+        self,
+        delivery: _Delivery,
+        decision: Decision,
+        entries: list[Entry],
+        journal: Journal,
+        lookup: Lookup,
+        done: Callable[[Submitted], None],
+    ) -> None:
+        self._delivery = delivery
+        self._decision = decision
+        self._entries = entries
+        self._journal = journal
+        self._lookup = lookup
+        self._done = done
+        self._result: Appended | Conflict | JournalError | None = None
+
+    def tell(self, result: Appended | Conflict | JournalError) -> None:
+        """What the journal calls, after the sync or with what went wrong."""
+        self._result = result
+        self._done(self)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is newly accepted, so that `answer` waits for nothing."""
+        return isinstance(self._result, Appended)
+
+    def answer(self) -> Answer:
+        """What `receive` would have said; only after `tell`. May wait for the journal and the fold, if not `plain`."""
+        result = self._result
+        assert result is not None, "an answer rests on what the journal has told"
+        if isinstance(result, JournalError):
+            return unavailable(result)
+        try:
+            return _concluded(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
+        except JournalError as error:
+            return unavailable(error)
+
+
+def submit(
+    request: Request,
+    *,
+    journal: Submitting,
+    secrets: Secrets,
+    config: Config,
+    lookup: Lookup,
+    done: Callable[[Submitted], None],
+    after: Callable[[], None],
+    clock: Callable[[], float] = time.time,
+) -> bool:
+    """Bring a delivery on its way without waiting: `done` is called as the journal's `submit` says, and `after` too.
+
+    False if that can't be: it is refused, or what becomes of it has to be waited for. Then nothing was done, and `receive`
+    is to be asked.
+    """
+    if config.asks_for_twins:
+        return False
+    delivery = _admit(request, secrets, config)
+    if isinstance(delivery, Answer):
+        return False
+    decision = _routed(delivery, config, clock)
+    delivery.object = {}  # several times the body's size, and nothing asks for it any more
+    entries = _entries(delivery, decision)
+    one = Submitted(delivery, decision, entries, journal, lookup, done)
     try:
-        return _record(delivery, decision, journal, lookup)
-    except JournalError as error:
-        return unavailable(error)
+        journal.submit(entries, one.tell, after)
+    except JournalError:
+        return False
+    return True
 
 
 def refuse(status: int, word: str, detail: str) -> Answer:
@@ -217,23 +301,33 @@ def _decide(
     return decision
 
 
-def _record(delivery: _Delivery, decision: Decision, journal: Journal, lookup: Lookup) -> Answer:
-    """One append of the delivery and what becomes of it, and the answer. Raises JournalError."""
+def _entries(delivery: _Delivery, decision: Decision) -> list[Entry]:
+    """The delivery and what becomes of it, for one append."""
     decided = decision.state is not State.RECEIVED
-    received = delivery.received(decision.tasks if decided else None)
-    rest = list(decision.entries)
+    return [delivery.received(decision.tasks if decided else None), *decision.entries]
+
+
+def _concluded(
+    delivery: _Delivery,
+    decision: Decision,
+    entries: list[Entry],
+    result: Appended | Conflict,
+    journal: Journal,
+    lookup: Lookup,
+) -> Answer:
+    """The answer that follows from what the append of these entries came to. Raises JournalError."""
     while True:
-        result = _append(journal, [received, *rest])
         if isinstance(result, Appended):
             return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
         if result.subject == delivery.id.subject:
             return _seen_before(delivery, result.last, journal, lookup)
         # The delivery is new, yet a task of its id is there: it outlived its delivery's record (a salvage). It is the
         # same task, so it is left as it is.
-        kept = [entry for entry in rest if entry.subject != result.subject]
-        if len(kept) == len(rest):
+        kept = [entry for entry in entries if entry.subject != result.subject]
+        if len(kept) == len(entries):
             return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
-        rest = kept
+        entries = kept
+        result = _append(journal, entries)
 
 
 def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
