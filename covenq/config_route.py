@@ -8,36 +8,39 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from covenq.config_caps import NO_TURNS, TURN_KEYS, Turns, parse_turns
+from covenq.config_executor import KEEP, forward_of, kind_of, limits_of, pull_of, run_of
 from covenq.config_table import Table, near
 from covenq.errors import FilterError
 from covenq.filter import Filter, parse
-from covenq.model import JsonObject
-
-PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
-"""What may stand in braces in a route's `run`: paths and ids of ours. Nothing that a request chose ever becomes an
-argument, where it could pass for an option; a command finds those in its environment and its payload."""
+from covenq.model import Category, JsonObject
+from covenq.rlimits import NO_LIMITS, Limits
 
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
 )  # fmt: skip
 """What may stand in braces in a route's `key`."""
 
-SUPERSEDE = ("never", "queued", "running")
 UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
 """Fields of a filter that have no value yet when a route is chosen."""
 
 
+ELSE_MAX = 200
 _BRACED = re.compile(r"\{([A-Za-z_]+)\}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`max` retries after the first attempt; exponential from `backoff_s` seconds, never over `cap_s`."""
+    """`max` retries after the first attempt; exponential from `backoff_s` seconds, never over `cap_s`.
+
+    `on` are the categories of failure that are tried again; None is every one but `policy`.
+    """
 
     max: int = 0
     backoff_s: float = 2.0
     cap_s: float = 300.0
+    on: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +55,30 @@ class Route:
     timeout_s: float = 600.0
     retry: Retry = Retry()
     key: str | None = None
-    supersede: str = "never"
+    turns: Turns = NO_TURNS
+    otherwise: str | None = None
+    """`else`: the reason of a delivery that no route wanted, where this one came nearest to it."""
     env: tuple[str, ...] = ()
+    forward: str | None = None
+    """For `kind` "forward": where the delivery is posted to."""
+    limits: Limits = NO_LIMITS
+    keep: str = "all"
 
     def policy(self) -> JsonObject:
         """What a task freezes of its route, as the record `task.queued` holds it."""
-        return {
-            "run": list(self.run),
-            "timeout_s": self.timeout_s,
-            "retry": {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s},
-            "supersede": self.supersede,
-            "env": list(self.env),
-        }
+        what: JsonObject = {"run": list(self.run)}
+        if self.kind == "forward":
+            what = {"forward": self.forward}
+        elif self.kind == "pull":
+            what = {"pull": True}
+        if limits := self.limits.as_json():
+            what["limits"] = limits
+        if self.keep != KEEP[0]:
+            what["keep"] = self.keep
+        retry: JsonObject = {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s}
+        if self.retry.on is not None:
+            retry["on"] = list(self.retry.on)
+        return {**what, "timeout_s": self.timeout_s, "retry": retry, **self.turns.policy(), "env": list(self.env)}
 
 
 def digest(routes: Sequence[Route]) -> str:
@@ -74,19 +89,17 @@ def digest(routes: Sequence[Route]) -> str:
 def parse_route(table: Table) -> Route:
     name = table.token("name")
     table.where = f"route {name!r}"
-    for later in ("forward", "pull"):
-        if later in table.raw:
-            raise table.error(later, "this version can only run commands: write run = [...]")
-    table.only(("name", "match", "run", "timeout", "retry", "key", "supersede", "env"))
+    table.only(
+        ("name", "match", "else", "run", "forward", "pull", "timeout", "retry", "key", "env", "limits", "keep", *TURN_KEYS)
+    )
+    kind = kind_of(table)
+    if kind == "pull":
+        pull_of(table)
     match = table.text("match")
-    retry = table.table("retry", ("max", "backoff", "cap"))
     key = table.text("key", "") or None
     for word in _BRACED.findall(key or ""):
         if word not in KEY_FIELDS:
             raise table.error("key", f"{{{word}}} is nothing that a key can hold{near(word, KEY_FIELDS)}")
-    supersede = table.choice("supersede", SUPERSEDE)
-    if supersede != "never":
-        raise table.error("supersede", f'{supersede!r} is not there yet: this version knows only "never"')
     timeout = table.duration("timeout", 600.0)
     if timeout <= 0:
         raise table.error("timeout", "must be longer than nothing")
@@ -98,12 +111,17 @@ def parse_route(table: Table) -> Route:
         name=name,
         match=match,
         filter=_filter(table, match),
-        run=_run(table),
+        run=run_of(table) if kind == "run" else (),
+        kind=kind,
         timeout_s=timeout,
-        retry=Retry(retry.whole("max", 0, 0, 1000), retry.duration("backoff", 2.0), retry.duration("cap", 300.0)),
+        retry=_retry(table),
         key=key,
-        supersede=supersede,
+        turns=parse_turns(table, keyed=key is not None),
+        otherwise=_otherwise(table),
         env=environment,
+        forward=forward_of(table) if kind == "forward" else None,
+        limits=limits_of(table),
+        keep=table.choice("keep", KEEP),
     )
 
 
@@ -117,22 +135,21 @@ def _filter(table: Table, match: str) -> Filter:
     return parsed
 
 
-def _run(table: Table) -> tuple[str, ...]:
-    argv = table.texts("run")
-    if not argv or not argv[0]:
-        raise table.error("run", "needs a command and its arguments, each a text of its own")
-    for word in argv:
-        if "\0" in word:
-            raise table.error("run", "an argument can't hold a NUL")
-        for name in _BRACED.findall(word):
-            if name in PLACEHOLDERS:
-                continue
-            if name in KEY_FIELDS or name in ("title", "guid"):
-                raise table.error(
-                    "run",
-                    f"{{{name}}} comes from the request, which must not become an argument",
-                    hint="The command finds it in its environment (COVENQ_REPO, COVENQ_EVENT, …) and in its payload.",
-                )
-            if guess := near(name, PLACEHOLDERS):
-                raise table.error("run", f"{{{name}}} is no placeholder{guess}")
-    return argv
+def _retry(table: Table) -> Retry:
+    retry = table.table("retry", ("max", "backoff", "cap", "on"))
+    categories = tuple(category.value for category in Category if category is not Category.POLICY)
+    on = retry.texts("on", ()) if "on" in retry.raw else None
+    for word in on or ():
+        if word not in categories:
+            raise retry.error("on", f"{word[:40]!r} is none of {', '.join(categories)}{near(word, categories)}")
+    most = retry.whole("max", 0, 0, 1000)
+    return Retry(most, retry.duration("backoff", 2.0), retry.duration("cap", 300.0), on)
+
+
+def _otherwise(table: Table) -> str | None:
+    if "else" not in table.raw:
+        return None
+    text = table.text("else").strip()
+    if not text or len(text) > ELSE_MAX or not text.isprintable():
+        raise table.error("else", f"must be one line of 1 to {ELSE_MAX} characters")
+    return text

@@ -11,11 +11,13 @@ Unknown kinds change nothing but their subject's newest seq, which appends are c
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import orjson
 
-from covenq import fold_ops
+from covenq import fold_notes, fold_ops
+from covenq.caps import PRIORITIES, tenant_of
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
 from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
 from journal.model import Record
@@ -41,6 +43,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         _settle(rows)
         store(conn, rows)
     fold_ops.note(conn, records)
+    fold_notes.note(conn, records)
     # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
     forget(conn, records)
 
@@ -136,6 +139,9 @@ def _task_record(rows: Rows, record: Record) -> None:
 def _queued(rows: Rows, record: Record, task_id: str) -> Row:
     data, about = record.data, record.about or {}
     policy = data.get("policy")
+    frozen = policy if isinstance(policy, dict) else {}
+    installation, key = as_integer(data.get("installation")), as_text(about.get("key"))
+    supersede = frozen.get("supersede")
     hook, guid = as_text(data.get("hook")), as_text(data.get("guid"))
     delivery = rows.deliveries.get((hook, guid)) if hook is not None and guid is not None else None
     return {
@@ -155,24 +161,32 @@ def _queued(rows: Rows, record: Record, task_id: str) -> Row:
         "replay": as_integer(data.get("replay")) or 0,
         "repo": as_text(about.get("repo")),
         "repo_id": as_integer(data.get("repo_id")),
-        "installation": as_integer(data.get("installation")),
+        "installation": installation,
         "number": as_integer(about.get("number")),
         "head_sha": as_text(about.get("head_sha")),
-        "key": as_text(about.get("key")),
-        "priority": as_integer(data.get("priority")) or 0,
+        "key": key,
+        "priority": min(max(as_integer(data.get("priority")) or 0, 0), PRIORITIES - 1),
         "policy": json_text(policy) if isinstance(policy, dict) else None,
         "config": as_text(data.get("config")),
         "event": as_text(data.get("event")),
         "action": as_text(data.get("action")),
         "created_at": record.at,
         "updated_at": record.at,
-        "not_before": None,
+        "not_before": as_text(data.get("not_before")),
         "lease_until": None,
         "worker": None,
         "last_seq": record.seq,
         "claim_seq": None,
         "interruptions": 0,
         "retries": 0,
+        "tenant": tenant_of(installation, hook),
+        "pull": int(data.get("kind") == "pull"),
+        # Only tasks that have rivals, or an order to keep, are looked at for them.
+        "supersede": supersede if supersede in ("queued", "running") and key is not None else None,
+        "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" else None,
+        "since": None,
+        "queued_seq": record.seq,
+        "superseded_by": None,
     }
 
 
@@ -186,6 +200,9 @@ def _moved(rows: Rows, row: Row, record: Record) -> None:
     match record.kind:
         case Kind.CLAIMED:
             _claimed(rows, row, record)
+        case Kind.DELAYED:
+            if row["state"] == State.QUEUED:
+                row |= {"not_before": as_text(data.get("not_before")), "since": as_text(data.get("since"))}
         case Kind.PHASE:
             attempt = rows.attempts.get((row["id"], row["attempts"]))
             if attempt is not None:
@@ -229,6 +246,9 @@ def _moved(rows: Rows, row: Row, record: Record) -> None:
                     "not_before": None,
                     "interruptions": 0,
                     "retries": 0,
+                    "since": None,
+                    "queued_seq": record.seq,
+                    "superseded_by": None,
                 }
             )
         case Kind.CANCELLED:
@@ -249,8 +269,10 @@ def _moved(rows: Rows, row: Row, record: Record) -> None:
                 | _NO_REASON
                 | {
                     "state": State.SUPERSEDED.value,
+                    "reason": as_text(data.get("reason")),
                     "detail": f"by task {as_text(data.get('by_task'))}",
                     "not_before": None,
+                    "superseded_by": as_text(data.get("by_task")),
                 }
             )
 
@@ -272,6 +294,9 @@ def _claimed(rows: Rows, row: Row, record: Record) -> None:
         "claim_seq": record.seq,
         "not_before": None,
     }
+    for scope in scopes(row):
+        place = (scope, record.at[:13])
+        rows.starts[place] = rows.starts.get(place, 0) + 1
     rows.attempts[row["id"], number] = {
         "task": row["id"],
         "attempt": number,
@@ -289,6 +314,15 @@ def _claimed(rows: Rows, row: Row, record: Record) -> None:
         "result": None,
     }
     rows.changed_attempts.add((row["id"], number))
+
+
+def scopes(row: Mapping[str, Any]) -> Iterator[str]:
+    """What the start of this task counts for: its installation, its repository, its route, as `starts` names them."""
+    yield f"installation {row['tenant']}"
+    if row["repo_id"] is not None:
+        yield f"repo {row['repo_id']}"
+    if row["route"] is not None:
+        yield f"route {row['route']}"
 
 
 def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:

@@ -55,6 +55,7 @@ class Kind(StrEnum):
     REROUTED = "delivery.rerouted"
     REDACTED = "delivery.redacted"
     QUEUED = "task.queued"
+    DELAYED = "task.delayed"
     CLAIMED = "task.claimed"
     PHASE = "task.phase"
     RENEWED = "task.renewed"

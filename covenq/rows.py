@@ -39,6 +39,8 @@ class Rows:
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may yet come."""
+    starts: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(scope, hour) to how many attempts these records began: what daily limits count."""
     changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
     changed_tasks: set[str] = field(default_factory=set)
     changed_attempts: set[tuple[str, int]] = field(default_factory=set)
@@ -153,7 +155,7 @@ _STORE_TASKS = _upsert(
     TASK_COLUMNS,
     "created_seq",
     "delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq "
-    "interruptions retries",
+    "interruptions retries since queued_seq superseded_by",
 )
 _STORE_ATTEMPTS = _upsert(
     "task_attempts",
@@ -161,6 +163,11 @@ _STORE_ATTEMPTS = _upsert(
     "task, attempt",
     "fence claim_seq worker started_at ended_at outcome category exit_code signal detail phases result",
 )
+
+
+_STORE_STARTS = """INSERT INTO starts (scope, hour, n)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true
+    ON CONFLICT (scope, hour) DO UPDATE SET n = n + excluded.n"""
 
 
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
@@ -175,6 +182,8 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
     ):
         if changed:
             conn.execute(sql, (json_text([[row[name] for name in columns] for row in changed]),))
+    if rows.starts:
+        conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(rows.starts.items())]),))
 
 
 # ---- what was erased
@@ -185,7 +194,7 @@ _REDACTED = """UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), r
     number = NULL, head_sha = NULL, title = NULL, label = NULL, labels = NULL WHERE seq BETWEEN ? AND ?"""
 _REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
 _NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
-_REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL
+_REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL, source_at = NULL
     WHERE created_seq BETWEEN ? AND ?"""
 
 

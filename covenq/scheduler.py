@@ -1,4 +1,4 @@
-"""Which task runs next, and what becomes of an attempt that ended: decisions only.
+"""What becomes of an attempt that ended: decisions only. Which task runs next is `covenq.picker`'s.
 
 Nothing here appends, runs or sleeps. The clock and the randomness are passed in; what comes out are values that the
 worker records.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from covenq.config_route import Retry
-from covenq.rlimits import NO_LIMITS, Limits
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
+from covenq.rlimits import NO_LIMITS, Limits
 from journal.model import Entry
 
 INTERRUPTIONS_MAX = 3
 """So many times a task may be running when the daemon dies. A task that kills the daemon can't do it for ever."""
+
+RETRY_AFTER_MAX_S = 86400.0
+"""The longest that somebody else's `Retry-After` can make a task wait: a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,15 @@ class Policy:
         """
         try:
             retry = data.get("retry") or {}
+            on = retry.get("on")
             return cls(
                 run=tuple(str(word) for word in data.get("run") or ()),
                 timeout_s=float(data.get("timeout_s", 600.0)),
                 retry=Retry(
-                    int(retry.get("max", 0)), float(retry.get("backoff_s", 2.0)), float(retry.get("cap_s", 300.0))
+                    int(retry.get("max", 0)),
+                    float(retry.get("backoff_s", 2.0)),
+                    float(retry.get("cap_s", 300.0)),
+                    None if on is None else tuple(str(category) for category in on),
                 ),
                 env=tuple(str(name) for name in data.get("env") or ()),
                 forward=str(data["forward"]) if data.get("forward") else None,
@@ -79,6 +85,11 @@ class Task:
     last_seq: int
     claim_seq: int | None
     policy: Policy
+    kind: str = "run"
+    repo_id: int | None = None
+    priority: int = 0
+    tenant: str = ""
+    """Whose turn it waits for (`covenq.caps.tenant_of`)."""
 
     @property
     def subject(self) -> str:
@@ -165,11 +176,18 @@ def after(
     }
     if outcome.category is Category.INTERRUPTED:
         return Ending(Kind.RETRY, {**why, "not_before": at_text(now)})
-    # What was refused by policy will be refused again.
-    if outcome.category is not Category.POLICY and task.retries < task.policy.retry.max:
-        wait = backoff(task.policy.retry, task.retries + 1, random)
+    retry = task.policy.retry
+    if retries(retry, outcome.category) and task.retries < retry.max:
+        wait = backoff(retry, task.retries + 1, random)
+        if outcome.retry_after_s is not None:
+            wait = max(wait, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
         return Ending(Kind.RETRY, {**why, "not_before": at_text(now + wait)})
     return Ending(Kind.FAILED, why)
+
+
+def retries(retry: Retry, category: Category) -> bool:
+    """Whether failures of this category are tried again at all. What was refused by policy would be refused again."""
+    return category is not Category.POLICY and (retry.on is None or category.value in retry.on)
 
 
 def recover(tasks: Iterable[Task], now: float) -> list[Entry]:
@@ -203,80 +221,3 @@ def _interrupted(task: Task, now: float) -> Entry:
 def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
     """Tasks that are running with no lease: a pool of some daemon on this data directory claimed them."""
     return [Task.of(row) for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")]
-
-
-# Partial indexes of covenq.schema, named so that a query which can't use its index fails, and is never merely slow.
-_FRESH = """SELECT last_seq, id, key FROM tasks INDEXED BY tasks_fresh
-    WHERE state = 'queued' AND not_before IS NULL AND last_seq > ? AND kind = 'run' ORDER BY last_seq"""
-_DUE = """SELECT last_seq, id, key FROM tasks INDEXED BY tasks_due
-    WHERE state = 'queued' AND not_before IS NOT NULL AND not_before <= ? AND kind = 'run'
-    AND (key IS NULL OR key NOT IN (SELECT value FROM json_each(?))) ORDER BY not_before"""
-_OLDEST_OF_KEY = """SELECT last_seq, id, key FROM tasks INDEXED BY tasks_fresh_key
-    WHERE state = 'queued' AND not_before IS NULL AND key = ? AND last_seq <= ? AND kind = 'run'
-    ORDER BY last_seq LIMIT 1"""
-_NEXT_DUE = """SELECT min(not_before) FROM tasks INDEXED BY tasks_due
-    WHERE state = 'queued' AND not_before IS NOT NULL AND not_before > ?"""
-_BUSY = "SELECT DISTINCT key FROM tasks WHERE state = 'running' AND key IS NOT NULL"
-_CHOSEN = "SELECT * FROM tasks WHERE id = ? AND state = 'queued'"
-
-
-class Picker:
-    """Picks queued tasks, oldest first, at most one running a key.
-
-    First those whose not-before time has come, since they have waited once already; then by the seq of the record that
-    queued them. A pick costs what it returns, not what is queued: rows are read from a floor that only rises, because
-    whatever is left below it waits for a busy key, and when that key comes free its oldest task is looked up directly.
-    This rests on the fold applying records in order: a row that (again) becomes queued has a higher `last_seq` than
-    any seen before.
-    """
-
-    def __init__(self) -> None:
-        self._floor = 0
-        self._blocked: set[str] = set()
-        """Keys of the rows at or below the floor that were passed over."""
-
-    def reset(self) -> None:
-        """Look at the whole queue again: a task that was picked did not get to run, and nothing was recorded."""
-        self._floor = 0
-        self._blocked.clear()
-
-    def next(
-        self, conn: sqlite3.Connection, now: float, limit: int, *, exclude: Collection[str], keys: Collection[str]
-    ) -> list[Task]:
-        """Up to `limit` tasks ready at `now` (seconds since 1970).
-
-        `exclude` are ids already in hand though the fold may still call them queued; `keys` are the keys of those.
-        """
-        busy = {key for (key,) in conn.execute(_BUSY)} | set(keys)
-        picked: list[str] = []
-
-        def take(rows: Iterable[Any]) -> Iterator[tuple[int, str | None]]:
-            """Pick what may run, in order; yield (newest seq, key if that stood in the way) of each row decided on."""
-            for last_seq, task, key in rows:
-                if len(picked) >= limit:
-                    return
-                if key is not None and key in busy:
-                    yield last_seq, key
-                    continue
-                if task not in exclude:
-                    picked.append(task)
-                    if key is not None:
-                        busy.add(key)
-                yield last_seq, None
-
-        deque(take(conn.execute(_DUE, (at_text(now), json.dumps(sorted(busy))))), maxlen=0)
-        for key in sorted(self._blocked - busy):
-            if len(picked) < limit and not list(take(conn.execute(_OLDEST_OF_KEY, (key, self._floor)))):
-                self._blocked.discard(key)
-        if len(picked) < limit:
-            for last_seq, in_the_way in take(conn.execute(_FRESH, (self._floor,))):
-                self._floor = last_seq
-                if in_the_way is not None:
-                    self._blocked.add(in_the_way)
-        rows = (conn.execute(_CHOSEN, (task,)).fetchone() for task in picked)
-        return [Task.of(row) for row in rows if row is not None]
-
-    def next_due(self, conn: sqlite3.Connection, now: float) -> str | None:
-        """When the next task that waits for its not-before time is ready, if any does."""
-        due: str | None = conn.execute(_NEXT_DUE, (at_text(now),)).fetchone()[0]
-        return due

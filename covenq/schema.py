@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 5
+VERSION = 7
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -81,6 +81,13 @@ TASK_COLUMNS = (
     "claim_seq",
     "interruptions",
     "retries",
+    "tenant",
+    "pull",
+    "supersede",
+    "source_at",
+    "since",
+    "queued_seq",
+    "superseded_by",
 )
 
 ATTEMPT_COLUMNS = (
@@ -120,6 +127,7 @@ CREATE INDEX deliveries_sender ON webhook_deliveries (sender);
 CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
 CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
 CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted IS NOT NULL;
+CREATE INDEX deliveries_secret ON webhook_deliveries (secret, hook);
 CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
 
 CREATE TABLE tasks (
@@ -128,20 +136,34 @@ CREATE TABLE tasks (
     repo TEXT, repo_id INTEGER, installation INTEGER, number INTEGER, head_sha TEXT, key TEXT,
     priority INTEGER NOT NULL, policy TEXT, config TEXT, event TEXT, action TEXT,
     created_at TEXT NOT NULL, updated_at TEXT NOT NULL, not_before TEXT, lease_until TEXT, worker TEXT,
-    last_seq INTEGER NOT NULL, claim_seq INTEGER, interruptions INTEGER NOT NULL, retries INTEGER NOT NULL
+    last_seq INTEGER NOT NULL, claim_seq INTEGER, interruptions INTEGER NOT NULL, retries INTEGER NOT NULL,
+    tenant TEXT NOT NULL, pull INTEGER NOT NULL, supersede TEXT, source_at TEXT, since TEXT, queued_seq INTEGER,
+    superseded_by TEXT
 );
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
 CREATE INDEX tasks_state ON tasks (state);
 CREATE INDEX tasks_repo ON tasks (repo, number);
-CREATE INDEX tasks_fresh ON tasks (last_seq) WHERE state = 'queued' AND not_before IS NULL;
-CREATE INDEX tasks_fresh_key ON tasks (key, last_seq) WHERE state = 'queued' AND not_before IS NULL AND key IS NOT NULL;
-CREATE INDEX tasks_due ON tasks (not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
+    WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)
+    WHERE state = 'queued' AND not_before IS NULL;
+CREATE INDEX tasks_delayed ON tasks (pull, tenant, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX tasks_due ON tasks (pull, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
+CREATE INDEX tasks_rivals ON tasks (route, key, created_seq)
+    WHERE supersede IS NOT NULL AND state IN ('queued', 'running');
+CREATE INDEX tasks_order ON tasks (route, repo_id, number, source_at) WHERE source_at IS NOT NULL;
+CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL;
+
+CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
 CREATE TABLE pauses (
     seq INTEGER PRIMARY KEY, what TEXT NOT NULL, name TEXT, repo TEXT, since TEXT NOT NULL, by TEXT, reason TEXT
 );
+
+CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
+CREATE INDEX notes_subject ON notes (subject);
 
 CREATE TABLE task_attempts (
     task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,
@@ -152,24 +174,6 @@ CREATE TABLE task_attempts (
 """
 
 
-def create(conn: sqlite3.Connection) -> None:
-    """Drop whatever is there and make the tables, inside the caller's transaction: readers see the old or the new."""
-    things = conn.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    for kind, name in sorted(things, key=lambda thing: str(thing[0]) == "table"):
-        if kind in ("table", "view", "index", "trigger"):
-            quoted = str(name).replace('"', '""')
-            conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
-    for statement in _TABLES.split(";"):
-        if statement.strip():
-            conn.execute(statement)
-    conn.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def version(conn: sqlite3.Connection) -> int:
-    return int(conn.execute("PRAGMA user_version").fetchone()[0])
-
-
-def position(conn: sqlite3.Connection) -> tuple[Witness, str] | None:
 _TALLIES = (
     """CREATE TABLE tallies (
         what TEXT NOT NULL, word TEXT NOT NULL, category TEXT NOT NULL, n INTEGER NOT NULL,
@@ -205,6 +209,26 @@ _TALLIES = (
 the rows' own changes, whoever makes them, and in their transaction."""
 
 
+def create(conn: sqlite3.Connection) -> None:
+    """Drop whatever is there and make the tables, inside the caller's transaction: readers see the old or the new."""
+    things = conn.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    for kind, name in sorted(things, key=lambda thing: str(thing[0]) == "table"):
+        if kind in ("table", "view", "index", "trigger"):
+            quoted = str(name).replace('"', '""')
+            conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
+    for statement in _TABLES.split(";"):
+        if statement.strip():
+            conn.execute(statement)
+    for statement in _TALLIES:
+        conn.execute(statement)
+    conn.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def position(conn: sqlite3.Connection) -> tuple[Witness, str] | None:
     """Where the tables stand, and of which epoch; None before the first fold. The version must be this one."""
     row = conn.execute("SELECT journal, seq, sum, epoch FROM position").fetchone()
     return None if row is None else (Witness(str(row[0]), int(row[1]), str(row[2])), str(row[3]))
@@ -215,8 +239,6 @@ def set_position(conn: sqlite3.Connection, witness: Witness, epoch: str) -> None
     done = conn.execute(
         "UPDATE position SET journal = ?, epoch = ?, seq = ?, sum = ?",
         (witness.journal, epoch, witness.seq, witness.sum),
-    for statement in _TALLIES:
-        conn.execute(statement)
     )
     if done.rowcount == 0:
         conn.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (witness.journal, epoch, witness.seq, witness.sum))

@@ -20,11 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
-from covenq.executor import OUTPUT_LIMIT, Place, Stop
+from covenq.executor import Stop
 from covenq.fencing import AGAIN_S
-from covenq.leftovers import Mark, kill_leftovers, read_mark
+from covenq.leftovers import Trace, kill_leftovers, read_mark
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.scheduler import Picker, Task, recover, running_without_lease
+from covenq.picker import Picker
+from covenq.place import Place
+from covenq.rlimits import OUTPUT_LIMIT
+from covenq.scheduler import Task, recover, running_without_lease
 from covenq.state import Folder, StateStore
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.model import Conflict, Entry, Journal, Unknown
@@ -206,7 +209,7 @@ class Pool:
         tasks = running_without_lease(conn)
         if not tasks:
             return
-        killed = kill_leftovers({token: mark for task in tasks for token, mark in self._marks(conn, task)})
+        killed = kill_leftovers([trace for task in tasks for trace in self._traces(conn, task)])
         if killed:
             log.warning("ended %d processes that an earlier daemon had left running", len(killed))
         entries = recover(tasks, self._clock())
@@ -216,14 +219,14 @@ class Pool:
                 for entry in some:
                     self._append_held([entry])  # a Conflict here is a task that somebody moved: it is not ours to close
 
-    def _marks(self, conn: sqlite3.Connection, task: Task) -> Sequence[tuple[str, Mark | None]]:
-        """The fencing token and the recorded process of a task's current attempt."""
+    def _traces(self, conn: sqlite3.Connection, task: Task) -> Sequence[Trace]:
+        """What is known of the processes of a task's current attempt."""
         try:
             place = Place.of(self._data, task.id, task.attempts)
         except ValueError:
             return []
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
-        return [(row["fence"], read_mark(place.process)) for row in rows if row["fence"]]
+        return [Trace(row["fence"], read_mark(place.process)) for row in rows if row["fence"]]
 
     def _append_held(self, entries: Sequence[Entry]) -> object:
         """Append; while the disk is full or no answer comes, again, until the stop."""

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from covenq import schema
 from covenq.config_route import Retry
 from covenq.model import Category, Kind, at_text
-from covenq.scheduler import INTERRUPTIONS_MAX, Outcome, Picker, Policy, Task, after, backoff, recover
+from covenq.picker import Picker
+from covenq.scheduler import INTERRUPTIONS_MAX, Outcome, Policy, Task, after, backoff, recover
 
 NOW = 1_800_000_000.0
 POLICY = Policy(("true",), retry=Retry(2, 2.0, 60.0))
@@ -149,9 +150,10 @@ class Queue:
         due = None if not_before is None else at_text(not_before)
         self.conn.execute(
             """INSERT INTO tasks (created_seq, id, hook, guid, route, kind, state, attempts, replay, key, priority, policy,
-               created_at, updated_at, not_before, last_seq, interruptions, retries)
-               VALUES (?, ?, '9', ?, 'r', ?, 'queued', 0, 0, ?, 0, ?, 'x', 'x', ?, ?, 0, 0)""",
-            (self.seq, task, task, kind, key, json.dumps({"run": ["true"], "retry": {"max": 1}}), due, self.seq),
+               created_at, updated_at, not_before, last_seq, interruptions, retries, tenant, pull, queued_seq)
+               VALUES (?, ?, '9', ?, 'r', ?, 'queued', 0, 0, ?, 0, ?, 'x', 'x', ?, ?, 0, 0, 'hook:9', ?, ?)""",
+            (self.seq, task, task, kind, key, json.dumps({"run": ["true"], "retry": {"max": 1}}), due, self.seq,
+             kind == "pull", self.seq),
         )
 
     def move(self, task: str, state: str, not_before: float | None = None) -> None:

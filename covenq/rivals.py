@@ -1,0 +1,158 @@
+"""Tasks that newer ones outdate: of one key where the route supersedes, of one issue or pull request where it keeps an order.
+
+Decided here, by whoever hands tasks out, and not at the intake, because the intake can't see what other receivers, or the fold,
+have not told it yet. Every task that becomes queued is looked at once with its whole group, so what is found does not depend
+on how far the fold was behind, on the order in which hooks arrived, or on restarts; a group is looked at again until nothing
+is left to do in it. What is found is recorded against the task's newest record: a task that was claimed in that moment is left
+alone (`supersede = "queued"`), or found running by the next look and superseded then (`"running"`).
+
+An operator's word wins: what was replayed or requeued neither outdates nor is outdated.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from covenq.model import JsonObject, Kind, at_text, seconds_of, task_subject
+from journal.model import Entry
+
+NEWER = "newer"
+STALE = "stale"
+"""Reasons of `task.superseded`: a newer task of the same key; a delivery older than one that was seen."""
+
+_LOOKED_AT_ONCE = 256
+
+NEWEST = """SELECT * FROM tasks INDEXED BY tasks_rivals
+    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state IN ('queued', 'running')
+    AND queued_seq = created_seq ORDER BY created_seq DESC LIMIT 1"""
+_GROUP = """SELECT * FROM tasks INDEXED BY tasks_rivals
+    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state IN ('queued', 'running')
+    AND queued_seq = created_seq AND created_seq < ? AND (state = 'queued' OR ?) ORDER BY created_seq LIMIT ?"""
+_RISEN = """SELECT last_seq, route, key, repo_id, number, supersede, source_at FROM tasks INDEXED BY tasks_risen
+    WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL AND last_seq > ? ORDER BY last_seq LIMIT ?"""
+_ONE = "SELECT * FROM tasks WHERE id = ?"
+_SEEN = """SELECT id FROM tasks INDEXED BY tasks_order
+    WHERE source_at IS NOT NULL AND route = ? AND repo_id = ? AND number = ? AND source_at > ?
+    AND (created_seq < ? OR (head_sha IS NOT NULL AND head_sha <> ?)) ORDER BY source_at DESC LIMIT 1"""
+_ORDERED = """SELECT * FROM tasks INDEXED BY tasks_order
+    WHERE source_at IS NOT NULL AND route = ? AND repo_id = ? AND number = ? AND state = 'queued'
+    AND queued_seq = created_seq ORDER BY source_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """By which task, and why: NEWER or STALE."""
+
+    by: str
+    reason: str
+
+
+def outdated_by(conn: sqlite3.Connection, task: str) -> Outdated | None:
+    """What outdates a queued task, if anything does."""
+    row = conn.execute(_ONE, (task,)).fetchone()
+    if row is None or row["queued_seq"] != row["created_seq"]:
+        return None
+    if row["supersede"] is not None:
+        newest = conn.execute(NEWEST, (row["route"], row["key"])).fetchone()
+        if newest is not None and newest["created_seq"] > row["created_seq"]:
+            return Outdated(newest["id"], NEWER)
+    return _stale(conn, row)
+
+
+def _stale(conn: sqlite3.Connection, row: sqlite3.Row) -> Outdated | None:
+    """Whether a newer state of the same thing had been seen when it came, or has another head since.
+
+    What came in its order and is about the newest head is worth its task, though more happened since: a label, a comment.
+    By the times that GitHub put into the payloads; of equal times nothing is said.
+    """
+    if row["source_at"] is None or row["repo_id"] is None or row["number"] is None:
+        return None
+    values = (row["route"], row["repo_id"], row["number"], row["source_at"], row["created_seq"], row["head_sha"])
+    seen = conn.execute(_SEEN, values).fetchone()
+    return None if seen is None else Outdated(seen["id"], STALE)
+
+
+@dataclass
+class Rivals:
+    """Remembers how far the queue was looked at, and which groups have something to record. All of it can be lost."""
+
+    _floor: int = 0
+    _keys: dict[tuple[str, str], None] = field(default_factory=dict)
+    _things: dict[tuple[str, int, int], None] = field(default_factory=dict)
+
+    def moves(self, conn: sqlite3.Connection, limit: int) -> list[tuple[Entry, ...]]:
+        """What to record, at most about `limit` tasks at a time; each tuple is one append."""
+        rows = conn.execute(_RISEN, (self._floor, _LOOKED_AT_ONCE)).fetchall()
+        for row in rows:
+            self._floor = row["last_seq"]
+            if row["supersede"] is not None and row["route"] is not None:
+                self._keys[row["route"], row["key"]] = None
+            if row["source_at"] is not None and row["repo_id"] is not None and row["number"] is not None:
+                self._things[row["route"], row["repo_id"], row["number"]] = None
+        found: list[tuple[Entry, ...]] = []
+        for key in list(self._keys):
+            moves = list(_superseded(conn, *key, limit))
+            if not moves:
+                del self._keys[key]
+            found += moves
+            if len(found) >= limit:
+                return found
+        for thing in list(self._things):
+            stale = [(row, _stale(conn, row)) for row in conn.execute(_ORDERED, thing).fetchall()]
+            moves = [(_record(row, by.by, by.reason),) for row, by in stale if by is not None]
+            if not moves:
+                del self._things[thing]
+            found += moves
+            if len(found) >= limit:
+                return found
+        return found
+
+
+def _superseded(conn: sqlite3.Connection, route: str, key: str, limit: int) -> Iterator[tuple[Entry, ...]]:
+    newest = conn.execute(NEWEST, (route, key)).fetchone()
+    if newest is None:
+        return
+    running_too = newest["supersede"] == "running"
+    older = conn.execute(_GROUP, (route, key, newest["created_seq"], running_too, limit)).fetchall()
+    waiting = [row for row in older if row["state"] == "queued"]
+    delayed = _delayed(newest, waiting)
+    for row in older:
+        entry = _record(row, newest["id"], NEWER)
+        if delayed is not None and row["state"] == "queued":
+            # First the burst's beginning, then what it was known from: a crash between the two loses neither.
+            yield (delayed, entry)
+            delayed = None
+        elif delayed is None or row["state"] != "queued":
+            yield (entry,)
+
+
+def _record(row: sqlite3.Row, by: str, reason: str) -> Entry:
+    data: JsonObject = {"by_task": by, "reason": reason}
+    if row["state"] == "running":
+        data |= {"attempt": row["attempts"], "claim": row["claim_seq"]}
+    return Entry(task_subject(row["id"]), Kind.SUPERSEDED, data, expect=row["last_seq"])
+
+
+def _delayed(newest: sqlite3.Row, older: list[sqlite3.Row]) -> Entry | None:
+    """A burst can't hold its task back for ever: the newest of it waits no longer than from when the first one came."""
+    longest = _debounce_max(newest)
+    if longest is None or newest["state"] != "queued" or newest["not_before"] is None or not older:
+        return None
+    since = min(row["since"] or row["created_at"] for row in (newest, *older))
+    if newest["since"] is not None and newest["since"] <= since:
+        return None
+    until = min(newest["not_before"], at_text(seconds_of(since) + longest))
+    data: dict[str, Any] = {"not_before": until, "since": since}
+    return Entry(task_subject(newest["id"]), Kind.DELAYED, data, expect=newest["last_seq"])
+
+
+def _debounce_max(row: sqlite3.Row) -> float | None:
+    try:
+        found = json.loads(row["policy"] or "{}").get("debounce_max_s")
+        return None if found is None else float(found)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,192 @@
+"""What stands in the way of queued tasks at one moment: pauses, and caps that what runs, or ran today, has used up.
+
+The picker and `waiting` ask the same object, so that what an operator is told is what decides.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from covenq.caps import Cap, Caps
+from covenq.fold import scopes
+from covenq.fold_ops import What
+from covenq.model import at_text
+
+DAY_S = 86400.0
+
+
+class Lane(Protocol):
+    """A task, as far as limits know it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def route(self) -> str | None: ...
+    @property
+    def repo_id(self) -> int | None: ...
+    @property
+    def repo(self) -> str | None: ...
+    @property
+    def key(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why something can't start now: a machine's word and a sentence."""
+
+    word: str
+    why: str
+
+
+_RUNNING = "SELECT id, tenant, route, repo_id, key FROM tasks WHERE state = 'running'"
+_PAUSES = "SELECT what, name, repo, since, reason FROM pauses"
+_SPENT = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
+
+
+class Standing:
+    """One look. `begin` counts what is picked meanwhile, so that one look can pick several.
+
+    A daily limit counts attempts by the hour in which they began, whole hours only: never too few of the last 24 hours, so
+    the limit is kept in every 24 hours, and what was used comes back up to an hour late. Hours more than a day ahead, which
+    a clock once set wrongly has left, don't count.
+    """
+
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        now: float,
+        caps: Caps,
+        held: Iterable[Lane] = (),
+        keys: Collection[str] = (),
+    ) -> None:
+        """`held` are tasks that were picked and may not run yet by `conn`; `keys` are more keys that are in use."""
+        self._conn = conn
+        self._caps = caps
+        self._hours = (at_text(now - DAY_S - 3600.0)[:13], at_text(now + DAY_S)[:13])
+        self._at_once: Counter[str] = Counter()
+        self._unfolded: Counter[str] = Counter()
+        self._spent: dict[str, int] = {}
+        self._keys: Counter[str] = Counter(keys)
+        self._holder: dict[str, str] = {}
+        self._pauses = _pauses(conn)
+        running: set[str] = set()
+        for row in conn.execute(_RUNNING):
+            running.add(row["id"])
+            self._count(_fields(row))
+        for task in held:
+            if task.id not in running:
+                self.begin(task)
+
+    def begin(self, task: Lane) -> None:
+        """Count a task as running that this look can't see running."""
+        fields = _fields_of(task)
+        self._count(fields)
+        self._unfolded.update(scopes(fields))
+
+    def _count(self, fields: Mapping[str, Any]) -> None:
+        self._at_once.update(scopes(fields))
+        if fields["key"] is not None:
+            self._keys[fields["key"]] += 1
+            self._holder[fields["key"]] = fields["id"]
+
+    # ---- what blocks, from the widest to the narrowest
+
+    def house(self) -> Block | None:
+        """Everything is paused."""
+        return self._pauses.get((What.WORKER, ""))
+
+    def tenant(self, tenant: str) -> Block | None:
+        paused = self._pauses.get((What.INSTALLATION, tenant))
+        return paused or self._full("installation", tenant, self._caps.share(tenant).cap, tenant)
+
+    def route(self, route: str | None) -> Block | None:
+        paused = self._pauses.get((What.ROUTE, route or ""))
+        return paused or self._full("route", route, self._caps.of_route(route).cap, route)
+
+    def repo(self, repo_id: int | None, repo: str | None) -> Block | None:
+        paused = self._pauses.get((What.REPO, "" if repo_id is None else str(repo_id)))
+        if paused is None and repo is not None:
+            paused = self._pauses.get((What.REPO, repo.casefold()))
+        return paused or self._full("repo", repo_id, self._caps.repo, repo or repo_id)
+
+    def key(self, key: str | None, route: str | None) -> Block | None:
+        if not key:
+            return None
+        cap = self._caps.of_route(route).key_concurrency
+        if self._keys[key] < cap:
+            return None
+        holder = self._holder.get(key)
+        what = f"task {holder}" if holder is not None and cap == 1 else f"{self._keys[key]} tasks"
+        return Block("key", f"{what} with the same key {'runs' if cap == 1 else 'run'}")
+
+    def of(self, task: Lane) -> Block | None:
+        """The widest thing in this task's way."""
+        return (
+            self.house()
+            or self.tenant(task.tenant)
+            or self.route(task.route)
+            or self.repo(task.repo_id, task.repo)
+            or self.key(task.key, task.route)
+        )
+
+    def busy_keys(self) -> list[str]:
+        """Keys that no route lets another task have: to be passed over without being looked at."""
+        widest = max((one.key_concurrency for one in self._caps.routes.values()), default=1)
+        return sorted(key for key, number in self._keys.items() if number >= widest)
+
+    def _full(self, level: str, name: str | int | None, cap: Cap, shown: str | int | None) -> Block | None:
+        if name is None or (cap.concurrency is None and cap.daily is None):
+            return None
+        scope = f"{level} {name}"
+        if cap.concurrency is not None and self._at_once[scope] >= cap.concurrency:
+            return Block(f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit")
+        if cap.daily is not None and self._begun(scope) >= cap.daily:
+            return Block(f"{level}_daily", f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit")
+        return None
+
+    def _begun(self, scope: str) -> int:
+        if scope not in self._spent:
+            self._spent[scope] = int(self._conn.execute(_SPENT, (scope, *self._hours)).fetchone()[0])
+        return self._spent[scope] + self._unfolded[scope]
+
+
+def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], Block]:
+    """(what, name) → why. A repository is there by its number and by its name in one case, as far as they are known."""
+    found: dict[tuple[str, str], Block] = {}
+    for row in conn.execute(_PAUSES):
+        what = str(row["what"])
+        name = row["name"] or ""
+        said = f": {row['reason']}" if row["reason"] else ""
+        shown = row["repo"] or name
+        block = Block(f"paused_{what}", f"{' '.join(filter(None, (what, shown)))} is paused since {row['since']}{said}")
+        found[what, name] = block
+        if what == What.REPO and row["repo"]:
+            found[what, row["repo"].casefold()] = block
+            if not name:
+                del found[what, name]
+    return found
+
+
+def _fields(row: sqlite3.Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("id", "tenant", "route", "repo_id", "key")}
+
+
+def _fields_of(task: Lane) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "tenant": task.tenant,
+        "route": task.route,
+        "repo_id": task.repo_id,
+        "key": task.key,
+    }
+
+
+def each_scope(task: Lane) -> Iterator[str]:
+    """What this task's start counts for."""
+    return scopes(_fields_of(task))
