@@ -288,6 +288,9 @@ def _start(
         )
         cleanup.callback(remote.close)
         _tell_remote(api_bound, tokens)
+    for listener in (webhook, api, remote):
+        if listener is not None:
+            parts.listeners[listener.name] = listener.figures
     folder.start()
     parts.pool.start()
     upkeep.start()

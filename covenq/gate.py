@@ -111,6 +111,11 @@ class Gate:
         """Whether something that is a mere convenience may be written."""
         return self._disk(0) is None and not self._journal.full
 
+    def space(self) -> tuple[Space, int]:
+        """The disk's space, and the bytes of it that deliveries may not touch now. Raises OSError."""
+        found = self._space(self._data)
+        return found, self._kept(found)
+
     def look(self) -> None:
         """Say once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
         self.refresh()
@@ -136,15 +141,19 @@ class Gate:
             space = self._space(self._data)
         except OSError as error:
             return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
-        reserve = threshold_of(space.total)
-        if self._closed is not None and self._closed.word == "disk_low":
-            # Once closed, not open again at the first megabyte, to be closed by the next delivery.
-            reserve += reserve // 2 + self._missing()
+        reserve = self._kept(space)
         if space.free - size >= reserve:
             return None
         return Reason(
             "disk_low", f"{space.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
         )
+
+    def _kept(self, space: Space) -> int:
+        reserve = threshold_of(space.total)
+        if self._closed is not None and self._closed.word == "disk_low":
+            # Once closed, not open again at the first megabyte, to be closed by the next delivery.
+            reserve += reserve // 2 + self._missing()
+        return reserve
 
 
 class ClosedJournal:

@@ -160,6 +160,7 @@ def serving(
             listeners.append(listener("remote", guarded, remote_bound, True))
         folder.start()
         for one in listeners:
+            parts.listeners[one.name] = one.figures
             one.start()
         try:
             yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files, remote_port)

@@ -15,6 +15,7 @@ from covenq.http.answers import say_error, say_failure
 from covenq.http.events import Events
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
+from covenq.http.metrics import Metrics
 from covenq.http.openapi import Document
 from covenq.http.parts import Behind, Parts
 from covenq.http.pauses import Pause, Pauses, Resume
@@ -46,6 +47,7 @@ def make_app(parts: Parts, faces: Collection[Face], tokens: Tokens | None = None
     if "health" in faces:
         _add(app, "/healthz", Health())
         _add(app, "/readyz", Readiness(parts.gate))
+        _add(app, "/metrics", Metrics(parts))
         _add(app, "/openapi.json", Document(parts.version))
     if "api" in faces:
         _add_api(app, parts)
@@ -118,7 +120,10 @@ class _Errors:
     ) -> None:
         # The type and place, not the text: an error may quote the payload.
         log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _place(error))
-        say_error(resp, 500, "internal", "covenq failed to answer; its log says where.")
+        detail = "covenq failed to answer; its log says where."
+        if req.method == "POST":
+            self._parts.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
+        say_error(resp, 500, "internal", detail)
 
 
 def _place(error: Exception) -> str:

@@ -74,6 +74,7 @@ _SEQ = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "Records n
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
 _STREAM = "text/event-stream"
+_TEXT = "text/plain"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -91,6 +92,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/v1/status", "read", "How the daemon is.", {200: ref("status")}),
     Operation("GET", "/api/v1/deliveries", "read", "Deliveries, newest first.", {200: page("delivery")}, (400,), _LIST),
     Operation(
+    Operation(
+        "GET", "/metrics", "read", "Figures for Prometheus.", {200: _TEXT}, notes={503: "Too many scrapes at once."}
+    ),
         "GET",
         "/api/v1/deliveries/{one}",
         "read",

@@ -14,6 +14,8 @@ from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
 from covenq.gate import Gate
 from covenq.http.refusals import Refusals
+from covenq.http.server import Figures
+from covenq.http.tally import Tally
 from covenq.live import Live
 from covenq.model import DeliveryId, JsonObject
 from covenq.secret import Key
@@ -56,6 +58,10 @@ class Parts:
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when event streams have to end."""
+    tally: Tally = field(default_factory=Tally)
+    """What the webhook accepted, by status and event."""
+    listeners: dict[str, Callable[[], Figures]] = field(default_factory=dict)
+    """What each listener holds at the moment, by its name."""
 
     twins: Twins = field(init=False)
 

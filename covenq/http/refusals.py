@@ -44,6 +44,7 @@ class Refusals:
         self._limit = limit
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._statuses: Counter[int] = Counter()
         self._failed = False
 
     def note(self, word: str, status: int, detail: str, **about: Any) -> None:
@@ -52,12 +53,18 @@ class Refusals:
         line |= {name: _bounded(value) for name, value in about.items() if value}
         with self._lock:
             self._counts[word] += 1
+            self._statuses[status] += 1
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
 
     def counts(self) -> dict[str, int]:
         with self._lock:
             return dict(self._counts)
+
+    def statuses(self) -> dict[int, int]:
+        """The same refusals, by the status they were answered with."""
+        with self._lock:
+            return dict(self._statuses)
 
     def _write(self, path: Path, line: bytes) -> None:
         try:

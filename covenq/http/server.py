@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from waitress import wasyncore
@@ -64,6 +65,20 @@ class _TcpServer(_Extras, TcpWSGIServer):  # type: ignore[misc]
 
 class _UnixServer(_Extras, UnixWSGIServer):  # type: ignore[misc]
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a listener holds at the moment."""
+
+    connections: int
+    threads: int
+    busy: int
+    """Threads that answer something."""
+    waiting: int
+    """Requests that wait for a thread."""
+    body_bytes: int
+    """Of bodies that are being received."""
 
 
 class Listener:
@@ -134,6 +149,17 @@ class Listener:
             raise _not_bound(str(self._server.sockinfo[3]), error) from error
         self._dispatcher.set_thread_count(self._threads)
         self._loop.start()
+
+    def figures(self) -> Figures:
+        """From any thread."""
+        dispatcher = self._dispatcher
+        return Figures(
+            connections=len(self._server.active_channels),
+            threads=self._threads,
+            busy=dispatcher.active_count,
+            waiting=len(dispatcher.queue),
+            body_bytes=self._server.buffered.bytes,
+        )
 
     @property
     def alive(self) -> bool:

@@ -64,6 +64,9 @@ class Webhook:
             answer = self._answer(req, size)
         if answer.refusal is not None:
             self._note(req, answer)
+        else:
+            event = req.env.get("HTTP_X_GITHUB_EVENT")
+            self._parts.tally.add(answer.status, answer.body["duplicate"], event)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         say(resp, answer.status, answer.body)

@@ -1,0 +1,240 @@
+"""GET /metrics, for Prometheus. Everything is read at the scrape from where it is kept anyway, so that receiving pays nothing.
+
+Labels are words of covenq's own (states, reasons, GitHub's event names), never anything that a request could make up: no
+repository, no delivery, no client. A scrape costs the same however many deliveries there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import falcon
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from covenq import query, view
+from covenq.http.answers import say_error
+from covenq.http.parts import Parts
+from covenq.http.tally import OTHER
+from covenq.model import Category, State, seconds_of
+from journal.errors import JournalError
+from journal.histogram import Counts
+from journal.reserve import Reserve
+
+AT_ONCE = 4
+"""Scrapes at a time. Whoever can reach the webhook may be able to reach this: it must not take the intake's threads."""
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+
+log = logging.getLogger("covenq.http")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A metric as it is documented. A counter's name is without `_total`, an info's without `_info`."""
+
+    kind: Kind
+    about: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Mapping[str, Known] = {
+    "covenq_build": Known("info", "Versions of covenq and Python.", ("version", "python")),
+    "covenq_ready": Known("gauge", "1 while /readyz answers 200."),
+    "covenq_intake_open": Known("gauge", "1 while deliveries are accepted."),
+    "covenq_paused": Known("gauge", "What operators have paused, by what it is.", ("what",)),
+    "covenq_config_reload_ok": Known("gauge", "0 after a reload of the configuration was refused."),
+    "covenq_webhook_accepted": Known("counter", "New deliveries answered 2xx, each durable before.", ("event",)),
+    "covenq_webhook_duplicates": Known("counter", "Deliveries answered 200 as seen before."),
+    "covenq_webhook_refused": Known("counter", "Requests refused, by the word of the answer.", ("reason",)),
+    "covenq_webhook_answers": Known("counter", "Answers to deliveries, and refusals of any POST.", ("status",)),
+    "covenq_journal_sync_seconds": Known("histogram", "How long the journal's syncs took."),
+    "covenq_journal_batch_records": Known("histogram", "Records that shared one sync."),
+    "covenq_journal_head_seq": Known("gauge", "The newest durable record."),
+    "covenq_journal_segments": Known("gauge", "Files of the journal."),
+    "covenq_journal_bytes": Known("gauge", "Bytes of the journal."),
+    "covenq_journal_poisoned": Known("gauge", "1 if a sync failed: this process will end."),
+    "covenq_journal_full": Known("gauge", "1 if the last append found no space."),
+    "covenq_journal_beat_age_seconds": Known("gauge", "Since the thread that syncs last came round; it does so every second."),
+    "covenq_journal_index_backlog": Known("gauge", "Records that the journal's index has still to write."),
+    "covenq_fold_lag_records": Known("gauge", "Durable records that state.db has not folded yet."),
+    "covenq_fold_failing": Known("gauge", "1 while state.db can't be written."),
+    "covenq_deliveries": Known("gauge", "Deliveries by state.", ("state",)),
+    "covenq_tasks": Known("gauge", "Tasks by state.", ("state",)),
+    "covenq_deliveries_oldest_age_seconds": Known("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
+    "covenq_tasks_oldest_age_seconds": Known("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
+    "covenq_attempts_ended": Known("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
+    "covenq_worker_slots": Known("gauge", "Tasks that may run here at a time."),
+    "covenq_worker_running": Known("gauge", "Tasks that run here."),
+    "covenq_disk_free_bytes": Known("gauge", "What may still be written to the data directory's disk."),
+    "covenq_disk_reserve_bytes": Known("gauge", "With less than this free, the intake closes."),
+    "covenq_ballast_bytes": Known("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
+    "covenq_upkeep_failing": Known("gauge", "1 if retention, or an erasure, failed and waits."),
+    "covenq_http_connections": Known("gauge", "Open connections.", ("listener",)),
+    "covenq_http_threads": Known("gauge", "Threads that answer.", ("listener",)),
+    "covenq_http_threads_busy": Known("gauge", "Threads that answer something now.", ("listener",)),
+    "covenq_http_requests_waiting": Known("gauge", "Requests that wait for a thread.", ("listener",)),
+    "covenq_http_body_bytes": Known("gauge", "Bytes of bodies that are being received.", ("listener",)),
+}  # fmt: skip
+"""Every metric of covenq's own, in the order of the answer; covenq-http(7) has the same. `process_*` are the library's."""
+
+_OUTCOMES = frozenset(map(str, State))
+_CATEGORIES = frozenset(map(str, Category)) | {""}
+
+
+class Metrics:
+    """The resource. One registry a daemon: nothing here is the process's own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_Collector(parts))
+        self._free = threading.BoundedSemaphore(AT_ONCE)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if not self._free.acquire(blocking=False):
+            say_error(resp, 503, "busy", f"{AT_ONCE} scrapes are being answered already.")
+            return
+        try:
+            resp.data = generate_latest(self._registry)
+        finally:
+            self._free.release()
+        resp.content_type = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Collector:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        for part in (self._own, self._webhook, self._journal, self._state, self._worker, self._disk, self._http):
+            try:
+                yield from part()
+            except (JournalError, OSError, sqlite3.Error) as error:
+                # What can't be read now is absent, which Prometheus can tell; the rest is there.
+                log.warning("metrics are incomplete: %s", type(error).__name__)
+
+    def _own(self) -> Iterator[Metric]:
+        parts = self._parts
+        yield _info("covenq_build", {"version": parts.version, "python": platform.python_version()})
+        yield _gauge("covenq_ready", not parts.gate.reasons())
+        yield _gauge("covenq_intake_open", parts.gate.intake() is None)
+        yield _gauge("covenq_config_reload_ok", parts.live.last.ok)
+
+    def _webhook(self) -> Iterator[Metric]:
+        parts = self._parts
+        accepted: Counter[str] = Counter()
+        answers: Counter[str] = Counter({str(status): n for status, n in parts.refusals.statuses().items()})
+        duplicates = 0
+        for key, number in parts.tally.counts().items():
+            answers[str(key.status)] += number
+            if key.seen_before:
+                duplicates += number
+            else:
+                accepted[key.event] += number
+        yield _by("covenq_webhook_accepted", accepted)
+        yield _counter("covenq_webhook_duplicates", duplicates)
+        yield _by("covenq_webhook_refused", parts.refusals.counts())
+        yield _by("covenq_webhook_answers", answers)
+
+    def _journal(self) -> Iterator[Metric]:
+        status = self._parts.journal.status()
+        yield _histogram("covenq_journal_sync_seconds", status.syncs_s)
+        yield _histogram("covenq_journal_batch_records", status.batch_records)
+        yield _gauge("covenq_journal_head_seq", status.head.seq)
+        yield _gauge("covenq_journal_segments", status.segments)
+        yield _gauge("covenq_journal_bytes", status.bytes)
+        yield _gauge("covenq_journal_poisoned", status.poisoned is not None)
+        yield _gauge("covenq_journal_full", status.full is not None)
+        yield _gauge("covenq_journal_beat_age_seconds", max(0.0, time.monotonic() - status.beat))
+        yield _gauge("covenq_journal_index_backlog", status.index_backlog)
+
+    def _state(self) -> Iterator[Metric]:
+        """As far as it is folded: a scrape waits for nothing."""
+        parts = self._parts
+        yield _gauge("covenq_fold_lag_records", parts.folder.lag)
+        yield _gauge("covenq_fold_failing", parts.folder.error is not None)
+        conn = parts.store.reader()
+        counts, oldest, now = query.counts(conn), query.oldest(conn), parts.clock()
+        for what in ("deliveries", "tasks"):
+            yield _by(f"covenq_{what}", counts[what])
+            ages = {state: max(0.0, now - seconds_of(at)) for state, at in oldest[what].items()}
+            yield _by(f"covenq_{what}_oldest_age_seconds", ages)
+        yield _by("covenq_paused", Counter(pause["what"] for pause in view.pauses(conn)))
+        ended: Counter[tuple[str, ...]] = Counter()
+        for (outcome, category), number in query.attempts_ended(conn).items():
+            known = (
+                outcome if outcome in _OUTCOMES else OTHER,
+                category if category in _CATEGORIES else OTHER,
+            )
+            ended[known] += number
+        yield _by("covenq_attempts_ended", ended)
+
+    def _worker(self) -> Iterator[Metric]:
+        pool, upkeep = self._parts.pool, self._parts.upkeep
+        yield _gauge("covenq_worker_slots", pool.concurrency)
+        yield _gauge("covenq_worker_running", len(pool.running()))
+        yield _gauge("covenq_upkeep_failing", upkeep.error is not None)
+
+    def _disk(self) -> Iterator[Metric]:
+        space, kept = self._parts.gate.space()
+        reserve = Reserve(self._parts.journal.directory, total=space.total)
+        yield _gauge("covenq_disk_free_bytes", space.free)
+        yield _gauge("covenq_disk_reserve_bytes", kept)
+        yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.laid() else 0)
+
+    def _http(self) -> Iterator[Metric]:
+        figures = {name: read() for name, read in self._parts.listeners.items()}
+        yield _by("covenq_http_connections", {name: one.connections for name, one in figures.items()})
+        yield _by("covenq_http_threads", {name: one.threads for name, one in figures.items()})
+        yield _by("covenq_http_threads_busy", {name: one.busy for name, one in figures.items()})
+        yield _by("covenq_http_requests_waiting", {name: one.waiting for name, one in figures.items()})
+        yield _by("covenq_http_body_bytes", {name: one.body_bytes for name, one in figures.items()})
+
+
+# ---- families of the library, out of the table
+
+
+def _gauge(name: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, METRICS[name].about, value=float(value))
+
+
+def _counter(name: str, value: float) -> Metric:
+    return CounterMetricFamily(name, METRICS[name].about, value=float(value))
+
+
+def _by(name: str, values: Mapping[Any, float]) -> Metric:
+    """By label: keys are the label's value, or a tuple of values."""
+    known = METRICS[name]
+    make: Callable[..., Any] = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
+    family = make(name, known.about, labels=known.labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(list(key) if isinstance(key, tuple) else [key], float(value))
+    found: Metric = family
+    return found
+
+
+def _info(name: str, value: dict[str, str]) -> Metric:
+    return InfoMetricFamily(name, METRICS[name].about, value=value)
+
+
+def _histogram(name: str, read: Counts) -> Metric:
+    buckets, below = [], 0
+    for bound, number in zip((*map(str, read.bounds), "+Inf"), read.counts, strict=True):
+        below += number
+        buckets.append((bound, float(below)))
+    return HistogramMetricFamily(name, METRICS[name].about, buckets=buckets, sum_value=read.total)

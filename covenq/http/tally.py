@@ -1,0 +1,60 @@
+"""What the webhook accepted since the start of the process, counted where the answer is given."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import NamedTuple
+
+OTHER = "other"
+
+EVENTS = frozenset(
+    """branch_protection_configuration branch_protection_rule check_run check_suite code_scanning_alert commit_comment
+    create custom_property custom_property_values delete dependabot_alert deploy_key deployment deployment_protection_rule
+    deployment_review deployment_status discussion discussion_comment fork github_app_authorization gollum installation
+    installation_repositories installation_target issue_comment issue_dependencies issues label marketplace_purchase member
+    membership merge_group meta milestone org_block organization package page_build personal_access_token_request ping
+    project project_card project_column projects_v2 projects_v2_item projects_v2_status_update public pull_request
+    pull_request_review pull_request_review_comment pull_request_review_thread push registry_package release repository
+    repository_advisory repository_dispatch repository_import repository_ruleset repository_vulnerability_alert
+    secret_scanning_alert secret_scanning_alert_location secret_scanning_scan security_advisory security_and_analysis
+    sponsorship star status sub_issues team team_add watch workflow_dispatch workflow_job workflow_run""".split()
+)
+"""GitHub's. A signed delivery may name any other; those are counted together, so that counts stay bounded."""
+
+
+class Accepted(NamedTuple):
+    """A kind of answer below 300. `event` is one of EVENTS, or OTHER."""
+
+    status: int
+    seen_before: bool
+    event: str
+
+
+class Tally:
+    """Counts by kind. `add` takes no lock: each thread has counts of its own, which `counts` adds up."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._all: list[dict[Accepted, int]] = []
+        self._lock = threading.Lock()
+
+    def add(self, status: int, seen_before: bool, event: str | None) -> None:
+        """From any thread."""
+        try:
+            counts: dict[Accepted, int] = self._own.counts
+        except AttributeError:
+            counts = self._own.counts = {}
+            with self._lock:
+                self._all.append(counts)
+        key = Accepted(status, seen_before, event if event in EVENTS else OTHER)
+        counts[key] = counts.get(key, 0) + 1
+
+    def counts(self) -> Counter[Accepted]:
+        """All threads' counts, those of ended threads too."""
+        with self._lock:
+            every = list(self._all)
+        found: Counter[Accepted] = Counter()
+        for counts in every:
+            found.update(counts.copy())  # a copy is made in one step: its thread goes on meanwhile
+        return found
