@@ -15,10 +15,11 @@ from pathlib import Path
 
 import orjson
 
-from covenq.executor import Command, Place, Stop, command_line, environment, not_started
+from covenq.executor import Command, Stop, command_line, environment, not_started
 from covenq.fencing import AGAIN_S, Claim, Stale
 from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind
+from covenq.place import Place
 from covenq.scheduler import Outcome, Task, after
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
 from journal.model import Journal

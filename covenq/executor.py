@@ -9,135 +9,37 @@ second virtue: a command whose daemon was killed gets SIGPIPE when it speaks.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import selectors
-import shutil
 import signal
-import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 from typing import IO
 
-from covenq.leftovers import FENCE, kill_leftovers
-from covenq.model import TOKEN, Category
-from covenq.scheduler import Outcome
+from covenq import launch
+from covenq.leftovers import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
+from covenq.model import Category
+from covenq.output import Output
+from covenq.place import Place, open_for_writing
+from covenq.rlimits import NO_LIMITS, OUTPUT_LIMIT, Limits
+from covenq.scheduler import Outcome, Usage
+from covenq.scrub import Scrubber
 
 KEPT = ("PATH", "HOME", "LANG", "TZ")
 """All that a command gets of the daemon's environment without its route saying so."""
 
-OUTPUT_LIMIT = 16 * 1024 * 1024
-"""Bytes kept of stdout, and of stderr."""
-
 _TEXT_LIMIT = 4096  # of a variable: what PATH_MAX allows
-_CHUNK = 65536
 _LAST_CHUNKS = 64  # more than a pipe holds
 _LOOK_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
 _PLACEHOLDER = re.compile(r"\{(brief|result|payload|task|attempt)\}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
-
-    directory: Path
-
-    @classmethod
-    def of(cls, data: Path, task: str, attempt: int) -> Place:
-        """Only ids that are a single plain word make a path (model.TOKEN); anything else raises ValueError."""
-        if not TOKEN.match(task) or attempt < 1:
-            raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")
-        return cls(data / "attempts" / task / str(attempt))
-
-    @property
-    def payload(self) -> Path:
-        return self.directory / "payload"
-
-    @property
-    def brief(self) -> Path:
-        return self.directory / "brief.json"
-
-    @property
-    def stdout(self) -> Path:
-        return self.directory / "stdout"
-
-    @property
-    def stderr(self) -> Path:
-        return self.directory / "stderr"
-
-    @property
-    def result(self) -> Path:
-        return self.directory / "result"
-
-    @property
-    def process(self) -> Path:
-        """The command's process, for a later daemon that has to end it."""
-        return self.directory / "process.json"
-
-    def prepare(self, payload: bytes, brief: bytes) -> None:
-        """Make it, private to this user: the payload and the brief in it, the outputs empty. Raises OSError.
-
-        A directory of that name is left from a history that a restore undid: it is moved aside, not written into.
-        """
-        attempts, task = self.directory.parents[1], self.directory.parent
-        attempts.mkdir(mode=0o700, exist_ok=True)
-        task.mkdir(mode=0o700, exist_ok=True)
-        try:
-            self.directory.mkdir(mode=0o700)
-        except FileExistsError:
-            self.directory.rename(task / f"{self.directory.name}.{time.time_ns()}")
-            self.directory.mkdir(mode=0o700)
-        try:
-            files = {self.payload: payload, self.brief: brief, self.stdout: b"", self.stderr: b""}
-            for path, content in files.items():
-                with _open(path, os.O_CREAT | os.O_EXCL) as file:
-                    _write(file, memoryview(content))
-        except OSError:
-            shutil.rmtree(self.directory, ignore_errors=True)  # so that it can be tried again when there is space
-            raise
-
-    def collect(self) -> bool:
-        """Whether the command left a result: a plain file of its own. Makes it private, and durable with its name.
-
-        The record that points to it comes after this, so a power cut can't leave the one without the other. Raises
-        OSError when it can't be made durable.
-        """
-        try:
-            fd = os.open(self.result, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # none, a link, a socket
-            return False
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return False
-            with contextlib.suppress(PermissionError):  # written by a set-uid program: it is not ours to close
-                os.fchmod(fd, 0o600)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        for directory in (self.directory, *self.directory.parents[:3]):  # up to the data directory's own names
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        return True
-
-
-def _open(path: Path, flags: int = 0) -> FileIO:
-    """For writing, 0600, never through a link that stands in its place."""
-    return FileIO(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600), "wb")
-
-
-def _write(file: FileIO, content: memoryview) -> None:
-    while content:
-        content = content[file.write(content) :]
 
 
 def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:
@@ -195,78 +97,75 @@ class Stop:
                 self._read = -1
 
 
-class _Output:
-    """One pipe of the command, pumped into one file up to a limit."""
-
-    def __init__(self, pipe: IO[bytes], file: FileIO, limit: int) -> None:
-        self.pipe = pipe
-        os.set_blocking(pipe.fileno(), False)
-        self._file = file
-        self._left = limit
-        self._limit = limit
-        self._dropped = 0
-        self.error: OSError | None = None
-
-    def pump(self) -> int | None:
-        """Move what is there: how many bytes (0: nothing now), or None at the end of the pipe."""
-        try:
-            chunk = os.read(self.pipe.fileno(), _CHUNK)
-        except BlockingIOError:
-            return 0
-        if not chunk:
-            return None
-        kept = memoryview(chunk)[: self._left] if self.error is None else memoryview(b"")
-        self._dropped += len(chunk) - len(kept)
-        self._left -= len(kept)
-        self._write(kept)
-        return len(chunk)
-
-    def _write(self, content: memoryview) -> None:
-        try:
-            _write(self._file, content)
-        except OSError as error:  # a full disk costs the output, not the work
-            self.error = error
-            self._dropped += len(content)
-
-    def close(self) -> None:
-        if self._dropped and self.error is None:
-            note = f"\n[covenq: cut after {self._limit} bytes; {self._dropped} more were dropped]\n"
-            self._write(memoryview(note.encode()))
-        self._file.close()
-        self.pipe.close()
-
-
 class Command:
     """A command that was started. Call `wait` once, or `abandon`."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], place: Place, limit: int = OUTPUT_LIMIT) -> None:
-        """Start it in the attempt's directory, the payload as its stdin.
+    usage: Usage | None = None
+    """What it and those it waited for have used, once it ended."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        place: Place,
+        limit: int = OUTPUT_LIMIT,
+        *,
+        limits: Limits = NO_LIMITS,
+        scrubber: Scrubber | None = None,
+    ) -> None:
+        """Start it in the attempt's directory, the payload as its stdin. `limit` is of bytes kept of each output.
 
         Raises OSError or ValueError when it can't be started (see `not_started`).
         """
-        self._fence = env.get(FENCE, "")
-        with contextlib.ExitStack() as undo:
-            stdin = undo.enter_context(place.payload.open("rb"))
-            files = [_open(place.stdout), _open(place.stderr)]
+        self._limits = limits
+        scrub = scrubber or Scrubber()
+        resources = limits.resources()
+        words = list(argv)
+        with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
+            stdin = always.enter_context(place.payload.open("rb"))
+            paths = (place.stdout, place.stderr)
+            files = [open_for_writing(path) for path in paths]
             for file in files:
                 undo.callback(file.close)
-            self._process = subprocess.Popen(
-                list(argv),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=place.directory,
-                env=dict(env),
-                bufsize=0,
-                start_new_session=True,
-                umask=0o077,
-            )
+            status: IO[bytes] | None = None
+            pass_fds: tuple[int, ...] = ()
+            if resources:
+                told, tell = os.pipe()
+                status = always.enter_context(FileIO(told))
+                pass_fds = (tell,)
+                words = [sys.executable, "-I", "-S", launch.__file__, str(tell), json.dumps(resources), *words]
+            try:
+                with starting() as running:
+                    self._process = subprocess.Popen(
+                        words,
+                        stdin=stdin,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        cwd=place.directory,
+                        env=dict(env),
+                        bufsize=0,
+                        start_new_session=True,
+                        umask=0o077,
+                        pass_fds=pass_fds,
+                    )
+                    assert self._process.stdout is not None
+                    assert self._process.stderr is not None
+                    pipes = (self._process.stdout, self._process.stderr)
+                    names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
+                    self._trace = Trace(env.get(FENCE, ""), mark_of(self.pid), place.directory, names)
+                    running[self.pid] = self._trace
+            finally:
+                for fd in pass_fds:
+                    os.close(fd)
             undo.pop_all()
-            stdin.close()
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        pipes = (self._process.stdout, self._process.stderr)
-        self._outputs = [_Output(pipe, file, limit) for pipe, file in zip(pipes, files, strict=True)]
+            most = limits.output or limit
+            self._outputs = [
+                Output(pipe, file, path, most, scrub.stream())
+                for pipe, file, path in zip(pipes, files, paths, strict=True)
+            ]
+            if status is not None and (number := status.read()):
+                self._end(forced=True)
+                raise OSError(int(number), os.strerror(int(number)), argv[0])
 
     @property
     def pid(self) -> int:
@@ -277,8 +176,9 @@ class Command:
         """End it and all it started, at once; its outcome is nobody's any more."""
         self._end(forced=True)
 
-    def wait(self, timeout_s: float, grace_s: float, stop: Stop) -> Outcome:
-        """Until it ended, by itself, by `timeout_s`, or by `stop`: then SIGTERM to the group, SIGKILL after a grace.
+    def wait(self, timeout_s: float, grace_s: float, stop: Stop, lost: Stop | None = None) -> Outcome:
+        """Until it ended, by itself, by `timeout_s`, or by `stop` or `lost`: then SIGTERM to the group, SIGKILL after a
+        grace. `lost` says that the task was taken from this attempt: the outcome will be nobody's.
 
         The group's other members are killed when its leader is gone. An end that came before the signal counts as
         what it was.
@@ -286,14 +186,17 @@ class Command:
         deadline = time.monotonic() + timeout_s
         kill_at: float | None = None
         forced: Category | None = None
-        with self._watch(stop) as (selector, tick):
+        signs = [stop] if lost is None else [stop, lost]
+        with self._watch(signs) as (selector, tick):
             while not self._exited():
                 now = time.monotonic()
-                if forced is None and (stop.is_set() or now >= deadline):
-                    forced = Category.INTERRUPTED if stop.is_set() else Category.TIMEOUT
-                    kill_at = now + (stop.grace_s if stop.is_set() else grace_s)
-                    with contextlib.suppress(KeyError):
-                        selector.unregister(stop.fd)  # it stays readable, and must not be heard again
+                told = next((sign for sign in signs if sign.is_set()), None)
+                if forced is None and (told is not None or now >= deadline):
+                    forced = Category.TIMEOUT if told is None else Category.INTERRUPTED
+                    kill_at = now + (grace_s if told is None else told.grace_s)
+                    for sign in signs:
+                        with contextlib.suppress(KeyError):
+                            selector.unregister(sign.fd)  # it stays readable, and must not be heard again
                     self._signal(signal.SIGTERM)
                     self._signal(signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
                 elif kill_at is not None and now >= kill_at:
@@ -302,19 +205,20 @@ class Command:
                 until = kill_at if forced is not None else deadline
                 left = _LOOK_S if until is None else min(max(until - now, 0.0), _LOOK_S)
                 for key, _ in selector.select(left if tick is None else min(tick, left or tick)):
-                    if isinstance(key.data, _Output) and key.data.pump() is None:
+                    if isinstance(key.data, Output) and key.data.pump() is None:
                         selector.unregister(key.fd)
         code = self._end(forced=forced is not None)
         return self._outcome(code, forced, timeout_s)
 
     @contextlib.contextmanager
-    def _watch(self, stop: Stop) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
-        """A selector over the pipes, the stop and the end of the process; and how often to look besides, if it must."""
+    def _watch(self, signs: Sequence[Stop]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
+        """A selector over the pipes, the signs and the end of the process; and how often to look besides, if it must."""
         with contextlib.ExitStack() as undo:
             selector = undo.enter_context(selectors.PollSelector())
             for output in self._outputs:
                 selector.register(output.pipe, selectors.EVENT_READ, output)
-            selector.register(stop.fd, selectors.EVENT_READ)
+            for sign in signs:
+                selector.register(sign.fd, selectors.EVENT_READ)
             tick: float | None = _POLL_S
             if hasattr(os, "pidfd_open"):
                 pidfd = os.pidfd_open(self.pid)
@@ -338,13 +242,15 @@ class Command:
     def _end(self, *, forced: bool) -> int:
         """Kill the group, take the last output, reap the leader; its return code.
 
-        After a forced end the fencing token finds those who had left the group. A command that ended by itself may
-        leave such a process behind on purpose.
+        After a forced end all others that it started are found and killed too, wherever they went. A command that ended
+        by itself may leave a process of another session behind on purpose. The leader is reaped last: until then its pid
+        can't be anybody else's, as which a group or a session is recognised.
         """
         self._signal(signal.SIGKILL)
-        code = self._process.wait()
-        if forced and self._fence:
-            kill_leftovers({self._fence: None})
+        if forced:
+            kill_leftovers([self._trace], orphans=True)
+        code = self._reap()
+        ended(self.pid)
         for output in self._outputs:
             for _ in range(_LAST_CHUNKS):  # a process that got away may keep the pipe open, and full
                 if not output.pump():
@@ -352,18 +258,33 @@ class Command:
             output.close()
         return code
 
+    def _reap(self) -> int:
+        if self._process.returncode is not None:  # `_exited` did, where there is no other way to ask
+            return self._process.returncode
+        _, status, used = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        rss = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        self.usage = Usage(used.ru_utime, used.ru_stime, rss)
+        return self._process.returncode
+
     def _outcome(self, code: int, forced: Category | None, timeout_s: float) -> Outcome:
         exit_code = code if code >= 0 else None
         number = -code if code < 0 else None
         if forced is Category.TIMEOUT:
-            return Outcome(forced, exit_code, number, f"it ran longer than {timeout_s:g} s")
-        if forced is Category.INTERRUPTED:
-            return Outcome(forced, exit_code, number, "the daemon was stopped")
-        if number is not None:
-            return Outcome(Category.SIGNAL, None, number, f"it was ended by {_signal_name(number)}")
-        if code:
-            return Outcome(Category.EXIT, code, None, f"it exited with {code}")
-        return Outcome(None, 0)
+            category, detail = forced, f"it ran longer than {timeout_s:g} s"
+        elif forced is not None:
+            category, detail = forced, "the daemon was stopped"
+        elif number is not None:
+            category, detail = Category.SIGNAL, f"it was ended by {_signal_name(number)}"
+            if number == signal.SIGXCPU and self._limits.cpu_s is not None:
+                detail += f": it used up its {self._limits.cpu_s} s of processor time"
+            elif number == signal.SIGXFSZ and self._limits.file_size is not None:
+                detail += f": a file of it passed its {self._limits.file_size} bytes"
+        elif code:
+            category, detail = Category.EXIT, f"it exited with {code}"
+        else:
+            return Outcome(None, 0, usage=self.usage)
+        return Outcome(category, exit_code, number, detail, usage=self.usage)
 
 
 def not_started(error: OSError | ValueError) -> Outcome:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from support import eventually
 
-from covenq.executor import Command, Place, Stop, command_line, environment, not_started
-from covenq.leftovers import Mark, kill_leftovers, mark_of, read_mark, write_mark
+from covenq.executor import Command, Stop, command_line, environment, not_started
+from covenq.leftovers import Mark, Trace, kill_leftovers, mark_of, read_mark, write_mark
 from covenq.model import Category
+from covenq.place import Place
 from covenq.scheduler import Outcome
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine
@@ -214,10 +215,16 @@ def test_stop_ends_all_that_run(place: Place, tmp_path: Path, stop: Stop) -> Non
 
 
 def test_output_is_cut_at_the_limit_and_the_command_lives(place: Place, stop: Stop) -> None:
-    code = "import sys; sys.stdout.write('x' * 1_000_000); sys.stderr.write('done')"
+    code = "import sys; sys.stdout.write('x' * 1_000_000 + 'the end.'); sys.stderr.write('done')"
     assert run(place, code, stop, limit=1000) == Outcome(None, 0)
     said = place.stdout.read_text()
-    assert said == "x" * 1000 + "\n[covenq: cut after 1000 bytes; 999000 more were dropped]\n"
+    head, _, tail = said.partition("\n[covenq: ")
+    note, _, tail = tail.partition("]\n")
+    assert head == "x" * 500
+    assert 250 <= len(tail) <= 500
+    assert tail == "x" * (len(tail) - 8) + "the end."
+    assert note == f"{1_000_008 - 500 - len(tail)} bytes were dropped here: the limit is 1000"
+    assert [path.name for path in place.directory.glob("stdout*")] == ["stdout"]
     assert place.stderr.read_text() == "done"
 
 
@@ -237,7 +244,7 @@ def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: Place, st
     assert place.stdout.read_text() == "last words\n"
     pid = pid_in(place.directory / "escaped")
     assert alive(pid), "a command that ended well may leave something running on purpose"
-    assert kill_leftovers({FENCE: None}) == [pid]
+    assert kill_leftovers([Trace(FENCE)]) == [pid]
 
 
 def test_output_files_are_not_written_through_links(place: Place, tmp_path: Path) -> None:
@@ -287,7 +294,7 @@ def sleeper(**more: str) -> subprocess.Popen[bytes]:
 def test_leftovers_are_known_by_their_fence() -> None:
     ours, others = sleeper(COVENQ_FENCE=f"{EPOCH}.1"), sleeper(COVENQ_FENCE=f"{EPOCH}.11")
     try:
-        assert kill_leftovers({f"{EPOCH}.1": None, f"{EPOCH}.2": None}) == [ours.pid]
+        assert kill_leftovers([Trace(f"{EPOCH}.1"), Trace(f"{EPOCH}.2")]) == [ours.pid]
         assert ours.wait(30) == -signal.SIGKILL
         assert others.poll() is None
     finally:
@@ -305,7 +312,7 @@ def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
         assert mark is not None
         write_mark(tmp_path / "process.json", mark)
         assert read_mark(tmp_path / "process.json") == mark
-        assert kill_leftovers({f"{EPOCH}.1": mark}) == [bare.pid]
+        assert kill_leftovers([Trace(f"{EPOCH}.1", mark)]) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -318,8 +325,8 @@ def test_a_recycled_pid_is_left_alone() -> None:
     try:
         mark = mark_of(stranger.pid)
         assert mark is not None
-        assert kill_leftovers({f"{EPOCH}.1": Mark(mark.pid, mark.start - 1, mark.boot)}) == []
-        assert kill_leftovers({f"{EPOCH}.1": Mark(mark.pid, mark.start, "another boot")}) == []
+        assert kill_leftovers([Trace(f"{EPOCH}.1", Mark(mark.pid, mark.start - 1, mark.boot))]) == []
+        assert kill_leftovers([Trace(f"{EPOCH}.1", Mark(mark.pid, mark.start, "another boot"))]) == []
         assert stranger.poll() is None
     finally:
         stranger.kill()

@@ -1,0 +1,34 @@
+"""Run as a program of its own between the daemon and a command: sets the command's limits, and becomes the command.
+
+A function between fork and exec would do the same, and is not safe in a process with threads. Nothing of covenq is
+imported here, and nothing of the command's environment is believed (`python -I -S`).
+
+    launch.py STATUS '[[resource, soft, hard], …]' program argument…
+
+STATUS is a descriptor: nothing is written to it if the command was started, else the error's number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+
+
+def main() -> None:
+    status = int(sys.argv[1])
+    try:
+        os.set_inheritable(status, False)
+        for number, soft, hard in json.loads(sys.argv[2]):
+            resource.setrlimit(number, (soft, hard))
+        os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - a shell is what must not be here
+    except OSError as error:
+        os.write(status, str(error.errno).encode())
+    except ValueError:
+        os.write(status, b"22")
+    os._exit(127)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A command's output: out of its pipe, scrubbed of secrets, into a file that has a largest size.
+
+Of what is too long the beginning and the end are kept: how it went on is seldom what one looks for, how it ended often is.
+The end is written into two files in turn, the older of which is overwritten, and put behind the beginning when all is over.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+from pathlib import Path
+from typing import IO
+
+from covenq.place import open_for_writing, write_all
+from covenq.scrub import Stream
+
+CHUNK = 65536
+_COPY = 1 << 20
+
+
+class Output:
+    """One pipe of a command, pumped into one file."""
+
+    def __init__(self, pipe: IO[bytes], file: FileIO, path: Path, limit: int, stream: Stream) -> None:
+        """`file` is `path`, open. At most `limit` bytes are kept: half of the beginning, a quarter or more of the end."""
+        self.pipe = pipe
+        os.set_blocking(pipe.fileno(), False)
+        self.error: OSError | None = None
+        self._stream = stream
+        self._path = path
+        self._limit = limit
+        self._file = file
+        self._left = limit - limit // 4 * 2
+        self._rest: FileIO | None = None
+        self._rest_size = 0
+        self._written = 0
+        self._seen = 0
+
+    def pump(self) -> int | None:
+        """Move what is there: how many bytes (0: nothing now), or None at the end of the pipe."""
+        try:
+            chunk = os.read(self.pipe.fileno(), CHUNK)
+        except BlockingIOError:
+            return 0
+        if not chunk:
+            return None
+        self._take(self._stream.feed(chunk))
+        return len(chunk)
+
+    def close(self) -> None:
+        """Put together what is kept, and close file and pipe."""
+        try:
+            self._take(self._stream.finish())
+            if self.error is None:
+                self._join()
+        except OSError as error:
+            self.error = error
+        finally:
+            self._file.close()
+            if self._rest is not None:
+                self._rest.close()
+            for path in (self._newer, self._older):
+                path.unlink(missing_ok=True)
+            self.pipe.close()
+
+    @property
+    def _newer(self) -> Path:
+        return self._path.with_name(self._path.name + ".rest")
+
+    @property
+    def _older(self) -> Path:
+        return self._path.with_name(self._path.name + ".rest.1")
+
+    def _take(self, content: bytes) -> None:
+        self._seen += len(content)
+        if self.error is not None:
+            return
+        try:
+            head = memoryview(content)[: self._left]
+            write_all(self._file, head)
+            self._left -= len(head)
+            self._written += len(head)
+            rest = memoryview(content)[len(head) :]
+            while rest:
+                rest = rest[self._rotate(rest) :]
+        except OSError as error:  # a full disk costs the output, not the work
+            self.error = error
+
+    def _rotate(self, content: memoryview) -> int:
+        """Write into the newer file, or begin it anew; how much of `content` it took."""
+        most = max(self._limit // 4, 1)
+        if self._rest is None or self._rest_size >= most:
+            if self._rest is not None:
+                self._rest.close()
+                self._newer.replace(self._older)
+            self._rest = open_for_writing(self._newer, os.O_CREAT | os.O_TRUNC)
+            self._rest_size = 0
+        some = content[: most - self._rest_size]
+        write_all(self._rest, some)
+        self._rest_size += len(some)
+        return len(some)
+
+    def _join(self) -> None:
+        parts = [path for path in (self._older, self._newer) if os.path.lexists(path)]
+        dropped = self._seen - self._written - sum(path.stat().st_size for path in parts)
+        if dropped:
+            note = f"\n[covenq: {dropped} bytes were dropped here: the limit is {self._limit}]\n"
+            write_all(self._file, memoryview(note.encode()))
+        for path in parts:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with FileIO(fd) as part:
+                while piece := part.read(_COPY):
+                    write_all(self._file, memoryview(piece))

@@ -1,0 +1,148 @@
+"""The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from covenq.model import TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, data: Path, task: str, attempt: int) -> Place:
+        """Only ids that are a single plain word make a path (model.TOKEN); anything else raises ValueError."""
+        if not TOKEN.match(task) or attempt < 1:
+            raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")
+        return cls(data / "attempts" / task / str(attempt))
+
+    @property
+    def payload(self) -> Path:
+        return self.directory / "payload"
+
+    @property
+    def brief(self) -> Path:
+        return self.directory / "brief.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.directory / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        return self.directory / "stderr"
+
+    @property
+    def result(self) -> Path:
+        return self.directory / "result"
+
+    @property
+    def process(self) -> Path:
+        """The command's process, for a later daemon that has to end it."""
+        return self.directory / "process.json"
+
+    def prepare(self, payload: bytes, brief: bytes) -> None:
+        """Make it, private to this user: the payload and the brief in it, the outputs empty. Raises OSError.
+
+        A directory of that name is left from a history that a restore undid: it is moved aside, not written into.
+        """
+        attempts, task = self.directory.parents[1], self.directory.parent
+        attempts.mkdir(mode=0o700, exist_ok=True)
+        task.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.directory.mkdir(mode=0o700)
+        except FileExistsError:
+            self.directory.rename(task / f"{self.directory.name}.{time.time_ns()}")
+            self.directory.mkdir(mode=0o700)
+        try:
+            files = {self.payload: payload, self.brief: brief, self.stdout: b"", self.stderr: b""}
+            for path, content in files.items():
+                with open_for_writing(path, os.O_CREAT | os.O_EXCL) as file:
+                    write_all(file, memoryview(content))
+        except OSError:
+            shutil.rmtree(self.directory, ignore_errors=True)  # so that it can be tried again when there is space
+            raise
+
+    def keep(self, result: bytes) -> None:
+        """Write a result that came as bytes, whole, durable with its name when this returns. Raises OSError."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.directory / f"result.{time.time_ns()}"
+        with open_for_writing(draft, os.O_CREAT | os.O_EXCL) as file:
+            write_all(file, memoryview(result))
+        draft.replace(self.result)
+        self.collect()
+
+    def clean(self) -> None:
+        """Remove what the command left beside covenq's own files: clones, caches. Never follows a link.
+
+        What can't be removed stays until retention; it does no harm to the outcome.
+        """
+        own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result, self.process)}
+        with contextlib.suppress(OSError), os.scandir(self.directory) as listing:
+            for one in listing:
+                if one.name in own:
+                    continue
+                if one.is_dir(follow_symlinks=False):
+                    _remove_tree(Path(one.path))
+                else:
+                    with contextlib.suppress(OSError):
+                        Path(one.path).unlink()
+
+    def collect(self) -> bool:
+        """Whether the command left a result: a plain file of its own. Makes it private, and durable with its name.
+
+        The record that points to it comes after this, so a power cut can't leave the one without the other. Raises
+        OSError when it can't be made durable.
+        """
+        try:
+            fd = os.open(self.result, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # none, a link, a socket
+            return False
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return False
+            with contextlib.suppress(PermissionError):  # written by a set-uid program: it is not ours to close
+                os.fchmod(fd, 0o600)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        for directory in (self.directory, *self.directory.parents[:3]):  # up to the data directory's own names
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        return True
+
+
+def _remove_tree(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if not os.path.lexists(directory):
+        return
+    for parent, names, _ in os.walk(directory):  # a command may have taken its directories' write permission away
+        for one in (Path(parent), *(Path(parent, name) for name in names)):
+            if not one.is_symlink():
+                with contextlib.suppress(OSError):
+                    one.chmod(0o700)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def open_for_writing(path: Path, flags: int = 0) -> FileIO:
+    """For writing, 0600, never through a link that stands in its place."""
+    return FileIO(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600), "wb")
+
+
+def write_all(file: FileIO, content: memoryview) -> None:
+    while content:
+        content = content[file.write(content) :]
