@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, greeting, intake, pauses, query, unixsocket
+from covenq import __version__, allocator, greeting, intake, pauses, query, unixsocket
 from covenq.config import Config, parse_bind
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
@@ -83,6 +83,7 @@ def run(
     """
     env = os.environ if env is None else env
     _log_to_stderr()
+    allocator.give_back()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)

@@ -13,8 +13,8 @@ from covenq.gate import ClosedJournal
 from covenq.http.answers import say
 from covenq.http.parts import Parts
 
-HELD_MAX = 64 << 20
-"""Bytes of bodies being worked on at a time. Decoded, a body can take several times its size."""
+HELD_MAX = 32 << 20
+"""Bytes of bodies being worked on at a time: decoded, and as a line of the journal, each takes five or six times its size."""
 
 _NAMES = {
     "CONTENT_TYPE": "Content-Type",
