@@ -61,9 +61,11 @@ def route(
     for all of them. Never raises.
     """
     if row["event"] == PING:
-        return _ignored(delivery, PING, "GitHub sends a ping when a hook is made; there is nothing to do.")
+        return _ignored(
+            delivery, config_sha256, PING, "GitHub sends a ping when a hook is made; there is nothing to do."
+        )
     if not routes:
-        return _ignored(delivery, NO_ROUTES, "No routes are configured.")
+        return _ignored(delivery, config_sha256, NO_ROUTES, "No routes are configured.")
     fields = delivery_fields(row, payload=payload)
     moment = now()
     matched: list[Route] = []
@@ -75,7 +77,7 @@ def route(
             # The type alone: the text of an error may quote the payload.
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
-        return _ignored(delivery, NO_MATCH, _nothing_matched(routes, row))
+        return _ignored(delivery, config_sha256, NO_MATCH, _nothing_matched(routes, row))
     ids = [task_id(delivery, rule.name, replay) for rule in matched]
     kept = [(rule, one) for rule, one in zip(matched, ids, strict=True) if only is None or one in only]
     return Decision(
@@ -97,8 +99,9 @@ def key(template: str | None, row: Mapping[str, Any]) -> str | None:
     return _BRACED.sub(lambda found: str(row[found[1]]), template)[:KEY_MAX]
 
 
-def _ignored(delivery: DeliveryId, reason: str, detail: str) -> Decision:
-    entry = Entry(delivery.subject, str(Kind.IGNORED), {"reason": reason, "detail": detail})
+def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str) -> Decision:
+    data = {"reason": reason, "detail": detail, "config": config_sha256}
+    entry = Entry(delivery.subject, str(Kind.IGNORED), data)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 

@@ -73,6 +73,11 @@ class Source(Protocol):
     def attempts(self, task: str) -> list[Object]:
         """The attempts of a task, in order. Raises NotFound."""
 
+    def why(self, id: str) -> Object:
+        """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
+        "refused"}, as `covenq.inquiry.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
+        issue or pull request. Raises UsageError for what can be none of them."""
+
     def replay(
         self,
         *,
@@ -149,6 +154,9 @@ class Source(Protocol):
         → {"policy": {"payloads_s", "attempts_s"}, "deliveries", "payload_bytes", "segments", "freed", "attempts", "left",
         "dry_run"}. Raises Refused while a daemon is at it.
         """
+
+    def secrets(self) -> Object:
+        """{"items": [secret…], "next": None}: the webhook secrets, each as `covenq.rotation.view` has it, never their values."""
 
     def pauses(self) -> list[Object]:
         """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -109,6 +110,21 @@ class LocalSource(Closing):
         with self._reading() as (conn, _):
             return query.attempts(conn, task)
 
+    def why(self, id: str) -> Object:
+        from covenq import inquiry, refused
+
+        with self._reading() as (conn, reader):
+            return inquiry.why(
+                conn,
+                reader,
+                self._config.routes,
+                self._config.sha256,
+                id,
+                now=time.time(),
+                waiting=inquiry.waiting(self._config),
+                refused=lambda: refused.read(self._data),
+            )
+
     def replay(
         self,
         *,
@@ -210,6 +226,14 @@ class LocalSource(Closing):
 
         with self._house() as house:
             return upkeep.compact(house, dry_run=dry_run, by=by)
+
+    def secrets(self) -> Object:
+        from covenq import rotation, secret
+
+        held = [(one, rotation.problem(one, os.environ)) for one in secret.sources_of(self._config, self._data)]
+        with self._reading() as (conn, _):
+            # A variable, or a credential, that only the daemon is given is no fault here.
+            return rotation.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
     def pauses(self) -> list[Object]:
         with self._reading() as (conn, _):

@@ -51,6 +51,9 @@ class RemoteSource(Closing):
         items: list[Object] = self._client.get(f"/api/v1/tasks/{_task_path(task)}/attempts")["items"]
         return items
 
+    def why(self, id: str) -> Object:
+        return _plain(self._client.get("/api/v1/why", {"id": id}))
+
     def replay(
         self,
         *,
@@ -116,6 +119,9 @@ class RemoteSource(Closing):
 
     def _upkeep(self, path: str, body: Object) -> Object:
         return _plain(self._client.post(path, body, timeout=UPKEEP_S))
+
+    def secrets(self) -> Object:
+        return _plain(self._client.get("/api/v1/secrets"))
 
     def pauses(self) -> list[Object]:
         items: list[Object] = self._client.get("/api/v1/pauses")["items"]

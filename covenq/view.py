@@ -51,11 +51,11 @@ def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
     return {
         **found,
         "headers": None if record is None else record.data.get("headers"),
-        "dropped_by": None if by is None else _dropped_by(records, by),
+        "dropped_by": None if by is None else dropped_by(records, by),
     }
 
 
-def _dropped_by(records: Records, seq: int) -> JsonObject:
+def dropped_by(records: Records, seq: int) -> JsonObject:
     record = records.get(seq)
     data = {} if record is None else record.data
     return {

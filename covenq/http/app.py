@@ -10,13 +10,13 @@ from typing import Any, Literal
 import falcon
 
 from covenq.errors import CovenqError
-from covenq.http import acting, api, care
+from covenq.http import acting, api, asking, care
 from covenq.http.answers import say_error, say_failure
+from covenq.http.document import Document
 from covenq.http.events import Events
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics
-from covenq.http.openapi import Document
 from covenq.http.parts import Behind, Parts
 from covenq.http.pauses import Pause, Pauses, Resume
 from covenq.http.webhook import Webhook
@@ -71,12 +71,14 @@ def _add_api(app: App, parts: Parts) -> None:
     _add(app, "/api/v1/tasks", api.Listing(parts, "tasks"))
     _add(app, "/api/v1/tasks/{id}", api.Task(parts))
     _add(app, "/api/v1/tasks/{id}/attempts", api.Attempts(parts))
+    _add(app, "/api/v1/why", asking.Why(parts))
     _add(app, "/api/v1/replay", acting.Replay(parts))
     _add(app, "/api/v1/reroute", acting.Reroute(parts))
     _add(app, "/api/v1/requeue", acting.Requeue(parts))
     _add(app, "/api/v1/cancel", acting.Cancel(parts))
     _add(app, "/api/v1/redact", care.Redact(parts))
     _add(app, "/api/v1/compact", care.Compact(parts))
+    _add(app, "/api/v1/secrets", api.Secrets(parts))
     _add(app, "/api/v1/pauses", Pauses(parts))
     _add(app, "/api/v1/pause", Pause(parts))
     _add(app, "/api/v1/resume", Resume(parts))

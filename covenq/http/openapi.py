@@ -8,19 +8,12 @@ the check of query parameters; tests/test_openapi.py fails for a route that is n
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
-import falcon
-import orjson
-
-from covenq import __version__
 from covenq.http import schemas
-from covenq.http.schemas import REQUESTS, SCHEMAS, Schema, page, ref
+from covenq.http.schemas import REQUESTS, Schema, page, ref
 
 Access = Literal["open", "read", "worker", "operate"]
 """`open` needs no token. `operate` may all that `read` may; `worker` is for claims alone."""
@@ -84,17 +77,21 @@ OPERATIONS: tuple[Operation, ...] = (
         "A delivery, signed by GitHub. Not on the API's own listener.",
         {202: ref("accepted"), 200: ref("accepted")},
         errors=(400, 401, 409, 413, 415),
-        notes={200: "A ping, or seen before.", 202: "New, and on disk.", 409: "The same delivery with another body."},
+        notes={
+            200: "A ping, or seen before.",
+            202: "New, and on disk.",
+            409: "The same delivery with another body; or a twin, where those are refused.",
+        },
     ),
     Operation("GET", "/healthz", "open", "The process answers.", {200: schemas.answer({})}),
     Operation("GET", "/readyz", "open", "A delivery posted now would be accepted.", {200: ref("readiness")}),
+    Operation(
+        "GET", "/metrics", "read", "Figures for Prometheus.", {200: _TEXT}, notes={503: "Too many scrapes at once."}
+    ),
     Operation("GET", "/openapi.json", "open", "This document.", {200: {"type": "object"}}),
     Operation("GET", "/api/v1/status", "read", "How the daemon is.", {200: ref("status")}),
     Operation("GET", "/api/v1/deliveries", "read", "Deliveries, newest first.", {200: page("delivery")}, (400,), _LIST),
     Operation(
-    Operation(
-        "GET", "/metrics", "read", "Figures for Prometheus.", {200: _TEXT}, notes={503: "Too many scrapes at once."}
-    ),
         "GET",
         "/api/v1/deliveries/{one}",
         "read",
@@ -132,6 +129,19 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/api/v1/tasks", "read", "Tasks, newest first.", {200: page("task")}, (400,), _LIST),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
     Operation("GET", "/api/v1/tasks/{id}/attempts", "read", "A task's attempts.", {200: page("attempt")}, (404,)),
+    Operation(
+        "GET",
+        "/api/v1/why",
+        "read",
+        "The story of a delivery, of a task's, or of the newest of an issue or pull request.",
+        {200: ref("why")},
+        (400,),
+        (
+            Query(
+                "id", {"type": "string"}, "GUID, hook/GUID, a task's id, owner/name#number, or its address on GitHub."
+            ),
+        ),
+    ),
     Operation(
         "POST",
         "/api/v1/replay",
@@ -186,6 +196,13 @@ OPERATIONS: tuple[Operation, ...] = (
         (400, 409),
         body=REQUESTS["compact"],
     ),
+    Operation(
+        "GET",
+        "/api/v1/secrets",
+        "read",
+        "The webhook secrets: where each is, how it is used, and which may be retired; never what it is.",
+        {200: page("secret")},
+    ),
     Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}),
     Operation(
         "POST",
@@ -217,146 +234,11 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-class Document:
-    """GET /openapi.json, formed at the first request. It says nothing of this daemon but its version."""
-
-    def __init__(self, version: str) -> None:
-        self._version = version
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.content_type = "application/json"
-        resp.data = _encoded(self._version)
-
-
-@cache
-def _encoded(version: str) -> bytes:
-    return orjson.dumps(document(version))
-
-
-# ---- the document
-
-
-def document(version: str = __version__) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of all listeners together."""
-    paths: dict[str, dict[str, Any]] = {}
-    for one in OPERATIONS:
-        paths.setdefault(_shown(one.path), {})[one.method.lower()] = _operation(one)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "covenq",
-            "version": version,
-            "description": _ABOUT,
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
-        "servers": [{"url": "/"}],
-        "paths": paths,
-        "components": {
-            "schemas": dict(SCHEMAS),
-            "responses": {str(status): _error(status, about) for status, about in _ERRORS.items()},
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A token of `covenq tokens new`, on the listener of [api]. The Unix socket asks for none.",
-                }
-            },
-        },
-    }
-
-
-_ABOUT = """The durable inbox for GitHub webhooks.
-
-Every answer is a JSON object but payloads, metrics and event streams; an error has `ok` false, a word and a sentence. What
-answers GET answers HEAD. On the Unix socket of the data directory nothing asks for a token. `x-access` says which role an
-operation needs on the listener of [api]: `read`, `worker`, `operate` (which may all that `read` may), or none: `open`."""
-
-_ERRORS: Mapping[int, str] = {
-    400: "The request can't be understood: a parameter, a filter, the body.",
-    401: "No token, or none that is known.",
-    403: "The token's role does not suffice.",
-    404: "There is no such thing.",
-    409: "What is there now stands against it.",
-    413: "The body is over the limit.",
-    415: "The content type is neither JSON nor a form.",
-    503: "Not now: `Retry-After` says when to ask again.",
-}
-_OWN_ERRORS: Mapping[Access, tuple[int, ...]] = {
-    "open": (400, 503),
-    "read": (400, 401, 403, 503),
-    "worker": (400, 401, 403, 503),
-    "operate": (400, 401, 403, 503),
-}
-"""What any operation of that access may answer."""
-_HEADERS: Mapping[int, Mapping[str, Any]] = {
-    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
-    503: {"Retry-After": {"schema": {"type": "string", "pattern": "^[0-9]+$"}}},
-}
-_SEGMENT = re.compile(r"\{(\w+)\}")
-
-
-def _shown(path: str) -> str:
-    """The path with segments named for readers: the router wants one name for what is a hook here and a GUID there."""
-    if "{two}" in path:
-        return path.replace("{one}", "{hook}").replace("{two}", "{guid}")
-    return path.replace("{one}", "{guid}")
-
-
-def _operation(one: Operation) -> dict[str, Any]:
-    path = _shown(one.path)
-    found: dict[str, Any] = {
-        "operationId": _name(one.method, path),
-        "summary": one.summary,
-        "x-access": one.access,
-        "security": [] if one.access == "open" else [{"token": []}, {}],
-    }
-    segments = [
-        {"name": name, "in": "path", "required": True, "schema": schemas.TOKEN} for name in _SEGMENT.findall(path)
-    ]
-    asked = [{"name": q.name, "in": "query", "schema": q.schema, "description": q.about} for q in one.query]
-    if segments or asked:
-        found["parameters"] = segments + asked
-    if one.body is not None:
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": one.body}}}
-    elif one.path == "/webhook":
-        found["requestBody"] = {"required": True, "content": {"application/json": {}, _FORM: {}}}
-        found["parameters"] = [{"name": name, "in": "header", "schema": schemas.TEXT} for name in _SIGNED]
-    answers = {status: _answer(one, status, holds) for status, holds in one.answers.items()}
-    for status in {*one.errors, *_OWN_ERRORS[one.access], *((413,) if one.method == "POST" else ())}:
-        answers[status] = {"$ref": f"#/components/responses/{status}"}
-        if status in one.notes:
-            answers[status] = {**_error(status, one.notes[status])}
-    found["responses"] = {str(status): answers[status] for status in sorted(answers)}
-    return found
-
-
-_FORM = "application/x-www-form-urlencoded"
-_SIGNED = ("X-GitHub-Event", "X-GitHub-Delivery", "X-GitHub-Hook-ID", "X-Hub-Signature-256")
-
-
-def _name(method: str, path: str) -> str:
-    words = [word for word in re.split(r"[/{}.]+", path) if word and word not in ("api", "v1")]
-    return "_".join([method.lower(), *words])
-
-
-def _answer(one: Operation, status: int, holds: Answer) -> dict[str, Any]:
-    about = one.notes.get(status, one.summary)
-    if status == 204:
-        return {"description": about}
-    media, content = (holds, {}) if isinstance(holds, str) else ("application/json", {"schema": holds})
-    return {"description": about, "content": {kind: content for kind in media.split()}}
-
-
-def _error(status: int, about: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "description": about,
-        "content": {"application/json": {"schema": ref("error")}},
-    }
-    return {**found, "headers": _HEADERS[status]} if status in _HEADERS else found
-
-
 if __name__ == "__main__":
     import json
+    import sys
+
+    from covenq.http.document import document
 
     json.dump(document(), sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")

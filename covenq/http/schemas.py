@@ -147,6 +147,25 @@ SCHEMAS: dict[str, Schema] = {
         ]
     },
     "one_task": {"allOf": [ref("task"), answer({})]},
+    "secret": thing(
+        {
+            "name": TOKEN,
+            "source": {"enum": ["file", "env", "credential", "value", None]},
+            "place": maybe(TEXT),
+            "scope": maybe(thing({"hooks": many(TEXT), "installations": many(NUMBER), "repositories": many(TEXT)})),
+            "readable": FLAG,
+            "problem": maybe(TEXT),
+            "first_used_at": maybe(TIME),
+            "last_used_at": maybe(TIME),
+            "last_delivery": maybe(TEXT),
+            "recent": COUNT,
+            "hooks": COUNT,
+            "waiting_for": many(TEXT),
+            "verdict": {"enum": ["in_use", "wait", "retire", "unused", "only", "unreadable", "gone"]},
+            "retire": FLAG,
+            "reason": TEXT,
+        }
+    ),
     "pause": thing(_PAUSE),
     "paused": answer({**_PAUSE, "paused": FLAG, "changed": FLAG}),
     "event": thing({"seq": NUMBER, "at": TIME, "subject": TEXT, "kind": TEXT}),
@@ -191,7 +210,62 @@ SCHEMAS: dict[str, Schema] = {
             "worker": maybe({"type": "object"}),
             "upkeep": {"type": "object"},
             "routes": many(TEXT),
+            "reload": thing(
+                {
+                    "at": TIME,
+                    "ok": FLAG,
+                    "error": maybe(TEXT),
+                    "hint": maybe(TEXT),
+                    "number": NUMBER,
+                    "warnings": many(TEXT),
+                }
+            ),
             "refused": {"type": "object", "additionalProperties": COUNT},
+        }
+    ),
+    "why": answer(
+        {
+            "asked": TEXT,
+            "kind": {"type": "string", "enum": ["delivery", "target", "nothing"]},
+            "task": maybe(TEXT),
+            "target": maybe(thing({"repo": TEXT, "number": NUMBER})),
+            "stories": many(ref("story")),
+            "more": FLAG,
+            "refused": many(thing({})),
+        }
+    ),
+    "story": thing(
+        {
+            "id": TEXT,
+            "delivery": ref("delivery"),
+            "tasks": many(thing({"id": TEXT, "attempt_objects": many(ref("attempt")), "waiting": maybe(thing({}))})),
+            "answers": thing(
+                {
+                    name: thing({"yes": maybe(FLAG), "words": TEXT})
+                    for name in ("accepted", "ignored", "failed", "retried", "duplicated", "now")
+                }
+            ),
+            "events": many(thing({"at": TEXT, "seq": maybe(NUMBER), "word": TEXT, "task": maybe(TEXT), "words": TEXT})),
+            "rules": thing(
+                {
+                    "same": maybe(FLAG),
+                    "routes": many(
+                        thing(
+                            {
+                                "route": TEXT,
+                                "match": TEXT,
+                                "matches": maybe(FLAG),
+                                "terms": many(
+                                    thing(
+                                        {"term": TEXT, "holds": maybe(FLAG), "seen": many(TEXT), "problem": maybe(TEXT)}
+                                    )
+                                ),
+                            }
+                        )
+                    ),
+                }
+            ),
+            "next": many(thing({"words": TEXT, "command": TEXT})),
         }
     ),
     "operation": answer({**_PLAN, "done": many(thing({"id": TEXT}))}),

@@ -1,0 +1,112 @@
+"""covenq why: what became of a request, from its arrival to where it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.output import clean, say
+from covenq.errors import NotFound
+from covenq.story import QUESTIONS, lines
+
+LABEL = 20
+"""Columns of what stands before a line's words, where it is a short one."""
+
+
+def why(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="GUID, hook/GUID, a task's id, owner/name#n, or a PR's address.")
+    ],
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell what became of it, and why.
+
+    Accepted? ignored? failed? retried? duplicated? where is it now? Then what happened in order, which of today's rules
+    match it and which don't and on what term, and what to type next.
+
+    \b
+      covenq why 72d3162e-cc78-11e3-81ab-4c9367dc0958
+      covenq why https://github.com/octo/hello/pull/7
+      covenq why octo/hello#7
+    """
+    with source(data, config) as opened:
+        answer = opened.why(id)
+    if json:
+        output.emit_json(answer)
+    elif answer["kind"] == "target" and len(answer["stories"]) > 1:
+        _target(answer)
+    else:
+        for number, story in enumerate(answer["stories"]):
+            if number:
+                output.line()
+            _story(story)
+    if answer["kind"] == "nothing":
+        _nothing(answer, quiet=json)
+
+
+def _story(story: dict[str, Any]) -> None:
+    coloured = output.has_colour(output.stdout())
+    for number, (label, words) in enumerate(lines(story)):
+        label, words = clean(label), clean(words)
+        if not words:
+            output.line(("" if number == 0 else "\n") + output.paint(label, output.BOLD, coloured))
+        elif len(label) <= LABEL:
+            output.line(f"  {output.paint(label, output.DIM, coloured)}{' ' * (LABEL + 1 - len(label))}{words}")
+        else:
+            output.line(f"  {label}  ({words})")
+
+
+def _target(answer: dict[str, Any]) -> None:
+    """All of an issue's or pull request's deliveries, each by where it is, and the words for what isn't well."""
+    target = answer["target"]
+    coloured = output.has_colour(output.stdout())
+    shown = output.count(len(answer["stories"]), "delivery", "deliveries")
+    output.line(
+        f"{clean(target['repo'])}#{target['number']}: {'the newest ' if answer['more'] else ''}{shown}, newest first"
+    )
+    for story in answer["stories"]:
+        delivery = story["delivery"]
+        event = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else delivery["event"]
+        state = output.paint(clean(delivery["state"]), output.state_colour(delivery["state"]), coloured)
+        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.when(delivery['received_at'])}  {state}")
+        for words in _worth(story):
+            output.line(f"  {clean(words)}")
+    say("`covenq why GUID` tells one of them whole.")
+
+
+def _worth(story: dict[str, Any]) -> Iterator[str]:
+    answers = story["answers"]
+    for question in QUESTIONS:
+        if question not in ("accepted", "now") and answers[question]["yes"]:
+            yield answers[question]["words"].replace("Yes", question, 1)
+    yield answers["now"]["words"]
+
+
+def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
+    """Raises NotFound, with what is known of it all the same."""
+    if answer["target"]:
+        target = answer["target"]
+        raise NotFound(
+            f"nothing about {target['repo']}#{target['number']} ever arrived here",
+            hint="`covenq deliveries repo:OWNER/NAME` shows what came from the repository, GitHub what was sent.",
+        )
+    refusals = answer["refused"]
+    if refusals:
+        for one in refusals if not quiet else ():
+            say(
+                f"{output.when(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
+            )
+        raise NotFound(
+            f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",
+            hint="Mend what the last refusal says, then have GitHub redeliver it.",
+        )
+    raise NotFound(
+        "it never arrived here, or was refused longer ago than refusals are kept",
+        hint="See on GitHub whether the hook sent it and where to; `covenq status` says where the webhook is.",
+    )

@@ -1,0 +1,190 @@
+"""What is asked by an id, a task's id, an issue's address: found, and gathered for its story (`covenq.story`)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from covenq import query, view
+from covenq.config import Config
+from covenq.config_route import Route
+from covenq.errors import NotFound
+from covenq.filter import parse
+from covenq.fold_notes import notes
+from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, parse_id, seconds_of, task_subject
+from covenq.rules import OF_CONTENT, Verdict, verdicts
+from covenq.story import Material, tell
+
+STORIES_MAX = 20
+"""Stories told of one issue or pull request: the newest of its deliveries."""
+NOTES_MAX = 50
+"""Of the rarer records of one delivery, and of each of its tasks, the newest."""
+REFUSED_MAX = 20
+
+TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
+_NAME = r"([0-9A-Za-z_.-]{1,100}/[0-9A-Za-z_.-]{1,150})"
+_URL = re.compile(rf"https?://[^/\s]{{1,253}}/{_NAME}/(?:pull|pulls|issues|discussions)/(\d{{1,18}})(?:[/?#].*)?\Z")
+_SHORT = re.compile(rf"{_NAME}#(\d{{1,18}})\Z")
+
+Waiting = Callable[[sqlite3.Connection, JsonObject, float], JsonObject | None]
+"""Why a queued task doesn't run now: {"word", "why", "position"}."""
+
+
+def why(
+    conn: sqlite3.Connection,
+    records: view.Records,
+    routes: Sequence[Route],
+    config: str,
+    asked: str,
+    *,
+    now: float,
+    waiting: Waiting,
+    refused: Callable[[], Iterable[JsonObject]],
+) -> JsonObject:
+    """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
+
+    `kind` is `delivery` (one story, or one for each hook that shares the GUID; `task` is set where a task's id was asked
+    for), `target` (the newest of an issue's or pull request's deliveries first, `more` if there are others), or `nothing`:
+    then `refused` are the requests of that id that were refused. `refused` gives the log of refusals, newest last. Raises
+    UsageError for what is no id.
+    """
+    answer: JsonObject = {"asked": asked, "kind": "delivery", "task": None, "target": None}
+    answer |= {"stories": [], "more": False, "refused": []}
+
+    def story(row: JsonObject) -> JsonObject:
+        return tell(_material(conn, records, routes, config, row, now, waiting))
+
+    target = target_of(asked)
+    if target is not None:
+        repo, number = target
+        rows, more = _of_target(conn, repo, number)
+        answer |= {"target": {"repo": repo, "number": number}, "more": more}
+        answer |= {"kind": "target" if rows else "nothing", "stories": [story(row) for row in rows]}
+        return answer
+    task = _task(conn, asked)
+    if task is not None:
+        answer["task"] = task["id"]
+        asked = f"{task['hook']}/{task['guid']}"
+    hook, guid = parse_id(asked)
+    rows = _of_id(conn, hook, guid)
+    if not rows:
+        mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
+        return answer | {"kind": "nothing", "refused": mine[-REFUSED_MAX:]}
+    return answer | {"stories": [story(row) for row in rows]}
+
+
+def target_of(asked: str) -> tuple[str, int] | None:
+    """(owner/name, number) of an address on GitHub, or of `owner/name#number`; None for anything else."""
+    found = _URL.match(asked) or _SHORT.match(asked)
+    return None if found is None else (found[1], int(found[2]))
+
+
+def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
+    if not TASK_ID.match(asked):
+        return None
+    try:
+        return query.task(conn, asked)
+    except NotFound:
+        return None  # a GUID may look so too
+
+
+def _of_id(conn: sqlite3.Connection, hook: str | None, guid: str) -> list[JsonObject]:
+    name = f"{hook}/{guid}" if hook is not None else guid
+    return query.deliveries(conn, parse(f'id:"{name}"'), STORIES_MAX).items
+
+
+def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[JsonObject], bool]:
+    for name in (repo, *_spelled(conn, repo)):
+        page = query.deliveries(conn, parse(f'repo:"{name}" number:{number}'), STORIES_MAX)
+        if page.items:
+            return page.items, page.next is not None
+    return [], False
+
+
+def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
+    """The repository as its deliveries spell it: GitHub's addresses take upper and lower case alike."""
+    row = conn.execute(
+        "SELECT repo FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE AND repo <> ? LIMIT 1", (repo, repo)
+    ).fetchone()
+    if row is not None:
+        yield str(row[0])
+
+
+# ---- what is known of one
+
+
+def _material(
+    conn: sqlite3.Connection,
+    records: view.Records,
+    routes: Sequence[Route],
+    config: str,
+    row: JsonObject,
+    now: float,
+    waiting: Waiting,
+) -> Material:
+    tasks = query.tasks_of(conn, row["hook"], row["guid"])
+    noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
+    found = [record for record in map(records.get, sorted(noted)) if record is not None]
+    by = row["redacted"] or row["payload_dropped"]
+    return Material(
+        delivery=row,
+        tasks=tasks,
+        attempts={task["id"]: query.attempts(conn, task["id"]) for task in tasks},
+        notes=found,
+        decided_by=_decided_by(records, row),
+        verdicts=_verdicts(records, routes, row),
+        config=config,
+        waiting=_waits(conn, tasks, now, waiting),
+        dropped_by=None if by is None else view.dropped_by(records, by),
+    )
+
+
+def _subjects(row: JsonObject, tasks: Sequence[JsonObject]) -> Iterator[str]:
+    yield DeliveryId(row["hook"], row["guid"]).subject
+    yield from (task_subject(task["id"]) for task in tasks)
+
+
+def _waits(
+    conn: sqlite3.Connection, tasks: Sequence[JsonObject], now: float, waiting: Waiting
+) -> Mapping[str, JsonObject]:
+    told = {task["id"]: waiting(conn, task, now) for task in tasks if task["state"] == State.QUEUED}
+    return {id: why for id, why in told.items() if why is not None}
+
+
+def _decided_by(records: view.Records, row: JsonObject) -> str | None:
+    """The configuration's hash in its `delivery.ignored`, which stands right behind it, or is its newest record."""
+    subject = DeliveryId(row["hook"], row["guid"]).subject
+    for seq in (row["seq"] + 1, row["last_seq"]):
+        record = records.get(seq)
+        if record is not None and record.kind == Kind.IGNORED and record.subject == subject:
+            config = record.data.get("config")
+            return config if isinstance(config, str) else None
+    return None
+
+
+def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
+    """Today's routes, as if it had come now as it came then: its age is what it was."""
+    lost: dict[str, str] = {}
+    if row["redacted"]:
+        lost = dict.fromkeys(OF_CONTENT, "its content was erased")
+    elif row["payload_dropped"]:
+        lost = {"payload": "its payload was dropped"}
+
+    def payload() -> Any:
+        record = records.get(row["seq"])
+        return query.decode(None if record is None else record.payload)
+
+    return verdicts(routes, row, payload, now=seconds_of(row["received_at"]), lost=lost)
+
+
+def waiting(config: Config) -> Waiting:
+    """What `scheduler.waiting` says of a task under that configuration."""
+
+    def told(conn: sqlite3.Connection, task: JsonObject, now: float) -> JsonObject | None:
+        if task["not_before"] and task["not_before"] > at_text(now):
+            return {"word": "not_before", "why": f"not before {task['not_before']}", "position": None}
+        return None
+
+    return told
