@@ -65,11 +65,17 @@ _DUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before <= ?
     AND (key IS NULL OR key NOT IN (SELECT value FROM json_each(?))) ORDER BY not_before"""  # noqa: S608 - constants
 _LANE = """SELECT coalesce(route, '') AS route, coalesce(repo_id, 0) AS repo_id, coalesce(key, '') AS key
-    FROM tasks INDEXED BY tasks_lane WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ? {beyond}
-    ORDER BY coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, '') LIMIT 1"""
-_BEYOND_KEY = _LANE.format(beyond="AND coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') > ?")
-_BEYOND_REPO = _LANE.format(beyond="AND coalesce(route, '') = ? AND coalesce(repo_id, 0) > ?")
-_BEYOND_ROUTE = _LANE.format(beyond="AND coalesce(route, '') > ?")
+    FROM tasks INDEXED BY tasks_lane WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
+    AND {beyond} ORDER BY {order} LIMIT 1"""
+_BEYOND_KEY = _LANE.format(
+    beyond="coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') > ?", order="coalesce(key, '')"
+)
+_BEYOND_REPO = _LANE.format(
+    beyond="coalesce(route, '') = ? AND coalesce(repo_id, 0) > ?", order="coalesce(repo_id, 0), coalesce(key, '')"
+)
+_BEYOND_ROUTE = _LANE.format(
+    beyond="coalesce(route, '') > ?", order="coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, '')"
+)
 _OF_LANE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
     AND coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') = ?

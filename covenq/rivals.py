@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,13 +76,18 @@ def _stale(conn: sqlite3.Connection, row: sqlite3.Row) -> Outdated | None:
     return None if seen is None else Outdated(seen["id"], STALE)
 
 
+_Look = Callable[[sqlite3.Connection, tuple[Any, ...], int], Iterator[tuple[Entry, ...]]]
+
+
 @dataclass
 class Rivals:
     """Remembers how far the queue was looked at, and which groups have something to record. All of it can be lost."""
 
     _floor: int = 0
-    _keys: dict[tuple[str, str], None] = field(default_factory=dict)
-    _things: dict[tuple[str, int, int], None] = field(default_factory=dict)
+    _keys: dict[tuple[Any, ...], None] = field(default_factory=dict)
+    """(route, key)"""
+    _things: dict[tuple[Any, ...], None] = field(default_factory=dict)
+    """(route, repo_id, number)"""
 
     def moves(self, conn: sqlite3.Connection, limit: int) -> list[tuple[Entry, ...]]:
         """What to record, at most about `limit` tasks at a time; each tuple is one append."""
@@ -94,30 +99,39 @@ class Rivals:
             if row["source_at"] is not None and row["repo_id"] is not None and row["number"] is not None:
                 self._things[row["route"], row["repo_id"], row["number"]] = None
         found: list[tuple[Entry, ...]] = []
-        for key in list(self._keys):
-            moves = list(_superseded(conn, *key, limit))
-            if not moves:
-                del self._keys[key]
-            found += moves
-            if len(found) >= limit:
-                return found
-        for thing in list(self._things):
-            stale = [(row, _stale(conn, row)) for row in conn.execute(_ORDERED, thing).fetchall()]
-            moves = [(_record(row, by.by, by.reason),) for row, by in stale if by is not None]
-            if not moves:
-                del self._things[thing]
-            found += moves
-            if len(found) >= limit:
-                return found
+        named: set[str] = set()
+        looks: tuple[tuple[dict[tuple[Any, ...], None], _Look], ...] = (
+            (self._keys, _superseded),
+            (self._things, _out_of_order),
+        )
+        for group, look in looks:
+            for place in list(group):
+                moves = list(look(conn, place, limit))
+                if not moves:
+                    del group[place]
+                for entries in moves:
+                    # Each task once: what two groups say of it, the next look tells.
+                    if named.isdisjoint(entry.subject for entry in entries):
+                        named.update(entry.subject for entry in entries)
+                        found.append(entries)
+                if len(found) >= limit:
+                    return found
         return found
 
 
-def _superseded(conn: sqlite3.Connection, route: str, key: str, limit: int) -> Iterator[tuple[Entry, ...]]:
-    newest = conn.execute(NEWEST, (route, key)).fetchone()
+def _out_of_order(conn: sqlite3.Connection, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
+    for row in conn.execute(_ORDERED, place).fetchall():
+        by = _stale(conn, row)
+        if by is not None:
+            yield (_record(row, by.by, by.reason),)
+
+
+def _superseded(conn: sqlite3.Connection, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
+    newest = conn.execute(NEWEST, place).fetchone()
     if newest is None:
         return
     running_too = newest["supersede"] == "running"
-    older = conn.execute(_GROUP, (route, key, newest["created_seq"], running_too, limit)).fetchall()
+    older = conn.execute(_GROUP, (*place, newest["created_seq"], running_too, limit)).fetchall()
     waiting = [row for row in older if row["state"] == "queued"]
     delayed = _delayed(newest, waiting)
     for row in older:

@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
+from covenq.dispatch import Dispatcher
 from covenq.executor import Stop
 from covenq.fencing import AGAIN_S
 from covenq.leftovers import Trace, kill_leftovers, read_mark
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.picker import Picker
 from covenq.place import Place
 from covenq.rlimits import OUTPUT_LIMIT
 from covenq.scheduler import Task, recover, running_without_lease
@@ -62,6 +62,7 @@ class Pool:
         folder: Folder,
         data: Path,
         *,
+        dispatcher: Dispatcher | None = None,
         concurrency: int = 4,
         worker: str | None = None,
         environ: Mapping[str, str] | None = None,
@@ -72,7 +73,8 @@ class Pool:
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`data` is the data directory. `grace_s` is what a command has between SIGTERM and SIGKILL at its timeout.
+        """`data` is the data directory; `dispatcher` is shared with whoever else hands tasks out. `grace_s` is what a
+        command has between SIGTERM and SIGKILL at its timeout.
 
         No task is begun while `room` says that the disk is low: what is left is for the ends of those that run. `on_full`
         makes room for those when there is none, and says whether it could.
@@ -101,16 +103,14 @@ class Pool:
             payload_of=self._payload_of,
             on_full=on_full,
         )
-        self._picker = Picker()
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
         self._wake = threading.Event()
         self._again = threading.Event()
-        """Set when something that was picked may be queued still: the picker has passed it by."""
+        """Set when something that was picked was not begun: not to be picked again at once, as it may go the same way."""
         self._handed: queue.SimpleQueue[Attempt | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._attempts: dict[str, Attempt] = {}
         """Task id → what was handed out and has not ended."""
-        self._unfolded: dict[str, Attempt] = {}
-        """Task id → what ended at a seq that the state has not reached yet, so its row is out of date."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -167,7 +167,7 @@ class Pool:
             except Exception:
                 # Whatever it was, queued work must not wait for ever because of it. Nothing was claimed here.
                 log.exception("the dispatcher could not go on; it begins again")
-                self._picker.reset()
+                self._dispatcher.look_again()
                 self._stop.wait(AGAIN_S)
 
     def _hand_out(self) -> float:
@@ -175,21 +175,17 @@ class Pool:
         if self._again.is_set():
             self._stop.wait(AGAIN_S)
             self._again.clear()
-            self._picker.reset()
         now = self._clock()
+        conn = self._store.reader()
+        self._outdate(conn)
         with self._lock:
-            folded = self._folder.folded
-            self._unfolded = {task: a for task, a in self._unfolded.items() if a.last > folded}
-            held = {**self._unfolded, **self._attempts}
             free = self.concurrency - len(self._attempts)
         if free <= 0:
             return LOOK_AGAIN_S
         if not self._room():
             return AGAIN_S
-        keys = {attempt.task.key for attempt in held.values() if attempt.task.key is not None}
-        conn = self._store.reader()
-        tasks = self._picker.next(conn, now, free, exclude=held.keys(), keys=keys)
-        due = self._picker.next_due(conn, now)
+        tasks = self._dispatcher.pick(conn, now, free)
+        due = self._dispatcher.next_due(conn, now)
         for task in tasks:
             attempt = Attempt(task, self._around)
             with self._lock:
@@ -198,6 +194,14 @@ class Pool:
         if due is None:
             return LOOK_AGAIN_S
         return min(max(seconds_of(due) - self._clock(), 0.001), LOOK_AGAIN_S)
+
+    def _outdate(self, conn: sqlite3.Connection) -> None:
+        """Record what newer tasks have outdated. What can't be recorded now is not picked either, and found again."""
+        try:
+            while (last := self._dispatcher.outdate(conn)) and not self._stop.is_set():
+                self._folder.wait_for(last, AGAIN_S)
+        except NOT_NOW as error:
+            log.warning("outdated tasks wait to be recorded so: %s", error)
 
     def _recover(self) -> None:
         """Close what a dead process left running, after ending what is left of it, so that none runs twice at once."""
@@ -256,11 +260,11 @@ class Pool:
                 # One task's trouble must not stop the others. It shows as running until a restart closes it.
                 log.exception("attempt %d of task %s broke", attempt.number, attempt.task.id)
             finally:
+                self._dispatcher.release(attempt.task, attempt.last)
                 with self._lock:
-                    self._unfolded[attempt.task.id] = attempt
                     del self._attempts[attempt.task.id]
                 if ended is None or ended is Ended.FULL:
-                    self._again.set()  # only now: the row must not be passed over as still in hand
+                    self._again.set()
                 self._wake.set()
 
     def _give_up(self, error: Exception) -> None:
