@@ -27,6 +27,7 @@ from pathlib import Path
 
 from covenq import __version__, allocator, greeting, intake, pauses, query, unixsocket
 from covenq.config import Config, parse_bind
+from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
 from covenq.gate import Gate
@@ -34,6 +35,7 @@ from covenq.http.api import BODY_MAX
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import STREAMS, Parts
+from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.live import Snapshot, open_live
@@ -216,6 +218,7 @@ def _start(
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
     gate = Gate(journal, data, missing=reserve.missing, paused=lambda: pauses.intake(journal))
+    dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
     upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)
     url = f"http://{_reachable(address_of(bound))}/webhook"
@@ -230,6 +233,7 @@ def _start(
             store,
             folder,
             data,
+            dispatcher=dispatcher,
             concurrency=config.concurrency,
             room=gate.room,
             on_full=lambda: _release(reserve),
@@ -260,6 +264,7 @@ def _start(
         limits=limits,
         on_refusal=on_refusal,
         connections=connections,
+        way=PlainWebhook(parts),
     )
     cleanup.callback(webhook.close)
     api = Listener(

@@ -20,6 +20,7 @@ from covenq.gate import Gate, Space
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import Parts
+from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
 from covenq.live import Live
@@ -147,6 +148,7 @@ def serving(
                 limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
+                way=None if streams else PlainWebhook(parts),
             )
 
         webhook = listener("webhook", make_app(parts, {"webhook", "health"}), bound, False)

@@ -7,8 +7,9 @@
 - Its idle timeout never meets a client that drips, nor one that doesn't read its answer and so holds a thread: here a
   request's headers, its body, and the taking of an answer have deadlines.
 - Its shutdown drops what waits for a thread: here a listener drains.
+- Whoever waits for something holds a thread: here the plain delivery doesn't (`deferred`).
 
-Everything of waitress that is overridden is in this module, in `parser` and in `server`.
+Everything of waitress that is overridden is in this module, in `deferred`, in `parser` and in `server`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import falcon
 import orjson
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
+from covenq.http.deferred import Deferring, Pending
 from covenq.http.parser import Buffered, Limits, Parser, TooSlow
 
 ANSWER_S = 30.0
@@ -81,10 +84,25 @@ class Task(WSGITask):  # type: ignore[misc]
             self.set_close_on_finish()  # says so to the client: there will be no next request
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
+class DeferredTask(Task):
+    """One request whose answer was made without the application."""
+
+    told: Pending
+
+    def execute(self) -> None:
+        answer = self.told.answer()
+        body = orjson.dumps(answer.body)
+        self.status = falcon.code_to_http_status(answer.status)
+        self.response_headers += [("Content-Type", "application/json"), *answer.headers.items()]
+        self.content_length = len(body)
+        head = self.build_response_header()
+        self.complete = self.wrote_header = True
+        self.channel.write_soon(head + body)  # in one piece: one packet, one system call
+
+
+class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
     """One connection."""
 
-    task_class = Task
     error_task_class = JsonErrorTask
 
     close_when_flushed: bool
@@ -105,6 +123,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._sent = 0
         self._taken = (0.0, 0)
         super().__init__(server, sock, addr, adj, map=map)
+
+    def task_class(self, channel: Channel, request: Parser) -> Task:
+        if self.told is None:
+            return Task(channel, request)
+        task = DeferredTask(channel, request)
+        task.told, self.told = self.told, None
+        return task
 
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self.limits, self._buffered)

@@ -22,6 +22,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
 from covenq.http.channel import Channel, OnRefusal
+from covenq.http.deferred import Deferrer, ShortWay
 from covenq.http.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buffered, Limits
 
 BACKLOG = 1024
@@ -32,7 +33,7 @@ _LOOP_S = 1.0
 _DRAIN_LOOP_S = 0.02
 
 
-class _Extras:
+class _Extras(Deferrer):
     """What both kinds of server have beyond waitress's own."""
 
     channel_class = Channel
@@ -95,8 +96,11 @@ class Listener:
         on_refusal: OnRefusal,
         streams: bool = False,
         connections: int = CONNECTIONS,
+        way: ShortWay | None = None,
     ) -> None:
-        """`streams`: some answers are event streams, so every piece is sent at once and a client's end is noticed."""
+        """`streams`: some answers are event streams, so every piece is sent at once and a client's end is noticed. `way` is
+        tried before the application.
+        """
         adj = Adjustments(
             sockets=[bound],
             threads=threads,
@@ -133,6 +137,7 @@ class Listener:
             bind_socket=False,
         )
         self._server.limits = limits
+        self._server.way = way
         self._server.on_refusal = on_refusal
         self._server.buffered = Buffered(BUFFERED_MAX)
         self._threads = threads
@@ -196,6 +201,7 @@ class Listener:
         while not self._closing.is_set():
             draining = self._draining.is_set()
             wasyncore.loop(_DRAIN_LOOP_S if draining else _LOOP_S, use_poll=True, map=self._map, count=1)
+            self._server.answer()
             if draining:
                 self._drain()
         self._close_all()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import IO
 
 import falcon
 
@@ -18,16 +19,16 @@ HELD_MAX = 32 << 20
 
 _NAMES = {
     "CONTENT_TYPE": "Content-Type",
-    "HTTP_USER_AGENT": "User-Agent",
-    "HTTP_X_GITHUB_DELIVERY": "X-GitHub-Delivery",
-    "HTTP_X_GITHUB_EVENT": "X-GitHub-Event",
-    "HTTP_X_GITHUB_HOOK_ID": "X-GitHub-Hook-ID",
-    "HTTP_X_GITHUB_HOOK_INSTALLATION_TARGET_ID": "X-GitHub-Hook-Installation-Target-ID",
-    "HTTP_X_GITHUB_HOOK_INSTALLATION_TARGET_TYPE": "X-GitHub-Hook-Installation-Target-Type",
-    "HTTP_X_HUB_SIGNATURE": "X-Hub-Signature",
-    "HTTP_X_HUB_SIGNATURE_256": "X-Hub-Signature-256",
+    "USER_AGENT": "User-Agent",
+    "X_GITHUB_DELIVERY": "X-GitHub-Delivery",
+    "X_GITHUB_EVENT": "X-GitHub-Event",
+    "X_GITHUB_HOOK_ID": "X-GitHub-Hook-ID",
+    "X_GITHUB_HOOK_INSTALLATION_TARGET_ID": "X-GitHub-Hook-Installation-Target-ID",
+    "X_GITHUB_HOOK_INSTALLATION_TARGET_TYPE": "X-GitHub-Hook-Installation-Target-Type",
+    "X_HUB_SIGNATURE": "X-Hub-Signature",
+    "X_HUB_SIGNATURE_256": "X-Hub-Signature-256",
 }
-"""As GitHub spells them: WSGI loses the case."""
+"""As GitHub spells them: WSGI loses the case, and puts HTTP_ before all but the content's."""
 
 
 class Budget:
@@ -60,22 +61,19 @@ class Webhook:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         size = req.content_length or 0
+        headers = _named(req.env)
         with self._budget.hold(size):
-            answer = self._answer(req, size)
-        if answer.refusal is not None:
-            self._note(req, answer)
-        else:
-            event = req.env.get("HTTP_X_GITHUB_EVENT")
-            self._parts.tally.add(answer.status, answer.body["duplicate"], event)
+            answer = self._answer(headers, req.env["wsgi.input"], size)
+        note_answer(self._parts, answer, headers.get, path=req.path, client=req.remote_addr)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         say(resp, answer.status, answer.body)
 
-    def _answer(self, req: falcon.Request, size: int) -> intake.Answer:
+    def _answer(self, headers: Mapping[str, str], stream: IO[bytes], size: int) -> intake.Answer:
         parts = self._parts
         closed = parts.gate.intake(size)
         live = parts.live.now
-        request = intake.Request(_headers(req.env), req.env["wsgi.input"].read())
+        request = intake.Request([(spelled(name), value) for name, value in headers.items()], stream.read())
         answer = intake.receive(
             request,
             journal=parts.journal if closed is None else ClosedJournal(parts.journal),
@@ -91,25 +89,37 @@ class Webhook:
             return intake.refuse(503, word, closed.sentence)
         return answer
 
-    def _note(self, req: falcon.Request, answer: intake.Answer) -> None:
-        env = req.env
-        self._parts.refusals.note(
-            answer.refusal or "",
-            answer.status,
-            str(answer.body.get("detail", "")),
-            path=req.path,
-            delivery=env.get("HTTP_X_GITHUB_DELIVERY"),
-            hook=env.get("HTTP_X_GITHUB_HOOK_ID"),
-            event=env.get("HTTP_X_GITHUB_EVENT"),
-            content_type=env.get("CONTENT_TYPE"),
-            client=req.remote_addr,
-        )
+
+def note_answer(
+    parts: Parts, answer: intake.Answer, header: Callable[[str], str | None], *, path: str, client: str
+) -> None:
+    """Count an answer to a delivery, and log it if it is a refusal. `header` gives one by its name without HTTP_."""
+    event = header("X_GITHUB_EVENT")
+    if answer.refusal is None:
+        parts.tally.add(answer.status, answer.body["duplicate"], event)
+        return
+    parts.refusals.note(
+        answer.refusal,
+        answer.status,
+        str(answer.body.get("detail", "")),
+        path=path,
+        delivery=header("X_GITHUB_DELIVERY"),
+        hook=header("X_GITHUB_HOOK_ID"),
+        event=event,
+        content_type=header("CONTENT_TYPE"),
+        client=client,
+    )
 
 
-def _headers(env: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The request's headers in the order in which each first came."""
-    return [
-        (_NAMES.get(name) or name.removeprefix("HTTP_").replace("_", "-").title(), value)
+def spelled(name: str) -> str:
+    """A header's name as it is written, from WSGI's spelling without HTTP_."""
+    return _NAMES.get(name) or name.replace("_", "-").title()
+
+
+def _named(env: Mapping[str, str]) -> dict[str, str]:
+    """The request's headers in the order in which each first came, by their names without HTTP_."""
+    return {
+        name.removeprefix("HTTP_"): value
         for name, value in env.items()
         if name.startswith("HTTP_") or name == "CONTENT_TYPE"
-    ]
+    }

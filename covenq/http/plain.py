@@ -1,0 +1,61 @@
+"""POST /webhook, the short way (`deferred`): the plain delivery is submitted to the journal as it arrives.
+
+What it holds has a bound: as many bodies as the listener has connections, each up to PLAIN_MAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from covenq import intake
+from covenq.http.deferred import Told
+from covenq.http.parts import Parts
+from covenq.http.webhook import note_answer, spelled
+
+
+class PlainWebhook:
+    """See `covenq.http.deferred.ShortWay`. What it doesn't take, `covenq.http.webhook.Webhook` answers."""
+
+    path = "/webhook"
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def begin(
+        self, headers: Mapping[str, str], body: bytes, client: str, told: Told, after: Callable[[], None]
+    ) -> bool:
+        parts = self._parts
+        if parts.gate.intake(len(body)) is not None:
+            return False
+        live = parts.live.now
+        return intake.submit(
+            intake.Request([(spelled(name), value) for name, value in headers.items()], body),
+            journal=parts.journal,
+            secrets=live.keys,
+            config=live.config,
+            lookup=parts.lookup,
+            done=lambda submitted: told(_Taken(parts, submitted, headers, client)),
+            after=after,
+            clock=parts.clock,
+        )
+
+
+class _Taken:
+    """A delivery that was told what the journal makes of it, and counts as what it is answered."""
+
+    __slots__ = ("_client", "_headers", "_parts", "_submitted")
+
+    def __init__(self, parts: Parts, submitted: intake.Submitted, headers: Mapping[str, str], client: str) -> None:
+        self._parts = parts
+        self._submitted = submitted
+        self._headers = headers
+        self._client = client
+
+    @property
+    def plain(self) -> bool:
+        return self._submitted.plain
+
+    def answer(self) -> intake.Answer:
+        answer = self._submitted.answer()
+        note_answer(self._parts, answer, self._headers.get, path=PlainWebhook.path, client=self._client)
+        return answer
