@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from covenq.config_route import KEY_FIELDS, Route
+from covenq.explain import explain
 from covenq.filter import delivery_fields
-from covenq.model import DeliveryId, JsonObject, Kind, State, task_id, task_subject
+from covenq.filter_tree import And, Filter, Match, Not
+from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_id, task_subject
 from journal.model import Entry
 
 KEY_MAX = 512
@@ -21,6 +23,7 @@ NO_ROUTES = "no_routes"
 NO_MATCH = "no_match"
 """Reasons why a delivery is `ignored`."""
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z\Z", re.ASCII)
 _BRACED = re.compile(r"\{(" + "|".join(KEY_FIELDS) + r")\}")
 
 
@@ -77,7 +80,13 @@ def route(
             # The type alone: the text of an error may quote the payload.
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
-        return _ignored(delivery, config_sha256, NO_MATCH, _nothing_matched(routes, row))
+        return _ignored(delivery, config_sha256, *_nothing_matched(routes, row, fields, moment))
+    row = {**row, "routed_at": moment}
+    if any(rule.turns.order == "newest" for rule in matched):
+        try:
+            row["source_at"] = _source_at(payload())
+        except Exception as error:  # noqa: BLE001 - as above
+            return Decision(State.RECEIVED, problem=f"the payload failed with {type(error).__name__}")
     ids = [task_id(delivery, rule.name, replay) for rule in matched]
     kept = [(rule, one) for rule, one in zip(matched, ids, strict=True) if only is None or one in only]
     return Decision(
@@ -105,10 +114,43 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 
-def _nothing_matched(routes: Sequence[Route], row: Mapping[str, Any]) -> str:
+def _nothing_matched(
+    routes: Sequence[Route], row: Mapping[str, Any], fields: Mapping[str, Any], now: float
+) -> tuple[str, str]:
+    """(reason, sentence): the `else` of the route that came nearest, if one has it."""
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
+    nearest = min(
+        (rule for rule in routes if rule.otherwise is not None and _its_event(rule, fields, now)),
+        key=lambda rule: sum(term.holds is not True for term in explain(rule.filter, fields, now=now)),
+        default=None,
+    )
+    if nearest is not None and nearest.otherwise is not None:
+        return nearest.otherwise, f"No route matches {what}; {nearest.name} came nearest."
     names = ", ".join(rule.name for rule in routes[:10]) + (", …" if len(routes) > 10 else "")
-    return f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
+    return NO_MATCH, f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
+
+
+def _its_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
+    """Whether the event is one that the route is about: its reason is none for the others."""
+    about = tuple(
+        node for node in rule.filter.node.nodes if isinstance(node, Match | Not) and _field(node) in ("event", "action")
+    )
+    return Filter(And(about)).matches(fields, now=now)
+
+
+def _field(node: Match | Not) -> str | None:
+    inner = node.node if isinstance(node, Not) else node
+    return inner.field if isinstance(inner, Match) else None
+
+
+def _source_at(payload: Any) -> str | None:
+    """When the issue or pull request was newest, by GitHub's own word in the payload; RFC 3339 with microseconds."""
+    for name in ("pull_request", "issue", "discussion"):
+        subject = payload.get(name) if isinstance(payload, dict) else None
+        at = subject.get("updated_at") if isinstance(subject, dict) else None
+        if isinstance(at, str) and _TIME.match(at):
+            return f"{at[:19]}.{at[20:-1]:0<6}Z"
+    return None
 
 
 def _queued(
@@ -127,7 +169,7 @@ def _queued(
         "route": rule.name,
         "kind": rule.kind,
         "replay": replay,
-        "priority": 0,
+        "priority": rule.turns.priority,
         "policy": rule.policy(),
         "config": config_sha256,
         "installation": row.get("installation"),
@@ -141,4 +183,8 @@ def _queued(
         "head_sha": row.get("head_sha"),
         "key": key(rule.key, row),
     }
+    if rule.turns.debounce_s is not None and replay == 0:
+        data["not_before"] = at_text(row["routed_at"] + rule.turns.debounce_s)
+    if rule.turns.order == "newest":
+        about["source_at"] = row.get("source_at")
     return Entry(task_subject(one), str(Kind.QUEUED), data, about, expect=0)
