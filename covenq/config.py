@@ -14,6 +14,7 @@ from typing import Any
 
 from covenq.caps import NO_CAPS, Caps
 from covenq.config_caps import parse_caps
+from covenq.config_place import at_end
 from covenq.config_route import Route, digest, parse_route
 from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
 from covenq.config_table import Table
@@ -92,15 +93,16 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
+        raise ConfigError(f"{path}: is not TOML: {_placed(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
-    return build(raw, path, env)
+    return build(raw, path, env, text)
 
 
-def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str]) -> Config:
-    """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from."""
-    top = Table(str(path) if path else "configuration", "", raw)
+def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
+    """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from. With the
+    file's `text`, errors also name line and column."""
+    top = Table(str(path) if path else "configuration", "", raw, text=text)
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
@@ -190,6 +192,13 @@ def _timeout(table: Table, key: str, default: float) -> float:
     if value <= 0:
         raise table.error(key, "must be longer than nothing")
     return value
+
+
+def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """The parser's words, with line and column also where it says only that the file ends."""
+    said = str(error)
+    line, column = at_end(text)
+    return said.replace("(at end of document)", f"(at line {line}, column {column}, the end of the file)")
 
 
 def _kept_for(table: Table, key: str) -> float | None:

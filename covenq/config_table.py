@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from covenq.config_place import Step, locate
 from covenq.errors import ConfigError, UsageError
 from covenq.model import TOKEN, parse_duration
 
@@ -21,11 +22,17 @@ def near(word: str, words: Sequence[str]) -> str:
 class Table:
     """A TOML table that knows where it stands, so that every error names the file and the key."""
 
-    def __init__(self, file: str, where: str, raw: Mapping[str, Any]) -> None:
-        self.file, self.where, self.raw = file, where, raw
+    def __init__(
+        self, file: str, where: str, raw: Mapping[str, Any], path: tuple[Step, ...] = (), text: str | None = None
+    ) -> None:
+        """`where` is how errors name it, `path` where it is in `text`, the whole file; None where there is no file."""
+        self.file, self.where, self.raw, self.path, self.text_of_file = file, where, raw, path, text
 
     def error(self, key: str, problem: str, *, hint: str | None = None) -> ConfigError:
         place = ".".join(part for part in (self.where, key) if part)
+        found = None if self.text_of_file is None else locate(self.text_of_file, (*self.path, *([key] if key else ())))
+        if found is not None:
+            place += f" (line {found[0]}, column {found[1]})"
         return ConfigError(f"{self.file}: {place}: {problem}" if place else f"{self.file}: {problem}", hint=hint)
 
     def only(self, known: Sequence[str]) -> None:
@@ -47,7 +54,8 @@ class Table:
         return value
 
     def table(self, key: str, known: Sequence[str]) -> Table:
-        inner = Table(self.file, f"{self.where}.{key}" if self.where else key, self._get(key, {}, dict, "a table"))
+        where = f"{self.where}.{key}" if self.where else key
+        inner = Table(self.file, where, self._get(key, {}, dict, "a table"), (*self.path, key), self.text_of_file)
         inner.only(known)
         return inner
 
@@ -58,7 +66,8 @@ class Table:
         for index, item in enumerate(items, 1):
             if not isinstance(item, dict):
                 raise self.error(key, f"number {index} must be a table")
-            tables.append(Table(self.file, f"{where} {index}", item))
+            path = (*self.path, key, index - 1)
+            tables.append(Table(self.file, f"{where} {index}", item, path, self.text_of_file))
         return tables
 
     def text(self, key: str, default: str | None = None) -> str:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from covenq import config as configuration
-from covenq import secret
+from covenq import rotation, secret
 from covenq.config import Config
+from covenq.config_secret import SecretSource
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
 from covenq.secret import Key
@@ -91,6 +92,9 @@ class Files:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
         return config, secret.read_secrets(config, self._env, self._data)
 
+    def held(self, config: Config) -> list[rotation.Held]:
+        return [(source, rotation.problem(source, self._env)) for source in secret.sources_of(config, self._data)]
+
     def paths(self) -> list[Path]:
         """What to look at: also what the last configuration that parsed names and could not be read."""
         found = [self._path, secret.default_file(self._data)]
@@ -151,6 +155,13 @@ class Live:
             "number": self._now.number,
             "warnings": list(last.warnings),
         }
+
+    def held(self) -> list[rotation.Held]:
+        """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
+        now = self._now
+        if self._files is None:
+            return [(SecretSource(key.name, value="", scope=key.scope), None) for key in now.keys]
+        return self._files.held(now.config)
 
     def reload(self, why: str) -> Outcome:
         """Read everything again, and put it into effect if all of it is valid. `why` is for the log. Raises nothing."""

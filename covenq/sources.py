@@ -29,6 +29,18 @@ def open_remote(remote: Remote) -> RemoteSource:
     return source
 
 
+def open_running(data: Path) -> RemoteSource | None:
+    """The daemon of that data directory, if one answers on its socket."""
+    # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
+    if not (data / SOCKET_NAME).exists():
+        return None
+    from covenq.client import Client
+    from covenq.source_remote import RemoteSource
+
+    client = Client(data / SOCKET_NAME)
+    return RemoteSource(client) if client.answers(ANSWER_S) else None
+
+
 def open_source(
     data: Path, config: Config | None = None, url: str | Remote | None = None
 ) -> RemoteSource | LocalSource:
@@ -39,14 +51,9 @@ def open_source(
     """
     if url is not None:
         return open_remote(Remote(url) if isinstance(url, str) else url)
-    # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
-    if (data / SOCKET_NAME).exists():
-        from covenq.client import Client
-        from covenq.source_remote import RemoteSource
-
-        client = Client(data / SOCKET_NAME)
-        if client.answers(ANSWER_S):
-            return RemoteSource(client)
+    running = open_running(data)
+    if running is not None:
+        return running
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
     from covenq.source_local import LocalSource  # what it needs, a running daemon spares

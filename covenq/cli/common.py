@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq import config as configuration
+from covenq.cli.output import say
 from covenq.cli.remote import chosen
 from covenq.config import Config
-from covenq.errors import Refused, UsageError
+from covenq.errors import ConfigError, Refused, UsageError
 
 if TYPE_CHECKING:
     from covenq.source import Source
@@ -70,7 +71,18 @@ def place(data: str | None, config: str | None) -> Place:
 
 def here(data: str | None, config: str | None) -> Path | None:
     """The data directory that `source` reads or whose daemon it asks; None where that is another machine's."""
-    return None if chosen() is not None else place(data, config).data
+    if chosen() is not None:
+        return None
+    try:
+        return place(data, config).data
+    except ConfigError:
+        return _known_directory(data, config)
+
+
+def _known_directory(data: str | None, config: str | None) -> Path | None:
+    """The data directory, where that is known without reading the configuration, because that can't be read."""
+    known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
+    return configuration.data_dir(data, os.environ) if known else None
 
 
 def _is_something_else(path: Path) -> bool:
@@ -89,14 +101,25 @@ def config_path(data: str | None, config: str | None) -> Path:
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
-    from covenq.sources import open_remote, open_source
+    from covenq.sources import open_remote, open_running, open_source
 
     elsewhere = chosen()
     if elsewhere is not None:  # nothing of this machine is asked, not even its configuration
         with open_remote(elsewhere) as remote:
             yield remote
         return
-    where = place(data, config)
+    try:
+        where = place(data, config)
+    except ConfigError as error:
+        # What a daemon refuses to reload must not keep anyone from asking it why.
+        directory = _known_directory(data, config)
+        running = None if directory is None else open_running(directory)
+        if running is None:
+            raise
+        say(f"covenq: {error}: the daemon still goes by what it read before")
+        with running:
+            yield running
+        return
     with open_source(where.data, where.config) as opened:
         yield opened
 

@@ -53,6 +53,12 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
 
         for pause in found["pauses"]:
             yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"
+    reload = found.get("reload")
+    if reload and not reload["ok"]:
+        ago = output.age(reload["at"], now)
+        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload['error'])}"
+    for warning in (reload or {}).get("warnings", ()):
+        yield "warning", clean(warning)
     upkeep = found.get("upkeep") or {}
     if upkeep.get("doing"):
         yield "upkeep", "{what}: {done} of {total} segments".format(**upkeep["doing"])

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import query, view
+from covenq import query, rotation, view
 from covenq.config import Config
 from covenq.errors import UsageError
 from covenq.filter import parse
@@ -29,6 +29,17 @@ class Status:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         say(resp, 200, status(self._parts))
+
+
+class Secrets:
+    """GET …/secrets: how each is used, and which may be retired; never what it is."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parts = self._parts
+        say(resp, 200, {"ok": True, **rotation.view(parts.reader(), parts.live.held(), parts.clock())})
 
 
 class Listing:

@@ -31,6 +31,7 @@ class Query:
     name: str
     schema: Schema
     about: str
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,10 @@ OPERATIONS: tuple[Operation, ...] = (
         (400,),
         (
             Query(
-                "id", {"type": "string"}, "GUID, hook/GUID, a task's id, owner/name#number, or its address on GitHub."
+                "id",
+                {"type": "string", "minLength": 1},
+                "GUID, hook/GUID, a task's id, owner/name#number, or its address on GitHub.",
+                required=True,
             ),
         ),
     ),

@@ -297,7 +297,11 @@ SCHEMAS: dict[str, Schema] = {
 
 _WHY: Schema = {"type": ["string", "null"], "description": "Kept for ever with what is done."}
 _WHO: Schema = {"type": ["string", "null"], "description": "Who acts; without it the token's name, or `api`."}
-_FILTER: Schema = {"type": ["string", "null"], "description": "The filter grammar, covenq-filter(7)."}
+_FILTER: Schema = {
+    "type": ["string", "array", "null"],
+    "items": TEXT,
+    "description": "The filter grammar, covenq-filter(7), whole or word by word. Empty is everything.",
+}
 _FLAG: Schema = {"type": ["boolean", "null"]}
 WHICH: Mapping[str, Schema] = {
     "ids": {"type": ["array", "null"], "items": TEXT},

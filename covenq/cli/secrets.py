@@ -1,0 +1,77 @@
+"""covenq secrets: how each webhook secret is used, and which may be retired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, Jsonl, one_format, source
+from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
+
+Item = Mapping[str, Any]
+
+_COLOURS = {"retire": GREEN, "unreadable": RED, "wait": YELLOW, "gone": YELLOW}
+_SCOPES = {"hooks": "hook", "installations": "installation", "repositories": ""}
+
+
+def secrets(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Show the webhook secrets: where each is, when it was last used, and which is safe to retire.
+
+    To rotate one: name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by itself),
+    give it to GitHub, and take the old one away when its verdict here is `retire`. Values are never shown.
+    """
+    one_format(json, jsonl)
+    with source(data, config) as opened:
+        found = opened.secrets()
+    if json:
+        output.emit_json(found)
+    elif jsonl:
+        output.emit_jsonl(found["items"])
+    else:
+        _show(found["items"], time.time())
+
+
+def _show(items: list[Item], now: float) -> None:
+    columns = [
+        Column("NAME", lambda item: item["name"]),
+        Column("FROM", _place, shrink=12),
+        Column("SCOPE", _scope, shrink=12),
+        Column("LAST USED", lambda item: _ago(item, now)),
+        Column("30 DAYS", lambda item: f"{item['recent']:,}", right=True),
+        Column("VERDICT", lambda item: item["verdict"], colour=lambda word: _COLOURS.get(word, "")),
+    ]
+    if not output.table(columns, items):
+        say("There is no webhook secret yet: `covenq serve` makes one at its first start.")
+        return
+    for item in items:
+        say(f"{clean(item['name'])}: {clean(item['reason'])}")
+
+
+def _place(item: Item) -> str:
+    match item["source"]:
+        case None:
+            return "not configured"
+        case "value":
+            return "the configuration"
+        case "env":
+            return f"${item['place']}"
+        case "credential":
+            return f"credential {item['place']}"
+        case _:
+            return str(item["place"])
+
+
+def _scope(item: Item) -> str:
+    """`everything`, or what is let in, in few words."""
+    scope = item["scope"]
+    if scope is None:
+        return ""
+    words = [f"{word} {one}".lstrip() for key, word in _SCOPES.items() for one in scope[key]]
+    return ", ".join(words) or "everything"
+
+
+def _ago(item: Item, now: float) -> str:
+    at = item["last_used_at"]
+    return f"{output.age(at, now)} ago" if at else "never"

@@ -1,0 +1,209 @@
+"""The secrets' lives: which hooks signed with which, when each was last used, and which may be retired. No values.
+
+A secret may go when every hook that signed with it has signed with another one since: that hook has changed over. A hook
+that has not delivered since can't tell, so its secret waits for it, and after `QUIET_S` is taken for gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from covenq.config_secret import CREDENTIALS, EVERYTHING, SecretSource
+from covenq.model import JsonObject, at_text, seconds_of
+
+QUIET_S = 30 * 24 * 3600.0
+"""How long a hook that doesn't deliver is waited for; and the time that `recent` counts over."""
+PAIRS_MAX = 10_000
+"""Pairs of a secret and a hook that are looked at."""
+NAMED_MAX = 20
+"""Hooks named in one answer."""
+
+_NEXT = """SELECT secret, hook FROM webhook_deliveries INDEXED BY deliveries_secret
+    WHERE (secret, hook) > (?, ?) ORDER BY secret, hook LIMIT 1"""
+_FIRST = (
+    "SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? ORDER BY seq LIMIT 1"
+)
+_LAST = "SELECT seq FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? ORDER BY seq DESC LIMIT 1"
+_COUNT = (
+    "SELECT count(*) FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? AND seq >= ?"
+)
+_SINCE = "SELECT seq FROM webhook_deliveries WHERE received_at >= ? ORDER BY received_at LIMIT 1"
+
+Held = tuple[SecretSource, str | None]
+"""A configured secret, and what keeps it from being read now, if anything does."""
+
+
+def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
+    """What keeps a secret from being read by this process, looking at whether it is there and not at what it is."""
+    if source.env is not None:
+        if source.env not in env:
+            return f"environment variable {source.env} is not set"
+        return None if env[source.env] else f"environment variable {source.env} is empty"
+    path = source.path(env)
+    if source.credential is not None and path is None:
+        return f"systemd gave no credentials ({CREDENTIALS} is not set)"
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError as error:
+        return f"{path} can't be read: {error.strerror}"
+    if stat.S_ISDIR(found.st_mode) or not os.access(path, os.R_OK):
+        return f"{path} can't be read"
+    return None if found.st_size or not stat.S_ISREG(found.st_mode) else f"{path} is empty"
+
+
+@dataclass(slots=True)
+class Use:
+    """What the deliveries say of one secret: seqs of the first and the newest, of each hook's newest, and how many of late."""
+
+    first: int = 0
+    last: int = 0
+    recent: int = 0
+    hooks: dict[str, int] = field(default_factory=dict)
+
+
+def uses(conn: sqlite3.Connection, since: str) -> dict[str, Use]:
+    """Every secret that ever verified a delivery. `since` (RFC 3339) is from when on they count as recent."""
+    found: dict[str, Use] = {}
+    row = conn.execute(_SINCE, (since,)).fetchone()
+    bound = int(row[0]) if row is not None else 1 << 62
+    place = ("", "")
+    for _ in range(PAIRS_MAX):
+        row = conn.execute(_NEXT, place).fetchone()
+        if row is None:
+            break
+        place = (str(row[0]), str(row[1]))
+        first, last = (int(conn.execute(sql, place).fetchone()[0]) for sql in (_FIRST, _LAST))
+        use = found.setdefault(place[0], Use(first))
+        use.first, use.last = min(use.first, first), max(use.last, last)
+        use.hooks[place[1]] = last
+        use.recent += int(conn.execute(_COUNT, (*place, bound)).fetchone()[0])
+    return found
+
+
+def view(
+    conn: sqlite3.Connection,
+    held: Sequence[Held],
+    now: float,
+    *,
+    elsewhere: Callable[[SecretSource], bool] = lambda _: False,
+) -> JsonObject:
+    """{"items": [secret…], "next": None}: the configured ones in their order, then those that only the deliveries know.
+
+    `elsewhere` says that a secret is in the environment of another process, the daemon's: not to be had here is then no
+    fault. A secret is {"name", "source" ("file", "env", "credential", "value"; None: not configured any more), "place",
+    "scope" {"hooks", "installations", "repositories"}, "readable", "problem", "first_used_at", "last_used_at",
+    "last_delivery", "recent", "hooks", "waiting_for" (hooks), "verdict", "retire", "reason"}.
+    """
+    used = uses(conn, at_text(now - QUIET_S))
+    usable = [source.name for source, trouble in held if trouble is None or elsewhere(source)]
+    items = []
+    for source, trouble in held:
+        name = source.name
+        item = {**_source(source), "readable": trouble is None, "problem": trouble}
+        others = [one.name for one, _ in held if one.name in usable and one is not source]
+        covering = [one.name for one, _ in held if one.name in others and one.scope in (EVERYTHING, source.scope)]
+        verdict = _verdict(conn, name, None if name in usable else trouble, others, covering, used, now)
+        items.append({**item, **_used(conn, used.get(name)), **verdict})
+    known = {source.name for source, _ in held}
+    for name in sorted(used.keys() - known):
+        item = {"name": name, "source": None, "place": None, "scope": None, "readable": False, "problem": None}
+        gone = _said("gone", False, "It is not configured any more: nothing that it signs is let in.")
+        items.append({**item, **_used(conn, used[name]), **gone})
+    return {"items": items, "next": None}
+
+
+def _source(source: SecretSource) -> JsonObject:
+    scope = source.scope
+    kind, place = next(
+        (kind, value)
+        for kind, value in (
+            ("file", source.file),
+            ("env", source.env),
+            ("credential", source.credential),
+            ("value", ""),
+        )
+        if value is not None
+    )
+    return {
+        "name": source.name,
+        "source": kind,
+        "place": str(place) or None,
+        "scope": {
+            "hooks": list(scope.hooks),
+            "installations": list(scope.installations),
+            "repositories": list(scope.repositories),
+        },
+    }
+
+
+def _used(conn: sqlite3.Connection, use: Use | None) -> JsonObject:
+    if use is None:
+        return {"first_used_at": None, "last_used_at": None, "last_delivery": None, "recent": 0, "hooks": 0}
+    first, last = _delivery(conn, use.first), _delivery(conn, use.last)
+    return {
+        "first_used_at": first["received_at"],
+        "last_used_at": last["received_at"],
+        "last_delivery": f"{last['hook']}/{last['guid']}",
+        "recent": use.recent,
+        "hooks": len(use.hooks),
+    }
+
+
+def _delivery(conn: sqlite3.Connection, seq: int) -> Mapping[str, Any]:
+    row = conn.execute("SELECT hook, guid, received_at FROM webhook_deliveries WHERE seq = ?", (seq,)).fetchone()
+    return dict(zip(("hook", "guid", "received_at"), row, strict=True))
+
+
+def _verdict(
+    conn: sqlite3.Connection,
+    name: str,
+    trouble: str | None,
+    others: Sequence[str],
+    covering: Sequence[str],
+    used: Mapping[str, Use],
+    now: float,
+) -> JsonObject:
+    """`others` can be signed with too, and `covering` are those of them that may speak for all that this one may."""
+    if trouble is not None:
+        return _said("unreadable", False, f"It can't be read, so nothing it signs is let in at a restart: {trouble}.")
+    use = used.get(name)
+    if not others:
+        return _said("only", False, "It is the only one: without it nothing would be let in.")
+    if use is None:
+        return _said(
+            "unused", False, "Nothing was signed with it yet: give it to GitHub, or take it away if it never was."
+        )
+    newer = {
+        hook: [one for one in others if one in used and used[one].hooks.get(hook, 0) > last]
+        for hook, last in use.hooks.items()
+    }
+    waiting = [hook for hook, names in newer.items() if not names]
+    if not waiting:
+        names = ", ".join(sorted({one for ones in newer.values() for one in ones}))
+        hooks = "The hook" if len(newer) == 1 else f"Each of the {len(newer)} hooks"
+        return _said("retire", True, f"{hooks} that signed with it has signed with another since ({names}).")
+    begun = [one for one in covering if one in used and used[one].first > use.last]
+    if not begun:
+        return _said("in_use", False, "Hooks still sign with it.", waiting)
+    what = "hook " + waiting[0] if len(waiting) == 1 else f"{len(waiting)} hooks"
+    have = "has" if len(waiting) == 1 else "have"
+    quiet = now - seconds_of(_delivery(conn, max(use.hooks[hook] for hook in waiting))["received_at"])
+    since = f"It was not used since {begun[0]} began to be"
+    if quiet >= QUIET_S:
+        return _said(
+            "retire", True, f"{since}, and {what} {have} not delivered for {int(quiet // 86400)} days.", waiting
+        )
+    return _said(
+        "wait", False, f"{since}, but {what} {have} not delivered since either, and may still sign with it.", waiting
+    )
+
+
+def _said(word: str, retire: bool, reason: str, waiting: Sequence[str] = ()) -> JsonObject:
+    return {"verdict": word, "retire": retire, "reason": reason, "waiting_for": list(waiting[:NAMED_MAX])}
