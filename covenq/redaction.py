@@ -55,6 +55,10 @@ def plan_redact(
         raise UsageError("say what to erase: ids, a repository, or an installation", hint="See `covenq redact --help`.")
     if repo is not None:
         parse_repo(repo)
+    if installation is not None and not 0 <= installation < 1 << 63:
+        raise UsageError(
+            f"{str(installation)[:40]} is no installation", hint="It is a number: `covenq deliveries --json`."
+        )
     reason, by = clean_text(reason), clean_text(by)
 
     def make(id: str) -> Item | Skipped:

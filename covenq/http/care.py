@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import falcon
 
-from covenq.errors import UsageError
 from covenq.http.answers import say
 from covenq.http.api import body_of, ids_of, typed
 from covenq.http.parts import Parts
@@ -18,13 +17,10 @@ class Redact:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"ids", "repo", "installation", "dry_run", "reason", "by"})
-        installation = typed(body, "installation", int, "a whole number", None)
-        if installation is not None and installation < 0:
-            raise UsageError("installation must be its number")
         answer = self._parts.upkeep.redact(
             ids=ids_of(body),
             repo=typed(body, "repo", str, "a text", None),
-            installation=installation,
+            installation=typed(body, "installation", int, "a whole number", None),
             reason=typed(body, "reason", str, "a text", None),
             by=typed(body, "by", str, "a text", None) or "api",
             dry_run=typed(body, "dry_run", bool, "true or false", False),
