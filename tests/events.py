@@ -152,7 +152,10 @@ PULL_ACTIONS = (
     "opened edited closed reopened assigned unassigned converted_to_draft ready_for_review enqueued dequeued locked unlocked "
     "milestoned demilestoned review_requested review_request_removed auto_merge_enabled auto_merge_disabled"
 )
-DISCUSSION_ACTIONS = "created edited deleted answered unanswered category_changed closed reopened locked unlocked pinned unpinned transferred"
+DISCUSSION_ACTIONS = (
+    "created edited deleted answered unanswered category_changed closed reopened locked unlocked pinned unpinned "
+    "transferred"
+)  # fmt: skip
 
 CASES = [
     case("branch_protection_configuration", "enabled disabled", ALL),
