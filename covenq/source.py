@@ -9,10 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
+
+Counted = Literal["deliveries", "tasks"]
+"""What can be counted by a filter."""
 
 Filter = str | Sequence[str]
 """Words of the filter grammar, in one string or one by one. Empty: everything."""
@@ -67,6 +70,13 @@ class Source(Protocol):
     def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
         """{"items": [task…], "next": cursor or None}, newest first; as `deliveries`."""
 
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        """The attempts of the tasks that match, newest claim first; as `tasks`. Each has its task's route, event, action,
+        repo, number, hook and guid beside its own fields."""
+
+    def count(self, what: Counted, filter: Filter = "") -> int:
+        """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""
+
     def task(self, id: str) -> Object:
         """One task by its id. Raises NotFound."""
 
@@ -77,6 +87,22 @@ class Source(Protocol):
         """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
         "refused"}, as `covenq.inquiry.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
         issue or pull request. Raises UsageError for what can be none of them."""
+
+    def tail(
+        self,
+        filter: Filter = "",
+        *,
+        after: int | None = None,
+        since_s: float | None = None,
+        newest: int | None = None,
+        wait_s: float = 0.0,
+    ) -> Object:
+        """What records tell: {"items": [as `covenq.tailing.look` says], "next", "head", "epoch"}, oldest first.
+
+        Those after the seq `after`, or from `since_s` seconds ago on, or the `newest` that match; a thousand records at most
+        are looked through, and `next` is the `after` to go on with, which is `head` at the end. A daemon holds the answer
+        for `wait_s` seconds if there is nothing yet. Raises FilterError.
+        """
 
     def replay(
         self,
@@ -157,6 +183,12 @@ class Source(Protocol):
 
     def secrets(self) -> Object:
         """{"items": [secret…], "next": None}: the webhook secrets, each as `covenq.rotation.view` has it, never their values."""
+
+    def refused(self, *, limit: int = 50) -> list[Object]:
+        """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and what else is
+        known of each: "path", "client", "delivery", "hook", "event", "content_type", "github", "proxied", "body". `limit` 0 is
+        all that are kept.
+        """
 
     def pauses(self) -> list[Object]:
         """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}."""

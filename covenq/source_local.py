@@ -14,7 +14,7 @@ from covenq import __version__, query, unixsocket, view
 from covenq.config import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter import parse
-from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME, Closing, Filter, Object
+from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME, Closing, Counted, Filter, Object
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.model import Entry, Head, Record
@@ -92,7 +92,17 @@ class LocalSource(Closing):
     def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
         parsed = parse(filter)
         with self._reading() as (conn, reader):
-            return view.items(conn, reader, "tasks", parsed, limit, after)
+            return view.items(conn, reader, "tasks", parsed, limit, after, caps=self._config.caps)
+
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        parsed = parse(filter)
+        with self._reading() as (conn, reader):
+            return view.items(conn, reader, "attempts", parsed, limit, after)
+
+    def count(self, what: Counted, filter: Filter = "") -> int:
+        parsed = parse(filter)
+        with self._reading() as (conn, _):
+            return view.count(conn, what, parsed)
 
     def delivery(self, id: str) -> Object:
         with self._reading() as (conn, reader):
@@ -104,7 +114,7 @@ class LocalSource(Closing):
 
     def task(self, id: str) -> Object:
         with self._reading() as (conn, _):
-            return query.task(conn, id)
+            return view.task(conn, id, caps=self._config.caps)
 
     def attempts(self, task: str) -> list[Object]:
         with self._reading() as (conn, _):
@@ -124,6 +134,21 @@ class LocalSource(Closing):
                 waiting=inquiry.waiting(self._config),
                 refused=lambda: refused.read(self._data),
             )
+
+    def tail(
+        self,
+        filter: Filter = "",
+        *,
+        after: int | None = None,
+        since_s: float | None = None,
+        newest: int | None = None,
+        wait_s: float = 0.0,
+    ) -> Object:
+        from covenq import tailing
+
+        parsed = parse(filter)
+        with self._reading() as (conn, reader):
+            return tailing.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
 
     def replay(
         self,
@@ -234,6 +259,11 @@ class LocalSource(Closing):
         with self._reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.
             return rotation.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
+
+    def refused(self, *, limit: int = 50) -> list[Object]:
+        from covenq import hints
+
+        return hints.latest(self._data, limit)
 
     def pauses(self) -> list[Object]:
         with self._reading() as (conn, _):

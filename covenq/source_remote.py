@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from covenq.errors import NotFound
 from covenq.model import TOKEN, parse_id
-from covenq.source import PAGE, Closing, Filter, Object
+from covenq.source import PAGE, Closing, Counted, Filter, Object
 
 if TYPE_CHECKING:
     from covenq.client import Client, EventStream
@@ -38,6 +38,12 @@ class RemoteSource(Closing):
     def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
         return self._items("/api/v1/tasks", filter, limit, after)
 
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+        return self._items("/api/v1/attempts", filter, limit, after)
+
+    def count(self, what: Counted, filter: Filter = "") -> int:
+        return int(self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})["count"])
+
     def delivery(self, id: str) -> Object:
         return _plain(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
 
@@ -53,6 +59,24 @@ class RemoteSource(Closing):
 
     def why(self, id: str) -> Object:
         return _plain(self._client.get("/api/v1/why", {"id": id}))
+
+    def tail(
+        self,
+        filter: Filter = "",
+        *,
+        after: int | None = None,
+        since_s: float | None = None,
+        newest: int | None = None,
+        wait_s: float = 0.0,
+    ) -> Object:
+        params = {"filter": _text(filter)}
+        for name, value in (("after", after), ("newest", newest)):
+            if value is not None:
+                params[name] = str(value)
+        for name, seconds in (("since_ms", since_s), ("wait_ms", wait_s)):
+            if seconds:
+                params[name] = str(round(seconds * 1000))
+        return _plain(self._client.get("/api/v1/tail", params))
 
     def replay(
         self,
@@ -122,6 +146,10 @@ class RemoteSource(Closing):
 
     def secrets(self) -> Object:
         return _plain(self._client.get("/api/v1/secrets"))
+
+    def refused(self, *, limit: int = 50) -> list[Object]:
+        items: list[Object] = self._client.get("/api/v1/refused", {"limit": str(limit)})["items"]
+        return items
 
     def pauses(self) -> list[Object]:
         items: list[Object] = self._client.get("/api/v1/pauses")["items"]

@@ -235,7 +235,7 @@ def _of_rows(known: Material) -> Iterator[JsonObject]:
             task["created_at"],
             task["created_seq"],
             "queued",
-            f"{task['id']} of route {task['route']}{again}",
+            f"it became task {task['id']} of route {task['route']}{again}",
             task["id"],
         )
         for attempt in known.attempts.get(task["id"], ()):

@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 from covenq import query
+from covenq.caps import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter import Filter
-from covenq.model import DeliveryId, JsonObject, parse_id
+from covenq.model import DeliveryId, JsonObject, State, parse_id
+from covenq.waiting import Waiting
 from journal.model import Head, Record
 
-What = Literal["deliveries", "tasks"]
+What = Literal["deliveries", "tasks", "attempts"]
+Counted = Literal["deliveries", "tasks"]
 
 
 class Records(Protocol):
     """The reading half of a journal."""
+
+    @property
+    def epoch(self) -> str: ...
 
     def read(self, after: int) -> Iterator[Record]: ...
 
@@ -29,9 +36,21 @@ class Records(Protocol):
 
 
 def items(
-    conn: sqlite3.Connection, records: Records, what: What, filter: Filter, limit: int, after: str | None
+    conn: sqlite3.Connection,
+    records: Records,
+    what: What,
+    filter: Filter,
+    limit: int,
+    after: str | None,
+    *,
+    caps: Caps = NO_CAPS,
+    now: float | None = None,
 ) -> JsonObject:
-    """{"items": […], "next": …}. Raises UsageError."""
+    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks say what they wait for, as `waits`, by
+    `caps`. Raises UsageError."""
+    if what == "attempts":
+        found = query.latest_attempts(conn, filter, limit, after)
+        return {"items": found.items, "next": found.next}
 
     def payload_of(seq: int) -> bytes | None:
         record = records.get(seq)
@@ -39,7 +58,32 @@ def items(
 
     ask = query.deliveries if what == "deliveries" else query.tasks
     page = ask(conn, filter, limit, after, payload_of=payload_of)
+    if what == "tasks":
+        _say_waits(conn, page.items, caps, now)
     return {"items": page.items, "next": page.next}
+
+
+def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
+    """How many match. Raises UsageError for a filter on the payload."""
+    return query.count(conn, "webhook_deliveries" if what == "deliveries" else "tasks", filter)
+
+
+def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> JsonObject:
+    """One task, with what it waits for. Raises NotFound."""
+    found = query.task(conn, id)
+    _say_waits(conn, [found], caps, now)
+    return found
+
+
+def _say_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
+    """`waits`: {"word", "why", "position"} of those that are queued, None for the others."""
+    look: Waiting | None = None
+    for one in tasks:
+        if one["state"] != State.QUEUED:
+            one["waits"] = None
+            continue
+        look = look or Waiting(conn, time.time() if now is None else now, caps)
+        one["waits"] = look.of(one["id"])
 
 
 def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:

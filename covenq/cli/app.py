@@ -22,6 +22,8 @@ COMMANDS = {
     "tasks": "covenq.cli.listing",
     "show": "covenq.cli.show",
     "why": "covenq.cli.why",
+    "tail": "covenq.cli.tail",
+    "refused": "covenq.cli.refused",
     "replay": "covenq.cli.acting",
     "reroute": "covenq.cli.acting",
     "requeue": "covenq.cli.acting",
@@ -45,7 +47,7 @@ shows them."""
 LOCAL = frozenset({"serve", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "replay", "reroute", "requeue", "cancel"})
+TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "replay", "reroute", "requeue", "cancel"})
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.

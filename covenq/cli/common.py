@@ -45,8 +45,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line, as they come.")]
 
 FILTER_OPTIONS = (
-    "--after", "--config", "--data", "--dry-run", "--force", "--help", "--json", "--jsonl", "--limit", "--reason",
-    "--route", "--token-file", "--url", "--yes"
+    "--after", "--config", "--data", "--dry-run", "--follow", "--force", "--help", "--json", "--jsonl", "--limit",
+    "--reason", "--route", "--since", "--token-file", "--url", "--yes"
 )  # fmt: skip
 """Options of the commands that take filter words, to suggest the one that was meant."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import falcon
 
 from covenq.errors import CovenqError
-from covenq.http import acting, api, asking, care
+from covenq.http import acting, api, asking, care, claims
 from covenq.http.answers import say_error, say_failure
 from covenq.http.document import Document
 from covenq.http.events import Events
@@ -69,16 +69,25 @@ def _add_api(app: App, parts: Parts) -> None:
     _add(app, "/api/v1/deliveries/{one}/payload", api.Payload(parts))
     _add(app, "/api/v1/deliveries/{one}/{two}/payload", api.Payload(parts))
     _add(app, "/api/v1/tasks", api.Listing(parts, "tasks"))
+    _add(app, "/api/v1/attempts", api.Listing(parts, "attempts"))
+    _add(app, "/api/v1/count", api.Count(parts))
     _add(app, "/api/v1/tasks/{id}", api.Task(parts))
     _add(app, "/api/v1/tasks/{id}/attempts", api.Attempts(parts))
     _add(app, "/api/v1/why", asking.Why(parts))
+    _add(app, "/api/v1/tail", asking.Tail(parts))
     _add(app, "/api/v1/replay", acting.Replay(parts))
     _add(app, "/api/v1/reroute", acting.Reroute(parts))
     _add(app, "/api/v1/requeue", acting.Requeue(parts))
     _add(app, "/api/v1/cancel", acting.Cancel(parts))
+    _add(app, "/api/v1/claims", claims.Claiming(parts))
+    _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(parts))
+    _add(app, "/api/v1/claims/{task}/phase", claims.Phase(parts))
+    _add(app, "/api/v1/claims/{task}/complete", claims.Completing(parts))
+    _add(app, "/api/v1/claims/{task}/fail", claims.Failing(parts))
     _add(app, "/api/v1/redact", care.Redact(parts))
     _add(app, "/api/v1/compact", care.Compact(parts))
     _add(app, "/api/v1/secrets", api.Secrets(parts))
+    _add(app, "/api/v1/refused", api.Refused(parts))
     _add(app, "/api/v1/pauses", Pauses(parts))
     _add(app, "/api/v1/pause", Pause(parts))
     _add(app, "/api/v1/resume", Resume(parts))

@@ -1,13 +1,17 @@
-"""GET /api/v1/why: the story of what an id means."""
+"""GET /api/v1/why and /api/v1/tail: the story of what an id means, and what the journal records as it goes on."""
 
 from __future__ import annotations
 
+import threading
+import time
+
 import falcon
 
-from covenq import inquiry, refused
+from covenq import inquiry, refused, tailing
 from covenq.errors import UsageError
+from covenq.filter import parse
 from covenq.http.answers import say
-from covenq.http.parts import Parts
+from covenq.http.parts import STREAMS, Parts
 
 
 class Why:
@@ -33,3 +37,57 @@ class Why:
             refused=lambda: refused.read(parts.data),
         )
         say(resp, 200, {"ok": True, **answer})
+
+
+WAIT_MS_MAX = 30_000
+SLICE_S = 0.5
+"""How often a request that waits looks whether the daemon is stopping."""
+NEWEST_MAX = 1000
+
+
+class Tail:
+    """`filter=`, and `after=` a seq, `since_ms=` ago or the `newest=` so many; `wait_ms=` holds the answer until there is one."""
+
+    def __init__(self, parts: Parts, most: int = STREAMS) -> None:
+        self._parts = parts
+        self._free = threading.BoundedSemaphore(most)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        filter = parse(req.get_param("filter") or "")
+        after, ago = _whole(req, "after"), _whole(req, "since_ms")
+        newest = _whole(req, "newest")
+        wait_s = min(_whole(req, "wait_ms") or 0, WAIT_MS_MAX) / 1000
+        parts = self._parts
+        if after is not None and wait_s and self._free.acquire(blocking=False):
+            # As many may wait as may stream: each holds a thread, and half of them stay free. The others are answered now.
+            try:
+                self._wait(after, wait_s)
+            finally:
+                self._free.release()
+        answer = tailing.answer(
+            parts.reader(),
+            parts.journal,
+            filter,
+            parts.clock(),
+            after=after,
+            since_s=None if ago is None else ago / 1000,
+            newest=None if newest is None else min(newest, NEWEST_MAX),
+        )
+        say(resp, 200, {"ok": True, **answer})
+
+    def _wait(self, after: int, wait_s: float) -> None:
+        journal, deadline = self._parts.journal, time.monotonic() + wait_s
+        while journal.head().seq <= after and not self._parts.stopping.is_set() and not journal.poisoned:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            journal.wait(after, min(left, SLICE_S))
+
+
+def _whole(req: falcon.Request, name: str) -> int | None:
+    text = req.get_param(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise UsageError(f"{text[:40]!r} is no {name}", hint="It is a whole number.")
+    return int(text)

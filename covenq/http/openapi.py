@@ -64,6 +64,7 @@ _LIMIT = Query(
 )
 _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` of the page before.")
 _LIST = (_FILTER, _LIMIT, _AFTER)
+_WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{0,18}$"}
 _SEQ = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
@@ -128,6 +129,24 @@ OPERATIONS: tuple[Operation, ...] = (
         workers=True,
     ),
     Operation("GET", "/api/v1/tasks", "read", "Tasks, newest first.", {200: page("task")}, (400,), _LIST),
+    Operation(
+        "GET",
+        "/api/v1/attempts",
+        "read",
+        "Attempts of the tasks that match, newest first.",
+        {200: page("latest_attempt")},
+        (400,),
+        _LIST,
+    ),
+    Operation(
+        "GET",
+        "/api/v1/count",
+        "read",
+        "How many match.",
+        {200: schemas.answer({"count": schemas.COUNT})},
+        (400,),
+        (Query("what", {"enum": ["deliveries", "tasks"]}, "Which; deliveries if it is left out."), _FILTER),
+    ),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
     Operation("GET", "/api/v1/tasks/{id}/attempts", "read", "A task's attempts.", {200: page("attempt")}, (404,)),
     Operation(
@@ -144,6 +163,21 @@ OPERATIONS: tuple[Operation, ...] = (
                 "GUID, hook/GUID, a task's id, owner/name#number, or its address on GitHub.",
                 required=True,
             ),
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/tail",
+        "read",
+        "What the journal records, told with whose it is.",
+        {200: ref("tail")},
+        (400,),
+        (
+            _FILTER,
+            Query("after", _WHOLE, "Records newer than this seq."),
+            Query("since_ms", _WHOLE, "Records of so many milliseconds ago and later."),
+            Query("newest", _WHOLE, "The newest so many that match."),
+            Query("wait_ms", _WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
         ),
     ),
     Operation(
@@ -184,6 +218,56 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST",
+        "/api/v1/claims",
+        "worker",
+        "Take a task of a pull route, for a time.",
+        {200: ref("claim"), 204: ""},
+        (400,),
+        body=REQUESTS["claim"],
+        notes={204: "There is nothing, or there was nothing within wait_s."},
+    ),
+    Operation(
+        "POST",
+        "/api/v1/claims/{task}/renew",
+        "worker",
+        "Keep a task for longer.",
+        {200: ref("lease")},
+        (400, 404, 409),
+        body=REQUESTS["renew"],
+        notes={409: "stale_fence: the task is not held by this token."},
+    ),
+    Operation(
+        "POST",
+        "/api/v1/claims/{task}/phase",
+        "worker",
+        "Record what an attempt is at. The daemon's own commands may say it too.",
+        {200: ref("phase")},
+        (400, 404, 409),
+        body=REQUESTS["phase"],
+        notes={409: "stale_fence: the task is not held by this token."},
+    ),
+    Operation(
+        "POST",
+        "/api/v1/claims/{task}/complete",
+        "worker",
+        "End an attempt well.",
+        {200: ref("ended")},
+        (400, 404, 409),
+        body=REQUESTS["complete"],
+        notes={409: "stale_fence: the task is not held by this token."},
+    ),
+    Operation(
+        "POST",
+        "/api/v1/claims/{task}/fail",
+        "worker",
+        "End an attempt that failed, or give the task back (category interrupted).",
+        {200: ref("ended")},
+        (400, 404, 409),
+        body=REQUESTS["fail"],
+        notes={409: "stale_fence: the task is not held by this token."},
+    ),
+    Operation(
+        "POST",
         "/api/v1/redact",
         "operate",
         "Erase the content of deliveries, of a repository or of an installation.",
@@ -206,6 +290,21 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "The webhook secrets: where each is, how it is used, and which may be retired; never what it is.",
         {200: page("secret")},
+    ),
+    Operation(
+        "GET",
+        "/api/v1/refused",
+        "read",
+        "The newest requests that were refused, newest first, each with what to do about it.",
+        {200: page("refusal")},
+        (400,),
+        (
+            Query(
+                "limit",
+                {"type": "integer", "minimum": 0, "maximum": 999999999, "default": 50},
+                "At most so many; 0 is all that are kept: two logs of 1 MiB.",
+            ),
+        ),
     ),
     Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}),
     Operation(

@@ -124,7 +124,29 @@ SCHEMAS: dict[str, Schema] = {
             "updated_at": TIME,
             "not_before": maybe(TIME),
             "lease_until": maybe(TIME),
+            "waits": maybe(
+                {
+                    "type": "object",
+                    "properties": {"word": TEXT, "why": TEXT, "position": maybe({"type": "integer", "minimum": 1})},
+                }
+            ),
         }
+    ),
+    "claim": thing(
+        {
+            "ok": FLAG,
+            "task": ref("task"),
+            "attempt": {"type": "integer", "minimum": 1},
+            "fence": TEXT,
+            "lease_until": TIME,
+            "payload_url": TEXT,
+        }
+    ),
+    "lease": thing({"ok": FLAG, "lease_until": TIME}),
+    "phase": thing({"ok": FLAG, "phase": TEXT, "seq": COUNT}),
+    "ended": thing(
+        {"ok": FLAG, "state": TASK_STATE, "duplicate": FLAG, "result": maybe(TEXT), "not_before": maybe(TIME)},
+        optional=("result", "not_before"),
     ),
     "attempt": thing(
         {
@@ -140,6 +162,12 @@ SCHEMAS: dict[str, Schema] = {
             "phases": {"type": "array", "items": {"type": "array", "prefixItems": [TEXT, TIME]}},
         }
     ),
+    "latest_attempt": {
+        "allOf": [
+            ref("attempt"),
+            thing({**_texts("route event action repo hook guid"), "number": maybe(NUMBER)}),
+        ]
+    },
     "one_delivery": {
         "allOf": [
             ref("delivery"),
@@ -167,6 +195,7 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "pause": thing(_PAUSE),
+    "refusal": thing({"at": TIME, "error": TEXT, "status": NUMBER, "detail": TEXT, "hint": TEXT}),
     "paused": answer({**_PAUSE, "paused": FLAG, "changed": FLAG}),
     "event": thing({"seq": NUMBER, "at": TIME, "subject": TEXT, "kind": TEXT}),
     "accepted": answer(
@@ -232,6 +261,18 @@ SCHEMAS: dict[str, Schema] = {
             "stories": many(ref("story")),
             "more": FLAG,
             "refused": many(thing({})),
+        }
+    ),
+    "tail": answer({"items": many(ref("told")), "next": NUMBER, "head": NUMBER, "epoch": TEXT}),
+    "told": thing(
+        {
+            "seq": NUMBER,
+            "at": TIME,
+            "kind": TEXT,
+            **dict.fromkeys(("hook", "guid", "task", "event", "action", "repo"), maybe(TEXT)),
+            "number": maybe(NUMBER),
+            **dict.fromkeys(("sender", "route", "state"), maybe(TEXT)),
+            "data": thing({}),
         }
     ),
     "story": thing(
@@ -310,6 +351,20 @@ WHICH: Mapping[str, Schema] = {
 """What an operation is asked to act on: `ids`, or a `filter`."""
 HOW: Mapping[str, Schema] = {"dry_run": _FLAG, "reason": _WHY, "by": _WHO}
 
+_INT32: Schema = {"type": ["integer", "null"], "minimum": -(1 << 31), "maximum": 1 << 31}
+_ENDED: dict[str, Schema] = {
+    "exit_code": _INT32,
+    "usage": {
+        "type": ["object", "null"],
+        "properties": {
+            "user_s": {"type": "number", "minimum": 0, "maximum": 1e9},
+            "system_s": {"type": "number", "minimum": 0, "maximum": 1e9},
+            "max_rss": {"type": "integer", "minimum": 0, "maximum": 1 << 60},
+        },
+        "required": ["user_s", "system_s", "max_rss"],
+    },
+}
+
 REQUESTS: dict[str, Schema] = {
     "replay": request({**WHICH, "route": maybe(TEXT), "force": _FLAG, **HOW}),
     "reroute": request({**WHICH, **HOW}),
@@ -324,6 +379,45 @@ REQUESTS: dict[str, Schema] = {
         required=("what",),
     ),
     "requeue": request({**WHICH, **HOW}),
+    "claim": request(
+        {
+            "worker": {"type": "string", "pattern": r"^[0-9A-Za-z._@:/-]{1,64}$"},
+            "routes": {"type": ["array", "null"], "items": TOKEN, "minItems": 1, "maxItems": 100},
+            "lease_s": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
+            "wait_s": {"type": ["number", "null"], "minimum": 0, "maximum": 60, "default": 0},
+        },
+        required=("worker",),
+    ),
+    "renew": request(
+        {
+            "fence": TEXT,
+            "lease_s": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
+        },
+        required=("fence",),
+    ),
+    "phase": request(
+        {"fence": TEXT, "phase": {"type": "string", "description": "Recorded for ever; cut at 100 characters."}},
+        required=("fence", "phase"),
+    ),
+    "complete": request(
+        {"fence": TEXT, "result": {"description": "Any JSON, 1 MiB at most."}, **_ENDED}, required=("fence",)
+    ),
+    "fail": request(
+        {
+            "fence": TEXT,
+            "category": {
+                "type": ["string", "null"],
+                "enum": [*(str(one) for one in Category if one is not Category.LEASE_LOST), None],
+                "default": "exit",
+            },
+            "detail": {"type": ["string", "null"], "description": "Recorded for ever; cut at 300 characters."},
+            "retry": {"type": ["boolean", "null"], "default": True},
+            "retry_after_s": {"type": ["number", "null"], "minimum": 0, "maximum": 1e9},
+            "signal": _INT32,
+            **_ENDED,
+        },
+        required=("fence",),
+    ),
     "redact": request(
         {
             "ids": WHICH["ids"],

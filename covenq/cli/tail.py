@@ -1,0 +1,109 @@
+"""covenq tail: the journal as it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Jsonl, Words, filter_words, source
+from covenq.cli.output import clean, say
+from covenq.errors import DaemonUnreachable, UsageError
+from covenq.model import parse_duration
+from covenq.tailing import words as parts_of
+
+SHOWN = 10
+"""Records told without --since and --after."""
+WAIT_S = 25.0
+"""How long a daemon holds the request until something comes."""
+AGAIN_S = 0.5
+"""Between two looks whether there is a daemon."""
+
+OfKind = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
+
+
+def tail(
+    words: Words = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as records come, until Ctrl-C. Also -f.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DURATION", help="Begin so long ago: 10m, 2h.")
+    ] = None,
+    after: Annotated[
+        int | None, typer.Option("--after", min=0, metavar="SEQ", help="Begin behind this record; 0 is the first.")
+    ] = None,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell what the journal records, as it comes.
+
+    The arguments are a filter: then only what concerns deliveries and tasks that match. Following goes on over restarts
+    of the daemon, and misses nothing. Without --since and --after it begins with the last ten.
+
+    \b
+      covenq tail -f
+      covenq tail -f state:failed
+      covenq tail --since 1h repo:octo/hello --jsonl
+    """
+    given = words or []
+    if "-f" in given:  # as a short option it would be seen in every `-owner:foo`
+        given, follow = [word for word in given if word != "-f"], True
+    filter = filter_words(given)
+    if since is not None and after is not None:
+        raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
+    ago = None if since is None else parse_duration(since)
+    place, epoch = after, None
+    waiting = False
+    while True:
+        try:
+            with source(data, config) as opened:
+                if follow and waiting and not opened.live:
+                    time.sleep(AGAIN_S)
+                    continue
+                if waiting:
+                    say("The daemon is back.")
+                waiting = False
+                while True:
+                    wait = WAIT_S if follow and opened.live and place is not None else 0.0
+                    newest = SHOWN if place is None and ago is None else None
+                    found = opened.tail(filter, after=place, since_s=ago, newest=newest, wait_s=wait)
+                    ago = None
+                    place = _place(found, epoch)
+                    epoch = found["epoch"]
+                    for item in found["items"]:
+                        _print(item, jsonl)
+                    output.stdout().flush()
+                    if found["next"] >= found["head"]:
+                        if not follow:
+                            return
+                        if not opened.live:
+                            raise DaemonUnreachable("there is no daemon")
+        except DaemonUnreachable:
+            if not follow:
+                raise
+            if not waiting:
+                say("No daemon is running: waiting for it.")
+            waiting = True
+            time.sleep(AGAIN_S)
+
+
+def _place(found: Mapping[str, Any], epoch: str | None) -> int:
+    """Where to go on. After a restore the journal may be shorter than what was seen of the one before."""
+    if epoch is not None and found["epoch"] != epoch:
+        say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
+        return int(found["head"])
+    return int(found["next"])
+
+
+def _print(item: Mapping[str, Any], jsonl: bool) -> None:
+    if jsonl:
+        output.emit_jsonl([item])
+        return
+    coloured = output.has_colour(output.stdout())
+    _, _, word = item["kind"].partition(".")
+    kind = output.paint(f"{clean(item['kind']):<20}", OfKind.get(word, ""), coloured)
+    rest = "  ".join(clean(part) for part in parts_of(dict(item)) if part)
+    output.line(f"{output.when(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())
