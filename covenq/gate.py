@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from journal.model import Appended, Conflict, Entry, Head, Journal, Record, Unkn
 from journal.reserve import threshold_of
 
 log = logging.getLogger("covenq.intake")
+
+
+FRESH_S = 0.05
+"""Seconds for which the disk's free space is taken for what it was."""
 
 
 class Log(Protocol):
@@ -54,6 +59,26 @@ def space_of(path: Path) -> Space:
     """Raises OSError."""
     found = os.statvfs(path)
     return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+
+class Recent:
+    """`space_of`, asked of the disk at most every FRESH_S: between, it is what was seen last.
+
+    A system call lets go of the interpreter's lock, and this would be one for every delivery. Far less than the reserve can
+    be written in that time.
+    """
+
+    def __init__(self, space: Callable[[Path], Space] = space_of, clock: Callable[[], float] = time.monotonic) -> None:
+        self._space = space
+        self._clock = clock
+        self._seen: tuple[float, Space] | None = None
+
+    def __call__(self, path: Path) -> Space:
+        """Raises OSError."""
+        now, seen = self._clock(), self._seen
+        if seen is None or now - seen[0] > FRESH_S:
+            seen = self._seen = (now, self._space(path))
+        return seen[1]
 
 
 class Gate:

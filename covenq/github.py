@@ -20,6 +20,8 @@ from covenq.columns import clean
 from covenq.errors import CovenqError
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.secret import Key
+from journal import line
+from journal.model import Proof
 
 WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
 """An event: what may stand in a record's `data`, in an environment variable and in a table."""
@@ -59,10 +61,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The JSON object of a body; `form` says that it came as the field `payload` of a form."""
+    """The JSON object of a body; `form` says that it came as the field `payload` of a form. `proof` is for the journal: that
+    the body as it is, is JSON.
+    """
 
     object: JsonObject
     form: bool
+    proof: Proof | None = None
 
 
 def sign(secret: bytes, body: bytes) -> str:
@@ -155,10 +160,14 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
     form = is_form(content_type)
     if form is None:
         raise BadRequest("content_type_unsupported", "Content-Type is neither application/json nor a form.")
-    value = load(_form_payload(body) if form else body)
+    proof: Proof | None = None
+    try:
+        value, proof = (load(_form_payload(body)), None) if form else line.parse(body)
+    except orjson.JSONDecodeError:
+        value = load(body)
     if not isinstance(value, dict):
         raise BadRequest("body_not_object", "The body is JSON, but not an object.")
-    return Parsed(value, form)
+    return Parsed(value, form, proof)
 
 
 def decode(body: bytes | None) -> Any:

@@ -27,7 +27,7 @@ from covenq.routing import PING, Decision, route
 from covenq.secret import Key
 from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.model import Appended, Conflict, Entry, Journal, Record, Submitting, Unknown
+from journal.model import Appended, Conflict, Entry, Journal, Proof, Record, Submitting, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -70,12 +70,17 @@ class _Delivery:
     body: bytes
     object: JsonObject
     """The JSON in `body`."""
+    proof: Proof | None
 
-    def received(self, tasks: Sequence[str] | None) -> Entry:
-        """`data.tasks` names what the same append queues, so that a crash in its midst can be made good (`resume`)."""
-        return Entry(
-            self.id.subject, str(Kind.RECEIVED), {**self.data, "tasks": tasks}, self.about, self.body, expect=0
-        )
+    def received(self, tasks: Sequence[str] | None, problem: str | None = None) -> Entry:
+        """`data.tasks` names what the same append queues, so that a crash in its midst can be made good (`resume`).
+
+        `problem` is the rule that failed, where nothing could be decided.
+        """
+        data = {**self.data, "tasks": tasks}
+        if problem is not None:
+            data["problem"] = problem
+        return Entry(self.id.subject, str(Kind.RECEIVED), data, self.about, self.body, expect=0, proof=self.proof)
 
 
 def receive(
@@ -158,7 +163,7 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
         "headers": github.kept_headers(request.headers),
         "twin": None,
     }
-    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object)
+    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)
 
 
 def _is_refused(held: Reservation, delivery: _Delivery, journal: Journal) -> bool:
@@ -304,7 +309,7 @@ def _decide(
 def _entries(delivery: _Delivery, decision: Decision) -> list[Entry]:
     """The delivery and what becomes of it, for one append."""
     decided = decision.state is not State.RECEIVED
-    return [delivery.received(decision.tasks if decided else None), *decision.entries]
+    return [delivery.received(decision.tasks if decided else None, decision.problem), *decision.entries]
 
 
 def _concluded(

@@ -152,17 +152,22 @@ class Folder(threading.Thread):
     while it lasts. Nothing is lost by that, since whatever is not folded is still in the journal.
     """
 
-    def __init__(self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25) -> None:
+    def __init__(
+        self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25, rest_s: float = 0.02
+    ) -> None:
         super().__init__(name="fold", daemon=True)
         self._store = store
         self._journal = journal
         self._retry_s = retry_s
         self._poll_s = poll_s
+        self._rest_s = rest_s
         self._stopping = threading.Event()
         self._advanced = threading.Condition()
         self._callbacks: tuple[Callable[[int], None], ...] = ()
         self._ended = False
         self._error: str | None = None
+        self._awaited = 0
+        """The newest seq that somebody waits for."""
 
     @property
     def folded(self) -> int:
@@ -189,6 +194,8 @@ class Folder(threading.Thread):
         if self._store.folded >= seq:
             return True
         with self._advanced:
+            self._awaited = max(self._awaited, seq)
+            self._advanced.notify_all()
             self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended, timeout)
         return self._store.folded >= seq
 
@@ -204,6 +211,8 @@ class Folder(threading.Thread):
                 if self._journal.wait(self._store.folded, self._poll_s):
                     if not self._catch_up():
                         self._stopping.wait(self._retry_s)
+                    else:
+                        self._rest()
                 else:
                     # A journal that is closed or poisoned answers at once.
                     self._stopping.wait(0.01)
@@ -215,6 +224,13 @@ class Folder(threading.Thread):
             with self._advanced:
                 self._ended = True
                 self._advanced.notify_all()
+
+    def _rest(self) -> None:
+        """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
+        what is folded at once is folded among threads that accept deliveries.
+        """
+        with self._advanced:
+            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), self._rest_s)
 
     def _catch_up(self) -> bool:
         try:

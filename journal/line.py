@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from journal.errors import EntryRefused
-from journal.model import KIND, SUBJECT, Entry, Record
+from journal.model import KIND, SUBJECT, Entry, Proof, Record
 
 MARK = b',"sum":"'
 ZERO_SUM = "0" * 64
@@ -125,7 +125,8 @@ def prepare(entry: Entry) -> Prepared:
             raise EntryRefused(f"a payload of {len(entry.payload)} bytes is over {PAYLOAD_MAX}")
         payload_sha256 = sha256_hex(entry.payload)
         hashes += b',"payload_sha256":"%s","payload_bytes":%d' % (payload_sha256.encode(), len(entry.payload))
-        tail += payload_form(entry.payload)
+        proven = entry.proof is not None and entry.proof.payload is entry.payload
+        tail += payload_form(entry.payload, proven=proven)
     middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
     if MARK in middle:
         raise EntryRefused("data holds a key that would stand in the way of the sum")
@@ -160,9 +161,16 @@ def _dump(value: Any, name: str) -> bytes:
 # ---- what may follow the sum
 
 
-def payload_form(payload: bytes) -> bytes:
-    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass."""
-    if is_plain_object(payload):
+def parse(payload: bytes) -> tuple[Any, Proof]:
+    """The JSON value of these bytes, and the proof for an entry that carries them. Raises orjson.JSONDecodeError."""
+    return orjson.loads(payload), Proof(payload)
+
+
+def payload_form(payload: bytes, *, proven: bool = False) -> bytes:
+    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass; `proven` says
+    that orjson has read them before.
+    """
+    if is_plain_object(payload, proven=proven):
         return b',"payload":' + payload
     try:
         text = payload.decode()
@@ -171,7 +179,7 @@ def payload_form(payload: bytes) -> bytes:
     return b',"body":' + orjson.dumps(text)
 
 
-def is_plain_object(payload: bytes) -> bool:
+def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:
     """A strict RFC 8259 object in valid UTF-8, from `{` to `}`, no byte below 0x20, at most DEPTH_MAX deep."""
     if not (payload.startswith(b"{") and payload.endswith(b"}")):
         return False
@@ -179,6 +187,8 @@ def is_plain_object(payload: bytes) -> bool:
         return False
     if _too_deep(payload):
         return False
+    if proven:
+        return True
     try:
         orjson.loads(payload)
     except orjson.JSONDecodeError:

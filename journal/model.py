@@ -21,6 +21,16 @@ KIND = re.compile(r"[a-z]{1,16}\.[a-z_]{1,32}\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """That these bytes are JSON, so that who had to parse them anyway spares the journal doing it again.
+
+    Made by `journal.line.parse` alone, which did parse them.
+    """
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What a caller wants recorded.
 
@@ -36,6 +46,8 @@ class Entry:
     about: Mapping[str, Any] | None = None
     payload: bytes | None = None
     expect: int | None = None
+    proof: Proof | None = None
+    """Of `payload`, if there is one; of any other bytes, equal ones too, it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
