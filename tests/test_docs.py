@@ -27,10 +27,12 @@ def text(name: str) -> str:
 def test_every_command_and_each_of_its_options_is_in_the_manual(name: str) -> None:
     page = text("covenq.1")
     assert f"covenq {name}" in page
-    for option in build(name).params:
-        for spelling in option.opts:
-            if spelling.startswith("--"):
-                assert re.search(re.escape(spelling) + r"(?![\w-])", page), f"{name} {spelling} is not in covenq(1)"
+    command = build(name)
+    for one in (command, *getattr(command, "commands", {}).values()):
+        for option in one.params:
+            for spelling in option.opts:
+                if spelling.startswith("--"):
+                    assert re.search(re.escape(spelling) + r"(?![\w-])", page), f"{name} {spelling} is not in covenq(1)"
 
 
 def test_every_command_the_documents_type_exists() -> None:

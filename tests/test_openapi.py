@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,14 @@ def test_what_answers_get_answers_head(served: Served) -> None:
 def test_the_manual_has_the_same_document() -> None:
     kept = json.loads((ROOT / "man" / "openapi.json").read_text())
     assert kept == json.loads(json.dumps(document())), "python -m covenq.http.openapi > man/openapi.json"
+
+
+def test_every_path_is_in_the_manual() -> None:
+    page = re.sub(r"\\f.", "", (ROOT / "man" / "covenq-http.7").read_text())
+    for path in {one.path for one in OPERATIONS}:
+        words = re.split(r"/?\{\w+\}", path)
+        for word in (words[0], *(words[-1:] if len(words) > 1 and words[-1] else ())):
+            assert word in page, f"{path} is not in covenq-http(7)"
 
 
 # ---- schemathesis
