@@ -101,8 +101,9 @@ def _may(token: Token, operation: Operation | None, method: str) -> bool:
 
 
 def _check_query(req: falcon.Request, operation: Operation) -> None:
-    """Raises UsageError for a parameter that would do nothing, or that is there twice: what was meant did not happen."""
-    known = [one.name for one in operation.query]
+    """Raises UsageError for a parameter that would do nothing, is there twice, or has none of the values that it may have: what
+    was meant did not happen."""
+    known = {one.name: one.schema.get("enum") for one in operation.query}
     for name, value in req.params.items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -110,3 +111,6 @@ def _check_query(req: falcon.Request, operation: Operation) -> None:
             raise UsageError(f"there is no parameter {name[:40]!r} here", hint=hint)
         if isinstance(value, list):
             raise UsageError(f"the parameter {name} is there {len(value)} times", hint="Say it once.")
+        values = known[name]
+        if values is not None and value not in values:
+            raise UsageError(f"{value[:40]!r} is no {name}", hint=f"It is one of {', '.join(values)}.")
