@@ -103,8 +103,8 @@ def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
         "labels": json_text([as_text(label) for label in labels]) if isinstance(labels, list) else None,
         "title": as_text(about.get("title")),
         "state": State.RECEIVED.value,
-        "reason": None,
-        "detail": None,
+        "reason": "rule_failed" if data.get("problem") else None,
+        "detail": as_text(data.get("problem")),
         "payload_sha256": body,
         "payload_bytes": record.payload_bytes,
         "secret": as_text(data.get("secret")),
@@ -223,8 +223,8 @@ def _moved(rows: Rows, row: Row, record: Record) -> None:
                     "worker": None,
                     "not_before": as_text(data.get("not_before")),
                     "interruptions": as_integer(data.get("interruptions")) or 0,
-                    # An attempt cut short by the daemon's end is nobody's failure: it burns no retry.
-                    "retries": row["retries"] + (category != Category.INTERRUPTED),
+                    # An attempt cut short by the daemon's end, or a worker's silence, is nobody's failure: no retry burns.
+                    "retries": row["retries"] + (category not in (Category.INTERRUPTED, Category.LEASE_LOST)),
                 }
             )
         case Kind.COMPLETED:
@@ -312,6 +312,8 @@ def _claimed(rows: Rows, row: Row, record: Record) -> None:
         "detail": None,
         "phases": "[]",
         "result": None,
+        "usage": None,
+        "http_status": None,
     }
     rows.changed_attempts.add((row["id"], number))
 
@@ -340,6 +342,8 @@ def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
         "signal": as_integer(data.get("signal")),
         "detail": as_text(data.get("detail")),
         "result": as_text(data.get("result")),
+        "usage": json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None,
+        "http_status": as_integer(data.get("http_status")),
     }
     rows.changed_attempts.add(key)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from covenq import query
@@ -153,3 +154,21 @@ def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
 
 def head(found: Head) -> Mapping[str, Any]:
     return {"seq": found.seq, "sum": found.sum}
+
+
+def spread(seconds: Sequence[float]) -> JsonObject | None:
+    """{"count", "median", "slowest"} in milliseconds; None of nothing."""
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    median, slowest = (round(value * 1000, 3) for value in (ordered[len(ordered) // 2], ordered[-1]))
+    return {"count": len(ordered), "median": median, "slowest": slowest}
+
+
+def disk(data: Path) -> JsonObject | None:
+    """{"free", "total"} in bytes, of the filesystem that the data directory is on; None where that can't be known."""
+    try:
+        found = space_of(data)
+    except OSError:
+        return None
+    return {"free": found.free, "total": found.total}

@@ -155,6 +155,15 @@ DELIVERY_COLUMNS = [
     Column("REASON", lambda d: d["reason"], shrink=6),
 ]
 
+
+def waits_of(task: Item) -> str:
+    """What a queued task waits for, and its place in its installation's line."""
+    waits = task.get("waits")
+    if not waits:
+        return ""
+    return f"{waits['word']} #{waits['position']}" if waits["position"] is not None else str(waits["word"])
+
+
 TASK_COLUMNS = [
     Column("TASK", lambda t: t["id"]),
     Column("AGE", _age("created_at"), right=True),
@@ -163,4 +172,5 @@ TASK_COLUMNS = [
     Column("STATE", lambda t: t["state"], colour=output.state_colour),
     Column("ATT", lambda t: t["attempts"] or "", right=True),
     Column("REASON", lambda t: t["reason"], shrink=6),
+    Column("WAITS", lambda t: waits_of(t), shrink=10),
 ]

@@ -175,6 +175,8 @@ def _print_task(t: Item, logs: Path | None) -> None:
     _field("created", f"{output.when(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
     if t["state"] == "queued" and t["not_before"]:
         _field("not before", f"{output.when(t['not_before'])} ({output.age(t['not_before'], now)})")
+    if t.get("waits"):
+        _field("waits", f"{clean(t['waits']['word'])}: {clean(t['waits']['why'])}")
     _field("worker", clean(t["worker"]))
     if t["attempt_objects"]:
         output.line()

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import query, rotation, view
+from covenq import hints, query, rotation, view
 from covenq.config import Config
 from covenq.errors import UsageError
 from covenq.filter import parse
@@ -53,8 +53,21 @@ class Listing:
         limit = _limit(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
         conn = self._parts.reader()
-        found = view.items(conn, self._parts.journal, self._what, filter, limit, req.get_param("after"))
+        after, caps = req.get_param("after"), self._parts.config.caps
+        found = view.items(conn, self._parts.journal, self._what, filter, limit, after, caps=caps)
         say(resp, 200, {"ok": True, **found})
+
+
+class Count:
+    """GET …/count: `what=`, `filter=`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        filter = parse(req.get_param("filter") or "")
+        what: view.Counted = "tasks" if req.get_param("what") == "tasks" else "deliveries"
+        say(resp, 200, {"ok": True, "count": view.count(self._parts.reader(), what, filter)})
 
 
 class Delivery:
@@ -101,7 +114,7 @@ class Task:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        say(resp, 200, {"ok": True, **query.task(self._parts.reader(), id)})
+        say(resp, 200, {"ok": True, **view.task(self._parts.reader(), id, caps=self._parts.config.caps)})
 
 
 class Attempts:
@@ -136,9 +149,12 @@ def status(parts: Parts) -> JsonObject:
             "poisoned": journal.poisoned is not None,
             "full": journal.full is not None,
             "last_sync_ms": None if last_sync is None else round(last_sync * 1000, 3),
+            "recent_syncs_ms": view.spread(journal.recent_syncs_s),
         },
         "state": {"seq": parts.folder.folded, "lag": parts.folder.lag, "error": parts.folder.error},
         **_counts(parts),
+        "oldest": query.oldest(parts.store.reader()),
+        "disk": view.disk(parts.data),
         "worker": {
             "id": parts.pool.id,
             "concurrency": parts.pool.concurrency,
@@ -165,6 +181,19 @@ def _counts(parts: Parts) -> dict[str, dict[str, int]]:
 
 def _id(one: str, two: str | None) -> str:
     return one if two is None else f"{one}/{two}"
+
+
+class Refused:
+    """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        text = req.get_param("limit")
+        _limit(text)
+        found = hints.latest(self._parts.data, LIMIT if text is None else int(text))
+        say(resp, 200, {"ok": True, "items": found, "next": None})
 
 
 def _limit(text: str | None) -> int:

@@ -1,0 +1,98 @@
+"""What a queued task waits for, in words: the picker's own reasons, asked about one task."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from covenq import rivals
+from covenq.caps import NO_CAPS, Caps
+from covenq.model import JsonObject, State, at_text
+from covenq.standing import Lane, Standing
+
+POSITION_MAX = 1000
+"""Further back, a place is not counted: a page of tasks must cost no more than a page."""
+
+_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready
+    WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
+    AND (priority > ? OR (priority = ? AND last_seq < ?)) LIMIT ?)"""
+_DUE_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_delayed
+    WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before < ? LIMIT ?)"""
+_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, priority, last_seq, not_before, category, attempts,
+    since, supersede, source_at FROM tasks WHERE id = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    id: str
+    tenant: str
+    route: str | None
+    repo_id: int | None
+    repo: str | None
+    key: str | None
+
+
+class Waiting:
+    """One look at what stands in the way, for as many tasks as there are to tell about."""
+
+    def __init__(self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, held: Collection[Lane] = ()) -> None:
+        self._conn = conn
+        self._now = at_text(now)
+        self._standing = Standing(conn, now, caps, held)
+
+    def of(self, task: str) -> JsonObject | None:
+        """{"word", "why", "position"} of a queued task, None for any other.
+
+        `position` is its place among its installation's tasks that are ready, 1 for the next; None where it isn't ready, or
+        further back than POSITION_MAX.
+        """
+        row = self._conn.execute(_ROW, (task,)).fetchone()
+        if row is None or row["state"] != State.QUEUED:
+            return None
+        if row["not_before"] is not None and row["not_before"] > self._now:
+            return _told(*_not_yet(row))
+        place = _Place(*(row[name] for name in _Place.__slots__))
+        if row["supersede"] is not None or row["source_at"] is not None:
+            outdated = rivals.outdated_by(self._conn, task)
+            if outdated is not None:
+                return _told("outdated", f"task {outdated.by} has outdated it: it will be superseded")
+        block = self._standing.of(place)
+        if block is not None:
+            return _told(block.word, block.why, self._position(row))
+        position = self._position(row)
+        ahead = f"more than {POSITION_MAX}" if position is None else str(position - 1)
+        behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
+        if row["pull"]:
+            return _told("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
+        return _told("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
+
+    def _position(self, row: sqlite3.Row) -> int | None:
+        values: tuple[Any, ...]
+        if row["not_before"] is None:
+            sql, values = _AHEAD, (row["pull"], row["tenant"], row["priority"], row["priority"], row["last_seq"])
+        else:
+            sql, values = _DUE_AHEAD, (row["pull"], row["tenant"], row["not_before"])
+        ahead = int(self._conn.execute(sql, (*values, POSITION_MAX)).fetchone()[0])
+        return None if ahead >= POSITION_MAX else ahead + 1
+
+
+def waiting(
+    conn: sqlite3.Connection, task: str | Mapping[str, Any], now: float, caps: Caps = NO_CAPS
+) -> JsonObject | None:
+    """What one task waits for; see `Waiting.of`. `task` is its id, or an object that has it."""
+    return Waiting(conn, now, caps).of(task if isinstance(task, str) else str(task["id"]))
+
+
+def _not_yet(row: sqlite3.Row) -> tuple[str, str]:
+    until = row["not_before"]
+    if row["attempts"]:
+        return "retry", f"until {until}, after attempt {row['attempts']} ended ({row['category'] or 'no reason'})"
+    if row["since"] is not None:
+        return "debounce", f"until {until} at the latest; the burst began at {row['since']}"
+    return "debounce", f"until {until}, unless more of the same comes before"
+
+
+def _told(word: str, why: str, position: int | None = None) -> JsonObject:
+    return {"word": word, "why": why, "position": position}
