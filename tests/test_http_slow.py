@@ -115,6 +115,20 @@ def test_who_does_not_take_its_answer_is_left(data: Path, monkeypatch: pytest.Mo
         assert served.ask(f"/api/v1/deliveries/7/{guid}/payload").body == content
 
 
+def test_more_slow_connections_than_can_be_held_give_way_to_who_comes(data: Path) -> None:
+    with serving(data, {"server": {"header_timeout": "5m"}}) as served:
+        served.webhook._server.adj.connection_limit = 40
+        body, headers = signed("issues", issue())
+        slow = []
+        for number in range(70):
+            connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+            connection.sendall(head_of(body, headers)[: 100 * (number % 2)])
+            slow.append(connection)
+        assert served.post("issues", issue()).status == 202, "long before the deadline of any of them"
+        hang_up_all(slow)
+        assert served.refused().get("request_timeout", 0) == 0
+
+
 def test_a_connection_that_was_used_may_rest_longer_than_a_request_may_take(data: Path) -> None:
     with serving(data, {"server": {"header_timeout": "1s"}}) as served:
         silent = socket.create_connection(("127.0.0.1", served.port), timeout=30)

@@ -178,8 +178,26 @@ MALFORMED = {
     "a length of 5000 digits": (POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400, "request_malformed"),
     "a broken chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400, "request_malformed"),
     "headers without end": (POST + b"X: " + b"x" * 70_000, 431, "headers_too_large"),
+    "a header of 1 MB": (POST + b"X: " + b"x" * (1 << 20) + b"\r\n\r\n", 431, "headers_too_large"),
+    "100,000 headers": (POST + b"X-Y: z\r\n" * 100_000 + b"\r\n", 431, "headers_too_large"),
+    "a length beside an encoding": (
+        POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
+    ),
+    "an encoding in HTTP/1.0": (
+        POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
+    ),
+    "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "request_malformed"),
+    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "request_malformed"),
+    "half an address": (b"POST http://[ HTTP/1.1\r\n\r\n", 400, "request_malformed"),
+    "a method in lower case": (b"post /webhook HTTP/1.1\r\n\r\n", 400, "request_malformed"),
+    "a chunk's line without end": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 100_000, 400, "request_malformed",
+    ),
+    "a trailer without end": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 50_000, 400, "request_malformed",
+    ),
     "another encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501, "transfer_encoding"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MALFORMED)

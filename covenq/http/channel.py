@@ -26,7 +26,7 @@ from waitress.task import ErrorTask, WSGITask
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.deferred import Deferring, Pending
-from covenq.http.parser import Buffered, Limits, Parser, TooSlow
+from covenq.http.parser import Buffered, Busy, Limits, Parser, TooSlow
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
@@ -209,6 +209,23 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
             self._taken = (0.0, 0)
             self._look_at_request(now)
 
+    @property
+    def rest(self) -> tuple[int, float] | None:
+        """How well it can be spared, the best first; None if something asked is not answered, or just begun."""
+        if self.requests or self.total_outbufs_len or self.close_when_flushed:
+            return None
+        partial = self.request
+        began = self._opened if partial is None else partial.began
+        return (int(partial is not None), began) if time.monotonic() - began > NEW_S else None
+
+    def give_way(self) -> None:
+        """Close it for others' sake; a request that was on its way is told so."""
+        with self.requests_lock:
+            if self.request is None:
+                self.handle_close()
+            else:
+                self._end_request(Busy("there are more connections than can be held"))
+
     def _look_at_request(self, now: float) -> None:
         with self.requests_lock:
             if self.requests or self.close_when_flushed:
@@ -218,10 +235,16 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
                 if self.last_activity == self.creation_time and now - self._opened > self.limits.header_s:
                     self.handle_close()
             elif now > partial.due and self._paused_at is None:
-                partial.fail(TooSlow(""))
-                self.request = None
-                self.requests.append(partial)
-                self.server.add_task(self)
+                self._end_request(TooSlow(""))
+
+    def _end_request(self, error: TooSlow | Busy) -> None:
+        """Answer the request that is still coming in; with the lock held."""
+        partial = self.request
+        if partial is not None:
+            partial.fail(error)
+            self.request = None
+            self.requests.append(partial)
+            self.server.add_task(self)
 
     def idle(self, now: float) -> bool:
         """Whether nothing was asked that is not answered, so that closing it now loses nothing."""

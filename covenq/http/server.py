@@ -42,6 +42,7 @@ class _Extras(Deferrer):
     on_refusal: OnRefusal
     buffered: Buffered
     active_channels: dict[int, Channel]
+    adj: Any
     first: tuple[Channel, ...] = ()
 
     def readable(self) -> bool:
@@ -58,6 +59,17 @@ class _Extras(Deferrer):
         moment = time.monotonic()
         for channel in list(self.active_channels.values()):
             channel.look(moment)
+        if len(self.active_channels) >= self.adj.connection_limit * 9 // 10:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go a quarter of the connections: who rests between requests, then who has been sending one for longest.
+
+        At the limit nobody new is heard, however slow those are that hold it.
+        """
+        found = [(channel.rest, id(channel), channel) for channel in self.active_channels.values()]
+        for _, _, channel in sorted(one for one in found if one[0])[: self.adj.connection_limit // 4]:
+            channel.give_way()
 
 
 class _TcpServer(_Extras, TcpWSGIServer):  # type: ignore[misc]
