@@ -8,6 +8,7 @@ the snapshot before it stays, and the refusal is kept, logged and shown until a 
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -86,10 +87,13 @@ class Files:
         """Raises ConfigError, and never returns a configuration by which nothing could be let in."""
         # A daemon that began without a configuration takes the one that `covenq init` writes.
         self._given = self._given or self._path.exists()
+        _must_rest(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
         self._secrets = secret.sources_of(config, self._data)
         if not self._secrets:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
+        for path in self.paths():
+            _must_rest(path)
         return config, secret.read_secrets(config, self._env, self._data)
 
     def held(self, config: Config) -> list[rotation.Held]:
@@ -277,6 +281,16 @@ def stamp(path: Path) -> Stamp:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _must_rest(path: Path) -> None:
+    """Raises ConfigError for a pipe or the like: it may be read once, at the start, but here it would be waited for."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whoever reads it says what is wrong
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ConfigError(f"{path}: is no file that can be read again", hint="Give a file, or restart to have it read.")
 
 
 def _keep_static(before: Config, config: Config) -> tuple[Config, list[str]]:

@@ -61,6 +61,11 @@ def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[t
     sources = [*config.secrets]
     if default_file(data).exists():
         sources.append(SecretSource(DEFAULT, file=default_file(data)))
+    return readable(sources, env)
+
+
+def readable(sources: Sequence[SecretSource], env: Mapping[str, str]) -> tuple[tuple[Key, ...], list[str]]:
+    """The keys of those that can be read by this process, and what keeps the others from it."""
     found, problems = [], []
     for source in sources:
         try:

@@ -181,6 +181,16 @@ def _stamp(path: Path) -> tuple[int, int, int, int, int]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def test_a_pipe_is_not_waited_for(room: Room) -> None:
+    room.app.unlink()
+    os.mkfifo(room.app)
+    assert "no file that can be read again" in str(room.live.reload("SIGHUP").error)
+    room.file.unlink()
+    os.mkfifo(room.file)
+    assert "no file that can be read again" in str(room.live.reload("SIGHUP").error)
+    assert room.names == ["app"]
+
+
 def test_a_configuration_that_vanishes_stays_in_effect(room: Room) -> None:
     room.file.unlink()
     assert room.looked() == [False]

@@ -318,6 +318,20 @@ def test_the_command_tells_the_same_with_and_without_a_daemon(
     assert b"the new webhook" not in everything
 
 
+def test_send_signs_with_a_secret_that_may_speak_for_what_it_sends(make_daemon: Callable[..., Daemon]) -> None:
+    named = [
+        '{ name = "other", value = "the secret of another place", repositories = ["nobody/*"] }',
+        '{ name = "unset", env = "NOT_SET_HERE" }',
+        '{ name = "mine", value = "the secret of this place here", hooks = [77] }',
+    ]
+    text = f"[github]\nhooks = [77]\nwebhook_secrets = [{', '.join(named)}]\n"
+    daemon = make_daemon(text, secret=None, env={"NOT_SET_HERE": "but here it is set, and long"})
+    del daemon.env["NOT_SET_HERE"]
+    guid = daemon.cli("send", "issues").stdout.decode().strip()
+    found = daemon.cli_json("show", guid)
+    assert (found["hook"], found["secret"]) == ("77", "mine")
+
+
 def test_a_reload_that_is_refused_is_seen_in_the_status_and_the_log(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:

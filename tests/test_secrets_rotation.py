@@ -169,9 +169,7 @@ def test_sighup_never_stops_the_daemon(make_daemon: Callable[..., Daemon]) -> No
     assert daemon.stop() == 0
 
 
-def test_a_mended_rule_takes_up_what_it_left_and_new_routes_apply_at_once(
-    make_daemon: Callable[..., Daemon], write_config: Callable[[str], Path]
-) -> None:
+def test_new_routes_apply_at_once(make_daemon: Callable[..., Daemon], write_config: Callable[[str], Path]) -> None:
     daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n')
     assert daemon.post("issues", issue(1)).json["state"] == "ignored"
     write_config('[[route]]\nname = "b"\nmatch = "event:issues"\nrun = ["true"]\n')

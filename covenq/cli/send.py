@@ -107,7 +107,9 @@ def send(
     body = read_body(file) if file else sample_body(name, guid, action, number)
     where = place(data, config)
     target = url or webhook_url(where, data, config)
-    headers = samples.headers(name, guid, hook or samples.HOOK, body, read_secret(secret_file, where))
+    hooks = where.config.hooks
+    hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)
+    headers = samples.headers(name, guid, hook, body, read_secret(secret_file, where, hook, body))
     reply = post(target, body, headers)
     report(reply, target, json)
 
@@ -144,19 +146,29 @@ def webhook_url(where: Place, data: str | None, config: str | None) -> str:
     return str(url) if url else f"http://{where.config.bind}/webhook"
 
 
-def read_secret(file: str | None, where: Place) -> bytes:
-    """The secret to sign with. Never from the command line itself: other users can read that."""
-    from covenq.secret import read_secrets
+def read_secret(file: str | None, where: Place, hook: str, body: bytes) -> bytes:
+    """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
+    command line itself: other users can read that."""
+    from covenq.columns import columns
+    from covenq.github import BadRequest, load
+    from covenq.secret import readable, sources_of
 
     if file:
         secret = Path(file).read_bytes().rstrip(b"\r\n")
         if not secret:
             raise UsageError(f"{file} is empty", hint="It should hold the webhook secret.")
         return secret
-    secrets = read_secrets(where.config, os.environ, where.data)
-    if not secrets:
-        raise Refused(f"there is no secret in {where.data}", hint="`covenq serve` makes one; or say --secret-file.")
-    return secrets[0].secret
+    keys, problems = readable(sources_of(where.config, where.data), os.environ)
+    if not keys:
+        why = problems[0] if problems else f"there is no secret in {where.data}"
+        raise Refused(why, hint="`covenq serve` makes one; or say --secret-file.")
+    try:
+        told = load(body)
+    except BadRequest:  # a body that is sent to be refused, or a form
+        told = None
+    data, about = columns("", told if isinstance(told, dict) else {})
+    within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
+    return next(within, keys[0]).secret
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:
