@@ -23,6 +23,7 @@ from covenq.errors import (
     NotDurable,
     NotFound,
     Refused,
+    StaleFence,
     UsageError,
 )
 from covenq.remote import Remote, parse_url
@@ -38,6 +39,7 @@ _WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,
     "not_found": NotFound,
     "refused": Refused,
+    "stale_fence": StaleFence,
     "not_durable": NotDurable,
     "journal_damaged": Damaged,
     "journal_full": JournalFull,

@@ -10,6 +10,7 @@ a new process can tell what the disk really holds.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -26,11 +27,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__, allocator, greeting, intake, pauses, query, unixsocket
+from covenq.claims import WAITERS, Claims
 from covenq.config import Config, parse_bind
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
-from covenq.gate import Gate
+from covenq.gate import Gate, Recent
 from covenq.http.api import BODY_MAX
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -90,6 +92,9 @@ def run(
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
         parts, listeners = _start(config, data, env, cleanup, accept_head, adjust)
+        # What is there now stays: the collector need not look at it, with every thread waiting, for as long as we run.
+        gc.collect()
+        gc.freeze()
         return _serve(parts, listeners, stop)
 
 
@@ -217,10 +222,20 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
-    gate = Gate(journal, data, missing=reserve.missing, paused=lambda: pauses.intake(journal))
+    gate = Gate(journal, data, Recent(), missing=reserve.missing, paused=lambda: pauses.intake(journal))
     dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
     upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)
+    claims = Claims(
+        journal,
+        store,
+        folder,
+        data,
+        dispatcher=dispatcher,
+        room=gate.room,
+        on_full=lambda: _release(reserve),
+    )
+    cleanup.callback(claims.stop)
     url = f"http://{_reachable(address_of(bound))}/webhook"
     parts = Parts(
         live=live,
@@ -238,6 +253,7 @@ def _start(
             room=gate.room,
             on_full=lambda: _release(reserve),
         ),
+        claims=claims,
         gate=gate,
         upkeep=upkeep,
         refusals=Refusals(data / LOG_NAME, room=gate.room),
@@ -250,7 +266,7 @@ def _start(
     unix = unixsocket.bind(path)
     cleanup.callback(path.unlink, missing_ok=True)
     cleanup.callback(unix.close)
-    connections = _connections()
+    connections = _connections(2 if api_bound is None else 3)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
         parts.refusals.note(word, status, detail, path=at, client=client)
@@ -271,7 +287,7 @@ def _start(
         make_app(parts, {"webhook", "health", "api"}),
         unix,
         name="api",
-        threads=STREAMS + 8,
+        threads=STREAMS + WAITERS + 8,
         limits=limits,
         on_refusal=on_refusal,
         streams=True,
@@ -286,7 +302,7 @@ def _start(
             make_app(parts, {"health", "api"}, tokens),
             api_bound,
             name="remote",
-            threads=STREAMS + 8,
+            threads=STREAMS + WAITERS + 8,
             limits=replace(limits, body=BODY_MAX),
             on_refusal=on_refusal,
             streams=True,
@@ -299,6 +315,7 @@ def _start(
             parts.listeners[listener.name] = listener.figures
     folder.start()
     parts.pool.start()
+    claims.start()
     upkeep.start()
     api.start()
     if remote is not None:
@@ -335,7 +352,9 @@ def _tell_remote(bound: socket.socket, tokens: Tokens) -> None:
     known = tokens.now()
     log.info("the API listens on %s; tokens in %s: %d", address_of(bound), tokens.path, len(known))
     if not ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback:
-        log.warning("tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound))
+        log.warning(
+            "tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound)
+        )
 
 
 def _release(reserve: Reserve) -> bool:
@@ -412,10 +431,10 @@ def _reroute(parts: Parts) -> None:
         log.error("deliveries left in received wait for the next start: %s", error)
 
 
-def _connections() -> int:
-    """How many connections a listener may hold: descriptors are needed elsewhere too."""
+def _connections(listeners: int) -> int:
+    """How many connections each of them may hold: descriptors are needed elsewhere too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(CONNECTIONS, (soft - 128) // 2))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(CONNECTIONS, (soft - 128) // listeners))
 
 
 def _reachable(address: str) -> str:
@@ -468,6 +487,7 @@ def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float)
     if not parts.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     parts.stopping.set()
+    parts.claims.stop()
     parts.upkeep.stop(UPKEEP_S)
     for listener in (listeners.remote, listeners.api):
         if listener is not None:

@@ -66,6 +66,12 @@ class Refused(CovenqError):
     hint = "Look at its state with `covenq show`."
 
 
+class StaleFence(Refused):
+    """A word for a task that is not, or no longer, held by the token that came with it."""
+
+    hint = "Somebody else has the task, or it was ended: drop the work."
+
+
 class DaemonUnreachable(CovenqError):
     """No daemon answers where one is needed: exit code 6."""
 

@@ -26,6 +26,7 @@ __all__ = [
     "decode",
     "deliveries",
     "delivery",
+    "latest_attempts",
     "task",
     "tasks",
     "tasks_of",
@@ -50,7 +51,12 @@ _TASK = """SELECT t.id, t.hook, t.guid, t.route, t.kind, t.state, t.reason, t.ca
     FROM tasks t"""
 
 _ATTEMPT = """SELECT task, attempt, fence, worker, started_at, ended_at, outcome, category, exit_code, signal, detail,
-    phases, result, claim_seq FROM task_attempts"""
+    phases, result, claim_seq, usage, http_status FROM task_attempts"""
+
+_LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_at, a.outcome, a.category, a.exit_code,
+    a.signal, a.detail, a.phases, a.result, a.claim_seq, a.usage, a.http_status,
+    t.route, t.event, t.action, t.repo, t.number, t.hook, t.guid
+    FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""
 
 _CHUNK = 200
 """Rows fetched at a time when payloads have to be looked into."""
@@ -132,6 +138,34 @@ def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
     if not rows:
         task(conn, task_id)
     return [_attempt(row) for row in rows]
+
+
+def latest_attempts(
+    conn: sqlite3.Connection,
+    filter: Filter,
+    limit: int = 50,
+    after: str | None = None,
+    *,
+    now: float | None = None,
+) -> Page:
+    """The attempts of the tasks that match, newest claim first, each with the task's route, event, repo, number, hook and
+    guid. Raises UsageError for a bad limit or cursor, and for a filter on the payload.
+    """
+    if limit < 0:
+        raise UsageError(f"a limit of {limit}", hint="0 is all.")
+    if filter.needs_payload:
+        raise UsageError("attempts can't be found by their payload", hint="List tasks with that filter instead.")
+    where, params = to_sql(filter, "tasks", now=now)
+    place = _cursor(after)
+    bound = "" if place is None else " AND a.claim_seq < ?"
+    # CROSS JOIN keeps SQLite walking the attempts in their order, which the page's limit then cuts short.
+    rows = conn.execute(
+        f"{_LATEST} WHERE {where}{bound} ORDER BY a.claim_seq DESC LIMIT ?",
+        [*params, *([] if place is None else [place]), limit + 1 if limit else -1],
+    ).fetchall()
+    more = bool(limit) and len(rows) > limit
+    items = [_attempt(row) for row in (rows[:limit] if more else rows)]
+    return Page(items, str(items[-1]["claim_seq"]) if more else None)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -273,6 +307,7 @@ def _task(row: sqlite3.Row) -> JsonObject:
 def _attempt(row: sqlite3.Row) -> JsonObject:
     item: JsonObject = dict(row)
     item["phases"] = json.loads(item["phases"])
+    item["usage"] = None if item["usage"] is None else json.loads(item["usage"])
     # Where its output is, as `result` is told: below the data directory. Made before the phase is recorded.
     prepared = any(phase[0] == "prepared" for phase in item["phases"])
     for name in ("stdout", "stderr"):

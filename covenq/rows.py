@@ -161,7 +161,7 @@ _STORE_ATTEMPTS = _upsert(
     "task_attempts",
     ATTEMPT_COLUMNS,
     "task, attempt",
-    "fence claim_seq worker started_at ended_at outcome category exit_code signal detail phases result",
+    "fence claim_seq worker started_at ended_at outcome category exit_code signal detail phases result usage http_status",
 )
 
 

@@ -117,7 +117,8 @@ class Usage:
 class Outcome:
     """How an attempt ended. `category` None: it completed. `detail` is one sentence of ids and numbers, no output.
 
-    `retry_after_s` is the least that somebody asked to wait before the next attempt.
+    `retry_after_s` is the least that somebody asked to wait before the next attempt; `final` says that another would be no
+    use.
     """
 
     category: Category | None
@@ -127,6 +128,7 @@ class Outcome:
     usage: Usage | None = field(default=None, compare=False)
     retry_after_s: float | None = None
     http_status: int | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def after(
     if outcome.category is Category.INTERRUPTED:
         return Ending(Kind.RETRY, {**why, "not_before": at_text(now)})
     retry = task.policy.retry
-    if retries(retry, outcome.category) and task.retries < retry.max:
+    if not outcome.final and retries(retry, outcome.category) and task.retries < retry.max:
         wait = backoff(retry, task.retries + 1, random)
         if outcome.retry_after_s is not None:
             wait = max(wait, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))

@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 7
+VERSION = 9
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -105,6 +105,8 @@ ATTEMPT_COLUMNS = (
     "detail",
     "phases",
     "result",
+    "usage",
+    "http_status",
 )
 
 _TABLES = """
@@ -168,9 +170,10 @@ CREATE INDEX notes_subject ON notes (subject);
 CREATE TABLE task_attempts (
     task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,
     started_at TEXT, ended_at TEXT, outcome TEXT, category TEXT, exit_code INTEGER, signal INTEGER, detail TEXT,
-    phases TEXT NOT NULL, result TEXT,
+    phases TEXT NOT NULL, result TEXT, usage TEXT, http_status INTEGER,
     PRIMARY KEY (task, attempt)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_claim ON task_attempts (claim_seq);
 """
 
 

@@ -15,7 +15,9 @@ from support import SECRET, Answer, UnixConnection, ask, encode, signed
 
 from covenq import config as configuration
 from covenq import pauses, unixsocket
+from covenq.claims import Claims
 from covenq.config import Config
+from covenq.dispatch import Dispatcher
 from covenq.gate import Gate, Space
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -124,13 +126,16 @@ def serving(
         port = bound.getsockname()[1]
         unix = unixsocket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=gate.room)
+        dispatcher = Dispatcher(journal, lambda: folder.folded)
+        claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
         parts = Parts(
             live=Live(config, keys),
             data=data,
             journal=journal,
             store=store,
             folder=folder,
-            pool=Pool(journal, store, folder, data),
+            pool=Pool(journal, store, folder, data, dispatcher=dispatcher),
+            claims=claims,
             gate=gate,
             upkeep=Upkeep(journal, store, folder, data, lambda: config.retention),
             refusals=refusals,
@@ -161,6 +166,7 @@ def serving(
             guarded = make_app(parts, {"health", "api"}, Tokens(config.token_file(data)))
             listeners.append(listener("remote", guarded, remote_bound, True))
         folder.start()
+        claims.start()
         for one in listeners:
             parts.listeners[one.name] = one.figures
             one.start()
@@ -169,6 +175,7 @@ def serving(
         finally:
             parts.stopping.set()
             files.go.set()
+            claims.stop()
             for one in listeners:
                 one.close()
             folder.stop()

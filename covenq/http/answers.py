@@ -14,6 +14,7 @@ from covenq.errors import (
     NotDurable,
     NotFound,
     Refused,
+    StaleFence,
     UsageError,
 )
 from journal.errors import JournalClosed, JournalDamaged, JournalError, JournalFull, JournalPoisoned
@@ -25,6 +26,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (Ambiguous, 409, "ambiguous"),
     (UsageError, 400, "usage"),
     (NotFound, 404, "not_found"),
+    (StaleFence, 409, "stale_fence"),
     (Refused, 409, "refused"),
     (NotDurable, 503, "not_durable"),
     (JournalFull, 503, "journal_full"),

@@ -75,6 +75,7 @@ def _add_api(app: App, parts: Parts) -> None:
     _add(app, "/api/v1/tasks/{id}/attempts", api.Attempts(parts))
     _add(app, "/api/v1/why", asking.Why(parts))
     _add(app, "/api/v1/tail", asking.Tail(parts))
+    _add(app, "/api/v1/stats", asking.Stats(parts))
     _add(app, "/api/v1/replay", acting.Replay(parts))
     _add(app, "/api/v1/reroute", acting.Reroute(parts))
     _add(app, "/api/v1/requeue", acting.Requeue(parts))

@@ -167,6 +167,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "GET",
+        "/api/v1/stats",
+        "read",
+        "How much came, of what, from where, and what became of it.",
+        {200: ref("stats")},
+        (400,),
+        (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+    ),
+    Operation(
+        "GET",
         "/api/v1/tail",
         "read",
         "What the journal records, told with whose it is.",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq import query
+from covenq.claims import Claims
 from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
 from covenq.gate import Gate
@@ -47,6 +48,7 @@ class Parts:
     store: StateStore
     folder: Folder
     pool: Pool
+    claims: Claims
     gate: Gate
     upkeep: Upkeep
     refusals: Refusals

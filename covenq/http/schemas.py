@@ -264,6 +264,21 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "tail": answer({"items": many(ref("told")), "next": NUMBER, "head": NUMBER, "epoch": TEXT}),
+    "stats": answer(
+        {
+            "since": TIME,
+            "until": TIME,
+            **dict.fromkeys(("deliveries", "duplicates", "bytes"), COUNT),
+            "states": thing({}),
+            **dict.fromkeys(
+                ("events", "repos"),
+                many(thing({"name": maybe(TEXT), "deliveries": COUNT, "failed": COUNT, "ignored": COUNT})),
+            ),
+            "routes": many(thing({"name": maybe(TEXT), "tasks": COUNT, "attempts": COUNT, "states": thing({})})),
+            "more": thing(dict.fromkeys(("events", "repos", "routes"), COUNT)),
+            "time": many(thing({"at": TIME, "deliveries": COUNT, "failed": COUNT})),
+        }
+    ),
     "told": thing(
         {
             "seq": NUMBER,

@@ -1,0 +1,86 @@
+"""When the leases of claims run out, and what that makes of their tasks.
+
+Leases run by the monotonic clock. The wall clock's time in the record is what one is counted from when this process first
+sees it and did not grant it itself; after that, setting the clock ends no lease early and lets none live for ever.
+
+A lease that runs out is nobody's failure: the task is queued again, and only the third time left to a person, since the task
+may be what kills its workers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from covenq.model import Category, JsonObject, Kind, at_text, seconds_of
+from covenq.scheduler import INTERRUPTIONS_MAX, Task
+from journal.model import Entry
+
+LEASE_MAX_S = 3600
+
+FIRST_LOOK_S = 5.0
+"""The least that is left of a lease when this process first sees it: its worker could not renew while nobody listened."""
+
+_LEASED = "SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NOT NULL"
+
+
+class Leases:
+    """`grant` may be called from any thread, `lapsed` from one."""
+
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._ends: dict[tuple[str, str], float] = {}
+        """(task, lease_until as recorded) → when it ends, by the monotonic clock."""
+
+    def grant(self, task: str, until: str, lease_s: float) -> None:
+        """It was recorded just now that the task is held until `until`, `lease_s` seconds from now."""
+        self._ends[task, until] = self._monotonic() + lease_s
+
+    def lapsed(self, conn: sqlite3.Connection) -> list[Task]:
+        """The tasks whose lease has run out, as the state has them."""
+        now = self._monotonic()
+        seen: set[tuple[str, str]] = set()
+        found: list[Task] = []
+        for row in conn.execute(_LEASED).fetchall():
+            lease = (row["id"], row["lease_until"])
+            seen.add(lease)
+            end = self._ends.get(lease)
+            if end is None:
+                left = min(max(_left(row["lease_until"], self._clock()), FIRST_LOOK_S), LEASE_MAX_S)
+                end = self._ends[lease] = now + left
+            if end <= now:
+                found.append(Task.of(row))
+        # A grant that the fold has not reached yet is not among the rows; it is forgotten when it is long over.
+        for lease, end in list(self._ends.items()):
+            if lease not in seen and end + LEASE_MAX_S < now:
+                del self._ends[lease]
+        return found
+
+
+def lapse(task: Task, now: float) -> Entry:
+    """The record that ends an attempt whose lease ran out: queued again, or failed the third time."""
+    interruptions = task.interruptions + 1
+    given_up = interruptions >= INTERRUPTIONS_MAX
+    detail = "its worker was silent for longer than its lease"
+    if given_up:
+        detail += f", for the {interruptions}. time; a person should look before it runs again"
+    data: JsonObject = {
+        "attempt": task.attempts,
+        "claim": task.claim_seq,
+        "category": Category.LEASE_LOST.value,
+        "exit_code": None,
+        "signal": None,
+        "detail": detail,
+        "interruptions": interruptions,
+    }
+    if not given_up:
+        data["not_before"] = at_text(now)
+    return Entry(task.subject, Kind.FAILED if given_up else Kind.RETRY, data, expect=task.last_seq)
+
+
+def _left(until: str, now: float) -> float:
+    try:
+        return seconds_of(until) - now
+    except ValueError:  # no time that we wrote
+        return 0.0
