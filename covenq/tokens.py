@@ -203,9 +203,11 @@ class Tokens:
         found = self._look()
         with self._lock:
             if found != self._seen or self._seen is None:
-                self._seen = found
+                first, self._seen = self._seen is None, found
                 try:
                     self._tokens = read(self.path)
+                    if not first:
+                        log.info("tokens reread: %s", ", ".join(one.name for one in self._tokens) or "there are none")
                 except CovenqError as error:
                     self._tokens = ()
                     log.error("no token is accepted: %s", error)

@@ -45,6 +45,7 @@ class Events:
         resp.status = falcon.HTTP_200
         resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
+        resp.set_header("X-Accel-Buffering", "no")  # nginx would keep the pieces until it has enough of them
         gone = req.env.get("waitress.client_disconnected", lambda: False)
         resp.stream = Stream(self._parts, head if after is None else after, gone, self._free.release)
 
