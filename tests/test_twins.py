@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from serving import Served, serving
-from support import encode, issue, records
+from support import HOOK, Daemon, encode, issue, records
 
 from covenq.config import Config
 from covenq.model import DeliveryId
@@ -219,3 +219,14 @@ def test_a_state_that_can_not_be_read_refuses_or_marks_nothing(data: Path, monke
             monkeypatch.setattr(served.parts.twins, "_reader", broken)
             answer = served.post("issues", issue(int.from_bytes(os.urandom(3), "big")))
             assert answer.status == status, answer.json
+
+
+def test_a_restart_that_folds_everything_anew_still_knows_them(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(f'[github]\ntwins = "refuse"\nhooks = [{HOOK}]\n')
+    assert daemon.post("issues", issue(), "g-1").status == 202
+    daemon.kill()
+    for path in daemon.data.glob("state.db*"):
+        path.unlink()
+    daemon.start()
+    assert daemon.post("issues", issue(), "g-2").json["error"] == "twin"
+    assert daemon.post("issues", issue(), "g-1").json["duplicate"] is True
