@@ -57,6 +57,12 @@ def test_the_manual_has_the_same_document() -> None:
     assert kept == json.loads(json.dumps(document())), "python -m covenq.http.openapi > man/openapi.json"
 
 
+def test_the_document_is_openapi_3_1() -> None:
+    SCHEMA.validate()
+    names = [one["operationId"] for path in document()["paths"].values() for one in path.values()]
+    assert len(set(names)) == len(names)
+
+
 def test_every_path_is_in_the_manual() -> None:
     page = re.sub(r"\\f.", "", (ROOT / "man" / "covenq-http.7").read_text())
     for path in {one.path for one in OPERATIONS}:
