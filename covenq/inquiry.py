@@ -13,9 +13,11 @@ from covenq.config_route import Route
 from covenq.errors import NotFound
 from covenq.filter import parse
 from covenq.fold_notes import notes
-from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, parse_id, seconds_of, task_subject
+from covenq.hints import hint_of
+from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.rules import OF_CONTENT, Verdict, verdicts
 from covenq.story import Material, tell
+from covenq.waiting import waiting as what_it_waits_for
 
 STORIES_MAX = 20
 """Stories told of one issue or pull request: the newest of its deliveries."""
@@ -71,7 +73,7 @@ def why(
     rows = _of_id(conn, hook, guid)
     if not rows:
         mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
-        return answer | {"kind": "nothing", "refused": mine[-REFUSED_MAX:]}
+        return answer | {"kind": "nothing", "refused": [{**one, "hint": hint_of(one)} for one in mine[-REFUSED_MAX:]]}
     return answer | {"stories": [story(row) for row in rows]}
 
 
@@ -180,11 +182,5 @@ def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -
 
 
 def waiting(config: Config) -> Waiting:
-    """What `scheduler.waiting` says of a task under that configuration."""
-
-    def told(conn: sqlite3.Connection, task: JsonObject, now: float) -> JsonObject | None:
-        if task["not_before"] and task["not_before"] > at_text(now):
-            return {"word": "not_before", "why": f"not before {task['not_before']}", "position": None}
-        return None
-
-    return told
+    """What `covenq.waiting` says of a task under that configuration's limits."""
+    return lambda conn, task, now: what_it_waits_for(conn, task, now, config.caps)

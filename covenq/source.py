@@ -104,6 +104,10 @@ class Source(Protocol):
         for `wait_s` seconds if there is nothing yet. Raises FilterError.
         """
 
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+        """Counts of what came in the last `since_s` seconds and matches, as `covenq.figures.stats` has them. Raises
+        FilterError, and UsageError for a filter on the payload."""
+
     def replay(
         self,
         *,

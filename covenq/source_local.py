@@ -153,6 +153,13 @@ class LocalSource(Closing):
         with self._reading() as (conn, reader):
             return tailing.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
 
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+        from covenq import figures
+
+        parsed, now = parse(filter), time.time()
+        with self._reading() as (conn, _):
+            return figures.stats(conn, parsed, since=now - since_s, now=now)
+
     def replay(
         self,
         *,

@@ -78,6 +78,10 @@ class RemoteSource(Closing):
                 params[name] = str(round(seconds * 1000))
         return _plain(self._client.get("/api/v1/tail", params))
 
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+        params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
+        return _plain(self._client.get("/api/v1/stats", params))
+
     def replay(
         self,
         *,

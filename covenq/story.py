@@ -321,9 +321,8 @@ def _next(known: Material) -> Iterator[JsonObject]:
                 yield _do("watch it", f"covenq tail -f id:{name}")
                 yield _do("stop it", f"covenq cancel {name}")
             case State.QUEUED:
-                waiting = known.waiting.get(name) or {}
-                if waiting.get("command"):
-                    yield _do(str(waiting["why"]), str(waiting["command"]))
+                if str((known.waiting.get(name) or {}).get("word", "")).startswith("paused"):
+                    yield _do("see what is paused, and by whom", "covenq status")
                 yield _do("end it", f"covenq cancel {name}")
             case state if state in REQUEUEABLE:
                 if state == State.FAILED:

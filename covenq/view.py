@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ def spread(seconds: Sequence[float]) -> JsonObject | None:
 def disk(data: Path) -> JsonObject | None:
     """{"free", "total"} in bytes, of the filesystem that the data directory is on; None where that can't be known."""
     try:
-        found = space_of(data)
+        found = os.statvfs(data)
     except OSError:
         return None
-    return {"free": found.free, "total": found.total}
+    return {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}

@@ -18,11 +18,13 @@ COMMANDS = {
     "serve": "covenq.cli.serve",
     "tui": "covenq.cli.tui",
     "status": "covenq.cli.status",
+    "info": "covenq.cli.info",
     "deliveries": "covenq.cli.listing",
     "tasks": "covenq.cli.listing",
     "show": "covenq.cli.show",
     "why": "covenq.cli.why",
     "tail": "covenq.cli.tail",
+    "stats": "covenq.cli.stats",
     "refused": "covenq.cli.refused",
     "replay": "covenq.cli.acting",
     "reroute": "covenq.cli.acting",
@@ -44,10 +46,10 @@ COMMANDS = {
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-LOCAL = frozenset({"serve", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
+LOCAL = frozenset({"serve", "info", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "replay", "reroute", "requeue", "cancel"})
+TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "replay", "reroute", "requeue", "cancel"})
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.

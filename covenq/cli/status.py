@@ -43,8 +43,12 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     lag = f", {folded['lag']} behind" if folded["lag"] else ""
     wrong = f", error: {clean(folded['error'])}" if folded["error"] else ""
     yield "state", f"seq {folded['seq']}{lag}{wrong}"
-    yield "deliveries", _counts(found["deliveries"])
-    yield "tasks", _counts(found["tasks"])
+    if found.get("disk"):
+        yield "disk", f"{output.size(found['disk']['free'])} free of {output.size(found['disk']['total'])}"
+    oldest = found.get("oldest") or {}
+    for what in ("deliveries", "tasks"):
+        ages = [f"{state} for {output.age(at, now)}" for state, at in (oldest.get(what) or {}).items()]
+        yield what, _counts(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     worker = found["worker"]
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
@@ -78,9 +82,15 @@ def _journal_words(journal: Item) -> str:
     ]
     words.append(output.size(journal["bytes"]))
     if journal.get("last_sync_ms") is not None:
-        words.append(f"last sync {journal['last_sync_ms']:.1f} ms")
+        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_spread(journal.get('recent_syncs_ms'))}")
     words += [word.upper() for word in ("poisoned", "full") if journal.get(word)]
     return ", ".join(words)
+
+
+def _spread(recent: Item | None) -> str:
+    if not recent or recent["count"] < 2:
+        return ""
+    return f" (of the last {recent['count']}: half within {recent['median']:.1f}, the slowest {recent['slowest']:.1f})"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

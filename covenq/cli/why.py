@@ -104,7 +104,7 @@ def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
             )
         raise NotFound(
             f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",
-            hint="Mend what the last refusal says, then have GitHub redeliver it.",
+            hint=refusals[-1].get("hint") or "Mend what the last refusal says, then have GitHub redeliver it.",
         )
     raise NotFound(
         "it never arrived here, or was refused longer ago than refusals are kept",

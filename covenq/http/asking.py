@@ -1,4 +1,5 @@
-"""GET /api/v1/why and /api/v1/tail: the story of what an id means, and what the journal records as it goes on."""
+"""GET /api/v1/why, /api/v1/tail and /api/v1/stats: the story of what an id means, what the journal
+records as it goes on, and counts."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 
 import falcon
 
-from covenq import inquiry, refused, tailing
+from covenq import figures, inquiry, refused, tailing
 from covenq.errors import UsageError
 from covenq.filter import parse
 from covenq.http.answers import say
@@ -43,6 +44,7 @@ WAIT_MS_MAX = 30_000
 SLICE_S = 0.5
 """How often a request that waits looks whether the daemon is stopping."""
 NEWEST_MAX = 1000
+DAY_MS = 86_400_000
 
 
 class Tail:
@@ -82,6 +84,20 @@ class Tail:
             if left <= 0:
                 return
             journal.wait(after, min(left, SLICE_S))
+
+
+class Stats:
+    """`filter=`, `since_ms=` ago (a day)."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        filter = parse(req.get_param("filter") or "")
+        ago = _whole(req, "since_ms")
+        now = self._parts.clock()
+        since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
+        say(resp, 200, {"ok": True, **figures.stats(self._parts.reader(), filter, since=since, now=now)})
 
 
 def _whole(req: falcon.Request, name: str) -> int | None:

@@ -1,0 +1,68 @@
+"""covenq info: every path and every setting in effect, and who says so."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from typing import Any
+
+from covenq import __version__
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.output import Column, clean
+from covenq.settings import paths, settings
+
+COLUMNS = [
+    Column("SETTING", lambda item: item["name"]),
+    Column("VALUE", lambda item: _value(item["value"]), shrink=12),
+    Column("SOURCE", lambda item: item["by"] or item["source"], shrink=12),
+]
+PATHS = [
+    Column("PATH", lambda item: item["name"]),
+    Column("", lambda item: "" if item["there"] else "missing" if item["there"] is False else "unreadable"),
+    Column("WHERE", lambda item: item["path"] or "-"),
+    Column("WHAT", lambda item: item["what"], shrink=10),
+]
+
+
+def info(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Show every path and setting in effect, and who says so.
+
+    An option, the environment, the file, or a default. What a running daemon took up at its start may differ: see
+    `covenq status`.
+    """
+    where = place(data, config)
+    found = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "program": sys.argv[0],
+        "paths": paths(where.config, where.data, os.environ, config_option=config),
+        "settings": list(settings(where.config, where.data, os.environ, data_option=data)),
+    }
+    if json:
+        output.emit_json(found)
+        return
+    output.line(f"covenq {__version__}, Python {found['python']}, SQLite {found['sqlite']}, {clean(found['system'])}\n")
+    output.table(PATHS, found["paths"])  # type: ignore[arg-type]
+    output.line()
+    output.table(COLUMNS, found["settings"])  # type: ignore[arg-type]
+
+
+def _value(value: Any) -> str:
+    """As a person writes it."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(_value(one) for one in value)
+    if isinstance(value, dict):
+        if "from" in value:
+            return f"{value['name']} ({value['from']}{'' if value['where'] is None else ' ' + value['where']})"
+        told = [f"{name} {_value(one)}" for name, one in value.items() if one is not None]
+        return ", ".join(told) or "-"
+    if isinstance(value, float) and value.is_integer():
+        return f"{int(value)} s"
+    return str(value)

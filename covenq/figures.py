@@ -1,0 +1,112 @@
+"""How much came, of what, from where, and what became of it: counts over time, from state.db."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from covenq.errors import UsageError
+from covenq.filter import Filter
+from covenq.filter_sql import to_sql
+from covenq.model import JsonObject, at_text
+
+TOP = 20
+"""Events, repositories and routes told; the others are counted together."""
+BUCKETS = 24
+"""Spans of time the whole is cut into."""
+
+_DELIVERIES = "FROM webhook_deliveries d WHERE {where} AND d.received_at >= ? AND d.received_at < ?"
+_TASKS = (
+    "FROM tasks t JOIN webhook_deliveries d ON d.seq = t.delivery_seq "
+    "WHERE {where} AND d.received_at >= ? AND d.received_at < ?"
+)
+
+
+def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float, buckets: int = BUCKETS) -> JsonObject:
+    """Of the deliveries that match and came in [since, now): {"since", "until", "deliveries", "duplicates", "bytes",
+    "states": {state: n}, "events": [{"name", "deliveries", "failed", "ignored"}…], "repos": […], "routes": [{"name", "tasks",
+    "attempts", "states": {state: n}}…], "time": [{"at", "deliveries", "failed"}…]}; the most frequent first, TOP of each, and
+    "more": {"events", "repos", "routes"}: how many others there are.
+
+    `since` and `now` are seconds since 1970. Raises UsageError for a filter on the payload.
+    """
+    if filter.needs_payload:
+        raise UsageError("payload filters can't be counted", hint="List what matches instead.")
+    if not since < now:
+        raise UsageError("there is no time between that and now", hint="Write --since 24h.")
+    where, params = to_sql(filter, "webhook_deliveries", now=now)
+    span = [at_text(since), at_text(now)]
+    some, of_tasks = _DELIVERIES.format(where=where), _TASKS.format(where=where)
+    values = [*params, *span]
+    total = conn.execute(f"SELECT count(*), total(d.duplicates), total(d.payload_bytes) {some}", values).fetchone()
+    events, more_events = _most(conn, f"SELECT d.event, d.state, count(*) {some} GROUP BY 1, 2", values)
+    repos, more_repos = _most(conn, f"SELECT d.repo, d.state, count(*) {some} GROUP BY 1, 2", values)
+    routes, more_routes = _routes(
+        conn, f"SELECT t.route, t.state, count(*), total(t.attempts) {of_tasks} GROUP BY 1, 2", values
+    )
+    return {
+        "since": span[0],
+        "until": span[1],
+        "deliveries": int(total[0]),
+        "duplicates": int(total[1]),
+        "bytes": int(total[2]),
+        "states": {str(s): int(n) for s, n in conn.execute(f"SELECT d.state, count(*) {some} GROUP BY 1", values)},
+        "events": events,
+        "repos": repos,
+        "routes": routes,
+        "more": {"events": more_events, "repos": more_repos, "routes": more_routes},
+        "time": _time(conn, some, values, since, now, buckets),
+    }
+
+
+def _most(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list[JsonObject], int]:
+    counts: dict[str | None, Counter[str]] = {}
+    for name, state, number in conn.execute(sql, values):
+        counts.setdefault(name, Counter())[str(state)] += int(number)
+    ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
+    told = [
+        {"name": name, "deliveries": found.total(), "failed": found["failed"], "ignored": found["ignored"]}
+        for name, found in ordered[:TOP]
+    ]
+    return told, max(0, len(ordered) - TOP)
+
+
+def _routes(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list[JsonObject], int]:
+    counts: dict[str | None, Counter[str]] = {}
+    attempts: Counter[str | None] = Counter()
+    for name, state, number, tried in conn.execute(sql, values):
+        counts.setdefault(name, Counter())[str(state)] += int(number)
+        attempts[name] += int(tried)
+    ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
+    told = [
+        {"name": name, "tasks": found.total(), "attempts": attempts[name], "states": dict(found)}
+        for name, found in ordered[:TOP]
+    ]
+    return told, max(0, len(ordered) - TOP)
+
+
+def _time(
+    conn: sqlite3.Connection, some: str, values: list[Any], since: float, now: float, buckets: int
+) -> list[JsonObject]:
+    """By spans of one length: `julianday` counts days, so a span is so many of them."""
+    width = (now - since) / buckets
+    sql = (
+        f"SELECT CAST((julianday(d.received_at) - julianday(?)) * 86400.0 / ? AS INTEGER), d.state, count(*) {some} "
+        "GROUP BY 1, 2"
+    )
+    found: dict[int, Mapping[str, int]] = {}
+    for place, state, number in conn.execute(sql, [at_text(since), width, *values]):
+        spot = min(max(int(place), 0), buckets - 1)
+        before = dict(found.get(spot, {}))
+        before[str(state)] = before.get(str(state), 0) + int(number)
+        found[spot] = before
+    return [
+        {
+            "at": at_text(since + place * width),
+            "deliveries": sum(found.get(place, {}).values()),
+            "failed": found.get(place, {}).get("failed", 0),
+        }
+        for place in range(buckets)
+    ]

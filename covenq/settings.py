@@ -1,0 +1,132 @@
+"""Every setting that is in effect, and who says so: a default, the file, the environment, an option. For people to read.
+
+No secret's value is ever among them: of secrets, their names and where they are.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from covenq.caps import Cap
+from covenq.config import Config
+from covenq.config_secret import SecretSource
+from covenq.model import JsonObject
+
+DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
+
+_CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
+    "server.bind": (lambda c: c.bind, "COVENQ_BIND"),
+    "server.body_limit": (lambda c: c.body_limit, None),
+    "server.header_timeout": (lambda c: c.header_timeout_s, None),
+    "server.body_timeout": (lambda c: c.body_timeout_s, None),
+    "server.threads": (lambda c: c.threads, None),
+    "api.bind": (lambda c: c.api_bind, None),
+    "api.tokens": (lambda c: None if c.api_tokens is None else str(c.api_tokens), None),
+    "github.webhook_secrets": (lambda c: [_secret(one) for one in c.secrets], "COVENQ_WEBHOOK_SECRET"),
+    "github.hooks": (lambda c: list(c.hooks), None),
+    "github.twins": (lambda c: c.twins, None),
+    "worker.concurrency": (lambda c: c.concurrency, None),
+    "retention.payloads": (lambda c: c.retention.payloads_s, None),
+    "retention.attempts": (lambda c: c.retention.attempts_s, None),
+    "limits.installation": (lambda c: _cap(c.caps.installation), None),
+    "limits.repo": (lambda c: _cap(c.caps.repo), None),
+    "limits.route": (lambda c: _cap(c.caps.route), None),
+    "limits.installations": (lambda c: {name: _cap(share.cap) for name, share in c.caps.installations.items()}, None),
+    "route": (lambda c: [route.name for route in c.routes], None),
+}
+"""How a setting is read off a Config, and the variable that can say it. Durations are seconds, null is none."""
+
+NAMES = ("server.data", *_CONFIG)
+
+
+def settings(
+    config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
+) -> Iterator[JsonObject]:
+    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that says it, null for a
+    default."""
+    raw: Mapping[str, Any] = {}
+    if config.path is not None:
+        # It has been read once already; whatever is wrong with it now is told by whoever reads it next.
+        with suppress(OSError, ValueError):
+            raw = tomllib.loads(config.path.read_text("utf-8"))
+    yield _data(config, data, env, data_option)
+    for name, (value, variable) in _CONFIG.items():
+        if variable is not None and env.get(variable):
+            source, by = ENVIRONMENT, variable
+        elif _has(raw, name):
+            source, by = FILE, str(config.path)
+        else:
+            source, by = DEFAULT, None
+        yield {"name": name, "value": value(config), "source": source, "by": by}
+
+
+def paths(config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None) -> list[JsonObject]:
+    """{"name", "path", "there", "what"} of every file and directory that is used."""
+    told: list[tuple[str, Path | None, str]] = [
+        ("configuration", config.path, _config_by(config, data, env, config_option)),
+        ("data", data, "all that is kept"),
+        ("journal", data / "journal", "the records: the only thing that can't be rebuilt"),
+        ("state", data / "state.db", "a cache of the journal"),
+        ("socket", data / "covenq.sock", "the daemon's, while it runs"),
+        ("attempts", data / "attempts", "what commands were given and left"),
+        ("refusals", data / "refused.jsonl", "the newest requests that were refused"),
+        ("secret", data / "secret", "the webhook secret that the first start makes"),
+        ("tokens", config.token_file(data), "hashes of the API's tokens"),
+    ]
+    told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
+    return [
+        {"name": name, "path": None if path is None else str(path), "there": _there(path), "what": what}
+        for name, path, what in told
+    ]
+
+
+def _there(path: Path | None) -> bool | None:
+    """None where it can't be seen."""
+    try:
+        return path is not None and path.exists()
+    except OSError:
+        return None
+
+
+def _data(config: Config, data: Path, env: Mapping[str, str], option: str | None) -> JsonObject:
+    by: str | None
+    if option:
+        source, by = OPTION, "--data"
+    elif env.get("COVENQ_DATA"):
+        source, by = ENVIRONMENT, "COVENQ_DATA"
+    elif config.data is not None:
+        source, by = FILE, str(config.path)
+    else:
+        xdg = env.get("XDG_STATE_HOME", "")
+        source, by = (ENVIRONMENT, "XDG_STATE_HOME") if Path(xdg).is_absolute() else (DEFAULT, None)
+    return {"name": "server.data", "value": str(data), "source": source, "by": by}
+
+
+def _config_by(config: Config, data: Path, env: Mapping[str, str], option: str | None) -> str:
+    if option:
+        return "named by --config"
+    if env.get("COVENQ_CONFIG"):
+        return "named by COVENQ_CONFIG"
+    if config.path is not None:
+        return "found in the data directory"
+    return f"there is none; {data / 'covenq.toml'} would be read"
+
+
+def _has(raw: Mapping[str, Any], name: str) -> bool:
+    section, _, key = name.partition(".")
+    found = raw.get(section)
+    return found is not None if not key else isinstance(found, Mapping) and key in found
+
+
+def _secret(one: SecretSource) -> JsonObject:
+    where = "value" if one.value is not None else "file" if one.file is not None else "env" if one.env else "credential"
+    told = None if where == "value" else str(getattr(one, where))
+    return {"name": one.name, "from": where, "where": told}
+
+
+def _cap(cap: Cap) -> JsonObject:
+    return {"concurrency": cap.concurrency, "daily": cap.daily}
