@@ -44,6 +44,7 @@ class _Extras(Deferrer):
     active_channels: dict[int, Channel]
     adj: Any
     first: tuple[Channel, ...] = ()
+    next_look = 0.0
 
     def readable(self) -> bool:
         # The loop asks the server before its channels, which were opened later.
@@ -54,11 +55,18 @@ class _Extras(Deferrer):
         found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
         return tuple(channel for _, _, channel in sorted(found)[:FIRST])
 
-    def maintenance(self, now: float) -> None:
-        super().maintenance(now)  # type: ignore[misc]
-        moment = time.monotonic()
+    def look(self) -> None:
+        """End what is overdue. Once a second, between two rounds of the loop.
+
+        Not in `maintenance`, which the loop calls while it gathers what to poll: the descriptor of a connection that is closed
+        then would still be polled, and its error be taken for that of a new connection, which got the same number.
+        """
+        now = time.monotonic()
+        if now < self.next_look:
+            return
+        self.next_look = now + 1.0
         for channel in list(self.active_channels.values()):
-            channel.look(moment)
+            channel.look(now)
         if len(self.active_channels) >= self.adj.connection_limit * 9 // 10:
             self._make_room()
 
@@ -214,6 +222,7 @@ class Listener:
             draining = self._draining.is_set()
             wasyncore.loop(_DRAIN_LOOP_S if draining else _LOOP_S, use_poll=True, map=self._map, count=1)
             self._server.answer()
+            self._server.look()
             if draining:
                 self._drain()
         self._close_all()
