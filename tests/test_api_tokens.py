@@ -226,13 +226,31 @@ def test_each_role_reaches_what_is_its_own_and_nothing_else(served: Served, role
     assert events.status == (403 if role == "worker" else 200)
 
 
-def test_a_worker_reads_only_payloads_of_tasks_that_are_held(served: Served) -> None:
-    guid = new_guid()
-    served.post("issues", issue(), guid)
-    answer = remote(served, f"/api/v1/deliveries/{guid}/payload", token(served, "w", "worker"))
-    assert (answer.status, answer.json["error"]) == (403, "not_claimed")
-    answer = remote(served, f"/api/v1/deliveries/{guid}/payload", token(served, "r", "read"))
-    assert answer.status == 200
+def test_a_worker_reads_only_payloads_of_tasks_that_are_held(data: Path) -> None:
+    with serving(data, {"api": {}, "route": [{"name": "far", "match": "event:issues", "pull": True}]}) as served:
+        guids = [new_guid(), new_guid()]
+        for guid in guids:
+            served.post("issues", issue(), guid)
+        worker, reader = token(served, "w", "worker"), token(served, "r", "read")
+
+        def may_read() -> list[bool]:
+            answers = [remote(served, f"/api/v1/deliveries/7/{guid}/payload", worker) for guid in guids]
+            for answer in answers:
+                assert (answer.status, answer.json.get("error")) in ((200, None), (403, "not_claimed"))
+            return [answer.status == 200 for answer in answers]
+
+        assert may_read() == [False, False]
+        assert remote(served, f"/api/v1/deliveries/{guids[0]}/payload", reader).status == 200
+        assert remote(served, "/api/v1/claims", reader, "POST", encode({"worker": "x"})).status == 403
+        claim = remote(served, "/api/v1/claims", worker, "POST", encode({"worker": "x", "lease_s": 60})).json
+        assert may_read() == [guid == claim["task"]["guid"] for guid in guids]
+        assert remote(served, claim["payload_url"], worker).status == 200
+        assert remote(served, f"/api/v1/tasks/{claim['task']['id']}", worker).status == 403
+        done = remote(
+            served, f"/api/v1/claims/{claim['task']['id']}/complete", worker, "POST", encode({"fence": claim["fence"]})
+        )
+        assert done.status == 200
+        assert may_read() == [False, False]
 
 
 def test_the_api_listener_takes_no_webhooks(served: Served) -> None:
