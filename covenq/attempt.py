@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 import orjson
 
+from covenq.breaker import Breakers
 from covenq.executor import Command, Stop, command_line, environment, not_started
-from covenq.fencing import AGAIN_S, Claim, Stale
+from covenq.fencing import AGAIN_S, Claim, Stale, record_late
+from covenq.forward import headers_for, outcome_of, post, target_of
 from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind
 from covenq.place import Place
 from covenq.scheduler import Outcome, Task, after
+from covenq.scrub import Scrubber, secrets_of
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
-from journal.model import Journal
+from journal.model import Journal, Record
 
 log = logging.getLogger("covenq.worker")
 
@@ -47,7 +50,8 @@ class Ended(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all attempts of a pool share. `payload_of` gives a task's delivery: its seq and its bytes, if still kept."""
+    """What all attempts of a pool share. `delivery_of` gives the record of a task's delivery; `scrubber` what to take out of
+    the output of a command with these secrets; `breakers` know whom to leave alone."""
 
     journal: Journal
     data: Path
@@ -58,7 +62,9 @@ class Surroundings:
     random: Callable[[], float]
     grace_s: float
     output_limit: int
-    payload_of: Callable[[Task], tuple[int | None, bytes | None]]
+    delivery_of: Callable[[Task], Record | None]
+    scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
+    breakers: Breakers = field(default_factory=Breakers)
     on_full: Callable[[], bool] = lambda: False
     """Called when the end of an attempt finds no space: whether it made some, so that trying again at once is worth it."""
 
@@ -72,6 +78,12 @@ class Attempt:
     since: float = 0.0
     last: int = 0
     """The seq of the newest record this attempt knows of: what the fold must reach to know as much."""
+    claim_seq: int = 0
+    """The seq of its claim, once it has one: while the state names another, the task is no longer this attempt's."""
+    lost: Stop = field(default_factory=Stop)
+    """Set by whoever sees that somebody took the task away (`lose`)."""
+    _asked: bool = False
+    """Whether the receiver of a forward was asked."""
     _held: list[tuple[Kind, JsonObject]] = field(default_factory=list)
     """Phases that a full disk refused: they go in with the next record."""
 
@@ -91,7 +103,7 @@ class Attempt:
             newest = around.journal.last(self.task.subject)
             self.last = newest.seq if newest is not None else 0
             return Ended.LOST
-        self.last = claim.last
+        self.last = self.claim_seq = claim.seq
         try:
             return self._held_run(claim)
         except Stale:
@@ -102,23 +114,45 @@ class Attempt:
         finally:
             self.last = claim.last
 
+    def lose(self) -> None:
+        """Somebody took the task away: end what runs, and let nothing of it count."""
+        self.lost.set(self.around.grace_s)
+
+    def close(self) -> None:
+        """When it is over, or will never be run."""
+        self.lost.close()
+        if self.task.policy.forward and not self._asked:
+            self.around.breakers.undone(target_of(self.task.policy.forward))
+
     def _held_run(self, claim: Claim) -> Ended:
         place = Place.of(self.around.data, self.task.id, claim.attempt)
-        outcome = self._prepare(claim, place)
-        if outcome is None:
+        found = self._delivery()
+        outcome = found if isinstance(found, Outcome) else self._prepare(claim, place, found)
+        if outcome is None and isinstance(found, Record):
             self._phase(claim, "prepared")
-            outcome = self._execute(claim, place)
+            outcome = self._forward(claim, place, found) if self.task.kind == "forward" else self._execute(claim, place)
+        assert outcome is not None
+        if self.lost.is_set():
+            raise Stale  # known already: nothing is said, so nothing is refused
         return self._finish(claim, place, outcome)
 
-    def _prepare(self, claim: Claim, place: Place) -> Outcome | None:
-        """Make the attempt's directory; an outcome if it can't be."""
+    def _delivery(self) -> Record | Outcome:
+        """What the task is about, with its payload; an outcome if that can't be had any more."""
         try:
-            seq, payload = self.around.payload_of(self.task)
+            record = self.around.delivery_of(self.task)
         except JournalDamaged as error:
             return Outcome(Category.POLICY, detail=f"the delivery can't be read: {error}"[:500])
-        if payload is None:
+        if record is None or record.payload is None:
             return Outcome(Category.POLICY, detail="the delivery's payload is no longer kept")
-        brief = orjson.dumps(self._brief(claim, place, seq), option=orjson.OPT_INDENT_2)
+        return record
+
+    def _prepare(self, claim: Claim, place: Place, delivery: Record) -> Outcome | None:
+        """Make the attempt's directory; an outcome if it can't be."""
+        payload: bytes | None = None
+        brief: bytes | None = None
+        if self.task.kind != "forward":
+            payload = delivery.payload
+            brief = orjson.dumps(self._brief(claim, place, delivery.seq), option=orjson.OPT_INDENT_2)
         while True:
             try:
                 place.prepare(payload, brief)
@@ -177,7 +211,15 @@ class Attempt:
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
             argv = command_line(policy.run, values)
-            command = Command(argv, environment(around.environ, policy.env, own), place, around.output_limit)
+            env = environment(around.environ, policy.env, own)
+            command = Command(
+                argv,
+                env,
+                place,
+                around.output_limit,
+                limits=policy.limits,
+                scrubber=around.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
+            )
         except (OSError, ValueError) as error:
             return not_started(error)
         try:
@@ -185,7 +227,7 @@ class Attempt:
             if mark is not None:
                 write_mark(place.process, mark)
             self._phase(claim, "started")
-            return command.wait(policy.timeout_s, around.grace_s, around.stop)
+            return command.wait(policy.timeout_s, around.grace_s, around.stop, self.lost)
         except OSError as error:  # of this process: no descriptors left, for one
             command.abandon()
             return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
@@ -193,14 +235,44 @@ class Attempt:
             command.abandon()
             raise
 
+    def _forward(self, claim: Claim, place: Place, delivery: Record) -> Outcome:
+        around, url = self.around, self.task.policy.forward
+        if not url:
+            return Outcome(Category.POLICY, detail="the task says no address")
+        if around.stop.is_set():
+            return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
+        original = delivery.data.get("headers")
+        more = [("X-Covenq-Task", self.task.id), ("X-Covenq-Attempt", str(claim.attempt))]
+        headers = headers_for(original if isinstance(original, list) else [], more)
+        self._phase(claim, "started")
+        signs = [around.stop, self.lost]
+        reply = post(url, headers, delivery.payload or b"", self.task.policy.timeout_s, signs)
+        if reply.status is None and any(sign.is_set() for sign in signs):
+            return Outcome(Category.INTERRUPTED, detail="the daemon was stopped")
+        self._asked = True
+        if around.breakers.told(target_of(url), well=not reply.ill):
+            log.warning("%s is left alone for a while: it failed again and again", target_of(url))
+        if reply.status is not None:
+            place.say(around.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
+        return outcome_of(reply, around.clock())
+
     def _phase(self, claim: Claim, name: str) -> None:
         """Record a phase; on a full disk it waits for the next record, since the work itself needs no space here."""
-        self._held.append((Kind.PHASE, {"attempt": claim.attempt, "claim": claim.seq, "phase": name}))
+        self._held.append((Kind.PHASE, claim.note(phase=name)))
         try:
-            claim.record(self._held)
+            self._record(claim, self._held, "phase")
         except NOT_NOW:
             return
         self._held.clear()
+
+    def _record(self, claim: Claim, notes: Sequence[tuple[Kind, JsonObject]], what: str) -> None:
+        """Raises Stale, when the late word is recorded, and what append raises."""
+        try:
+            claim.record(notes)
+        except Stale:
+            if not self.lost.is_set():
+                record_late(self.around.journal, claim, what)
+            raise
 
     def _finish(self, claim: Claim, place: Place, outcome: Outcome) -> Ended:
         """Record the end, in one append with the phase `collected`. While the disk is full it is held, until the stop."""
@@ -212,15 +284,22 @@ class Attempt:
         except OSError as error:
             if outcome.category is None:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
+        if self.task.policy.keep == "logs" or (self.task.policy.keep == "failed" and outcome.category is None):
+            place.clean()
         ending = after(
             self.task, claim.attempt, claim.seq, outcome, result=result, now=around.clock(), random=around.random
         )
-        collected: JsonObject = {"attempt": claim.attempt, "claim": claim.seq, "phase": "collected"}
-        notes = [*self._held, (Kind.PHASE, collected), (ending.kind, ending.data)]
+        end: JsonObject = dict(ending.data)
+        if outcome.usage is not None:
+            end["usage"] = outcome.usage.as_json()
+        if outcome.http_status is not None:
+            end["http_status"] = outcome.http_status
+        notes = [*self._held, (Kind.PHASE, claim.note(phase="collected")), (ending.kind, end)]
+        what = "complete" if ending.kind is Kind.COMPLETED else "fail"
         while True:
             stopping = around.stop.is_set()
             try:
-                claim.record(notes)
+                self._record(claim, notes, what)
                 return Ended.DONE
             except NOT_NOW as error:
                 if isinstance(error, JournalFull) and around.on_full():

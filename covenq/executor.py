@@ -270,6 +270,7 @@ class Command:
     def _outcome(self, code: int, forced: Category | None, timeout_s: float) -> Outcome:
         exit_code = code if code >= 0 else None
         number = -code if code < 0 else None
+        category: Category
         if forced is Category.TIMEOUT:
             category, detail = forced, f"it ran longer than {timeout_s:g} s"
         elif forced is not None:

@@ -52,8 +52,8 @@ class Place:
         """The command's process, for a later daemon that has to end it."""
         return self.directory / "process.json"
 
-    def prepare(self, payload: bytes, brief: bytes) -> None:
-        """Make it, private to this user: the payload and the brief in it, the outputs empty. Raises OSError.
+    def prepare(self, payload: bytes | None = None, brief: bytes | None = None) -> None:
+        """Make it, private to this user: the payload and the brief, if given, in it, the outputs empty. Raises OSError.
 
         A directory of that name is left from a history that a restore undid: it is moved aside, not written into.
         """
@@ -68,11 +68,18 @@ class Place:
         try:
             files = {self.payload: payload, self.brief: brief, self.stdout: b"", self.stderr: b""}
             for path, content in files.items():
+                if content is None:
+                    continue
                 with open_for_writing(path, os.O_CREAT | os.O_EXCL) as file:
                     write_all(file, memoryview(content))
         except OSError:
             shutil.rmtree(self.directory, ignore_errors=True)  # so that it can be tried again when there is space
             raise
+
+    def say(self, output: bytes) -> None:
+        """Write what is to be seen of an attempt that is no command. A full disk costs the output, not the work."""
+        with contextlib.suppress(OSError), open_for_writing(self.stdout) as file:
+            write_all(file, memoryview(output))
 
     def keep(self, result: bytes) -> None:
         """Write a result that came as bytes, whole, durable with its name when this returns. Raises OSError."""

@@ -6,6 +6,7 @@ several tasks are therefore appended by several threads at once, and share the j
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -23,14 +24,16 @@ from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
 from covenq.dispatch import Dispatcher
 from covenq.executor import Stop
 from covenq.fencing import AGAIN_S
-from covenq.leftovers import Trace, kill_leftovers, read_mark
+from covenq.forward import target_of
+from covenq.leftovers import Trace, kill_leftovers, read_mark, reap
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.place import Place
 from covenq.rlimits import OUTPUT_LIMIT
 from covenq.scheduler import Task, recover, running_without_lease
+from covenq.scrub import Scrubber
 from covenq.state import Folder, StateStore
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
-from journal.model import Conflict, Entry, Journal, Unknown
+from journal.model import Conflict, Entry, Journal, Record, Unknown
 
 log = logging.getLogger("covenq.worker")
 
@@ -38,6 +41,7 @@ LOOK_AGAIN_S = 5.0
 """The clock may be set: what waits for a time is looked at this often, whatever the clock said when it was last read."""
 
 _RECOVERED_AT_ONCE = 256
+_CLAIMS = "SELECT id, claim_seq FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
 _JOURNAL_OVER = (JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly)
 _RECORDING_S = 10.0  # beyond the grace, how long a stop waits for the last records
 
@@ -70,6 +74,7 @@ class Pool:
         random: Callable[[], float] = random.random,
         grace_s: float = 5.0,
         output_limit: int = OUTPUT_LIMIT,
+        scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets),
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -100,7 +105,8 @@ class Pool:
             random=random,
             grace_s=grace_s,
             output_limit=output_limit,
-            payload_of=self._payload_of,
+            delivery_of=self._delivery_of,
+            scrubber=scrubber,
             on_full=on_full,
         )
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
@@ -142,6 +148,10 @@ class Pool:
         self._stop.close()
         return True
 
+    def waiting(self) -> dict[str, str]:
+        """Route → why its tasks wait for a receiver that is left alone for a while."""
+        return self._around.breakers.waiting()
+
     def running(self) -> list[JsonObject]:
         """What is in hand: `task`, `attempt`, `route` and `since` (RFC 3339), oldest first."""
         with self._lock:
@@ -175,8 +185,10 @@ class Pool:
         if self._again.is_set():
             self._stop.wait(AGAIN_S)
             self._again.clear()
+        reap()
         now = self._clock()
         conn = self._store.reader()
+        self._drop_lost(conn)
         self._outdate(conn)
         with self._lock:
             free = self.concurrency - len(self._attempts)
@@ -184,16 +196,35 @@ class Pool:
             return LOOK_AGAIN_S
         if not self._room():
             return AGAIN_S
-        tasks = self._dispatcher.pick(conn, now, free)
+        tasks = self._dispatcher.pick(conn, now, free, without=self._around.breakers.waiting())
         due = self._dispatcher.next_due(conn, now)
         for task in tasks:
+            url = task.policy.forward
+            if url and not self._around.breakers.admit(target_of(url), task.route):
+                self._dispatcher.release(task, 0)  # the one probe of its receiver is under way
+                continue
             attempt = Attempt(task, self._around)
             with self._lock:
                 self._attempts[task.id] = attempt
             self._handed.put(attempt)
-        if due is None:
-            return LOOK_AGAIN_S
-        return min(max(seconds_of(due) - self._clock(), 0.001), LOOK_AGAIN_S)
+        waits = [LOOK_AGAIN_S if due is None else max(seconds_of(due) - self._clock(), 0.001)]
+        if (probe := self._around.breakers.next_s()) is not None:
+            waits.append(max(probe, 0.05))
+        return min(LOOK_AGAIN_S, *waits)
+
+    def _drop_lost(self, conn: sqlite3.Connection) -> None:
+        """End the attempts whose task somebody took away: cancelled, superseded, moved by another daemon's recovery."""
+        with self._lock:
+            folded = self._folder.folded
+            mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded}
+        if not mine:
+            return
+        rows = conn.execute(_CLAIMS, (json.dumps(list(mine)),))
+        held = {row["id"]: row["claim_seq"] for row in rows}
+        for id, attempt in mine.items():
+            if held.get(id) != attempt.claim_seq and not attempt.lost.is_set():
+                log.info("task %s was taken from attempt %d: it is ended", id, attempt.number)
+                attempt.lose()
 
     def _outdate(self, conn: sqlite3.Connection) -> None:
         """Record what newer tasks have outdated. What can't be recorded now is not picked either, and found again."""
@@ -260,6 +291,7 @@ class Pool:
                 # One task's trouble must not stop the others. It shows as running until a restart closes it.
                 log.exception("attempt %d of task %s broke", attempt.number, attempt.task.id)
             finally:
+                attempt.close()
                 self._dispatcher.release(attempt.task, attempt.last)
                 with self._lock:
                     del self._attempts[attempt.task.id]
@@ -274,7 +306,7 @@ class Pool:
             log.error("the pool runs nothing more: %s", self.error)
         self._wake.set()
 
-    def _payload_of(self, task: Task) -> tuple[int | None, bytes | None]:
+    def _delivery_of(self, task: Task) -> Record | None:
         seq = task.delivery_seq
         if seq is None:
             row = (
@@ -283,5 +315,4 @@ class Pool:
                 .fetchone()
             )
             seq = row["seq"] if row is not None else None
-        record = self._journal.get(seq) if seq is not None else None
-        return seq, record.payload if record is not None else None
+        return self._journal.get(seq) if seq is not None else None

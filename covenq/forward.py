@@ -1,0 +1,218 @@
+"""Posts a delivery on to a URL, as it came: the original headers and bytes, so the receiver checks GitHub's signature itself.
+
+No redirect is followed, since a receiver must not choose who else gets the delivery. The answer's status decides; of its body
+a bounded part is kept. Every wait ends by one deadline, by a stop, or by the loss of the task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import SplitResult, urlsplit
+
+from covenq import __version__
+from covenq.executor import Stop
+from covenq.model import Category
+from covenq.scheduler import Outcome
+
+CONNECT_S = 10.0
+KEPT_MAX = 64 * 1024
+"""Bytes kept of an answer's body. The rest is not read."""
+
+_AGAIN = frozenset({408, 425, 429})
+_DROPPED = frozenset(
+    {"host", "content-length", "connection", "transfer-encoding", "user-agent", "expect", "te", "upgrade"}
+)
+"""Headers of the connection that a delivery came by; this one has its own. The sender's name is kept beside ours."""
+_REASON_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a POST. `status` None: no answer, and `error` says why. `body` is at most KEPT_MAX bytes."""
+
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    error: str | None = None
+
+    @property
+    def well(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def ill(self) -> bool:
+        """Whether the receiver itself is in trouble, whatever it was sent: what a circuit breaker counts."""
+        return self.status is None or self.status >= 500 or self.status in (408, 429)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+def target_of(url: str) -> str:
+    """Whom a URL reaches: scheme, host and port. What one circuit breaker is of."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
+
+
+def headers_for(original: Iterable[Sequence[str]], more: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers to send: the recorded ones in their order, without the connection's own, and `more`."""
+    kept = [(str(one[0]), str(one[1])) for one in original if len(one) == 2 and str(one[0]).lower() not in _DROPPED]
+    sender = next((str(one[1]) for one in original if len(one) == 2 and str(one[0]).lower() == "user-agent"), None)
+    agent = f"covenq/{__version__}" if sender is None else f"{sender} covenq/{__version__}"
+    return [*kept, ("User-Agent", agent), *more]
+
+
+def post(
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    timeout_s: float,
+    signs: Sequence[Stop],
+    *,
+    context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+) -> Reply:
+    """One POST. `signs` end it early. Never raises for what a network or a receiver does."""
+    parts = urlsplit(url)
+    connection = _connection(parts, min(CONNECT_S, timeout_s), context)
+    try:
+        with _Watch(connection, timeout_s, signs) as watch:
+            try:
+                return _exchange(connection, parts, headers, body, watch)
+            except ssl.SSLCertVerificationError as error:
+                return Reply(error=f"its certificate does not hold: {error.verify_message}"[:_REASON_MAX])
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if watch.fired == "deadline":
+                    return Reply(error=f"it gave no whole answer within {timeout_s:g} s")
+                return Reply(error=_reason(error))
+    finally:
+        connection.close()
+
+
+def outcome_of(reply: Reply, now: float) -> Outcome:
+    """What a reply makes of the attempt. 5xx, 408, 425, 429 and silence may be tried again; the rest would be the same again."""
+    if reply.status is None:
+        return Outcome(Category.HTTP, detail=f"no answer: {reply.error}"[:500])
+    if reply.well:
+        return Outcome(None, http_status=reply.status)
+    again = reply.status >= 500 or reply.status in _AGAIN
+    detail = f"the receiver answered {reply.status}"
+    if 300 <= reply.status < 400:
+        detail += "; a redirect is not followed"
+    wait = retry_after(reply.header("Retry-After"), now) if again else None
+    return Outcome(Category.HTTP, detail=detail, http_status=reply.status, final=not again, retry_after_s=wait)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """`Retry-After` in seconds from `now`: a number, or a date. None for anything else."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdecimal() and len(text) <= 9:
+        return float(text)
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _connection(
+    parts: SplitResult, timeout: float, context: Callable[[], ssl.SSLContext]
+) -> http.client.HTTPConnection:
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context())
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection,
+    parts: SplitResult,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    watch: _Watch,
+) -> Reply:
+    connection.connect()
+    connection.sock.settimeout(watch.left())
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.putrequest("POST", target, skip_accept_encoding=True)
+    for name, value in headers:
+        connection.putheader(name, value.encode("latin-1", "replace"))
+    connection.putheader("Content-Length", str(len(body)))
+    connection.putheader("Connection", "close")
+    # A receiver may answer, and close, before it has read everything: then its answer counts, not the broken pipe.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.endheaders(body)
+    response = connection.getresponse()
+    kept = bytearray()
+    with contextlib.suppress(OSError, http.client.HTTPException):  # the status was said; the body is for people
+        while len(kept) < KEPT_MAX and (piece := response.read1(KEPT_MAX - len(kept))):
+            kept += piece
+    return Reply(response.status, tuple(response.getheaders()), bytes(kept))
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no answer, in the system's words: never those that a receiver sent."""
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if isinstance(error, socket.gaierror):
+        return "its name can't be resolved"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'protocol error'}"[:_REASON_MAX]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:_REASON_MAX]
+    if isinstance(error, http.client.HTTPException):
+        return f"it does not speak HTTP ({type(error).__name__})"
+    return type(error).__name__
+
+
+class _Watch:
+    """Shuts a connection down at the deadline or at a sign, from a thread of its own: whatever it is blocked in ends."""
+
+    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, signs: Sequence[Stop]) -> None:
+        self._connection = connection
+        self._deadline = time.monotonic() + timeout_s
+        self._signs = [sign.fd for sign in signs]
+        self._done, self._tell = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="forward-watch", daemon=True)
+        self.fired: str | None = None
+
+    def left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._tell)
+        self._thread.join()
+        os.close(self._done)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for fd in (self._done, *self._signs):
+            poll.register(fd, select.POLLIN | select.POLLHUP)
+        while True:
+            # Once it fired: again and again, as the socket may not have been there yet.
+            wait = self.left() if self.fired is None else 0.05
+            ready = [fd for fd, _ in poll.poll(min(wait, 3600.0) * 1000)]
+            if self._done in ready:
+                return
+            if self.fired is None and (ready or self.left() <= 0.001):
+                self.fired = "sign" if ready else "deadline"
+                for fd in self._signs:
+                    poll.unregister(fd)
+            if self.fired is not None and (sock := self._connection.sock) is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
