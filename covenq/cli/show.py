@@ -14,6 +14,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, here, source
 from covenq.cli.listing import event_of, target_of
 from covenq.cli.output import Column, clean
+from covenq.cli.part import print_curl, print_part
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ def show(
     payload: Annotated[
         bool, typer.Option("--payload", help="Write exactly the received bytes to stdout, and nothing else.")
     ] = False,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="Only this part of the payload: .issue.labels[].name.")
+    ] = None,
+    curl: Annotated[
+        bool, typer.Option("--curl", help="Write a command that sends the same request again, signature and all.")
+    ] = False,
     json: Json = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -70,15 +77,27 @@ def show(
 
     Its headers, what became of it and why, its tasks, their attempts.
     With --json a delivery has its tasks under "task_objects" too, and a task its attempts under "attempt_objects".
+
+    \b
+      covenq show 72d3162e-cc78-11e3-81ab-4c9367dc0958 --path .issue.title
+      covenq show 72d3162e-cc78-11e3-81ab-4c9367dc0958 --curl
     """
-    if payload and json:
+    asked = [name for name, given in (("--payload", payload), ("--path", path is not None), ("--curl", curl)) if given]
+    if len(asked) > 1 or (json and asked and asked != ["--path"]):
         raise UsageError(
-            "--payload and --json can't be combined", hint="--payload writes the received bytes as they are."
+            f"{' and '.join([*asked, *(['--json'] if json else [])])} can't be combined", hint="Give one of them."
         )
     with source(data, config) as opened:
         task = _find_task(opened, id)
+        delivery = f"{task['hook']}/{task['guid']}" if task else id
         if payload:
-            output.raw(opened.payload(f"{task['hook']}/{task['guid']}" if task else id))
+            output.raw(opened.payload(delivery))
+            return
+        if path is not None:
+            print_part(opened.payload(delivery), path, json)
+            return
+        if curl:
+            print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
     if json:

@@ -1,0 +1,103 @@
+"""A part of a JSON document, named by a path as jq writes it: `.issue.labels[0].name`, `.commits[].id`, `.a["b c"]`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from covenq.errors import NotFound, UsageError
+
+EACH = object()
+"""The step `[]`: every element."""
+
+Step = str | int | object
+
+_NAME = re.compile(r"\.([^\s.\[\]\"']+)")
+_INDEX = re.compile(r"\.?\[(-?\d{1,9})?\]")
+_QUOTED = re.compile(r"\.?\[?(\"(?:[^\"\\]|\\.)*\")\]?")
+LENGTH_MAX = 1024
+KEYS_SHOWN = 12
+
+
+def parse(text: str) -> list[Step]:
+    """The steps of a path; `.` alone is none of them, the whole. Raises UsageError with the column."""
+    if len(text) > LENGTH_MAX:
+        raise UsageError("a path that is too long", hint=f"At most {LENGTH_MAX} characters.")
+    if not text.startswith((".", "[")):
+        raise UsageError(f"{text[:60]!r} is no path", hint="Write it with a dot in front: .issue.title")
+    steps: list[Step] = []
+    at = 1 if text == "." else 0
+    while at < len(text):
+        if found := _INDEX.match(text, at):
+            steps.append(EACH if found[1] is None else int(found[1]))
+        elif found := _QUOTED.match(text, at):
+            try:
+                steps.append(str(json.loads(found[1])))
+            except ValueError:
+                raise UsageError(f"a quoted name that can't be read (column {at + 1})") from None
+        elif found := _NAME.match(text, at):
+            steps.append(found[1])
+        else:
+            raise UsageError(
+                f"{text[:60]!r} can't be read as a path (column {at + 1})",
+                hint='Write .issue.labels[0].name, .commits[].id or .a["b c"].',
+            )
+        at = found.end()
+    return steps
+
+
+def pick(document: Any, text: str) -> Iterator[Any]:
+    """The values that the path names, in order. Raises UsageError, and NotFound, which says how far it leads."""
+    return _pick(document, parse(text), ())
+
+
+def _pick(value: Any, steps: Sequence[Step], walked: tuple[Step, ...]) -> Iterator[Any]:
+    if not steps:
+        yield value
+        return
+    step, rest = steps[0], steps[1:]
+    if step is EACH:
+        if not isinstance(value, list | dict):
+            raise NotFound(f"{_text(walked)} is {_kind(value)}: it has no elements", hint="Leave out the [].")
+        for one in value if isinstance(value, list) else value.values():
+            yield from _pick(one, rest, (*walked, step))
+        return
+    if isinstance(step, int):
+        if not isinstance(value, list) or not -len(value) <= step < len(value):
+            size = f"has {len(value)} elements" if isinstance(value, list) else f"is {_kind(value)}"
+            raise NotFound(f"there is no {_text((*walked, step))}", hint=f"{_text(walked)} {size}.")
+        yield from _pick(value[step], rest, (*walked, step))
+        return
+    if not isinstance(value, dict) or step not in value:
+        raise NotFound(f"there is no {_text((*walked, step))}", hint=f"{_text(walked)} {_holds(value)}.")
+    yield from _pick(value[step], rest, (*walked, step))
+
+
+def _holds(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"is {_kind(value)}"
+    names = ", ".join(list(value)[:KEYS_SHOWN])
+    return f"has {names}{', …' if len(value) > KEYS_SHOWN else ''}" if value else "is empty"
+
+
+def _kind(value: Any) -> str:
+    for types, word in (
+        (bool, "true or false"), (str, "a text"), (dict, "an object"), (list, "a list"), (int | float, "a number")
+    ):  # fmt: skip
+        if isinstance(value, types):
+            return word
+    return "null"
+
+
+def _text(steps: Sequence[Step]) -> str:
+    told = ""
+    for step in steps:
+        if step is EACH:
+            told += "[]"
+        elif isinstance(step, int):
+            told += f"[{step}]"
+        else:
+            told += f".{step}" if re.fullmatch(r"[\w-]+", str(step)) else f"[{json.dumps(step)}]"
+    return told or "."
