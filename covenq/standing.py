@@ -74,6 +74,8 @@ class Standing:
         self._spent: dict[str, int] = {}
         self._keys: Counter[str] = Counter(keys)
         self._holder: dict[str, str] = {}
+        self._least: dict[str, int] = {}
+        """Key → the least that a route of those who have it lets run at once."""
         self._pauses = _pauses(conn)
         running: set[str] = set()
         for row in conn.execute(_RUNNING):
@@ -94,6 +96,8 @@ class Standing:
         if fields["key"] is not None:
             self._keys[fields["key"]] += 1
             self._holder[fields["key"]] = fields["id"]
+            cap = self._caps.of_route(fields["route"]).key_concurrency
+            self._least[fields["key"]] = min(cap, self._least.get(fields["key"], cap))
 
     # ---- what blocks, from the widest to the narrowest
 
@@ -119,6 +123,7 @@ class Standing:
         if not key:
             return None
         cap = self._caps.of_route(route).key_concurrency
+        cap = min(cap, self._least.get(key, cap))
         if self._keys[key] < cap:
             return None
         holder = self._holder.get(key)

@@ -1,0 +1,53 @@
+"""Seeded histories of the scheduler. A failing one replays exactly: COVENQ_TEST_SEED=<seed> make test ARGS="-k simulation"."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+from simulation import World
+
+GIVEN = os.environ.get("COVENQ_TEST_SEED")
+NORMAL = 320
+DEEP = int(os.environ.get("COVENQ_TEST_SEEDS", "10240"))
+SHARDS = 32
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No waiting for a journal that did not answer, and no log of what is done to it on purpose."""
+    monkeypatch.setattr("covenq.fencing.AGAIN_S", 0.0)
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def run(seeds: range) -> None:
+    for seed in [int(GIVEN)] if GIVEN else seeds:
+        world = World(seed)
+        try:
+            world.run()
+        except Exception as error:
+            error.add_note(f"COVENQ_TEST_SEED={seed} replays it; it ended with: {', '.join(world.said[-20:])}")
+            raise
+        finally:
+            world.conn.close()
+
+
+@pytest.mark.parametrize("shard", range(4))
+def test_histories_keep_every_promise(shard: int) -> None:
+    run(range(shard * NORMAL // 4, (shard + 1) * NORMAL // 4))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_many_histories_keep_every_promise(shard: int) -> None:
+    run(range(1_000_000 + shard * DEEP // SHARDS, 1_000_000 + (shard + 1) * DEEP // SHARDS))
+
+
+def test_a_seed_is_a_whole_history() -> None:
+    one, other = World(7).run(), World(7).run()
+    assert one.journal.records == other.journal.records
+    assert one.said == other.said
