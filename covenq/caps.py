@@ -42,6 +42,8 @@ class Caps:
     route: Cap = Cap()
     installations: Mapping[str, Share] = field(default_factory=dict)
     routes: Mapping[str, RouteCap] = field(default_factory=dict)
+    resting: Mapping[str, str] = field(default_factory=dict)
+    """Route to why it rests for the moment: its receiver failed again and again. Not configured, but found out."""
 
     def share(self, tenant: str) -> Share:
         return self.installations.get(tenant) or Share(1, self.installation)

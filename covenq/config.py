@@ -14,6 +14,7 @@ from typing import Any
 
 from covenq.caps import NO_CAPS, Caps
 from covenq.config_caps import parse_caps
+from covenq.config_executor import scrub_of
 from covenq.config_place import at_end
 from covenq.config_route import Route, digest, parse_route
 from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
@@ -63,6 +64,8 @@ class Config:
     asks_for_twins: bool = False
     """Whether the intake has to know if a body came before: to refuse it, or because a route asks."""
     concurrency: int = CONCURRENCY
+    scrub: tuple[str, ...] = ()
+    """Regular expressions of what commands print and nobody shall read."""
     retention: Retention = Retention()
     caps: Caps = NO_CAPS
     """The section [limits] and the routes' own, as one."""
@@ -106,7 +109,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
-    worker = top.table("worker", ("concurrency",))
+    worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
     routes = tuple(parse_route(table) for table in top.tables("route"))
     caps = parse_caps(top, [(route.name, route.turns) for route in routes])
@@ -145,6 +148,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
+        scrub=scrub_of(worker),
         retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
         caps=caps,
         routes=routes,

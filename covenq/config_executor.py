@@ -85,6 +85,19 @@ def pull_of(table: Table) -> bool:
     return True
 
 
+def scrub_of(table: Table) -> tuple[str, ...]:
+    """Raises ConfigError."""
+    patterns = table.texts("scrub", ())
+    for number, pattern in enumerate(patterns, 1):
+        try:
+            compiled = re.compile(pattern.encode())
+        except re.error as error:
+            raise table.error("scrub", f"number {number} is no regular expression: {error}") from None
+        if compiled.match(b""):
+            raise table.error("scrub", f"number {number} matches nothing at all, and so everywhere")
+    return patterns
+
+
 def limits_of(table: Table) -> Limits:
     """Raises ConfigError."""
     known = ("cpu", "memory", "file_size", "processes", "open_files", "output")

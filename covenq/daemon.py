@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, intake, pauses, query, unixsocket
+from covenq import __version__, allocator, greeting, intake, leftovers, pauses, query, unixsocket
 from covenq.claims import WAITERS, Claims
 from covenq.config import Config, parse_bind
 from covenq.dispatch import Dispatcher
@@ -42,6 +42,7 @@ from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.live import Snapshot, open_live
 from covenq.model import at_text
+from covenq.scrub import Scrubber
 from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import Folder, StateStore, read_witness
@@ -88,6 +89,7 @@ def run(
     env = os.environ if env is None else env
     _log_to_stderr()
     allocator.give_back()
+    leftovers.adopt()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
@@ -250,6 +252,9 @@ def _start(
             data,
             dispatcher=dispatcher,
             concurrency=config.concurrency,
+            scrubber=lambda secrets: Scrubber(
+                live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
+            ),
             room=gate.room,
             on_full=lambda: _release(reserve),
         ),

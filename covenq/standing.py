@@ -111,6 +111,8 @@ class Standing:
 
     def route(self, route: str | None) -> Block | None:
         paused = self._pauses.get((What.ROUTE, route or ""))
+        if paused is None and route in self._caps.resting:
+            return Block("receiver", self._caps.resting[route])
         return paused or self._full("route", route, self._caps.of_route(route).cap, route)
 
     def repo(self, repo_id: int | None, repo: str | None) -> Block | None:

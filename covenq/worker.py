@@ -196,7 +196,7 @@ class Pool:
             return LOOK_AGAIN_S
         if not self._room():
             return AGAIN_S
-        tasks = self._dispatcher.pick(conn, now, free, without=self._around.breakers.waiting())
+        tasks = self._dispatcher.pick(conn, now, free, without=self.waiting())
         due = self._dispatcher.next_due(conn, now)
         for task in tasks:
             url = task.policy.forward

@@ -53,7 +53,7 @@ class Listing:
         limit = _limit(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
         conn = self._parts.reader()
-        after, caps = req.get_param("after"), self._parts.config.caps
+        after, caps = req.get_param("after"), self._parts.caps
         found = view.items(conn, self._parts.journal, self._what, filter, limit, after, caps=caps)
         say(resp, 200, {"ok": True, **found})
 
@@ -114,7 +114,7 @@ class Task:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        say(resp, 200, {"ok": True, **view.task(self._parts.reader(), id, caps=self._parts.config.caps)})
+        say(resp, 200, {"ok": True, **view.task(self._parts.reader(), id, caps=self._parts.caps)})
 
 
 class Attempts:

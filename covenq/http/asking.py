@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import falcon
 
@@ -34,7 +35,7 @@ class Why:
             config.sha256,
             asked,
             now=parts.clock(),
-            waiting=inquiry.waiting(config),
+            waiting=inquiry.waiting(replace(config, caps=parts.caps)),
             refused=lambda: refused.read(parts.data),
         )
         say(resp, 200, {"ok": True, **answer})

@@ -6,10 +6,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from covenq import query
+from covenq.caps import Caps
 from covenq.claims import Claims
 from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
@@ -81,6 +82,11 @@ class Parts:
     def config(self) -> Config:
         """What is in effect now."""
         return self.live.now.config
+
+    @property
+    def caps(self) -> Caps:
+        """What limits queued tasks now: the configuration, and receivers that are left alone for a while."""
+        return replace(self.config.caps, resting=self.pool.waiting())
 
     @property
     def secrets(self) -> tuple[Key, ...]:
