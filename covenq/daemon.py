@@ -27,7 +27,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__, allocator, greeting, intake, leftovers, pauses, query, unixsocket
-from covenq.claims import WAITERS, Claims
+from covenq.claims import Claims
 from covenq.config import Config, parse_bind
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, Refused
@@ -36,7 +36,7 @@ from covenq.gate import Gate, Recent
 from covenq.http.api import BODY_MAX
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
-from covenq.http.parts import STREAMS, Parts
+from covenq.http.parts import API_THREADS, Parts
 from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
@@ -292,7 +292,7 @@ def _start(
         make_app(parts, {"webhook", "health", "api"}),
         unix,
         name="api",
-        threads=STREAMS + WAITERS + 8,
+        threads=API_THREADS,
         limits=limits,
         on_refusal=on_refusal,
         streams=True,
@@ -307,7 +307,7 @@ def _start(
             make_app(parts, {"health", "api"}, tokens),
             api_bound,
             name="remote",
-            threads=STREAMS + WAITERS + 8,
+            threads=API_THREADS,
             limits=replace(limits, body=BODY_MAX),
             on_refusal=on_refusal,
             streams=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from covenq import query
 from covenq.caps import Caps
-from covenq.claims import Claims
+from covenq.claims import WAITERS, Claims
 from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
 from covenq.gate import Gate
@@ -31,6 +31,9 @@ FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
 STREAMS = 16
 """Event streams at a time, of one listener: each holds a thread of its, and others stay free."""
+
+API_THREADS = STREAMS + STREAMS + WAITERS + 8
+"""Of each listener of the API: what streams, tails and claims may hold together while they wait, and some that never wait."""
 
 
 class Behind(CovenqError):
