@@ -111,19 +111,18 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
-    routes = tuple(parse_route(table) for table in top.tables("route"))
+    tables = top.tables("route")
+    routes = tuple(parse_route(table) for table in tables)
     caps = parse_caps(top, [(route.name, route.turns) for route in routes])
     top.only(("server", "api", "github", "worker", "limits", "retention", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise top.error("route", f"two routes are named {name!r}")
+            raise tables[index].error("name", f"two routes are named {name!r}")
     base = path.parent if path else Path()
-    bind = env.get("COVENQ_BIND") or server.text("bind", DEFAULT_BIND)
+    bind = env.get("COVENQ_BIND") or _address(server, DEFAULT_BIND)
     parse_bind(bind)
-    api_bind = api.text("bind", DEFAULT_API_BIND) if "api" in top.raw else None
-    if api_bind is not None:
-        parse_bind(api_bind)
+    api_bind = _address(api, DEFAULT_API_BIND) if "api" in top.raw else None
     api_tokens = api.text("tokens", "")
     data = server.text("data", "")
     hooks = parse_hooks(github)
@@ -196,6 +195,15 @@ def _timeout(table: Table, key: str, default: float) -> float:
     if value <= 0:
         raise table.error(key, "must be longer than nothing")
     return value
+
+
+def _address(table: Table, default: str) -> str:
+    bind = table.text("bind", default)
+    try:
+        parse_bind(bind)
+    except ConfigError as error:
+        raise table.error("bind", str(error), hint=error.hint) from None
+    return bind
 
 
 def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:

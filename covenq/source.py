@@ -14,6 +14,12 @@ from typing import Any, Literal, Protocol, Self
 Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
 
+Stream = Literal["stdout", "stderr"]
+"""What a command writes to."""
+
+LOG_BYTES = 256 * 1024
+"""Of an attempt's output, from its end, unless more is asked for."""
+
 Counted = Literal["deliveries", "tasks"]
 """What can be counted by a filter."""
 
@@ -48,9 +54,9 @@ class Source(Protocol):
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
         deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
-        pauses[] as `pauses` has them.
+        pauses[] as `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the configuration.
 
-        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker and the URLs are None,
+        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker, reload and the URLs are None,
         refused is {}.
         """
 
@@ -73,6 +79,9 @@ class Source(Protocol):
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
         """The attempts of the tasks that match, newest claim first; as `tasks`. Each has its task's route, event, action,
         repo, number, hook and guid beside its own fields."""
+
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
+        """The last bytes of what an attempt wrote, as it is now. Raises NotFound."""
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""

@@ -63,7 +63,7 @@ def test_everything_that_can_be_said(write_config: Write) -> None:
         "env": ["PATH", "LANG"],
     }
     assert (fix.name, fix.kind, fix.key) == ("fix-issue", "run", "{repo}#{number}")
-    assert (every.timeout_s, every.retry, every.key, every.supersede, every.env) == (600.0, Retry(), None, "never", ())
+    assert (every.timeout_s, every.retry, every.key, every.env) == (600.0, Retry(), None, ())
 
 
 def test_nothing_said_is_the_defaults() -> None:
@@ -88,7 +88,9 @@ ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'
         ("[server]\nbody_limit = '1'\n", "server.body_limit", "whole number"),
         ("[worker]\nconcurency = 1\n", "worker.concurency", "did you mean concurrency?"),
         ("worker = 4\n", "worker", "must be a table"),
-        ("[api]\nbind = 'x'\n", "api", "no such section yet"),
+        ("[api]\nbind = 'x'\n", "api.bind", "no address to listen on"),
+        ("[server]\nbind = 'x'\n", "server.bind", "no address to listen on"),
+        ("[reconcile]\n", "reconcile", "no such section yet"),
         ("[github]\ntwins = 'markk'\n", "github.twins", "did you mean mark?"),
         ("[github]\ntwins = 'refuse'\n", "github.twins", "allow-list"),
         ("[github]\nwebhook_secrets = ['x']\n", "github.webhook_secrets", "number 1 must be a table"),
@@ -135,7 +137,7 @@ ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'
         (ROUTE + "retry = { backof = '1s' }\n", "route 'a'.retry.backof", "did you mean backoff?"),
         (ROUTE + "key = '{repo}#{nubmer}'\n", "route 'a'.key", "did you mean number?"),
         (ROUTE + "supersede = 'queue'\n", "route 'a'.supersede", "did you mean queued?"),
-        (ROUTE + "supersede = 'queued'\n", "route 'a'.supersede", "not there yet"),
+        (ROUTE + "supersede = 'queued'\n", "route 'a'.supersede", "needs a `key`"),
         (ROUTE + "env = ['A=B']\n", "route 'a'.env", "no environment variable"),
         (ROUTE + "env = ['COVENQ_WEBHOOK_SECRET']\n", "route 'a'.env", "no environment variable"),
         (ROUTE + "tiemout = '1s'\n", "route 'a'.tiemout", "did you mean timeout?"),

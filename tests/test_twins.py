@@ -53,6 +53,12 @@ def test_a_redelivery_and_a_sibling_hooks_delivery_are_no_twins(served: Served) 
     assert received(served) == ["delivery.7.g-1", "delivery.8.g-1"]
 
 
+def test_a_known_deliverys_other_body_is_its_conflict_even_if_it_is_a_twin(served: Served) -> None:
+    assert [served.post("issues", issue(number), f"g-{number}").status for number in (1, 2)] == [202, 202]
+    assert served.post("issues", issue(1), "g-2").json["error"] == "delivery_conflict"
+    assert len(records(served.parts.data, "delivery.conflicted")) == 1
+
+
 def test_a_ping_is_never_refused(served: Served) -> None:
     for guid in ("g-1", "g-2"):
         assert served.post("ping", {"zen": "Speak like a human.", "hook_id": 7}, guid).status == 200
