@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import TOKEN, JsonObject, Kind, fence, task_subject
-from journal.errors import JournalError
-from journal.model import Appended, Conflict, Entry, Journal, Record
+from journal.errors import JournalError, JournalFull, JournalWriteFailed
+from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
 
 if TYPE_CHECKING:
     from covenq.scheduler import Task
@@ -79,7 +79,13 @@ class Claim:
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
         unanswered = False
         while True:
-            answer = journal.append([entry])
+            try:
+                answer = journal.append([entry])
+            except (JournalFull, JournalWriteFailed):
+                if not unanswered:
+                    raise
+                # What was sent before may have been taken: to give up now could leave the task claimed and nobody's.
+                answer = Unknown()
             if isinstance(answer, Appended):
                 return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until)
             if isinstance(answer, Conflict):
