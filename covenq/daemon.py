@@ -40,6 +40,7 @@ from covenq.http.parts import API_THREADS, Parts
 from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.hush import Hush
 from covenq.live import Snapshot, open_live
 from covenq.model import at_text
 from covenq.scrub import Scrubber
@@ -224,6 +225,8 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
+    hush = Hush()
+    hush.use(lambda: live.now.keys)
     gate = Gate(journal, data, Recent(), missing=reserve.missing, paused=lambda: pauses.intake(journal))
     dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
     upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
@@ -261,7 +264,7 @@ def _start(
         claims=claims,
         gate=gate,
         upkeep=upkeep,
-        refusals=Refusals(data / LOG_NAME, room=gate.room),
+        refusals=Refusals(data / LOG_NAME, room=gate.room, hush=hush),
         webhook_url=url,
         api_url=None if api_bound is None else f"http://{_reachable(address_of(api_bound))}",
         started_at=at_text(time.time()),

@@ -22,6 +22,8 @@ LOG_NAME = "refused.jsonl"
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 _TEXT_MAX = 200
+TELL_S = 60.0
+"""Seconds between two lines of the daemon's log about the same reason."""
 
 log = logging.getLogger("covenq.http")
 
@@ -36,8 +38,11 @@ class Refusals:
         clock: Callable[[], float] = time.time,
         room: Callable[[], bool] = lambda: True,
         limit: int = LOG_MAX,
+        hush: Callable[[str], str] = lambda text: text,
     ) -> None:
-        """`path` is the log's (None: count only); `room` says whether the disk has space for it."""
+        """`path` is the log's (None: count only); `room` says whether the disk has space for it; `hush` masks secrets."""
+        self._hush = hush
+        self._said: dict[str, float] = {}
         self._path = path
         self._clock = clock
         self._room = room
@@ -49,11 +54,12 @@ class Refusals:
 
     def note(self, word: str, status: int, detail: str, **about: Any) -> None:
         """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
-        line = {"at": at_text(self._clock()), "error": word, "status": status, "detail": detail[:_TEXT_MAX]}
-        line |= {name: _bounded(value) for name, value in about.items() if value}
+        line: dict[str, Any] = {"at": at_text(self._clock()), "error": word, "status": status}
+        line |= {name: self._fit(value) for name, value in {"detail": detail, **about}.items() if value}
         with self._lock:
             self._counts[word] += 1
             self._statuses[status] += 1
+            self._tell(word, status)
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
 
@@ -66,6 +72,19 @@ class Refusals:
         with self._lock:
             return dict(self._statuses)
 
+    def _tell(self, word: str, status: int) -> None:
+        """A line in the daemon's log, once in a while for each reason: a flood of refusals must not be one of lines."""
+        now = time.monotonic()
+        if now - self._said.get(word, -TELL_S) >= TELL_S:
+            self._said[word] = now
+            log.warning(
+                "refused with %d %s, %d since the start; `covenq refused` says more", status, word, self._counts[word]
+            )
+
+    def _fit(self, value: Any) -> Any:
+        """A text without secrets or what is no UTF-8, and cut short."""
+        return self._hush(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
     def _write(self, path: Path, line: bytes) -> None:
         try:
             if path.exists() and path.stat().st_size + len(line) > self._limit:
@@ -76,11 +95,6 @@ class Refusals:
             if not self._failed:  # once: a full disk is said elsewhere, and this log is a convenience
                 self._failed = True
                 log.warning("%s can't be written: %s", path, error.strerror)
-
-
-def _bounded(value: Any) -> Any:
-    """A text cut short, and without what is no UTF-8."""
-    return value[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _private(path: str, flags: int) -> int:

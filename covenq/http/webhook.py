@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
 
 import falcon
 
 from covenq import intake
 from covenq.gate import ClosedJournal
+from covenq.http import evidence
 from covenq.http.answers import say
 from covenq.http.parts import Parts
 
@@ -63,17 +63,20 @@ class Webhook:
         size = req.content_length or 0
         headers = _named(req.env)
         with self._budget.hold(size):
-            answer = self._answer(headers, req.env["wsgi.input"], size)
-        note_answer(self._parts, answer, headers.get, path=req.path, client=req.remote_addr)
+            body = req.env["wsgi.input"].read()
+            start = body[: evidence.START]
+            answer = self._answer(headers, body, size)
+            del body  # what is counted as held is held no longer
+        note_answer(self._parts, answer, headers.get, path=req.path, client=req.remote_addr, start=start)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         say(resp, answer.status, answer.body)
 
-    def _answer(self, headers: Mapping[str, str], stream: IO[bytes], size: int) -> intake.Answer:
+    def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> intake.Answer:
         parts = self._parts
         closed = parts.gate.intake(size)
         live = parts.live.now
-        request = intake.Request([(spelled(name), value) for name, value in headers.items()], stream.read())
+        request = intake.Request([(spelled(name), value) for name, value in headers.items()], body)
         answer = intake.receive(
             request,
             journal=parts.journal if closed is None else ClosedJournal(parts.journal),
@@ -91,23 +94,26 @@ class Webhook:
 
 
 def note_answer(
-    parts: Parts, answer: intake.Answer, header: Callable[[str], str | None], *, path: str, client: str
+    parts: Parts,
+    answer: intake.Answer,
+    header: Callable[[str], str | None],
+    *,
+    path: str,
+    client: str,
+    start: bytes = b"",
 ) -> None:
-    """Count an answer to a delivery, and log it if it is a refusal. `header` gives one by its name without HTTP_."""
-    event = header("X_GITHUB_EVENT")
+    """Count an answer to a delivery, and log it if it is a refusal. `header` gives one by its name without HTTP_, `start` is
+    the beginning of the body."""
     if answer.refusal is None:
-        parts.tally.add(answer.status, answer.body["duplicate"], event)
+        parts.tally.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
         return
     parts.refusals.note(
         answer.refusal,
         answer.status,
         str(answer.body.get("detail", "")),
         path=path,
-        delivery=header("X_GITHUB_DELIVERY"),
-        hook=header("X_GITHUB_HOOK_ID"),
-        event=event,
-        content_type=header("CONTENT_TYPE"),
         client=client,
+        **evidence.of(header, start),
     )
 
 

@@ -1,0 +1,72 @@
+"""`covenq refused`: why nothing arrived."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, Jsonl, one_format, source
+from covenq.cli.output import Column, clean, say
+
+Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
+SHOWN = 20
+
+
+def refused(
+    limit: Latest = 20,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the latest requests that were refused, and why.
+
+    A refused request leaves nothing in the journal; this is from a log beside it that keeps the newest, two files of 1 MiB.
+    Under the list is what to do about each reason.
+    """
+    one_format(json, jsonl)
+    with source(data, config) as opened:
+        found = opened.refused(limit=limit)
+    if json:
+        output.emit_json({"items": found, "next": None})
+    elif jsonl:
+        output.emit_jsonl(found)
+    elif not output.table(COLUMNS, found):
+        say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
+        say("deliveries, in the settings of the webhook, for what it says about each.")
+    else:
+        _say_hints(found)
+
+
+def _say_hints(found: list[dict[str, Any]]) -> None:
+    """Each hint once, the most frequent first."""
+    counted = Counter((one["error"], one["hint"]) for one in found)
+    say()
+    for (word, hint), number in counted.most_common(SHOWN):
+        say(f"{clean(word)} ({number:,}): {clean(hint) or 'this version knows no hint for it'}")
+
+
+def _who(one: Mapping[str, Any]) -> str:
+    words = ["GitHub" if one.get("github") else "", "by proxy" if one.get("proxied") else "", one.get("client") or ""]
+    return clean(" ".join(word for word in words if word))
+
+
+def _what(one: Mapping[str, Any]) -> str:
+    return clean(one.get("event") or (one.get("path") if one.get("path") != "/webhook" else "") or "")
+
+
+COLUMNS = [
+    Column("AGE", lambda one: output.age(one["at"], time.time()), right=True),
+    Column("STATUS", lambda one: one["status"], right=True),
+    Column("REASON", lambda one: one["error"], shrink=10),
+    Column("WHAT", _what, shrink=8),
+    Column("DELIVERY", lambda one: one.get("delivery"), shrink=8),
+    Column("HOOK", lambda one: one.get("hook"), shrink=6),
+    Column("FROM", _who, shrink=8),
+    Column("DETAIL", lambda one: one["detail"], shrink=10),
+]

@@ -1,0 +1,102 @@
+"""Why a request was refused, and what to do about it: one table, which the manual repeats and a test completes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from covenq import refused
+from covenq.model import JsonObject
+
+HINTS: Mapping[str, str] = {
+    "body_not_json": "The signature is right, and the body isn't JSON: whoever signed it is not GitHub.",
+    "body_not_object": "The signature is right, and the body is no JSON object: whoever signed it is not GitHub.",
+    "body_too_deep": "The body is nested deeper than GitHub's are.",
+    "body_too_large": "GitHub sends no more than 25 MiB; look at [server] body_limit.",
+    "busy": "There were more connections than can be held, or no room in TMPDIR for its body. Redeliver it from GitHub.",
+    "content_type_unsupported": (
+        "Set the hook's content type to application/json, or the form GitHub offers; a proxy must keep it."
+    ),
+    "delivery_conflict": "Another body came under this delivery's id first, and stands: look at it with `covenq show`.",
+    "delivery_malformed": "X-GitHub-Delivery is no id: GitHub's is a UUID.",
+    "delivery_missing": "GitHub always sends X-GitHub-Delivery: a proxy took it out, or this isn't GitHub.",
+    "delivery_unstorable": "No journal could hold it; say so to covenq's makers.",
+    "event_malformed": "X-GitHub-Event is no event of GitHub's.",
+    "event_missing": "GitHub always sends X-GitHub-Event: a proxy took it out, or this isn't GitHub.",
+    "form_payload_repeated": "A form has one field `payload`: whoever signed it is not GitHub.",
+    "form_without_payload": "GitHub's forms have a field `payload`: set the hook's content type anew.",
+    "headers_too_large": "The headers are over 64 KiB: a proxy adds to them, or this isn't GitHub.",
+    "hook_malformed": "X-GitHub-Hook-ID is no number: a proxy rewrote it, or this isn't GitHub.",
+    "hook_not_allowed": "The hook is not among [github] hooks: add it there if it is yours.",
+    "intake_closed": (
+        "The disk was low, or failed, at that time: `covenq status`. GitHub doesn't send it again by itself: "
+        "redeliver it."
+    ),
+    "intake_paused": "The intake was paused: `covenq resume intake`, then redeliver it from GitHub.",
+    "internal": "A fault of covenq's: its log says where. Redeliver it from GitHub.",
+    "journal_closed": "covenq was stopping. Redeliver it from GitHub.",
+    "journal_full": "The disk had no room. Free some, then redeliver it from GitHub.",
+    "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). Redeliver it from GitHub.",
+    "journal_unavailable": "The journal could not be written: covenq's log says why. Redeliver it from GitHub.",
+    "method_not_allowed": "Deliveries are POSTed to /webhook.",
+    "path_unknown": (
+        "The hook's Payload URL has another path: deliveries go to /webhook. Mind a path that the proxy adds or takes."
+    ),
+    "request_malformed": (
+        "It isn't well-formed HTTP: look at what is between the client and covenq, HTTPS spoken to a plain port too."
+    ),
+    "request_timeout": (
+        "The request didn't come to its end in time: a slow or broken line, or somebody who holds connections open."
+    ),
+    "role_insufficient": "The token is of another role: `covenq tokens`.",
+    "signature_missing": (
+        "The hook has no secret: set one in GitHub's settings of the webhook. Or a proxy took the header out."
+    ),
+    "signature_out_of_scope": (
+        "The secret's scope leaves this hook, repository or installation out: see [github] webhook_secrets."
+    ),
+    "signature_wrong": (
+        "The hook's secret is none of covenq's (`covenq secrets`): set it anew in GitHub. If only some fail, "
+        "look for a proxy that changes bodies: covenq-proxy(7)."
+    ),
+    "signature_wrong/empty": (
+        "The body was empty when it came here: a proxy, or a redirect, dropped it. See covenq-proxy(7)."
+    ),
+    "signature_wrong/form": (
+        "The body is a form and its Content-Type says JSON: something between GitHub and covenq rewrote it. "
+        "See covenq-proxy(7)."
+    ),
+    "signature_wrong/json": (
+        "The body is JSON and its Content-Type says form: something between GitHub and covenq rewrote it. See "
+        "covenq-proxy(7)."
+    ),
+    "signature_wrong/reformatted": (
+        "The body isn't spaced as GitHub's JSON is: something between GitHub and covenq decoded it and wrote "
+        "it anew. The raw bytes must arrive: see covenq-proxy(7)."
+    ),
+    "state_behind": "The state was behind the journal: `covenq status`. Redeliver it from GitHub.",
+    "streams_busy": "There were as many event streams as there may be: close some.",
+    "token_in_query": "A token belongs in the Authorization header; take this one back: `covenq tokens revoke`.",
+    "token_missing": "The API needs `Authorization: Bearer`: `covenq tokens new` makes one.",
+    "token_wrong": "The token isn't known, or was revoked: `covenq tokens`.",
+    "transfer_encoding": "A proxy compresses, or otherwise encodes, the transfer: only chunked is understood.",
+    "twin": (
+        "This body came before under another id, and [github] twins says to refuse that: perhaps it was "
+        "captured and sent again."
+    ),
+}
+"""The word of an answer, perhaps with what the body showed, to what an operator does next."""
+
+
+def hint_of(refusal: Mapping[str, Any]) -> str:
+    """Of a line of the log; empty for a word that this version doesn't know."""
+    word = str(refusal.get("error"))
+    return HINTS.get(f"{word}/{refusal.get('body')}") or HINTS.get(word) or ""
+
+
+def latest(data: Path, limit: int) -> list[JsonObject]:
+    """The newest refusals that are kept, newest first, each with its "hint". `limit` 0 is all there are."""
+    kept = deque(refused.read(data), maxlen=limit or None)
+    return [{**one, "hint": hint_of(one)} for one in reversed(kept)]

@@ -1,0 +1,55 @@
+"""What a refused request shows of itself, for whoever asks why nothing arrived: words and ids, nothing that it could make up.
+
+A wrong secret and a rewritten body look the same to a signature. What tells them apart is beside it: GitHub's JSON has no
+space between its parts, and who passes a request on says so in a header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+START = 256
+"""Bytes of a body that are looked at."""
+
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
+_EVENT = re.compile(r"[a-z0-9_]{1,64}\Z")
+_MEDIA = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,60}\Z")
+_PASSED_ON = ("VIA", "FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_REAL_IP", "CF_RAY")
+_REFORMATTED = re.compile(rb'\s*[{\[]\s+"|"\s*:\s+["{\[0-9tfn-]')
+"""Space behind a bracket or a colon, where GitHub has none."""
+
+Header = Callable[[str], str | None]
+"""A header by its name in WSGI's spelling, without HTTP_; None if it isn't there."""
+
+
+def of(header: Header, start: bytes = b"") -> dict[str, Any]:
+    """For the log of refusals; absent is None. `start` is the beginning of the body, as far as it was read."""
+    media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
+    return {
+        "delivery": _if(_TOKEN, header("X_GITHUB_DELIVERY")),
+        "hook": _if(_TOKEN, header("X_GITHUB_HOOK_ID")),
+        "event": _if(_EVENT, header("X_GITHUB_EVENT")),
+        "content_type": _if(_MEDIA, media),
+        "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
+        "proxied": any(header(name) is not None for name in _PASSED_ON) or None,
+        "body": shape(start[:START], media),
+    }
+
+
+def shape(start: bytes, media: str) -> str | None:
+    """What is odd about a body that begins so: "empty", "reformatted", "form" (in JSON's place), "json" (in a form's)."""
+    if not start:
+        return "empty"
+    if media == "application/json":
+        if start.startswith(b"payload="):
+            return "form"
+        return "reformatted" if _REFORMATTED.search(start) else None
+    if media == "application/x-www-form-urlencoded" and start.lstrip()[:1] in (b"{", b"["):
+        return "json"
+    return None
+
+
+def _if(pattern: re.Pattern[str], value: str | None) -> str | None:
+    return value if value is not None and pattern.match(value) else None
