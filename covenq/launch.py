@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 
 
@@ -22,6 +23,8 @@ def main() -> None:
         os.set_inheritable(status, False)
         for number, soft, hard in json.loads(sys.argv[2]):
             resource.setrlimit(number, (soft, hard))
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and exec would pass that on
+            signal.signal(ignored, signal.SIG_DFL)
         os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - a shell is what must not be here
     except OSError as error:
         os.write(status, str(error.errno).encode())
