@@ -37,6 +37,7 @@ COMMANDS = {
     "backup": "covenq.cli.backup",
     "compact": "covenq.cli.care",
     "redact": "covenq.cli.care",
+    "routes": "covenq.cli.routes",
     "secrets": "covenq.cli.secrets",
     "tokens": "covenq.cli.tokens",
     "send": "covenq.cli.send",

@@ -1,0 +1,277 @@
+"""covenq routes: the rules as code, checked, tried on a payload, and held against what really came."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covenq import config as configuration
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, place, source
+from covenq.cli.output import Column, clean, say
+from covenq.cli.progress import bar
+from covenq.config import Config
+from covenq.errors import ConfigError, NotFound, UsageError
+from covenq.model import JsonObject, parse_duration
+
+if TYPE_CHECKING:
+    from covenq.config_route import Route
+    from covenq.source import Source
+
+routes = typer.Typer(
+    name="routes", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
+)
+
+PAYLOAD_MAX = 64 * 1024 * 1024
+
+
+@routes.callback(invoke_without_command=True)
+def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """List the routes; check them, try them, compare them.
+
+    \b
+      covenq routes check --config new.toml
+      covenq routes test --event issues --file payload.json
+      covenq routes diff --config new.toml --since 7d
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    loaded = place(data, config).config
+    found = [_object(route) for route in loaded.routes]
+    if json:
+        output.emit_json({"items": found, "next": None, "sha256": loaded.sha256})
+    elif not output.table(COLUMNS, found):
+        say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
+
+
+COLUMNS = [
+    Column("ROUTE", lambda route: route["name"]),
+    Column("KIND", lambda route: route["kind"]),
+    Column("MATCH", lambda route: route["match"] or "everything", shrink=16),
+    Column("KEY", lambda route: route["key"] or "", shrink=6),
+    Column("DOES", lambda route: _does(route["policy"]), shrink=10),
+]
+
+
+def _object(route: Route) -> JsonObject:
+    return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy()}
+
+
+def _does(policy: Mapping[str, Any]) -> str:
+    if policy.get("forward"):
+        return f"forwards to {policy['forward']}"
+    return " ".join(map(str, policy.get("run") or ())) or "waits for a worker elsewhere"
+
+
+@routes.command()
+def check(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Check the configuration: what is wrong, and what may be.
+
+    Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
+    """
+    loaded = place(data, config).config
+    warnings = list(_warnings(loaded))
+    if json:
+        found = [_object(route) for route in loaded.routes]
+        output.emit_json({"ok": True, "sha256": loaded.sha256, "routes": found, "warnings": warnings})
+        return
+    where = "the defaults, since there is no configuration" if loaded.path is None else clean(loaded.path)
+    for warning in warnings:
+        say(f"warning: {clean(warning['words'])}")
+    output.line(f"{where}: {output.count(len(loaded.routes), 'route')}, sha256 {loaded.sha256[:16]}")
+
+
+def _warnings(config: Config) -> Iterator[JsonObject]:
+    """{"route", "words"} of each thing that can be seen without running it."""
+    if not config.routes:
+        yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
+    seen: dict[str, str] = {}
+    for route in config.routes:
+        run = route.policy().get("run") or ()
+        if run and shutil.which(run[0]) is None:
+            yield {"route": route.name, "words": f"{route.name}: {run[0]!r} is no command that this user finds"}
+        if not route.match.strip():
+            yield {"route": route.name, "words": f"{route.name}: it has no match, so it takes everything but pings"}
+        other = seen.setdefault(" ".join(sorted(route.match.split())), route.name)
+        if other != route.name:
+            yield {"route": route.name, "words": f"{route.name}: it matches just what {other} matches; both will run"}
+
+
+@routes.command()
+def test(
+    event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
+    file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="NAMES", help="Exit with 1 unless exactly these match: a,b; none for none."),
+    ] = None,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Try the routes on a payload: which match, which don't, on what term.
+
+    Nothing is recorded, and nothing runs.
+    """
+    from covenq.columns import columns
+    from covenq.github import decode
+    from covenq.routing import PING, key
+    from covenq.rules import verdicts
+
+    loaded = place(data, config).config
+    body = decode(_read(file))
+    if not isinstance(body, dict):
+        raise UsageError(f"{file}: is no JSON object", hint="Give the payload as GitHub sends it.")
+    read, about = columns(event, body)
+    row = {"hook": "-", "guid": "-", "event": event, **read, **about}
+    found = [] if event == PING else verdicts(loaded.routes, row, lambda: body, now=time.time())
+    matching = [verdict.route for verdict in found if verdict.matches]
+    by_name = {route.name: route for route in loaded.routes}
+    answer = {
+        "event": event,
+        "columns": {**read, **about},
+        "state": "ignored" if not matching else "queued",
+        "routes": [{**verdict.object(), "key": key(by_name[verdict.route].key, row)} for verdict in found],
+        "matching": matching,
+    }
+    if json:
+        output.emit_json(answer)
+    else:
+        _print_test(answer)
+    if expect is not None:
+        wanted = set() if expect == "none" else {name.strip() for name in expect.split(",")}
+        if wanted != set(matching):
+            say(f"expected {', '.join(sorted(wanted)) or 'none'}, and it is {', '.join(matching) or 'none'}")
+            raise typer.Exit(1)
+
+
+def _print_test(answer: Mapping[str, Any]) -> None:
+    from covenq.story import verdict_words
+
+    for verdict in answer["routes"]:
+        held = f" (key {verdict['key']})" if verdict["matches"] and verdict["key"] else ""
+        output.line(f"{clean(verdict['route'])}  {clean(verdict_words(verdict) + held)}")
+    count = len(answer["matching"])
+    say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")
+
+
+def _read(file: str) -> bytes:
+    """Raises UsageError."""
+    try:
+        if file == "-":
+            if output.is_terminal(sys.stdin):
+                raise UsageError("where is the payload?", hint="Give --file PATH, or send it on stdin.")
+            content = sys.stdin.buffer.read(PAYLOAD_MAX + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(PAYLOAD_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Give --file PATH.") from None
+    if len(content) > PAYLOAD_MAX:
+        raise UsageError(f"{file}: is larger than {PAYLOAD_MAX >> 20} MiB", hint="GitHub sends at most 25.")
+    return content
+
+
+@routes.command(context_settings={"ignore_unknown_options": True})
+def diff(
+    words: Words = None,
+    config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="The new configuration.")] = None,
+    since: Annotated[str, typer.Option("--since", metavar="DURATION", help="Of what came in this time.")] = "7d",
+    old: Annotated[
+        str | None, typer.Option("--old", metavar="PATH", help="What it is compared with, unless the one in use.")
+    ] = None,
+    json: Json = False,
+    data: DataOption = None,
+) -> None:
+    """Show what new rules would have done with what really came.
+
+    The rules of `--config` are held against those in use, on every stored delivery of that time, or those that a filter
+    matches. Nothing is recorded, and nothing runs.
+
+    \b
+      covenq routes diff --config new.toml --since 7d
+      covenq routes diff --config new.toml event:issues repo:octo/hello
+    """
+    from covenq.rules_diff import Diff
+
+    if config is None:
+        raise UsageError("which is the new one?", hint="Give --config PATH; nothing is changed by looking.")
+    parse_duration(since)
+    new = configuration.load(Path(config).expanduser(), os.environ)
+    now = place(data, old).config
+    if now.path is not None and new.path is not None and _same_file(now.path, new.path):
+        raise UsageError(
+            f"{config} is the configuration in use: there is nothing to compare",
+            hint="Give the new one with --config, or the old one with --old.",
+        )
+    found = Diff(now.routes, new.routes)
+    filter = [*filter_words(words), f"since:{since}"]
+    with source(data, old) as opened, bar("deliveries held against the rules") as tell:
+        for row in _each(opened, filter):
+            found.add(row, _payload(opened, row))
+            if tell is not None and found.looked_at % 100 == 0:
+                tell(found.looked_at, 0)
+    answer = found.answer()
+    if json:
+        output.emit_json(answer)
+    else:
+        _print_diff(answer)
+
+
+def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
+    from covenq.source import each
+
+    return each(opened.deliveries, filter)
+
+
+def _payload(opened: Source, row: Mapping[str, Any]) -> Any:
+    from covenq.github import decode
+    from covenq.rules_diff import PayloadLost
+
+    def payload() -> Any:
+        try:
+            return decode(opened.payload(f"{row['hook']}/{row['guid']}"))
+        except NotFound as error:
+            raise PayloadLost from error
+
+    return payload
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+
+
+def _print_diff(answer: Mapping[str, Any]) -> None:
+    for sign, what, counts in (
+        ("+", "more", answer["gained"]),
+        ("-", "fewer", answer["lost"]),
+        ("!", "where it fails", answer["fails"]),
+    ):
+        for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
+            noun = output.count(number, "delivery", "deliveries") if sign == "!" else output.count(number, "task")
+            output.line(f"{sign} {clean(name)}: {noun} {what}")
+            for one in answer["examples"].get(f"{sign} {name}", ()):
+                event = f"{one['event']}.{one['action']}" if one["action"] else one["event"]
+                target = one["repo"] or ""
+                if one["number"] is not None:
+                    target += f"#{one['number']}"
+                output.line(f"    {clean(one['id'])}  {clean(event)}  {clean(target)}".rstrip())
+    for name in answer["policies"]:
+        output.line(f"~ {clean(name)}: its tasks would be run otherwise")
+    say(
+        f"{output.count(answer['deliveries'], 'delivery', 'deliveries')}: {answer['same']:,} the same, "
+        f"{answer['changed']:,} otherwise; {answer['newly_taken']:,} that were ignored would be taken, "
+        f"{answer['newly_ignored']:,} that were taken would be ignored."
+    )
+    if answer["untold"]:
+        say(f"Of {answer['untold']:,} it can't be told: a rule asks for content that is no longer kept.")

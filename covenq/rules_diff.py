@@ -1,0 +1,115 @@
+"""Two sets of routes held against the same deliveries: what the second would have done otherwise. Values in, counts out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from covenq.config_route import Route
+from covenq.filter import delivery_fields
+from covenq.model import JsonObject, seconds_of
+
+EXAMPLES = 5
+"""Deliveries named of each kind of change: the first that are met."""
+
+
+class PayloadLost(Exception):
+    """A rule asks into a payload that is no longer kept."""
+
+
+@dataclass(slots=True)
+class Diff:
+    """Deliveries are added one by one; only counts and a few examples are kept."""
+
+    old: Sequence[Route]
+    new: Sequence[Route]
+    looked_at: int = 0
+    same: int = 0
+    untold: int = 0
+    """Deliveries of which it can't be told, since a rule asks for content that is gone."""
+    newly_ignored: int = 0
+    newly_taken: int = 0
+    gained: Counter[str] = field(default_factory=Counter)
+    """Tasks that the new rules would make and the old do not, by route."""
+    lost: Counter[str] = field(default_factory=Counter)
+    fails: Counter[str] = field(default_factory=Counter)
+    """Deliveries at which a new rule fails, by route: they would stay `received`."""
+    examples: dict[str, list[JsonObject]] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, Any], payload: Callable[[], Any]) -> None:
+        """One delivery object. `payload` gives its decoded body, or raises PayloadLost; it is called if a rule asks for it."""
+        self.looked_at += 1
+        if row["event"] == "ping":
+            self.same += 1
+            return
+        fields = delivery_fields(row, payload=payload)
+        now = seconds_of(row["received_at"]) if row.get("received_at") else time.time()
+        before, _, told_before = _taken(self.old, fields, now)
+        after, failing, told_after = _taken(self.new, fields, now)
+        if not (told_before and told_after):
+            self.untold += 1
+            return
+        for name in failing:
+            self.fails[name] += 1
+            self._example(f"! {name}", row)
+        if before == after and not failing:
+            self.same += 1
+            return
+        for name in after - before:
+            self.gained[name] += 1
+            self._example(f"+ {name}", row)
+        for name in before - after:
+            self.lost[name] += 1
+            self._example(f"- {name}", row)
+        self.newly_ignored += bool(before) and not after and not failing
+        self.newly_taken += bool(after) and not before
+
+    def answer(self) -> JsonObject:
+        """{"deliveries", "same", "changed", "untold", "newly_ignored", "newly_taken", "gained": {route: n}, "lost", "fails",
+        "policies": [route…] whose way of running changes, "examples": {"+ route" | "- route" | "! route": [{"id", "event",
+        "action", "repo", "number"}…]}}."""
+        old = {route.name: route for route in self.old}
+        return {
+            "deliveries": self.looked_at,
+            "same": self.same,
+            "changed": self.looked_at - self.same - self.untold,
+            "untold": self.untold,
+            "newly_ignored": self.newly_ignored,
+            "newly_taken": self.newly_taken,
+            "gained": dict(self.gained),
+            "lost": dict(self.lost),
+            "fails": dict(self.fails),
+            "policies": [
+                route.name
+                for route in self.new
+                if route.name in old and (old[route.name].policy(), old[route.name].key) != (route.policy(), route.key)
+            ],
+            "examples": self.examples,
+        }
+
+    def _example(self, change: str, row: Mapping[str, Any]) -> None:
+        found = self.examples.setdefault(change, [])
+        if len(found) < EXAMPLES:
+            told = {name: row.get(name) for name in ("event", "action", "repo", "number")}
+            found.append({"id": f"{row['hook']}/{row['guid']}", **told})
+
+
+def _taken(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
+    """The routes that match; those that fail; and whether it can be told at all.
+
+    As in routing, one rule that fails takes the delivery from all of them.
+    """
+    matched: set[str] = set()
+    failing: list[str] = []
+    for route in routes:
+        try:
+            if route.filter.matches(fields, now=now):
+                matched.add(route.name)
+        except PayloadLost:
+            return set(), [], False
+        except Exception:  # noqa: BLE001 - as in routing: whatever a rule raises
+            failing.append(route.name)
+    return (set() if failing else matched), failing, True
