@@ -36,6 +36,8 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 _KEPT = ("x-github-", "x-hub-signature")
 _KEPT_WHOLE = frozenset({"content-type", "user-agent"})
 _PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(rb"%(?!25)")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -222,4 +224,20 @@ def _form_payload(body: bytes) -> bytes:
         raise BadRequest("form_without_payload", "The form has no field `payload`.")
     if len(values) > 1:
         raise BadRequest("form_payload_repeated", "The form has several fields `payload`.")
-    return unquote_to_bytes(values[0].replace(b"+", b" "))
+    return _unquote(values[0].replace(b"+", b" "))
+
+
+def _unquote(text: bytes) -> bytes:
+    """What `unquote_to_bytes` says, in a step for each kind of escape rather than for each escape: a form of the size of a
+    usual delivery has thousands, a large one millions, which take milliseconds, and ten seconds.
+
+    Each `%` begins an escape, so none comes about by decoding another, as long as `%25` is left to the end.
+    """
+    if _NO_ESCAPE.search(text):
+        return unquote_to_bytes(text)
+    at = 0
+    while found := _ESCAPE.search(text, at):
+        at = found.start()
+        escape = text[at : at + 3]
+        text = text.replace(escape, bytes.fromhex(escape[1:].decode()))
+    return text.replace(b"%25", b"%")

@@ -19,6 +19,8 @@ EXAMPLE = """
 bind = "127.0.0.1:8787"
 data = "inbox"
 body_limit = 1048576
+header_timeout = "5s"
+body_timeout = "2m"
 threads = 8
 
 [github]
@@ -49,6 +51,7 @@ def test_everything_that_can_be_said(write_config: Write) -> None:
     config = load(path, {})
     assert (config.bind, config.address) == ("127.0.0.1:8787", ("127.0.0.1", 8787))
     assert (config.body_limit, config.threads, config.concurrency, config.twins) == (1048576, 8, 2, "mark")
+    assert (config.header_timeout_s, config.body_timeout_s) == (5.0, 120.0)
     assert config.data == path.parent / "inbox"
     assert [(s.name, s.file, s.env) for s in config.secrets] == [
         ("app", path.parent / "app.secret", None),
@@ -86,6 +89,8 @@ ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'
         ("[server]\nthreads = 0\n", "server.threads", "between 1 and 1024"),
         ("[server]\nthreads = true\n", "server.threads", "whole number"),
         ("[server]\nbody_limit = '1'\n", "server.body_limit", "whole number"),
+        ("[server]\nheader_timeout = 10\n", "server.header_timeout", "duration"),
+        ("[server]\nbody_timeout = '0s'\n", "server.body_timeout", "longer than nothing"),
         ("[worker]\nconcurency = 1\n", "worker.concurency", "did you mean concurrency?"),
         ("worker = 4\n", "worker", "must be a table"),
         ("[api]\nbind = 'x'\n", "api.bind", "no address to listen on"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -296,6 +296,15 @@ def test_form_decoding() -> None:
     value = {"a b": "1+1=2 & more", "ü": "%"}
     body = b"payload=" + quote_plus(json.dumps(value, ensure_ascii=False)).encode()
     assert github.parse(body, "application/x-www-form-urlencoded").object == value
+
+
+@given(
+    st.lists(st.sampled_from([b"%41", b"%25", b"%2", b"%", b"41", b"%00", b"%fF", b"%e4", b"x", b"+", b"%2B"])).map(
+        b"".join
+    )
+)
+def test_forms_are_decoded_as_the_standard_library_does(text: bytes) -> None:
+    assert github._unquote(text) == unquote_to_bytes(text)
 
 
 @given(st.binary(max_size=300))
