@@ -98,6 +98,8 @@ def run(
         # What is there now stays: the collector need not look at it, with every thread waiting, for as long as we run.
         gc.collect()
         gc.freeze()
+        # A payload is a few hundred objects that go by themselves; at every 700 the collector would look through them in vain.
+        gc.set_threshold(20_000, 10, 10)
         return _serve(parts, listeners, stop)
 
 
@@ -478,7 +480,7 @@ def _serve(parts: Parts, listeners: Listeners, stop: Signals) -> int:
             return 1
         parts.gate.look()
         if stop.reload_asked():
-            parts.live.reload("SIGHUP")
+            parts.live.ask("SIGHUP")
         parts.live.look()
     log.info("stopping: what is in flight is finished first")
     _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S)

@@ -40,6 +40,9 @@ STATIC = {
 FILES_A_LOOK = 128
 """Files looked at in one go, so that a look costs the same however many secrets there are."""
 
+PATIENCE = 10
+"""Looks for which a reload that was asked for waits for files to rest."""
+
 Stamp = tuple[int, int, int, int, int] | None
 """What changes when a file does: device, inode, size, and times of modification and change in ns. None: not there."""
 
@@ -131,6 +134,8 @@ class Live:
         self._changed: dict[Path, Stamp] = {}
         self._place = 0
         self._confirm = True
+        self._asked: str | None = None
+        self._patience = 0
         if files is not None:
             self._seen = {path: stamp(path) for path in files.paths()}
 
@@ -171,6 +176,7 @@ class Live:
         """Read everything again, and put it into effect if all of it is valid. `why` is for the log. Raises nothing."""
         with self._lock:
             before = self._now
+            self._confirm = True
             outcome = self._reload()
             now = self._now
         if not outcome.ok:
@@ -187,6 +193,11 @@ class Live:
                 callback(before, now)
         return outcome
 
+    def ask(self, why: str) -> None:
+        """Have the next looks reload, changed or not, as soon as no file changes from one look to the next."""
+        with self._lock:
+            self._asked, self._patience = why, PATIENCE
+
     def look(self) -> Outcome | None:
         """Reload if a file changed since the last look but one, and not since the last: whoever writes one is then
         done with it, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
@@ -198,15 +209,16 @@ class Live:
             return None
         with self._lock:
             changed = self._look(self._files.paths())
-            if changed and changed == self._changed:
-                self._changed = {}
-                ripe = True
-            else:
-                self._changed = changed
-                ripe = False
+            rests = changed == self._changed
+            ripe = rests if changed else False
+            why = "a file changed"
+            if self._asked is not None:
+                self._patience -= 1
+                if rests or not changed or not self._patience:
+                    ripe, why, self._asked = True, self._asked, None
+            self._changed = {} if ripe else changed
         if ripe:
-            self._confirm = True
-            return self.reload("a file changed")
+            return self.reload(why)
         if self._confirm and not changed:
             self._confirm = False
             return self._confirmed()
@@ -250,7 +262,8 @@ class Live:
         try:
             config, keys = self._files.read()
         except CovenqError as error:
-            outcome = Outcome(at, False, error=str(error), hint=error.hint)
+            # What is in effect has its warnings still.
+            outcome = Outcome(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
         else:
             config, kept = _keep_static(self._now.config, config)
             found = (*kept, *secret.warnings(keys))

@@ -144,6 +144,23 @@ def test_a_file_that_is_being_written_is_left_until_it_rests(room: Room) -> None
     assert room.live.now.config.retention.payloads_s == 86400
 
 
+def test_a_reload_that_is_asked_for_waits_until_the_file_rests_but_not_for_ever(room: Room) -> None:
+    room.live.ask("SIGHUP")
+    assert room.live.look() is not None, "nothing is being written, so it is done at once"
+    room.file.write_text(SECRETS)
+    room.live.ask("SIGHUP")
+    assert room.live.look() is None
+    outcome = room.live.look()
+    assert outcome is not None and outcome.changed
+    assert room.looked() == []
+    room.live.ask("SIGHUP")
+    for number in range(1, 20):
+        os.utime(room.file, ns=(number, number))
+        if room.live.look() is not None:
+            break
+    assert 1 < number < 15
+
+
 def test_a_half_written_file_at_rest_is_refused_once_and_the_whole_one_taken(room: Room) -> None:
     room.file.write_text(SECRETS[:-5])
     assert room.looked() == [False]
@@ -161,11 +178,15 @@ def test_a_secret_that_a_refused_configuration_names_is_waited_for(room: Room) -
     assert room.names == ["app", "b"]
 
 
-def test_a_change_within_one_tick_of_the_clock_is_seen_by_the_second_reading(room: Room) -> None:
+@pytest.mark.parametrize("how", ["SIGHUP", "change"])
+def test_a_change_within_one_tick_of_the_clock_is_seen_by_the_second_reading(room: Room, how: str) -> None:
     room.app.write_text("the second secret of the app")
     moment = room.app.stat()
-    assert room.live.look() is None
-    assert room.live.look() is not None
+    if how == "change":
+        assert room.live.look() is None
+        assert room.live.look() is not None
+    else:
+        room.live.reload("SIGHUP")
     stamps = room.live._seen[room.app]
     room.app.write_text("THE second secret of the app")  # the same length, and (below) the same stamp
     os.utime(room.app, ns=(moment.st_atime_ns, moment.st_mtime_ns))
@@ -256,3 +277,6 @@ def test_short_and_equal_secrets_are_warned_of_and_never_shown(room: Room) -> No
     said = " ".join(outcome.warnings)
     assert "'a' is short" in said and "'b' is short" in said and "'a' and 'b' are the same" in said
     assert "hush" not in said + repr(room.live.now)
+    room.file.write_text("[")
+    assert not room.live.reload("SIGHUP").ok
+    assert room.live.status()["warnings"] == list(outcome.warnings), "they are of what is in effect"

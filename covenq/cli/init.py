@@ -14,7 +14,7 @@ from covenq.cli.output import say
 from covenq.errors import Refused
 
 TEMPLATE = """\
-# covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start.
+# covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start, and again when it changes.
 # Every setting shows its default; a line that begins with # does nothing.
 
 [server]
@@ -27,6 +27,9 @@ TEMPLATE = """\
 # With nothing here, the secret in the data directory's file `secret` is used. Several are valid at once, so that one
 # can be rotated. COVENQ_WEBHOOK_SECRET joins them under the name `env`.
 # webhook_secrets = [{ name = "app", file = "/etc/covenq/app" }, { name = "old", env = "COVENQ_OLD_SECRET" }]
+# Each may have a scope: hooks = ["446581321"], installations = [2311], repositories = ["octo/hello", "acme/*"]
+# hooks = ["446581321"]         # only these hooks may deliver
+# twins = "mark"                # a body that came before under another GUID; "refuse" needs hooks
 
 [worker]
 # concurrency = 4               # tasks that run at the same time
