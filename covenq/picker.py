@@ -277,15 +277,18 @@ class _Pick:
         return min(found, key=lambda row: (top - row.priority) % PRIORITIES, default=None)
 
     def _ready(self, tenant: str, top: int, turns: _Turns) -> _Row | None:
-        looked = 0
+        most = 0
         for low, high in ((0, top), (top + 1, PRIORITIES - 1)):
             if low > high:
                 continue
-            rows = self._conn.execute(_READY, (self.pull, tenant, low, high, WINDOW)).fetchall()
-            looked = max(looked, len(rows))
-            if (found := self._first(rows)) is not None:
-                return found
-        return None if looked < WINDOW else self._beyond(tenant, turns)
+            looked = 0
+            # One by one: most often the first will do.
+            for looked, values in enumerate(self._conn.execute(_READY, (self.pull, tenant, low, high, WINDOW)), 1):
+                row = _Row(*values)
+                if self._may(row):
+                    return row
+            most = max(most, looked)
+        return None if most < WINDOW else self._beyond(tenant, turns)
 
     def _due_of(self, tenant: str, top: int) -> _Row | None:
         """The first that is due and may run, and of the `WINDOW` rows from there on the one of the best priority."""

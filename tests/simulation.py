@@ -137,7 +137,10 @@ class Watched:
 
     @property
     def scopes(self) -> list[str]:
-        found = [f"installation {tenant_of(self.data['installation'], self.data['hook'])}", f"route {self.data['route']}"]
+        found = [
+            f"installation {tenant_of(self.data['installation'], self.data['hook'])}",
+            f"route {self.data['route']}",
+        ]
         return [*found, f"repo {self.data['repo_id']}"]
 
 
@@ -248,7 +251,7 @@ class Monitor:
 @cache
 def configuration(number: int) -> Config:
     """One of a few dozen configurations, each with its own limits and policies."""
-    rng = random.Random(number)  # noqa: S311 - reproducible
+    rng = random.Random(number)
     any_of = rng.choice
     routes: list[dict[str, Any]] = [
         {"name": "push", "match": "event:push", "run": ["true"], "retry": {"max": any_of([0, 2]), "backoff": "5s"}},
@@ -319,7 +322,7 @@ class World:
     """What happened, for whoever looks at a failing seed."""
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)  # noqa: S311 - reproducible
+        self.rng = random.Random(self.seed)
         self.config = configuration(self.rng.randrange(40))
         self.journal = SimJournal(lambda: self.now, self._fault)
         self.monitor = Monitor(self.config)
@@ -433,7 +436,14 @@ class World:
         self.moments[thing] = self.moments.get(thing, 0) + rng.choice([0, 1, 1, 2, -1])
         at = at_text(START + max(self.moments[thing], 0))[:19] + "Z"
         payload = orjson.dumps({"pull_request": {"updated_at": at}} if event == "pull_request" else {})
-        data = {"hook": "9", "guid": id.guid, "event": event, "action": None, "installation": installation, "repo_id": repo}
+        data = {
+            "hook": "9",
+            "guid": id.guid,
+            "event": event,
+            "action": None,
+            "installation": installation,
+            "repo_id": repo,
+        }
         head = f"{max(self.moments[thing], 0) // 2:040x}"
         about = {"repo": f"o{installation}/r{repo}", "number": None if event == "push" else number, "head_sha": head}
         row = {**data, **about, "received_at": at_text(self.now), "payload_bytes": len(payload)}
@@ -487,9 +497,7 @@ class World:
             outcome = self._outcome()
             if self.stopping:
                 outcome = Outcome(Category.INTERRUPTED)
-            ending = after(
-                task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random
-            )
+            ending = after(task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random)
             while True:
                 try:
                     claim.record([(Kind.PHASE, claim.note(phase="collected")), (ending.kind, ending.data)])
