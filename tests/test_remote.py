@@ -21,7 +21,6 @@ from covenq.client import Client
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 from covenq.remote import Remote, parse_url, remote
 from covenq.sources import open_source
-from covenq.tui.app import Dashboard
 from journal.errors import JournalFull
 
 CONFIG = """
@@ -32,6 +31,11 @@ bind = "127.0.0.1:{port}"
 name = "issues"
 match = "event:issues"
 run = ["true"]
+
+[[route]]
+name = "pushes"
+match = "event:push"
+run = ["sh", "-c", "echo its last words >&2; exit 3"]
 """
 
 
@@ -88,6 +92,15 @@ def test_reading_and_acting_work_from_elsewhere_as_they_do_here(elsewhere: Elsew
     assert json.loads(said)["done"][0]["id"].endswith(guid)
     replayed = elsewhere.daemon.records("delivery.replayed")
     assert replayed[-1]["data"]["by"].startswith("token:the-operate (cli:")
+
+
+def test_what_a_failed_attempt_said_last_is_shown_elsewhere_too(elsewhere: Elsewhere) -> None:
+    guid = new_guid()
+    elsewhere.daemon.post("push", {"ref": "refs/heads/main"}, guid)
+    elsewhere.daemon.wait_all_done()
+    for said in (elsewhere.cli("show", guid)[0], elsewhere.daemon.cli("show", guid).stdout.decode()):
+        assert "its last words" in said
+    assert "are in" not in elsewhere.cli("show", guid)[0], "its files are not on this machine"
 
 
 def test_an_empty_list_says_nothing_of_this_machine(elsewhere: Elsewhere) -> None:
@@ -374,6 +387,8 @@ def test_what_a_proxy_says_is_told_apart_from_what_a_daemon_says(
 
 
 async def test_the_dashboard_opens_on_a_daemon_elsewhere(elsewhere: Elsewhere) -> None:
+    from covenq.tui.app import Dashboard
+
     where = Remote(elsewhere.url, elsewhere.tokens["read"])
     app = Dashboard(lambda: open_source(Path("/nonexistent"), url=where), None)
     async with app.run_test() as pilot:

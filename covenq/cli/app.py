@@ -47,7 +47,7 @@ COMMANDS = {
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-LOCAL = frozenset({"serve", "info", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
+LOCAL = frozenset({"serve", "info", "routes", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
 TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "replay", "reroute", "requeue", "cancel"})

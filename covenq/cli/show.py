@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,11 +101,12 @@ def show(
             print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
+        ends = {} if json else {one["id"]: _end(opened, one) for one in found.get("task_objects", [found])}
     if json:
         output.emit_json(found)
         return
     where = here(data, config)
-    logs = None if where is None else where / "attempts"
+    logs = Logs(None if where is None else where / "attempts", ends)
     if task:
         _print_task(found, logs)
     else:
@@ -134,7 +136,7 @@ def _field(label: str, value: object) -> None:
         output.line(f"  {label:<13}{value}")
 
 
-def _print_delivery(d: Item, logs: Path | None) -> None:
+def _print_delivery(d: Item, logs: Logs) -> None:
     now = time.time()
     output.line(f"delivery {clean(d['hook'])}/{clean(d['guid'])}")
     _field(
@@ -179,7 +181,7 @@ def _gone(d: Item) -> str:
     return f"{what}{who}{when}, record {by['seq']}{why}"
 
 
-def _print_task(t: Item, logs: Path | None) -> None:
+def _print_task(t: Item, logs: Logs) -> None:
     now = time.time()
     output.line(f"task {clean(t['id'])}")
     _field(
@@ -200,23 +202,28 @@ def _print_task(t: Item, logs: Path | None) -> None:
     if t["attempt_objects"]:
         output.line()
         output.table(ATTEMPT_COLUMNS, t["attempt_objects"])
-        if logs is None:
-            return
-        last = t["attempt_objects"][-1]
-        directory = logs / t["id"] / str(last["attempt"])
-        if directory.is_dir():
+        directory = None if logs.here is None else logs.here / t["id"] / str(t["attempt_objects"][-1]["attempt"])
+        if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
-        if last["outcome"] not in (None, "completed"):
-            for text in tail(directory / "stderr"):
-                output.line(f"  {clean(text)}")
+        for text in logs.ends.get(t["id"], ()):
+            output.line(f"  {clean(text)}")
 
 
-def tail(path: Path) -> list[str]:
-    """The last lines of a log, TAIL_LINES at most; none where it can't be read."""
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Where attempts' files are, if that is this machine; and the last lines of what failed, by its task's id."""
+
+    here: Path | None
+    ends: Mapping[str, list[str]]
+
+
+def _end(opened: Source, task: Item) -> list[str]:
+    """The last lines of a task's newest attempt on stderr, TAIL_LINES at most; none if it didn't fail, or where it has none."""
+    last = task["attempt_objects"][-1] if task["attempt_objects"] else None
+    if last is None or last["outcome"] in (None, "completed"):
+        return []
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
+        text = opened.log(task["id"], last["attempt"], "stderr", TAIL_BYTES).decode("utf-8", "replace")
+    except NotFound:
         return []
     return [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]
