@@ -146,6 +146,18 @@ class Source(Protocol):
     ) -> Object:
         """Route deliveries that have no task, being `received` or ignored under older rules. Answers and raises as `replay`."""
 
+    def take(
+        self,
+        items: Sequence[Object],
+        *,
+        routed: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        """Record deliveries from elsewhere: `items` as `covenq.slice.Incoming.object` makes them. They are ignored until
+        somebody reroutes them, or, with `routed`, routed at once. Answers as `replay`; raises UsageError, NotDurable."""
+
     def requeue(
         self,
         *,

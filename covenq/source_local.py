@@ -14,7 +14,7 @@ from covenq import __version__, query, unixsocket, view
 from covenq.config import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter import parse
-from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME, Closing, Counted, Filter, Object
+from covenq.source import JOURNAL_NAME, LOG_BYTES, SOCKET_NAME, STATE_NAME, Closing, Counted, Filter, Object, Stream
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.model import Entry, Head, Record
@@ -101,6 +101,9 @@ class LocalSource(Closing):
         parsed = parse(filter)
         with self._reading() as (conn, reader):
             return view.items(conn, reader, "attempts", parsed, limit, after)
+
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
+        return view.log(self._data, task, attempt, stream, last)
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         parsed = parse(filter)
@@ -203,6 +206,30 @@ class LocalSource(Closing):
         with self._writing() as (journal, store):
             return operations.reroute(
                 journal, store.reader(), self._config, ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
+            )
+
+    def take(
+        self,
+        items: Sequence[Object],
+        *,
+        routed: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        from covenq import importing
+        from covenq.slice import incoming
+
+        with self._writing(fresh=True) as (journal, _):
+            return importing.take(
+                journal,
+                self._config,
+                [incoming(one) for one in items],
+                routed=routed,
+                reason=reason,
+                dry_run=dry_run,
+                by=by,
+                clock=time.time,
             )
 
     def requeue(
@@ -340,7 +367,7 @@ class LocalSource(Closing):
         return open_reader(self._journal, witnesses=witnesses)
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[FileJournal, StateStore]]:
+    def _writing(self, *, fresh: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
         """The journal, open for writing, and the state, caught up before and after."""
         from journal.opening import open_journal
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from covenq.errors import NotFound
 from covenq.model import TOKEN, parse_id
-from covenq.source import PAGE, Closing, Counted, Filter, Object
+from covenq.source import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
 
 if TYPE_CHECKING:
     from covenq.client import Client, EventStream
@@ -40,6 +40,11 @@ class RemoteSource(Closing):
 
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
         return self._items("/api/v1/attempts", filter, limit, after)
+
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
+        return self._client.get_bytes(
+            f"/api/v1/tasks/{_task_path(task)}/attempts/{int(attempt)}/{stream}?last={int(last)}"
+        )
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         return int(self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})["count"])
@@ -106,6 +111,18 @@ class RemoteSource(Closing):
         by: str | None = None,
     ) -> Object:
         return self._operate("/api/v1/reroute", ids, filter, reason=reason, dry_run=dry_run, by=by)
+
+    def take(
+        self,
+        items: Sequence[Object],
+        *,
+        routed: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        by: str | None = None,
+    ) -> Object:
+        body = {"items": list(items), "routed": routed, "reason": reason, "dry_run": dry_run, "by": by}
+        return _plain(self._client.post("/api/v1/import", body))
 
     def requeue(
         self,

@@ -17,6 +17,7 @@ from covenq.caps import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
+from covenq.place import Place
 from covenq.waiting import Waiting
 from journal.model import Head, Record
 
@@ -173,3 +174,23 @@ def disk(data: Path) -> JsonObject | None:
     except OSError:
         return None
     return {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
+
+
+def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
+    """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
+    try:
+        place = Place.of(data, task, attempt)
+    except ValueError:
+        raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
+    path = place.stdout if stream == "stdout" else place.stderr
+    try:
+        # What a command put there in the file's place is not followed.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - last))
+            return file.read(last)
+    except OSError:
+        raise NotFound(
+            f"attempt {attempt} of {task[:80]} has no {stream}",
+            hint="Retention may have removed it; see `covenq show`.",
+        ) from None

@@ -20,7 +20,8 @@ from covenq.source import Source
 from covenq.sources import open_source
 from covenq.tui.app import Dashboard
 from covenq.tui.detail import DetailScreen
-from covenq.tui.dialogs import Confirm, Help
+from covenq.tui.dialogs import Confirm
+from covenq.tui.help import Help
 from covenq.tui.lines import Lines, plain
 from covenq.tui.pane import FilterInput
 from covenq.tui.verify import VerifyScreen

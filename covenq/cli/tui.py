@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,7 +14,11 @@ from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 
 
-def tui(data: DataOption = None, config: ConfigOption = None) -> None:
+def tui(
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, and refuse to act.")] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
     """The dashboard, from the keyboard.
 
     Deliveries and tasks live, filtered, opened, replayed and requeued, and the journal verified.
@@ -25,10 +30,10 @@ def tui(data: DataOption = None, config: ConfigOption = None) -> None:
         from covenq.sources import open_remote
         from covenq.tui.app import run
 
-        raise typer.Exit(run(lambda: open_remote(elsewhere), None))
+        raise typer.Exit(run(lambda: open_remote(elsewhere), None, read_only=read_only))
     where = place(data, config)
 
     from covenq.sources import open_source
     from covenq.tui.app import run
 
-    raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data))
+    raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data, read_only=read_only))

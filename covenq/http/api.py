@@ -10,7 +10,7 @@ import orjson
 
 from covenq import hints, query, rotation, view
 from covenq.config import Config
-from covenq.errors import UsageError
+from covenq.errors import NotFound, UsageError
 from covenq.filter import parse
 from covenq.http.answers import say, say_error
 from covenq.http.guard import token_of
@@ -21,6 +21,8 @@ from covenq.tokens import Role
 LIMIT = 50
 LIMIT_MAX = 1000
 BODY_MAX = 4 << 20
+LOG_MAX = 1 << 20
+"""Bytes of an attempt's output that one request brings: the last of them."""
 
 
 class Status:
@@ -125,6 +127,22 @@ class Attempts:
         say(resp, 200, {"ok": True, "items": query.attempts(self._parts.reader(), id), "next": None})
 
 
+class Log:
+    """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, as plain text."""
+
+    def __init__(self, parts: Parts, stream: str) -> None:
+        self._parts = parts
+        self._stream = stream
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, id: str, attempt: str) -> None:
+        last = req.get_param_as_int("last", min_value=1, max_value=LOG_MAX, default=LOG_MAX)
+        if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
+            raise NotFound(f"no attempt {attempt[:20]!r}")
+        resp.data = view.log(self._parts.data, id, int(attempt), self._stream, last)
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+
 def status(parts: Parts) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     journal = parts.journal.status()
@@ -204,11 +222,11 @@ def _limit(text: str | None) -> int:
     return min(int(text) or LIMIT_MAX, LIMIT_MAX)
 
 
-def body_of(req: falcon.Request, known: set[str]) -> dict[str, Any]:
-    """The JSON object of a request, which has none but the known keys. Raises UsageError."""
-    raw = req.bounded_stream.read(BODY_MAX + 1)
+def body_of(req: falcon.Request, known: set[str], most: int = BODY_MAX) -> dict[str, Any]:
+    """The JSON object of a request, of at most so many bytes, which has none but the known keys. Raises UsageError."""
+    raw = req.bounded_stream.read(most + 1)
     try:
-        body = orjson.loads(raw) if len(raw) <= BODY_MAX else None
+        body = orjson.loads(raw) if len(raw) <= most else None
     except orjson.JSONDecodeError:
         body = None
     if not isinstance(body, dict):

@@ -149,6 +149,18 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
     Operation("GET", "/api/v1/tasks/{id}/attempts", "read", "A task's attempts.", {200: page("attempt")}, (404,)),
+    *(
+        Operation(
+            "GET",
+            f"/api/v1/tasks/{{id}}/attempts/{{attempt}}/{stream}",
+            "read",
+            f"The last of what the attempt wrote to {stream}.",
+            {200: _TEXT},
+            (400, 404),
+            (Query("last", {"type": "integer", "minimum": 1, "maximum": 1 << 20}, "At most so many bytes."),),
+        )
+        for stream in ("stdout", "stderr")
+    ),
     Operation(
         "GET",
         "/api/v1/why",
@@ -197,6 +209,15 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("operation")},
         (400, 404, 409),
         body=REQUESTS["replay"],
+    ),
+    Operation(
+        "POST",
+        "/api/v1/import",
+        "operate",
+        "Record deliveries from elsewhere, without a signature to check.",
+        {200: ref("operation")},
+        (400,),
+        body=REQUESTS["import"],
     ),
     Operation(
         "POST",

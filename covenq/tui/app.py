@@ -5,26 +5,27 @@ It talks to covenq through a `Source` alone, on lanes (threads of their own); th
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from covenq.errors import DaemonUnreachable, Failure, Refused
+from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.source import Object, Source
-from covenq.tui import columns, pages, text
+from covenq.tui import columns, help, pages, saved, text
+from covenq.tui.conduct import Conducted
 from covenq.tui.detail import DetailScreen, identity
-from covenq.tui.dialogs import Confirm, Help, Noun
-from covenq.tui.lanes import Lane
 from covenq.tui.lines import Lines
 from covenq.tui.link import Link, Opener
+from covenq.tui.menus import Menu
 from covenq.tui.pane import Listing, ListPane, say
+from covenq.tui.story import StoryScreen
 from covenq.tui.table import RowTable
 from covenq.tui.verify import VerifyScreen, runner
 
@@ -42,50 +43,58 @@ DELIVERIES = Listing(
     columns.DELIVERIES,
     lambda source, words, limit, after: source.deliveries(words, limit=limit, after=after),
     lambda row: int(row["seq"]),
+    "deliveries",
 )
 TASKS = Listing(
     "tasks",
     columns.TASKS,
     lambda source, words, limit, after: source.tasks(words, limit=limit, after=after),
     lambda row: int(row["created_seq"]),
+    "tasks",
+)
+
+ATTEMPTS = Listing(
+    "attempts",
+    columns.ATTEMPTS,
+    lambda source, words, limit, after: source.latest_attempts(words, limit=limit, after=after),
+    lambda row: int(row["claim_seq"]),
 )
 
 PAGES = (
     ("1", "overview", "Overview"),
     ("2", "deliveries", "Deliveries"),
     ("3", "tasks", "Tasks"),
+    ("4", "attempts", "Attempts"),
     ("5", "journal", "Journal"),
 )
 
 
-class Dashboard(App[int]):
+class Dashboard(Conducted):
     """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
-    directory, for verifying; None where it is another machine's.
+    directory, for verifying, None where it is another machine's. `filters` is the file of saved filters.
     """
 
-    ENABLE_COMMAND_PALETTE = False
     TITLE = "covenq"
     CSS_PATH = "style.tcss"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"page('{name}')", title, show=False) for key, name, title in PAGES),
-        Binding("r", "replay", "Replay"),
-        Binding("u", "requeue", "Requeue"),
-        Binding("v", "verify", "Verify"),
-        Binding("escape", "peel", "Back", show=False),
+        Binding("v", "verify", "Verify", show=False, tooltip="prove every record of the journal"),
+        Binding("F", "saved", "Filters", show=False, tooltip="saved filters: choose one, or save this one"),
+        Binding("escape", "peel", "Back", show=False, tooltip="peel a layer: marks, then the filter"),
         Binding("question_mark", "help", "Help"),
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, opener: Opener, data: Path | None) -> None:
-        super().__init__()
+    def __init__(
+        self, opener: Opener, data: Path | None, *, read_only: bool = False, filters: Path | None = None
+    ) -> None:
+        super().__init__(Link(opener, data), read_only=read_only)
         self.data = data
-        self.link = Link(opener, data)
+        self._saved_at = filters or saved.place(os.environ)
         self.status: Object = {}
         self.error: BaseException | None = None
         """Why there is no source, while there is none."""
-        self._detail_lane = Lane("detail")
-        self._action_lane = Lane("action")
         self._status_due = 0.0
         self._retry_due = 0.0
         self._busy = False
@@ -102,6 +111,7 @@ class Dashboard(App[int]):
             yield Lines(id="overview")
             yield ListPane(DELIVERIES, self._no_deliveries, id="deliveries")
             yield ListPane(TASKS, self._no_tasks, id="tasks")
+            yield ListPane(ATTEMPTS, self._no_tasks, id="attempts")
             yield Lines(id="journal")
         yield Footer(show_command_palette=False, compact=True)
 
@@ -116,7 +126,7 @@ class Dashboard(App[int]):
         now = time.monotonic()
         watch = self.link.watch
         if watch is not None and watch.take():
-            self._changed()
+            self.changed()
         if self._busy:
             return
         if self.link.source is None or (watch is not None and watch.lost):
@@ -125,10 +135,10 @@ class Dashboard(App[int]):
         elif now >= self._status_due:
             self._read_status()
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
         for pane in self._panes():
             pane.mark_changed()
-        if isinstance(self.screen, DetailScreen):
+        if isinstance(self.screen, DetailScreen | StoryScreen):
             self.screen.mark_changed()
 
     @work(group="link")
@@ -194,7 +204,7 @@ class Dashboard(App[int]):
             pane.refresh_state()
         head = (self.status.get("journal") or {}).get("head")
         if head != self._head:  # also what came before the events were followed
-            self._changed()
+            self.changed()
         self._head = head
 
     def on_list_pane_unreachable(self, message: ListPane.Unreachable) -> None:
@@ -248,7 +258,8 @@ class Dashboard(App[int]):
         source = self.link.source
         if source is None:
             return "… opening" if self.error is None else "✗ no source"
-        return f"{'● live' if source.live else '○ stopped'}  {text.clean(source.where)}"
+        mode = "  read-only" if self.read_only else ""
+        return f"{'● live' if source.live else '○ stopped'}{mode}  {text.clean(source.where)}"
 
     def _alarms(self) -> list[str]:
         found = []
@@ -288,14 +299,63 @@ class Dashboard(App[int]):
             pane.peel()
 
     def action_help(self) -> None:
-        if not isinstance(self.screen, Help):
-            self.push_screen(Help())
+        if not isinstance(self.screen, help.Help):
+            listing = self.screen is self.screen_stack[0] and self.pane is not None
+            self.push_screen(help.Help(help.sections_of(self.screen), grammar=listing))
 
     async def action_quit(self) -> None:
         self.exit(0)
 
     def on_row_table_opened(self, message: RowTable.Opened) -> None:
-        self.push_screen(DetailScreen(identity(message.row), lambda: self.link.source, self._detail_lane))
+        if not message.row.get("guid"):
+            self.tell("its delivery is not in this journal")
+            return
+        self.push_screen(DetailScreen(identity(message.row), self.source_now, self._detail_lane, self._stepped))
+
+    def _stepped(self, direction: int) -> str | None:
+        """The next delivery of the list in view, up or down: several rows may be of the same one."""
+        pane = self.pane
+        before = pane.table.current if pane is not None else None
+        while pane is not None and before is not None:
+            row = pane.step(direction)
+            if row is None or not row.get("guid"):
+                return None
+            if identity(row) != identity(before):
+                return identity(row)
+        return None
+
+    # Saved filters
+
+    @work(group="saved", exclusive=True)
+    async def action_saved(self) -> None:
+        pane = self.pane
+        if pane is None:
+            return
+        try:
+            found = await self._action_lane.call(lambda: saved.read(self._saved_at))
+            names = list(found)
+            lines = [f"{name}   /{found[name]}" for name in names]
+            known = pane.filter in found.values()
+            if pane.filter:
+                lines.append(f"{'forget' if known else 'save'} the one in use   /{pane.filter}")
+            if not lines:
+                self.tell("no filter is saved, and none is in use: / filters, then F saves it")
+                return
+            chosen = await self.push_screen_wait(Menu("Saved filters", lines, f"They are kept in {self._saved_at}"))
+            if chosen is None:
+                return
+            if chosen < len(names):
+                pane.use(found[names[chosen]])
+                return
+            if known:
+                found = {name: words for name, words in found.items() if words != pane.filter}
+            else:
+                found[pane.filter[: saved.NAME_MAX]] = pane.filter
+            await self._action_lane.call(lambda: saved.write(self._saved_at, found))
+        except CovenqError as error:
+            self.tell(f"{text.clean(error)}. {text.clean(error.hint)}", bad=True)
+            return
+        self.tell("forgotten" if known else "saved")
 
     def action_verify(self) -> None:
         source = self.link.source
@@ -318,89 +378,14 @@ class Dashboard(App[int]):
             upto = int(status["journal"]["head"]["seq"])
         self.push_screen(VerifyScreen(runner(data, upto)))
 
-    # Acting
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("replay", "requeue"):
-            return self.pane is not None and self._opened
-        return True
-
-    def action_replay(self) -> None:
-        row = self.pane.table.current if self.pane is not None else None
-        if row is not None:
-            self._replay(identity(row))
-
-    def action_requeue(self) -> None:
-        pane = self.pane
-        row = pane.table.current if pane is not None else None
-        if pane is None or row is None:
-            return
-        self._requeue([str(row["id"])] if pane.listing is TASKS else [str(task) for task in row.get("tasks", ())])
-
-    def on_detail_screen_replay_wanted(self, message: DetailScreen.ReplayWanted) -> None:
-        self._replay(identity(message.delivery))
-
-    def on_detail_screen_requeue_wanted(self, message: DetailScreen.RequeueWanted) -> None:
-        self._requeue([str(task) for task in message.delivery.get("tasks", ())])
-
-    def _replay(self, id: str) -> None:
-        def apply(dry_run: bool, force: bool) -> dict[str, Any]:
-            return self._writable().replay(
-                ids=[id], force=force, dry_run=dry_run, reason="from the dashboard", by="tui"
-            )
-
-        def words(force: bool) -> list[str]:
-            return ["covenq", "replay", id, *(["--force"] if force else [])]
-
-        self._confirm("Replay", ("delivery", "deliveries"), apply, words, forceable=True)
-
-    def _requeue(self, ids: list[str]) -> None:
-        if not ids:
-            self.notify("This delivery has no tasks; r replays it.", markup=False)
-            return
-
-        def apply(dry_run: bool, force: bool) -> dict[str, Any]:
-            return self._writable().requeue(ids=ids, dry_run=dry_run, reason="from the dashboard", by="tui")
-
-        def words(force: bool) -> list[str]:
-            return ["covenq", "requeue", *ids]
-
-        self._confirm("Requeue", ("task", "tasks"), apply, words, forceable=False)
-
-    def _writable(self) -> Source:
-        """The daemon's source. Without a daemon the dashboard is read-only."""
-        source = self.link.source
-        if source is None or not source.live:
-            raise Refused(
-                "no daemon is running, and without one the dashboard is read-only",
-                hint="Start it with `covenq serve`; the command line can write without it.",
-            )
-        return source
-
-    def _confirm(
-        self,
-        verb: str,
-        noun: Noun,
-        apply: Callable[[bool, bool], dict[str, Any]],
-        words: Callable[[bool], list[str]],
-        *,
-        forceable: bool,
-    ) -> None:
-        dialog = Confirm(verb=verb, noun=noun, apply=apply, words=words, lane=self._action_lane, forceable=forceable)
-        self.push_screen(dialog, self._acted)
-
-    def _acted(self, done: bool | None) -> None:
-        if done:
-            self._changed()
-
-
-def run(opener: Opener, data: Path | None) -> int:
+def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
     """Show the dashboard until it is quit; the exit code: 0, or 1 if it crashed.
 
     `opener` opens the source (`lambda: open_source(data, config)`), on a thread, and again when the daemon comes or
     goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies,
-    or None where it is another machine's.
+    or None where it is another machine's. `read_only`: whatever would write is refused.
     """
-    app = Dashboard(opener, data)
+    app = Dashboard(opener, data, read_only=read_only)
     app.run()
     return app.return_code or 0

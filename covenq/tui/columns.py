@@ -55,6 +55,21 @@ def _state(row: Row, now: float) -> Cell:
     return text.state(word), text.STYLES.get(str(word), "")
 
 
+def _outcome(row: Row, now: float) -> Cell:
+    word = str(row.get("outcome") or "running")
+    return text.state(word), text.STYLES.get(word, "")
+
+
+def _took(row: Row, now: float) -> Cell:
+    return text.span(row.get("started_at"), row.get("ended_at"), now), ""
+
+
+def _phase(row: Row, now: float) -> Cell:
+    """The newest phase: where it is, or where it ended."""
+    phases = row.get("phases") or ()
+    return (text.clean(phases[-1][0]), "") if phases else (text.ABSENT, "dim")
+
+
 def _age(field: str) -> Callable[[Row, float], Cell]:
     return lambda row, now: (text.age(row.get(field), now), "")
 
@@ -117,4 +132,19 @@ TASKS = (
     Column("Worker", 12, _plain("worker"), weight=1, rank=8),
     Column("Changed", 7, _age("updated_at"), rank=7, right=True),
     Column("Task", 25, _plain("id", "dim"), rank=9),
+)
+
+ATTEMPTS = (
+    Column("Outcome", 12, _outcome, rank=0),
+    Column("Began", 5, _age("started_at"), rank=1, right=True),
+    Column("Took", 5, _took, rank=2, right=True),
+    Column("Route", 14, _plain("route"), weight=3, rank=3),
+    Column("Repo", 16, _plain("repo"), weight=4, rank=5),
+    Column("No.", 6, _plain("number"), rank=6, right=True),
+    Column("Try", 3, _plain("attempt"), rank=4, right=True),
+    Column("Category", 11, _plain("category"), weight=1, rank=7),
+    Column("Phase", 12, _phase, weight=2, rank=8),
+    Column("Exit", 4, _plain("exit_code"), rank=9, right=True),
+    Column("Worker", 12, _plain("worker"), weight=1, rank=10),
+    Column("Task", 25, _plain("task", "dim"), rank=11),
 )

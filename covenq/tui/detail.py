@@ -13,7 +13,6 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -23,6 +22,7 @@ from covenq.tui import text
 from covenq.tui.lanes import Lane
 from covenq.tui.layer import is_open
 from covenq.tui.lines import Line, Lines
+from covenq.tui.logs import LogScreen
 
 LAID_OUT = 2 * 1024 * 1024
 """Bytes of payload up to which it is laid out as indented JSON; above, its beginning is shown as it came."""
@@ -156,29 +156,20 @@ class DetailScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
-        Binding("r", "replay", "Replay"),
-        Binding("u", "requeue", "Requeue"),
+        Binding("left_square_bracket", "step(-1)", "Older", show=False, tooltip="the delivery above it in the list"),
+        Binding("right_square_bracket", "step(1)", "Newer", show=False, tooltip="the delivery below it in the list"),
+        Binding("l", "logs", "Logs", tooltip="what the newest attempt wrote"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
 
-    class ReplayWanted(Message):
-        """`r` on this delivery."""
-
-        def __init__(self, delivery: Object) -> None:
-            super().__init__()
-            self.delivery = delivery
-
-    class RequeueWanted(Message):
-        """`u` on this delivery: its tasks."""
-
-        def __init__(self, delivery: Object) -> None:
-            super().__init__()
-            self.delivery = delivery
-
-    def __init__(self, id: str, source: Callable[[], Source | None], lane: Lane) -> None:
+    def __init__(
+        self, id: str, source: Callable[[], Source | None], lane: Lane, step: Callable[[int], str | None]
+    ) -> None:
+        """`step` goes on in the list this came from, up (-1) or down (1): the delivery there, None at its end."""
         super().__init__()
         self._delivery = id
+        self._step = step
         self._source = source
         self._lane = lane
         self._story: Story | None = None
@@ -193,6 +184,21 @@ class DetailScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._load()
+
+    @property
+    def delivery(self) -> Object | None:
+        """What is shown, once it is read."""
+        return None if self._story is None else self._story.delivery
+
+    def action_step(self, direction: int) -> None:
+        id = self._step(direction)
+        if id is None or id == self._delivery:
+            return
+        self._delivery, self._story, self._payload = id, None, None
+        self.query_one("#detail-title", Static).update(Content(f"delivery {text.clean(id)}"))
+        self.query_one(Lines).show([[("… reading", "dim")]])
+        self.query_one(Lines).scroll_home(animate=False)
+        self.mark_changed()
 
     def mark_changed(self) -> None:
         """The journal has grown: read the delivery again, one read at a time."""
@@ -218,9 +224,14 @@ class DetailScreen(Screen[None]):
         if source is None:
             return
         try:
-            self._story = await self._lane.call(lambda: read(source, id))
-            if self._payload is None:
-                self._payload = await self._lane.call(lambda: _read_payload(source, id))
+            found = await self._lane.call(lambda: read(source, id))
+            body = self._payload
+            if body is None:
+                body = await self._lane.call(lambda: _read_payload(source, id))
+            if id != self._delivery:  # stepped on meanwhile
+                self._again = True
+                return
+            self._story, self._payload = found, body
         except DaemonUnreachable:
             return  # the app is opening the source again, and says so; what is shown stays
         except Failure as error:
@@ -228,7 +239,7 @@ class DetailScreen(Screen[None]):
             if is_open(self):
                 self.query_one(Lines).show(said)
             return
-        if is_open(self):
+        if is_open(self) and id == self._delivery and self._story is not None:
             self._show(self._story)
 
     def _show(self, story: Story) -> None:
@@ -242,13 +253,13 @@ class DetailScreen(Screen[None]):
     def action_leave(self) -> None:
         self.dismiss(None)
 
-    def action_replay(self) -> None:
-        if self._story is not None:
-            self.app.post_message(self.ReplayWanted(self._story.delivery))
-
-    def action_requeue(self) -> None:
-        if self._story is not None:
-            self.app.post_message(self.RequeueWanted(self._story.delivery))
+    def action_logs(self) -> None:
+        attempts = [one for _, its in self._story.tasks for one in its] if self._story is not None else []
+        if not attempts:
+            self.notify("nothing has run for it yet", markup=False)
+            return
+        newest = max(attempts, key=lambda one: int(one.get("claim_seq") or 0))
+        self.app.push_screen(LogScreen(newest, self._source, self._lane))
 
 
 def _read_payload(source: Source, id: str) -> list[Line]:

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from covenq.errors import Failure
 from covenq.tui import text
+from covenq.tui.acting import Act, Noun
 from covenq.tui.lanes import Lane
 from covenq.tui.layer import is_open
 
-Apply = Callable[[bool, bool], dict[str, Any]]
-"""(dry_run, force) → {"eligible", "skipped", "done"}. Blocks."""
-
 LISTED = 6
 """Ids a plan shows; the rest are counted."""
-
-
-Noun = tuple[str, str]
-"""One, and several."""
 
 
 def _counted(count: int, noun: Noun) -> str:
@@ -79,35 +73,30 @@ class Confirm(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(
-        self, *, verb: str, noun: Noun, apply: Apply, words: Callable[[bool], list[str]], lane: Lane, forceable: bool
-    ) -> None:
+    def __init__(self, act: Act, lane: Lane) -> None:
         super().__init__()
-        self._verb = verb
-        self._noun = noun
-        self._apply = apply
-        self._words = words
+        self._act = act
         self._lane = lane
-        self._forceable = forceable
         self._force = False
         self._going = False
         self._done = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Static(Content(self._verb), id="dialog-title")
+            yield Static(Content(f"{self._act.verb} {text.clean(self._act.target.told)}"), id="dialog-title")
             yield Static(Content("asking what would be done…"), id="dialog-body")
+            yield Static(Content(self._act.warning), id="warning")
             yield Static(id="force")
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
-                yield Button(self._verb, id="go", disabled=True)
+                yield Button(self._act.verb, id="go", disabled=True)
 
     def on_mount(self) -> None:
         self.query_one("#cancel", Button).focus()
         self._plan()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._forceable and not (self._going or self._done) if action == "force" else True
+        return self._act.forceable and not (self._going or self._done) if action == "force" else True
 
     def action_force(self) -> None:
         self._force = not self._force
@@ -117,15 +106,16 @@ class Confirm(ModalScreen[bool]):
     async def _plan(self) -> None:
         go, force = self.query_one("#go", Button), self._force
         mark = self.query_one("#force", Static)
-        mark.display = self._forceable
+        mark.display = self._act.forceable
+        self.query_one("#warning").display = bool(self._act.warning)
         mark.update(Content(f"[{'x' if force else ' '}] f  force: also what has completed"))
         go.disabled = True
         try:
-            plan = await self._lane.call(lambda: self._apply(True, force))
+            plan = await self._lane.call(lambda: self._act.apply(True, force))
         except Failure as error:
             self._say([f"refused: {text.clean(error)}", text.clean(error.hint)])
             return
-        self._say(plan_lines(plan, self._noun))
+        self._say(plan_lines(plan, self._act.noun))
         go.disabled = not plan["eligible"]
 
     def _say(self, lines: list[str]) -> None:
@@ -145,56 +135,21 @@ class Confirm(ModalScreen[bool]):
         self._going = True
         self.query_one("#go", Button).disabled = True
         self.query_one("#force").display = False
+        self.query_one("#warning").display = False
         cancel = self.query_one("#cancel", Button)
         cancel.label = "Close"
         cancel.focus()
         self._say(["working…"])
         try:
-            result = await self._lane.call(lambda: self._apply(False, force))
+            result = await self._lane.call(lambda: self._act.apply(False, force))
         except Failure as error:
             self._say([f"failed: {text.clean(error)}", text.clean(error.hint)])
             return
         finally:
             self._going = False
         self._done = True
-        self._say(done_lines(result, self._noun, self._words(force)))
+        self._say(done_lines(result, self._act.noun, self._act.command(force)))
 
     def action_leave(self) -> None:
         if not self._going:  # what it did is worth the wait; `q` doesn't wait
             self.dismiss(self._done)
-
-
-HELP = """\
-1 2 3 5     Overview, Deliveries, Tasks, Journal
-↑ ↓ k j     move up (and pause), down; PageUp PageDown: a screenful
-g Home      the oldest row (reads older rows until it is there)
-G End       the newest row, and follow what arrives
-Enter       open the delivery
-/           filter; Enter applies it, Esc leaves it as it was
-Esc         peel a layer: help, dialog, delivery, then the filter
-r           replay the delivery: new tasks by today's routes
-u           requeue: run its failed, cancelled or superseded tasks again
-v           verify the journal
-q           quit
-
-Filter      field:value  field:a,b  -field:value  age<1h  since:2d  "a b"
-            sender:*[bot]; bare words search repo, title and ids
-Fields      id guid hook seq event action repo repo_id owner sender sha
-            installation number label state reason route kind worker
-            category attempts duplicates size source secret twin age
-            since before payload.*"""
-
-
-class Help(ModalScreen[None]):
-    """Every key, and the filter grammar on one page."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,enter", "dismiss", "Close"),
-        Binding("q", "app.quit", "Quit"),
-    ]
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield Static(Content("Keys and filters"), id="dialog-title")
-            with VerticalScroll():
-                yield Static(Content(HELP))

@@ -23,16 +23,21 @@ from textual.widgets import Input, Static
 
 from covenq import filter as grammar
 from covenq.errors import DaemonUnreachable, Failure, FilterError
-from covenq.source import Source
+from covenq.source import Counted, Source
 from covenq.tui import rows as ranges
 from covenq.tui import text
 from covenq.tui.columns import Column
+from covenq.tui.complete import Completion
 from covenq.tui.lanes import Lane
 from covenq.tui.rows import Row, Rows
 from covenq.tui.table import RowTable
 
 STRIDE = 1000
 """Rows a read brings while going to the oldest row."""
+COMPLETED = ("repo", "event", "action", "route", "sender", "owner", "label", "worker", "reason", "secret", "number")
+COMPLETED_MAX = 200
+"""Fields, and how many values of each, that are suggested from the rows listed."""
+
 STRIDE_S = 0.25
 """Seconds of such reads between two looks at the keyboard."""
 
@@ -45,16 +50,23 @@ class Listing:
     columns: Sequence[Column]
     read: Callable[[Source, str, int, str | None], dict[str, Any]]
     key: Callable[[Row], int]
+    counted: Counted | None = None
+    """What a filter's matches are counted of."""
 
 
 class FilterInput(Input):
-    """The filter's line. Enter applies it, Esc leaves things as they were."""
+    """The filter's line. Tab takes what is suggested, Enter applies what was typed, Esc leaves things as they were."""
 
     class Left(Message):
         """Esc."""
 
     async def on_key(self, event: KeyEvent) -> None:
-        if event.key == "escape":
+        if event.key == "tab":
+            event.stop()
+            event.prevent_default()
+            self.action_end()
+            self.action_cursor_right()  # takes the suggestion, if there is one
+        elif event.key == "escape":
             event.stop()
             event.prevent_default()
             self.post_message(self.Left())
@@ -80,6 +92,12 @@ class ListPane(Vertical):
         """How many there are without a filter, if known."""
         self.problem: str | None = None
         self._empty = empty
+        self._completion = Completion()
+        self._matching: int | None = None
+        """How many match the filter, once counted."""
+        self._counting = Lane(f"{id}-count")
+        self._uncounted = False
+        self._next_count = 0.0
         self._source: Source | None = None
         self._lane = Lane(id)
         self._rows = Rows(listing.key)
@@ -92,7 +110,8 @@ class ListPane(Vertical):
         """So much came while paused that what is listed no longer reaches the newest."""
 
     def compose(self) -> ComposeResult:
-        yield FilterInput(id="filter", placeholder="event:issues state:failed age<1h", compact=True)
+        placeholder = "event:issues state:failed age<1h"
+        yield FilterInput(id="filter", placeholder=placeholder, compact=True, suggester=self._completion)
         yield Static(id="filter-error")
         yield RowTable(self.listing.columns, self._rows)
         yield Static(id="empty")
@@ -118,6 +137,7 @@ class ListPane(Vertical):
 
     def mark_changed(self) -> None:
         """The journal has grown: what is shown may be old."""
+        self._uncounted = True
         self._rows.changed()
         self._stale = True
         self._wake.set()
@@ -129,6 +149,7 @@ class ListPane(Vertical):
     def refresh_state(self) -> None:
         """Draw again what depends on the time and the status: ages, the total, what an empty list says."""
         self.table.refresh()
+        self._count()
         self._show_state()
 
     # The pump
@@ -202,6 +223,24 @@ class ListPane(Vertical):
         self._show_state()
         return True
 
+    @work(exclusive=True, group="count")
+    async def _count(self) -> None:
+        """Count what matches, on a lane of its own, and at most a tenth of the time: it may take a while."""
+        source, words, started = self._source, self.filter, time.monotonic()
+        counted = self.listing.counted
+        if not (words and counted and source and self.display and self._uncounted and started >= self._next_count):
+            return
+        self._uncounted = False
+        try:
+            found: int | None = await self._counting.call(lambda: source.count(counted, words))
+        except Failure:
+            found = None  # of the payload, say, which can't be counted; what can't be listed says so itself
+        now = time.monotonic()
+        self._next_count = now + max(1.0, 10 * (now - started))
+        if words == self.filter and self.app.is_running:
+            self._matching = found
+            self._show_state()
+
     def _put_newest(self, found: ranges.Newest) -> None:
         if found.gap and not self.table.following:
             self._detached = True
@@ -211,6 +250,7 @@ class ListPane(Vertical):
     def restart(self) -> None:
         """List from the newest again, with the filter as it is."""
         self._generation += 1
+        self._matching, self._uncounted, self._next_count = None, True, 0.0
         self._rows = Rows(self.listing.key)
         self._stale = self._to_oldest = self._detached = False
         self.problem = None
@@ -236,6 +276,7 @@ class ListPane(Vertical):
     # The filter
 
     def action_filter(self) -> None:
+        self._completion.values = self._values()
         line = self.query_one("#filter", FilterInput)
         line.value = self.filter
         line.display = True
@@ -249,10 +290,7 @@ class ListPane(Vertical):
         except FilterError as error:
             self._filter_error(error)
             return
-        self._leave_filter()
-        if words != self.filter:
-            self.filter = words
-            self.restart()
+        self.use(words)
 
     def on_input_changed(self) -> None:
         self.query_one("#filter-error").display = False
@@ -266,21 +304,54 @@ class ListPane(Vertical):
         said.update(Content(f"{pointer}\n{text.clean(error)}\n{text.clean(error.hint)}"))
         said.display = True
 
+    def _values(self) -> dict[str, list[str]]:
+        """What is listed at the moment, as values that a filter could name."""
+        found: dict[str, set[str]] = {field: set() for field in COMPLETED}
+        for row in self._rows.kept():
+            for field, seen in found.items():
+                if row.get(field) is not None and len(seen) < COMPLETED_MAX:
+                    seen.add(str(row[field]))
+        return {field: sorted(seen) for field, seen in found.items()}
+
+    def use(self, words: str) -> None:
+        """List by this filter. It was checked when it was saved, and is again by who reads."""
+        self._leave_filter()
+        if words != self.filter:
+            self.filter = words
+            self.restart()
+
     def _leave_filter(self) -> None:
         self.query_one("#filter").display = False
         self.query_one("#filter-error").display = False
         self.table.focus()
 
     def peel(self) -> bool:
-        """Take off the top layer: going to the oldest, then the filter. False: there was none."""
+        """Take off the top layer: going to the oldest, then the marks, then the filter. False: there was none."""
         if self._to_oldest:
             self._to_oldest = False
+            return True
+        if self.table.unmark():
             return True
         if self.filter:
             self.filter = ""
             self.restart()
             return True
         return False
+
+    # What is acted on
+
+    def target_rows(self) -> list[Row]:
+        """The marked rows, else the one under the cursor."""
+        marked = list(self.table.marks.values())
+        current = self.table.current
+        return marked or ([] if current is None else [current])
+
+    def step(self, direction: int) -> Row | None:
+        """Move the cursor to the next row below (1) or above (-1); the row, None at the end or where none is loaded."""
+        table = self.table
+        before = table.cursor
+        table.action_move(direction)
+        return table.current if table.cursor != before else None
 
     # What it says
 
@@ -299,8 +370,14 @@ class ListPane(Vertical):
             unseen = table.unseen
             more = " or more" if self._detached else ""
             place = "‖ PAUSED" + (f" (+{text.number(unseen)}{more} new, G)" if unseen or more else "")
+        if table.all_marked:
+            place += "  ● ALL MARKED"
+        elif table.marks:
+            place += f"  ● {text.number(len(table.marks))} marked"
         listed = text.number(count) + ("+" if self._rows.more else "")
         if self.filter:
+            if self._matching is not None:
+                listed = text.number(max(self._matching, count))
             of = f" of {text.number(self.total)}" if self.total is not None else ""
             return f"{place}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears)"
         total = text.number(max(self.total or 0, count)) if self.total is not None else listed

@@ -12,7 +12,7 @@ nothing, so they may run on another thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -185,6 +185,11 @@ class Rows:
             return None
         known, offset = found
         return known.rows[offset] if known.rows is not None else None
+
+    def kept(self) -> Iterator[Row]:
+        """The rows that are held at the moment, newest first."""
+        for known in self.ranges:
+            yield from known.rows or ()
 
     def position(self, key: int) -> int:
         """Where the row with that key is, or the nearest older one that is known; 0 if there is none."""

@@ -43,6 +43,8 @@ class RowTable(ScrollView, can_focus=True):
         Binding("g,home", "oldest", "Oldest", show=False),
         Binding("G,end", "follow", "Newest, follow", show=False),
         Binding("enter", "open", "Open"),
+        Binding("space", "mark", "Mark"),
+        Binding("A", "mark_all", "Mark all", show=False),
     ]
 
     class Opened(Message):
@@ -74,6 +76,10 @@ class RowTable(ScrollView, can_focus=True):
         self.following = True
         self.paused_at = 0
         """The newest key when following stopped; what is newer is new."""
+        self.marks: dict[int, Row] = {}
+        """The rows marked, by key, as they were when they were marked."""
+        self.all_marked = False
+        """Everything that matches is marked, listed here or not."""
         self._clock = clock
         self._placing = False
         self._laid_out: tuple[int, list[tuple[Column, int]]] = (0, [])
@@ -106,7 +112,17 @@ class RowTable(ScrollView, can_focus=True):
         """Another list: from its newest row, following."""
         self.rows = rows
         self.following = True
+        self.unmark()
         self.changed()
+
+    def unmark(self) -> bool:
+        """Take all marks away. False: there were none."""
+        had = bool(self.marks) or self.all_marked
+        self.marks, self.all_marked = {}, False
+        if had:
+            self.refresh()
+            self.post_message(self.Moved())
+        return had
 
     def changed(self, change: Callable[[], None] | None = None) -> None:
         """Apply `change` to the rows, and stand where we stood: by key, as positions move when older rows come."""
@@ -155,7 +171,8 @@ class RowTable(ScrollView, can_focus=True):
         if row is None:
             return self._line([Segment("  …")], width, base + (_CURSOR if current else _DIM))
         now = self._clock()
-        segments = [Segment("▸ " if current else "  ")]
+        marked = self.all_marked or self.rows.key(row) in self.marks
+        segments = [Segment(("▸" if current else " ") + ("●" if marked else " "))]
         for column, cells_wide in self._laid_out[1]:
             value, style = column.draw(row, now)
             drawn = text.fit(value, cells_wide, column.right) + " " * GAP
@@ -194,6 +211,23 @@ class RowTable(ScrollView, can_focus=True):
         row = self.current
         if row is not None:
             self.post_message(self.Opened(row))
+
+    def action_mark(self) -> None:
+        """Mark the row, or take its mark away, and go on to the next."""
+        row = self.current
+        if row is None:
+            return
+        self.pause()
+        self.all_marked = False
+        key = self.rows.key(row)
+        if self.marks.pop(key, None) is None:
+            self.marks[key] = row
+        self._move_to(self.cursor + 1)
+
+    def action_mark_all(self) -> None:
+        self.marks, self.all_marked = {}, not self.all_marked
+        self.refresh()
+        self.post_message(self.Moved())
 
     def _move_to(self, position: int) -> None:
         if not self.rows.count:

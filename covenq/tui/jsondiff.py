@@ -1,0 +1,47 @@
+"""What differs between two JSON documents, path by path. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from covenq.tui.jsontree import step
+
+LIMIT = 2_000
+"""Differences told; two unrelated documents differ everywhere, and nobody reads on."""
+
+ABSENT = object()
+"""In place of a value that one side doesn't have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """At `path` the first has `old` and the second `new`; ABSENT on the side that has nothing there."""
+
+    path: str
+    old: Any
+    new: Any
+
+
+def differences(old: Any, new: Any) -> Iterator[Difference]:
+    """In the order of the first document, then what only the second has. Lists are compared place by place."""
+    # A stack, because payloads may be nested deeper than Python recurses.
+    stack: list[tuple[str, Any, Any]] = [("", old, new)]
+    while stack:
+        path, one, other = stack.pop()
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = [*one, *(key for key in other if key not in one)]
+            pairs = [(path + step(key), one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys]
+        elif isinstance(one, list) and isinstance(other, list):
+            places = range(max(len(one), len(other)))
+            pairs = [(path + step(n), _at(one, n), _at(other, n)) for n in places]
+        else:
+            if type(one) is not type(other) or one != other:
+                yield Difference(path, one, other)
+            continue
+        stack.extend(reversed(pairs))
+
+
+def _at(values: list[Any], place: int) -> Any:
+    return values[place] if place < len(values) else ABSENT

@@ -1,0 +1,195 @@
+"""A JSON document as a tree that folds: values and arithmetic only, drawn by `covenq.tui.payload`.
+
+A payload of 25 MiB has a million nodes, of which a screen shows fifty. So a node's children are made when it is first
+opened, and only what is open has lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from covenq.tui import text
+
+CHILDREN = 10_000
+"""Children shown of one node; what is beyond is said, and `covenq show --payload` has it."""
+VALUE = 2_000
+"""Characters shown of a text."""
+
+_MAKING = threading.Lock()
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One value. `name` is its key or index as drawn, `path` how `covenq show --path` would be asked for it."""
+
+    name: str
+    path: str
+    value: Any
+    depth: int
+    parent: Node | None = None
+    open: bool = False
+    _children: list[Node] | None = field(default=None, repr=False)
+
+    @property
+    def folds(self) -> bool:
+        """It has children."""
+        return isinstance(self.value, dict | list) and len(self.value) > 0
+
+    @property
+    def hidden(self) -> int:
+        """Children beyond those that are shown."""
+        return max(0, len(self.value) - CHILDREN) if self.folds else 0
+
+    def children(self) -> list[Node]:
+        """Made at the first call, once: a search on another thread and the screen must hold the same nodes."""
+        if self._children is None:
+            with _MAKING:
+                if self._children is None:
+                    self._children = [self._child(key, value) for key, value in _members(self.value)]
+        return self._children
+
+    def _child(self, key: str | int, value: Any) -> Node:
+        name = f"[{key}]" if isinstance(key, int) else text.clean(key)
+        return Node(name, self.path + step(key), value, self.depth + 1, self)
+
+
+def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
+    members: Iterator[tuple[str | int, Any]]
+    if isinstance(value, dict):
+        members = iter(value.items())
+    elif isinstance(value, list):
+        members = iter(enumerate(value))
+    else:
+        return
+    for _, member in zip(range(CHILDREN), members, strict=False):
+        yield member
+
+
+def step(key: str | int) -> str:
+    """One step of a path: `.name`, `[0]`, or `["any other name"]`."""
+    if isinstance(key, int):
+        return f"[{key}]"
+    return f".{key}" if _PLAIN.match(key) else f"[{json.dumps(key)}]"
+
+
+def shown(value: Any) -> tuple[str, str]:
+    """A value in one line, and its style. What folds is told by its size."""
+    match value:
+        case dict():
+            return (f"{{{len(value)}}}" if value else "{}"), "dim"
+        case list():
+            return (f"[{len(value)}]" if value else "[]"), "dim"
+        case str():
+            cut = value if len(value) <= VALUE else value[:VALUE] + "…"
+            return f'"{text.clean(cut)}"', "green"
+        case bool():
+            return ("true" if value else "false"), "yellow"
+        case None:
+            return "null", "bright_black"
+        case _:
+            return text.clean(str(value)[:VALUE]), "cyan"
+
+
+class Tree:
+    """The document and which of its nodes are open. The lines are the open nodes, in the document's order."""
+
+    def __init__(self, value: Any) -> None:
+        self.root = Node("payload", "", value, 0, open=True)
+        self._lines: list[Node] | None = None
+
+    @property
+    def lines(self) -> list[Node]:
+        if self._lines is None:
+            self._lines = list(self._walk())
+        return self._lines
+
+    def _walk(self) -> Iterator[Node]:
+        # A stack of its own: a payload may be nested deeper than Python would recurse.
+        stack = [self.root]
+        while stack:
+            node = stack.pop()
+            yield node
+            if node.open and node.folds:
+                stack.extend(reversed(node.children()))
+
+    def set_open(self, node: Node, open: bool) -> None:
+        if node.folds and node.open != open:
+            node.open = open
+            self._lines = None
+
+    def toggle(self, node: Node) -> None:
+        self.set_open(node, not node.open)
+
+    def open_below(self, node: Node, limit: int = 20_000) -> None:
+        """Open it and what is below it, up to so many nodes."""
+        stack, seen = [node], 0
+        while stack and seen < limit:
+            one = stack.pop()
+            seen += 1
+            if one.folds:
+                one.open = True
+                stack.extend(one.children())
+        self._lines = None
+
+    def close_below(self, node: Node) -> None:
+        """Close everything that was opened below it, and, unless it is the root, it."""
+        stack = [node]
+        while stack:
+            one = stack.pop()
+            one.open = one is self.root
+            stack.extend(one._children or ())
+        self._lines = None
+
+    def reveal(self, node: Node) -> int:
+        """Open what it lies in; its line."""
+        above = node.parent
+        while above is not None:
+            self.set_open(above, True)
+            above = above.parent
+        return self.lines.index(node)
+
+    def find(self, words: str, after: Node | None = None, *, backwards: bool = False) -> Node | None:
+        """The next node, in the document's order and round its end, whose name or plain value holds the words.
+
+        Case is not regarded. Looks into what is folded too. None if there is none.
+        """
+        wanted = words.casefold()
+        if not wanted:
+            return None
+        first: Node | None = None
+        before: Node | None = None
+        last: Node | None = None
+        passed = after is None
+        for node in self._all():
+            if node is after:
+                passed = True
+                if backwards and before is not None:
+                    return before
+                continue
+            if not self._holds(node, wanted):
+                continue
+            if not backwards and passed:
+                return node
+            first = first or node
+            before = last = node
+        return last if backwards else first
+
+    @staticmethod
+    def _holds(node: Node, wanted: str) -> bool:
+        if wanted in node.name.casefold():
+            return True
+        return not node.folds and wanted in shown(node.value)[0].casefold()
+
+    def _all(self) -> Iterator[Node]:
+        stack = [self.root]
+        while stack:
+            node = stack.pop()
+            yield node
+            if node.folds:
+                stack.extend(reversed(node.children()))

@@ -1,0 +1,68 @@
+"""Small modal menus: what to pause or resume, what to copy, which saved filter to use. One choice, then they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from covenq.tui import text
+
+
+class Menu(ModalScreen[int | None]):
+    """A title, some lines to choose from, and a remark. Dismissed with the place of the one chosen, or None.
+
+    `keys` are letters that choose at once, one a line.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close"),
+        Binding("j", "down", show=False),
+        Binding("k", "up", show=False),
+        Binding("q", "app.quit", "Quit"),
+    ]
+
+    def __init__(self, title: str, lines: Sequence[str], remark: str = "", keys: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._lines = lines
+        self._remark = remark
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(Content(text.clean(self._title)), id="dialog-title")
+            letters = [f"{self._keys[n]}  " if n < len(self._keys) else "" for n in range(len(self._lines))]
+            yield OptionList(
+                *(
+                    Option(Content(letter + text.clean(line)))
+                    for letter, line in zip(letters, self._lines, strict=True)
+                ),
+                id="menu",
+            )
+            yield Static(Content(self._remark), id="dialog-body")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.dismiss(event.option_index)
+
+    def on_key(self, event: object) -> None:
+        character = getattr(event, "character", None)
+        if character and character in self._keys:
+            self.dismiss(self._keys.index(character))
+
+    def action_down(self) -> None:
+        self.query_one(OptionList).action_cursor_down()
+
+    def action_up(self) -> None:
+        self.query_one(OptionList).action_cursor_up()

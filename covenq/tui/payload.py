@@ -1,0 +1,159 @@
+"""A delivery's payload as a tree: fold, search, copy the path or the value of a node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from covenq.errors import Failure
+from covenq.source import Source
+from covenq.tui import text
+from covenq.tui.jsontree import Node
+from covenq.tui.lanes import Lane
+from covenq.tui.layer import is_open
+from covenq.tui.treeview import TreeView
+
+COPIED_MAX = 64 * 1024
+"""Characters put on the clipboard: terminals drop what is much longer."""
+
+
+class SearchInput(Input):
+    """The search's line. Enter goes to the next hit, Esc leaves it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.focus_next", "Back", show=False)]
+
+
+class PayloadScreen(Screen[None]):
+    """Read when it is opened; a payload never changes. Esc peels it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back"),
+        Binding("slash", "search", "Search"),
+        Binding("n", "again(1)", "Next"),
+        Binding("N", "again(-1)", "Previous", show=False),
+        Binding("y", "copy_path", "Copy path"),
+        Binding("Y", "copy_value", "Copy value"),
+        Binding("question_mark", "app.help", "Help"),
+        Binding("q", "app.quit", "Quit"),
+    ]
+
+    def __init__(self, id: str, source: Callable[[], Source | None], lane: Lane) -> None:
+        super().__init__()
+        self._delivery = id
+        self._source = source
+        self._lane = lane
+        self._words = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(f"payload of {text.clean(self._delivery)}"), id="detail-title")
+        yield SearchInput(id="search", placeholder="a name, or part of a value", compact=True)
+        yield TreeView()
+        yield Static("… reading", id="payload-line")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one("#search").display = False
+        self.query_one(TreeView).focus()
+        self._load()
+
+    @property
+    def view(self) -> TreeView:
+        return self.query_one(TreeView)
+
+    @work(group="payload")
+    async def _load(self) -> None:
+        source, id = self._source(), self._delivery
+        if source is None:
+            self._say("there is no source at the moment")
+            return
+        try:
+            value = await self._lane.call(lambda: decoded(source.payload(id)))
+        except Failure as error:
+            self._say(f"✗ {text.clean(error)} {text.clean(error.hint)}")
+            return
+        if is_open(self):
+            self.view.show(value)
+
+    def _say(self, words: str) -> None:
+        if is_open(self):
+            self.query_one("#payload-line", Static).update(Content(words))
+
+    def on_tree_view_moved(self) -> None:
+        node = self.view.current
+        self._say(f"{text.clean(node.path) or '.'}")
+
+    # Searching
+
+    def action_search(self) -> None:
+        line = self.query_one(SearchInput)
+        line.display = True
+        line.value = self._words
+        line.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._words = event.value
+        self._leave_search()
+        self._find(1)
+
+    def _leave_search(self) -> None:
+        self.query_one(SearchInput).display = False
+        self.view.focus()
+
+    def action_again(self, direction: int) -> None:
+        self._find(direction)
+
+    @work(group="search", exclusive=True)
+    async def _find(self, direction: int) -> None:
+        view, words = self.view, self._words
+        if not words:
+            return
+        tree, here = view.tree_model, view.current
+        # On the lane: a large payload has a million nodes.
+        found: Node | None = await self._lane.call(lambda: tree.find(words, here, backwards=direction < 0))
+        if found is None and direction > 0:
+            found = await self._lane.call(lambda: tree.find(words))  # round the end
+        if not is_open(self):
+            return
+        if found is None:
+            self._say(f"nothing holds {text.clean(words)!r}")
+        else:
+            view.go_to(found)
+
+    # Copying
+
+    def action_copy_path(self) -> None:
+        self._copy(self.view.current.path or ".")
+
+    def action_copy_value(self) -> None:
+        value = self.view.current.value
+        self._copy(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
+
+    def _copy(self, words: str) -> None:
+        if len(words) > COPIED_MAX:
+            self._say("too long for a clipboard; covenq show --payload writes it to a file")
+            return
+        self.app.copy_to_clipboard(words)
+        self._say(f"copied: {text.clean(words[:200])}")
+
+    def action_leave(self) -> None:
+        if self.query_one(SearchInput).has_focus:
+            self._leave_search()
+        else:
+            self.dismiss(None)
+
+
+def decoded(body: bytes) -> object:
+    """The JSON document in a body; of a form, its `payload`; what is neither, as text."""
+    from covenq.github import decode
+
+    found = decode(body)
+    return found if found is not None else body.decode("utf-8", "replace")

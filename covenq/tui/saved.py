@@ -1,0 +1,45 @@
+"""Saved filters: a small file of the user's own, name by name. Not the data directory's: it is how a person looks at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from covenq.errors import CovenqError
+
+KEPT = 100
+NAME_MAX = 60
+
+
+def place(env: Mapping[str, str]) -> Path:
+    """`$XDG_CONFIG_HOME/covenq/filters.json`, or the same below `~/.config`."""
+    base = env.get("XDG_CONFIG_HOME", "")
+    home = Path(base) if base and Path(base).is_absolute() else Path(env.get("HOME") or Path.home()) / ".config"
+    return home / "covenq" / "filters.json"
+
+
+def read(path: Path) -> dict[str, str]:
+    """Name to filter; empty if there is no file. Raises CovenqError for one that can't be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CovenqError(f"{path} can't be read: {error}", hint="Mend it or remove it.") from None
+    if not isinstance(found, dict) or not all(isinstance(words, str) for words in found.values()):
+        raise CovenqError(f"{path} is not a JSON object of texts", hint="Mend it or remove it.")
+    return found
+
+
+def write(path: Path, filters: Mapping[str, str]) -> None:
+    """Whole or not at all. Raises CovenqError."""
+    if len(filters) > KEPT:
+        raise CovenqError(f"there are {KEPT} saved filters already", hint="Remove one: F, then Delete.")
+    draft = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(dict(filters), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check its permissions.") from None
