@@ -43,6 +43,7 @@ from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.hush import Hush
 from covenq.live import Snapshot, open_live
 from covenq.model import at_text
+from covenq.notify import Notifier
 from covenq.scrub import Scrubber
 from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
@@ -100,7 +101,7 @@ def run(
         gc.freeze()
         # A payload is a few hundred objects that go by themselves; at every 700 the collector would look through them in vain.
         gc.set_threshold(20_000, 10, 10)
-        return _serve(parts, listeners, stop)
+        return _serve(parts, listeners, stop, Notifier(env))
 
 
 class Signals:
@@ -469,24 +470,38 @@ def _log_to_stderr() -> None:
 # ---- running and stopping
 
 
-def _serve(parts: Parts, listeners: Listeners, stop: Signals) -> int:
+def _serve(parts: Parts, listeners: Listeners, stop: Signals, notifier: Notifier) -> int:
     """Wait for the end, and come to it in order. What is left to close is `_start`'s cleanup."""
+    notifier.ready(_in_a_line(parts))
     while not stop.asked.wait(LOOK_S):
         if parts.journal.poisoned:
+            notifier.stopping()
             return _poisoned(parts, listeners)
         if not listeners.alive:
             log.error("a listener has ended by itself")
+            notifier.stopping()
             _stop(parts, listeners, drain_s=1.0, grace_s=GRACE_S)
             return 1
         parts.gate.look()
         if stop.reload_asked():
             parts.live.ask("SIGHUP")
-        parts.live.look()
+            notifier.reloading()
+        if parts.live.look() is not None:
+            notifier.ready(_in_a_line(parts))
+        notifier.status(_in_a_line(parts))
+        notifier.feed(parts.journal.beat)
+    notifier.stopping()
     log.info("stopping: what is in flight is finished first")
     _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S)
     if parts.journal.poisoned:
         return _poisoned(parts, listeners)
     return 0
+
+
+def _in_a_line(parts: Parts) -> str:
+    """How it is, for the service manager."""
+    reasons = [reason.sentence for reason in parts.gate.reasons()]
+    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {parts.webhook_url}"
 
 
 def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float) -> None:

@@ -183,6 +183,11 @@ class FileJournal:
     def poisoned(self) -> bool:
         """A sync failed: nothing will ever be appended by this process again."""
         return self._stuck()
+    @property
+    def beat(self) -> float:
+        """When the thread that syncs last came round, by the monotonic clock; it does so every second, or it hangs."""
+        return self._committer.beat
+
 
     @property
     def full(self) -> bool:
