@@ -130,6 +130,8 @@ def test_a_revoked_token_is_refused_without_a_restart(elsewhere: Elsewhere) -> N
     elsewhere.daemon.cli("tokens", "revoke", "short")
     elsewhere.cli("status", role=None, exit_code=4, COVENQ_TOKEN=token)
     elsewhere.daemon.cli("tokens", "revoke", "short", exit_code=3)
+    misplaced = elsewhere.daemon.cli("tokens", "--data", "/nowhere", "revoke", "short", exit_code=2)
+    assert "behind revoke" in misplaced.stderr.decode()
     assert token not in elsewhere.daemon.log.read_text()
 
 

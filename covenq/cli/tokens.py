@@ -10,7 +10,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, place
 from covenq.cli.output import Column, clean, say
-from covenq.errors import NotFound
+from covenq.errors import NotFound, UsageError
 
 tokens = typer.Typer(
     name="tokens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -41,6 +41,9 @@ def listing(
       covenq tokens revoke ci
     """
     if ctx.invoked_subcommand is not None:
+        if data is not None or config is not None or json:
+            word = ctx.invoked_subcommand
+            raise UsageError(f"options stand behind {word}", hint=f"As in `covenq tokens {word} --data DIR`.")
         return
     from covenq.tokens import read
 
