@@ -221,9 +221,10 @@ class Committer(threading.Thread):
         self.submit(Request([], waiter, cut=epoch or self.tail.header.epoch))
         waiter.wait()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, start: bool = True) -> None:
         """Queue it: it is told its answer when step 5 of the module's argument has come, or why it won't.
 
+        Without `start` a committer that sleeps is left asleep until `start` is called, or for a second at most.
         Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never told.
         """
         with self._wake:
@@ -232,6 +233,15 @@ class Committer(threading.Thread):
             if self._closing:
                 raise JournalClosed("the journal is closed")
             self._queue.append(request)
+            if self._asleep and start:
+                self._asleep = False
+                self._wake.notify()
+
+    def start_batch(self) -> None:
+        """Commit what was queued without `start`."""
+        if not (self._asleep and self._queue):
+            return  # who comes to the queue while this is asked finds it, or asks again itself
+        with self._wake:
             if self._asleep:
                 self._asleep = False
                 self._wake.notify()

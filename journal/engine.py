@@ -126,7 +126,11 @@ class FileJournal:
 
     def submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None = None) -> None:
         """See `journal.model.Submitting.submit`."""
-        self._committer.submit(Request(self._prepare(entries), done, after=after))
+        self._committer.submit(Request(self._prepare(entries), done, after=after), start=False)
+
+    def start_batch(self) -> None:
+        """See `journal.model.Submitting.start_batch`."""
+        self._committer.start_batch()
 
     def _prepare(self, entries: Sequence[Entry]) -> list[Prepared]:
         with self._preparing:
@@ -180,14 +184,14 @@ class FileJournal:
         return self._committer.poisoned is not None
 
     @property
-    def poisoned(self) -> bool:
-        """A sync failed: nothing will ever be appended by this process again."""
-        return self._stuck()
-    @property
     def beat(self) -> float:
         """When the thread that syncs last came round, by the monotonic clock; it does so every second, or it hangs."""
         return self._committer.beat
 
+    @property
+    def poisoned(self) -> bool:
+        """A sync failed: nothing will ever be appended by this process again."""
+        return self._stuck()
 
     @property
     def full(self) -> bool:

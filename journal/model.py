@@ -178,6 +178,9 @@ class Submitting(Journal, Protocol):
     ) -> None:
         """`append` without the wait: `done` is called once with what `append` would have returned or raised.
 
+        It begins at the latest with `start_batch`, which whoever submits has to call when there is nothing more to submit
+        at the moment: so many submissions cost one wake-up.
+
         It is called only when the entries are durable, exactly where `append` would have returned; so what `append`'s
         caller may say to others, `done` may. It is called on the journal's own thread, which must go on: it may neither
         block nor raise nor call the journal. `after` is called when all who were answered together have been; once for
@@ -186,3 +189,6 @@ class Submitting(Journal, Protocol):
         Raises EntryRefused, and JournalPoisoned, JournalClosed and the like if that is known at once; `done` is then
         never called.
         """
+
+    def start_batch(self) -> None:
+        """Let what was submitted be written now. From any thread; costs nothing if there is nothing."""

@@ -17,12 +17,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import falcon
 import orjson
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.deferred import Deferring, Pending
@@ -95,9 +97,24 @@ class DeferredTask(Task):
         self.status = falcon.code_to_http_status(answer.status)
         self.response_headers += [("Content-Type", "application/json"), *answer.headers.items()]
         self.content_length = len(body)
-        head = self.build_response_header()
+        head = self._head(len(body)) or self.build_response_header()
         self.complete = self.wrote_header = True
         self.channel.write_soon(head + body)  # in one piece: one packet, one system call
+
+    def _head(self, length: int) -> bytes:
+        """What `build_response_header` makes of the plain case, for a tenth of the cost; nothing for any other."""
+        headers = self.request.headers
+        if self.version != "1.1" or self.close_on_finish or len(self.response_headers) > 1 or "CONNECTION" in headers:
+            return b""
+        return (
+            f"HTTP/1.1 {self.status}\r\nContent-Length: {length}\r\nContent-Type: application/json\r\n"
+            f"Date: {_date(int(self.start_time))}\r\nServer: {self.channel.server.adj.ident}\r\n\r\n"
+        ).encode()
+
+
+@lru_cache(2)
+def _date(second: int) -> str:
+    return str(build_http_date(second))
 
 
 class Channel(Deferring, HTTPChannel):  # type: ignore[misc]

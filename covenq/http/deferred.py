@@ -57,6 +57,9 @@ class ShortWay(Protocol):
         `headers` go by their names in WSGI's spelling, without its HTTP_.
         """
 
+    def go(self) -> None:
+        """There are no more at the moment: what was taken on has to get going."""
+
 
 class Deferring:
     """What a channel has beyond waitress's own; `server` is a `Deferrer`."""
@@ -107,6 +110,8 @@ class Deferrer:
         """waitress has a request that is to be answered."""
         if self.way is None or not channel.begin(self.way):
             self.task_dispatcher.add_task(channel)
+        elif threading.get_ident() != self._loop:
+            self.way.go()  # no round of the loop will follow
 
     def tell(self, channel: Deferring) -> None:
         """From any thread: its answer can be made."""
@@ -129,8 +134,11 @@ class Deferrer:
             super().close()  # type: ignore[misc]
 
     def answer(self) -> None:
-        """Write the answers that can be made now. The loop calls it in each round."""
+        """Send on its way what came in, and write the answers that can be made. The loop calls it in each round."""
         self._loop = threading.get_ident()
+        if self.way is None:
+            return
+        self.way.go()
         told = self._told
         while told:
             channel = told.popleft()
@@ -139,3 +147,4 @@ class Deferrer:
                 channel.service()
             else:
                 self.task_dispatcher.add_task(channel)
+        self.way.go()  # the answered connection's next request, if it had come already

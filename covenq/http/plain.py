@@ -12,6 +12,9 @@ from covenq.http.deferred import Told
 from covenq.http.parts import Parts
 from covenq.http.webhook import note_answer, spelled
 
+_TELLING = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
+"""How the headers begin that the intake reads or keeps; it would pass over the others."""
+
 
 class PlainWebhook:
     """See `covenq.http.deferred.ShortWay`. What it doesn't take, `covenq.http.webhook.Webhook` answers."""
@@ -29,7 +32,7 @@ class PlainWebhook:
             return False
         live = parts.live.now
         return intake.submit(
-            intake.Request([(spelled(name), value) for name, value in headers.items()], body),
+            intake.Request([(spelled(name), headers[name]) for name in headers if name.startswith(_TELLING)], body),
             journal=parts.journal,
             secrets=live.keys,
             config=live.config,
@@ -38,6 +41,9 @@ class PlainWebhook:
             after=after,
             clock=parts.clock,
         )
+
+    def go(self) -> None:
+        self._parts.journal.start_batch()
 
 
 class _Taken:
