@@ -115,6 +115,15 @@ def test_who_does_not_take_its_answer_is_left(data: Path, monkeypatch: pytest.Mo
         assert served.ask(f"/api/v1/deliveries/7/{guid}/payload").body == content
 
 
+def test_a_connection_rests_for_a_time_and_is_closed_then(data: Path) -> None:
+    with serving(data) as served:
+        assert served.webhook._server.adj.channel_timeout == 60
+        served.webhook._server.adj.channel_timeout = 1
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert everything(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_more_slow_connections_than_can_be_held_give_way_to_who_comes(data: Path) -> None:
     with serving(data, {"server": {"header_timeout": "5m"}}) as served:
         served.webhook._server.adj.connection_limit = 40

@@ -238,6 +238,40 @@ def test_one_connection_carries_many_deliveries_and_a_refusal_between_them(serve
     assert statuses == [202, 401, 202]
 
 
+def test_what_is_sent_in_one_go_is_answered_in_its_order(served: Served) -> None:
+    sent, expected = b"", []
+    for number in range(60):
+        body, headers = signed("issues", issue(number))
+        status = 202
+        if number % 7 == 3:
+            headers["X-Hub-Signature-256"] = sign(body, "a guess")
+            status = 401
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if number % 5 == 2:
+            request = chunked(body, 100, headers)
+        else:
+            request = f"POST /webhook HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        sent += request
+        expected.append((status, headers["X-GitHub-Delivery"] if status == 202 else None))
+        if number % 11 == 4:
+            sent += b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+            expected.append((200, None))
+    sent += b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    expected.append((404, None))
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(sent)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    answers = []
+    while received:
+        status, headers, rest = parsed(received)
+        size = int(headers["content-length"])
+        answers.append((status, json.loads(rest[:size]).get("delivery")))
+        received = rest[size:]
+    assert answers == expected
+
+
 def test_headers_are_recorded_as_github_spells_them(served: Served) -> None:
     guid = new_guid()
     served.post("issues", issue(), guid, X_GitHub_Enterprise_Host="ghe.example.org", Cookie="private")
