@@ -122,7 +122,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
         skipped += [{"id": one.id, "reason": one.reason} for one in made if isinstance(one, Skipped)]
         items = [one for one in made if isinstance(one, Item)]
         try:
-            for item, seq in _append_all(journal, items):
+            for item, seq in append_all(journal, items):
                 if seq is None:
                     skipped.append({"id": item.id, "reason": MOVED})
                 else:
@@ -141,7 +141,7 @@ def clean_text(text: str | None) -> str | None:
     return None if text is None else _NOT_TEXT.sub(" ", text)[:TEXT_MAX]
 
 
-def _append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, int | None]]:
+def append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, int | None]]:
     """Append them in one go, or, if one of them can't be, one by one: each with its first seq, None where refused."""
     if not items:
         return

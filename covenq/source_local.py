@@ -17,7 +17,7 @@ from covenq.filter import parse
 from covenq.source import JOURNAL_NAME, LOG_BYTES, SOCKET_NAME, STATE_NAME, Closing, Counted, Filter, Object, Stream
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
-from journal.model import Entry, Head, Record
+from journal.model import Entry, Head, Journal, Record
 from journal.reader import JournalReader, open_reader
 from journal.segment import GENESIS
 
@@ -220,17 +220,25 @@ class LocalSource(Closing):
         from covenq import importing
         from covenq.slice import incoming
 
-        with self._writing(fresh=True) as (journal, _):
+        taken = [incoming(one) for one in items]
+
+        def take(journal: Journal) -> Object:
             return importing.take(
                 journal,
                 self._config,
-                [incoming(one) for one in items],
+                taken,
                 routed=routed,
                 reason=reason,
                 dry_run=dry_run,
                 by=by,
                 clock=time.time,
             )
+
+        if dry_run:
+            with self._reading() as (_, reader):
+                return take(reader)
+        with self._writing(fresh=True) as (journal, _store):
+            return take(journal)
 
     def requeue(
         self,
@@ -368,10 +376,12 @@ class LocalSource(Closing):
 
     @contextmanager
     def _writing(self, *, fresh: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
-        """The journal, open for writing, and the state, caught up before and after."""
+        """The journal, open for writing, and the state, caught up before and after. `fresh` makes them if there are none."""
         from journal.opening import open_journal
 
-        if not self._journal.exists() and not self._state.exists():
+        if fresh:
+            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not self._journal.exists() and not self._state.exists():
             raise NotFound(f"nothing was ever received in {self._data}", hint="Start with `covenq serve`.")
         deadline = time.monotonic() + LOCK_S
         while True:

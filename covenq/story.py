@@ -181,9 +181,14 @@ def _now(known: Material) -> JsonObject:
         told = [
             f"Ignored since {_when(delivery['received_at'])}: it stays so until somebody reroutes it."
             if delivery["state"] == State.IGNORED
-            else "Received, and not routed: `covenq serve` tries again at its next start, `covenq reroute` now."
+            else f"Received, and not routed{_problem(delivery)}: `covenq serve` tries again at its next start, "
+            "`covenq reroute` now."
         ]
     return _answer(None, " ".join(told), word=delivery["state"])
+
+
+def _problem(delivery: JsonObject) -> str:
+    return f", since {delivery['detail'].rstrip('.')}" if delivery["detail"] else ""
 
 
 def _where(task: JsonObject, known: Material) -> str:

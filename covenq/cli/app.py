@@ -7,6 +7,7 @@ little more than Typer itself needs. Modules here import nothing heavy at their 
 from __future__ import annotations
 
 import importlib
+import keyword
 from typing import Annotated, Any
 
 import typer
@@ -37,20 +38,24 @@ COMMANDS = {
     "backup": "covenq.cli.backup",
     "compact": "covenq.cli.care",
     "redact": "covenq.cli.care",
+    "export": "covenq.cli.moving",
+    "import": "covenq.cli.moving",
     "routes": "covenq.cli.routes",
     "secrets": "covenq.cli.secrets",
     "tokens": "covenq.cli.tokens",
     "send": "covenq.cli.send",
     "init": "covenq.cli.init",
+    "worker": "covenq.cli.worker",
+    "phase": "covenq.cli.worker",
     "demo": "covenq.cli.demo",
 }
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-LOCAL = frozenset({"serve", "info", "routes", "verify", "salvage", "backup", "tokens", "send", "init", "demo"})
+LOCAL = frozenset({"serve", "info", "routes", "verify", "salvage", "backup", "tokens", "send", "init", "phase", "demo"})
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "replay", "reroute", "requeue", "cancel"})
+TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "export", "replay", "reroute", "requeue", "cancel"})
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.
@@ -73,7 +78,8 @@ class Commands(TyperGroup):
 
 def build(name: str) -> Any:
     """The command of that name, ready to run."""
-    function = getattr(importlib.import_module(COMMANDS[name]), name)
+    module = importlib.import_module(COMMANDS[name])
+    function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
     if name not in LOCAL:

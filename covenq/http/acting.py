@@ -1,4 +1,4 @@
-"""POST /api/v1/replay, reroute, requeue and cancel: what operators do, as `covenq.operations` has it."""
+"""POST /api/v1/replay, reroute, requeue, cancel and import: what operators do, as `covenq.operations` has it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Any
 
 import falcon
 
-from covenq import operations
+from covenq import importing, operations
 from covenq.errors import UsageError
 from covenq.filter import Filter, parse
 from covenq.http.answers import say
 from covenq.http.api import body_of, ids_of, typed
 from covenq.http.parts import Parts
+from covenq.slice import incoming
+
+IMPORT_MAX = 48 << 20
+"""Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
 
 
 class Replay:
@@ -67,6 +71,30 @@ class Cancel:
         parts = self._parts
         with parts.upkeep.acting:
             answer = operations.cancel(parts.journal, parts.reader(), **wanted)
+        say(resp, 200, {"ok": True, **answer})
+
+
+class Import:
+    """POST {"items": [{"headers", "body64", "origin"}…]}, and "routed", "dry_run", "reason", "by"."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = body_of(req, {"items", "routed", "dry_run", "reason", "by"}, IMPORT_MAX)
+        given = typed(body, "items", list, "a list of deliveries", [])
+        parts = self._parts
+        with parts.upkeep.acting:
+            answer = importing.take(
+                parts.journal,
+                parts.config,
+                [incoming(one) for one in given],
+                routed=typed(body, "routed", bool, "true or false", False),
+                dry_run=typed(body, "dry_run", bool, "true or false", False),
+                reason=typed(body, "reason", str, "a text", None),
+                by=body.get("by") or "api",
+                clock=parts.clock,
+            )
         say(resp, 200, {"ok": True, **answer})
 
 

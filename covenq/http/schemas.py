@@ -382,6 +382,24 @@ _ENDED: dict[str, Schema] = {
 
 REQUESTS: dict[str, Schema] = {
     "replay": request({**WHICH, "route": maybe(TEXT), "force": _FLAG, **HOW}),
+    "import": request(
+        {
+            "items": many(
+                {
+                    "type": "object",
+                    "properties": {
+                        "headers": many({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}),
+                        "body64": maybe(TEXT),
+                        "origin": {"type": "object"},
+                    },
+                    "required": ["headers"],
+                    "additionalProperties": False,
+                }
+            ),
+            "routed": _FLAG,
+            **HOW,
+        }
+    ),
     "reroute": request({**WHICH, **HOW}),
     "cancel": request({**WHICH, **HOW}),
     "pause": request(

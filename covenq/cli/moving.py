@@ -1,0 +1,197 @@
+"""covenq export and import: a filtered slice as one file, and deliveries from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from covenq import __version__
+from covenq.cli import output
+from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, source
+from covenq.cli.output import clean, say
+from covenq.cli.progress import bar
+from covenq.errors import NotFound, Refused, UsageError
+from covenq.model import JsonObject, at_text
+from covenq.slice import Incoming, end, header, line, read
+
+if TYPE_CHECKING:
+    from covenq.source import Source
+
+IMPORT = Verb("import", "imported", "delivery", "deliveries")
+PORTION = 64
+PORTION_BYTES = 2 << 20
+"""Deliveries a request, and bytes of them, after which it is sent."""
+
+
+def export(
+    words: Words = None,
+    out: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to; it must not be there. - is stdout.")
+    ] = "-",
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write deliveries, with their tasks and attempts, to one file.
+
+    Those that a filter matches, oldest first: headers, exact bytes, and what became of them. `covenq import` reads it,
+    here or elsewhere. It holds whole payloads: keep it as you keep them.
+
+    \b
+      covenq export repo:octo/hello since:1d --output slice.jsonl
+    """
+    filter = filter_words(words)
+    if json and out == "-":
+        raise UsageError("--json says what was written, and stdout has the file itself", hint="Add --output FILE.")
+    with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
+        ids = _ids(opened, filter)
+        _put(file, header(__version__, at_text(time.time()), " ".join(filter)))
+        lost = 0
+        for number, id in enumerate(ids, 1):
+            told, body = _gather(opened, id)
+            lost += body is None
+            _put(file, told)
+            if tell is not None:
+                tell(number, len(ids))
+        _put(file, end(len(ids)))
+    counted = output.count(len(ids), "delivery", "deliveries")
+    if json:
+        output.emit_json({"file": out, "deliveries": len(ids), "without_payload": lost})
+    say(f"{counted} written{'' if out == '-' else f' to {clean(out)}'}{f', {lost:,} without payload' if lost else ''}.")
+
+
+def _ids(opened: Source, filter: list[str]) -> list[str]:
+    """Oldest first."""
+    from covenq.source import each
+
+    found = [f"{one['hook']}/{one['guid']}" for one in each(opened.deliveries, filter)]
+    return found[::-1]
+
+
+def _gather(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
+    delivery = opened.delivery(id)
+    try:
+        body: bytes | None = opened.payload(id)
+    except NotFound:
+        body = None
+    tasks = [{**opened.task(task), "attempt_objects": opened.attempts(task)} for task in delivery["tasks"]]
+    return line(delivery, body, tasks), body
+
+
+def _put(file: IO[bytes], value: JsonObject) -> None:
+    file.write(output.json_text(value).encode() + b"\n")
+
+
+@contextmanager
+def _file(name: str) -> Iterator[IO[bytes]]:
+    """Stdout, or a new file of one's own that is there whole or not at all. Raises Refused."""
+    if name == "-":
+        out = output.stdout()
+        out.flush()
+        yield out.buffer  # type: ignore[attr-defined]
+        return
+    path = Path(name).expanduser()
+    if path.exists():
+        raise Refused(f"{path} is there already", hint="Name another file, or remove that one.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What `covenq export` or GitHub's API gave; - is stdin.")],
+    route: Annotated[
+        bool, typer.Option("--route", help="Route them now, as if GitHub had sent them: their tasks will run.")
+    ] = False,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Record deliveries from a file.
+
+    From `covenq export`, or a delivery as GitHub's API gives it (`gh api /app/hook/deliveries/ID`), one or many. No
+    signature is checked: they say `source:import`, and no secret. What is here already is skipped. They are ignored, and
+    run nothing, until `covenq reroute source:import`, or with --route.
+    """
+    counted = None
+    if file == "-":
+        if not (yes or dry_run):
+            raise UsageError("a file on stdin leaves nobody to ask", hint="Add --yes to import it, or --dry-run.")
+    else:
+        with _opened(file) as opened:
+            counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
+    found: dict[str, list[Any]] = {"eligible": [], "skipped": [], "done": []}
+    with source(data, config) as to:
+        if counted is not None and counted > 1 and not (yes or dry_run):
+            ask(IMPORT, [""] * counted, [])
+        with _opened(file) as opened, bar(IMPORT.past) as tell:
+            done = 0
+            for portion in _portions(read(opened, file)):
+                answer = to.take(
+                    [one.object() for one in portion], routed=route, reason=reason, dry_run=dry_run, by=operator()
+                )
+                for name, items in found.items():
+                    items += answer[name]
+                done += len(portion)
+                if tell is not None:
+                    tell(done, counted or 0)
+    _report(found, dry_run, json)
+    if found["skipped"] and not found["eligible"]:
+        raise typer.Exit(4)
+
+
+def _portions(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
+    portion: list[Incoming] = []
+    size = 0
+    for one in incoming:
+        portion.append(one)
+        size += len(one.body or b"")
+        if len(portion) == PORTION or size >= PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    """Raises UsageError."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        opened = Path(file).expanduser().open("rb")
+    except OSError as error:
+        raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Name a file, or - for stdin.") from None
+    with opened:
+        yield opened
+
+
+def _report(found: Mapping[str, list[Any]], dry_run: bool, json: bool) -> None:
+    if json:
+        output.emit_json(found)
+    else:
+        for item in found["done"]:
+            output.line(" ".join(clean(word) for word in (item["id"], *item["tasks"])))
+        if dry_run:
+            for id in found["eligible"]:
+                output.line(clean(id))
+    say_skipped(found["skipped"])
+    counted = output.count(len(found["eligible" if dry_run else "done"]), IMPORT.one, IMPORT.many)
+    say(f"{counted} {'would be ' if dry_run else ''}{IMPORT.past}.")

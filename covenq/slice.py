@@ -1,0 +1,221 @@
+"""Deliveries as one file: written from here, read back anywhere, and GitHub's own delivery objects read the same way.
+
+A slice is JSON Lines: a header, a line for each delivery (what it was, its headers, its exact bytes, what became of it), and a
+last line that counts them, so that a file cut short is noticed. Values in, values out; files are opened by who calls.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from covenq.errors import UsageError
+from covenq.model import JsonObject
+
+FORMAT = "covenq-slice"
+VERSION = 1
+LINE_MAX = 64 * 1024 * 1024
+"""Bytes of one line, and of a document that is no slice."""
+ORIGIN_MAX = 8
+ORIGIN_TEXT_MAX = 64
+"""How much a delivery may say of where it comes from."""
+_SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One delivery to import: the request it was, and where it comes from. `body` None: its payload was not kept."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+    origin: JsonObject = field(default_factory=dict)
+    """Times, ids and words, for the record's `data`."""
+
+    def object(self) -> JsonObject:
+        """{"headers", "body64", "origin"}: as the API takes it."""
+        body = None if self.body is None else base64.b64encode(self.body).decode()
+        return {"headers": [list(pair) for pair in self.headers], "body64": body, "origin": self.origin}
+
+
+# ---- writing
+
+
+def header(version: str, at: str, filter: str) -> JsonObject:
+    """The first line."""
+    return {"format": FORMAT, "version": VERSION, "covenq": version, "exported_at": at, "filter": filter}
+
+
+def line(delivery: JsonObject, body: bytes | None, tasks: Iterable[JsonObject]) -> JsonObject:
+    """The line of a delivery, with headers in its object and attempts in those of its tasks."""
+    told: JsonObject = {"delivery": delivery, "tasks": list(tasks)}
+    if body is None:
+        return {**told, "body": None}
+    try:
+        return {**told, "body": body.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {**told, "body64": base64.b64encode(body).decode()}
+
+
+def end(deliveries: int) -> JsonObject:
+    """The last line."""
+    return {"end": True, "deliveries": deliveries}
+
+
+def incoming(one: Any) -> Incoming:
+    """What `Incoming.object` made. Raises UsageError."""
+    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
+        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
+    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin") or {}
+    if not (isinstance(headers, list) and isinstance(origin, dict) and (body is None or isinstance(body, str))):
+        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
+    if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):
+        raise UsageError("a header is no pair of texts")
+    try:
+        content = None if body is None else base64.b64decode(body, validate=True)
+    except ValueError:
+        raise UsageError("body64 is no base64") from None
+    told = {str(name)[:40]: value for name, value in list(origin.items())[:ORIGIN_MAX] if _is_word(value)}
+    return Incoming(tuple((name, value) for name, value in headers), content, told)
+
+
+def _is_word(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and len(value) <= ORIGIN_TEXT_MAX)
+
+
+# ---- reading
+
+
+def read(file: IO[bytes], name: str) -> Iterator[Incoming]:
+    """The deliveries of a slice, or of GitHub's delivery objects: one, a list of them, or one a line.
+
+    Raises UsageError, which names the file and line, for anything else; and for a slice without its last line, after all
+    that is there was given.
+    """
+    first = file.readline(LINE_MAX + 1)
+    if len(first) > LINE_MAX:
+        raise UsageError(f"{name}: line 1 is longer than {LINE_MAX >> 20} MiB")
+    value = _value(first)
+    if isinstance(value, dict) and value.get("format") == FORMAT:
+        if value.get("version") != VERSION:
+            raise UsageError(f"{name}: a slice of version {value.get('version')}, which this covenq can't read")
+        yield from _slice(file, name)
+        return
+    if isinstance(value, dict) and "request" in value:
+        yield _github(value, f"{name}, line 1")
+        for number, text in _lines(file, name):
+            yield _github(_value(text), f"{name}, line {number}")
+        return
+    rest = file.read(LINE_MAX + 1)
+    whole = _value(first + rest) if len(first) + len(rest) <= LINE_MAX else None
+    for number, one in enumerate(whole if isinstance(whole, list) else [whole], 1):
+        yield _github(one, f"{name}, delivery {number}")
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    number = 1
+    while text := file.readline(LINE_MAX + 1):
+        number += 1
+        if len(text) > LINE_MAX:
+            raise UsageError(f"{name}: line {number} is longer than {LINE_MAX >> 20} MiB")
+        if text.strip():
+            yield number, text
+
+
+def _slice(file: IO[bytes], name: str) -> Iterator[Incoming]:
+    given, ended = 0, False
+    for number, text in _lines(file, name):
+        value = _value(text)
+        where = f"{name}, line {number}"
+        if not isinstance(value, dict) or ended:
+            raise UsageError(f"{where}: is no line of a slice")
+        if value.get("end"):
+            ended = True
+            if value.get("deliveries") != given:
+                raise UsageError(f"{name}: has {given} deliveries and says {value.get('deliveries')}")
+            continue
+        given += 1
+        yield _of_line(value, where)
+    if not ended:
+        raise UsageError(f"{name}: is cut short: its last line is missing", hint="Export it again.")
+
+
+def _of_line(value: Mapping[str, Any], where: str) -> Incoming:
+    delivery = value.get("delivery")
+    if not isinstance(delivery, dict):
+        raise UsageError(f"{where}: has no delivery")
+    headers = _pairs(delivery.get("headers"), where)
+    origin = {
+        "format": FORMAT,
+        "received_at": _word(delivery.get("received_at")),
+        "seq": delivery.get("seq") if isinstance(delivery.get("seq"), int) else None,
+        "state": _word(delivery.get("state")),
+    }
+    if isinstance(value.get("body64"), str):
+        try:
+            body: bytes | None = base64.b64decode(value["body64"], validate=True)
+        except (binascii.Error, ValueError):
+            raise UsageError(f"{where}: body64 is no base64") from None
+    else:
+        text = value.get("body")
+        body = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else None
+    return Incoming(headers, body, origin)
+
+
+def _github(value: Any, where: str) -> Incoming:
+    """GitHub's object of `GET …/hook/deliveries/{id}`.
+
+    Its payload comes parsed: the bytes that were signed are not in it. They are written anew, so the signature, which would
+    be wrong, is left out.
+    """
+    request = value.get("request") if isinstance(value, dict) else None
+    if not isinstance(request, dict) or not isinstance(request.get("payload"), dict):
+        raise UsageError(
+            f"{where}: is neither a slice nor a delivery as GitHub's API gives it",
+            hint="`gh api /app/hook/deliveries/ID` prints one; the list of deliveries has no payloads.",
+        )
+    given = request.get("headers")
+    headers = _pairs(list(given.items()) if isinstance(given, dict) else given, where)
+    kept = tuple(pair for pair in headers if pair[0].lower() not in (*_SIGNATURES, "content-type"))
+    names = {name.lower() for name, _ in kept}
+    for name, known in (("X-GitHub-Event", value.get("event")), ("X-GitHub-Delivery", value.get("guid"))):
+        if name.lower() not in names and isinstance(known, str):
+            kept = (*kept, (name, known))
+    try:
+        body = json.dumps(request["payload"], ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, UnicodeEncodeError):
+        raise UsageError(f"{where}: its payload holds what is no JSON") from None
+    id = value.get("id")
+    origin = {
+        "format": "github",
+        "received_at": _word(value.get("delivered_at")),
+        "id": id if isinstance(id, int) else None,
+        "redelivery": value.get("redelivery") is True,
+    }
+    return Incoming((("Content-Type", "application/json"), *kept), body, origin)
+
+
+def _pairs(given: Any, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(given, list):
+        raise UsageError(f"{where}: has no headers")
+    pairs = []
+    for pair in given:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(one, str) for one in pair)):
+            raise UsageError(f"{where}: a header is no pair of texts")
+        pairs.append((pair[0], pair[1]))
+    return tuple(pairs)
+
+
+def _word(value: Any) -> str | None:
+    return value[:40] if isinstance(value, str) and value.isascii() and value.isprintable() else None
+
+
+def _value(text: bytes) -> Any:
+    """None for what is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
