@@ -141,7 +141,7 @@ def _queued(rows: Rows, record: Record, task_id: str) -> Row:
     policy = data.get("policy")
     frozen = policy if isinstance(policy, dict) else {}
     installation, key = as_integer(data.get("installation")), as_text(about.get("key"))
-    supersede = frozen.get("supersede")
+    supersede, replay = frozen.get("supersede"), as_integer(data.get("replay")) or 0
     hook, guid = as_text(data.get("hook")), as_text(data.get("guid"))
     delivery = rows.deliveries.get((hook, guid)) if hook is not None and guid is not None else None
     return {
@@ -158,7 +158,7 @@ def _queued(rows: Rows, record: Record, task_id: str) -> Row:
         "category": None,
         "detail": None,
         "attempts": 0,
-        "replay": as_integer(data.get("replay")) or 0,
+        "replay": replay,
         "repo": as_text(about.get("repo")),
         "repo_id": as_integer(data.get("repo_id")),
         "installation": installation,
@@ -181,9 +181,9 @@ def _queued(rows: Rows, record: Record, task_id: str) -> Row:
         "retries": 0,
         "tenant": tenant_of(installation, hook),
         "pull": int(data.get("kind") == "pull"),
-        # Only tasks that have rivals, or an order to keep, are looked at for them.
-        "supersede": supersede if supersede in ("queued", "running") and key is not None else None,
-        "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" else None,
+        # Only tasks that have rivals, or an order to keep, are looked at for them. A replay is an operator's word: it has none.
+        "supersede": supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
+        "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
         "since": None,
         "queued_seq": record.seq,
         "superseded_by": None,

@@ -24,10 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
-from covenq import rivals
 from covenq.caps import NO_CAPS, PRIORITIES, Caps
 from covenq.model import at_text
-from covenq.rivals import Rivals
+from covenq.rivals import NEWEST, Rivals, outdated_by
 from covenq.scheduler import Task
 from covenq.standing import Lane, Standing
 from journal.model import Entry
@@ -42,7 +41,7 @@ OTHER_EVERY = 4
 TURNS_KEPT = 4096
 """Installations whose turns are counted; the count of the one seen longest ago is forgotten first."""
 
-_FIELDS = "id, tenant, route, repo_id, repo, key, priority, last_seq, created_seq, supersede, source_at"
+_FIELDS = "id, tenant, route, repo_id, repo, key, number, priority, supersede, source_at"
 # Partial indexes of covenq.schema, named so that a query which can't use its index fails, and is never merely slow.
 _NEXT_READY = """SELECT tenant FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant > ? ORDER BY tenant LIMIT 1"""
@@ -95,9 +94,8 @@ class _Row:
     repo_id: int | None
     repo: str | None
     key: str | None
+    number: int | None
     priority: int
-    last_seq: int
-    created_seq: int
     supersede: str | None
     source_at: str | None
 
@@ -164,7 +162,7 @@ class Picker:
             if standing.house() is not None:
                 return []
             ids = {task.id for task in held} | set(exclude)
-            pick = _Pick(conn, at_text(now), standing, ids, "pull" in kinds, routes, frozenset(without))
+            pick = _Pick(conn, at_text(now), standing, self._rivals, ids, "pull" in kinds, routes, frozenset(without))
             chosen = list(self._choose(pick, limit))
             found = (conn.execute(_CHOSEN, (row.id,)).fetchone() for row in chosen)
             return [Task.of(row) for row in found if row is not None]
@@ -229,6 +227,7 @@ class _Pick:
         conn: sqlite3.Connection,
         now: str,
         standing: Standing,
+        rivals: Rivals,
         exclude: set[str],
         pull: bool,
         routes: Collection[str] | None,
@@ -238,6 +237,7 @@ class _Pick:
         self.standing = standing
         self._conn = conn
         self._now = now
+        self._rivals = rivals
         self._exclude = exclude
         self._routes = None if routes is None else frozenset(routes)
         self._without = without
@@ -246,6 +246,10 @@ class _Pick:
     def took(self, row: _Row) -> None:
         self._exclude.add(row.id)
         self.standing.begin(row)
+        self._note(row)
+
+    def _note(self, row: _Row) -> None:
+        self._rivals.note(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
 
     def tenants(self, after: str) -> Iterator[str]:
         """Everyone with something ready or due, once, from the one that follows `after`, which comes last."""
@@ -283,7 +287,8 @@ class _Pick:
                 continue
             looked = 0
             # One by one: most often the first will do.
-            for looked, values in enumerate(self._conn.execute(_READY, (self.pull, tenant, low, high, WINDOW)), 1):
+            for values in self._conn.execute(_READY, (self.pull, tenant, low, high, WINDOW)):
+                looked += 1
                 row = _Row(*values)
                 if self._may(row):
                     return row
@@ -310,8 +315,12 @@ class _Pick:
             return False
         if self.standing.of(row) is not None:
             return False
-        guarded = row.supersede is not None or row.source_at is not None
-        return not (guarded and rivals.outdated_by(self._conn, row.id) is not None)
+        if row.supersede is None and row.source_at is None:
+            return True
+        if outdated_by(self._conn, row.id) is None:
+            return True
+        self._note(row)
+        return False
 
     def _wanted(self, route: str | None) -> bool:
         return route not in self._without and (self._routes is None or route in self._routes)
@@ -367,7 +376,7 @@ class _Pick:
         """Where newer tasks outdate older ones of the same key, the newest is the one that may run."""
         if not rows or rows[-1]["supersede"] is None:
             return None
-        newest = self._conn.execute(rivals.NEWEST, (rows[-1]["route"], rows[-1]["key"])).fetchone()
+        newest = self._conn.execute(NEWEST, (rows[-1]["route"], rows[-1]["key"])).fetchone()
         if newest is None or newest["state"] != "queued" or newest["not_before"] is not None:
             return None
         row = _Row(*(newest[name] for name in _Row.__slots__))

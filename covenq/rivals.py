@@ -1,10 +1,11 @@
 """Tasks that newer ones outdate: of one key where the route supersedes, of one issue or pull request where it keeps an order.
 
 Decided here, by whoever hands tasks out, and not at the intake, because the intake can't see what other receivers, or the fold,
-have not told it yet. Every task that becomes queued is looked at once with its whole group, so what is found does not depend
-on how far the fold was behind, on the order in which hooks arrived, or on restarts; a group is looked at again until nothing
-is left to do in it. What is found is recorded against the task's newest record: a task that was claimed in that moment is left
-alone (`supersede = "queued"`), or found running by the next look and superseded then (`"running"`).
+have not told it yet. Every new task, every one that becomes queued again, and every one that is picked has its whole group
+looked at, which is looked at again until nothing is left to do in it; and nothing that is outdated is picked before that. So
+what is found does not depend on how far the fold was behind, on the order in which hooks arrived, or on restarts. What is
+found is recorded against the task's newest record: a task that was claimed in that moment is left alone (`supersede =
+"queued"`), or found running by the next look and superseded then (`"running"`).
 
 An operator's word wins: what was replayed or requeued neither outdates nor is outdated.
 """
@@ -27,13 +28,15 @@ STALE = "stale"
 _LOOKED_AT_ONCE = 256
 
 NEWEST = """SELECT * FROM tasks INDEXED BY tasks_rivals
-    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state IN ('queued', 'running')
-    AND queued_seq = created_seq ORDER BY created_seq DESC LIMIT 1"""
-_GROUP = """SELECT * FROM tasks INDEXED BY tasks_rivals
+    WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state <> 'cancelled' ORDER BY created_seq DESC LIMIT 1"""
+"""Of one route and key, whatever became of it: when it has run, older work is not to run after it."""
+_GROUP = """SELECT * FROM tasks INDEXED BY tasks_rivals_left
     WHERE route = ? AND key = ? AND supersede IS NOT NULL AND state IN ('queued', 'running')
     AND queued_seq = created_seq AND created_seq < ? AND (state = 'queued' OR ?) ORDER BY created_seq LIMIT ?"""
 _RISEN = """SELECT last_seq, route, key, repo_id, number, supersede, source_at FROM tasks INDEXED BY tasks_risen
     WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL AND last_seq > ? ORDER BY last_seq LIMIT ?"""
+_BORN = """SELECT created_seq, route, key, repo_id, number, supersede, source_at FROM tasks
+    WHERE created_seq > ? ORDER BY created_seq LIMIT ?"""
 _ONE = "SELECT * FROM tasks WHERE id = ?"
 _SEEN = """SELECT id FROM tasks INDEXED BY tasks_order
     WHERE source_at IS NOT NULL AND route = ? AND repo_id = ? AND number = ? AND source_at > ?
@@ -84,20 +87,37 @@ class Rivals:
     """Remembers how far the queue was looked at, and which groups have something to record. All of it can be lost."""
 
     _floor: int = 0
+    _born: int | None = None
     _keys: dict[tuple[Any, ...], None] = field(default_factory=dict)
     """(route, key)"""
     _things: dict[tuple[Any, ...], None] = field(default_factory=dict)
     """(route, repo_id, number)"""
 
+    def note(
+        self,
+        route: str | None,
+        key: str | None,
+        repo_id: int | None,
+        number: int | None,
+        supersede: str | None,
+        source_at: str | None,
+    ) -> None:
+        """Look at the groups of this task with the next `moves`."""
+        if supersede is not None and route is not None:
+            self._keys[route, key] = None
+        if source_at is not None and route is not None and repo_id is not None and number is not None:
+            self._things[route, repo_id, number] = None
+
     def moves(self, conn: sqlite3.Connection, limit: int) -> list[tuple[Entry, ...]]:
         """What to record, at most about `limit` tasks at a time; each tuple is one append."""
-        rows = conn.execute(_RISEN, (self._floor, _LOOKED_AT_ONCE)).fetchall()
-        for row in rows:
-            self._floor = row["last_seq"]
-            if row["supersede"] is not None and row["route"] is not None:
-                self._keys[row["route"], row["key"]] = None
-            if row["source_at"] is not None and row["repo_id"] is not None and row["number"] is not None:
-                self._things[row["route"], row["repo_id"], row["number"]] = None
+        if self._born is None:
+            self._born = int(conn.execute("SELECT coalesce(max(created_seq), 0) FROM tasks").fetchone()[0])
+        for row in conn.execute(_RISEN, (self._floor, _LOOKED_AT_ONCE)).fetchall():
+            self._floor = row[0]
+            self.note(*row[1:])
+        for row in conn.execute(_BORN, (self._born, _LOOKED_AT_ONCE)).fetchall():
+            self._born = row[0]
+            self.note(*row[1:])
         found: list[tuple[Entry, ...]] = []
         named: set[str] = set()
         looks: tuple[tuple[dict[tuple[Any, ...], None], _Look], ...] = (
@@ -130,7 +150,7 @@ def _superseded(conn: sqlite3.Connection, place: tuple[Any, ...], limit: int) ->
     newest = conn.execute(NEWEST, place).fetchone()
     if newest is None:
         return
-    running_too = newest["supersede"] == "running"
+    running_too = newest["supersede"] == "running" and newest["state"] != "superseded"
     older = conn.execute(_GROUP, (*place, newest["created_seq"], running_too, limit)).fetchall()
     waiting = [row for row in older if row["state"] == "queued"]
     delayed = _delayed(newest, waiting)

@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 9
+VERSION = 10
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -153,7 +153,8 @@ CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(re
     WHERE state = 'queued' AND not_before IS NULL;
 CREATE INDEX tasks_delayed ON tasks (pull, tenant, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
 CREATE INDEX tasks_due ON tasks (pull, not_before) WHERE state = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX tasks_rivals ON tasks (route, key, created_seq)
+CREATE INDEX tasks_rivals ON tasks (route, key, created_seq) WHERE supersede IS NOT NULL;
+CREATE INDEX tasks_rivals_left ON tasks (route, key, created_seq)
     WHERE supersede IS NOT NULL AND state IN ('queued', 'running');
 CREATE INDEX tasks_order ON tasks (route, repo_id, number, source_at) WHERE source_at IS NOT NULL;
 CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce(supersede, source_at) IS NOT NULL;

@@ -111,8 +111,9 @@ class Standing:
 
     def route(self, route: str | None) -> Block | None:
         paused = self._pauses.get((What.ROUTE, route or ""))
-        if paused is None and route in self._caps.resting:
-            return Block("receiver", self._caps.resting[route])
+        resting = self._caps.resting.get(route or "")
+        if paused is None and resting is not None:
+            return Block("receiver", resting)
         return paused or self._full("route", route, self._caps.of_route(route).cap, route)
 
     def repo(self, repo_id: int | None, repo: str | None) -> Block | None:

@@ -1,0 +1,292 @@
+"""Tasks that newer ones outdate: superseded, held back for a quiet period, or stale; over the real fold and dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from records import START, empty_state
+from simulation import Crash, SimJournal
+
+from covenq.config import build
+from covenq.dispatch import Dispatcher
+from covenq.fencing import Claim, Stale
+from covenq.fold import fold
+from covenq.model import DeliveryId, Kind, at_text
+from covenq.routing import route
+from covenq.scheduler import Task
+from covenq.waiting import waiting
+from journal.model import Entry
+
+KEYED = {"key": "{repo}#{number}"}
+
+
+class House:
+    """A journal in memory, the state folded behind it, and a dispatcher."""
+
+    def __init__(self, **rule: Any) -> None:
+        self.now = START
+        self.fault: list[Any] = []
+        self.journal = SimJournal(lambda: self.now, lambda entries: self.fault.pop(0) if self.fault else None)
+        self.conn = empty_state()
+        self.folded = 0
+        self.config = build({"route": [{"name": "r", "match": "", "run": ["true"], **rule}]}, None, {})
+        self.start()
+
+    def start(self) -> None:
+        self.dispatcher = Dispatcher(self.journal, lambda: self.folded, lambda: self.config.caps)
+
+    def arrive(
+        self, name: str, number: int = 1, at: str | None = None, head: str | None = None, replay: int = 0
+    ) -> str:
+        id = DeliveryId("9", name)
+        row = {"event": "pull_request", "repo": "o/r", "repo_id": 6, "number": number, "head_sha": head}
+        body = {"pull_request": {"updated_at": at}}
+        decided = route(self.config.routes, "c", id, row, lambda: body, now=lambda: self.now, replay=replay)
+        self.journal.append(decided.entries)
+        return decided.tasks[0]
+
+    def fold(self) -> None:
+        fold(self.conn, self.journal.records[self.folded :])
+        self.folded = len(self.journal.records)
+
+    def look(self) -> None:
+        """Fold and record what is outdated, until there is nothing more."""
+        self.fold()
+        while self.dispatcher.outdate(self.conn):
+            self.fold()
+
+    def claim(self) -> list[tuple[Task, Claim]]:
+        found = []
+        for task in self.dispatcher.pick(self.conn, self.now, 10):
+            claim = Claim.take(self.journal, task, "w")
+            self.dispatcher.release(task, self.journal.head().seq)
+            if claim is not None:
+                found.append((task, claim))
+        self.fold()
+        return found
+
+    def state(self, task: str) -> tuple[str, str | None]:
+        row = self.conn.execute("SELECT state, reason FROM tasks WHERE id = ?", (task,)).fetchone()
+        return row["state"], row["reason"]
+
+    def superseded(self) -> dict[str, Any]:
+        return {r.subject[5:]: r.data for r in self.journal.records if r.kind == Kind.SUPERSEDED}
+
+
+@pytest.fixture
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
+    made = House(**request.param)
+    yield made
+    made.conn.close()
+
+
+QUEUED = pytest.mark.parametrize("house", [{**KEYED, "supersede": "queued"}], indirect=True)
+RUNNING = pytest.mark.parametrize("house", [{**KEYED, "supersede": "running", "retry": {"max": 3}}], indirect=True)
+QUIET = pytest.mark.parametrize("house", [{**KEYED, "debounce": "30s", "debounce_max": "70s"}], indirect=True)
+ORDER = pytest.mark.parametrize("house", [{"order": "newest"}], indirect=True)
+
+
+@QUEUED
+def test_the_newest_of_a_key_wins(house: House) -> None:
+    first, second, other, third = (house.arrive(n, number) for n, number in (("a", 1), ("b", 1), ("c", 2), ("d", 1)))
+    house.look()
+    assert house.superseded() == {one: {"by_task": third, "reason": "newer"} for one in (first, second)}
+    assert house.state(first) == ("superseded", "newer")
+    assert [task.id for task, _ in house.claim()] == [other, third]
+
+
+@QUEUED
+def test_what_runs_is_left_alone_and_the_newest_waits_for_it(house: House) -> None:
+    first = house.arrive("a")
+    house.look()
+    [(_, claim)] = house.claim()
+    second = house.arrive("b")
+    house.look()
+    third = house.arrive("c")
+    house.look()
+    assert house.superseded() == {second: {"by_task": third, "reason": "newer"}}
+    assert house.state(first) == ("running", None)
+    assert house.claim() == []
+    # It fails, and would be tried again: but it is not the newest any more.
+    claim.record([(Kind.RETRY, claim.note(category="exit", not_before=at_text(house.now + 5), interruptions=0))])
+    house.look()
+    assert house.superseded()[first] == {"by_task": third, "reason": "newer"}
+    assert [task.id for task, _ in house.claim()] == [third]
+
+
+@QUEUED
+def test_what_is_not_recorded_yet_is_not_picked_either(house: House) -> None:
+    house.arrive("a")
+    newest = house.arrive("b")
+    house.fold()
+    assert [task.id for task, _ in house.claim()] == [newest]
+
+
+@QUEUED
+def test_one_that_is_claimed_in_that_moment_is_left_alone(house: House) -> None:
+    first = house.arrive("a")
+    house.fold()
+    [task] = house.dispatcher.pick(house.conn, house.now, 10)
+    second = house.arrive("b")
+    house.fold()
+    claim = Claim.take(house.journal, task, "w")  # durable, and not folded when rivals are looked at
+    assert claim is not None
+    assert house.dispatcher.outdate(house.conn) == 0
+    house.dispatcher.release(task, claim.seq)
+    house.look()
+    assert house.superseded() == {}
+    assert (house.state(first)[0], house.state(second)[0]) == ("running", "queued")
+
+
+@QUEUED
+def test_a_long_queue_of_one_key_is_looked_at_in_portions(house: House) -> None:
+    tasks = [house.arrive(f"g{n}") for n in range(700)]
+    house.fold()
+    assert house.dispatcher.outdate(house.conn) == 700 + 256
+    assert [task.id for task, _ in house.claim()] == [tasks[-1]], "whatever is not recorded yet"
+    house.look()
+    assert set(house.superseded()) == set(tasks[:-1])
+
+
+@QUEUED
+def test_an_operators_word_wins(house: House) -> None:
+    first, second = house.arrive("a"), house.arrive("b")
+    house.look()
+    house.journal.append([Entry(f"task.{first}", Kind.REQUEUED, {"by": "me", "reason": None})])
+    replayed = house.arrive("a", replay=1)
+    house.look()
+    assert set(house.superseded()) == {first}
+    assert {house.state(one)[0] for one in (first, second, replayed)} == {"queued"}
+
+
+@RUNNING
+def test_what_runs_is_superseded_too_and_its_result_withheld(house: House) -> None:
+    first = house.arrive("a")
+    house.look()
+    [(_, claim)] = house.claim()
+    claim.record([(Kind.PHASE, claim.note(phase="started"))])
+    second = house.arrive("b")
+    house.fold()
+    claim.record([(Kind.PHASE, claim.note(phase="testing"))])  # moves it between the look and the record
+    assert house.dispatcher.outdate(house.conn) == 0
+    house.look()
+    assert house.superseded()[first] == {"by_task": second, "reason": "newer", "attempt": 1, "claim": claim.seq}
+    with pytest.raises(Stale):
+        claim.record([(Kind.COMPLETED, claim.note(exit_code=0, result=None))])
+    assert house.state(first) == ("superseded", "newer")
+    row = house.conn.execute("SELECT outcome, ended_at FROM task_attempts WHERE task = ?", (first,)).fetchone()
+    assert row["outcome"] == "superseded"
+    assert row["ended_at"] is not None
+    assert [task.id for task, _ in house.claim()] == [second]
+
+
+# ---- the quiet period
+
+
+@QUIET
+def test_a_burst_runs_once_after_it_is_quiet(house: House) -> None:
+    for n in range(3):
+        newest = house.arrive(f"g{n}")
+        house.look()
+        house.now += 10
+    assert house.claim() == []
+    told = waiting(house.conn, newest, house.now)
+    assert told is not None
+    assert told["word"] == "debounce"
+    house.now = START + 20 + 30
+    assert [task.id for task, _ in house.claim()] == [newest]
+
+
+@QUIET
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_burst_without_end_runs_in_time_whatever_restarts(house: House, restarts: bool) -> None:
+    """A delivery every 20 s keeps a quiet period of 30 s from ending; 70 s after the first one, the newest runs."""
+    for n in range(4):
+        newest = house.arrive(f"g{n}")
+        if restarts:
+            house.conn, house.folded = empty_state(), 0
+            house.start()
+        house.look()
+        assert house.claim() == []
+        house.now += 20
+    assert house.dispatcher.next_due(house.conn, house.now - 15) == at_text(START + 70)
+    assert [task.id for task, _ in house.claim()] == [newest]
+    house.arrive("later")
+    house.look()
+    assert house.dispatcher.next_due(house.conn, house.now) == at_text(house.now + 30), "a new burst"
+
+
+@QUIET
+def test_a_crash_between_the_two_records_loses_no_burst(house: House) -> None:
+    first = house.arrive("a")
+    house.now += 20
+    second = house.arrive("b")
+    house.fold()
+    house.fault = [1]  # a prefix of one entry survives
+    with pytest.raises(Crash):
+        house.dispatcher.outdate(house.conn)
+    house.start()
+    house.look()
+    delayed = [r.data for r in house.journal.records if r.kind == Kind.DELAYED]
+    assert delayed == [{"since": at_text(START), "not_before": at_text(START + 50)}]
+    assert set(house.superseded()) == {first}
+    assert house.state(second)[0] == "queued"
+
+
+@QUIET
+def test_a_replay_does_not_wait(house: House) -> None:
+    task = house.arrive("a", replay=1)
+    house.look()
+    assert [one.id for one, _ in house.claim()] == [task]
+
+
+# ---- order
+
+
+@ORDER
+def test_what_came_after_something_newer_is_stale(house: House) -> None:
+    newer = house.arrive("b", at="2026-11-23T10:00:05Z", head="bb")
+    older = house.arrive("a", at="2026-11-23T10:00:01Z", head="aa")
+    other = house.arrive("c", 2, at="2026-11-23T09:00:00Z")
+    unknown = house.arrive("d", at=None)
+    same = house.arrive("e", at="2026-11-23T10:00:05Z", head="bb")
+    house.look()
+    assert {task: data["reason"] for task, data in house.superseded().items()} == {older: "stale"}
+    assert house.state(older) == ("superseded", "stale")
+    assert [task.id for task, _ in house.claim()] == [newer, other, unknown, same]
+
+
+@ORDER
+def test_what_waits_is_stale_when_the_head_moves_on_and_not_before(house: House) -> None:
+    opened = house.arrive("a", at="2026-11-23T10:00:01Z", head="aa")
+    house.arrive("b", at="2026-11-23T10:00:02Z", head="aa")
+    house.look()
+    assert house.superseded() == {}, "a label was put on: both are about the same head"
+    newest = house.arrive("c", at="2026-11-23T10:00:03.5Z", head="cc")
+    house.fold()
+    assert [task.id for task, _ in house.claim()] == [newest], "the others are not picked, though not recorded yet"
+    house.look()
+    assert house.state(opened) == ("superseded", "stale")
+    assert len(house.superseded()) == 2
+
+
+@ORDER
+def test_a_retry_is_stale_when_the_head_has_moved_on_meanwhile(house: House) -> None:
+    first = house.arrive("a", at="2026-11-23T10:00:01Z", head="aa")
+    house.look()
+    [(_, claim)] = house.claim()
+    house.arrive("b", at="2026-11-23T10:00:02Z", head="bb")
+    house.look()
+    assert house.state(first)[0] == "running"
+    claim.record([(Kind.RETRY, claim.note(category="exit", not_before=at_text(house.now), interruptions=0))])
+    house.look()
+    assert house.state(first) == ("superseded", "stale")
+
+
+@ORDER
+def test_times_are_only_taken_for_times(house: House) -> None:
+    for at in ("yesterday", "2026-11-23T10:00:01+02:00", 5, "２026-11-23T10:00:01Z"):
+        house.arrive(f"g{len(house.journal.records)}", at=at)  # type: ignore[arg-type]
+    assert [r.about["source_at"] for r in house.journal.records if r.about] == [None] * 4
