@@ -1,0 +1,146 @@
+"""`covenq worker`: runs a command for each task of the pull routes of a daemon; `covenq phase`: what a command is at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.output import clean, emit_json, say
+from covenq.errors import UsageError
+
+
+def worker(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="COMMAND", help="The program and its arguments, as in a route's run.", show_default=False
+        ),
+    ],
+    route: Annotated[
+        list[str] | None, typer.Option("--route", metavar="NAME", help="Only tasks of this route; may be repeated.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=256, metavar="N", help="Tasks at the same time.")
+    ] = 1,
+    lease: Annotated[
+        str, typer.Option("--lease", metavar="DURATION", help="How long a task stays ours without a word.")
+    ] = "60s",
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Else made of host and process.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="A variable that the command may see; may be repeated."),
+    ] = None,
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="all|failed|none", help="Which attempts' directories stay.")
+    ] = "failed",
+    work: Annotated[
+        str | None,
+        typer.Option(
+            "--work", metavar="DIR", help="Where attempts have their directories. Else ~/.local/state/covenq-worker."
+        ),
+    ] = None,
+    socket: Annotated[
+        str | None,
+        typer.Option("--socket", metavar="PATH", help="The daemon's socket. Else that of the data directory."),
+    ] = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Claim tasks of pull routes and run a command for each.
+
+    From the daemon on this machine, or with --url from one elsewhere. The lease is renewed while the command runs; SIGTERM
+    and Ctrl-C end what runs and give it back. Exit 0 of the command completes its task.
+
+    \b
+      covenq worker --route build -- make -C /srv/build "TASK={task}"
+      covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
+    """
+    from covenq import leftovers
+    from covenq.cli.remote import chosen
+    from covenq.model import parse_duration
+    from covenq.pull_worker import Job, Worker, check, lines, work_directory
+    from covenq.remote import Remote
+    from covenq.worker import worker_id
+
+    lease_s = parse_duration(lease)
+    if not 1 <= lease_s <= 3600:
+        raise UsageError(f"a lease of {lease}", hint="It is between 1s and 1h.")
+    if keep not in ("all", "failed", "none"):
+        raise UsageError(f"{keep[:40]!r} is none of all, failed, none", hint="See `covenq worker --help`.")
+    for variable in env or ():
+        if variable.startswith("COVENQ_") or "=" in variable:
+            raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
+    target: Path | Remote | None = chosen()
+    if target is None:
+        target = Path(socket) if socket is not None else place(data, config).data / "covenq.sock"
+    elif socket is not None:
+        raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
+    job = Job(
+        name=name or worker_id(),
+        run=check(command),
+        routes=tuple(route or ()),
+        lease_s=lease_s,
+        env=tuple(env or ()),
+        keep=keep,
+        concurrency=concurrency,
+        environ=dict(os.environ),
+    )
+    _log()
+    leftovers.adopt()
+    directory, lock = work_directory(_base(work))
+    try:
+        one = Worker(lines(target), job, directory)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: one.stop())
+        where = target.url if isinstance(target, Remote) else str(target)
+        say(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {concurrency} at a time")
+        one.run()
+    finally:
+        os.close(lock)
+    say("stopped; what ran was given back")
+
+
+def _base(work: str | None) -> Path:
+    if work is not None:
+        return Path(work).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state and Path(state).is_absolute() else Path.home() / ".local" / "state"
+    return base / "covenq-worker"
+
+
+def _log() -> None:
+    import logging
+    import time
+
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.getLogger().handlers[:] = [handler]
+
+
+def phase(
+    name: Annotated[str, typer.Argument(metavar="PHASE", help="A few words, such as: running tests")],
+    json: Json = False,
+) -> None:
+    """Record what a task is at, from inside its command.
+
+    It finds the daemon, the task and its token in COVENQ_SOCKET, COVENQ_TASK and COVENQ_FENCE, which every command has.
+    The words are recorded for ever: put nothing in them that would have to be erased.
+    """
+    from covenq.client import Client, segment
+
+    found = {key: os.environ.get(f"COVENQ_{key}", "") for key in ("SOCKET", "TASK", "FENCE")}
+    missing = [f"COVENQ_{key}" for key, value in found.items() if not value]
+    if missing:
+        raise UsageError(f"{missing[0]} is not set", hint="`covenq phase` is for commands that covenq runs.")
+    client = Client(Path(found["SOCKET"]))
+    path = f"/api/v1/claims/{segment(found['TASK'])}/phase"
+    answer = client.post(path, {"fence": found["FENCE"], "phase": name})
+    if json:
+        emit_json({"phase": answer["phase"], "seq": answer["seq"]})

@@ -1,0 +1,90 @@
+"""A Unix socket on which the commands of a pull worker say their phases. It passes on that, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import socketserver
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from covenq import unixsocket
+from covenq.errors import Failure, NotFound, StaleFence
+from covenq.model import JsonObject
+
+BODY_MAX = 64 * 1024
+_PATH = re.compile(r"/api/v1/claims/([0-9A-Za-z_-]{1,64})/phase\Z")
+
+Say = Callable[[str, str, str], JsonObject]
+"""(task, fence, phase) → the daemon's answer. Raises classes of covenq.errors."""
+
+
+class PhaseProxy:
+    """Listens from the start to `close`."""
+
+    def __init__(self, path: Path, say: Say) -> None:
+        self._path = path
+        self._server = _Server(say)
+        self._server.socket.close()
+        self._server.socket = unixsocket.bind(path)
+        self._server.socket.listen(64)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="phases", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5.0)
+        self._path.unlink(missing_ok=True)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, say: Say) -> None:
+        super().__init__("", _Handler, bind_and_activate=False)
+        self.say = say
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 10.0
+
+    def do_POST(self) -> None:
+        found = _PATH.match(self.path)
+        try:
+            if found is None:
+                raise NotFound("phases are all that this socket takes")
+            size = int(self.headers.get("Content-Length", "0"))
+            body: Any = orjson.loads(self.rfile.read(size)) if 0 < size <= BODY_MAX else None
+            fence, phase = body["fence"], body["phase"]
+        except NotFound as error:
+            self._answer(404, {"ok": False, "error": "not_found", "detail": str(error)})
+            return
+        except (ValueError, TypeError, KeyError):
+            self._answer(400, {"ok": False, "error": "usage", "detail": "the body has no fence and phase"})
+            return
+        try:
+            self._answer(200, self.server.say(found[1], str(fence), str(phase)))
+        except StaleFence as error:
+            self._answer(409, {"ok": False, "error": "stale_fence", "detail": str(error)})
+        except Failure as error:
+            self._answer(503, {"ok": False, "error": "not_durable", "detail": str(error)})
+
+    def _answer(self, status: int, body: JsonObject) -> None:
+        content = orjson.dumps(body)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def address_string(self) -> str:
+        return "command"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: what commands say is in the journal."""
