@@ -158,3 +158,42 @@ def test_keys() -> None:
     )
     assert len(key("{repo}{repo}{repo}", {**ROW, "repo": "r" * 256}) or "") == KEY_MAX
     assert decide(config("", key="{repo}#{number}")).entries[0].about["key"] == "octo/hello#7"
+
+
+def test_else_is_the_reason_where_a_route_came_near() -> None:
+    made = build(
+        {
+            "route": [
+                {
+                    "name": "fix",
+                    "match": "event:issues label:coven:fix sender:mona",
+                    "run": ["true"],
+                    "else": "not for us",
+                },
+                {"name": "any", "match": "event:issues sender:mona", "run": ["true"], "else": "not mona"},
+                {"name": "pull", "match": "event:pull_request", "run": ["true"], "else": "no pull"},
+                {"name": "plain", "match": "event:star", "run": ["true"]},
+            ]
+        },
+        None,
+        {},
+    )
+    told = decide(made)
+    assert (told.state, told.reason) == (State.IGNORED, "not for us"), "of equals, the first"
+    assert told.entries[0].data["detail"] == "No route matches event issues, action labeled; fix came nearest."
+    assert decide(made, {**ROW, "label": None, "labels": []}).reason == "not mona"
+    assert decide(made, {**ROW, "event": "star", "sender": "x"}).state is State.QUEUED
+    assert decide(made, {**ROW, "event": "push", "action": None}).reason == "no_match", "none is about pushes"
+    assert decide(made, {**ROW, "sender": "mona"}).state is State.QUEUED
+
+
+def test_turns_are_told_to_the_task() -> None:
+    made = config("", key="{repo}", debounce="30s", order="newest", priority=4)
+    body = {"issue": {"updated_at": "2026-11-23T01:59:58Z"}}
+    [entry] = decide(made, payload=body, now=lambda: 1_800_000_000.0).entries
+    assert (entry.data["priority"], entry.data["not_before"]) == (4, "2027-01-15T08:00:30.000000Z")
+    assert entry.about["source_at"] == "2026-11-23T01:59:58.000000Z"
+    [again] = decide(made, payload=body, replay=1).entries
+    assert "not_before" not in again.data, "an operator's replay waits for nothing"
+    assert decide(made, payload=[]).entries[0].about["source_at"] is None
+    assert decide(made, payload={"issue": {"updated_at": 5}}).entries[0].about["source_at"] is None
