@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, Refused
 from covenq.filter import parse
 from covenq.gate import Gate, Recent
-from covenq.http.api import BODY_MAX
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import API_THREADS, Parts
@@ -314,7 +313,7 @@ def _start(
             api_bound,
             name="remote",
             threads=API_THREADS,
-            limits=replace(limits, body=BODY_MAX),
+            limits=limits,
             on_refusal=on_refusal,
             streams=True,
             connections=connections,
