@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, config_path
 from covenq.cli.output import say
-from covenq.errors import Refused
+from covenq.errors import Refused, UsageError
 
 TEMPLATE = """\
 # covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start, and again when it changes.
@@ -67,17 +68,40 @@ run = ["cat"]
 
 def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="Write a systemd unit instead: to stdout, or with --to.")
+    ] = False,
+    to: Annotated[str | None, typer.Option("--to", metavar="PATH", help="Where the unit goes.")] = None,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a configuration to start from.
+    """Write a configuration to start from, or a systemd unit.
 
     Commented, with example routes; into the data directory, or to --config.
     """
+    if to is not None and not systemd:
+        raise UsageError("--to is where the unit goes", hint="Add --systemd; a configuration goes to --config.")
+    if systemd:
+        _unit(None if to is None else Path(to), config, force=force)
+        return
     path = config_path(data, config)
     write(path, TEMPLATE, force=force)
     output.line(str(path))
     say("Written. Edit its routes, then (re)start `covenq serve`.")
+
+
+def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
+    from covenq.cli import unit
+
+    named = Path(config).expanduser().absolute() if config is not None else unit.CONFIG
+    text = unit.unit(unit.this_command(sys.argv[0], sys.executable), named)
+    if path is None:
+        output.raw(text.encode())
+    else:
+        write(path, text, force=force)
+        output.line(str(path))
+    for line in unit.steps(named, path):
+        say(line)
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
