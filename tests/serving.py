@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import threading
@@ -48,7 +49,9 @@ class Disk:
 
 
 class HeldFiles(OsFiles):
-    """Files whose fdatasync waits while `hold` is set."""
+    """Files whose fdatasync waits until `go` is set, and fails if `broken` is."""
+
+    broken = False
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -59,6 +62,8 @@ class HeldFiles(OsFiles):
         if not self.go.is_set():
             self.syncing.set()
             assert self.go.wait(30)
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
         super().fdatasync(fd)
 
 

@@ -63,6 +63,13 @@ MUTANTS = {
         "                request.tell(Conflict(conflict[0], conflict[1]))\n",
         "test_journal_engine.py::test_a_conflict_within_a_batch_waits_for_its_sync",
     ),
+    "submitters told before the sync": Mutant(
+        "journal.commit",
+        "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
+        "        for one in accepted:\n            if one.after:\n                one.tell(Appended((tail.seq + 1,)))\n"
+        "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
+        "test_submit.py::test_nobody_is_told_before_the_sync_and_everybody_once_after_it",
+    ),
     "watermark early": Mutant(
         "journal.commit",
         "line, total = finish(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)",
