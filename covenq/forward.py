@@ -154,6 +154,8 @@ def _exchange(
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.endheaders(body)
     response = connection.getresponse()
+    if watch.fired is not None:  # the end of what was cut off looks like the end of the headers
+        raise TimeoutError
     kept = bytearray()
     with contextlib.suppress(OSError, http.client.HTTPException):  # the status was said; the body is for people
         while len(kept) < KEPT_MAX and (piece := response.read1(KEPT_MAX - len(kept))):
