@@ -186,6 +186,9 @@ MALFORMED = {
     "an encoding in HTTP/1.0": (
         POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
     ),
+    "an encoding twice": (
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
+    ),
     "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "request_malformed"),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "request_malformed"),
     "half an address": (b"POST http://[ HTTP/1.1\r\n\r\n", 400, "request_malformed"),

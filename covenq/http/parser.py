@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ BUFFERED_MAX = 256 << 20
 ones wait."""
 SPOOL_MIN = 64 * 1024
 """Bytes of a body from which on it is in a temporary file while it comes in."""
+
+
+_ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
 
 class Busy(WaitressError):  # type: ignore[misc]
@@ -116,6 +120,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
+        if self.chunked and [value.strip(b" \t").lower() for value in _ENCODING.findall(header_plus)] != [b"chunked"]:
+            raise ParsingError("Transfer-Encoding is given twice")
         if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out of an HTTP/1.1 request
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
         self.due = time.monotonic() + self._limits.body_s
