@@ -91,15 +91,10 @@ def demo(
     On a temporary directory, in under a minute: a stream of new, repeated, forged and unsupported deliveries, SIGKILL in
     the middle of a burst, a restart; then every promise is checked against the journal. Exits 1 if one was not kept.
     """
-    from covenq.cli.demo_stage import Stage
-
     directory = Path(tempfile.mkdtemp(prefix="covenq-demo-"))
     passed = False
     try:
-        with Stage(directory, WANTED) as stage:
-            story = play(stage)
-        say("Reading the journal from its files, and verifying it.")
-        checks = judge(story, gather(directory / "data", stage.ran))
+        checks = crash(directory)
         passed = all(check.ok for check in checks)
         if json:
             rows = [{"what": c.what, "promised": c.promised, "found": c.found, "ok": c.ok} for c in checks]
@@ -110,14 +105,24 @@ def demo(
         if keep or (not passed and sys.exc_info()[0] is not KeyboardInterrupt):
             say(f"Everything is in {directory}: covenq deliveries --data {directory / 'data'}")
         else:
-            _remove(directory)
+            remove(directory)
     if not passed:
         say("covenq: a promise was not kept")
         raise typer.Exit(1)
     say("Every accepted delivery is there, none ran twice, and the journal verifies.")
 
 
-def _remove(directory: Path) -> None:
+def crash(directory: Path) -> list[Check]:
+    """The whole play in that directory: the daemon is killed, started again, and held to what it had answered."""
+    from covenq.cli.demo_stage import Stage
+
+    with Stage(directory, WANTED) as stage:
+        story = play(stage)
+    say("Reading the journal from its files, and verifying it.")
+    return judge(story, gather(directory / "data", stage.ran))
+
+
+def remove(directory: Path) -> None:
     """Remove it with all that is in it. Commands that the killed daemon had started may still write their line, for as
     long as they run, so a directory that is not yet empty is tried again."""
     for _ in range(REMOVALS):

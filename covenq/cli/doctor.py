@@ -1,0 +1,97 @@
+"""covenq doctor: what may be wrong, and one next step for each thing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.common import ConfigOption, DataOption, Json, Place, place, source
+from covenq.cli.output import Column, clean, say
+from covenq.errors import CovenqError, Failure
+
+COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
+
+
+def doctor(
+    crash_test: Annotated[
+        bool,
+        typer.Option(
+            "--crash-test", help="Also kill a daemon under load in a scratch directory on this very disk, and count."
+        ),
+    ] = False,
+    json: Json = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Look for what may be wrong.
+
+    Configuration, secrets, permissions, the daemon, the journal, disk and clock, the port, what was refused. Each finding
+    has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
+    """
+    from covenq.doctor import BAD, WARN, Finding, Patient, examine
+
+    where = place(data, config)
+    status, newest, trouble = _ask(data, config)
+    patient = Patient(where.config, where.data, os.environ, status, trouble, newest, time.time())
+    findings = list(examine(patient, command=shutil.which))
+    if crash_test:
+        findings += [Finding("crash test", level, words, next) for level, words, next in _crash(where)]
+    worst = [finding for finding in findings if finding.level == BAD]
+    if json:
+        output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
+    else:
+        output.table(COLUMNS, [finding.object() for finding in findings])
+        for finding in findings:
+            if finding.next is not None:
+                say(f"{clean(finding.check)}: {clean(finding.next)}")
+        warned = sum(finding.level == WARN for finding in findings)
+        say(f"{output.count(len(worst), 'problem')}, {output.count(warned, 'warning')}.")
+    if worst:
+        raise typer.Exit(1)
+
+
+COLUMNS = [
+    Column("", lambda one: one["level"], colour=lambda cell: COLOURS.get(cell, "")),
+    Column("WHAT", lambda one: one["check"]),
+    Column("FOUND", lambda one: one["words"]),
+]
+
+
+def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None]:
+    """The status, when the newest record was written, and what kept them from being had."""
+    try:
+        with source(data, config) as opened:
+            status = opened.status()
+            items = opened.tail("", newest=1)["items"]
+            return status, items[-1]["at"] if items else None, None
+    except (*Failure, OSError) as error:
+        return None, None, str(error)
+
+
+def _crash(where: Place) -> list[tuple[str, str, str | None]]:
+    """(level, words, next) of each promise, held to on the data directory's own disk."""
+    from covenq.cli.demo import crash, remove
+
+    if not where.data.is_dir():
+        raise CovenqError(f"{where.data} isn't there yet", hint="Start with `covenq serve`, then test its disk.")
+    directory = Path(tempfile.mkdtemp(prefix=".crash-test-", dir=where.data))
+    try:
+        checks = crash(directory)
+    finally:
+        remove(directory)
+    broken = [check for check in checks if not check.ok]
+    if not broken:
+        accepted = checks[0].found
+        return [
+            ("ok", f"{accepted} deliveries accepted around a SIGKILL: none lost, none doubled, none ran twice", None)
+        ]
+    return [
+        ("problem", f"{check.what}: {check.found}, and not {check.promised}", "covenq demo --keep") for check in broken
+    ]

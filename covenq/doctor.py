@@ -1,0 +1,310 @@
+"""What may be wrong with an installation: each thing looked at, one finding each, and one next step.
+
+Nothing is changed: what is written for the disk's speed is a file of its own, gone at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from covenq import __version__, refused, secret
+from covenq.config import Config
+from covenq.config_secret import CREDENTIALS
+from covenq.hints import hint_of
+from covenq.leftovers import mark_of, read_mark
+from covenq.model import JsonObject, at_text, seconds_of
+from journal.lock import MEMORY, NETWORK, filesystem_of
+from journal.reserve import threshold_of
+
+GOOD, WARN, BAD = "ok", "warning", "problem"
+
+SYNCS = 20
+SYNC_BYTES = 8192
+"""How the disk is timed: so many writes of so many bytes, each synced."""
+SLOW_S = 0.05
+FAST_S = 0.00002
+"""A sync above the one is slow; a median below the other is none: a disk, or what stands for it, only says that it wrote."""
+CLOCK_BACK_S = 5.0
+OLD_S = 3600.0
+"""A queued task older than this is told of."""
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`check` is what was looked at, `next` what to type or do; none where all is well."""
+
+    check: str
+    level: str
+    words: str
+    next: str | None = None
+
+    def object(self) -> JsonObject:
+        """{"check", "level", "words", "next"}."""
+        return {"check": self.check, "level": self.level, "words": self.words, "next": self.next}
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is looked at. `status` is `Source.status`'s, None where it could not be asked, and `trouble` why."""
+
+    config: Config
+    data: Path
+    env: Mapping[str, str]
+    status: JsonObject | None
+    trouble: str | None
+    newest_at: str | None
+    """When the newest record was written."""
+    now: float
+
+
+def examine(
+    patient: Patient, *, command: Callable[[str], str | None], timer: Callable[[], float] = time.perf_counter
+) -> Iterator[Finding]:
+    """Every finding, in the order in which they matter. `command` finds a program, as `shutil.which` does."""
+    yield from _configuration(patient, command)
+    yield from _secrets(patient)
+    yield from _permissions(patient)
+    yield from _daemon(patient)
+    yield from _journal(patient)
+    yield from _disk(patient, timer)
+    yield from _clock(patient)
+    yield from _port(patient)
+    yield from _refusals(patient)
+    yield from _work(patient)
+
+
+def _configuration(patient: Patient, command: Callable[[str], str | None]) -> Iterator[Finding]:
+    config = patient.config
+    where = "none, so the defaults" if config.path is None else str(config.path)
+    if not config.routes:
+        words = f"{where}: there are no routes, so every delivery is kept and ignored"
+        yield Finding("configuration", WARN, words, "covenq init")
+    else:
+        count = f"{len(config.routes)} route{'' if len(config.routes) == 1 else 's'}"
+        yield Finding("configuration", GOOD, f"{where}: {count}")
+    for route in config.routes:
+        if route.run and command(route.run[0]) is None:
+            words = f"route {route.name}: {route.run[0]!r} is no command that this user finds"
+            yield Finding("configuration", WARN, words, f"Install it, or write its whole path in {where}.")
+
+
+def _secrets(patient: Patient) -> Iterator[Finding]:
+    sources = secret.sources_of(patient.config, patient.data)
+    if not sources:
+        words = "there is none yet: the first `covenq serve` makes one"
+        yield Finding("secret", GOOD, words)
+        return
+    keys, problems = secret.readable(sources, patient.env)
+    credentials = any(one.credential for one in sources) and CREDENTIALS not in patient.env
+    for problem in problems:
+        next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
+        yield Finding("secret", WARN if patient.status and patient.status["pid"] else BAD, problem, next)
+    for warning in secret.warnings(keys):
+        yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
+    if keys and not problems and not secret.warnings(keys):
+        yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
+
+
+def _permissions(patient: Patient) -> Iterator[Finding]:
+    # A group may read: that is how operators who aren't the daemon's user are let in.
+    files = [(patient.data, 0o027, "the data directory")]
+    sources = secret.sources_of(patient.config, patient.data)
+    files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(patient.env))]
+    if patient.config.path is not None and any(one.value is not None for one in patient.config.secrets):
+        files.append((patient.config.path, 0o027, "the configuration, which holds a secret"))
+    found = False
+    for path, mask, what in files:
+        try:
+            mode = path.stat()
+        except OSError:
+            continue  # that it can't be read is told where it is needed
+        if mode.st_mode & mask:
+            found = True
+            words = f"{what} {path} is open to other users ({stat.filemode(mode.st_mode)})"
+            yield Finding("permissions", BAD, words, f"chmod go= {path}")
+        if mode.st_uid != os.geteuid() and os.geteuid() != 0:
+            found = True
+            words = f"{what} {path} belongs to another user (uid {mode.st_uid})"
+            yield Finding("permissions", WARN, words, "Run covenq as that user.")
+    if not found:
+        yield Finding("permissions", GOOD, "nothing of covenq's is open to other users")
+
+
+def _daemon(patient: Patient) -> Iterator[Finding]:
+    status = patient.status
+    if status is None:
+        yield Finding("daemon", BAD, patient.trouble or "its status can't be had", "covenq status")
+    elif status["pid"] is None:
+        yield Finding("daemon", WARN, "none is running: nothing is received", "covenq serve")
+    elif not status["ready"]:
+        yield Finding("daemon", BAD, f"it is not ready: {' '.join(status['reasons'])}", "covenq status")
+    else:
+        yield Finding("daemon", GOOD, f"ready, pid {status['pid']}")
+    if status is not None and status["version"] != __version__:
+        words = f"the daemon is covenq {status['version']}, this command {__version__}"
+        yield Finding("version", BAD, words, "Restart the daemon.")
+    reload = (status or {}).get("reload")
+    if reload and not reload["ok"]:
+        words = f"the configuration on disk was refused, and the one before is in effect: {reload['error']}"
+        yield Finding("configuration", BAD, words, "covenq routes check")
+    for warning in (reload or {}).get("warnings", ()):
+        yield Finding("configuration", WARN, warning, "Restart the daemon.")
+
+
+def _journal(patient: Patient) -> Iterator[Finding]:
+    status = patient.status
+    if status is None:
+        return
+    damage = [reason for reason in status["reasons"] if " at byte " in reason]
+    for one in damage:
+        yield Finding("journal", BAD, one, "covenq verify")
+    if status["journal"]["poisoned"]:
+        yield Finding("journal", BAD, "the disk failed to sync: nothing more is recorded", "Restart the daemon.")
+    if status["state"]["error"]:
+        yield Finding("state", BAD, status["state"]["error"], "Restart the daemon: state.db is only a cache.")
+    if not damage and not status["journal"]["poisoned"]:
+        words = f"{status['journal']['head']['seq']} records in {status['journal']['segments']} segments"
+        yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
+
+
+def _disk(patient: Patient, timer: Callable[[], float]) -> Iterator[Finding]:
+    directory = _existing(patient.data)
+    kind = filesystem_of(directory)
+    if kind in MEMORY:
+        words = f"{directory} is on {kind}: memory, which keeps nothing over a power cut"
+        yield Finding("disk", BAD, words, "Choose a directory on a disk with --data or COVENQ_DATA.")
+    elif kind in NETWORK:
+        words = f"{directory} is on {kind}, whose locks and syncs can't be relied on"
+        yield Finding("disk", BAD, words, "Choose a directory on a local disk with --data or COVENQ_DATA.")
+    space = os.statvfs(directory)
+    free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+    reserve = threshold_of(total)
+    if free < reserve:
+        words = f"{free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks: the intake is closed"
+        yield Finding("space", BAD, words, "Free some; `covenq compact` drops what retention no longer keeps.")
+    elif free < 4 * reserve or free < total // 20:
+        words = f"{free >> 20} MiB are free of {total >> 20}; at {reserve >> 20} the intake closes"
+        yield Finding("space", WARN, words, "Free some, or set [retention].")
+    else:
+        yield Finding("space", GOOD, f"{free >> 20} MiB are free; at {reserve >> 20} the intake closes")
+    yield from _syncs(directory, kind, timer)
+
+
+def _syncs(directory: Path, kind: str, timer: Callable[[], float]) -> Iterator[Finding]:
+    try:
+        times = sorted(time_syncs(directory, timer))
+    except OSError as error:
+        words = f"{directory} can't be written: {error.strerror}"
+        yield Finding("sync", BAD, words, "Check its permissions, and that the disk isn't full.")
+        return
+    middle, slowest = median(times), times[-1]
+    told = f"{SYNCS} syncs of {SYNC_BYTES >> 10} KiB on {kind}: half within {middle * 1000:.2f} ms, the slowest "
+    told += f"{slowest * 1000:.2f} ms"
+    if middle < FAST_S and kind not in MEMORY:
+        words = f"{told}: no disk is so fast. Something says that it wrote, and did not"
+        yield Finding("sync", BAD, words, "Look for a mount without barriers, or a virtual disk that ignores flushes.")
+    elif middle > SLOW_S:
+        yield Finding("sync", WARN, f"{told}: deliveries wait for it", "Choose a faster disk for the data directory.")
+    else:
+        yield Finding("sync", GOOD, told)
+
+
+def time_syncs(directory: Path, timer: Callable[[], float]) -> Iterator[float]:
+    """Seconds of each of SYNCS writes with its sync, in a file that is removed. Raises OSError."""
+    path = directory / f".doctor-{os.getpid()}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        block = os.urandom(SYNC_BYTES)
+        for number in range(SYNCS):
+            before = timer()
+            os.pwrite(descriptor, block, number * SYNC_BYTES)
+            os.fdatasync(descriptor)
+            yield timer() - before
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+
+
+def _clock(patient: Patient) -> Iterator[Finding]:
+    newest = patient.newest_at
+    if newest is not None and seconds_of(newest) > patient.now + CLOCK_BACK_S:
+        words = f"it is {at_text(patient.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
+        yield Finding("clock", BAD, f"{words}: the clock was set back", "Set it, and keep it with NTP.")
+    else:
+        yield Finding("clock", GOOD, f"{at_text(patient.now)[:19]}Z")
+
+
+def _port(patient: Patient) -> Iterator[Finding]:
+    host, port = patient.config.address
+    if patient.status is not None and patient.status["pid"] is not None:
+        url = patient.status["webhook_url"]
+        words = f"the daemon listens: {url}"
+        yield Finding("port", GOOD, words)
+        return
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        words = f"{patient.config.bind} can't be listened on: {error.strerror}"
+        yield Finding("port", BAD, words, "Choose another with [server] bind or COVENQ_BIND.")
+    else:
+        yield Finding("port", GOOD, f"{patient.config.bind} is free")
+
+
+def _refusals(patient: Patient) -> Iterator[Finding]:
+    """What came in the last day and was refused: what a proxy does to requests shows here first."""
+    since = at_text(patient.now - DAY_S)
+    lately = [one for one in refused.read(patient.data) if str(one.get("at")) >= since]
+    if not lately:
+        yield Finding("requests", GOOD, "none was refused in the last 24 hours")
+        return
+    for word, number in Counter(str(one.get("error")) for one in lately).most_common(5):
+        last = next(one for one in reversed(lately) if str(one.get("error")) == word)
+        words = f"{number} refused in the last 24 hours: {word}, last at {str(last.get('at'))[:19]}Z"
+        yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")
+
+
+def _work(patient: Patient) -> Iterator[Finding]:
+    status = patient.status
+    if status is not None and status["pid"] is None:
+        left = list(orphans(patient.data))
+        if left:
+            words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"
+            yield Finding("processes", BAD, words, "covenq serve ends them before it starts any")
+        else:
+            yield Finding("processes", GOOD, "no command is left of a daemon that is gone")
+    oldest = ((status or {}).get("oldest") or {}).get("tasks") or {}
+    if "queued" in oldest and patient.now - seconds_of(oldest["queued"]) > OLD_S:
+        hours = int((patient.now - seconds_of(oldest["queued"])) // 3600)
+        words = f"the oldest task waits for {hours} hour{'' if hours == 1 else 's'}"
+        yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
+
+
+def orphans(data: Path) -> Iterator[int]:
+    """Processes that an attempt's directory names and that are still the same ones."""
+    for path in _marks(data / "attempts"):
+        mark = read_mark(path)
+        if mark is not None and mark_of(mark.pid) == mark:
+            yield mark.pid
+
+
+def _marks(directory: Path) -> Iterable[Path]:
+    return sorted(directory.glob("*/*/process.json"))
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there."""
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
