@@ -44,11 +44,11 @@ run = [{PYTHON}, "-c", "raise SystemExit(3)"]
 """
 
 
-def dashboard(data: Path) -> Dashboard:
+def dashboard(data: Path, *, read_only: bool = False, filters: Path | None = None) -> Dashboard:
     def opener() -> Source:
         return open_source(data, Config())
 
-    return Dashboard(opener, data)
+    return Dashboard(opener, data, read_only=read_only, filters=filters or data / "filters.json")
 
 
 async def until(pilot: Pilot[int], true: Callable[[], object], what: str, timeout: float = 30.0) -> None:

@@ -146,14 +146,27 @@ class Choice:
         return words if self.name is None else [*words, self.name]
 
 
-def choices(row: Mapping[str, Any] | None, pauses: Iterable[Mapping[str, Any]]) -> list[Choice]:
-    """What is paused, to be resumed, then what could be paused: the intake, the worker, and the row's route, repository and
-    installation."""
+ROUTES = 5
+"""Routes of one delivery that are offered."""
+
+
+def with_routes(source: Source, row: Mapping[str, Any] | None) -> Object:
+    """The row with its `routes`: a task's or attempt's own, a delivery's those of its tasks. Blocks. Raises Failure."""
+    if row is None:
+        return {}
+    routes = [row["route"]] if row.get("route") else [source.task(str(one))["route"] for one in row["tasks"][:ROUTES]]
+    return {**row, "routes": list(dict.fromkeys(routes))}
+
+
+def choices(row: Mapping[str, Any], pauses: Iterable[Mapping[str, Any]]) -> list[Choice]:
+    """What is paused, to be resumed, then what could be paused: the intake, the worker, and the row's routes, repository
+    and installation."""
     found = [Choice(str(one["what"]), _name(one), True, one.get("since"), one.get("reason")) for one in pauses]
     taken = {(one.what, one.name) for one in found}
     could: list[tuple[str, str | None]] = [("intake", None), ("worker", None)]
-    for what in ("route", "repo", "installation"):
-        value = (row or {}).get(what)
+    could += [("route", str(name)) for name in row.get("routes", ())]
+    for what in ("repo", "installation"):
+        value = row.get(what)
         if value is not None:
             could.append((what, str(value)))
     return found + [Choice(what, name, False) for what, name in could if (what, name) not in taken]

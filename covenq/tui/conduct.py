@@ -148,7 +148,9 @@ class Conducted(App[int]):
         if source is None:
             return
         try:
-            found = acting.choices(row, await self._action_lane.call(source.pauses))
+            found = await self._action_lane.call(
+                lambda: acting.choices(acting.with_routes(source, row), source.pauses())
+            )
             lines = [one.told + (f"  (since {text.clean(one.since)})" if one.since else "") for one in found]
             chosen = await self.push_screen_wait(Menu("Pause or resume", lines, "What runs already is left alone."))
             if chosen is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -56,10 +57,11 @@ class Menu(ModalScreen[int | None]):
         event.stop()
         self.dismiss(event.option_index)
 
-    def on_key(self, event: object) -> None:
-        character = getattr(event, "character", None)
-        if character and character in self._keys:
-            self.dismiss(self._keys.index(character))
+    def on_key(self, event: events.Key) -> None:
+        if event.character and event.character in self._keys:
+            event.stop()
+            event.prevent_default()  # the same letter may be a key of what is below
+            self.dismiss(self._keys.index(event.character))
 
     def action_down(self) -> None:
         self.query_one(OptionList).action_cursor_down()

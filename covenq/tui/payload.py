@@ -119,8 +119,6 @@ class PayloadScreen(Screen[None]):
         tree, here = view.tree_model, view.current
         # On the lane: a large payload has a million nodes.
         found: Node | None = await self._lane.call(lambda: tree.find(words, here, backwards=direction < 0))
-        if found is None and direction > 0:
-            found = await self._lane.call(lambda: tree.find(words))  # round the end
         if not is_open(self):
             return
         if found is None:
