@@ -32,6 +32,8 @@ BODY_TIMEOUT_S = 30.0
 THREADS = 32
 CONCURRENCY = 4
 
+LOG_FORMATS = ("human", "json")
+LOG_LEVELS = ("info", "debug", "warning", "error")
 TWINS = ("mark", "refuse")
 
 
@@ -66,6 +68,8 @@ class Config:
     concurrency: int = CONCURRENCY
     scrub: tuple[str, ...] = ()
     """Regular expressions of what commands print and nobody shall read."""
+    log_format: str = "human"
+    log_level: str = "info"
     retention: Retention = Retention()
     caps: Caps = NO_CAPS
     """The section [limits] and the routes' own, as one."""
@@ -111,10 +115,11 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency", "scrub"))
     retention = top.table("retention", ("payloads", "attempts"))
+    log = top.table("log", ("format", "level"))
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
     caps = parse_caps(top, [(route.name, route.turns) for route in routes])
-    top.only(("server", "api", "github", "worker", "limits", "retention", "route"))
+    top.only(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -148,6 +153,8 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
         concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
         scrub=scrub_of(worker),
+        log_format=log.choice("format", LOG_FORMATS),
+        log_level=log.choice("level", LOG_LEVELS),
         retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
         caps=caps,
         routes=routes,

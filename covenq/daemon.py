@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, intake, leftovers, pauses, query, unixsocket
+from covenq import __version__, allocator, greeting, intake, leftovers, logs, pauses, query, unixsocket
 from covenq.claims import Claims
 from covenq.config import Config, parse_bind
 from covenq.dispatch import Dispatcher
@@ -88,13 +88,14 @@ def run(
     command line says over the file, whenever that is read again; `config` has it already.
     """
     env = os.environ if env is None else env
-    _log_to_stderr()
+    hush = Hush()
+    logs.configure(config.log_format, config.log_level, hush=hush)
     allocator.give_back()
     leftovers.adopt()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
-        parts, listeners = _start(config, data, env, cleanup, accept_head, adjust)
+        parts, listeners = _start(config, data, env, cleanup, accept_head, adjust, hush)
         # What is there now stays: the collector need not look at it, with every thread waiting, for as long as we run.
         gc.collect()
         gc.freeze()
@@ -206,6 +207,7 @@ def _start(
     cleanup: ExitStack,
     accept_head: int | None,
     adjust: Callable[[Config], Config],
+    hush: Hush,
 ) -> tuple[Parts, Listeners]:
     """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
     bound = bind_tcp(*config.address)
@@ -216,6 +218,8 @@ def _start(
     made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     live = open_live(config, env, data, adjust)
+    hush.use(lambda: live.now.keys)
+    live.subscribe(lambda _, now: logs.configure(now.config.log_format, now.config.log_level, hush=hush))
     for warning in live.last.warnings:
         log.warning("%s", warning)
     journal = open_locked(data, accept_head=accept_head)
@@ -227,8 +231,6 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
-    hush = Hush()
-    hush.use(lambda: live.now.keys)
     gate = Gate(journal, data, Recent(), missing=reserve.missing, paused=lambda: pauses.intake(journal))
     dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
     upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
@@ -333,6 +335,10 @@ def _start(
     webhook.start()
     _start_reroute(parts)
     live.subscribe(lambda before, now: _reroute_if_mended(parts, before, now))
+    if config.log_format == "json":
+        routes = [route.name for route in config.routes]
+        log.info("ready", extra={"fields": {"webhook": url, "api": parts.api_url, "data": str(data), "routes": routes}})
+        return parts, Listeners(webhook, api, remote)
     said = greeting.words(
         config,
         data,
@@ -452,18 +458,6 @@ def _reachable(address: str) -> str:
     host, _, port = address.rpartition(":")
     everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
     return f"{everywhere.get(host, host)}:{port}"
-
-
-def _log_to_stderr() -> None:
-    """Warnings and what matters of covenq's own, a line each, with UTC times."""
-    handler = logging.StreamHandler()
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("covenq").setLevel(logging.INFO)
 
 
 # ---- running and stopping

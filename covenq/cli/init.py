@@ -32,6 +32,10 @@ TEMPLATE = """\
 # hooks = ["446581321"]         # only these hooks may deliver
 # twins = "mark"                # a body that came before under another GUID; "refuse" needs hooks
 
+[log]
+# format = "human"              # or "json"
+# level = "info"                # "debug" has a line for each delivery
+
 [worker]
 # concurrency = 4               # tasks that run at the same time
 

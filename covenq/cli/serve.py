@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli.common import ConfigOption, DataOption, place
-from covenq.config import Config, parse_bind
+from covenq.config import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
+from covenq.errors import UsageError
 
 
 def serve(
@@ -28,6 +29,13 @@ def serve(
             help="Go on with a journal that lost its newest records: it ends at SEQ, and that is known.",
         ),
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="FORMAT", help="human or json. Else the configuration's.")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option("--log-level", metavar="LEVEL", help="debug (a line a delivery), info, warning or error."),
+    ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -41,7 +49,11 @@ def serve(
     if bind is not None:
         parse_bind(bind)
 
+    _one_of("--log-format", log_format, LOG_FORMATS)
+    _one_of("--log-level", log_level, LOG_LEVELS)
+
     def adjust(read: Config) -> Config:
+        read = replace(read, log_format=log_format or read.log_format, log_level=log_level or read.log_level)
         if bind is not None:
             read = replace(read, bind=bind)
         return read if concurrency is None else replace(read, concurrency=concurrency)
@@ -49,3 +61,9 @@ def serve(
     from covenq import daemon
 
     raise typer.Exit(daemon.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust))
+
+
+def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:
+    """Raises UsageError."""
+    if given is not None and given not in known:
+        raise UsageError(f"{option} {given[:40]!r} is none there is", hint=f"Say one of {', '.join(known)}.")

@@ -1,4 +1,5 @@
 """What a refused request shows of itself, for whoever asks why nothing arrived: words and ids, nothing that it could make up.
+A header with a secret in it, put there by mistake or on purpose, leaves no trace.
 
 A wrong secret and a rewritten body look the same to a signature. What tells them apart is beside it: GitHub's JSON has no
 space between its parts, and who passes a request on says so in a header.
@@ -7,15 +8,20 @@ space between its parts, and who passes a request on says so in a header.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+
+from covenq.http.tally import EVENTS, OTHER
 
 START = 256
 """Bytes of a body that are looked at."""
 
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
-_EVENT = re.compile(r"[a-z0-9_]{1,64}\Z")
-_MEDIA = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,60}\Z")
+_GUID = re.compile(r"[0-9A-Fa-f-]{1,64}\Z")
+_HOOK = re.compile(r"[0-9]{1,20}\Z")
+_MEDIA = frozenset(
+    """application/json application/x-www-form-urlencoded application/octet-stream application/xml multipart/form-data
+    text/plain text/html text/xml""".split()
+)
 _PASSED_ON = ("VIA", "FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_REAL_IP", "CF_RAY")
 _REFORMATTED = re.compile(rb'\s*[{\[]\s+"|"\s*:\s+["{\[0-9tfn-]')
 """Space behind a bracket or a colon, where GitHub has none."""
@@ -28,10 +34,10 @@ def of(header: Header, start: bytes = b"") -> dict[str, Any]:
     """For the log of refusals; absent is None. `start` is the beginning of the body, as far as it was read."""
     media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     return {
-        "delivery": _if(_TOKEN, header("X_GITHUB_DELIVERY")),
-        "hook": _if(_TOKEN, header("X_GITHUB_HOOK_ID")),
-        "event": _if(_EVENT, header("X_GITHUB_EVENT")),
-        "content_type": _if(_MEDIA, media),
+        "delivery": _if(_GUID, header("X_GITHUB_DELIVERY")),
+        "hook": _if(_HOOK, header("X_GITHUB_HOOK_ID")),
+        "event": _known(EVENTS, header("X_GITHUB_EVENT")),
+        "content_type": _known(_MEDIA, media),
         "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
         "proxied": any(header(name) is not None for name in _PASSED_ON) or None,
         "body": shape(start[:START], media),
@@ -53,3 +59,7 @@ def shape(start: bytes, media: str) -> str | None:
 
 def _if(pattern: re.Pattern[str], value: str | None) -> str | None:
     return value if value is not None and pattern.match(value) else None
+
+
+def _known(words: Collection[str], value: str | None) -> str | None:
+    return value if not value or value in words else OTHER

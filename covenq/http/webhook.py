@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from covenq.gate import ClosedJournal
 from covenq.http import evidence
 from covenq.http.answers import say
 from covenq.http.parts import Parts
+
+log = logging.getLogger("covenq.delivery")
 
 HELD_MAX = 32 << 20
 """Bytes of bodies being worked on at a time: decoded, and as a line of the journal, each takes five or six times its size."""
@@ -106,6 +109,11 @@ def note_answer(
     the beginning of the body."""
     if answer.refusal is None:
         parts.tally.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
+        if log.isEnabledFor(logging.DEBUG):
+            ids = {name: answer.body[name] for name in ("delivery", "seq", "state", "tasks", "duplicate")}
+            log.debug(
+                "delivery", extra={"fields": {"status": answer.status, "hook": header("X_GITHUB_HOOK_ID"), **ids}}
+            )
         return
     parts.refusals.note(
         answer.refusal,
