@@ -69,7 +69,8 @@ def incoming(one: Any) -> Incoming:
     """What `Incoming.object` made. Raises UsageError."""
     if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
         raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
-    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin") or {}
+    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin")
+    origin = {} if origin is None else origin
     if not (isinstance(headers, list) and isinstance(origin, dict) and (body is None or isinstance(body, str))):
         raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
     if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):

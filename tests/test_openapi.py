@@ -119,7 +119,7 @@ def drive(case: schemathesis.Case, target: Target) -> None:
     )
 
 
-GRAMMAR = {"filter", "what", "repo", "id", "X-Hub-Signature-256"}
+GRAMMAR = {"filter", "what", "repo", "id", "items", "X-Hub-Signature-256"}
 
 
 def _fields(case: schemathesis.Case) -> set[str]:
