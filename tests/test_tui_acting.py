@@ -225,7 +225,7 @@ async def test_copying(daemon: Daemon) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
         await until(pilot, lambda: listed(app) == 1 and "✓" in rows(app)[0], "listed")
-        for key, expected in (("i", guid), ("s", f"covenq show 446581321/{guid}"), ("c", "--curl")):
+        for key, expected in (("i", guid), ("s", f"covenq show 446581321/{guid}"), ("c", "X-Hub-Signature-256")):
             await pilot.press("y")
             await until(pilot, on(app, Menu), "the menu")
             await pilot.press(key)

@@ -14,7 +14,8 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from covenq.errors import Failure, Refused
+from covenq.errors import DaemonUnreachable, Failure, Refused
+from covenq.resend import curl
 from covenq.source import Object, Source
 from covenq.tui import acting, text
 from covenq.tui.acting import Act, Target
@@ -218,10 +219,12 @@ class Conducted(App[int]):
             case 2:
                 return orjson.dumps(self._whole(row, delivery, task), option=orjson.OPT_INDENT_2).decode()
             case _:
-                return shlex.join(["covenq", "show", delivery, "--curl"])
+                source = self.link.source
+                status = {} if source is None else source.status()
+                return curl(self._whole(row, delivery, None), status.get("webhook_url"))[0]
 
     def _whole(self, row: Row, delivery: str, task: Any) -> Object:
         source = self.link.source
         if source is None:
-            return row
+            raise DaemonUnreachable("there is no source at the moment")
         return source.task(str(task)) if task else source.delivery(delivery)
