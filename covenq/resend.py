@@ -31,7 +31,7 @@ def curl(delivery: Mapping[str, Any], url: str | None) -> tuple[str, list[str]]:
     for name, value in headers:
         text = f"{name}: {value}"
         if not text.isprintable():
-            remarks.append(f"The header {ascii(name)} is left out: it holds what is no text.")
+            remarks.append(f"The header {name!a} is left out: it holds what is no text.")
             continue
         parts.append(f"-H {shlex.quote(text)}")
     return " \\\n  ".join([*parts, "--data-binary @-"]), remarks
