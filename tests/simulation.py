@@ -364,6 +364,8 @@ class World:
             random=self.rng.random,
         )
         self.attempts: list[Iterator[None]] = []
+        self.passed: dict[str, int] = {}
+        """Who could start → starts of others since."""
         self.stopping = False
 
     def reader(self) -> sqlite3.Connection:
@@ -466,8 +468,33 @@ class World:
             self.dispatcher.outdate(self.conn)
         free = 3 - len(self.attempts)
         if free > 0:
-            for task in self.dispatcher.pick(self.conn, self.now, self.rng.randint(1, free)):
+            able = self._able() if self.seed % 4 == 0 else set()
+            tasks = self.dispatcher.pick(self.conn, self.now, self.rng.randint(1, free))
+            self._in_turn(able, [task.tenant for task in tasks])
+            for task in tasks:
                 self.attempts.append(self._attempt(task))
+
+    def _able(self) -> set[str]:
+        """Who has something that could start now."""
+        with self.dispatcher._hands.picking() as held:
+            look, ids = Waiting(self.conn, self.now, self.config.caps, held), {task.id for task in held}
+        rows = self.conn.execute("SELECT id, tenant FROM tasks WHERE state = 'queued' AND NOT pull").fetchall()
+        told = [(row["tenant"], look.of(row["id"])) for row in rows if row["id"] not in ids]
+        return {tenant for tenant, waits in told if waits is not None and waits["word"] == "worker"}
+
+    def _in_turn(self, able: set[str], started: list[str]) -> None:
+        """Nobody who could start waits for more starts of others than all of theirs have in two rounds."""
+        self.passed = {tenant: self.passed.get(tenant, 0) for tenant in able}
+        for place, tenant in enumerate(started):
+            for other in able - set(started[place:]):
+                self.passed[other] += 1
+            self.passed.pop(tenant, None)
+            able = able - {tenant}
+        weights = sum(self.config.caps.share(tenant).weight for tenant in ("1", "2", "3"))
+        if able and not started:
+            raise Violated(f"{able} could start, there is room, and nothing was picked")
+        if max(self.passed.values(), default=0) > 2 * weights:
+            raise Violated(f"starts of others passed by: {self.passed}")
 
     def work(self) -> None:
         """One of what runs gets on."""
