@@ -116,3 +116,40 @@ def test_the_examples_of_configuration_in_the_documents_load(tmp_path: Path) -> 
         file.write_text(example)
         loaded = load(file, {})
         assert loaded.routes or loaded.secrets, example
+
+
+def test_every_page_is_installed_by_the_wheel() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert shared == {f"man/{page.name}": f"share/man/man{page.suffix[1:]}/{page.name}" for page in PAGES}
+
+
+def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() -> None:
+    from covenq import fencing, fold_ops, schema
+    from covenq.model import Kind
+
+    page = text("covenq-state.5")
+    kinds = {str(kind) for kind in Kind} | {fold_ops.PAUSED, fold_ops.RESUMED, fencing.LATE}
+    kinds |= {"ops.intake_opened", "journal.dropped"}
+    records = page.partition(".SH RECORDS")[2].partition(".PP\nOthers")[0]
+    assert set(re.findall(r"\b((?:delivery|task|ops|journal)\.[a-z_]+)\b(?=\n|,)", records)) - {"ops.name"} == kinds
+    sections = dict(re.findall(r"^\.SS (\w+)\n(.*?)(?=^\.S[SH])", page, re.MULTILINE | re.DOTALL))
+    for table, columns in (
+        ("webhook_deliveries", schema.DELIVERY_COLUMNS),
+        ("tasks", schema.TASK_COLUMNS),
+        ("task_attempts", schema.ATTEMPT_COLUMNS),
+    ):
+        named = [
+            name for line in re.findall(r"^\.TP\n(.*)$", sections.pop(table), re.MULTILINE) for name in line.split(", ")
+        ]
+        assert sorted(named) == sorted(columns), table
+    import sqlite3
+
+    conn = sqlite3.connect(":memory:", isolation_level=None)
+    schema.create(conn)
+    tables = {str(row[0]) for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    others = re.findall(r"^\.TP\n(.*)$", sections["Others"], re.MULTILINE)
+    assert set(others) == tables - {"webhook_deliveries", "tasks", "task_attempts"}
+    conn.close()
