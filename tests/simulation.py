@@ -318,13 +318,14 @@ class World:
     now: float = START
     mono: float = 1000.0
     fault: Fault = field(default_factory=Fault)
+    journal_of: Callable[[Callable[[], float], Callable[[int], str | int | None]], Any] = SimJournal
     said: list[str] = field(default_factory=list)
     """What happened, for whoever looks at a failing seed."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.config = configuration(self.rng.randrange(40))
-        self.journal = SimJournal(lambda: self.now, self._fault)
+        self.journal = self.journal_of(lambda: self.now, self._fault)
         self.monitor = Monitor(self.config)
         self.journal.watch = self.monitor.see
         self.conn: sqlite3.Connection = empty_state()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from simulation import World
+from simulation_disk import DiskJournal
 
 GIVEN = os.environ.get("COVENQ_TEST_SEED")
 NORMAL = 320
@@ -45,6 +47,15 @@ def test_histories_keep_every_promise(shard: int) -> None:
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_many_histories_keep_every_promise(shard: int) -> None:
     run(range(1_000_000 + shard * DEEP // SHARDS, 1_000_000 + (shard + 1) * DEEP // SHARDS))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_histories_on_the_real_journal(seed: int, tmp_path: Path) -> None:
+    """The same over the file engine, whose disk is simulated: its recovery is what a crash is followed by."""
+    world = World(seed, journal_of=lambda clock, fault: DiskJournal(tmp_path, clock, fault))
+    world.run()
+    world.journal.close()
+    world.conn.close()
 
 
 def test_a_seed_is_a_whole_history() -> None:
