@@ -117,10 +117,9 @@ def requests(count: int, load: Load) -> list[bytes]:
 def run(load: Load, count: int) -> Outcome:
     """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
     done = subprocess.run(
-        [sys.executable, "-m", "covenq.load"],
+        [sys.executable, "-P", "-m", "covenq.load"],
         input=json.dumps([asdict(load), count]).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         check=False,
     )
     if done.returncode != 0:

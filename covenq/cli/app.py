@@ -48,12 +48,13 @@ COMMANDS = {
     "worker": "covenq.cli.worker",
     "phase": "covenq.cli.worker",
     "doctor": "covenq.cli.doctor",
+    "bench": "covenq.cli.bench",
     "demo": "covenq.cli.demo",
 }
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-LOCAL = frozenset({"serve", "info", "doctor", "routes", "verify", "salvage", "backup", "tokens", "send", "init", "phase", "demo"})
+LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo".split())
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
 TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "export", "replay", "reroute", "requeue", "cancel"})
