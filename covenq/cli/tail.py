@@ -13,7 +13,6 @@ from covenq.cli.common import ConfigOption, DataOption, Jsonl, Words, filter_wor
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
-from covenq.tailing import words as parts_of
 
 SHOWN = 10
 """Records told without --since and --after."""
@@ -102,6 +101,8 @@ def _print(item: Mapping[str, Any], jsonl: bool) -> None:
     if jsonl:
         output.emit_jsonl([item])
         return
+    from covenq.tailing import words as parts_of  # it knows the tables, and `--help` needs none
+
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")
     kind = output.paint(f"{clean(item['kind']):<20}", OfKind.get(word, ""), coloured)
