@@ -27,4 +27,5 @@ def give_back() -> bool:
     except (OSError, AttributeError):
         return False
     settings = ((_M_MMAP_THRESHOLD, MAPPED_MIN), (_M_TRIM_THRESHOLD, KEPT_MAX), (_M_ARENA_MAX, ARENAS))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    done = [mallopt(name, value) == 1 for name, value in settings]
+    return all(done)
