@@ -444,10 +444,15 @@ def test_a_rule_that_raises_leaves_it_received_until_it_is_routed_again(
     assert "quotes the payload" not in caplog.text
 
     row = house.row("g-1")
-    assert row["state"] == "received"
+    assert (row["state"], row["reason"], row["detail"]) == (
+        "received",
+        "rule_failed",
+        "route 'r1' failed with ValueError",
+    )
     assert route_received(house.journal, broken(house.config), row, received_of(house)).state is State.RECEIVED
     decision = route_received(house.journal, house.config, row, received_of(house))
     assert decision.state is State.QUEUED
+    assert (house.row("g-1")["state"], house.row("g-1")["reason"]) == ("queued", None)
     assert house.kinds() == ["delivery.received", "task.queued", "task.queued"]
     assert house.records()[1].data["delivery_seq"] == row["seq"]
     route_received(house.journal, house.config, row, received_of(house))
