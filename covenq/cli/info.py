@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
 import sys
 from typing import Any
 
@@ -33,6 +32,8 @@ def info(json: Json = False, data: DataOption = None, config: ConfigOption = Non
     An option, the environment, the file, or a default. What a running daemon took up at its start may differ: see
     `covenq status`.
     """
+    import sqlite3
+
     where = place(data, config)
     found = {
         "version": __version__,
