@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ids_or_filter, operator, run
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, complete_route, source
 
 REPLAY = Verb("replay", "replayed", "delivery", "deliveries")
 REROUTE = Verb("reroute", "rerouted", "delivery", "deliveries")
@@ -19,7 +19,13 @@ CANCEL = Verb("cancel", "cancelled", "task", "tasks")
 def replay(
     words: Words = None,
     route: Annotated[
-        str | None, typer.Option("--route", metavar="NAME", help="By this route alone, not by all of today's.")
+        str | None,
+        typer.Option(
+            "--route",
+            metavar="NAME",
+            help="By this route alone, not by all of today's.",
+            autocompletion=complete_route,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what has completed already.")] = False,
     reason: Reason = None,

@@ -36,7 +36,30 @@ ConfigOption = Annotated[
         "--config", metavar="PATH", help="The configuration. Else COVENQ_CONFIG, covenq.toml in the data directory."
     ),
 ]
-Words = Annotated[list[str] | None, typer.Argument(metavar="FILTER", help="Filter words, or ids.", show_default=False)]
+
+
+def _complete_filter(ctx: typer.Context, incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.of_filter(ctx.params.get("words") or (), incomplete)
+
+
+def complete_id(incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.ids(incomplete)
+
+
+def complete_route(incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.routes(incomplete)
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILTER", help="Filter words, or ids.", show_default=False, autocompletion=_complete_filter),
+]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")

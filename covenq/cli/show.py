@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, here, source
+from covenq.cli.common import ConfigOption, DataOption, Json, complete_id, here, source
 from covenq.cli.listing import event_of, target_of
 from covenq.cli.output import Column, clean
 from covenq.cli.part import print_curl, print_part
@@ -60,7 +60,9 @@ def _took(attempt: Item) -> str:
 
 
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="GUID, hook/GUID, or a task's id.")],
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="GUID, hook/GUID, or a task's id.", autocompletion=complete_id)
+    ],
     payload: Annotated[
         bool, typer.Option("--payload", help="Write exactly the received bytes to stdout, and nothing else.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.common import ConfigOption, DataOption, Json, complete_id, source
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.story import QUESTIONS, lines
@@ -19,7 +19,12 @@ LABEL = 20
 
 def why(
     id: Annotated[
-        str, typer.Argument(metavar="ID", help="GUID, hook/GUID, a task's id, owner/name#n, or a PR's address.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="GUID, hook/GUID, a task's id, owner/name#n, or a PR's address.",
+            autocompletion=complete_id,
+        ),
     ],
     json: Json = False,
     data: DataOption = None,

@@ -1,0 +1,123 @@
+"""How long the commands take on a large directory, start-up included: python tests/bench/cli.py [DELIVERIES] [DIRECTORY].
+
+Makes the directory if it isn't there (a million deliveries take some minutes and 2 GiB), then runs each command so many
+times and prints the median, beside what an empty Typer program takes on the same machine.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from records import moved, note, of, queued, received  # noqa: E402
+
+from covenq.state import StateStore  # noqa: E402
+from journal.model import Entry  # noqa: E402
+from journal.opening import open_journal  # noqa: E402
+
+RUNS = 7
+BATCH = 500
+EVENTS = ("issues", "push", "pull_request", "issue_comment", "check_run", "star")
+EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()\n"
+
+
+def entries(number: int) -> list[Entry]:
+    """A delivery and what became of it: a sixth ignored; of the others one in fifty failed, one in a hundred waits."""
+    guid = f"{number:08x}-0000-4000-8000-{number:012x}"
+    event = EVENTS[number % len(EVENTS)]
+    repo, sha = f"org{number % 50}/repo{number % 2000}", f"{number:040x}"
+    about = {"repo": repo, "owner": f"org{number % 50}", "number": number % 5000, "head_sha": sha}
+    about |= {
+        "sender": f"user{number % 3000}",
+        "title": f"Number {number} of them",
+        "label": "bug" if number % 7 == 0 else None,
+    }
+    body = b'{"n":%d,"pad":"%s"}' % (number, b"x" * 300)
+    data = {"event": event, "installation": number % 100, "repo_id": number % 2000}
+    found = [received(guid, payload=body, about=about, **data)]
+    if event == "star":
+        return [*found, note("ignored", guid, reason="no_match", detail="No route matches event star.")]
+    found.append(queued(guid, about={"repo": repo, "number": number % 5000, "head_sha": sha}, **data))
+    if number % 100 == 1:
+        return found
+    task = of(guid)
+    found.append(moved("claimed", task, attempt=1, worker="w1"))
+    kind, more = ("failed", {"category": "exit", "exit_code": 1}) if number % 50 == 2 else ("completed", {})
+    return [*found, moved(kind, task, attempt=1, **more)]
+
+
+def build(data: Path, count: int) -> None:
+    data.mkdir(mode=0o700, parents=True)
+    began = time.monotonic()
+    with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
+        for start in range(0, count, BATCH):
+            journal.append([entry for n in range(start, min(start + BATCH, count)) for entry in entries(n)])
+            if start % 100_000 == 0:
+                print(f"  {start:,} after {time.monotonic() - began:.0f} s", file=sys.stderr)
+        store.catch_up()
+    print(f"  {count:,} deliveries made in {time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+def commands(count: int) -> Iterator[tuple[str, list[str]]]:
+    middle = count // 2
+    middle += (2 - middle) % 50  # one that failed
+    guid = f"{middle:08x}-0000-4000-8000-{middle:012x}"
+    for filter in (
+        [], [f"guid:{guid}"], ["state:failed"], ["state:queued"], ["event:push"], ["event:issues", "action:opened"],
+        ["repo:org7/repo7"], ["repo:org7/repo7", "number:7"], ["sender:user7"], ["since:1h"], ["before:1h"],
+        [f"seq>{count}"], ["state:none-such*"], ["number:4999"], [f"sha:{middle:040x}"], ["installation:7"],
+        ["repo_id:7"], ["owner:org7"], ["label:bug"], ["reason:no_match"], ["route:fix"], ["category:exit"],
+        ["worker:w1"], ["secret:app"], ["source:http"], ["twin:*"], ["duplicates>0"], ["size>1000"], ["attempts>1"],
+        ["kind:run"], ["hook:9"], ["-event:push"], ["repo:org7/repo7", "-state:completed"],
+    ):  # fmt: skip
+        yield f"deliveries {' '.join(filter)}", ["deliveries", *filter]
+    yield "tasks state:failed", ["tasks", "state:failed"]
+    yield "tasks route:fix category:exit", ["tasks", "route:fix", "category:exit"]
+    yield "why GUID", ["why", guid]
+    yield "why owner/repo#n", ["why", f"org{middle % 50}/repo{middle % 2000}#{middle % 5000}"]
+    yield "why (unknown)", ["why", "nobody-knows-it"]
+    yield "show GUID", ["show", guid]
+    yield "tail", ["tail"]
+    yield "status", ["status"]
+    yield "stats --since 7d", ["stats", "--since", "7d"]
+
+
+def timed(command: list[str]) -> float:
+    """Milliseconds, the median of RUNS."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    times = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="covenq-bench-") as scratch:
+        data = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(scratch) / "data"
+        if not data.exists():
+            build(data, count)
+        empty = timed([sys.executable, "-c", EMPTY])
+        print(f"{empty:8.0f} ms  1.00  an empty Typer program")
+        for name, words in [("--help", ["--help"]), *commands(count)]:
+            took = timed(
+                [sys.executable, "-m", "covenq.cli.main", *words, "--data", str(data)][
+                    : None if words != ["--help"] else 4
+                ]
+            )
+            print(f"{took:8.0f} ms  {took / empty:.2f}  covenq {name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
