@@ -11,7 +11,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 10
+VERSION = 12
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -161,6 +161,7 @@ CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce
 
 CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
+CREATE TABLE pause_names (seq INTEGER PRIMARY KEY, repo TEXT NOT NULL);
 CREATE TABLE pauses (
     seq INTEGER PRIMARY KEY, what TEXT NOT NULL, name TEXT, repo TEXT, since TEXT NOT NULL, by TEXT, reason TEXT
 );
@@ -183,6 +184,12 @@ _TALLIES = (
         what TEXT NOT NULL, word TEXT NOT NULL, category TEXT NOT NULL, n INTEGER NOT NULL,
         PRIMARY KEY (what, word, category)
     ) WITHOUT ROWID""",
+    """CREATE TABLE ended (
+        minute TEXT NOT NULL, outcome TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (minute, outcome)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER ended_new AFTER INSERT ON ended BEGIN
+        DELETE FROM ended WHERE minute < strftime('%Y-%m-%dT%H:%M', new.minute, '-1 day');
+    END""",
     """CREATE TRIGGER deliveries_new AFTER INSERT ON webhook_deliveries BEGIN
         INSERT INTO tallies VALUES ('deliveries', new.state, '', 1) ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
@@ -202,15 +209,20 @@ _TALLIES = (
     """CREATE TRIGGER attempts_new AFTER INSERT ON task_attempts WHEN new.outcome IS NOT NULL BEGIN
         INSERT INTO tallies VALUES ('attempts', new.outcome, coalesce(new.category, ''), 1)
             ON CONFLICT DO UPDATE SET n = n + 1;
+        INSERT INTO ended VALUES (coalesce(substr(new.ended_at, 1, 16), ''), new.outcome, 1)
+            ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
     """CREATE TRIGGER attempts_ended AFTER UPDATE OF outcome ON task_attempts
         WHEN old.outcome IS NULL AND new.outcome IS NOT NULL BEGIN
         INSERT INTO tallies VALUES ('attempts', new.outcome, coalesce(new.category, ''), 1)
             ON CONFLICT DO UPDATE SET n = n + 1;
+        INSERT INTO ended VALUES (coalesce(substr(new.ended_at, 1, 16), ''), new.outcome, 1)
+            ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
 )
-"""How many there are of each state, and of each end of an attempt, so that asking costs the same at a million rows. Kept by
-the rows' own changes, whoever makes them, and in their transaction."""
+"""How many there are of each state, and of each end of an attempt, so that asking costs the same at a million rows; of
+the last day also how attempts ended in each minute. Kept by the rows' own changes, whoever makes them, and in their
+transaction."""
 
 
 def create(conn: sqlite3.Connection) -> None:

@@ -54,7 +54,9 @@ class Source(Protocol):
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
         deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
-        pauses[] as `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the configuration.
+        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as `covenq.pace` has
+        them, secrets[{secret, problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number,
+        warnings[]} of the configuration.
 
         Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker, reload and the URLs are None,
         refused is {}.
@@ -116,6 +118,9 @@ class Source(Protocol):
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
         """Counts of what came in the last `since_s` seconds and matches, as `covenq.figures.stats` has them. Raises
         FilterError, and UsageError for a filter on the payload."""
+
+    def pace(self, minutes: int = 60) -> Object:
+        """What came, was refused and ended in each of the last minutes, as `covenq.pace.pace` has it. Raises UsageError."""
 
     def replay(
         self,

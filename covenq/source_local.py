@@ -50,6 +50,8 @@ class LocalSource(Closing):
         return str(self._data)
 
     def status(self) -> Object:
+        from covenq import pace, verified
+
         with self._reading() as (conn, reader):
             position = read_witness(self._state)
             segments = sorted(self._journal.glob("*.jsonl"))
@@ -74,8 +76,14 @@ class LocalSource(Closing):
                     "full": False,
                     "last_sync_ms": None,
                     "recent_syncs_ms": None,
+                    "recent_batches": None,
                 },
                 "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
+                "segments": view.segments(self._journal),
+                "verified": verified.last(self._data),
+                "running": pace.running(conn),
+                "stuck": [],
+                "secrets": [],
                 **view.counts(conn),
                 "oldest": query.oldest(conn),
                 "disk": view.disk(self._data),
@@ -162,6 +170,12 @@ class LocalSource(Closing):
         parsed, now = parse(filter), time.time()
         with self._reading() as (conn, _):
             return figures.stats(conn, parsed, since=now - since_s, now=now)
+
+    def pace(self, minutes: int = 60) -> Object:
+        from covenq import pace, refused
+
+        with self._reading() as (conn, _):
+            return pace.pace(conn, minutes=minutes, now=time.time(), log=refused.read(self._data))
 
     def replay(
         self,

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,8 @@ from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.place import Place
 from covenq.waiting import Waiting
 from journal.model import Head, Record
+
+SEGMENTS_MAX = 200
 
 What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
@@ -159,12 +162,33 @@ def head(found: Head) -> Mapping[str, Any]:
 
 
 def spread(seconds: Sequence[float]) -> JsonObject | None:
-    """{"count", "median", "slowest"} in milliseconds; None of nothing."""
+    """{"count", "median", "p99", "slowest"} in milliseconds; None of nothing."""
     if not seconds:
         return None
     ordered = sorted(seconds)
-    median, slowest = (round(value * 1000, 3) for value in (ordered[len(ordered) // 2], ordered[-1]))
-    return {"count": len(ordered), "median": median, "slowest": slowest}
+    at = (len(ordered) // 2, min(len(ordered) - 1, len(ordered) * 99 // 100), -1)
+    median, p99, slowest = (round(ordered[one] * 1000, 3) for one in at)
+    return {"count": len(ordered), "median": median, "p99": p99, "slowest": slowest}
+
+
+def batches(sizes: Sequence[int]) -> JsonObject | None:
+    """{"count", "median", "largest"}: how many records shared a sync, of the newest syncs; None of nothing."""
+    ordered = sorted(sizes)
+    return {"count": len(ordered), "median": ordered[len(ordered) // 2], "largest": ordered[-1]} if ordered else None
+
+
+def segments(journal: Path) -> list[JsonObject]:
+    """The newest SEGMENTS_MAX segments, newest first: {"name", "first", "bytes"}, `first` being its first record's seq."""
+    try:
+        names = sorted((entry.name for entry in os.scandir(journal) if entry.name.endswith(".jsonl")), reverse=True)
+    except OSError:
+        return []
+    found: list[JsonObject] = []
+    for name in names[:SEGMENTS_MAX]:
+        with suppress(OSError, ValueError):  # one that retention removes meanwhile
+            first = int(name.removesuffix(".jsonl"))
+            found.append({"name": name, "first": first, "bytes": (journal / name).stat().st_size})
+    return found
 
 
 def disk(data: Path) -> JsonObject | None:

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import hints, query, rotation, view
+from covenq import hints, pace, query, rotation, verified, view
 from covenq.config import Config
 from covenq.errors import NotFound, UsageError
 from covenq.filter import parse
@@ -168,6 +168,7 @@ def status(parts: Parts) -> JsonObject:
             "full": journal.full is not None,
             "last_sync_ms": None if last_sync is None else round(last_sync * 1000, 3),
             "recent_syncs_ms": view.spread(journal.recent_syncs_s),
+            "recent_batches": view.batches(journal.recent_batches),
         },
         "state": {"seq": parts.folder.folded, "lag": parts.folder.lag, "error": parts.folder.error},
         **_counts(parts),
@@ -184,6 +185,11 @@ def status(parts: Parts) -> JsonObject:
         "reload": parts.live.status(),
         "refused": parts.refusals.counts(),
         "pauses": view.pauses(parts.store.reader()),
+        "segments": view.segments(parts.data / "journal"),
+        "verified": verified.last(parts.data),
+        "running": pace.running(parts.store.reader()),
+        "stuck": pace.stuck(parts.store.reader(), parts.clock(), parts.caps),
+        "secrets": [{"secret": one.name, "problem": why} for one, why in parts.live.held() if why],
     }
 
 

@@ -78,6 +78,7 @@ def _add_api(app: App, parts: Parts) -> None:
     _add(app, "/api/v1/why", asking.Why(parts))
     _add(app, "/api/v1/tail", asking.Tail(parts))
     _add(app, "/api/v1/stats", asking.Stats(parts))
+    _add(app, "/api/v1/pace", asking.Pace(parts))
     _add(app, "/api/v1/replay", acting.Replay(parts))
     _add(app, "/api/v1/reroute", acting.Reroute(parts))
     _add(app, "/api/v1/import", acting.Import(parts))

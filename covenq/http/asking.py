@@ -1,4 +1,4 @@
-"""GET /api/v1/why, /api/v1/tail and /api/v1/stats: the story of what an id means, what the journal
+"""GET /api/v1/why, /api/v1/tail, /api/v1/stats and /api/v1/pace: the story of what an id means, what the journal
 records as it goes on, and counts."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import falcon
 
-from covenq import figures, inquiry, refused, tailing
+from covenq import figures, inquiry, pace, refused, tailing
 from covenq.errors import UsageError
 from covenq.filter import parse
 from covenq.http.answers import say
@@ -99,6 +99,25 @@ class Stats:
         now = self._parts.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
         say(resp, 200, {"ok": True, **figures.stats(self._parts.reader(), filter, since=since, now=now)})
+
+
+class Pace:
+    """`minutes=` (60): how many came, were refused and ended in each of them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parts = self._parts
+        minutes = _whole(req, "minutes")
+        found = pace.pace(
+            parts.reader(),
+            minutes=pace.MINUTES if minutes is None else minutes,
+            now=parts.clock(),
+            log=refused.read(parts.data),
+            refused=parts.refusals.minutes(),
+        )
+        say(resp, 200, {"ok": True, **found})
 
 
 def _whole(req: falcon.Request, name: str) -> int | None:

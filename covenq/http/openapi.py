@@ -67,6 +67,7 @@ _LIMIT = Query(
 _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` of the page before.")
 _LIST = (_FILTER, _LIMIT, _AFTER)
 _WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{0,18}$"}
+_MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
 _SEQ = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
@@ -187,6 +188,15 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("stats")},
         (400,),
         (_FILTER, Query("since_ms", _WHOLE, "What came in so many milliseconds until now; a day.")),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/pace",
+        "read",
+        "How many came, were refused and ended in each of the last minutes.",
+        {200: ref("pace")},
+        (400,),
+        (Query("minutes", _MINUTES, "How many minutes, up to 720; 60."),),
     ),
     Operation(
         "GET",

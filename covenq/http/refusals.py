@@ -22,6 +22,7 @@ LOG_NAME = "refused.jsonl"
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 _TEXT_MAX = 200
+MINUTES_MAX = 1440
 TELL_S = 60.0
 """Seconds between two lines of the daemon's log about the same reason."""
 
@@ -50,6 +51,7 @@ class Refusals:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[int] = Counter()
+        self._minutes: Counter[str] = Counter()
         self._failed = False
 
     def note(self, word: str, status: int, detail: str, **about: Any) -> None:
@@ -59,6 +61,9 @@ class Refusals:
         with self._lock:
             self._counts[word] += 1
             self._statuses[status] += 1
+            self._minutes[line["at"][:16]] += 1
+            if len(self._minutes) > MINUTES_MAX:
+                del self._minutes[min(self._minutes)]
             self._tell(word, status)
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
@@ -71,6 +76,11 @@ class Refusals:
         """The same refusals, by the status they were answered with."""
         with self._lock:
             return dict(self._statuses)
+
+    def minutes(self) -> dict[str, int]:
+        """The same refusals, of the last day, by the minute they came in: 2026-11-23T08:49."""
+        with self._lock:
+            return dict(self._minutes)
 
     def _tell(self, word: str, status: int) -> None:
         """A line in the daemon's log, once in a while for each reason: a flood of refusals must not be one of lines."""

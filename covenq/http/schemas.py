@@ -227,6 +227,15 @@ SCHEMAS: dict[str, Schema] = {
                     "last_sync_ms": maybe(REAL),
                 }
             ),
+            "segments": many(thing({"name": TEXT, "first": COUNT, "bytes": COUNT})),
+            "verified": maybe(
+                thing({"at": TIME, "ok": FLAG, "records": COUNT, "findings": COUNT, "seq": COUNT, "first": maybe(TEXT)})
+            ),
+            "running": many(
+                thing({"task": TEXT, "attempt": COUNT, "route": maybe(TEXT), "repo": maybe(TEXT), "since": maybe(TIME)})
+            ),
+            "stuck": many(thing({"task": TEXT, "state": TASK_STATE, "since": maybe(TIME), "why": TEXT})),
+            "secrets": many(thing({"secret": TEXT, "problem": TEXT})),
             "state": thing({"seq": COUNT, "lag": NUMBER, "error": maybe(TEXT)}),
             "deliveries": {"type": "object", "additionalProperties": COUNT},
             "tasks": {"type": "object", "additionalProperties": COUNT},
@@ -271,6 +280,13 @@ SCHEMAS: dict[str, Schema] = {
             "routes": many(thing({"name": maybe(TEXT), "tasks": COUNT, "attempts": COUNT, "states": thing({})})),
             "more": thing(dict.fromkeys(("events", "repos", "routes"), COUNT)),
             "time": many(thing({"at": TIME, "deliveries": COUNT, "failed": COUNT})),
+        }
+    ),
+    "pace": answer(
+        {
+            "at": TIME,
+            "minutes": COUNT,
+            **dict.fromkeys(("accepted", "refused", "completed", "failed"), many(COUNT)),
         }
     ),
     "told": thing(

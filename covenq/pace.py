@@ -1,0 +1,140 @@
+"""How fast it goes: what came, was refused and ended in each of the last minutes, and which tasks are stuck.
+
+All of it costs the same at a million rows: arrivals are counted along an index, ends are counted as they are folded, and of
+what waits only the oldest are looked at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from covenq.caps import NO_CAPS, Caps
+from covenq.errors import UsageError
+from covenq.model import JsonObject, at_text, seconds_of
+from covenq.waiting import Waiting
+
+MINUTES = 60
+MINUTES_MAX = 720
+"""Half of the day for which ends are kept by the minute."""
+LOOKED = 100
+"""Of the tasks that are queued or running, the oldest so many are looked at."""
+TOLD = 50
+STUCK_MAX = 5
+LONG_S = 600.0
+"""Nothing that waits for less is stuck."""
+ANYWAY_S = 3600.0
+"""What is ready and has waited for so long is, whatever the others do."""
+FAR = 10
+"""How many times as long as the median of the others."""
+GRACE_S = 60.0
+"""Beyond its timeout a command is being ended, and its result recorded."""
+_WORDS = ("worker", "pull")
+"""What a task waits for that nothing announces: not a time, a pause or a limit."""
+
+
+def pace(
+    conn: sqlite3.Connection,
+    *,
+    minutes: int,
+    now: float,
+    log: Iterable[Mapping[str, Any]] = (),
+    refused: Mapping[str, int] | None = None,
+) -> JsonObject:
+    """{"at", "minutes", "accepted": [n…], "refused": […], "completed": […], "failed": […]}: a number a minute, oldest first,
+    the last being the minute that `now` (seconds since 1970) is in; `at` is when the first begins.
+
+    `accepted` counts deliveries, `completed` and `failed` attempts. Refusals are counted in `log`, the bounded one, and in
+    `refused` ("2026-11-23T08:49" → n), a daemon's own memory: where a flood has run through the log, that knows more.
+    Raises UsageError.
+    """
+    if not 1 <= minutes <= MINUTES_MAX:
+        raise UsageError(f"{minutes} minutes", hint=f"It is 1 to {MINUTES_MAX}.")
+    first = int(now // 60) - minutes + 1
+    names = [at_text((first + n) * 60.0)[:16] for n in range(minutes + 1)]
+    ends: dict[str, list[int]] = {}
+    for outcome in ("completed", "failed"):
+        found = dict(
+            conn.execute(
+                "SELECT minute, n FROM ended WHERE minute >= ? AND minute < ? AND outcome = ?",
+                (names[0], names[-1], outcome),
+            ).fetchall()
+        )
+        ends[outcome] = [int(found.get(name, 0)) for name in names[:-1]]
+    logged = Counter(str(one.get("at"))[:16] for one in log)
+    known = refused or {}
+    counted = "SELECT count(*) FROM webhook_deliveries WHERE received_at >= ? AND received_at < ?"
+    return {
+        "at": f"{names[0]}:00Z",
+        "minutes": minutes,
+        "accepted": [int(conn.execute(counted, pair).fetchone()[0]) for pair in pairwise(names)],
+        "refused": [max(logged[name], known.get(name, 0)) for name in names[:-1]],
+        **ends,
+    }
+
+
+_RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t.attempts, a.started_at,
+    json_extract(t.policy, '$.timeout_s') AS timeout_s
+    FROM tasks t LEFT JOIN task_attempts a ON a.task = t.id AND a.attempt = t.attempts
+    WHERE t.state = 'running' ORDER BY t.created_seq LIMIT ?"""
+
+
+def running(conn: sqlite3.Connection) -> list[JsonObject]:
+    """What is being worked on, here or elsewhere, of the oldest tasks first: {"task", "attempt", "route", "repo", "number",
+    "worker", "since", "timeout_s", "lease_until"}. TOLD at most."""
+    return [
+        {
+            "task": row["id"],
+            "attempt": row["attempts"],
+            "route": row["route"],
+            "repo": row["repo"],
+            "number": row["number"],
+            "worker": row["worker"],
+            "since": row["started_at"],
+            "timeout_s": row["timeout_s"],
+            "lease_until": row["lease_until"],
+        }
+        for row in conn.execute(_RUNNING, (TOLD,))
+    ]
+
+
+def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[JsonObject]:
+    """Tasks that an operator should look at, STUCK_MAX at most: {"task", "route", "repo", "state", "since", "why"}.
+
+    Those that run for longer than their timeout and what ending them takes, and those that are ready, wait for nothing but
+    their turn, and do so for far longer than others, or for over an hour.
+    """
+    found: list[JsonObject] = []
+    for one in running(conn):
+        began = _seconds(one["since"])
+        limit = one["timeout_s"]
+        if began is not None and limit and one["lease_until"] is None and now - began > float(limit) + GRACE_S:
+            why = f"it runs for longer than its timeout of {float(limit):g} s"
+            found.append({**_named(one), "state": "running", "since": one["since"], "why": why})
+    rows = conn.execute(
+        "SELECT id AS task, route, repo, created_at FROM tasks WHERE state = 'queued' ORDER BY created_seq LIMIT ?",
+        (LOOKED,),
+    ).fetchall()
+    ages = [now - (_seconds(row["created_at"]) or now) for row in rows]
+    usual = median(ages) if len(ages) > 1 else 0.0
+    look: Waiting | None = None
+    for row, age in zip(rows, ages, strict=True):
+        if age < LONG_S or not (age > ANYWAY_S or (len(ages) > 2 and age > FAR * usual)) or len(found) >= STUCK_MAX:
+            break  # the others are younger
+        look = look or Waiting(conn, now, caps)
+        waits = look.of(row["task"])
+        if waits is not None and waits["word"] in _WORDS:
+            found.append({**_named(row), "state": "queued", "since": row["created_at"], "why": waits["why"]})
+    return found[:STUCK_MAX]
+
+
+def _named(row: Mapping[str, Any] | sqlite3.Row) -> JsonObject:
+    return {name: row[name] for name in ("task", "route", "repo")}
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else seconds_of(text)
