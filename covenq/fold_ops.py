@@ -51,6 +51,9 @@ def note(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
 
 def _paused(conn: sqlite3.Connection, record: Record) -> None:
     named = _named(record)
+    if named["repo"] is not None:
+        # Kept when the pause is over: the record still holds the name, which may have to be erased.
+        conn.execute("INSERT INTO pause_names (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
     if named["what"] not in WHOLE and named["name"] is None and named["repo"] is None:
         return  # its name was erased, and there was no other
     conn.execute(

@@ -81,6 +81,19 @@ def plan_redact(
     return Plan(tuple(eligible), tuple(skipped), make)
 
 
+def forgotten_pauses(
+    conn: sqlite3.Connection, repo: str, *, reason: str | None = None, by: str | None = None
+) -> Entry | None:
+    """The record that names every pause of `repo` (OWNER/NAME, in any case), current or past, whose record holds its name;
+    None where none does. What is paused stays so, by the repository's number, where that is known."""
+    rows = conn.execute("SELECT seq FROM pause_names WHERE repo = ? COLLATE NOCASE", (repo,)).fetchall()
+    if not rows:
+        return None
+    data = {"drops": pairs([int(row[0]) for row in rows]), "about": True}
+    data |= {"reason": clean_text(reason), "by": clean_text(by)}
+    return Entry("ops.redaction", "ops.redacted", data)
+
+
 def apply(
     plan: Plan, journal: FileJournal, fold: Callable[[], None], progress: Progress | None = None
 ) -> tuple[JsonObject, list[Rewritten]]:

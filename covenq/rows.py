@@ -193,6 +193,7 @@ _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
 _REDACTED = """UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), repo = NULL, owner = NULL, sender = NULL,
     number = NULL, head_sha = NULL, title = NULL, label = NULL, labels = NULL WHERE seq BETWEEN ? AND ?"""
 _REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
+_REDACTED_NAMES = "DELETE FROM pause_names WHERE seq BETWEEN ? AND ?"
 _NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
 _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL, source_at = NULL
     WHERE created_seq BETWEEN ? AND ?"""
@@ -214,3 +215,4 @@ def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
             conn.executemany(_REDACTED_TASKS, pairs)
             conn.executemany(_REDACTED_PAUSES, pairs)
             conn.execute(_NAMELESS_PAUSES)
+            conn.executemany(_REDACTED_NAMES, pairs)

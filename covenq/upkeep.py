@@ -63,8 +63,28 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, house.journal, house.fold, progress)
+        rewritten = [*rewritten, *_forget_pauses(house, progress, **which)]
         gone = _finish(house)
     return {**answer, **_told(rewritten, gone), "copies": backups.copies(house.data)}
+
+
+def _forget_pauses(
+    house: House,
+    progress: Progress | None,
+    *,
+    repo: str | None = None,
+    reason: str | None = None,
+    by: str | None = None,
+    **_: Any,
+) -> list[Rewritten]:
+    """A repository's name also stands in the records that paused it."""
+    entry = None if repo is None else redaction.forgotten_pauses(house.conn(), repo, reason=reason, by=by)
+    if entry is None:
+        return []
+    try:
+        return house.journal.erase([entry], progress)[1]
+    except OSError as error:
+        raise Unfinished(f"not all of it could be rewritten: {error.strerror}") from error
 
 
 def compact(

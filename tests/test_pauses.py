@@ -216,6 +216,25 @@ def test_a_pause_carries_on_whether_the_intake_is_paused_whatever_comes_between(
         assert names(rows()) == [("installation", "7", None)]
 
 
+def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(data: Path) -> None:
+    with serving(data) as served:
+        served.post("issues", issue(1, repo="octo/hush-hush"), new_guid())
+        with open_source(data, Config()) as source:
+            source.pause("repo", "octo/hush-hush")
+            source.resume("repo", "octo/hush-hush")
+            source.pause("repo", "octo/hush-hush")
+            source.redact(ids=[source.deliveries()["items"][0]["guid"]])
+            assert source.pauses()[0]["repo"] == "octo/hush-hush"
+            source.redact(repo="OCTO/hush-hush")
+            assert [(one["name"], one["repo"]) for one in source.pauses()] == [("1296269", None)]
+    stored = b"".join(path.read_bytes() for path in (data / "journal").glob("*.jsonl"))
+    assert b"hush-hush" not in stored
+    (data / "state.db").unlink()
+    with open_source(data, Config()) as source:
+        assert [(one["name"], one["repo"]) for one in source.pauses()] == [("1296269", None)]
+    assert Daemon(data).cli_json("verify")["ok"]
+
+
 # ---- the intake, and the commands
 
 
