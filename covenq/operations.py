@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from covenq import query
 from covenq.config import Config
-from covenq.errors import UsageError
+from covenq.config_route import Route, parse_route
+from covenq.config_table import Table
+from covenq.errors import ConfigError, UsageError
 from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, plan
@@ -28,6 +31,8 @@ _NOTES = frozenset({Kind.REPEATED, Kind.CONFLICTED})
 """Records of a delivery that change nothing about it."""
 _ON_THE_WAY = frozenset({Kind.QUEUED, Kind.CLAIMED, Kind.PHASE, Kind.RENEWED, Kind.RETRY, Kind.REQUEUED})
 """Records after which a task has not come to its end: it can be cancelled after any of them."""
+TO = "replay-to"
+"""The name that tasks of `to` have for a route."""
 _WAITING = (State.QUEUED, State.RUNNING)
 
 
@@ -39,18 +44,24 @@ def plan_replay(
     ids: Sequence[str] = (),
     filter: Filter | None = None,
     route: str | None = None,
+    to: str | None = None,
     force: bool = False,
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
     """New tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` say which.
 
-    With `route`, by that one alone. Skipped are those with a task (of that route) that waits or runs, those that
-    completed unless `force`, and those that no route wants. `conn` must have folded all that its user has seen. Raises
-    UsageError, NotFound, Ambiguous.
+    With `route`, by that one alone; with `to`, a web address, by none: each is forwarded there once. Skipped are those with
+    a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants. `conn`
+    must have folded all that its user has seen. Raises UsageError, NotFound, Ambiguous.
     """
     payload_of = _payload_of(journal)
-    if route is not None:
+    if to is not None:
+        if route is not None:
+            raise UsageError("a route and an address name two ways", hint="Give one of them.")
+        # Sent where nobody has had it: that it has completed here says nothing.
+        route, force, config = TO, True, replace(config, routes=(_forwarding(to),))
+    elif route is not None:
         _check_route(config, route)
 
     def item(row: JsonObject) -> Item | Skipped:
@@ -272,6 +283,14 @@ def _requeue_item(row: JsonObject, *, reason: str | None, by: str | None) -> Ite
         return Skipped(id, f"it is {row['state']}{hint}")
     entry = Entry(task_subject(id), Kind.REQUEUED, {"by": by, "reason": reason}, expect=row["last_seq"])
     return Item(id, (entry,), (id,))
+
+
+def _forwarding(to: str) -> Route:
+    """Raises UsageError."""
+    try:
+        return parse_route(Table("--to", "", {"name": TO, "match": "", "forward": to, "timeout": "1m"}))
+    except ConfigError as error:
+        raise UsageError(str(error), hint=error.hint) from None
 
 
 def _check_route(config: Config, name: str) -> None:

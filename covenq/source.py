@@ -128,6 +128,7 @@ class Source(Protocol):
         ids: Sequence[str] = (),
         filter: Filter | None = None,
         route: str | None = None,
+        to: str | None = None,
         force: bool = False,
         reason: str | None = None,
         dry_run: bool = False,
@@ -136,7 +137,7 @@ class Source(Protocol):
         """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
 
         → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
-        `dry_run`. `route`: by that one alone. `force`: also what has completed. Raises NotFound, Ambiguous, UsageError,
+        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also what has completed. Raises NotFound, Ambiguous, UsageError,
         FilterError, Refused, NotDurable.
         """
 

@@ -96,12 +96,13 @@ class RemoteSource(Closing):
         ids: Sequence[str] = (),
         filter: Filter | None = None,
         route: str | None = None,
+        to: str | None = None,
         force: bool = False,
         reason: str | None = None,
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        options = {"route": route, "force": force, "reason": reason, "dry_run": dry_run, "by": by}
+        options = {"route": route, "to": to, "force": force, "reason": reason, "dry_run": dry_run, "by": by}
         return self._operate("/api/v1/replay", ids, filter, **options)
 
     def reroute(

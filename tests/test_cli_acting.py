@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import moved, of, queued, received
+from records import POLICY, moved, of, queued, received
 from support import Daemon, eventually, records
 
 from journal.opening import open_journal
@@ -30,7 +30,8 @@ def stopped() -> Iterator[Daemon]:
         config.write_text(CONFIG)
         with open_journal(data / "journal") as journal:
             for n in range(6):
-                journal.append([received(f"g{n}"), *([] if n == 4 else [queued(f"g{n}")])])
+                policy = {**POLICY, "run": ["sleep", "600"]} if n == 3 else POLICY
+                journal.append([received(f"g{n}"), *([] if n == 4 else [queued(f"g{n}", policy=policy)])])
             for n in range(3):
                 journal.append([moved("claimed", of(f"g{n}"), attempt=1, worker="w")])
                 journal.append([moved("failed", of(f"g{n}"), attempt=1, category="exit", exit_code=1)])

@@ -386,3 +386,21 @@ def test_a_task_that_gets_on_meanwhile_is_cancelled_and_one_that_ends_is_not(des
     answer = apply(plan, desk.journal)
     assert sorted(one["id"] for one in answer["done"]) == sorted([ids[0], ids[2]])
     assert [one["id"] for one in answer["skipped"]] == [ids[1]]
+
+
+def test_replay_to_an_address_forwards_whatever_became_of_it(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.COMPLETED)
+    ignored = desk.deliver("g2", event="star")
+    answer = desk.replay(ids=[id, ignored], to="https://example.org/hook")
+    assert [one["tasks"] for one in answer["done"]] == [[first(g, 1, "replay-to")] for g in ("g1", "g2")]
+    task = query.task(desk.conn, first("g1", 1, "replay-to"))
+    assert (task["kind"], task["policy"]["forward"], task["state"]) == ("forward", "https://example.org/hook", "queued")
+    assert "it is queued" in desk.replay(ids=[id], to="https://example.org/other")["skipped"][0]["reason"]
+    desk.end(first("g1", 1, "replay-to"), Kind.COMPLETED)
+    assert desk.replay(ids=[id], to="https://example.org/other")["done"]
+    for wrong in ("ftp://example.org", "http://user:password@example.org", "nowhere", "http://x/\n"):
+        with pytest.raises(UsageError):
+            desk.replay(ids=[id], to=wrong)
+    with pytest.raises(UsageError):
+        desk.replay(ids=[id], to="https://example.org", route="fix")

@@ -27,6 +27,9 @@ def replay(
             autocompletion=complete_route,
         ),
     ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="By no route: forward each to this address, once.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what has completed already.")] = False,
     reason: Reason = None,
     dry_run: DryRun = False,
@@ -47,7 +50,7 @@ def replay(
     with source(data, config) as opened:
 
         def act(**what: Any) -> Mapping[str, Any]:
-            return opened.replay(route=route, force=force, reason=reason, by=operator(), **what)
+            return opened.replay(route=route, to=to, force=force, reason=reason, by=operator(), **what)
 
         run(act, REPLAY, chosen, dry_run, yes, json)
 

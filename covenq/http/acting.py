@@ -19,13 +19,13 @@ IMPORT_MAX = 48 << 20
 
 
 class Replay:
-    """POST {"ids": […]} or {"filter": "…"}, and "route", "force", "dry_run", "reason", "by"."""
+    """POST {"ids": […]} or {"filter": "…"}, and "route" or "to", "force", "dry_run", "reason", "by"."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req, flags=("force",), texts=("route",))
+        wanted = _wanted(req, flags=("force",), texts=("route", "to"))
         parts = self._parts
         with parts.upkeep.acting:
             answer = operations.replay(parts.journal, parts.reader(), parts.config, **wanted)

@@ -45,7 +45,7 @@ _ENDED: dict[str, Schema] = {
 }
 
 REQUESTS: dict[str, Schema] = {
-    "replay": request({**WHICH, "route": maybe(TEXT), "force": _FLAG, **HOW}),
+    "replay": request({**WHICH, "route": maybe(TEXT), "to": maybe(TEXT), "force": _FLAG, **HOW}),
     "import": request(
         {
             "items": maybe(
