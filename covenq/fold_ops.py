@@ -17,6 +17,8 @@ PAUSES = "ops.pauses"
 """The subject of both kinds."""
 PAUSED = "ops.paused"
 RESUMED = "ops.resumed"
+REDACTED = "ops.redacted"
+"""Names pauses whose repository's name is erased; of the subject ops.redaction."""
 
 
 class What(StrEnum):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
+from covenq.fold_ops import REDACTED
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.planning import MOVED, Item, Plan, Skipped, clean_text
 from journal.engine import FileJournal
@@ -91,7 +92,7 @@ def forgotten_pauses(
         return None
     data = {"drops": pairs([int(row[0]) for row in rows]), "about": True}
     data |= {"reason": clean_text(reason), "by": clean_text(by)}
-    return Entry("ops.redaction", "ops.redacted", data)
+    return Entry("ops.redaction", REDACTED, data)
 
 
 def apply(
