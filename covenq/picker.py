@@ -21,8 +21,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 
 from covenq.caps import NO_CAPS, PRIORITIES, Caps
 from covenq.model import at_text
@@ -30,6 +31,9 @@ from covenq.rivals import NEWEST, Rivals, outdated_by
 from covenq.scheduler import Task
 from covenq.standing import Lane, Standing
 from journal.model import Entry
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 OWN = ("run", "forward")
 """Kinds of task that this daemon runs itself; the others are claimed by workers elsewhere."""
@@ -39,7 +43,9 @@ WINDOW = 64
 OTHER_EVERY = 4
 """So often, counted by installation, the turn starts at another priority than the highest."""
 TURNS_KEPT = 4096
-"""Installations whose turns are counted; the count of the one seen longest ago is forgotten first."""
+"""Installations whose turns are counted, in one round; the count of the one seen longest ago is forgotten first."""
+ROUNDS_KEPT = 64
+"""Rounds that are gone at a time, one for each choice of routes that workers elsewhere ask for."""
 
 _FIELDS = "id, tenant, route, repo_id, repo, key, number, priority, supersede, source_at"
 # Partial indexes of covenq.schema, named so that a query which can't use its index fails, and is never merely slow.
@@ -113,10 +119,15 @@ class _Turns:
 
 @dataclass(slots=True)
 class _Round:
-    """Whose turn it is, and how many in a row are left to them."""
+    """Whose turn it is, and how many in a row are left to them.
+
+    Who asks for some routes only has a round of their own: shared, two who alternate could each always come to the same
+    installations.
+    """
 
     tenant: str = ""
     left: int = 0
+    turns: dict[str, _Turns] = field(default_factory=dict)
 
 
 class Picker:
@@ -127,8 +138,7 @@ class Picker:
 
     def __init__(self, caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._caps = caps
-        self._rounds: dict[bool, _Round] = {False: _Round(), True: _Round()}
-        self._turns: dict[tuple[bool, str], _Turns] = {}
+        self._rounds: dict[tuple[bool, frozenset[str] | None], _Round] = {}
         self._rivals = Rivals()
 
     def reset(self) -> None:
@@ -182,7 +192,7 @@ class Picker:
             return self._rivals.moves(conn, limit)
 
     def _choose(self, pick: _Pick, limit: int) -> Iterator[_Row]:
-        turn = self._rounds[pick.pull]
+        turn = _newest(self._rounds, (pick.pull, pick.routes), _Round, ROUNDS_KEPT)
         idle: set[str] = set()
         for _ in range(limit):
             row = self._one(pick, turn, idle)
@@ -194,29 +204,35 @@ class Picker:
     def _one(self, pick: _Pick, turn: _Round, idle: set[str]) -> _Row | None:
         """The next task of whoever's turn it is; None when nobody has one."""
         caps = self._caps()
-        if turn.left > 0 and (row := self._of(pick, turn.tenant, idle)) is not None:
+        if turn.left > 0 and (row := self._of(pick, turn, turn.tenant, idle)) is not None:
             turn.left -= 1
             return row
         for tenant in pick.tenants(turn.tenant):
-            if (row := self._of(pick, tenant, idle)) is not None:
+            if (row := self._of(pick, turn, tenant, idle)) is not None:
                 turn.tenant, turn.left = tenant, caps.share(tenant).weight - 1
                 return row
         return None
 
-    def _of(self, pick: _Pick, tenant: str, idle: set[str]) -> _Row | None:
+    def _of(self, pick: _Pick, turn: _Round, tenant: str, idle: set[str]) -> _Row | None:
         if tenant in idle:
             return None
         if pick.standing.tenant(tenant) is None:
-            turns = self._turns.pop((pick.pull, tenant), None) or _Turns()
-            self._turns[pick.pull, tenant] = turns  # the newest is last
-            if len(self._turns) > TURNS_KEPT:
-                del self._turns[next(iter(self._turns))]
+            turns = _newest(turn.turns, tenant, _Turns, TURNS_KEPT)
             row = pick.of(tenant, turns)
             if row is not None:
                 turns.taken += 1
                 return row
         idle.add(tenant)
         return None
+
+
+def _newest(kept: dict[_K, _V], key: _K, make: Callable[[], _V], most: int) -> _V:
+    """The value at `key`, made if need be, and noted as used last; of more than `most`, the one used longest ago goes."""
+    found = kept.pop(key, None) or make()
+    kept[key] = found
+    if len(kept) > most:
+        del kept[next(iter(kept))]
+    return found
 
 
 class _Pick:
@@ -239,7 +255,7 @@ class _Pick:
         self._now = now
         self._rivals = rivals
         self._exclude = exclude
-        self._routes = None if routes is None else frozenset(routes)
+        self.routes = None if routes is None else frozenset(routes)
         self._without = without
         self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
 
@@ -323,7 +339,7 @@ class _Pick:
         return False
 
     def _wanted(self, route: str | None) -> bool:
-        return route not in self._without and (self._routes is None or route in self._routes)
+        return route not in self._without and (self.routes is None or route in self.routes)
 
     # ---- beyond the window
 

@@ -242,6 +242,16 @@ def test_weights_are_shares(queue: Queue) -> None:
         assert {tenants[task] for task in order[start : start + 6]} == {"1", "2", "hook:9"}
 
 
+def test_who_asks_for_some_routes_has_a_round_of_their_own(queue: Queue) -> None:
+    """Two who alternate: in one round, each would come to the same installation for ever."""
+    for installation in (1, 2):
+        for route in "ab":
+            queue.many(6, kind="pull", route=route, installation=installation)
+    order = [queue.run(1, kinds=PULL, routes=["ab"[n % 2]])[0] for n in range(12)]
+    tenants = {row["id"]: (row["route"], row["tenant"]) for row in queue.conn.execute("SELECT * FROM tasks")}
+    assert Counter(tenants[task] for task in order) == {(route, tenant): 3 for route in "ab" for tenant in "12"}
+
+
 def test_a_turn_is_not_lost_between_calls(queue: Queue) -> None:
     for installation in (1, 2, 3):
         queue.many(10, installation=installation)
@@ -418,7 +428,8 @@ def test_a_pick_keeps_nothing_of_what_is_queued(queue: Queue) -> None:
     queue.many(3000, route="paused", key=lambda n: f"k{n}", repo=lambda n: n)
     queue.add("free")
     assert queue.run() == ["free"]
-    assert len(queue.picker._turns) == 1
+    [turn] = queue.picker._rounds.values()
+    assert len(turn.turns) == 1
 
 
 # ---- what a task waits for
