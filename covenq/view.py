@@ -19,7 +19,6 @@ from covenq.errors import NotFound
 from covenq.filter import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.place import Place
-from covenq.waiting import Waiting
 from journal.model import Head, Record
 
 SEGMENTS_MAX = 200
@@ -83,12 +82,15 @@ def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float 
 
 def _say_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
     """`waits`: {"word", "why", "position"} of those that are queued, None for the others."""
-    look: Waiting | None = None
+    look = None
     for one in tasks:
         if one["state"] != State.QUEUED:
             one["waits"] = None
             continue
-        look = look or Waiting(conn, time.time() if now is None else now, caps)
+        if look is None:
+            from covenq.waiting import Waiting  # what most answers need nothing of
+
+            look = Waiting(conn, time.time() if now is None else now, caps)
         one["waits"] = look.of(one["id"])
 
 
