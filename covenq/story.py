@@ -220,7 +220,8 @@ def _newest(tasks: Sequence[JsonObject]) -> list[JsonObject]:
 
 
 def _events(known: Material) -> list[JsonObject]:
-    told = [*_of_rows(known), *(_of_note(note) for note in known.notes)]
+    # That it was erased the row has as well.
+    told = [*_of_rows(known), *(_of_note(note) for note in known.notes if note.kind != Kind.REDACTED)]
     return sorted(told, key=lambda event: (event["at"], event["seq"] or 0))
 
 
@@ -271,7 +272,6 @@ _NOTED = {
     Kind.CONFLICTED: "came again with another body: refused with 409",
     Kind.REPLAYED: "was replayed",
     Kind.REROUTED: "was rerouted",
-    Kind.REDACTED: "was erased",
     Kind.REQUEUED: "was requeued",
     Kind.CANCELLED: "was cancelled",
     Kind.SUPERSEDED: "was superseded",

@@ -266,3 +266,27 @@ def test_a_daemon_tells_the_same(past: Past, tmp_path: Path) -> None:
         assert served.ask("/api/v1/why?id=none").json["kind"] == "nothing"
         assert served.ask("/api/v1/why?id=" + "x" * 65).status == 400
         assert served.ask("/api/v1/why").status == 400
+
+
+def test_of_what_was_erased_it_tells_by_whom_and_what_can_not_be_told(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    assert past.source.redact(ids=["done"], by="cli:ada", reason="they asked us to")["done"]
+    story = past.story("done")
+    assert story["events"][-1]["words"] == "its content was erased by cli:ada: they asked us to"
+    assert [event["word"] for event in story["events"]].count("dropped") == 1
+    fix = story["rules"]["routes"][0]
+    assert {term["term"]: term["problem"] for term in fix["terms"] if term["problem"]} == {
+        "label:bug": "its content was erased",
+        "-sender:*[bot]": "its content was erased",
+    }
+    assert fix["matches"] is None
+    assert story["next"] == []  # nothing is left to be done with it
+
+
+def test_what_a_pause_holds_is_said_so(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    past.source.pause("route", "fix", reason="the runner is down", by="cli:ada")
+    waiting = past.story("waits")["tasks"][0]["waiting"]
+    assert waiting["word"] == "paused_route"
+    assert "the runner is down" in past.answer("waits", "now")[1]
+    assert past.commands("waits")[0] == "covenq status"
