@@ -485,7 +485,7 @@ def _serve(parts: Parts, listeners: Listeners, stop: Signals, notifier: Notifier
         notifier.feed(parts.journal.beat)
     notifier.stopping()
     log.info("stopping: what is in flight is finished first")
-    _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S)
+    _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S, alive=lambda: notifier.feed(parts.journal.beat))
     if parts.journal.poisoned:
         return _poisoned(parts, listeners)
     return 0
@@ -497,16 +497,22 @@ def _in_a_line(parts: Parts) -> str:
     return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {parts.webhook_url}"
 
 
-def _stop(parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float) -> None:
+def _stop(
+    parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float, alive: Callable[[], object] = lambda: None
+) -> None:
+    """`alive` is called between the steps: a watchdog goes on waiting for signs of life while we stop."""
     parts.gate.stopping = True
     if not listeners.webhook.drain(drain_s):
         log.warning("some requests did not come to an end within %g s", drain_s)
     listeners.webhook.close()
+    alive()
     if not parts.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     parts.stopping.set()
     parts.claims.stop()
+    alive()
     parts.upkeep.stop(UPKEEP_S)
+    alive()
     for listener in (listeners.remote, listeners.api):
         if listener is not None:
             listener.drain(min(drain_s, 5.0))
