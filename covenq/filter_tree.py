@@ -249,27 +249,58 @@ def reach(body: Any, path: Sequence[str]) -> Iterator[str | None]:
 # ---- what a filter sees of a row
 
 
+class DeliveryFields(Mapping[str, Any]):
+    """A delivery as filters see it, each field made when it is asked for: a route asks for one or two of thirty."""
+
+    __slots__ = ("_payload", "_row", "_tasks")
+
+    def __init__(self, row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], payload: Any) -> None:
+        self._row = row
+        self._tasks = tasks
+        self._payload = payload
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _OF_ROW:
+            return self._row.get(_OF_ROW[name])
+        if name in _OF_TASKS:
+            return [task.get(name) for task in self._tasks]
+        row = self._row
+        match name:
+            case "id":
+                return [row.get("guid"), f"{row.get('hook')}/{row.get('guid')}"]
+            case "label":
+                return _label(row)
+            case "words":
+                whole = f"{row.get('hook')}/{row.get('guid')}"
+                return [_place(row), row.get("title"), whole, [task.get("id") for task in self._tasks]]
+            case "payload":
+                return self._payload
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OF_ROW, *_OF_TASKS, "id", "label", "words", "payload"))
+
+    def __len__(self) -> int:
+        return len(_OF_ROW) + len(_OF_TASKS) + 4
+
+
+_OF_ROW = {
+    name: name
+    for name in """hook guid seq event action repo repo_id owner sender installation number state reason duplicates source
+    secret twin""".split()
+} | {"sha": "head_sha", "size": "payload_bytes", "at": "received_at"}
+"""A filter's fields that are columns of the delivery."""
+_OF_TASKS = frozenset({"route", "kind", "worker", "category", "attempts"})
+"""Those that its tasks have, each its own."""
+
+
 def delivery_fields(
     row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = (), payload: Any = None
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """A delivery as filters see it. `row` has the names of the delivery object (absent is null), `tasks` those of its
     tasks; `payload` is the decoded body, or a callable that gives it.
     """
-    hook, guid = row.get("hook"), row.get("guid")
-    whole = f"{hook}/{guid}"
-    own = {name: row.get(name) for name in ("hook", "guid", "seq", "event", "action", "repo", "repo_id", "owner")}
-    own |= {name: row.get(name) for name in ("sender", "installation", "number", "state", "reason", "duplicates")}
-    own |= {name: row.get(name) for name in ("source", "secret", "twin")}
-    own |= {name: [task.get(name) for task in tasks] for name in ("route", "kind", "worker", "category", "attempts")}
-    return own | {
-        "id": [guid, whole],
-        "sha": row.get("head_sha"),
-        "size": row.get("payload_bytes"),
-        "label": _label(row),
-        "at": row.get("received_at"),
-        "words": [_place(row), row.get("title"), whole, [task.get("id") for task in tasks]],
-        "payload": payload,
-    }
+    return DeliveryFields(row, tasks, payload)
 
 
 def task_fields(
