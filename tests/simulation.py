@@ -665,7 +665,7 @@ class World:
                 pauses.resume(self.journal, self._rows, what, name)
         with suppress(JournalError):
             self.reroute()
-        for _ in range(600):
+        for _ in range(600 + 30 * len(self.monitor.tasks)):
             self.fold(len(self.journal.records))
             while self.dispatcher.outdate(self.conn):
                 self.fold(len(self.journal.records))
