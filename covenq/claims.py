@@ -44,7 +44,7 @@ DETAIL_MAX = 300
 RESULT_MAX = 1 << 20
 """Bytes of a result as JSON."""
 
-_TICK_S = 1.0
+_TICK_S = 0.5
 _TRIES = 8
 _ROUTES_MAX = 100
 _WORKER = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
@@ -98,7 +98,7 @@ class Claims:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        self._folder.subscribe(lambda seq: self._news.set())
+        self._folder.subscribe(lambda seq: self._news.set() if self._waiters else None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -337,12 +337,15 @@ class Claims:
     # ---- the leases' thread
 
     def _run(self) -> None:
+        looked = 0.0
         while not self._stopping.is_set():
             self._news.wait(_TICK_S)
             self._news.clear()
             try:
                 self._give()
-                self._end_lapsed()
+                if time.monotonic() - looked >= _TICK_S / 2:
+                    self._end_lapsed()
+                    looked = time.monotonic()
             except (JournalFull, JournalWriteFailed) as error:
                 log.warning("leases that ran out wait to be recorded so: %s", error)
                 self._stopping.wait(AGAIN_S)

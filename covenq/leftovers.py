@@ -24,6 +24,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ _PASSES = 20
 """A process may fork while the list is being read; it is read again until nothing more is found."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_REAP_S = 5.0
+"""Looking for children costs a file a thread: not more often than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class _Own:
         self.lock = threading.Lock()
         self.running: dict[int, Trace] = {}
         self.adopting = False
+        self.reaped = 0.0
 
 
 _own = _Own()
@@ -93,8 +97,9 @@ def ended(pid: int) -> None:
 
 def reap() -> int:
     """Take the exit codes of adopted orphans that ended, which nobody else will. How many there were."""
-    if not _own.adopting:
+    if not _own.adopting or time.monotonic() < _own.reaped + _REAP_S:
         return 0
+    _own.reaped = time.monotonic()
     taken = 0
     with _own.lock:
         for pid in _children():
