@@ -335,6 +335,7 @@ def _start(
     webhook.start()
     _start_reroute(parts)
     live.subscribe(lambda before, now: _reroute_if_mended(parts, before, now))
+    live.subscribe(lambda before, now: parts.pool.look())
     if config.log_format == "json":
         routes = [route.name for route in config.routes]
         log.info("ready", extra={"fields": {"webhook": url, "api": parts.api_url, "data": str(data), "routes": routes}})

@@ -39,6 +39,8 @@ log = logging.getLogger("covenq.worker")
 
 LOOK_AGAIN_S = 5.0
 """The clock may be set: what waits for a time is looked at this often, whatever the clock said when it was last read."""
+REAP_S = 1.0
+"""Seconds between looks for orphans that ended: each goes through /proc, and every fold wakes the dispatcher."""
 
 _RECOVERED_AT_ONCE = 256
 _CLAIMS = "SELECT id, claim_seq FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
@@ -118,6 +120,7 @@ class Pool:
         self._attempts: dict[str, Attempt] = {}
         """Task id → what was handed out and has not ended."""
         self._threads: list[threading.Thread] = []
+        self._reap_at = 0.0
 
     def start(self) -> None:
         """Begin, with the tasks that a dead process left running. Returns at once."""
@@ -147,6 +150,10 @@ class Pool:
             return False
         self._stop.close()
         return True
+
+    def look(self) -> None:
+        """Look at once for what may start: limits have changed, perhaps."""
+        self._wake.set()
 
     def waiting(self) -> dict[str, str]:
         """Route → why its tasks wait for a receiver that is left alone for a while."""
@@ -185,7 +192,9 @@ class Pool:
         if self._again.is_set():
             self._stop.wait(AGAIN_S)
             self._again.clear()
-        reap()
+        if time.monotonic() >= self._reap_at:
+            reap()
+            self._reap_at = time.monotonic() + REAP_S
         now = self._clock()
         conn = self._store.reader()
         self._drop_lost(conn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -92,3 +94,17 @@ def test_a_queued_task_says_what_it_waits_for(make_daemon: Make) -> None:
     daemon.cli("resume", "route", "all")
     for task in (same, third):
         wait_state(daemon, task, "completed")
+
+
+def test_limits_apply_at_once_to_what_waits_already(make_daemon: Make) -> None:
+    text = route("until test -e ../../../go; do sleep 0.05; done", "concurrency = 1", concurrency=4)
+    daemon = make_daemon(text)
+    tasks = [send(daemon, number) for number in range(3)]
+    wait_state(daemon, tasks[0], "running")
+    assert task_of(daemon, tasks[1])["waits"]["word"] == "route_concurrency"
+    assert daemon.config is not None
+    daemon.config.write_text(text.replace("concurrency = 1", "concurrency = 3"))
+    os.kill(daemon.pid, signal.SIGHUP)
+    for task in tasks:
+        wait_state(daemon, task, "running")
+    (daemon.data / "go").touch()
