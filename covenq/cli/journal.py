@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +56,7 @@ def verify(
 ) -> None:
     """Prove every byte of the journal.
 
-    Nothing is changed. Exits 5 if anything is damaged or missing.
+    Nothing is changed, but for a note of what was found. Exits 5 if anything is damaged or missing.
     With a daemon running, what it has made durable at that moment is proven.
     """
     if since is not None and segment is not None:
@@ -64,12 +66,17 @@ def verify(
     wanted = parse_head(expect) if expect else None
     where = existing(place(data, config))
 
-    from covenq import integrity
+    from covenq import integrity, verified
+    from covenq.model import now_text
 
     only = None if segment is None else _segment(where, segment)
     upto = bound(data, config)
+    started = time.monotonic()
     with bar("verify", bytes=True) as tell:
         report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
+    if only is None and since is None:
+        with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
+            verified.remember(where.data, report, now_text(), time.monotonic() - started)
     signed = _signatures(where, upto, since or 0, only, report) if signatures else None
     _tell(report, signed, head=head, json=json)
     if not report.ok:

@@ -16,11 +16,14 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
+from covenq import backups
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.source import Object, Source
-from covenq.tui import columns, help, pages, saved, text
+from covenq.tui import care, columns, help, overview, pages, saved, text
+from covenq.tui.commands import Commands
 from covenq.tui.conduct import Conducted
 from covenq.tui.detail import DetailScreen, identity
+from covenq.tui.lanes import Lane
 from covenq.tui.lines import Lines
 from covenq.tui.link import Link, Opener
 from covenq.tui.menus import Menu
@@ -33,6 +36,8 @@ TICK = 0.1
 """Seconds between looks at whether something changed: nothing is drawn more often for new rows."""
 STATUS = 1.0
 """Seconds between reads of the status; changes are read at most this often too."""
+PACE = 2.0
+"""Seconds between reads of the last hour's figures, while the Overview is in view."""
 NO_DAEMON = "no daemon is running"
 """What a status without a daemon gives as its first reason; here it is said at greater length."""
 RETRY = 2.0
@@ -69,6 +74,16 @@ PAGES = (
 )
 
 
+class Journal(Lines):
+    """The Journal page."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "app.verify", "Verify", tooltip="prove every record of the journal"),
+        Binding("K", "app.compact", "Compact", tooltip="drop what [retention] keeps no longer"),
+        Binding("B", "app.backup", "Back up", tooltip="copy the journal, and prove the copy"),
+    ]
+
+
 class Dashboard(Conducted):
     """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
     directory, for verifying, None where it is another machine's. `filters` is the file of saved filters.
@@ -76,6 +91,7 @@ class Dashboard(Conducted):
 
     TITLE = "covenq"
     CSS_PATH = "style.tcss"
+    COMMANDS = frozenset({Commands})  # type: ignore[assignment] # Textual asks for a set, and changes none
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"page('{name}')", title, show=False) for key, name, title in PAGES),
@@ -95,6 +111,9 @@ class Dashboard(Conducted):
         self.status: Object = {}
         self.error: BaseException | None = None
         """Why there is no source, while there is none."""
+        self._pace: Object | None = None
+        self._pace_due = 0.0
+        self._pace_lane = Lane("pace")
         self._status_due = 0.0
         self._retry_due = 0.0
         self._busy = False
@@ -112,7 +131,7 @@ class Dashboard(Conducted):
             yield ListPane(DELIVERIES, self._no_deliveries, id="deliveries")
             yield ListPane(TASKS, self._no_tasks, id="tasks")
             yield ListPane(ATTEMPTS, self._no_tasks, id="attempts")
-            yield Lines(id="journal")
+            yield Journal(id="journal")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
@@ -127,6 +146,8 @@ class Dashboard(Conducted):
         watch = self.link.watch
         if watch is not None and watch.take():
             self.changed()
+        if self._page == "overview" and self.link.source is not None and now >= self._pace_due:
+            self._read_pace(self.link.source)
         if self._busy:
             return
         if self.link.source is None or (watch is not None and watch.lost):
@@ -196,9 +217,7 @@ class Dashboard(Conducted):
         self.status = await self.link.lane.call(source.status)
         if not self.is_running:
             return
-        now = time.time()
-        self.query_one("#overview", Lines).show(pages.overview(self.status, now))
-        self.query_one("#journal", Lines).show(pages.journal(self.status))
+        self._draw_pages()
         for pane in self._panes():
             pane.total = sum((self.status.get(pane.listing.name) or {}).values())
             pane.refresh_state()
@@ -206,6 +225,33 @@ class Dashboard(Conducted):
         if head != self._head:  # also what came before the events were followed
             self.changed()
         self._head = head
+
+    @work(group="pace", exclusive=True)
+    async def _read_pace(self, source: Source) -> None:
+        started = time.monotonic()
+        self._pace_due = started + 60.0
+        try:
+            self._pace = await self._pace_lane.call(source.pace)
+        except Failure as error:
+            self._pace = {"error": text.clean(error)}
+        now = time.monotonic()
+        self._pace_due = now + max(PACE, 10 * (now - started))
+        if self.is_running:
+            self._draw_pages()
+
+    def _draw_pages(self) -> None:
+        """The pages made of the status, if in view. A place scrolled to is kept."""
+        if not self.status:
+            return
+        now, screen = time.time(), self.screen_stack[0]
+        if self._page == "overview":
+            drawn = overview.overview(self.status, self._pace, now, self.size.width - 1)
+            screen.query_one("#overview", Lines).show(drawn)
+        elif self._page == "journal":
+            screen.query_one("#journal", Lines).show(pages.journal(self.status, now, here=self.data is not None))
+
+    def on_resize(self) -> None:
+        self._draw_pages()
 
     def on_list_pane_unreachable(self, message: ListPane.Unreachable) -> None:
         if message.source is self.link.source and not self._busy:
@@ -223,6 +269,7 @@ class Dashboard(Conducted):
 
     def action_page(self, name: str) -> None:
         self._page = name
+        self._draw_pages()
         self._switch()
 
     def _switch(self) -> None:
@@ -252,7 +299,8 @@ class Dashboard(Conducted):
         alarms = self._alarms()
         alarm = screen.query_one("#alarm", Static)
         alarm.display = bool(alarms)
-        say(alarm, "\n".join(f"! {one}" for one in alarms[:3]))
+        more = f"  (1 tells {len(alarms) - 2} more)" if len(alarms) > 3 else ""
+        say(alarm, "\n".join(f"! {one}" for one in alarms[: 2 if more else 3]) + more)
 
     def _where(self) -> str:
         source = self.link.source
@@ -268,7 +316,7 @@ class Dashboard(Conducted):
         source = self.link.source
         if source is not None and not source.live:
             found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
-        told = [one for one in pages.alarms(self.status) if one != NO_DAEMON]
+        told = [one for one in overview.alarms(self.status, time.time()) if one != NO_DAEMON]
         if told and source is not None and not source.live:
             told = [*told[:1], f"covenq verify, or v here, lists all that is damaged: {len(told)} so far"]
         found += told
@@ -326,6 +374,13 @@ class Dashboard(Conducted):
 
     # Saved filters
 
+    async def saved_filters(self) -> dict[str, str]:
+        """Name to filter; none where they can't be read, which F says."""
+        try:
+            return await self._action_lane.call(lambda: saved.read(self._saved_at))
+        except CovenqError:
+            return {}
+
     @work(group="saved", exclusive=True)
     async def action_saved(self) -> None:
         pane = self.pane
@@ -360,23 +415,42 @@ class Dashboard(Conducted):
     def action_verify(self) -> None:
         source = self.link.source
         if self.data is None:
-            self.notify("The journal is proven where it is: `covenq verify` on the daemon's machine.", markup=False)
+            self.tell("The journal is proven where it is: `covenq verify` on the daemon's machine.", bad=True)
             return
-        live = source is not None and source.live
-        self._start_verify(self.data, source if live else None)
+        if not isinstance(self.screen, VerifyScreen):
+            self.push_screen(VerifyScreen(runner(self.data, lambda: head_of(source), note=not self.read_only)))
 
-    @work(group="verify", exclusive=True)
-    async def _start_verify(self, data: Path, source: Source | None) -> None:
-        upto: int | None = None
-        if source is not None:
-            try:
-                # Up to the head as it is now: what a daemon is writing beyond it is no damage.
-                status = await self._action_lane.call(source.status)
-            except Failure as error:
-                self.notify(text.clean(error), severity="error", markup=False)
-                return
-            upto = int(status["journal"]["head"]["seq"])
-        self.push_screen(VerifyScreen(runner(data, upto)))
+    def action_compact(self) -> None:
+        if not isinstance(self.screen, care.CompactDialog):
+            self.push_screen(care.CompactDialog(self.writable, self._action_lane), self._compact)
+
+    def _compact(self, wanted: bool | None) -> None:
+        source = self.link.source
+        if wanted and source is not None:
+            self.push_screen(care.compact_screen(source))
+
+    @work(group="backup", exclusive=True)
+    async def action_backup(self) -> None:
+        data = self.data
+        if data is None:
+            self.tell("The journal is copied where it is: `covenq backup` on the daemon's machine.", bad=True)
+            return
+        if self.read_only:
+            self.tell("The dashboard was started with --read-only: `covenq backup` copies without it.", bad=True)
+            return
+        known = await self._action_lane.call(lambda: backups.known(data))
+        directory = await self.push_screen_wait(care.BackupDialog(known))
+        if directory:
+            source = self.link.source
+            live = source if source is not None and source.live else None
+            self.push_screen(care.backup_screen(data, directory, live))
+
+
+def head_of(source: Source | None) -> int | None:
+    """The head of the daemon's journal as it is now, None without a daemon. Blocks. Raises Failure."""
+    if source is None or not source.live:
+        return None
+    return int(source.status()["journal"]["head"]["seq"])
 
 
 def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:

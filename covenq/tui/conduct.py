@@ -13,6 +13,8 @@ import orjson
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.screen import Screen
 
 from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.resend import curl
@@ -108,10 +110,14 @@ class Conducted(App[int]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("act", "why", "payload", "diff", "copy"):
-            return isinstance(self.screen, DetailScreen) or (
-                self.pane is not None and self.screen is self.screen_stack[0]
-            )
+            screen = self.layer
+            return isinstance(screen, DetailScreen) or (self.pane is not None and screen is self.screen_stack[0])
         return True
+
+    @property
+    def layer(self) -> Screen[Any]:
+        """The layer in view, or, with the command palette over it, the one that it was opened on."""
+        return next((one for one in reversed(self.screen_stack) if not isinstance(one, CommandPalette)), self.screen)
 
     # Acting
 

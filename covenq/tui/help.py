@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
@@ -111,10 +111,16 @@ class Help(ModalScreen[None]):
 def sections_of(screen: Screen[Any]) -> list[tuple[str, list[Key]]]:
     """What can be pressed on `screen` now: the focused part's keys, then those of what it is in, then everyone's."""
     by_node: dict[int, tuple[str, list[Binding]]] = {}
+    for node, binding in pressable(screen):
+        by_node.setdefault(id(node), (_title(node), []))[1].append(binding)
+    return keys(by_node.values())
+
+
+def pressable(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
+    """Each binding that would do something on `screen` now, with whose it is."""
     for node, binding, enabled, _ in screen.active_bindings.values():
         if enabled and not binding.system:
-            by_node.setdefault(id(node), (_title(node), []))[1].append(binding)
-    return keys(by_node.values())
+            yield node, binding
 
 
 def _title(node: DOMNode) -> str:
@@ -123,4 +129,10 @@ def _title(node: DOMNode) -> str:
     return "Here" if isinstance(node, Screen) else _TITLES.get(type(node).__name__, type(node).__name__)
 
 
-_TITLES = {"RowTable": "The list", "Lines": "The text", "TreeView": "The tree", "ListPane": "Its filter"}
+_TITLES = {
+    "RowTable": "The list",
+    "Lines": "The text",
+    "Journal": "The journal",
+    "TreeView": "The tree",
+    "ListPane": "Its filter",
+}

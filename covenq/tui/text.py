@@ -113,6 +113,17 @@ def age(text: str | None, now: float) -> str:
     return "now" if now - at < 1 else duration(now - at)
 
 
+def ago(text: str | None, now: float) -> str:
+    """The same with its word: `12s ago`, `just now`."""
+    told = age(text, now)
+    return {"now": "just now", ABSENT: "at some time"}.get(told, f"{told} ago")
+
+
+def cells(text: str) -> int:
+    """How wide it is drawn."""
+    return cell_len(text)
+
+
 def span(start: str | None, end: str | None, now: float) -> str:
     """How long from start to end, or to now while it has no end."""
     first = when(start)

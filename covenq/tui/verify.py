@@ -4,128 +4,98 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Footer, ProgressBar, Static
+from textual.widgets import Static
 
+from covenq import integrity, verified
 from covenq.errors import Failure
-from covenq.state import read_witness
+from covenq.model import now_text
 from covenq.tui import text
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
 from covenq.tui.lines import Line, Lines
-from journal.verify import VerifyReport, verify
+from covenq.tui.working import Tell, WorkScreen
+from journal.verify import VerifyReport
 
-Run = Callable[[Callable[[int, int], None]], VerifyReport]
-"""Verifies, telling (bytes done, bytes in all) as it goes. Blocks."""
-
-
-class Abandoned(Exception):
-    """Esc while it ran: raised out of the progress callback to end it."""
+Run = Callable[[Tell], VerifyReport]
 
 
-def runner(data: Path, upto: int | None) -> Run:
-    """Verify the journal in a data directory; `upto` is the head of the daemon that is writing it, if one is.
-
-    Without a daemon the state's position is a witness: a log shorter than that has lost something.
+def runner(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> Run:
+    """Verify the journal in a data directory; `upto` asks for the head of the daemon that is writing it, None without one:
+    what it writes beyond that is no damage. With `note` what was found is remembered there.
     """
 
-    def run(progress: Callable[[int, int], None]) -> VerifyReport:
-        seen = read_witness(data / "state.db") if upto is None else None
-        return verify(data / "journal", upto=upto, witnesses=[seen] if seen else [], progress=progress)
+    def run(progress: Tell) -> VerifyReport:
+        started = time.monotonic()
+        report = integrity.check(data, upto=upto(), progress=progress)
+        if note:
+            with suppress(OSError):  # a convenience, of a data directory that may be somebody else's
+                verified.remember(data, report, now_text(), time.monotonic() - started)
+        return report
 
     return run
 
 
-def findings(report: VerifyReport) -> list[Line]:
-    """The report in words."""
+def findings(report: VerifyReport) -> tuple[list[Line], list[int]]:
+    """The report in words, and the line that each finding begins at."""
     head = f"{text.number(report.records)} records verify; the head is seq {report.head.seq}"
     if report.ok:
-        return [[("✓ no damage", "green")], [("", "")], [(head, "")], [(f"sum {report.head.sum}", "dim")]]
-    lines: list[Line] = [[(f"✗ {text.number(len(report.damage))} findings", "red")], [("", "")], [(head, "")]]
+        return [[("✓ no damage", "green")], [], [(head, "")], [(f"sum {report.head.sum}", "dim")]], []
+    lines: list[Line] = [[(f"✗ {text.number(len(report.damage))} findings", "red")], [], [(head, "")]]
+    places = []
     for number, one in enumerate(report.damage, 1):
-        lines += [[("", "")], [(f"{number}. {text.clean(one.kind)}", "red")]]
+        lines.append([])
+        places.append(len(lines))
+        lines.append([(f"{number}. {text.clean(one.kind)}", "red")])
         where = f"   segment {text.clean(one.segment)}, byte {text.number(one.offset)}"
         lines.append([(where + (f", seq {one.seq}" if one.seq is not None else ""), "")])
         if one.delivery:
             lines.append([(f"   delivery {text.clean(one.delivery)}", "")])
         lines.append([(f"   {text.clean(one.detail)}", "")])
-    lines += [[("", "")], [("Nothing was changed. The same from a shell: covenq verify", "dim")]]
-    return lines
+    lines += [[], [("Nothing was changed. The same from a shell: covenq verify", "dim")]]
+    return lines, places
 
 
-class VerifyScreen(Screen[None]):
-    """Runs once when opened. Esc leaves, and ends it if it still runs."""
+class VerifyScreen(WorkScreen[VerifyReport]):
+    """n and N step through what was found."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back"),
-        Binding("question_mark", "app.help", "Help"),
-        Binding("q", "app.quit", "Quit"),
+        Binding("n", "step(1)", "Next", tooltip="the next finding"),
+        Binding("N", "step(-1)", "Previous", tooltip="the finding before"),
     ]
 
     def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
-        self._lane = Lane("verify")
-        self._progress = (0, 0)
-        self._abandoned = False
-        self.report: VerifyReport | None = None
+        super().__init__(
+            "Verifying every record against its hash and its predecessor's",
+            run,
+            lambda report: findings(report)[0],
+            ok=lambda report: report.ok,
+            failed=(*Failure, OSError),
+        )
+        self.at = -1
+        """Which finding was stepped to."""
 
-    def compose(self) -> ComposeResult:
-        yield Static(Content("Verifying every record against its hash and its predecessor's"), id="detail-title")
-        yield ProgressBar(id="verify-bar", show_eta=False)
-        yield Static(id="verify-said")
-        yield Lines()
-        yield Footer(show_command_palette=False, compact=True)
+    @property
+    def report(self) -> VerifyReport | None:
+        return self.result
 
-    def on_mount(self) -> None:
-        self.set_interval(0.1, self._show_progress)
-        self._verify()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return True if action != "step" else self.report is not None and not self.report.ok
 
-    @work(exclusive=True)
-    async def _verify(self) -> None:
-        started = time.monotonic()
-        try:
-            report = await self._lane.call(lambda: self._run(self._tell))
-        except Failure as error:
-            if is_open(self):
-                said = f"✗ {text.clean(error)}\n{text.clean(error.hint)}"
-                self.query_one("#verify-said", Static).update(Content(said))
+    def action_step(self, step: int) -> None:
+        if self.report is None or self.report.ok:
             return
-        except Abandoned:
-            return
-        if not is_open(self):
-            return
-        self.report = report
-        self._show_progress()
-        took = text.duration(time.monotonic() - started)
-        total = text.size(self._progress[1])
-        self.query_one("#verify-said", Static).update(Content(f"{'✓' if report.ok else '✗'} {total} in {took}"))
-        self.query_one(Lines).show(findings(report))
-        self.query_one(Lines).focus()
-
-    def _tell(self, done: int, total: int) -> None:
-        """Called on the lane's thread; the timer shows it, ten times a second at most."""
-        self._progress = (done, total)
-        if self._abandoned:
-            raise Abandoned
-
-    def _show_progress(self) -> None:
-        done, total = self._progress
-        if self.report is not None:
-            done = total = max(total, 1)
-        if total:
-            self.query_one(ProgressBar).update(total=total, progress=done)
-        if self.report is None and total:
-            said = f"{text.size(done)} of {text.size(total)}"
-            self.query_one("#verify-said", Static).update(Content(said))
-
-    def action_leave(self) -> None:
-        self._abandoned = True
-        self.dismiss(None)
+        lines, places = findings(self.report)
+        self.at = (self.at + step) % len(places) if self.at >= 0 else (0 if step > 0 else len(places) - 1)
+        place = places[self.at]
+        marked = [
+            [(run, f"{style} reverse") for run, style in line] if n == place else line for n, line in enumerate(lines)
+        ]
+        document = self.query_one(Lines)
+        document.show(marked)
+        document.scroll_to(y=max(0, place - 2), animate=False)
+        said = f"✗ finding {self.at + 1} of {text.number(len(places))}"
+        self.query_one("#work-said", Static).update(Content(said))

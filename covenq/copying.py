@@ -1,0 +1,104 @@
+"""Backing up a data directory's journal, also while a daemon writes it: a copy up to a head that is durable, then its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from covenq import backups
+from covenq.errors import Refused, UsageError
+from covenq.model import JsonObject, now_text
+from covenq.source import JOURNAL_NAME, STATE_NAME
+from covenq.state import read_witness
+from journal.backup import BackupReport, room_for
+from journal.backup import backup as take
+from journal.errors import JournalDamaged, JournalLocked
+from journal.model import Damage, Head
+from journal.reader import open_reader
+from journal.segment import name_of
+from journal.verify import verify as prove
+
+TRIES = 4
+"""Copies begun again because segments were rewritten meanwhile: each time only those are copied again."""
+
+Tell = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[Tell | None]]
+"""Given "backup" or "verify": where to tell (bytes done, bytes in all) while that goes on."""
+Live = Callable[[], JsonObject | None]
+"""The `journal` of a running daemon's status; None without one."""
+
+
+def target_in(data: Path, directory: str) -> Path:
+    """Where the copy goes: `directory`/journal. Raises UsageError for the journal itself."""
+    target = Path(directory).expanduser().absolute() / JOURNAL_NAME
+    own = (data / JOURNAL_NAME).resolve()
+    if own in (target.resolve(), *target.resolve().parents):
+        raise UsageError(f"{target} is the journal itself", hint="Give another directory, best on another disk.")
+    return target
+
+
+def copy(
+    data: Path, target: Path, live: Live, *, verify: bool, progress: Progress
+) -> tuple[BackupReport, list[Damage], str | None]:
+    """Copy it, prove the copy, and remember where it is, so that whoever erases something is told of it.
+
+    → what was done, what is damaged in the copy, and why it could not be remembered, if so. Raises Refused, JournalDamaged,
+    BackupRefused, JournalGone, OSError.
+    """
+    journal = data / JOURNAL_NAME
+    if not target.exists() and not room_for(journal, target):
+        raise Refused(f"there is not room enough for the journal at {target}", hint="Choose another disk.")
+    for _ in range(TRIES):
+        before = _identities(journal)
+        with _head(data, live) as (id, head), progress("backup") as tell:
+            report = take(journal, target, journal=id, head=head, progress=tell)
+        after = _identities(journal)
+        # What was rewritten meanwhile may name, as the record that erased it, one that is newer than this head.
+        if all(after.get(name) == identity for name, identity in before.items()):
+            break
+    damage = _verify(target, report.head, progress) if verify else []
+    try:
+        backups.remember(data, target.parent, now_text(), report.head)
+    except OSError as error:
+        return report, damage, f"this backup can't be remembered in {data / backups.NOTE_NAME}: {error.strerror}"
+    return report, damage, None
+
+
+def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
+    with progress("verify") as tell:
+        proof = prove(target, progress=tell)
+    found = list(proof.damage)
+    if not found and (proof.head.seq, proof.head.sum) != (head.seq, head.sum):
+        found.append(Damage("truncated", name_of(1), 0, head.seq, None, f"the copy ends at seq {proof.head.seq}"))
+    return found
+
+
+@contextmanager
+def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
+    """The journal's id and its head: the daemon's, or, with the lock held meanwhile, the files'. Raises JournalDamaged."""
+    told = live()
+    if told is not None:
+        yield str(told["id"]), Head(int(told["head"]["seq"]), str(told["head"]["sum"]))
+        return
+    seen = read_witness(data / STATE_NAME)
+    witnesses = [seen] if seen else []
+    try:
+        reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses, adopt=True)
+    except JournalLocked:
+        reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses)
+    with reader:
+        if reader.damage:
+            raise JournalDamaged(
+                reader.damage,
+                hint="A copy of a damaged journal is a matter for `cp -a`; `covenq salvage` shows what can be kept.",
+            )
+        yield reader.id, reader.head()
+
+
+def _identities(journal: Path) -> dict[str, tuple[int, int]]:
+    found = {}
+    for path in journal.glob("*.jsonl"):
+        told = path.stat()
+        found[path.name] = (told.st_dev, told.st_ino)
+    return found

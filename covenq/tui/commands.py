@@ -1,0 +1,60 @@
+"""The command palette: what can be done where one is, the pages, and the saved filters, found by a few letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+
+from covenq.tui import text
+from covenq.tui.help import key_name, pressable
+
+if TYPE_CHECKING:
+    from covenq.tui.app import Dashboard
+
+
+class Entry(NamedTuple):
+    """What it is called, more words about it, and what it does."""
+
+    name: str
+    told: str
+    do: Callable[[], object]
+
+
+class Commands(Provider):
+    """Everything that the keys can do now on the layer it was opened over; the pages; the saved filters."""
+
+    async def startup(self) -> None:
+        app: Dashboard = self.app  # type: ignore[assignment] # this app's, and no other's
+        saved = await app.saved_filters() if app.pane is not None and self.screen is app.screen_stack[0] else {}
+        self._entries = list(self._found(app, saved))
+
+    def _found(self, app: Dashboard, saved: Mapping[str, str]) -> Iterator[Entry]:
+        told = set()
+        for node, binding in pressable(self.screen):
+            if binding.action in told or not binding.description:
+                continue
+            told.add(binding.action)
+            name, _, what = (binding.tooltip or binding.description).partition(": ")
+            if binding.action.startswith("page("):
+                name, what = "go", binding.description
+            said = f"{name}: {what}" if what else name
+            yield Entry(said, f"key {key_name(binding.key)}", partial(app.run_action, binding.action, node))
+        pane = app.pane
+        if pane is not None:
+            for name, words in saved.items():
+                yield Entry(f"filter: {text.clean(name)}", f"/{text.clean(words)}", partial(pane.use, words))
+
+    async def discover(self) -> Hits:
+        for entry in self._entries:
+            yield DiscoveryHit(Content(entry.name), entry.do, entry.name, entry.told)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for entry in self._entries:
+            score = matcher.match(entry.name)
+            if score > 0:
+                yield Hit(score, matcher.highlight(entry.name), entry.do, entry.name, entry.told)

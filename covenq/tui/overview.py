@@ -1,0 +1,260 @@
+"""The Overview page, as pure functions from the status, the pace of the last hour, the time and the width to lines.
+
+What an operator must act on comes first, in words; then how fast it goes, what waits, who works on what, and how the disk does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from covenq.tui import text
+from covenq.tui.lines import Line
+
+Status = Mapping[str, Any]
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+"""Eighths of a cell: a graph of one row."""
+NOTHING = "·"
+_LABEL = 11
+_FIGURES = 28
+"""Cells beside a graph: its name, and its three figures."""
+GRAPH_MAX = 60
+TWO_COLUMNS = 132
+"""Cells from which the lower half stands in two columns."""
+LAG_LONG = 10_000
+RUNNING_MAX = 12
+PACES = (("accepted", "green"), ("refused", "yellow"), ("completed", "cyan"), ("failed", "red"))
+
+
+def sparkline(values: Sequence[int], most: int | None = None) -> str:
+    """A cell for each value: nothing is a dot, anything at least the lowest block, `most` (or the largest) the full one."""
+    top = max(values, default=0) if most is None else most
+    if top <= 0:
+        return NOTHING * len(values)
+    last = len(BLOCKS) - 1
+    return "".join(NOTHING if value <= 0 else BLOCKS[min(last, value * last // top)] for value in values)
+
+
+def alarms(status: Status, now: float) -> list[str]:
+    """What an operator must know, in words, the worst first."""
+    found = [text.clean(reason) for reason in status.get("reasons") or ()]
+    found += _of_journal(status, now)
+    found += [
+        f"secret {text.clean(one['secret'])}: {text.clean(one['problem'])}" for one in status.get("secrets") or ()
+    ]
+    reload = status.get("reload") or {}
+    if reload and not reload.get("ok", True):
+        found.append(
+            f"the configuration on disk was refused {text.ago(reload.get('at'), now)}, and the one before stays: "
+            f"{text.clean(reload.get('error'))}"
+        )
+    worker = status.get("worker") or {}
+    if worker.get("error"):
+        found.append(f"nothing more is run: {text.clean(worker['error'])}")
+    for one in status.get("stuck") or ():
+        since = text.age(one.get("since"), now)
+        found.append(
+            f"task {text.clean(one['task'])}{_whose(one)} is {one['state']} for {since}: {text.clean(one['why'])}"
+        )
+    found += [_paused(one, now) for one in status.get("pauses") or () if one.get("what") != "intake"]
+    upkeep = status.get("upkeep") or {}
+    if upkeep.get("error"):
+        found.append(f"upkeep waits: {text.clean(upkeep['error'])}")
+    return found
+
+
+def _of_journal(status: Status, now: float) -> list[str]:
+    found = []
+    seen = status.get("verified") or {}
+    if seen and not seen["ok"]:
+        more = "" if seen["findings"] == 1 else f" and {text.number(seen['findings'] - 1)} more"
+        found.append(f"damage was found {text.ago(seen['at'], now)}: {text.clean(seen.get('first') or '')}{more}")
+    state = status.get("state") or {}
+    if state.get("error"):
+        found.append(f"the state lags: {text.clean(state['error'])}")
+    elif (state.get("lag") or 0) > LAG_LONG:
+        found.append(f"the state is {text.number(state['lag'])} records behind the journal: what is listed here is old")
+    return found
+
+
+def _whose(one: Mapping[str, Any]) -> str:
+    names = [text.clean(one[name]) for name in ("route", "repo") if one.get(name)]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _paused(one: Mapping[str, Any], now: float) -> str:
+    name = one.get("repo") or one.get("name")
+    of = text.clean(one["what"]) + (f" {text.clean(name)}" if name else "")
+    by = f" by {text.clean(one['by'])}" if one.get("by") else ""
+    why = f": {text.clean(one['reason'])}" if one.get("reason") else ""
+    return f"{of} is paused for {text.age(one.get('since'), now)}{by}{why} (p resumes it)"
+
+
+def overview(status: Status, pace: Status | None, now: float, width: int) -> list[Line]:
+    """The page. `pace` is `Source.pace`'s answer, None while there is none."""
+    lines: list[Line] = []
+    for alarm in alarms(status, now):
+        for number, part in enumerate(_wrapped(alarm, width - 3)):
+            lines.append([(f"{'!' if not number else ' '} {part}", "red")])
+    if lines:
+        lines.append([])
+    lines += _paces(pace, width)
+    lines.append([])
+    left = [*_depth("Deliveries", status, "deliveries", now), [], *_depth("Tasks", status, "tasks", now)]
+    right = [*_worker(status, now), [], *_health(status), [], *_where(status, now)]
+    if width >= TWO_COLUMNS:
+        return lines + beside(left, right, width // 2)
+    return [*lines, *left, [], *right]
+
+
+# ---- how fast
+
+
+def _paces(pace: Status | None, width: int) -> list[Line]:
+    if pace is None:
+        return [[("A minute", "bold"), ("   … counting", "dim")]]
+    room = max(8, min(GRAPH_MAX, int(pace["minutes"]), width - _LABEL - _FIGURES - 3))
+    head = f"{'full min':>9}{'peak':>8}{'in all':>10}"
+    lines: list[Line] = [[("A minute", "bold"), (f"{'':<{_LABEL + room - 6}}{head}", "dim")]]
+    for name, style in PACES:
+        values = [int(value) for value in pace[name]][-room:]
+        full = values[-2] if len(values) > 1 else 0
+        figures = f"{text.number(full):>9}{text.number(max(values)):>8}{text.number(sum(values)):>10}"
+        lines.append([(f"  {name:<{_LABEL - 2}}", ""), (sparkline(values), style), (f" {figures}", "")])
+    ticks = f"{'':<{_LABEL}}{f'{room} minutes ago':<{room - 3}}now"
+    lines.append([(ticks, "dim")])
+    return lines
+
+
+# ---- what waits
+
+
+_BAR = 18
+
+
+def _depth(title: str, status: Status, what: str, now: float) -> list[Line]:
+    counts: Mapping[str, int] = status.get(what) or {}
+    oldest: Mapping[str, str] = (status.get("oldest") or {}).get(what) or {}
+    total = sum(counts.values())
+    lines: list[Line] = [[(title, "bold"), (f"  {text.number(total)}", "")]]
+    most = max(counts.values(), default=0)
+    for word in (*text.GLYPHS, *(extra for extra in counts if extra not in text.GLYPHS)):
+        count = counts.get(word, 0)
+        if not count:
+            continue
+        style = text.STYLES.get(word, "")
+        line = [(f"  {text.state(word):<14}", style), (f"{text.number(count):>11}  ", "")]
+        if word in oldest:
+            line.append((f"the oldest for {text.age(oldest[word], now)}", "yellow" if word == "queued" else ""))
+        else:
+            line.append(("█" * max(1, count * _BAR // most), style))
+        lines.append(line)
+    if not total:
+        lines.append([("  none yet", "dim")])
+    return lines
+
+
+# ---- who works on what
+
+
+def _worker(status: Status, now: float) -> list[Line]:
+    worker = status.get("worker")
+    running: Sequence[Mapping[str, Any]] = status.get("running") or ()
+    if not worker:
+        return [[("Worker", "bold"), ("  no daemon is running", "dim")]]
+    slots, busy = int(worker.get("concurrency") or 0), len(worker.get("running") or ())
+    graph = "■" * min(busy, 40) + "□" * min(max(slots - busy, 0), 40)
+    lines: list[Line] = [[("Worker", "bold"), (f"  {busy} of {slots} slots busy  ", ""), (graph, "yellow")]]
+    for one in running[:RUNNING_MAX]:
+        limit = one.get("timeout_s")
+        until = f" of {text.duration(float(limit))}" if limit else ""
+        number = f"#{one['number']}" if one.get("number") is not None else ""
+        target = f"{text.clean(one.get('repo') or '')}{number}"
+        who = f"  {text.clean(one['worker'])}" if one.get("lease_until") else ""
+        took = f"{text.age(one.get('since'), now)}{until}"
+        lines.append(
+            [
+                (f"  ◐ {took:<10} ", "yellow"),
+                (f"{text.clean(one.get('route') or text.ABSENT)}  {target}{who}", ""),
+                (f"  {text.clean(one['task'])}", "dim"),
+            ]
+        )
+    if len(running) > RUNNING_MAX:
+        lines.append([(f"  and {len(running) - RUNNING_MAX} more: 3 /state:running", "dim")])
+    return lines
+
+
+# ---- how the disk does, and where it is
+
+
+def _pair(name: str, value: object, style: str = "") -> Line:
+    return [(f"  {name:<12}", "dim"), (text.ABSENT if value is None else text.clean(value), style)]
+
+
+def _health(status: Status) -> list[Line]:
+    log, state = status.get("journal") or {}, status.get("state") or {}
+    lines: list[Line] = [[("Durability", "bold")], _pair("fsync", fsync(log))]
+    disk = status.get("disk")
+    if disk:
+        share = disk["free"] * 100 // max(1, disk["total"])
+        lines.append(
+            _pair("disk", f"{text.size(disk['free'])} free of {text.size(disk['total'])}", "red" if share < 5 else "")
+        )
+    lag = state.get("lag")
+    lines.append(_pair("fold lag", None if lag is None else "none" if not lag else f"{text.number(lag)} records"))
+    doing = (status.get("upkeep") or {}).get("doing")
+    if doing:
+        lines.append(_pair("upkeep", f"{doing['what']}: {doing['done']} of {doing['total']} segments", "yellow"))
+    refused = status.get("refused") or {}
+    if refused:
+        told = sorted(refused.items(), key=lambda one: -one[1])
+        lines += [[], [("Refused since the start", "bold"), (f"  {text.number(sum(refused.values()))}", "")]]
+        lines += [_pair(text.number(count), word) for word, count in told[:8]]
+        lines.append([("  covenq refused says of each what to do", "dim")])
+    return lines
+
+
+def fsync(log: Mapping[str, Any]) -> str | None:
+    """How long the newest syncs took, None before the first."""
+    recent = log.get("recent_syncs_ms")
+    if not recent:
+        last = log.get("last_sync_ms")
+        return None if last is None else f"{last:.1f} ms"
+    p99 = recent.get("p99", recent["slowest"])
+    return f"p50 {recent['median']:.1f} ms, p99 {p99:.1f} ms, of the last {text.number(recent['count'])}"
+
+
+def _where(status: Status, now: float) -> list[Line]:
+    lines: list[Line] = [[("Where", "bold")], _pair("webhook", status.get("webhook_url"))]
+    if status.get("api_url"):
+        lines.append(_pair("api", status["api_url"]))
+    lines.append(_pair("data", status.get("data")))
+    lines.append(_pair("routes", ", ".join(status.get("routes") or ()) or "none: `covenq init` writes some"))
+    if status.get("started_at"):
+        lines.append(_pair("up", f"{text.age(status['started_at'], now)}, process {status.get('pid')}"))
+    lines.append(_pair("version", status.get("version")))
+    return lines
+
+
+# ---- laying out
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    """Words in lines of at most `width` cells, as far as they can be broken."""
+    import textwrap
+
+    return textwrap.wrap(words, max(20, width), break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def beside(left: Sequence[Line], right: Sequence[Line], at: int) -> list[Line]:
+    """Two columns of lines, the right one beginning at the cell `at`."""
+    found: list[Line] = []
+    for number in range(max(len(left), len(right))):
+        one = list(left[number]) if number < len(left) else []
+        other = list(right[number]) if number < len(right) else []
+        if other:
+            cells = sum(text.cells(run) for run, _ in one)
+            one.append((" " * max(2, at - cells), ""))
+        found.append([*one, *other])
+    return found
