@@ -139,6 +139,6 @@ def test_each_operation_does_as_the_document_says(case: schemathesis.Case, targe
 
 @pytest.mark.deep
 @SCHEMA.parametrize()
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_each_operation_does_as_the_document_says_for_longer(case: schemathesis.Case, target: Target) -> None:
     drive(case, target)
