@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,15 @@ from covenq.scheduler import Outcome, Task, Usage, after
 from covenq.scrub import scrub_text
 from covenq.state import Folder, StateStore
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
-from journal.model import Conflict, Journal, Record, Unknown
+from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
 
 log = logging.getLogger("covenq.claims")
 
 WAIT_MAX_S = 60.0
 WAITERS = 32
 """Claims that may wait at a time: each holds a thread of the API's. One more is answered at once."""
+AT_ONCE = 64
+"""Tasks that one request may claim or complete."""
 PHASE_MAX = 100
 """Characters of a phase's name. It is recorded for ever."""
 DETAIL_MAX = 300
@@ -51,6 +53,16 @@ _WORKER = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _PUSHED = frozenset(Category) - {Category.LEASE_LOST}
 """What a worker may give as the category of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A claim that came to its end well, without a result to keep."""
+
+    task: str
+    fence: str
+    exit_code: int | None = None
+    usage: Usage | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -122,18 +134,33 @@ class Claims:
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
     ) -> JsonObject | None:
-        """{"task", "attempt", "fence", "lease_until", "payload_url"}, or None: there is nothing, or not within `wait_s`.
+        """One of `claim_all`, or None: there is nothing, or not within `wait_s`."""
+        found = self.claim_all(worker, lease_s, 1, routes=routes, wait_s=wait_s, gone=gone)
+        return found[0] if found else None
+
+    def claim_all(
+        self,
+        worker: str,
+        lease_s: float,
+        limit: int,
+        *,
+        routes: Collection[str] | None = None,
+        wait_s: float = 0.0,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> list[JsonObject]:
+        """Up to `limit` of {"task", "attempt", "fence", "lease_until", "payload_url"}, in one append; what there is at once,
+        or the one that comes within `wait_s`.
 
         `gone` says that whoever asked is no longer there. Raises UsageError, and the journal's errors.
         """
-        wanted = _checked(worker, lease_s, routes, wait_s)
+        wanted = _checked(worker, lease_s, limit, routes, wait_s)
         deadline = self._monotonic() + min(wait_s, WAIT_MAX_S)
-        found = self._now(worker, lease_s, wanted)
-        while found is None and (left := deadline - self._monotonic()) > 0 and not self._stopping.is_set():
+        found = self._now(worker, lease_s, limit, wanted)
+        while not found and (left := deadline - self._monotonic()) > 0 and not self._stopping.is_set():
             waiter = _Waiter(wanted)
             with self._waiting:
                 if len(self._waiters) >= WAITERS:
-                    return None
+                    return []
                 self._waiters.append(waiter)
             self._news.set()
             while not waiter.ready.wait(min(left, 0.5)):
@@ -145,57 +172,63 @@ class Claims:
                     self._waiters.remove(waiter)
             if waiter.task is not None and gone():
                 self._dispatcher.release(waiter.task, 0)
-                return None
+                return []
             if waiter.task is not None:
-                found = self._take(waiter.task, worker, lease_s)
+                found = self._take([waiter.task], worker, lease_s)
             elif not waiter.ready.is_set():
-                return None
+                return []
         return found
 
-    def _now(self, worker: str, lease_s: float, routes: frozenset[str] | None) -> JsonObject | None:
+    def _now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
         """What can be had at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
         behind = self._folder.folded < head
         for _ in range(_TRIES):
-            picked = self._pick(1, routes)
+            picked = self._pick(limit, routes)
             if picked:
-                found = self._take(picked[0], worker, lease_s)
-                if found is not None:
+                found = self._take(picked, worker, lease_s)
+                if found:
                     return found
             elif behind and self._folder.wait_for(head, 10.0):
                 behind = False
             else:
-                return None
-        return None
+                return []
+        return []
 
     def _pick(self, limit: int, routes: frozenset[str] | None) -> list[Task]:
         if not self._room() or self._stopping.is_set():
             return []
         return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL, routes=routes)
 
-    def _take(self, task: Task, worker: str, lease_s: float) -> JsonObject | None:
-        """Claim what was picked: the answer, or None where somebody else has moved it."""
-        last = 0
+    def _take(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[JsonObject]:
+        """Claim what was picked; the answers for those that nobody else has moved meanwhile."""
+        last = {task.id: 0 for task in tasks}
         try:
             until = at_text(self._clock() + lease_s)
-            claim = Claim.take(self._journal, task, worker, until)
-            if claim is None:
-                newest = self._journal.last(task.subject)
-                last = newest.seq if newest is not None else 0
-                return None
-            last = claim.seq
-            self._leases.grant(task.id, until, lease_s)
+            claims = Claim.take_all(self._journal, tasks, worker, until)
+            for claim in claims:
+                last[claim.task] = claim.seq
+                self._leases.grant(claim.task, until, lease_s)
+            for task in tasks:
+                if not last[task.id]:
+                    newest = self._journal.last(task.subject)
+                    last[task.id] = newest.seq if newest is not None else 0
         finally:
-            self._dispatcher.release(task, last)
+            for task in tasks:
+                self._dispatcher.release(task, last[task.id])
+        return [self._granted(claim, until) for claim in claims]
+
+    def _granted(self, claim: Claim, until: str) -> JsonObject:
+        """The answer to a claim: the task as it is from now on, which the fold may not have reached yet."""
         record = self._journal.get(claim.seq)
-        row = query.task(self._store.reader(), task.id)
+        row = query.task(self._store.reader(), claim.task)
         row |= {
             "state": State.RUNNING.value,
             "reason": None,
             "category": None,
             "detail": None,
             "attempts": claim.attempt,
-            "worker": worker,
+            "worker": claim.worker,
             "lease_until": until,
             "claim_seq": claim.seq,
             "last_seq": claim.seq,
@@ -207,7 +240,7 @@ class Claims:
             "attempt": claim.attempt,
             "fence": claim.fence,
             "lease_until": until,
-            "payload_url": f"/api/v1/deliveries/{task.hook}/{task.guid}/payload",
+            "payload_url": f"/api/v1/deliveries/{row['hook']}/{row['guid']}/payload",
         }
 
     # ---- what a claim may say
@@ -256,6 +289,35 @@ class Claims:
         data = claim.note(exit_code=exit_code, result=path, **_usage(usage))
         self._say(claim, "complete", Kind.COMPLETED, data)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
+
+    def complete_all(self, done: Sequence[Done]) -> list[JsonObject]:
+        """`complete` for several, in one append; in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word,
+        "detail"}: each stands for itself. Raises the journal's errors.
+        """
+        claims = {one.task: Claim.of(self._journal, one.task, one.fence) for one in done}
+        together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
+        if len(done) == len(claims) and len(together) > 1:
+            entries = [
+                Entry(
+                    task_subject(one.task),
+                    Kind.COMPLETED,
+                    claim.note(exit_code=one.exit_code, result=None, **_usage(one.usage)),
+                    expect=claim.last,
+                )
+                for one, claim in together
+            ]
+            if isinstance(self._journal.append(entries), Appended):
+                well = {"ok": True, "state": State.COMPLETED.value, "result": None, "duplicate": False}
+                recorded = {one.task for one, _ in together}
+                return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]
+        return [{"task": one.task, **self._complete_one(one)} for one in done]
+
+    def _complete_one(self, one: Done) -> JsonObject:
+        try:
+            return {"ok": True, **self.complete(one.task, one.fence, exit_code=one.exit_code, usage=one.usage)}
+        except (StaleFence, Refused, NotFound) as error:
+            word = "stale_fence" if isinstance(error, StaleFence) else "refused" if isinstance(error, Refused) else None
+            return {"ok": False, "error": word or "not_found", "detail": str(error)}
 
     def fail(
         self,
@@ -395,10 +457,14 @@ def _check_lease(lease_s: float) -> None:
         raise UsageError(f"a lease of {lease_s:g} s", hint=f"lease_s is between 1 and {LEASE_MAX_S}.")
 
 
-def _checked(worker: str, lease_s: float, routes: Collection[str] | None, wait_s: float) -> frozenset[str] | None:
+def _checked(
+    worker: str, lease_s: float, limit: int, routes: Collection[str] | None, wait_s: float
+) -> frozenset[str] | None:
     if not _WORKER.match(worker):
         raise UsageError("worker is no name", hint="1 to 64 letters, digits, or one of . _ @ : / -")
     _check_lease(lease_s)
+    if not 1 <= limit <= AT_ONCE:
+        raise UsageError(f"{limit} tasks at once", hint=f"max is between 1 and {AT_ONCE}.")
     if not 0 <= wait_s <= WAIT_MAX_S:
         raise UsageError(f"a wait of {wait_s:g} s", hint=f"wait_s is between 0 and {WAIT_MAX_S:g}.")
     if routes is None:

@@ -68,16 +68,18 @@ class Claim:
         return self.lease_until is not None
 
     @classmethod
-    def take(cls, journal: Journal, task: Task, worker: str, lease_until: str | None = None) -> Claim | None:
+    def take(
+        cls, journal: Journal, task: Task, worker: str, lease_until: str | None = None, *, unanswered: bool = False
+    ) -> Claim | None:
         """Claim it, or None: something happened to the task since it was read. Raises what append raises.
 
+        `unanswered`: the same was asked for before, and no answer came.
         `worker` and the attempt's number tell a claim whose answer was lost from another's: of one worker, only one
         thread asks for a given task at a time.
         """
         attempt = task.attempts + 1
         data: JsonObject = {"attempt": attempt, "worker": worker, "lease_until": lease_until}
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
-        unanswered = False
         while True:
             try:
                 answer = journal.append([entry])
@@ -95,6 +97,24 @@ class Claim:
                 return None
             unanswered = True
             time.sleep(AGAIN_S)
+
+    @classmethod
+    def take_all(cls, journal: Journal, tasks: Sequence[Task], worker: str, lease_until: str | None) -> list[Claim]:
+        """Claim them in one append, and so one sync; where one of them has moved, each by itself, without that one."""
+        answer: object = None
+        if len(tasks) > 1:
+            notes = [{"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until} for task in tasks]
+            answer = journal.append(
+                [Entry(t.subject, Kind.CLAIMED, note, expect=t.last_seq) for t, note in zip(tasks, notes, strict=True)]
+            )
+            if isinstance(answer, Appended):
+                return [
+                    cls(journal, task.id, task.attempts + 1, seq, worker=worker, lease_until=lease_until)
+                    for task, seq in zip(tasks, answer.seqs, strict=True)
+                ]
+        lost = isinstance(answer, Unknown)
+        each = (cls.take(journal, task, worker, lease_until, unanswered=lost) for task in tasks)
+        return [claim for claim in each if claim is not None]
 
     @classmethod
     def of(cls, journal: Journal, task: str, token: str) -> Claim | None:

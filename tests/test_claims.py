@@ -14,7 +14,7 @@ from records import queued, received
 from support import eventually
 
 from covenq import query
-from covenq.claims import Claims
+from covenq.claims import Claims, Done
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
 from covenq.leases import FIRST_LOOK_S
 from covenq.model import Kind
@@ -337,6 +337,39 @@ def test_of_many_who_claim_at_once_each_gets_its_own(house: House) -> None:
     assert sorted(found) == sorted(tasks)
     assert {house.row(task)["state"] for task in tasks} == {"completed"}
     assert house.late() == []
+
+
+def test_several_share_an_append_and_each_stands_for_itself(house: House) -> None:
+    tasks = [house.add(f"g{n}") for n in range(5)]
+    house.row(tasks[-1])  # the state has them all
+    before = house.journal.status().batches
+    found = house.claims.claim_all("w", 60, 64)
+    assert [one["task"]["id"] for one in found] == tasks
+    assert house.journal.status().batches == before + 1
+    assert found[3]["task"] == house.row(tasks[3])
+    cancelled = house.journal.last(f"task.{tasks[1]}")
+    assert cancelled is not None
+    house.journal.append([Entry(f"task.{tasks[1]}", Kind.CANCELLED, {"by": "me"}, expect=cancelled.seq)])
+    done = [Done(one["task"]["id"], one["fence"], 0) for one in found]
+    answers = house.claims.complete_all([*done[:4], Done(tasks[4], done[0].fence), Done("nothing", "x.1")])
+    assert [(one["task"], one["ok"], one.get("error")) for one in answers] == [
+        (tasks[0], True, None),
+        (tasks[1], False, "stale_fence"),
+        (tasks[2], True, None),
+        (tasks[3], True, None),
+        (tasks[4], False, "stale_fence"),
+        ("nothing", False, "not_found"),
+    ]
+    assert [house.row(task)["state"] for task in tasks] == [
+        "completed",
+        "cancelled",
+        "completed",
+        "completed",
+        "running",
+    ]
+    assert [one["task"] for one in house.late()] == [tasks[1]]
+    again = house.claims.complete_all(done)
+    assert [one.get("duplicate") for one in again] == [True, None, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def _add_api(app: App, parts: Parts) -> None:
     _add(app, "/api/v1/requeue", acting.Requeue(parts))
     _add(app, "/api/v1/cancel", acting.Cancel(parts))
     _add(app, "/api/v1/claims", claims.Claiming(parts))
+    _add(app, "/api/v1/claims/completed", claims.CompletingAll(parts))
     _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(parts))
     _add(app, "/api/v1/claims/{task}/phase", claims.Phase(parts))
     _add(app, "/api/v1/claims/{task}/complete", claims.Completing(parts))

@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon
 
-from covenq.claims import Claims
+from covenq.claims import AT_ONCE, Claims, Done
 from covenq.errors import UsageError
 from covenq.http.answers import say
 from covenq.http.api import body_of, typed
@@ -18,28 +18,29 @@ LEASE_S = 60
 
 
 class Claiming:
-    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?}: 200 with a task, or 204."""
+    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204."""
 
     def __init__(self, parts: Parts) -> None:
         self._claims = parts.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = body_of(req, {"worker", "routes", "lease_s", "wait_s"})
+        body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
         routes = typed(body, "routes", list, "a list of names", None)
         if routes is not None and not all(isinstance(route, str) for route in routes):
             raise UsageError("routes must be a list of names")
         gone = req.env.get("waitress.client_disconnected")
-        found = self._claims.claim(
+        found = self._claims.claim_all(
             _text(body, "worker"),
             _number(body, "lease_s", LEASE_S),
+            typed(body, "max", int, "a whole number", 1),
             routes=routes,
             wait_s=_number(body, "wait_s", 0),
             gone=gone if callable(gone) else lambda: False,
         )
-        if found is None:
-            resp.status = falcon.HTTP_204
+        if found:
+            say(resp, 200, {"ok": True, **found[0], "more": found[1:]})
         else:
-            say(resp, 200, {"ok": True, **found})
+            resp.status = falcon.HTTP_204
 
 
 class Renewing:
@@ -82,6 +83,23 @@ class Completing:
             usage=_usage(body),
         )
         say(resp, 200, {"ok": True, **answer})
+
+
+class CompletingAll:
+    """POST {"done": [{"task", "fence", "exit_code"?, "usage"?}, …]}: `items`, each answered by itself."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._claims = parts.claims
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        listed = typed(body_of(req, {"done"}), "done", list, "a list", [])
+        if not 1 <= len(listed) <= AT_ONCE or not all(isinstance(one, dict) for one in listed):
+            raise UsageError(f"done must be a list of 1 to {AT_ONCE} objects")
+        for one in listed:
+            if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
+                raise UsageError(f"unknown key {unknown[0][:40]!r}")
+        done = [Done(_text(one, "task"), _text(one, "fence"), _whole(one, "exit_code"), _usage(one)) for one in listed]
+        say(resp, 200, {"ok": True, "items": self._claims.complete_all(done)})
 
 
 class Failing:

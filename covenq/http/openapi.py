@@ -270,6 +270,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST",
+        "/api/v1/claims/completed",
+        "worker",
+        "End several attempts well, in one append; each is answered by itself.",
+        {200: ref("completions")},
+        (400,),
+        body=REQUESTS["completed"],
+    ),
+    Operation(
+        "POST",
         "/api/v1/claims/{task}/renew",
         "worker",
         "Keep a task for longer.",

@@ -84,6 +84,7 @@ REQUESTS: dict[str, Schema] = {
             "routes": {"type": ["array", "null"], "items": TOKEN, "minItems": 1, "maxItems": 100},
             "lease_s": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
             "wait_s": {"type": ["number", "null"], "minimum": 0, "maximum": 60, "default": 0},
+            "max": {"type": ["integer", "null"], "minimum": 1, "maximum": 64, "default": 1},
         },
         required=("worker",),
     ),
@@ -100,6 +101,22 @@ REQUESTS: dict[str, Schema] = {
     ),
     "complete": request(
         {"fence": TEXT, "result": {"description": "Any JSON, 1 MiB at most."}, **_ENDED}, required=("fence",)
+    ),
+    "completed": request(
+        {
+            "done": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 64,
+                "items": {
+                    "type": "object",
+                    "properties": {"task": TEXT, "fence": TEXT, **_ENDED},
+                    "required": ["task", "fence"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        required=("done",),
     ),
     "fail": request(
         {

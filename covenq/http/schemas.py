@@ -134,8 +134,20 @@ SCHEMAS: dict[str, Schema] = {
             "fence": TEXT,
             "lease_until": TIME,
             "payload_url": TEXT,
+            "more": many(
+                thing(
+                    {
+                        "task": ref("task"),
+                        "attempt": {"type": "integer", "minimum": 1},
+                        "fence": TEXT,
+                        "lease_until": TIME,
+                        "payload_url": TEXT,
+                    }
+                )
+            ),
         }
     ),
+    "completions": thing({"ok": FLAG, "items": many(thing({"task": TEXT, "ok": FLAG}))}),
     "lease": thing({"ok": FLAG, "lease_until": TIME}),
     "phase": thing({"ok": FLAG, "phase": TEXT, "seq": COUNT}),
     "ended": thing(
