@@ -7,7 +7,8 @@ loses nothing over a restart of either side.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from covenq import query
 from covenq.errors import NotFound
@@ -94,7 +95,7 @@ def _told(
     return item
 
 
-def _fields(conn: sqlite3.Connection, records: Records, kind: str, row: JsonObject) -> JsonObject:
+def _fields(conn: sqlite3.Connection, records: Records, kind: str, row: JsonObject) -> Mapping[str, Any]:
     if kind == "delivery":
         tasks = query.tasks_of(conn, row["hook"], row["guid"])
         return delivery_fields(row, tasks, _payload(records, row["seq"]))
