@@ -593,9 +593,11 @@ class World:
     def operate(self) -> None:
         rng = self.rng
         self.fold(len(self.journal.records))
-        ids = [row["id"] for row in self.conn.execute("SELECT id FROM tasks ORDER BY created_seq")]
+        states = {"cancel": "('queued', 'running')", "requeue": "('failed', 'cancelled', 'superseded')"}
         with suppress(CovenqError, JournalError):
-            what = rng.choice(["cancel", "requeue", "replay", "pause", "resume", "resume"])
+            what = rng.choice(["cancel", "requeue", "requeue", "replay", "pause", "resume", "resume"])
+            of = f"SELECT id FROM tasks WHERE state IN {states.get(what, '()')} ORDER BY created_seq"
+            ids = [row["id"] for row in self.conn.execute(of)]
             if what in ("pause", "resume"):
                 kind, name = rng.choice([("route", "push"), ("route", "far"), ("installation", "1"), ("worker", None)])
                 act = pauses.pause if what == "pause" else pauses.resume
@@ -605,10 +607,12 @@ class World:
                 operations.apply(operations.plan_cancel(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
             elif ids and what == "requeue":
                 operations.apply(operations.plan_requeue(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
-            elif self.sent:
-                plan = operations.plan_replay(
-                    self.journal, self.conn, self.config, ids=[f"g{rng.randrange(self.sent)}"], force=True
-                )
+            elif what == "replay":
+                over = "SELECT guid FROM webhook_deliveries WHERE state NOT IN ('received', 'queued', 'running')"
+                guids = [row["guid"] for row in self.conn.execute(over)]
+                if not guids:
+                    return
+                plan = operations.plan_replay(self.journal, self.conn, self.config, ids=[rng.choice(guids)], force=True)
                 operations.apply(plan, self.journal)
 
     def _rows(self) -> sqlite3.Connection:
@@ -638,7 +642,7 @@ class World:
         events = [
             (self.arrive, 8), (self.get_on, 10), (self.hand_out, 10), (self.work, 24), (self.far_claim, 3),
             (self.far_word, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
-            (self.set_clock, rng.choice([0, 0, 0.5])), (self.operate, rng.choice([0, 1.5])),
+            (self.set_clock, rng.choice([0, 0, 0.5])), (self.operate, rng.choice([0, 3])),
             (self.stop, rng.choice([0, 0.3])), (self.crash, rng.choice([0, 0.3])),
         ]  # fmt: skip
         acts, weights = [act for act, _ in events], [weight for _, weight in events]

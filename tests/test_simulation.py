@@ -12,7 +12,7 @@ from simulation import World
 from simulation_disk import DiskJournal
 
 GIVEN = os.environ.get("COVENQ_TEST_SEED")
-NORMAL = 320
+NORMAL = 300
 DEEP = int(os.environ.get("COVENQ_TEST_SEEDS", "10240"))
 SHARDS = 32
 
