@@ -79,8 +79,9 @@ class Tail:
         say(resp, 200, {"ok": True, **answer})
 
     def _wait(self, after: int, wait_s: float) -> None:
+        """Until there is more. Not for what is beyond the head: that is a place in another history, and told at once."""
         journal, deadline = self._parts.journal, time.monotonic() + wait_s
-        while journal.head().seq <= after and not self._parts.stopping.is_set() and not journal.poisoned:
+        while journal.head().seq == after and not self._parts.stopping.is_set() and not journal.poisoned:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
