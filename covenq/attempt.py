@@ -129,7 +129,8 @@ class Attempt:
         found = self._delivery()
         outcome = found if isinstance(found, Outcome) else self._prepare(claim, place, found)
         if outcome is None and isinstance(found, Record):
-            self._phase(claim, "prepared")
+            # Recorded together with the next: the command's start waits for no sync but the claim's.
+            self._held.append((Kind.PHASE, claim.note(phase="prepared")))
             outcome = self._forward(claim, place, found) if self.task.kind == "forward" else self._execute(claim, place)
         assert outcome is not None
         if self.lost.is_set():

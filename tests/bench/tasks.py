@@ -1,0 +1,344 @@
+"""How fast tasks are done, as ratios within one run: `python tests/bench/tasks.py [--tasks N] [--rounds N] [--dir DIR]`.
+
+No-op tasks of a pull route, done by pull workers (processes, over the daemon's socket), which ask for 16 at once and end
+them at once, and, to see what that is worth, one by one; claim and end are each a record that is fsynced before it is
+answered. The yardsticks do the same number of no-op tasks: huey on SQLite with fsync (one worker or as many, as threads or
+processes, the best counts; it makes one durable change a task, not two), and procrastinate with its defaults on a
+PostgreSQL of its own. Ratios are taken round by round, and the median counts.
+
+The yardsticks are not among the tests' requirements: `pip install huey 'procrastinate' 'psycopg[binary,pool]'` beside
+covenq, and PostgreSQL's programs on the PATH; what isn't there is left out, with the reason.
+
+Also: how long after its acceptance a run task's command starts, with an idle worker, beyond what starting it costs anybody.
+
+Bars: ≥ 2 × huey, ≥ 2 × procrastinate; accept to start ≤ 10 ms at the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# Beside this file stands one that bears the journal's name, and a script's folder comes first on the path.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [str(HERE.parents[1]), str(HERE.parent)] + [p for p in sys.path if Path(p or ".").resolve() != HERE]
+
+POLICY = {"pull": True, "timeout_s": 600.0, "retry": {"max": 0, "backoff_s": 2.0, "cap_s": 300.0}, "env": []}
+CONFIG = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
+BATCH = 16
+"""Tasks that a worker asks for, and ends, in one request."""
+RUN = '[[route]]\nname = "r"\nmatch = "event:issues"\nrun = ["date", "+%s.%N"]\n'
+
+
+# ---- covenq
+
+
+def queue_tasks(data: Path, number: int) -> None:
+    """Deliveries with a pull task each, as the intake appends them."""
+    from records import queued, received
+
+    from journal.opening import open_journal
+
+    with open_journal(data / "journal") as journal:
+        for start in range(0, number, 500):
+            entries = []
+            for one in range(start, min(start + 500, number)):
+                entries += [
+                    received(f"g{one}"),
+                    queued(f"g{one}", route="p", kind="pull", policy=POLICY, installation=one % 8),
+                ]
+            journal.append(entries)
+
+
+def puller(socket: Path, most: int, name: str) -> None:
+    """One worker: does tasks, `most` a request, until there are none; prints how many."""
+    from covenq.pull import Line
+
+    line = Line(socket)
+    done = 0
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while granted := line.claim_all(name, 60, most):
+        if most == 1:
+            line.say(granted[0], "complete")
+        else:
+            assert all(one["ok"] for one in line.complete_all(granted))
+        done += len(granted)
+    print(done, flush=True)
+
+
+def covenq(base: Path, number: int, workers: int, most: int) -> float:
+    """Tasks a second."""
+    from support import Daemon, records
+
+    config = base / "covenq.toml"
+    config.write_text(CONFIG)
+    data = base / f"data-{most}"
+    data.mkdir()
+    queue_tasks(data, number)
+    daemon = Daemon(data=data, config=config).start()
+    try:
+        done, taken = race([str(Path(__file__)), "--as", "puller", str(daemon.socket), str(most)], workers)
+        assert done == number, f"{done} of {number}"
+        assert len(records(data, "task.completed")) == number
+        return number / taken
+    finally:
+        daemon.kill()
+
+
+def race(argv: list[str], workers: int) -> tuple[int, float]:
+    """Start processes, let them go at once; (what they did in all, seconds from the start to the last one's end)."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    every = [subprocess.Popen([sys.executable, *argv, f"w{n}"], **pipes) for n in range(workers)]  # type: ignore[call-overload]
+    for one in every:
+        assert one.stdout.readline() == "ready\n"
+    begun = time.monotonic()
+    for one in every:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    done = sum(int(one.stdout.readline()) for one in every)
+    taken = time.monotonic() - begun
+    for one in every:
+        one.wait()
+    return done, taken
+
+
+# ---- huey
+
+
+def huey_worker(path: Path, number: int, workers: int, kind: str) -> None:
+    """Queue the tasks, run huey's own consumer until they are done; prints tasks a second."""
+    import logging
+    import threading
+
+    from huey import SqliteHuey
+
+    logging.getLogger("huey").setLevel(logging.ERROR)
+    app = SqliteHuey(filename=str(path), fsync=True)
+
+    @app.task()
+    def nothing() -> None:
+        pass
+
+    with app.storage.db(commit=True) as cursor:  # queueing is not measured
+        cursor.executemany(
+            "insert into task (queue, data, priority) values (?, ?, 0)",
+            [(app.name, app.serialize_task(nothing.s())) for _ in range(number)],
+        )
+    consumer = app.create_consumer(workers=workers, worker_type=kind, initial_delay=0.01, periodic=False)
+    begun = time.monotonic()
+
+    def watch() -> None:
+        while app.storage.queue_size():
+            time.sleep(0.005)
+        print(number / (time.monotonic() - begun), flush=True)
+        os.killpg(0, signal.SIGKILL)  # with the workers that are processes, which keep the pipe open
+
+    threading.Thread(target=watch).start()
+    consumer.run()
+
+
+def huey(base: Path, number: int, workers: int) -> float:
+    """The best of its ways: one worker or several, threads or processes."""
+    rates = []
+    for kind, several in (("thread", 1), ("thread", workers), ("process", 1), ("process", workers)):
+        path = base / f"huey-{kind}-{several}.db"
+        words = [sys.executable, __file__, "--as", "huey", str(path), str(number), str(several), kind]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=600, start_new_session=True)
+        if not done.stdout.strip():
+            raise LookupError(f"it failed: {done.stderr.strip()[-200:]}")
+        rates.append(float(done.stdout.split()[-1]))
+    return max(rates)
+
+
+# ---- procrastinate
+
+
+def procrastinate_worker(dsn: str, number: int, workers: int) -> None:
+    import asyncio
+
+    from procrastinate import App, PsycopgConnector
+
+    app = App(connector=PsycopgConnector(conninfo=dsn, min_size=2, max_size=workers + 2))
+
+    @app.task()
+    async def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        async with app.open_async():
+            await app.schema_manager.apply_schema_async()
+            await nothing.batch_defer_async(*({} for _ in range(number)))
+            begun = time.monotonic()
+            await app.run_worker_async(concurrency=workers, wait=False, install_signal_handlers=False)
+            print(number / (time.monotonic() - begun), flush=True)
+
+    asyncio.run(main())
+
+
+def postgres(base: Path) -> tuple[str, Callable[[], None]]:
+    """A PostgreSQL of its own with its defaults: how to reach it, and how to end it."""
+    found = shutil.which("initdb")
+    programs = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if not programs:
+        raise LookupError("PostgreSQL's initdb is not on the PATH")
+    directory = Path(tempfile.mkdtemp(prefix="pg-", dir=base))
+    as_other: list[str] = []
+    if os.getuid() == 0:  # it refuses to run as root
+        if shutil.which("runuser") is None:
+            raise LookupError("PostgreSQL can't run as root, and there is no runuser")
+        as_other = ["runuser", "-u", "postgres", "--"]
+        for one in (directory, base, base.parent):
+            one.chmod(one.stat().st_mode | 0o755)
+        shutil.chown(directory, "postgres")
+    data, log = directory / "data", directory / "log"
+    binaries = programs[0]
+    commands = [
+        [str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "bench", "-N"],
+        [
+            str(binaries / "pg_ctl"),
+            "-D",
+            str(data),
+            "-l",
+            str(log),
+            "-w",
+            "-o",
+            f"-k {directory} -c listen_addresses=''",
+            "start",
+        ],
+    ]
+    for command in commands:
+        done = subprocess.run([*as_other, *command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LookupError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-200:]}")
+
+    def end() -> None:
+        stop = [*as_other, str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"]
+        subprocess.run(stop, capture_output=True, check=False)
+
+    return f"host={directory} user=bench dbname=postgres", end
+
+
+def procrastinate(base: Path, number: int, workers: int) -> float:
+    dsn, end = postgres(base)
+    try:
+        words = [sys.executable, __file__, "--as", "procrastinate", dsn, str(number), str(workers)]
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise LookupError(f"it failed: {done.stderr.strip().splitlines()[-1]}")
+        return float(done.stdout.split()[-1])
+    finally:
+        end()
+
+
+# ---- from acceptance to start
+
+
+def starts(base: Path, number: int) -> tuple[float, float]:
+    """Milliseconds at the median: from the delivery's record to the command's first doing, and of starting it alone."""
+    from support import Daemon, eventually, issue, records
+
+    config = base / "run.toml"
+    config.write_text(RUN)
+    data = base / "run"
+    alone = []
+    daemon = Daemon(data=data, config=config).start()
+    took = []
+    try:
+        for one in range(number):
+            answer = daemon.post("issues", issue(one + 1)).json
+            place = data / "attempts" / answer["tasks"][0] / "1" / "stdout"
+            began = float(eventually(lambda place=place: place.read_text().endswith("\n") and place.read_text()))
+            took.append((answer["seq"], began))
+            before = time.time()
+            alone.append(float(subprocess.run(["date", "+%s.%N"], check=True, capture_output=True).stdout) - before)
+        from covenq.model import seconds_of
+
+        at = {record["seq"]: seconds_of(record["at"]) for record in records(data, "delivery.received")}
+        return (
+            1000 * statistics.median(began - at[seq] for seq, began in took),
+            1000 * statistics.median(alone),
+        )
+    finally:
+        daemon.kill()
+
+
+# ---- all of it
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=40)
+    parser.add_argument("--dir", type=Path, default=None, help="on the disk that is to be measured")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--as", dest="role", nargs="+", default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.role:
+        role, *words = args.role
+        {
+            "puller": lambda: puller(Path(words[0]), int(words[1]), words[2]),
+            "huey": lambda: huey_worker(Path(words[0]), int(words[1]), int(words[2]), words[3]),
+            "procrastinate": lambda: procrastinate_worker(words[0], int(words[1]), int(words[2])),
+        }[role]()
+        return 0
+    yardsticks: dict[str, Callable[[Path, int, int], float]] = {"huey": huey, "procrastinate": procrastinate}
+    missing: dict[str, str] = {}
+    for name in list(yardsticks):
+        if importlib.util.find_spec(name) is None:
+            missing[name] = "not installed"
+            del yardsticks[name]
+    rates: dict[str, list[float]] = {"covenq": []}
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir, ignore_cleanup_errors=True) as top:
+        for number in range(args.rounds):
+            base = Path(top) / str(number)
+            base.mkdir()
+            rates["covenq"].append(covenq(base, args.tasks, args.workers, BATCH))
+            rates.setdefault("covenq, one a request", []).append(covenq(base, args.tasks, args.workers, 1))
+            for name, measure in list(yardsticks.items()):
+                try:
+                    rates.setdefault(name, []).append(measure(base, args.tasks, args.workers))
+                except LookupError as error:
+                    missing[name] = str(error)
+                    del yardsticks[name]
+        start_ms, alone_ms = starts(Path(top), args.starts)
+    result = report(rates, missing, start_ms - alone_ms)
+    if args.json:
+        print(json.dumps({"rates": rates, "missing": missing, "start_ms": start_ms, "spawn_ms": alone_ms}))
+    return result
+
+
+def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: float) -> int:
+    """Print it; 0 if every bar that could be measured is met."""
+    ours: list[float] = rates["covenq"]
+    print(f"{f'covenq, pull workers, {BATCH} a request':36} {statistics.median(ours):8.0f} tasks/s")
+    single = statistics.median(rates["covenq, one a request"])
+    print(f"{'covenq, pull workers, 1 a request':36} {single:8.0f} tasks/s")
+    met = True
+    for name, title in (("huey", "huey, SQLite with fsync"), ("procrastinate", "procrastinate, PostgreSQL")):
+        if not rates.get(name):
+            print(f"{title:36} left out: {missing.get(name, 'no figure')}")
+            continue
+        ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=False))
+        met &= ratio >= 2.0
+        print(f"{title:36} {statistics.median(rates[name]):8.0f} tasks/s   covenq is {ratio:.2f} × (bar 2.0)")
+    met &= beyond_ms <= 10.0
+    print(f"{'accept to start, beyond the spawn':36} {beyond_ms:8.1f} ms at the median (bar 10)")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
