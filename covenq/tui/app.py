@@ -436,7 +436,7 @@ class Dashboard(Conducted):
             self.tell("The journal is copied where it is: `covenq backup` on the daemon's machine.", bad=True)
             return
         if self.read_only:
-            self.tell("The dashboard was started with --read-only: `covenq backup` copies without it.", bad=True)
+            self.tell("--read-only: nothing is copied from here. `covenq backup` does it.", bad=True)
             return
         known = await self._action_lane.call(lambda: backups.known(data))
         directory = await self.push_screen_wait(care.BackupDialog(known))

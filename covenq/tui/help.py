@@ -45,7 +45,9 @@ _SHOWN = {
     "ctrl+p": "Ctrl+P",
     "ctrl+s": "Ctrl+S",
 }
-_LEFT_OUT = frozenset({"ctrl+c", "ctrl+q", "ctrl+b", "ctrl+f", "super+c"})
+_TEXTUAL = frozenset({"ctrl+c", "ctrl+q", "super+c"})
+"""Keys of Textual's own that we don't tell of."""
+_LEFT_OUT = frozenset({"ctrl+b", "ctrl+f"})
 
 
 def key_name(key: str) -> str:
@@ -119,7 +121,7 @@ def sections_of(screen: Screen[Any]) -> list[tuple[str, list[Key]]]:
 def pressable(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
     """Each binding that would do something on `screen` now, with whose it is."""
     for node, binding, enabled, _ in screen.active_bindings.values():
-        if enabled and not binding.system:
+        if enabled and not binding.system and binding.key not in _TEXTUAL:
             yield node, binding
 
 

@@ -16,7 +16,7 @@ Status = Mapping[str, Any]
 BLOCKS = "▁▂▃▄▅▆▇█"
 """Eighths of a cell: a graph of one row."""
 NOTHING = "·"
-_LABEL = 11
+_LABEL = 12
 _FIGURES = 28
 """Cells beside a graph: its name, and its three figures."""
 GRAPH_MAX = 60
@@ -101,11 +101,11 @@ def overview(status: Status, pace: Status | None, now: float, width: int) -> lis
         lines.append([])
     lines += _paces(pace, width)
     lines.append([])
-    left = [*_depth("Deliveries", status, "deliveries", now), [], *_depth("Tasks", status, "tasks", now)]
-    right = [*_worker(status, now), [], *_health(status), [], *_where(status, now)]
+    tasks, deliveries = (_depth(title, status, title.lower(), now) for title in ("Tasks", "Deliveries"))
+    worker, health, where = _worker(status, now), _health(status), _where(status, now)
     if width >= TWO_COLUMNS:
-        return lines + beside(left, right, width // 2)
-    return [*lines, *left, [], *right]
+        return lines + beside([*tasks, [], *deliveries], [*worker, [], *health, [], *where], width // 2)
+    return [*lines, *tasks, [], *worker, [], *health, [], *deliveries, [], *where]
 
 
 # ---- how fast

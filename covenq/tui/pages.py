@@ -8,7 +8,7 @@ from typing import Any
 from covenq.tui import overview, text
 from covenq.tui.lines import Line
 
-_BAR = 30
+_BAR = 14
 
 
 def _pair(name: str, value: object, style: str = "") -> Line:
@@ -49,9 +49,9 @@ def journal(status: Mapping[str, Any], now: float, *, here: bool = True) -> list
     lines.append(_pair("epoch", log.get("epoch")))
     lines += [[], *_segments(status.get("segments") or (), log, head.get("seq") or 0)]
     if here:
-        told = "v verifies every record against its hash and its predecessor's. K compacts, B backs up."
+        told = "v verifies every record, K compacts, B backs up."
     else:
-        told = "K compacts. It is verified and backed up on the daemon's machine: covenq verify, covenq backup."
+        told = "K compacts. On the daemon's machine: covenq verify, covenq backup."
     return [*lines, [], [(told, "dim")]]
 
 
