@@ -19,7 +19,9 @@ MASK = b"***"
 SECRET_MIN = 6
 """A secret shorter than this is not looked for: it would be found everywhere."""
 
-_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
+_GH = b"gh"
+_GH_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_")
+_OTHER_MARKERS = (b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
 """What GitHub's tokens begin with; the last is `x-access-token:` as git prints it in a Basic header."""
 
 _GITHUB = (
@@ -48,7 +50,7 @@ class Scrubber:
         for pattern in patterns:
             parts.append(b"(?:" + re.compile(pattern.encode()).pattern + b")")
         self._find = re.compile(b"|".join(parts))
-        self._plain = (*_MARKERS, *plain)
+        self._plain = (*_OTHER_MARKERS, *plain)
         self._always = bool(patterns)
 
     def stream(self) -> Stream:
@@ -60,7 +62,9 @@ class Scrubber:
         return self._find.sub(_masked, content) if self.suspects(content) else content
 
     def suspects(self, content: bytes) -> bool:
-        return self._always or any(one in content for one in self._plain)
+        if self._always or (_GH in content and any(one in content for one in _GH_MARKERS)):
+            return True
+        return any(one in content for one in self._plain)
 
     def cut(self, content: bytes, at: int) -> tuple[bytes, int, bool]:
         """(scrubbed, how far, whether a finding goes on behind the end): up to `at`, or to the end of what spans it."""
