@@ -20,8 +20,8 @@ SECRET_MIN = 6
 """A secret shorter than this is not looked for: it would be found everywhere."""
 
 _GH = b"gh"
-_GH_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_")
-_OTHER_MARKERS = (b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
+_GH_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
+_OTHER_MARKERS = (b"github_pat_", b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
 """What GitHub's tokens begin with; the last is `x-access-token:` as git prints it in a Basic header."""
 
 _GITHUB = (
