@@ -53,6 +53,8 @@ class StateStore:
     def __init__(self, path: Path, journal: Journal) -> None:
         self.path = path
         self._journal = journal
+        self.moved_tasks = False
+        """Whether the newest batch folded held a task's record."""
         self._writing = threading.Lock()
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
@@ -92,6 +94,7 @@ class StateStore:
                         with suppress(sqlite3.Error):  # the error that brought us here is the one to tell
                             self._conn.execute("ROLLBACK")
                 self._folded = batch[-1].seq
+                self.moved_tasks = any(record.subject.startswith("task.") for record in batch)
                 if each is not None:
                     each(self._folded)
             return self._folded
@@ -153,7 +156,7 @@ class Folder(threading.Thread):
     """
 
     def __init__(
-        self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25, rest_s: float = 0.02
+        self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25, rest_s: float = 0.05
     ) -> None:
         super().__init__(name="fold", daemon=True)
         self._store = store
@@ -211,7 +214,7 @@ class Folder(threading.Thread):
                 if self._journal.wait(self._store.folded, self._poll_s):
                     if not self._catch_up():
                         self._stopping.wait(self._retry_s)
-                    else:
+                    elif not self._store.moved_tasks:
                         self._rest()
                 else:
                     # A journal that is closed or poisoned answers at once.
@@ -227,7 +230,7 @@ class Folder(threading.Thread):
 
     def _rest(self) -> None:
         """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
-        what is folded at once is folded among threads that accept deliveries.
+        what is folded at once is folded among threads that accept deliveries. Not where tasks moved: work waits for them.
         """
         with self._advanced:
             self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), self._rest_s)
