@@ -28,7 +28,7 @@ _HEADER = Style(bold=True, underline=True)
 _DIM = Style(dim=True)
 
 
-class RowTable(ScrollView, can_focus=True):
+class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
     """Draws `rows` by `columns`. Following: it stays at the newest row; any move up pauses, `G` follows again."""
 
     DEFAULT_CSS = """

@@ -19,7 +19,7 @@ _CURSOR = Style(reverse=True)
 _INDENT = 2
 
 
-class TreeView(ScrollView, can_focus=True):
+class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
     """Shows `tree`; the cursor is on one node. Enter and Space fold, `+` opens all below, `-` closes all below."""
 
     DEFAULT_CSS = """
