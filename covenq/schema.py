@@ -1,8 +1,10 @@
 """The tables of state.db: a cache of the journal, folded by `covenq.fold`, asked by `covenq.query`.
 
 A table's row lives where its first record's seq says, so both tables are in order of arrival by themselves, and every
-index is one on (column, arrival) without saying so. A task is joined to its delivery by that seq, because new tasks then
-stand at the end of the index, where an index on GUIDs would have each on a page of its own.
+index is one on (column, arrival) without saying so: rows of one value stand in it in order of arrival, and a page of them is
+read without sorting them all. That is why a column has an index of its own even where another begins with it. A task is
+joined to its delivery by that seq, because new tasks then stand at the end of the index, where an index on GUIDs would have
+each on a page of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import sqlite3
 
 from journal.model import Witness
 
-VERSION = 12
+VERSION = 13
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 DELIVERY_COLUMNS = (
@@ -123,8 +125,9 @@ CREATE TABLE webhook_deliveries (
 );
 CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
 CREATE INDEX deliveries_state ON webhook_deliveries (state);
-CREATE INDEX deliveries_event ON webhook_deliveries (event, action);
-CREATE INDEX deliveries_repo ON webhook_deliveries (repo, number);
+CREATE INDEX deliveries_event ON webhook_deliveries (event);
+CREATE INDEX deliveries_repo ON webhook_deliveries (repo);
+CREATE INDEX deliveries_number ON webhook_deliveries (repo, number);
 CREATE INDEX deliveries_sender ON webhook_deliveries (sender);
 CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
 CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
@@ -146,7 +149,8 @@ CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
 CREATE INDEX tasks_state ON tasks (state);
-CREATE INDEX tasks_repo ON tasks (repo, number);
+CREATE INDEX tasks_repo ON tasks (repo);
+CREATE INDEX tasks_number ON tasks (repo, number);
 CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
     WHERE state = 'queued' AND not_before IS NULL;
 CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)

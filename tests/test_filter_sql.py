@@ -234,15 +234,17 @@ def test_what_is_special_to_sql_is_not_to_filters(text: str, guids: str) -> None
         ("event:push", "deliveries_event"),
         ("event:issues action:opened", "deliveries_event"),
         ("repo:octo/hello", "deliveries_repo"),
-        ("repo:octo/*", "deliveries_repo"),
-        ("repo:octo/hello number:12", "deliveries_repo"),
+        ("repo:octo/*", "USING INDEX deliveries_"),
+        ("repo:octo/hello number:12", "deliveries_number"),
         ("sender:mona,hubot", "deliveries_sender"),
         ("id:72d3", "deliveries_id"),
         ("id:9/72d3", "deliveries_id"),
     ],
 )
 def test_these_deliveries_are_found_by_an_index(text: str, index: str) -> None:
-    assert index in _plan("SELECT * FROM webhook_deliveries d", *to_sql(parse(text), "webhook_deliveries", now=NOW))
+    where, params = to_sql(parse(text), "webhook_deliveries", now=NOW)
+    plan = _plan("SELECT * FROM webhook_deliveries d", f"{where} ORDER BY d.seq DESC LIMIT 50", params)
+    assert index in plan
 
 
 @pytest.mark.parametrize(
@@ -252,10 +254,22 @@ def test_these_deliveries_are_found_by_an_index(text: str, index: str) -> None:
         ("id:t0a", "tasks_id"),
         ("guid:g1", "deliveries_id"),
         ("repo:a/b", "tasks_repo"),
+        ("repo:a/b number:7", "tasks_number"),
     ],
 )
 def test_these_tasks_are_found_by_an_index(text: str, index: str) -> None:
-    assert index in _plan("SELECT * FROM tasks t", *to_sql(parse(text), "tasks", now=NOW))
+    where, params = to_sql(parse(text), "tasks", now=NOW)
+    assert index in _plan("SELECT * FROM tasks t", f"{where} ORDER BY t.created_seq DESC LIMIT 50", params)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "state:failed", "event:push", "repo:a/b", "sender:mona", "secret:app", "event:a repo:a/b"]
+)
+def test_a_page_is_read_without_sorting_all_of_it(text: str) -> None:
+    where, params = to_sql(parse(text), "webhook_deliveries", now=NOW)
+    assert "TEMP B-TREE" not in _plan(
+        "SELECT * FROM webhook_deliveries d", f"{where} ORDER BY d.seq DESC LIMIT 50", params
+    )
 
 
 def _plan(select: str, where: str, params: list[Any]) -> str:

@@ -241,7 +241,8 @@ def test_records_without_a_beginning_and_foreign_subjects_change_nothing(conn: s
     before = dump(conn)
     entries = [note("repeated", "g1"), claimed(), Entry("ops.journal", "journal.synced", {})]
     fold(conn, as_records(entries))
-    assert dump(conn) == before
+    # Where such records stand is noted all the same: what they are about may have been lost, and come again.
+    assert {**dump(conn), "notes": []} == {**before, "notes": []}
     fold(conn, [])
 
 
