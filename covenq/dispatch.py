@@ -15,6 +15,7 @@ from covenq.caps import NO_CAPS, Caps
 from covenq.hands import Hands
 from covenq.picker import OWN, Picker
 from covenq.scheduler import Task
+from covenq.setback import Setback
 from journal.model import Appended, Journal
 
 
@@ -23,7 +24,9 @@ class Dispatcher:
 
     def __init__(self, journal: Journal, folded: Callable[[], int], caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._journal = journal
+        self._folded = folded
         self._hands = Hands(folded)
+        self._setback = Setback()
         self._picker = Picker(caps)
 
     def pick(
@@ -51,14 +54,16 @@ class Dispatcher:
         """When the next task that waits for its not-before time is ready, if any does."""
         return self._picker.next_due(conn, now, kinds)
 
-    def outdate(self, conn: sqlite3.Connection) -> int:
-        """Record what newer tasks have outdated; the seq of the last record, 0 if there was nothing to record.
+    def outdate(self, conn: sqlite3.Connection, now: float) -> int:
+        """Record what newer tasks have outdated, and what waits for the future of a clock that was set back.
 
-        What moved in the meantime is left as it is, and looked at again with the next call. Where there was something,
-        there may be more: call again when the fold has reached that seq. Raises what append raises.
+        Returns the seq of the last record, 0 if there was nothing to record. What moved in the meantime is left as it is, and
+        looked at again with the next call. Where there was something, there may be more: call again when the fold has reached
+        that seq. Raises what append raises.
         """
-        with self._hands.picking():  # the picker's memory has one user at a time
-            moves = self._picker.outdated(conn)
+        folded, head = self._folded(), self._journal.head().seq
+        with self._hands.picking():  # what is remembered of the last look has one user at a time
+            moves = self._setback.moves(conn, now, folded=folded, head=head) or self._picker.outdated(conn)
         if not moves:
             return 0
         together = self._journal.append([entry for entries in moves for entry in entries])

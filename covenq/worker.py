@@ -198,7 +198,7 @@ class Pool:
         now = self._clock()
         conn = self._store.reader()
         self._drop_lost(conn)
-        self._outdate(conn)
+        self._outdate(conn, now)
         with self._lock:
             free = self.concurrency - len(self._attempts)
         if free <= 0:
@@ -235,10 +235,10 @@ class Pool:
                 log.info("task %s was taken from attempt %d: it is ended", id, attempt.number)
                 attempt.lose()
 
-    def _outdate(self, conn: sqlite3.Connection) -> None:
+    def _outdate(self, conn: sqlite3.Connection, now: float) -> None:
         """Record what newer tasks have outdated. What can't be recorded now is not picked either, and found again."""
         try:
-            while (last := self._dispatcher.outdate(conn)) and not self._stop.is_set():
+            while (last := self._dispatcher.outdate(conn, now)) and not self._stop.is_set():
                 self._folder.wait_for(last, AGAIN_S)
         except NOT_NOW as error:
             log.warning("outdated tasks wait to be recorded so: %s", error)

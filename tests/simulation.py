@@ -466,7 +466,7 @@ class World:
         if self.stopping:
             return
         with suppress(JournalFull):
-            self.dispatcher.outdate(self.conn)
+            self.dispatcher.outdate(self.conn, self.now)
         free = 3 - len(self.attempts)
         if free > 0:
             able = self._able() if self.seed % 4 == 0 else set()
@@ -671,7 +671,7 @@ class World:
             self.reroute()
         for _ in range(600 + 30 * len(self.monitor.tasks)):
             self.fold(len(self.journal.records))
-            while self.dispatcher.outdate(self.conn):
+            while self.dispatcher.outdate(self.conn, self.now):
                 self.fold(len(self.journal.records))
             self.hand_out()
             for one in self.attempts:
@@ -708,6 +708,8 @@ class World:
             if task["lease_until"] is None:
                 raise Violated(f"{task['id']} runs, and nobody runs it")
             return "lease"
+        if task["not_before"] and seconds_of(task["not_before"]) > self.now + DAY + 1:
+            raise Violated(f"{task['id']} waits for {task['not_before']}, longer than anything may")
         told = Waiting(self.conn, self.now, self.config.caps).of(task["id"])
         if told is None or not told["why"]:
             raise Violated(f"{task['id']} waits, and nothing says for what")

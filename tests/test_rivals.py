@@ -54,7 +54,7 @@ class House:
     def look(self) -> None:
         """Fold and record what is outdated, until there is nothing more."""
         self.fold()
-        while self.dispatcher.outdate(self.conn):
+        while self.dispatcher.outdate(self.conn, self.now):
             self.fold()
 
     def claim(self) -> list[tuple[Task, Claim]]:
@@ -133,7 +133,7 @@ def test_one_that_is_claimed_in_that_moment_is_left_alone(house: House) -> None:
     house.fold()
     claim = Claim.take(house.journal, task, "w")  # durable, and not folded when rivals are looked at
     assert claim is not None
-    assert house.dispatcher.outdate(house.conn) == 0
+    assert house.dispatcher.outdate(house.conn, house.now) == 0
     house.dispatcher.release(task, claim.seq)
     house.look()
     assert house.superseded() == {}
@@ -144,7 +144,7 @@ def test_one_that_is_claimed_in_that_moment_is_left_alone(house: House) -> None:
 def test_a_long_queue_of_one_key_is_looked_at_in_portions(house: House) -> None:
     tasks = [house.arrive(f"g{n}") for n in range(700)]
     house.fold()
-    assert house.dispatcher.outdate(house.conn) == 700 + 256
+    assert house.dispatcher.outdate(house.conn, house.now) == 700 + 256
     assert [task.id for task, _ in house.claim()] == [tasks[-1]], "whatever is not recorded yet"
     house.look()
     assert set(house.superseded()) == set(tasks[:-1])
@@ -170,7 +170,7 @@ def test_what_runs_is_superseded_too_and_its_result_withheld(house: House) -> No
     second = house.arrive("b")
     house.fold()
     claim.record([(Kind.PHASE, claim.note(phase="testing"))])  # moves it between the look and the record
-    assert house.dispatcher.outdate(house.conn) == 0
+    assert house.dispatcher.outdate(house.conn, house.now) == 0
     house.look()
     assert house.superseded()[first] == {"by_task": second, "reason": "newer", "attempt": 1, "claim": claim.seq}
     with pytest.raises(Stale):
@@ -226,7 +226,7 @@ def test_a_crash_between_the_two_records_loses_no_burst(house: House) -> None:
     house.fold()
     house.fault = [1]  # a prefix of one entry survives
     with pytest.raises(Crash):
-        house.dispatcher.outdate(house.conn)
+        house.dispatcher.outdate(house.conn, house.now)
     house.start()
     house.look()
     delayed = [r.data for r in house.journal.records if r.kind == Kind.DELAYED]
@@ -290,3 +290,44 @@ def test_times_are_only_taken_for_times(house: House) -> None:
     for at in ("yesterday", "2026-11-23T10:00:01+02:00", 5, "２026-11-23T10:00:01Z"):
         house.arrive(f"g{len(house.journal.records)}", at=at)  # type: ignore[arg-type]
     assert [r.about["source_at"] for r in house.journal.records if r.about] == [None] * 4
+
+
+# ---- a clock that is set
+
+
+@QUIET
+def test_a_clock_set_back_makes_nothing_wait_for_its_future(house: House) -> None:
+    house.now += 86400
+    first, second = house.arrive("a", 1), house.arrive("b", 2)
+    house.look()
+    house.now -= 86400 - 5
+    house.look()
+    delayed = {r.subject[5:]: r.data for r in house.journal.records if r.kind == Kind.DELAYED}
+    assert delayed == {
+        one: {"not_before": at_text(house.now + 30), "since": None, "reason": "clock"} for one in (first, second)
+    }
+    assert house.dispatcher.next_due(house.conn, house.now) == at_text(house.now + 30)
+    house.now += 31
+    assert [task.id for task, _ in house.claim()] == [first, second]
+
+
+@QUIET
+def test_a_clock_set_back_while_nobody_looked_is_noticed_at_the_start(house: House) -> None:
+    house.now += 86400
+    house.arrive("a")
+    house.look()
+    house.start()
+    house.now -= 86400
+    house.look()
+    assert house.dispatcher.next_due(house.conn, house.now) == at_text(house.now + 30)
+
+
+@QUIET
+def test_a_clock_that_goes_on_is_left_alone(house: House) -> None:
+    house.arrive("a")
+    house.look()
+    house.now -= 0.5
+    house.look()
+    house.now += 86400
+    house.look()
+    assert [r.kind for r in house.journal.records] == ["task.queued"]
