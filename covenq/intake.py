@@ -252,7 +252,9 @@ def submit(
 ) -> bool:
     """Bring a delivery on its way without waiting: `done` is called as the journal's `submit` says, and `after` too.
 
-    Whoever submits calls the journal's `start_batch` in the end. False if that can't be: it is refused, or what becomes of it has to be waited for. Then nothing was done, and `receive`
+    Whoever submits calls the journal's `start_batch` in the end.
+
+    False if that can't be: it is refused, or what becomes of it has to be waited for. Then nothing was done, and `receive`
     is to be asked.
     """
     if config.asks_for_twins:
