@@ -40,7 +40,9 @@ HINTS: Mapping[str, str] = {
     "journal_full": "The disk had no room. Free some, then redeliver it from GitHub.",
     "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). Redeliver it from GitHub.",
     "journal_unavailable": "The journal could not be written: covenq's log says why. Redeliver it from GitHub.",
-    "method_not_allowed": "Deliveries are POSTed to /webhook.",
+    "method_not_allowed": (
+        "Deliveries are POSTed to /webhook. A redirect on the way makes a GET of a POST: give GitHub the final address."
+    ),
     "path_unknown": (
         "The hook's Payload URL has another path: deliveries go to /webhook. Mind a path that the proxy adds or takes."
     ),

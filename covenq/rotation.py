@@ -53,9 +53,11 @@ def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
         found = path.stat()
     except OSError as error:
         return f"{path} can't be read: {error.strerror}"
-    if stat.S_ISDIR(found.st_mode) or not os.access(path, os.R_OK):
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} can't be read: it is no regular file"
+    if not os.access(path, os.R_OK):
         return f"{path} can't be read"
-    return None if found.st_size or not stat.S_ISREG(found.st_mode) else f"{path} is empty"
+    return None if found.st_size else f"{path} is empty"
 
 
 @dataclass(slots=True)

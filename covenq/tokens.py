@@ -24,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from covenq import regular
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
 
@@ -87,15 +88,13 @@ def read(path: Path) -> tuple[Token, ...]:
     """The tokens in the file; none if there is no file. Raises Refused for a file that others may write or that can't be
     understood, CovenqError where it can't be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        content, mode = regular.read(path, FILE_MAX + 1)
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise CovenqError(f"{path} can't be read: {error.strerror}", hint="Check who owns it.") from None
-    with os.fdopen(fd, "rb") as file:
-        if os.fstat(fd).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Refused(f"{path} can be written by other users", hint=f"chmod 600 {path}, and look what is in it.")
-        content = file.read(FILE_MAX + 1)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Refused(f"{path} can be written by other users", hint=f"chmod 600 {path}, and look what is in it.")
     try:
         if len(content) > FILE_MAX:
             raise ValueError("too long")

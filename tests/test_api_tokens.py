@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import multiprocessing
+import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -122,6 +123,14 @@ def test_a_file_that_others_may_write_is_not_believed(path: Path) -> None:
     with pytest.raises(Refused, match="written by other users"):
         read(path)
     assert Tokens(path).now() == ()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_lets_nobody_in_and_holds_nobody_up(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
+    with pytest.raises(CovenqError, match="can't be read"):
+        read(path)
+    assert Tokens(path).identify("covenq_x") is None
 
 
 def test_the_daemon_sees_what_changes_and_says_once_what_is_wrong(path: Path, caplog: pytest.LogCaptureFixture) -> None:

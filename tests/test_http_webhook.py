@@ -12,6 +12,8 @@ import pytest
 from serving import Served, serving
 from support import issue, new_guid, sign, signed
 
+from covenq.http.parser import HEADERS_MAX
+
 LIMIT = 8192
 
 
@@ -190,6 +192,8 @@ MALFORMED = {
         POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "request_malformed",
     ),
     "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "request_malformed"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), 400, "request_malformed"),
+    "nothing but empty lines": (b"\r\n\r\n", 400, "request_malformed"),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "request_malformed"),
     "half an address": (b"POST http://[ HTTP/1.1\r\n\r\n", 400, "request_malformed"),
     "a method in lower case": (b"post /webhook HTTP/1.1\r\n\r\n", 400, "request_malformed"),
@@ -221,11 +225,36 @@ def test_what_the_server_refuses_by_itself_is_json_and_counted(served: Served, n
     assert served.post("issues", issue()).status == 202
 
 
+def test_an_empty_line_before_a_request_and_headers_of_just_64_kib_are_let_pass(served: Served) -> None:
+    start = b"GET /healthz HTTP/1.1\r\nConnection: close\r\nX: "
+    request = start + b"x" * (HEADERS_MAX - len(start) - 4) + b"\r\n\r\n"
+    assert len(request) == HEADERS_MAX
+    for sent, status in ((b"\r\n" + start + b"\r\n\r\n", 200), (request, 200), (request.replace(b"X: ", b"X: x"), 431)):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+            connection.sendall(sent)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+        assert parsed(received)[0] == status
+
+
 def test_unknown_paths_and_methods_are_json_and_a_misdirected_hook_is_counted(served: Served) -> None:
     for method, path, status in (("GET", "/nothing", 404), ("GET", "/webhook", 405), ("POST", "/", 404)):
         answer = served.request(method, path, b"x" if method == "POST" else None)
         assert (answer.status, answer.json["ok"]) == (status, False)
     assert served.refused() == {"path_unknown": 1}
+
+
+def test_a_delivery_that_went_astray_is_named(served: Served) -> None:
+    body, headers = signed("issues", issue(), "astray")
+    served.request("POST", "/hook", body, headers | {"X-GitHub-Delivery": "a-57", "X-Forwarded-Proto": "https"})
+    # What a redirect makes of a POST.
+    served.request("GET", "/webhook", None, headers | {"X-GitHub-Delivery": "b-57"})
+    newest, before = served.ask("/api/v1/refused").json["items"]
+    assert (newest["error"], newest["delivery"], newest["path"]) == ("method_not_allowed", "b-57", "/webhook")
+    assert (before["error"], before["delivery"], before["path"]) == ("path_unknown", "a-57", "/hook")
+    assert (before["event"], before["github"], before["proxied"]) == ("issues", True, True)
+    assert "body" not in before, "it was not looked at"
 
 
 def test_one_connection_carries_many_deliveries_and_a_refusal_between_them(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -275,6 +276,11 @@ def test_whether_a_secret_can_be_read_is_told_without_reading_it(tmp_path: Path)
     assert "is empty" in str(told(file=tmp_path / "empty"))
     assert "can't be read" in str(told(file=tmp_path / "none"))
     assert "can't be read" in str(told(file=tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    assert "can't be read: it is no regular file" in str(told(file=tmp_path / "pipe"))
+    table = {"github": {"webhook_secrets": [{"name": "a", "file": str(tmp_path / "pipe")}]}}
+    with pytest.raises(ConfigError, match="can't be read: it is no regular file"):  # at once: nobody writes to it
+        read_secrets(build(table, None, {}), {}, tmp_path)
     assert told({"A": "s"}, env="A") is None
     assert "is not set" in str(told(env="A"))
     assert "is empty" in str(told({"A": ""}, env="A"))

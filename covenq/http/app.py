@@ -10,7 +10,7 @@ from typing import Any, Literal
 import falcon
 
 from covenq.errors import CovenqError
-from covenq.http import acting, api, asking, care, claims
+from covenq.http import acting, api, asking, care, claims, evidence
 from covenq.http.answers import say_error, say_failure
 from covenq.http.document import Document
 from covenq.http.events import Events
@@ -114,8 +114,11 @@ class _Errors:
             404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to /webhook."),
             405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
-        if req.method == "POST":  # a hook that was given the wrong address
-            self._parts.refusals.note(word, status, detail, path=req.path, client=req.remote_addr)
+        # A hook that was given the wrong address, or one whose POST a redirect made a GET of.
+        if req.method == "POST" or req.get_header("X-GitHub-Event"):
+            shown = evidence.of(lambda name: req.get_header(name.replace("_", "-")))
+            shown["body"] = None  # it was not looked at
+            self._parts.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
         say_error(resp, status, word, detail)
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)

@@ -3,6 +3,7 @@
 - The body's own size is limited, exactly; waitress limits what is on the wire, chunk headers included.
 - The lines around chunks are bounded; waitress joins them to themselves again with every piece.
 - What two servers could take for different requests is refused: a length beside an encoding, an encoding in HTTP/1.0.
+- What can't become a request is refused at once: TLS, or empty lines without end, which waitress swallows for ever.
 - Each phase has a deadline, however busily the client drips.
 - What all half-received bodies hold together has a bound.
 """
@@ -29,6 +30,8 @@ ones wait."""
 SPOOL_MIN = 64 * 1024
 """Bytes of a body from which on it is in a temporary file while it comes in."""
 
+_TLS = b"\x16\x03"
+"""How a client begins that takes the port for one of HTTPS: a handshake record, of TLS or SSL 3."""
 
 _ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
@@ -87,6 +90,8 @@ class Buffered:
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """One request. Its errors are worded by `channel.JsonErrorTask`."""
 
+    empty: bool
+
     def __init__(self, adj: Any, limits: Limits, buffered: Buffered) -> None:
         super().__init__(adj)
         self.began = time.monotonic()
@@ -96,6 +101,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self._held = 0
 
     def received(self, data: bytes) -> int:
+        if data[0] == _TLS[0] and data.startswith(_TLS) and self.body_rcv is None and not self.header_plus:
+            self.fail(BadRequest("This is TLS, and plain HTTP is spoken here"))
+            return len(data)
         try:
             consumed: int = super().received(data)
         except ValueError:  # a Content-Length of thousands of digits, half an IPv6 address
@@ -104,6 +112,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         except OSError as error:  # of the temporary file
             consumed = len(data)
             self.fail(Busy(f"the body can't be kept while it comes in: {error.strerror}"))
+        if self.empty:
+            # One empty line before a request is let pass, as RFC 9112 asks. Of two waitress would make a request that is
+            # none, with neither an answer nor a deadline.
+            self.empty = False
+            self.fail(BadRequest("It begins with empty lines"))
         if self.error is None and self.body_rcv is not None:
             self._check()
         if self.completed:

@@ -130,7 +130,7 @@ class Listener:
             cleanup_interval=1,
             ident="covenq",
             log_socket_errors=False,
-            max_request_header_size=HEADERS_MAX,
+            max_request_header_size=HEADERS_MAX + 1,  # waitress refuses from there on
             # The exact limit of a body is Parser's; this one bounds a chunked request's bytes on the wire.
             max_request_body_size=2 * limits.body + (1 << 20),
             inbuf_overflow=SPOOL_MIN,
