@@ -1,7 +1,7 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep lint format clean
+.PHONY: help run test test-deep lint format screenshots clean
 
 VENV := .venv
 # The interpreter that .venv is made from: the first of these that is new enough. Say another: make run PYTHON=…
@@ -28,6 +28,7 @@ help:
 	@echo 'make test-deep  run the tests that take minutes to hours'
 	@echo 'make lint       check formatting, lint and types'
 	@echo 'make format     format the code'
+	@echo 'make screenshots  make the pictures of the dashboard anew, in man/screenshots'
 	@echo 'make clean      remove .venv and the caches'
 
 run: $(VENV)/.installed
@@ -47,6 +48,9 @@ lint: $(VENV)/.installed-lint
 format: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+screenshots: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/screenshots.py man/screenshots
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -319,7 +319,8 @@ class Dashboard(Conducted):
         told = [one for one in overview.alarms(self.status, time.time()) if one != NO_DAEMON]
         if told and source is not None and not source.live:
             told = [*told[:1], f"covenq verify, or v here, lists all that is damaged: {len(told)} so far"]
-        found += told
+        if self._page != "overview":  # which says all of these itself
+            found += told
         return found
 
     def _no_deliveries(self) -> str:
