@@ -209,13 +209,11 @@ class Claims:
             for claim in claims:
                 last[claim.task] = claim.seq
                 self._leases.grant(claim.task, until, lease_s)
-            for task in tasks:
-                if not last[task.id]:
-                    newest = self._journal.last(task.subject)
-                    last[task.id] = newest.seq if newest is not None else 0
         finally:
             for task in tasks:
-                self._dispatcher.release(task, last[task.id])
+                # Some may have been claimed before an error came: in hand until the state knows it, or caps would not count them.
+                newest = None if last[task.id] else self._journal.last(task.subject)
+                self._dispatcher.release(task, last[task.id] if newest is None else newest.seq)
         return [self._granted(claim, until) for claim in claims]
 
     def _granted(self, claim: Claim, until: str) -> JsonObject:

@@ -546,8 +546,8 @@ class World:
     def far_claim(self) -> None:
         routes = self.rng.choice([None, ["far"], ["push"]])
         with suppress(JournalFull):
-            found = self.claims.claim("w1", self.rng.choice([1, 10, 60]), routes=routes)
-            if found is not None:
+            most = self.rng.choice([1, 1, 3])
+            for found in self.claims.claim_all("w1", self.rng.choice([1, 10, 60]), most, routes=routes):
                 self.far.append(Held(found["task"]["id"], found["fence"]))
 
     def far_word(self) -> None:

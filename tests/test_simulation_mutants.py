@@ -70,7 +70,7 @@ def the_oldest_outdates(patch: Patch) -> None:
 
 
 def lost_answers_are_given_up(patch: Patch) -> None:
-    def take(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None) -> Any:
+    def take(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None, **_: Any) -> Any:
         data = {"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until}
         answer = journal.append([Entry(task.subject, "task.claimed", data, expect=task.last_seq)])
         seqs = getattr(answer, "seqs", None)
