@@ -1,6 +1,6 @@
 """How fast tasks are done, as ratios within one run: `python tests/bench/tasks.py [--tasks N] [--rounds N] [--dir DIR]`.
 
-No-op tasks of a pull route, done by pull workers (processes, over the daemon's socket), which ask for 16 at once and end
+No-op tasks of a pull route, done by pull workers (processes, over the daemon's socket), which ask for 32 at once and end
 them at once, and, to see what that is worth, one by one; claim and end are each a record that is fsynced before it is
 answered. The yardsticks do the same number of no-op tasks: huey on SQLite with fsync (one worker or as many, as threads or
 processes, the best counts; it makes one durable change a task, not two), and procrastinate with its defaults on a
@@ -36,7 +36,7 @@ sys.path[:] = [str(HERE.parents[1]), str(HERE.parent)] + [p for p in sys.path if
 
 POLICY = {"pull": True, "timeout_s": 600.0, "retry": {"max": 0, "backoff_s": 2.0, "cap_s": 300.0}, "env": []}
 CONFIG = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
-BATCH = 16
+BATCH = 32
 """Tasks that a worker asks for, and ends, in one request."""
 RUN = '[[route]]\nname = "r"\nmatch = "event:issues"\nrun = ["date", "+%s.%N"]\n'
 
@@ -280,7 +280,7 @@ def starts(base: Path, number: int) -> tuple[float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=2000)
-    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starts", type=int, default=40)
     parser.add_argument("--dir", type=Path, default=None, help="on the disk that is to be measured")
