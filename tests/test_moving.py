@@ -75,7 +75,7 @@ def here(tmp_path: Path) -> Daemon:
 
 def test_a_slice_comes_back_byte_for_byte_and_runs_nothing_unasked(there: Daemon, tmp_path: Path) -> None:
     file = tmp_path / "slice.jsonl"
-    assert there.cli("export", "event:issues", "-o", str(file)).stderr.startswith(b"3 deliveries written to ")
+    assert there.cli("export", "event:issues", "--output", str(file)).stderr.startswith(b"3 deliveries written to ")
     assert file.stat().st_mode & 0o777 == 0o600
     first, *lines, last = [json.loads(text) for text in file.read_bytes().splitlines()]
     assert (first["format"], first["filter"], last["deliveries"]) == ("covenq-slice", "event:issues", 3)
@@ -109,7 +109,7 @@ def test_a_slice_may_be_routed_at_once_and_piped(there: Daemon, tmp_path: Path) 
     assert b"nobody to ask" in other.cli("import", "-", input=piped, exit_code=2).stderr
     done = json.loads(other.cli("import", "-", "--yes", "--route", "--json", input=piped).stdout)["done"]
     assert done[0]["tasks"] == [of("g0")]
-    assert b"is there already" in there.cli("export", "-o", str(there.data), exit_code=4).stderr
+    assert b"is there already" in there.cli("export", "--output", str(there.data), exit_code=4).stderr
 
 
 def test_what_github_gives_is_imported_without_its_signature(

@@ -34,7 +34,7 @@ PORTION_BYTES = 2 << 20
 def export(
     words: Words = None,
     out: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Where to; it must not be there. - is stdout.")
+        str, typer.Option("--output", metavar="FILE", help="Where to; it must not be there. - is stdout.")
     ] = "-",
     json: Json = False,
     data: DataOption = None,
