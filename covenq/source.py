@@ -30,6 +30,8 @@ PAGE = 1000
 """The most items one request brings; more are fetched page by page."""
 
 SOCKET_NAME = "covenq.sock"
+NOT_RUNNING = "no daemon is running"
+"""The reason of a status that was read from files which nobody holds."""
 STATE_NAME = "state.db"
 JOURNAL_NAME = "journal"
 """What a data directory holds."""
@@ -58,8 +60,8 @@ class Source(Protocol):
         them, secrets[{secret, problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number,
         warnings[]} of the configuration.
 
-        Offline: ready is False, reasons is ["no daemon is running"], pid, started_at, worker, reload and the URLs are None,
-        refused is {}.
+        Offline: ready is False, reasons begins with NOT_RUNNING, or with who holds the files and doesn't answer; pid,
+        started_at, worker, reload and the URLs are None, refused is {}.
         """
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:

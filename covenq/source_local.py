@@ -14,7 +14,18 @@ from covenq import __version__, query, unixsocket, view
 from covenq.config import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter import parse
-from covenq.source import JOURNAL_NAME, LOG_BYTES, SOCKET_NAME, STATE_NAME, Closing, Counted, Filter, Object, Stream
+from covenq.source import (
+    JOURNAL_NAME,
+    LOG_BYTES,
+    NOT_RUNNING,
+    SOCKET_NAME,
+    STATE_NAME,
+    Closing,
+    Counted,
+    Filter,
+    Object,
+    Stream,
+)
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.model import Entry, Head, Journal, Record
@@ -44,6 +55,8 @@ class LocalSource(Closing):
         self._config = config
         self._state = data / STATE_NAME
         self._journal = data / JOURNAL_NAME
+        self._locked: JournalLocked | None = None
+        """Who held the journal while it was read last, if somebody did."""
 
     @property
     def where(self) -> str:
@@ -59,7 +72,7 @@ class LocalSource(Closing):
             return {
                 "ok": True,
                 "ready": False,
-                "reasons": ["no daemon is running", *damage],
+                "reasons": [f"{self._locked}, and no daemon answers" if self._locked else NOT_RUNNING, *damage],
                 "version": __version__,
                 "pid": None,
                 "started_at": None,
@@ -381,10 +394,12 @@ class LocalSource(Closing):
         witnesses = [seen] if seen else []
         while True:
             try:
+                self._locked = None
                 return open_reader(self._journal, witnesses=witnesses, adopt=True)
             except JournalReadOnly:
                 break
-            except JournalLocked:
+            except JournalLocked as locked:
+                self._locked = locked
                 if time.monotonic() > deadline:
                     break
             time.sleep(0.02)

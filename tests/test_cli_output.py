@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from covenq.cli import output
 from covenq.cli.output import Column
+from covenq.errors import UsageError
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \r\nforged line \x00 \ud800 \u2028"
 
@@ -83,6 +85,17 @@ def test_items_are_one_document_however_many(capfdbinary: pytest.CaptureFixture[
         output.emit_items(items, lambda: "cursor")
         output.stdout().flush()
         assert json.loads(capfdbinary.readouterr().out) == {"items": items, "next": "cursor"}
+
+
+def test_a_list_that_fails_before_its_first_item_is_no_half_document(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    def wrong() -> Iterator[dict[str, Any]]:
+        raise UsageError("'bogus' is no field")
+        yield {}
+
+    with pytest.raises(UsageError):
+        output.emit_items(wrong(), lambda: None)
+    output.stdout().flush()
+    assert capfdbinary.readouterr().out == b""
 
 
 COLUMNS = [

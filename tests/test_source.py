@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,15 @@ def test_with_and_without_a_daemon_the_answers_are_the_same(data: Path) -> None:
     assert (offline["ready"], offline["reasons"], offline["pid"]) == (False, ["no daemon is running"], None)
     (data / "state.db").unlink()
     assert everything(LocalSource(data, CONFIG), guids) == answers, "the state is a cache"
+
+
+def test_a_daemon_whose_socket_is_gone_is_not_said_to_be_stopped(data: Path) -> None:
+    with serving(data):
+        (data / "covenq.sock").rename(data / "elsewhere")
+        with open_source(data, CONFIG) as local:
+            reason = local.status()["reasons"][0]
+        assert reason.endswith(f"is in use by process {os.getpid()}, and no daemon answers"), reason
+        (data / "elsewhere").rename(data / "covenq.sock")
 
 
 def test_without_a_daemon_replays_are_recorded_and_seen(data: Path) -> None:

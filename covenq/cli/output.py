@@ -131,6 +131,12 @@ def raw(content: bytes) -> None:
         out.buffer.flush()  # type: ignore[attr-defined]
 
 
+def flush() -> None:
+    """Everything that was printed so far, written out."""
+    with _writing() as out:
+        out.flush()
+
+
 def json_text(value: object, *, indent: int | None = None) -> str:
     """One JSON document, UTF-8 but for what a terminal would obey, which stays escaped. NaN is refused."""
     separators = (",", ":") if indent is None else (",", ": ")
@@ -155,13 +161,13 @@ def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | None]) -> None:
-    """`{"items":[…],"next":…}` without holding the items: one a line. `following` is asked for the cursor at the end."""
-    _write_json('{"items":[')
+    """`{"items":[…],"next":…}` without holding the items: one a line. `following` is asked for the cursor at the end. If there
+    is no first item to be had, because the filter is wrong for one, nothing was written yet."""
     first = True
     for item in items:
-        _write_json(("\n" if first else ",\n") + json_text(item))
+        _write_json(('{"items":[\n' if first else ",\n") + json_text(item))
         first = False
-    _write_json(("]" if first else "\n]") + ',"next":' + json_text(following()) + "}\n")
+    _write_json(('{"items":[]' if first else "\n]") + ',"next":' + json_text(following()) + "}\n")
 
 
 # Tables

@@ -9,6 +9,7 @@ from typing import Any
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import clean
+from covenq.source import NOT_RUNNING
 
 Item = Mapping[str, Any]
 
@@ -26,7 +27,11 @@ def status(data: DataOption = None, config: ConfigOption = None, json: Json = Fa
 
 def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     if found["pid"] is None:
-        yield "covenq", f"{clean(found['version'])}, not running: what follows is read from the files"
+        running = "not running" if NOT_RUNNING in found["reasons"] else "NOT ANSWERING"
+        yield "covenq", f"{clean(found['version'])}, {running}: what follows is read from the files"
+        for reason in found["reasons"]:
+            if reason != NOT_RUNNING:
+                yield "", clean(reason)
     else:
         ready = "ready" if found["ready"] else "NOT READY"
         since = output.age(found["started_at"], now)
