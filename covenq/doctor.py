@@ -10,21 +10,20 @@ import socket
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
 from covenq import __version__, refused, secret
-from covenq.config import Config
 from covenq.config_secret import CREDENTIALS
+from covenq.doctor_signs import signs
+from covenq.findings import BAD, GOOD, WARN, Finding, Patient
 from covenq.hints import hint_of
 from covenq.leftovers import mark_of, read_mark
-from covenq.model import JsonObject, at_text, seconds_of
+from covenq.model import at_text, seconds_of
+from covenq.source import NOT_RUNNING
 from journal.lock import MEMORY, NETWORK, filesystem_of
 from journal.reserve import threshold_of
-
-GOOD, WARN, BAD = "ok", "warning", "problem"
 
 SYNCS = 20
 SYNC_BYTES = 8192
@@ -36,34 +35,8 @@ CLOCK_BACK_S = 5.0
 OLD_S = 3600.0
 """A queued task older than this is told of."""
 DAY_S = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`check` is what was looked at, `next` what to type or do; none where all is well."""
-
-    check: str
-    level: str
-    words: str
-    next: str | None = None
-
-    def object(self) -> JsonObject:
-        """{"check", "level", "words", "next"}."""
-        return {"check": self.check, "level": self.level, "words": self.words, "next": self.next}
-
-
-@dataclass(frozen=True, slots=True)
-class Patient:
-    """What is looked at. `status` is `Source.status`'s, None where it could not be asked, and `trouble` why."""
-
-    config: Config
-    data: Path
-    env: Mapping[str, str]
-    status: JsonObject | None
-    trouble: str | None
-    newest_at: str | None
-    """When the newest record was written."""
-    now: float
+MADE_AT = 1_793_500_000.0
+"""Late in 2026: no clock that is right is before it."""
 
 
 def examine(
@@ -71,15 +44,28 @@ def examine(
 ) -> Iterator[Finding]:
     """Every finding, in the order in which they matter. `command` finds a program, as `shutil.which` does."""
     yield from _configuration(patient, command)
-    yield from _secrets(patient)
-    yield from _permissions(patient)
-    yield from _daemon(patient)
-    yield from _journal(patient)
-    yield from _disk(patient, timer)
-    yield from _clock(patient)
-    yield from _port(patient)
-    yield from _refusals(patient)
-    yield from _work(patient)
+    for check, found in (
+        ("secret", _secrets(patient)),
+        ("permissions", _permissions(patient)),
+        ("daemon", _daemon(patient)),
+        ("journal", _journal(patient)),
+        ("data", signs(patient)),
+        ("disk", _disk(patient, timer)),
+        ("clock", _clock(patient)),
+        ("port", _port(patient)),
+        ("requests", _refusals(patient)),
+        ("processes", _work(patient)),
+    ):
+        yield from _as_far_as_it_goes(check, found)
+
+
+def _as_far_as_it_goes(check: str, found: Iterator[Finding]) -> Iterator[Finding]:
+    """What this user may not look at is a finding too, and keeps nobody from looking at the rest."""
+    try:
+        yield from found
+    except OSError as error:
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        yield Finding(check, BAD, words, "Run doctor as the daemon's user.")
 
 
 def _configuration(patient: Patient, command: Callable[[str], str | None]) -> Iterator[Finding]:
@@ -143,6 +129,9 @@ def _daemon(patient: Patient) -> Iterator[Finding]:
     status = patient.status
     if status is None:
         yield Finding("daemon", BAD, patient.trouble or "its status can't be had", "covenq status")
+    elif status["pid"] is None and NOT_RUNNING not in status["reasons"]:
+        words = "Look at that process; if its socket is gone, restart it."
+        yield Finding("daemon", BAD, status["reasons"][0], words)
     elif status["pid"] is None:
         yield Finding("daemon", WARN, "none is running: nothing is received", "covenq serve")
     elif not status["ready"]:
@@ -239,6 +228,9 @@ def _clock(patient: Patient) -> Iterator[Finding]:
     if newest is not None and seconds_of(newest) > patient.now + CLOCK_BACK_S:
         words = f"it is {at_text(patient.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
         yield Finding("clock", BAD, f"{words}: the clock was set back", "Set it, and keep it with NTP.")
+    elif patient.now < MADE_AT:
+        words = f"it is {at_text(patient.now)[:19]}Z, which is before this covenq was made"
+        yield Finding("clock", BAD, words, "Set it, and keep it with NTP.")
     else:
         yield Finding("clock", GOOD, f"{at_text(patient.now)[:19]}Z")
 
@@ -272,12 +264,15 @@ def _refusals(patient: Patient) -> Iterator[Finding]:
     for word, number in Counter(str(one.get("error")) for one in lately).most_common(5):
         last = next(one for one in reversed(lately) if str(one.get("error")) == word)
         words = f"{number} refused in the last 24 hours: {word}, last at {str(last.get('at'))[:19]}Z"
+        proxied = sum(bool(one.get("proxied")) for one in lately if str(one.get("error")) == word)
+        if proxied:
+            words += f"; {'all' if proxied == number else proxied} came through a proxy"
         yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")
 
 
 def _work(patient: Patient) -> Iterator[Finding]:
     status = patient.status
-    if status is not None and status["pid"] is None:
+    if status is not None and status["pid"] is None and NOT_RUNNING in status["reasons"]:
         left = list(orphans(patient.data))
         if left:
             words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"

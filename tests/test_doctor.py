@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from support import Daemon, eventually
 
 from covenq import doctor
 from covenq.config import build
-from covenq.doctor import Finding, Patient, examine
+from covenq.doctor import examine
+from covenq.doctor_signs import signs
+from covenq.findings import BAD, GOOD, Finding, Patient
 from covenq.leftovers import mark_of, write_mark
 from journal.opening import open_journal
 
@@ -67,7 +70,7 @@ def of(found: list[Finding], check: str) -> list[tuple[str, str]]:
 
 
 def only(found: list[Finding], check: str) -> Finding:
-    (finding,) = [finding for finding in found if finding.check == check and finding.level != doctor.GOOD]
+    (finding,) = [finding for finding in found if finding.check == check and finding.level != GOOD]
     assert finding.next
     return finding
 
@@ -81,7 +84,7 @@ def _on_a_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_healthy_directory_has_no_problem(data: Path) -> None:
     found = look(data, {"route": [{"name": "a", "match": "event:push", "run": ["true"]}]})
-    assert [finding for finding in found if finding.level == doctor.BAD] == []
+    assert [finding for finding in found if finding.level == BAD] == []
     assert of(found, "sync") == [("ok", "20 syncs of 8 KiB on ext4: half within 1.00 ms, the slowest 1.00 ms")]
     assert not list(data.iterdir())
 
@@ -151,6 +154,10 @@ def test_the_daemon_and_its_version(data: Path) -> None:
     reload = {"reload": {"ok": False, "error": "line 3", "warnings": []}}
     found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status={**running, **reload})
     assert only(found, "configuration").next == "covenq routes check"
+    held = {**STATUS, "reasons": ["/d/journal is in use by process 9, and no daemon answers"]}
+    found = look(data, status=held)
+    assert only(found, "daemon").words == held["reasons"][0]
+    assert not any(one.check == "processes" for one in found), "its commands are no orphans"
     damaged = {**STATUS, "reasons": ["no daemon is running", "bad sum in 1.jsonl at byte 7, seq 3: …"]}
     assert only(look(data, status=damaged), "journal").next == "covenq verify"
 
@@ -194,6 +201,96 @@ def test_the_command_exits_with_1_for_a_problem_alone(tmp_path: Path) -> None:
     assert found["ok"] is False
     assert {"check", "level", "words", "next"} == set(found["findings"][0])
     assert f"permissions: chmod go= {data}" in daemon.cli("doctor", exit_code=1).stderr.decode()
+
+
+def findings(daemon: Daemon, *args: str, exit_code: int = 1) -> dict[str, list[dict[str, Any]]]:
+    """What `covenq doctor` says of it, without what is well, by what was looked at."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in daemon.cli_json("doctor", *args, exit_code=exit_code)["findings"]:
+        if one["level"] != "ok" and one["check"] not in ("disk", "sync", "space"):
+            assert one["next"]
+            found.setdefault(one["check"], []).append(one)
+    return found
+
+
+def test_a_daemon_that_is_paused_and_refused_its_configuration(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n')
+    daemon.data.chmod(0o700)
+    daemon.cli("pause", "intake", "--reason", "moving house")
+    daemon.cli("pause", "worker")
+    assert daemon.config is not None
+    daemon.config.write_text("[[route]]\nname = 7\n")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: not (daemon.api("/api/v1/status").json["reload"] or {"ok": True})["ok"])
+    assert daemon.request("POST", "/webhook", b"{}", {"X-Forwarded-For": "10.0.0.1", "Via": "1.1 p"}).status >= 400
+    found = findings(daemon)
+    assert [(one["level"], one["next"]) for one in found["pauses"]] == [
+        ("problem", "covenq resume intake"),
+        ("warning", "covenq resume worker"),
+    ]
+    assert found["pauses"][0]["words"].endswith(": moving house")
+    assert "name" in found["configuration"][0]["words"]
+    assert "through a proxy" in found["requests"][0]["words"]
+
+
+def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.data.chmod(0o700)
+    daemon.cli("backup", str(daemon.data.parent / "copy"))
+    assert daemon.stop() == 0
+    assert set(findings(daemon, exit_code=0)) <= {"configuration", "daemon"}
+
+    (daemon.data.parent / "copy" / "journal" / "x.tmp").touch()
+    (daemon.data / "journal.salvaged-1").mkdir()
+    (daemon.data / "verified.json").write_text(
+        json.dumps({"at": "2026-11-23T00:00:00Z", "ok": False, "records": 1, "findings": 1, "seq": 1, "seconds": 0.1})
+    )
+    daemon.data.chmod(0o757)
+    left = daemon.data / "attempts" / "t1" / "1"
+    left.mkdir(parents=True)
+    orphan = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    daemon.secret = "short"
+    try:
+        write_mark(left / "process.json", eventually(lambda: mark_of(orphan.pid)))
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            daemon.env["COVENQ_BIND"] = f"127.0.0.1:{taken.getsockname()[1]}"
+            found = findings(daemon)
+    finally:
+        orphan.communicate()
+    assert str(orphan.pid) in found["processes"][0]["words"]
+    assert found["backups"][0]["next"] == f"covenq backup {daemon.data.parent / 'copy'}"
+    assert {"the last verification, 2026-11-23T00:00:00Z, found damage: None"} <= {
+        one["words"] for one in found["journal"]
+    }
+    assert any("journal.salvaged-1" in one["words"] for one in found["journal"])
+    assert found["permissions"][0]["next"] == f"chmod go= {daemon.data}"
+    assert "in use" in found["port"][0]["words"]
+    assert "short: 5 bytes" in found["secret"][0]["words"]
+
+
+def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon("")
+    assert daemon.config is not None
+    daemon.config.write_text("[server]\nbind = 7\n")
+    found = findings(daemon)
+    assert "server.bind" in found["configuration"][0]["words"]
+    assert "daemon" not in found
+
+
+def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> None:
+    running = {**STATUS, "pid": 7, "ready": True, "webhook_url": "x"}
+    patient = Patient(build(LONG, None, {}), data, {}, running, None, None, NOW)
+    environ = tmp_path / "7" / "environ"
+    environ.parent.mkdir()
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0")
+    assert only(list(signs(patient, tmp_path)), "systemd").next == "covenq init --systemd"
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0WATCHDOG_USEC=30000000\0")
+    assert of(list(signs(patient, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=1\0")
+    assert list(signs(patient, tmp_path)) == []
 
 
 @pytest.mark.deep

@@ -99,10 +99,10 @@ def here(data: str | None, config: str | None) -> Path | None:
     try:
         return place(data, config).data
     except ConfigError:
-        return _known_directory(data, config)
+        return known_directory(data, config)
 
 
-def _known_directory(data: str | None, config: str | None) -> Path | None:
+def known_directory(data: str | None, config: str | None) -> Path | None:
     """The data directory, where that is known without reading the configuration, because that can't be read."""
     known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
     return configuration.data_dir(data, os.environ) if known else None
@@ -135,7 +135,7 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
         where = place(data, config)
     except ConfigError as error:
         # What a daemon refuses to reload must not keep anyone from asking it why.
-        directory = _known_directory(data, config)
+        directory = known_directory(data, config)
         running = None if directory is None else open_running(directory)
         if running is None:
             raise

@@ -12,10 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Place, place, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Place, known_directory, place, source
 from covenq.cli.output import Column, clean, say
-from covenq.errors import CovenqError, Failure
+from covenq.config import build
+from covenq.errors import ConfigError, CovenqError, Failure
 
+OF_FILE = frozenset({"configuration", "secret", "port"})
+"""What can't be told of a configuration that can't be read."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -32,15 +35,25 @@ def doctor(
 ) -> None:
     """Look for what may be wrong.
 
-    Configuration, secrets, permissions, the daemon, the journal, disk and clock, the port, what was refused. Each finding
-    has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
+    Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused. Each
+    finding has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
     """
-    from covenq.doctor import BAD, WARN, Finding, Patient, examine
+    from covenq.doctor import examine
+    from covenq.findings import BAD, WARN, Finding, Patient
 
-    where = place(data, config)
+    findings = []
+    try:
+        where = place(data, config)
+    except ConfigError as error:
+        directory = known_directory(data, config)
+        if directory is None:
+            raise
+        findings.append(Finding("configuration", BAD, str(error), error.hint))
+        where = Place(build({}, None, {}), directory)
     status, newest, trouble = _ask(data, config)
     patient = Patient(where.config, where.data, os.environ, status, trouble, newest, time.time())
-    findings = list(examine(patient, command=shutil.which))
+    unread = bool(findings)
+    findings += [one for one in examine(patient, command=shutil.which) if not unread or one.check not in OF_FILE]
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash(where)]
     worst = [finding for finding in findings if finding.level == BAD]
@@ -66,12 +79,16 @@ COLUMNS = [
 
 def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None]:
     """The status, when the newest record was written, and what kept them from being had."""
+    import sqlite3
+
     try:
         with source(data, config) as opened:
             status = opened.status()
             items = opened.tail("", newest=1)["items"]
             return status, items[-1]["at"] if items else None, None
-    except (*Failure, OSError) as error:
+    except OSError as error:
+        return None, None, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    except (*Failure, sqlite3.Error) as error:
         return None, None, str(error)
 
 

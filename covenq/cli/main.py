@@ -6,10 +6,19 @@ unreachable; 130 interrupted. A traceback is a bug of covenq's, never an answer 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 INTERRUPTED = 130
+HINTS = {
+    errno.ENOSPC: "Free space there; what was written is not complete.",
+    errno.EDQUOT: "Free space there, or raise the quota; what was written is not complete.",
+    errno.EACCES: "Run it as the user whose it is, or let this user in.",
+    errno.EPERM: "Run it as the user whose it is, or let this user in.",
+    errno.EROFS: "Remount it writable, or choose another place.",
+    errno.ENOENT: "Check that the path exists.",
+}
 
 
 def main() -> None:
@@ -18,7 +27,11 @@ def main() -> None:
         code = _run()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    sys.exit(_flushed(code))
+    try:
+        code = _abandoned() if code == INTERRUPTED else _flushed(code)
+    except KeyboardInterrupt:
+        code = _abandoned()
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -40,9 +53,24 @@ def _run() -> int:
     except BrokenPipeError:
         return 1  # whoever read us has seen enough
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return _tell(what, "Check that the path exists, and that this user may use it.", 1)
+        told = error.strerror or str(error)
+        hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")
+        return _tell(f"{error.filename}: {told}" if error.filename else told, hint, 1)
+    except Exception as error:
+        if not _is_of_sqlite(error):
+            raise
+        return _tell(
+            f"index or state.db, the journal's caches, can't be used: {error}",
+            "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
+            1,
+        )
     return 0
+
+
+def _is_of_sqlite(error: Exception) -> bool:
+    """Asked without importing it: where it raised something it is there."""
+    sqlite3 = sys.modules.get("sqlite3")
+    return sqlite3 is not None and isinstance(error, sqlite3.Error)
 
 
 def _tell(message: str, hint: str, code: int) -> int:
@@ -62,6 +90,21 @@ def _open_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def _abandoned() -> int:
+    """After Ctrl-C: write out what goes without waiting, for a reader that doesn't read must not hold us any longer."""
+    try:
+        before = os.get_blocking(1)
+        os.set_blocking(1, False)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        finally:
+            os.set_blocking(1, before)
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return INTERRUPTED
 
 
 def _flushed(code: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,5 +31,4 @@ def print_curl(delivery: Mapping[str, Any], url: str | None) -> None:
     command, remarks = curl(delivery, url)
     for remark in remarks:
         say(remark)
-    print(command, file=output.stdout())
-    sys.stdout.flush()
+    output.line(command)

@@ -74,7 +74,7 @@ def tail(
                     epoch = found["epoch"]
                     for item in found["items"]:
                         _print(item, jsonl)
-                    output.stdout().flush()
+                    output.flush()
                     if found["next"] >= found["head"]:
                         if not follow:
                             return

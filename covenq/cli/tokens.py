@@ -10,7 +10,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, place
 from covenq.cli.output import Column, clean, say
-from covenq.errors import NotFound, UsageError
+from covenq.errors import CovenqError, NotFound, UsageError
 
 tokens = typer.Typer(
     name="tokens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -68,14 +68,21 @@ def new(
     It is the only line on stdout, and can't be shown again: `covenq tokens new ... > file`, or a secret store's input.
     """
     from covenq.tokens import create
+    from covenq.tokens import revoke as take_out
 
     where = place(data, config)
     path = where.config.token_file(where.data)
     token = create(path, name, role)
-    if json:
-        output.emit_json({"name": name, "role": role, "token": token})
-    else:
-        output.line(token)
+    try:
+        if json:
+            output.emit_json({"name": name, "role": role, "token": token})
+        else:
+            output.line(token)
+        output.flush()
+    except (CovenqError, OSError):
+        say(f"The token {clean(name)} could not be shown, and is taken back.")
+        take_out(path, name)
+        raise
     say(
         f"The token {clean(name)} ({clean(role)}) is kept as a hash in {clean(path)}: this is the only time it is shown."
     )

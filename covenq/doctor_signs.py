@@ -1,0 +1,72 @@
+"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq.doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from covenq import backups
+from covenq.findings import BAD, GOOD, WARN, Finding, Patient
+from covenq.source import JOURNAL_NAME
+
+TOLD = 5
+"""Of many alike, so many are told one by one."""
+
+
+def signs(patient: Patient, proc: Path = Path("/proc")) -> Iterator[Finding]:
+    """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
+    status = patient.status or {}
+    for one in status.get("pauses") or ():
+        yield _paused(one)
+    for one in status.get("secrets") or ():
+        words = f"the daemon can't read {one['secret']}: {one['problem']}"
+        yield Finding("secret", BAD, words, "covenq secrets")
+    for one in (status.get("stuck") or ())[:TOLD]:
+        yield Finding("tasks", WARN, f"{one['task']} of {one['route']}: {one['why']}", f"covenq why {one['task']}")
+    worker = status.get("worker") or {}
+    if worker.get("error"):
+        yield Finding("worker", BAD, f"it stopped: {worker['error']}", "Restart the daemon.")
+    if (status.get("journal") or {}).get("full"):
+        yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
+    verified = status.get("verified")
+    if verified and not verified["ok"]:
+        words = f"the last verification, {verified['at'][:19]}Z, found damage: {verified['first']}"
+        yield Finding("journal", BAD, words, "covenq verify")
+    yield from _copies(patient.data)
+    yield from _watchdog(status.get("pid"), proc)
+
+
+def _paused(one: dict[str, str | None]) -> Finding:
+    what = " ".join(str(word) for word in (one["what"], one["repo"] or one["name"]) if word)
+    why = f": {one['reason']}" if one["reason"] else ""
+    words = f"{what} is paused since {str(one['since'])[:19]}Z by {one['by'] or 'somebody'}{why}"
+    intake = one["what"] == "intake"
+    return Finding("pauses", BAD if intake else WARN, words, f"covenq resume {what}")
+
+
+def _copies(data: Path) -> Iterator[Finding]:
+    for one in backups.known(data):
+        path = Path(str(one["path"]))
+        if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
+            yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
+    for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
+        words = f"{aside} was salvaged, and is not in place"
+        yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")
+
+
+def _watchdog(pid: object, proc: Path) -> Iterator[Finding]:
+    """Whether systemd watches a daemon that it started, where this user may see that."""
+    if not isinstance(pid, int):
+        return
+    try:
+        given = dict(
+            pair.split(b"=", 1) for pair in (proc / str(pid) / "environ").read_bytes().split(b"\0") if b"=" in pair
+        )
+    except OSError:
+        return
+    if given.get(b"SYSTEMD_EXEC_PID") != str(pid).encode():
+        return
+    if given.get(b"WATCHDOG_USEC") and given.get(b"NOTIFY_SOCKET"):
+        yield Finding("systemd", GOOD, f"it watches the daemon, every {int(given[b'WATCHDOG_USEC']) // 1_000_000} s")
+    else:
+        yield Finding("systemd", WARN, "it started the daemon, and doesn't watch it", "covenq init --systemd")

@@ -1,0 +1,40 @@
+"""What `covenq doctor` looks at, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from covenq.config import Config
+from covenq.model import JsonObject
+
+GOOD, WARN, BAD = "ok", "warning", "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`check` is what was looked at, `next` what to type or do; none where all is well."""
+
+    check: str
+    level: str
+    words: str
+    next: str | None = None
+
+    def object(self) -> JsonObject:
+        """{"check", "level", "words", "next"}."""
+        return {"check": self.check, "level": self.level, "words": self.words, "next": self.next}
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is looked at. `status` is `Source.status`'s, None where it could not be asked, and `trouble` why."""
+
+    config: Config
+    data: Path
+    env: Mapping[str, str]
+    status: JsonObject | None
+    trouble: str | None
+    newest_at: str | None
+    """When the newest record was written."""
+    now: float
