@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, intake, leftovers, logs, pauses, query, unixsocket
+from covenq import __version__, allocator, greeting, leftovers, logs, pauses, query, unfinished, unixsocket
 from covenq.claims import Claims
 from covenq.config import Config, parse_bind
 from covenq.dispatch import Dispatcher
@@ -225,7 +225,7 @@ def _start(
     journal = open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     _tell_recovery(journal)
-    intake.resume(journal, config)
+    unfinished.resume(journal, config)
     store = StateStore(data / STATE_NAME, journal)
     cleanup.callback(store.close)
     folder = Folder(store, journal)
@@ -440,7 +440,7 @@ def _reroute(parts: Parts) -> None:
                     if parts.stopping.is_set() or record is None:
                         return
                     if record.dropped is None:
-                        intake.route_received(parts.journal, parts.config, row, record)
+                        unfinished.route_received(parts.journal, parts.config, row, record)
             after = page.next
             if after is None:
                 return

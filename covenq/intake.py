@@ -22,12 +22,12 @@ from covenq.columns import columns as columns_of
 from covenq.config import Config
 from covenq.errors import CovenqError
 from covenq.github import BadRequest
-from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_subject
+from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing import PING, Decision, route
 from covenq.secret import Key
 from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.model import Appended, Conflict, Entry, Journal, Proof, Record, Submitting, Unknown
+from journal.model import Appended, Conflict, Entry, Journal, Proof, Submitting, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -180,7 +180,7 @@ def _take(delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup,
     decision = _routed(delivery, config, clock)
     entries = _entries(delivery, decision)
     try:
-        return _concluded(delivery, decision, entries, _append(journal, entries), journal, lookup)
+        return _concluded(delivery, decision, entries, append(journal, entries), journal, lookup)
     except JournalError as error:
         return unavailable(error)
 
@@ -192,7 +192,7 @@ def _routed(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> 
         "payload_bytes": len(delivery.body),
         "received_at": at_text(clock()),
     }
-    return _decide(config, delivery.id, row, lambda: delivery.object, clock)
+    return decide(config, delivery.id, row, lambda: delivery.object, clock)
 
 
 class Submitted:
@@ -294,7 +294,7 @@ def unavailable(error: JournalError) -> Answer:
             return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
 
 
-def _decide(
+def decide(
     config: Config,
     delivery: DeliveryId,
     row: Mapping[str, Any],
@@ -334,10 +334,10 @@ def _concluded(
         if len(kept) == len(entries):
             return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
         entries = kept
-        result = _append(journal, entries)
+        result = append(journal, entries)
 
 
-def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
+def append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
     """Append, repeating the identical entries while no answer comes. A Conflict may then be with our own entries: told
     as "seen before", which claims no more than is so. Raises JournalError.
     """
@@ -387,115 +387,3 @@ def _note(journal: Journal, entry: Entry) -> None:
         journal.append([entry])
     except JournalError as error:
         log.warning("%s of %s is not recorded: %s", entry.kind, entry.subject, error)
-
-
-# ---- making good what a crash or a failed rule left undone
-
-
-def route_received(
-    journal: Journal,
-    config: Config,
-    row: Mapping[str, Any],
-    record: Record,
-    clock: Callable[[], float] = time.time,
-) -> Decision:
-    """Route a delivery left in `received`, by today's routes: its tasks, or why it is ignored.
-
-    `row` is the delivery (its `last_seq` is what `delivery.ignored` is appended against), `record` its
-    `delivery.received`. Whatever is there already, by an earlier call cut short or by another caller, is left as it
-    is. A Decision in `received` says that a rule failed again. Raises JournalError.
-    """
-    delivery = DeliveryId(row["hook"], row["guid"])
-    decision = _decide(config, delivery, _row(record), _payload(record), clock, record.seq)
-    if decision.state is State.IGNORED:
-        _append_ignored(journal, decision.entries[0], row["last_seq"])
-    else:
-        _append_missing(journal, decision.entries)
-    return decision
-
-
-def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.time) -> DeliveryId | None:
-    """Complete the append that a crash cut short: to be called once after opening, before anything else is appended.
-
-    After a crash a prefix of an append may survive. If that of a delivery does without all of its tasks, it was never
-    acknowledged; but the sender will be told "duplicate" when it comes again, so the missing tasks are queued now. A
-    surviving prefix ends at the end of the log, so only the newest delivery can be concerned. Those that survive alone are
-    `received`, and `route_received` is for them. Returns the delivery that was completed. Raises JournalError.
-    """
-    record = _newest_delivery(journal)
-    if record is None or not record.data.get("tasks"):
-        return None
-    missing = [one for one in record.data["tasks"] if journal.last(task_subject(one)) is None]
-    if not missing or len(missing) == len(record.data["tasks"]):
-        return None
-    delivery = DeliveryId(record.data["hook"], record.data["guid"])
-    decision = route(
-        config.routes,
-        config.sha256,
-        delivery,
-        _row(record),
-        _payload(record),
-        delivery_seq=record.seq,
-        only=missing,
-        now=clock,
-    )
-    if decision.state is not State.QUEUED or not decision.entries:
-        log.warning(
-            "%s: %d of its tasks were lost in a crash, and today's routes don't make them", delivery, len(missing)
-        )
-        return None
-    _append_missing(journal, decision.entries)
-    return delivery
-
-
-def _newest_delivery(journal: Journal) -> Record | None:
-    """The `delivery.received` whose append the log ends with, or None if it ends with anything else."""
-    seq = journal.head().seq
-    while seq > 0:
-        record = journal.get(seq)
-        if record is None or record.kind == Kind.RECEIVED:
-            return record
-        if record.kind == Kind.QUEUED:
-            if record.data.get("replay") != 0:
-                return None
-        elif record.kind.startswith(("delivery.", "task.")):
-            return None
-        seq -= 1
-    return None
-
-
-def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
-    """Append it against the delivery's newest record, unless that decides otherwise; notes of repetition don't."""
-    while True:
-        result = _append(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
-        if isinstance(result, Appended):
-            return
-        newest = journal.get(result.last)
-        if newest is None or newest.kind not in (Kind.RECEIVED, Kind.REPEATED, Kind.CONFLICTED):
-            return
-        last = result.last
-
-
-def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
-    """Append what isn't there yet: a Conflict says that an entry is, and the others are tried without it."""
-    left = list(entries)
-    while left:
-        result = _append(journal, left)
-        if isinstance(result, Appended):
-            return
-        left = [entry for entry in left if entry.subject != result.subject]
-
-
-def _row(record: Record) -> JsonObject:
-    about = record.about or {}
-    return {
-        **record.data,
-        **about,
-        "seq": record.seq,
-        "payload_bytes": record.payload_bytes,
-        "received_at": record.at,
-    }
-
-
-def _payload(record: Record) -> Callable[[], Any]:
-    return lambda: github.decode(record.payload)

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 from records import dump, empty_state
 
-from covenq import intake, operations, pauses, query
+from covenq import operations, pauses, query, unfinished
 from covenq.caps import tenant_of
 from covenq.claims import Claims
 from covenq.config import Config, build
@@ -406,7 +406,7 @@ class World:
     def _recovery(self) -> None:
         self.fault, before = Fault(crash=self.fault.crash), self.fault
         try:
-            intake.resume(self.journal, self.config, lambda: self.now)
+            unfinished.resume(self.journal, self.config, lambda: self.now)
             self.fold(len(self.journal.records))
             for entry in recover(running_without_lease(self.conn), self.now):
                 self._held(entry)
@@ -423,7 +423,7 @@ class World:
         for row in query.deliveries(self.conn, parse("state:received"), 0).items:
             record = self.journal.get(row["seq"])
             assert record is not None
-            intake.route_received(self.journal, self.config, row, record, lambda: self.now)
+            unfinished.route_received(self.journal, self.config, row, record, lambda: self.now)
 
     # ---- what may happen, one thing at a time
 

@@ -21,10 +21,11 @@ from support import issue, signed
 from covenq import query, samples
 from covenq.config import Config, build
 from covenq.errors import CovenqError, NotFound
-from covenq.intake import Answer, Request, receive, resume, route_received
+from covenq.intake import Answer, Request, receive
 from covenq.model import DeliveryId, State, task_id
 from covenq.secret import Key
 from covenq.state import StateStore
+from covenq.unfinished import resume, route_received
 from journal.engine import FileJournal
 from journal.files import OsFiles
 from journal.model import Appended, Conflict, Entry, Record, Unknown

@@ -1,0 +1,126 @@
+"""Making good what a crash, a pause or a failed rule left undone: deliveries that are durable and not, or not wholly, routed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from covenq import github
+from covenq.config import Config
+from covenq.intake import append, decide
+from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
+from covenq.routing import Decision, route
+from journal.model import Appended, Entry, Journal, Record
+
+log = logging.getLogger("covenq.intake")
+
+
+def route_received(
+    journal: Journal,
+    config: Config,
+    row: Mapping[str, Any],
+    record: Record,
+    clock: Callable[[], float] = time.time,
+) -> Decision:
+    """Route a delivery left in `received`, by today's routes: its tasks, or why it is ignored.
+
+    `row` is the delivery (its `last_seq` is what `delivery.ignored` is appended against), `record` its
+    `delivery.received`. Whatever is there already, by an earlier call cut short or by another caller, is left as it
+    is. A Decision in `received` says that a rule failed again. Raises JournalError.
+    """
+    delivery = DeliveryId(row["hook"], row["guid"])
+    decision = decide(config, delivery, _row(record), _payload(record), clock, record.seq)
+    if decision.state is State.IGNORED:
+        _append_ignored(journal, decision.entries[0], row["last_seq"])
+    else:
+        _append_missing(journal, decision.entries)
+    return decision
+
+
+def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.time) -> DeliveryId | None:
+    """Complete the append that a crash cut short: to be called once after opening, before anything else is appended.
+
+    After a crash a prefix of an append may survive. If that of a delivery does without all of its tasks, it was never
+    acknowledged; but the sender will be told "duplicate" when it comes again, so the missing tasks are queued now. A
+    surviving prefix ends at the end of the log, so only the newest delivery can be concerned. Those that survive alone are
+    `received`, and `route_received` is for them. Returns the delivery that was completed. Raises JournalError.
+    """
+    record = _newest_delivery(journal)
+    if record is None or not record.data.get("tasks"):
+        return None
+    missing = [one for one in record.data["tasks"] if journal.last(task_subject(one)) is None]
+    if not missing or len(missing) == len(record.data["tasks"]):
+        return None
+    delivery = DeliveryId(record.data["hook"], record.data["guid"])
+    decision = route(
+        config.routes,
+        config.sha256,
+        delivery,
+        _row(record),
+        _payload(record),
+        delivery_seq=record.seq,
+        only=missing,
+        now=clock,
+    )
+    if decision.state is not State.QUEUED or not decision.entries:
+        log.warning(
+            "%s: %d of its tasks were lost in a crash, and today's routes don't make them", delivery, len(missing)
+        )
+        return None
+    _append_missing(journal, decision.entries)
+    return delivery
+
+
+def _newest_delivery(journal: Journal) -> Record | None:
+    """The `delivery.received` whose append the log ends with, or None if it ends with anything else."""
+    seq = journal.head().seq
+    while seq > 0:
+        record = journal.get(seq)
+        if record is None or record.kind == Kind.RECEIVED:
+            return record
+        if record.kind == Kind.QUEUED:
+            if record.data.get("replay") != 0:
+                return None
+        elif record.kind.startswith(("delivery.", "task.")):
+            return None
+        seq -= 1
+    return None
+
+
+def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
+    """Append it against the delivery's newest record, unless that decides otherwise; notes of repetition don't."""
+    while True:
+        result = append(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
+        if isinstance(result, Appended):
+            return
+        newest = journal.get(result.last)
+        if newest is None or newest.kind not in (Kind.RECEIVED, Kind.REPEATED, Kind.CONFLICTED):
+            return
+        last = result.last
+
+
+def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
+    """Append what isn't there yet: a Conflict says that an entry is, and the others are tried without it."""
+    left = list(entries)
+    while left:
+        result = append(journal, left)
+        if isinstance(result, Appended):
+            return
+        left = [entry for entry in left if entry.subject != result.subject]
+
+
+def _row(record: Record) -> JsonObject:
+    about = record.about or {}
+    return {
+        **record.data,
+        **about,
+        "seq": record.seq,
+        "payload_bytes": record.payload_bytes,
+        "received_at": record.at,
+    }
+
+
+def _payload(record: Record) -> Callable[[], Any]:
+    return lambda: github.decode(record.payload)
