@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support import ROOT, Daemon, issue
-from test_tui import ROUTES, SIZES, dashboard, document, drawn, enter_filter, listed, on, rows, until
+from test_tui import ROUTES, SIZES, dashboard, document, drawn, listed, on, rows, until
 from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -118,7 +118,7 @@ async def walk(pilot: Pilot[int], prepare: Prepare) -> set[str]:
     keys = [(binding.key, type(node).__name__, binding.action) for node, binding in pressable(app.screen)]
     assert keys
     for key, owner, action in keys:
-        if action in ("quit", "app.quit", "suspend_process") or not action:
+        if action in ("quit", "app.quit", "suspend_process", f"page('{app._page}')") or not action:
             continue
         await prepare(pilot)
         before = state(app)
@@ -166,16 +166,28 @@ async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tup
     filters.write_text('{"mine": "event:issues"}')
     app = dashboard(daemon.data, filters=filters)
 
+    def at(above: int) -> RowTable:
+        """The cursor that many rows above the newest."""
+        assert app.pane is not None
+        table = app.pane.table
+        table.action_follow()
+        table.action_move(-above)
+        return table
+
     async def deliveries(pilot: Pilot[int]) -> None:
         """The cursor on a row with others above and below, two rows marked."""
         await home(pilot)
         app.action_page("deliveries")
-        await pilot.press("G", *["up"] * 3, "space", "space", "up")
+        table = at(3)
+        table.action_mark()
+        table.action_mark()
+        table.action_move(-1)
 
     async def filtered(pilot: Pilot[int]) -> None:
         """The row that has a task, alone."""
         await home(pilot)
-        await enter_filter(pilot, "event:issues")
+        assert app.pane is not None
+        app.pane.use("event:issues")
         await until(pilot, lambda: listed(app) == 1 and app.pane and app.pane.table.current, "one row")
 
     def over(key: str, kind: type[Screen[Any]], ready: Callable[[], bool]) -> Prepare:
@@ -194,7 +206,8 @@ async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tup
     async def middle(pilot: Pilot[int]) -> None:
         """A delivery open that has others before and after it in the list."""
         await home(pilot)
-        await pilot.press("G", *["up"] * 3, "enter")
+        at(3)
+        await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "Payload" in document(app), "its story")
 
     async def page(pilot: Pilot[int], name: str) -> None:
@@ -206,6 +219,8 @@ async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tup
         await until(pilot, lambda: listed(app) == 30, "the list")
         pressed = await walk(pilot, deliveries)
         assert {"r", "u", "c", "R", "x", "p", "w", "t", "d", "y", "F", "v", "A", "space", "slash", "1", "5"} <= pressed
+        if size != SIZES[0]:
+            return  # the others don't depend on it
         for name, own in (("overview", "j"), ("journal", "K")):
             assert own in await walk(pilot, lambda pilot, name=name: page(pilot, name))  # type: ignore[misc]
         assert {"l", "left_square_bracket"} <= await walk(pilot, middle)

@@ -5,8 +5,10 @@ It talks to covenq through a `Source` alone, on lanes (threads of their own); th
 
 from __future__ import annotations
 
+import gc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -119,6 +121,8 @@ class Dashboard(Conducted):
         self._busy = False
         self._head: object = None
         self._page = "deliveries"
+        self.at_rest: Callable[[], None] = lambda: None
+        """Called once, when something is shown and nobody waits."""
         self._opened = False
         """Something has been shown: if the source is lost, that stays, with the reason above it."""
 
@@ -225,6 +229,8 @@ class Dashboard(Conducted):
         if head != self._head:  # also what came before the events were followed
             self.changed()
         self._head = head
+        rest, self.at_rest = self.at_rest, lambda: None
+        rest()
 
     @work(group="pace", exclusive=True)
     async def _read_pace(self, source: Source) -> None:
@@ -454,6 +460,14 @@ def head_of(source: Source | None) -> int | None:
     return int(source.status()["journal"]["head"]["seq"])
 
 
+def steady() -> None:
+    """Leave all that is there by now out of the garbage collector's sight, which otherwise looks through every module and
+    style again and again: a tenth of a second, between a key and its paint."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 20, 20)
+
+
 def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
     """Show the dashboard until it is quit; the exit code: 0, or 1 if it crashed.
 
@@ -462,5 +476,6 @@ def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
     or None where it is another machine's. `read_only`: whatever would write is refused.
     """
     app = Dashboard(opener, data, read_only=read_only)
+    app.at_rest = steady
     app.run()
     return app.return_code or 0

@@ -47,6 +47,8 @@ _SHOWN = {
 }
 _TEXTUAL = frozenset({"ctrl+c", "ctrl+q", "super+c"})
 """Keys of Textual's own that we don't tell of."""
+_FOCUS = frozenset({"app.focus_next", "app.focus_previous"})
+"""Most layers have one thing that has the focus."""
 _LEFT_OUT = frozenset({"ctrl+b", "ctrl+f"})
 
 
@@ -121,7 +123,7 @@ def sections_of(screen: Screen[Any]) -> list[tuple[str, list[Key]]]:
 def pressable(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
     """Each binding that would do something on `screen` now, with whose it is."""
     for node, binding, enabled, _ in screen.active_bindings.values():
-        if enabled and not binding.system and binding.key not in _TEXTUAL:
+        if enabled and not binding.system and binding.key not in _TEXTUAL and binding.action not in _FOCUS:
             yield node, binding
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -48,6 +48,7 @@ class Lines(ScrollView, can_focus=True):
     def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.lines: Sequence[Line] = []
+        self._base: Style | None = None
         self._strips: dict[int, Strip] = {}
         self.show(lines)
 
@@ -59,10 +60,14 @@ class Lines(ScrollView, can_focus=True):
         self.virtual_size = Size(min(widest, WIDEST), len(lines))
         self.refresh()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # which looks at every ancestor: once for all lines
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         index = round(self.scroll_y) + y
         width = self.size.width
-        base = self.rich_style
+        base = self._base or self.rich_style
         if index >= len(self.lines):
             return Strip.blank(width, base)
         strip = self._strips.get(index)

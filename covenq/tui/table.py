@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -26,6 +27,17 @@ from covenq.tui.rows import Row, Rows
 _CURSOR = Style(reverse=True)
 _HEADER = Style(bold=True, underline=True)
 _DIM = Style(dim=True)
+
+
+@lru_cache(maxsize=512)
+def _worn(style: str, base: Style) -> Style:
+    """`style` over the table's own."""
+    return base + Style.parse(style) if style else base
+
+
+def _strip(runs: Sequence[tuple[str, str]], width: int, base: Style) -> Strip:
+    """Runs of (text, style) as one line of exactly `width` cells."""
+    return Strip([Segment(words, _worn(style, base)) for words, style in runs]).adjust_cell_length(width, base)
 
 
 class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
@@ -81,6 +93,7 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.all_marked = False
         """Everything that matches is marked, listed here or not."""
         self._clock = clock
+        self._base: Style | None = None
         self._placing = False
         self._laid_out: tuple[int, list[tuple[Column, int]]] = (0, [])
 
@@ -155,33 +168,39 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     # Drawing
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._base = self.rich_style  # which looks at every ancestor: once for all lines
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         if self._laid_out[0] != width:
             self._laid_out = (width, layout(self.columns, max(1, width - 2)))
-        base = self.rich_style
+        base = self._base or self.rich_style
+        columns = self._laid_out[1]
         if y == 0:
-            cells = [Segment(text.fit(c.title, w, c.right) + " " * GAP) for c, w in self._laid_out[1]]
-            return self._line([Segment("  "), *cells], width, base + _HEADER)
+            titles = (text.fit(c.title, w, c.right) for c, w in columns)
+            return _strip([("  " + (" " * GAP).join(titles), "")], width, base + _HEADER)
         position = self.top + y - 1
         if position >= self.rows.count:
             return Strip.blank(width, base)
         current = position == self.cursor
         row = self.rows.row(position)
         if row is None:
-            return self._line([Segment("  …")], width, base + (_CURSOR if current else _DIM))
+            return _strip([("  …", "")], width, base + (_CURSOR if current else _DIM))
         now = self._clock()
         marked = self.all_marked or self.rows.key(row) in self.marks
-        segments = [Segment(("▸" if current else " ") + ("●" if marked else " "))]
-        for column, cells_wide in self._laid_out[1]:
+        # Neighbours of one style are one run: what a paint costs is their number.
+        runs: list[tuple[str, str]] = []
+        words, worn = ("▸" if current else " ") + ("●" if marked else " "), ""
+        for column, cells_wide in columns:
             value, style = column.draw(row, now)
-            drawn = text.fit(value, cells_wide, column.right) + " " * GAP
-            segments.append(Segment(drawn, Style.parse(style) if style and not current else None))
-        return self._line(segments, width, base + _CURSOR if current else base)
-
-    @staticmethod
-    def _line(segments: list[Segment], width: int, style: Style) -> Strip:
-        return Strip(Segment.apply_style(segments, style)).adjust_cell_length(width, style)
+            if style != worn and not current:
+                runs.append((words, worn))
+                words, worn = "", style
+            words += text.fit(value, cells_wide, column.right) + " " * GAP
+        runs.append((words, worn))
+        return _strip(runs, width, base + _CURSOR if current else base)
 
     # Moving
 
