@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -254,7 +255,12 @@ def test_filters_are_completed(completing: None, args: list[str], incomplete: st
 
 
 def test_ids_and_routes_are_completed_and_nothing_fails(completing: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert completion.ids("g") == ["g3", "g2", "g1", "g0"]
+    assert sorted(completion.ids("g")) == ["g0", "g1", "g2", "g3"]
+    assert completion.ids("g2") == ["g2"]
+    assert completion.ids("") == completion.ids("", None, None, None) != []
+    assert completion.ids("g", url="https://elsewhere.example.org") == []
+    assert completion.pause_names("route", "f") == ["fix"]
+    assert completion.pause_names("repo", "f") == []
     assert completion.ids(of("g1")[:12]) == [of("g1")]
     assert completion.routes("") == ["fix"]
     monkeypatch.setenv("COVENQ_CONFIG", "/no/such.toml")
@@ -273,3 +279,19 @@ def test_a_shell_completes(directory: Path) -> None:
     assert complete("covenq\nreq", 1) == ["requeue"]
     assert complete("covenq\ntasks\nstate\n:\nfai", 4) == ["failed"]
     assert complete("covenq\nwhy\ng2", 2) == ["g2"]
+    assert complete("covenq\npause\nroute\n", 3) == ["fix"]
+    assert complete(f"covenq\nwhy\n--data\n{directory / 'empty'}\ng", 4) == []
+
+
+def test_completion_ends_in_time_and_silently_whatever_it_waits_for(directory: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(os.path.relpath(tmp_path / "covenq.sock"))
+        deaf.listen()  # it takes connections, and never answers
+        env = clean_env(COVENQ_DATA=str(tmp_path), _COVENQ_COMPLETE="complete_bash")
+        env |= {"COMP_WORDS": "covenq\nwhy\ng", "COMP_CWORD": "2"}
+        program = (
+            "from covenq.cli import completion, main\ncompletion.PATIENCE_S = 0.05\n"
+            "import sys\nsys.argv = ['covenq']\nmain.main()\n"
+        )
+        said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -41,19 +41,38 @@ ConfigOption = Annotated[
 def _complete_filter(ctx: typer.Context, incomplete: str) -> list[str]:
     from covenq.cli import completion
 
-    return completion.of_filter(ctx.params.get("words") or (), incomplete)
+    given = ctx.params
+    return completion.of_filter(
+        given.get("words") or (), incomplete, given.get("data"), given.get("config"), given.get("url")
+    )
 
 
-def complete_id(incomplete: str) -> list[str]:
+def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
     from covenq.cli import completion
 
-    return completion.ids(incomplete)
+    return completion.ids(incomplete, ctx.params.get("data"), ctx.params.get("config"), ctx.params.get("url"))
 
 
-def complete_route(incomplete: str) -> list[str]:
+def complete_route(ctx: typer.Context, incomplete: str) -> list[str]:
     from covenq.cli import completion
 
-    return completion.routes(incomplete)
+    return completion.routes(incomplete, ctx.params.get("config"), ctx.params.get("data"))
+
+
+def complete_paused(ctx: typer.Context, incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    given = ctx.params
+    return completion.pause_names(given.get("what"), incomplete, given.get("config"), given.get("data"))
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Completes to one of these."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
 
 
 Words = Annotated[

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from covenq.errors import Failure
 
 NEWEST = 200
-"""Deliveries, and tasks, whose ids are offered: the newest."""
+"""Deliveries, and tasks, whose ids are offered."""
+PATIENCE_S = 1.0
 EVENTS = (
     "check_run", "check_suite", "create", "delete", "deployment", "discussion", "installation", "issue_comment", "issues",
     "merge_group", "ping", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "release",
@@ -19,25 +21,27 @@ EVENTS = (
 )  # fmt: skip
 
 
-def of_filter(args: Sequence[str], incomplete: str) -> list[str]:
+def of_filter(
+    args: Sequence[str], incomplete: str, data: str | None = None, config: str | None = None, url: str | None = None
+) -> list[str]:
     """Terms of a filter that begin so. Where the shell has split a word at its colon, as bash does, the value alone."""
     if incomplete == ":" and args:
-        return _values(args[-1], "")
+        return _values(args[-1], "", config, data)
     if len(args) > 1 and args[-1] == ":":
-        return _values(args[-2], incomplete)
+        return _values(args[-2], incomplete, config, data)
     if ":" not in incomplete and not incomplete.startswith("-") and any(char.isdigit() for char in incomplete):
-        return ids(incomplete)  # no field has a digit in its name, and few ids are without
+        return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids are without
     sign = "-" if incomplete.startswith("-") else ""
     field, colon, value = incomplete.removeprefix(sign).partition(":")
     if colon:
         done, comma, last = value.rpartition(",")
-        return [f"{sign}{field}:{done}{comma}{one}" for one in _values(field, last)]
+        return [f"{sign}{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
     from covenq.filter import FIELDS
 
     return [f"{sign}{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
 
 
-def _values(field: str, begun: str) -> list[str]:
+def _values(field: str, begun: str, config: str | None, data: str | None) -> list[str]:
     from covenq.filter import WORDS
 
     known: Iterator[str] | Sequence[str] = ()
@@ -50,35 +54,87 @@ def _values(field: str, begun: str) -> list[str]:
     elif field == "kind":
         known = ("forward", "pull", "run")
     elif field == "route":
-        known = routes("")
+        known = routes("", config, data)
     elif field in ("since", "before"):
         known = ("10m", "1h", "1d", "7d")
     return [one for one in known if one.startswith(begun)]
 
 
-def routes(incomplete: str) -> list[str]:
+def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
     """Names of today's routes."""
     from covenq import config as configuration
 
     try:
-        loaded = configuration.load(configuration.config_path(None, os.environ), os.environ)
+        loaded = configuration.load(configuration.config_path(config, os.environ, data), os.environ)
     except (*Failure, OSError):
         return []
     return [route.name for route in loaded.routes if route.name.startswith(incomplete)]
 
 
-def ids(incomplete: str) -> list[str]:
-    """GUIDs and task ids, of the newest, that begin so."""
-    return [*_newest("deliveries", "guid", incomplete), *_newest("tasks", "id", incomplete)]
+def pause_names(what: str | None, incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
+    """What may follow `covenq pause WHAT`."""
+    return routes(incomplete, config, data) if what == "route" else []
 
 
-def _newest(what: str, name: str, incomplete: str) -> list[str]:
-    """From a daemon's socket or the files, as a command would find them."""
+def ids(incomplete: str, data: str | None = None, config: str | None = None, url: str | None = None) -> list[str]:
+    """GUIDs and task ids, of the newest, that begin so. None for a daemon elsewhere, which would be too slow to ask."""
+    if url or (os.environ.get("COVENQ_URL") and data is None):
+        return []
+    import sqlite3
+
+    with _in_time():
+        try:
+            folded = _folded(incomplete, data, config)
+            return _told(incomplete, data, config) if folded is None else folded
+        except (*Failure, OSError, sqlite3.Error):
+            return []
+
+
+def _folded(incomplete: str, data: str | None, config: str | None) -> list[str] | None:
+    """From state.db as it is: no lock, no daemon, and in the order of an index however many there are. None without one."""
+    import sqlite3
+    from contextlib import closing
+
+    from covenq.cli.common import place
+    from covenq.source import STATE_NAME
+
+    path = place(data, config).data / STATE_NAME
+    if not path.exists():
+        return None
+    found: list[str] = []
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as conn:
+        for table, name, arrival in (("webhook_deliveries", "guid", "seq"), ("tasks", "id", "created_seq")):
+            # A range, which an index answers, where LIKE would read every row. Without a beginning: the newest.
+            last = incomplete + chr(0x10FFFF)
+            order = name if incomplete else f"{arrival} DESC"
+            query = f"SELECT {name} FROM {table} WHERE {name} >= ? AND {name} < ? ORDER BY {order} LIMIT ?"  # noqa: S608 - names of our own
+            found += [str(row[0]) for row in conn.execute(query, (incomplete, last, NEWEST))]
+    return list(dict.fromkeys(found))
+
+
+def _told(incomplete: str, data: str | None, config: str | None) -> list[str]:
+    """From a daemon's socket or the journal, as a command would find them: what nobody has folded yet."""
     from covenq.cli.common import source
 
+    found: list[str] = []
+    with source(data, config) as opened:
+        for list_, name in ((opened.deliveries, "guid"), (opened.tasks, "id")):
+            found += [str(one[name]) for one in list_("", limit=NEWEST)["items"]]
+    return list(dict.fromkeys(one for one in found if one.startswith(incomplete)))
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Whoever pressed Tab waits: past PATIENCE_S the process that completes ends, and offers nothing."""
+    if "_COVENQ_COMPLETE" not in os.environ:  # some other process, which has better to do than to end
+        yield
+        return
+    import threading
+
+    timer = threading.Timer(PATIENCE_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
     try:
-        with source(None, None) as opened:
-            found = getattr(opened, what)("", limit=NEWEST)["items"]
-    except (*Failure, OSError):
-        return []
-    return list(dict.fromkeys(str(one[name]) for one in found if str(one[name]).startswith(incomplete)))
+        yield
+    finally:
+        timer.cancel()

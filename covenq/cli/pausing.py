@@ -10,18 +10,26 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.bulk import Reason, operator
-from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.common import ConfigOption, DataOption, Json, complete_paused, one_of, source
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
 
 What = Annotated[
     str | None,
-    typer.Argument(metavar="WHAT", help="intake, worker, route, repo or installation.", show_default=False),
+    typer.Argument(
+        metavar="WHAT",
+        help="intake, worker, route, repo or installation.",
+        show_default=False,
+        autocompletion=one_of("intake", "worker", "route", "repo", "installation"),
+    ),
 ]
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="The route's name, OWNER/NAME, or the installation's number.", show_default=False
+        metavar="NAME",
+        help="The route's name, OWNER/NAME, or the installation's number.",
+        show_default=False,
+        autocompletion=complete_paused,
     ),
 ]
 
@@ -87,7 +95,7 @@ def resume(
 
 def told(pause: Mapping[str, Any], now: float) -> str:
     """Since when, by whom and why."""
-    since = f"for {output.age(pause['since'], now)}"
+    since = f"for {output.lasted(pause['since'], now)}"
     by = f" by {clean(pause['by'])}" if pause["by"] else ""
     why = f": {clean(pause['reason'])}" if pause["reason"] else ""
     return f"{since}{by}{why}"

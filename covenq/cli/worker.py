@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.common import ConfigOption, DataOption, Json, complete_route, place
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
 
@@ -22,7 +22,10 @@ def worker(
         ),
     ],
     route: Annotated[
-        list[str] | None, typer.Option("--route", metavar="NAME", help="Only tasks of this route; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--route", metavar="NAME", help="Only tasks of this route; may be repeated.", autocompletion=complete_route
+        ),
     ] = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=256, metavar="N", help="Tasks at the same time.")
