@@ -13,6 +13,9 @@ NAME = "refused.jsonl"
 LINE_MAX = 16384
 """Bytes of one line; the daemon writes a few hundred."""
 
+_FIXED = (("at", str), ("error", str), ("status", int))
+"""What each has. Anybody who may write the directory may write anything there; none of it may fail who reads it."""
+
 
 def read(data: Path) -> Iterator[JsonObject]:
     """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be read are left out: one may be
@@ -26,7 +29,7 @@ def read(data: Path) -> Iterator[JsonObject]:
                         found = orjson.loads(line)
                     except orjson.JSONDecodeError:
                         continue
-                    if isinstance(found, dict):
+                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIXED):
                         yield found
         except OSError:
             continue

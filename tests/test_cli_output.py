@@ -166,6 +166,7 @@ def test_an_empty_table_has_no_headings(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_ages(at: str | None, said: str) -> None:
     assert output.age(at, 1795401300.0) == said
+    assert output.lasted(at, 1795401300.0) == (said if not said.startswith("in ") else "0s")
 
 
 def test_counts_and_sizes() -> None:

@@ -248,8 +248,9 @@ def _hold(budget: Budget, size: int, order: list[Any]) -> None:
         order.append("held")
 
 
-def test_a_burst_over_many_connections_is_all_answered(data: Path) -> None:
+def test_a_burst_over_many_connections_is_all_answered(data: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving(data) as served, ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(lambda number: served.post("issues", issue(number)), range(300)))
         assert {answer.status for answer in answers} == {202}
         assert len({json.loads(answer.body)["seq"] for answer in answers}) == 300
+    assert not caplog.records, "no line for each that waited for a thread"

@@ -105,7 +105,7 @@ def test_the_log_on_disk_is_bounded_and_the_newest_are_kept(tmp_path: Path) -> N
     assert [one["number"] for one in kept] == list(range(499, 499 - len(kept), -1)) and len(kept) > 10
     assert refusals.counts() == {"path_unknown": 500}
     with path.open("ab") as file:
-        file.write(b'{"at": broken\n[]\n\xff\n')
+        file.write(b'{"at": broken\n[]\n\xff\n{}\n{"at":1}\n{"at":"","error":"x","status":"y"}\n')
     assert hints.latest(tmp_path, 3)[0]["number"] == 499
 
 

@@ -269,6 +269,12 @@ def age(at: str | None, now: float) -> str:
     return f"in {text}" if seconds < -1 else text
 
 
+def lasted(at: str | None, now: float) -> str:
+    """How long it is since then: `3m`. Nothing lasts less than no time, though the clock was set back meanwhile."""
+    text = age(at, now)
+    return span(0) if text.startswith("in ") else text
+
+
 def span(seconds: float) -> str:
     """A duration in its largest unit: `42s`, `3m`, `5h`, `12d`."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):

@@ -68,5 +68,5 @@ COLUMNS = [
     Column("DELIVERY", lambda one: one.get("delivery"), shrink=8),
     Column("HOOK", lambda one: one.get("hook"), shrink=6),
     Column("FROM", _who, shrink=8),
-    Column("DETAIL", lambda one: one["detail"], shrink=10),
+    Column("DETAIL", lambda one: one.get("detail"), shrink=10),
 ]

@@ -34,7 +34,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
                 yield "", clean(reason)
     else:
         ready = "ready" if found["ready"] else "NOT READY"
-        since = output.age(found["started_at"], now)
+        since = output.lasted(found["started_at"], now)
         yield "covenq", f"{clean(found['version'])}, {ready}, pid {found['pid']}, up {since}"
         for reason in found["reasons"]:
             yield "", clean(reason)
@@ -52,7 +52,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
         yield "disk", f"{output.size(found['disk']['free'])} free of {output.size(found['disk']['total'])}"
     oldest = found.get("oldest") or {}
     for what in ("deliveries", "tasks"):
-        ages = [f"{state} for {output.age(at, now)}" for state, at in (oldest.get(what) or {}).items()]
+        ages = [f"{state} for {output.lasted(at, now)}" for state, at in (oldest.get(what) or {}).items()]
         yield what, _counts(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     worker = found["worker"]
     if worker:

@@ -144,6 +144,8 @@ class Listener:
         self.name = name
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
+        # It warns of every request that waits for a thread, however shortly. /metrics has how many do.
+        self._dispatcher.queue_logger.setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         kind = _UnixServer if bound.family == socket.AF_UNIX else _TcpServer
         self._server = kind(
