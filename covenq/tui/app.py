@@ -5,6 +5,7 @@ It talks to covenq through a `Source` alone, on lanes (threads of their own); th
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import time
@@ -38,6 +39,8 @@ TICK = 0.1
 """Seconds between looks at whether something changed: nothing is drawn more often for new rows."""
 STATUS = 1.0
 """Seconds between reads of the status; changes are read at most this often too."""
+FIRST_S = 1.0
+"""Seconds that the status waits for the first rows."""
 PACE = 2.0
 """Seconds between reads of the last hour's figures, while the Overview is in view."""
 NO_DAEMON = "no daemon is running"
@@ -179,6 +182,7 @@ class Dashboard(Conducted):
             for pane in self._panes():
                 pane.attach(source)
             self._switch()
+            await self._first_rows()
             await self._take_status(source)
         except Failure as error:
             if self.is_running:
@@ -188,6 +192,12 @@ class Dashboard(Conducted):
         finally:
             self._busy = False
             self._show_chrome()
+
+    async def _first_rows(self) -> None:
+        """Until the list in view has its first rows: the status, read at the same time, would only hold them up."""
+        pane, deadline = self.pane, time.monotonic() + FIRST_S
+        while pane is not None and not pane.settled and self.is_running and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     @work(group="link")
     async def _read_status(self) -> None:

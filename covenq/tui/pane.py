@@ -127,6 +127,11 @@ class ListPane(Vertical):
     def table(self) -> RowTable:
         return self.query_one(RowTable)
 
+    @property
+    def settled(self) -> bool:
+        """It shows rows, or that there are none, or why it can't."""
+        return self._rows.loaded or self.problem is not None
+
     # What the app tells it
 
     def attach(self, source: Source) -> None:
