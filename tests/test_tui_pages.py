@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 from support import Daemon, issue
-from test_tui import ROUTES, SIZES, dashboard, document, drawn, listed, on, said, until
+from test_tui import ROUTES, SIZES, dashboard, document, drawn, enter_filter, listed, on, said, until
 from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
 from covenq import verified
 from covenq.tui import overview, pages, text
 from covenq.tui.care import BackupDialog, CompactDialog
+from covenq.tui.dialogs import Confirm
 from covenq.tui.lines import Line, Lines, plain
 from covenq.tui.menus import Menu
 from covenq.tui.verify import VerifyScreen
@@ -316,3 +318,43 @@ async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon,
         await until(pilot, on(app, Menu), "what can be copied")
         await pilot.press("escape")
         assert all(isinstance(one, Static) for one in app.screen.query("#tabs"))
+
+
+async def test_the_tasks_that_a_filter_shows_are_those_of_the_command_line(daemon: Daemon) -> None:
+    for number in range(1, 4):
+        daemon.post("issues", issue(number, repo=f"octo/{number}"))
+        daemon.post("issues", issue(number, action="closed"))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: listed(app) == 6, "the tasks")
+        pane = app.pane
+        assert pane is not None
+        for words in ("state:failed -number:2", "route:fine repo:octo/*"):
+            await enter_filter(pilot, words)
+            items = (await asyncio.to_thread(daemon.cli_json, "tasks", words))["items"]
+            expected = [item["id"] for item in reversed(items)]
+            assert expected
+
+            def shown() -> list[str]:
+                kept = pane.table.rows
+                return [row["id"] for at in range(kept.count) if (row := kept.row(at)) is not None]
+
+            await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
+
+
+async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str], Path]) -> None:
+    daemon.post("star", {**issue(1), "action": "created"})
+    write_config(ROUTES + '\n[[route]]\nname = "stars"\nmatch = "event:star"\nrun = ["true"]\n')
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: "stars" in app.status.get("routes", ()), "the new route is in effect")
+        await pilot.press("R")
+        await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
+        assert "covenq reroute" in said(app, "#dialog-body")
+        await pilot.press("escape")
+    assert [one["data"]["route"] for one in daemon.records("task.queued")] == ["stars"]
