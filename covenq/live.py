@@ -184,10 +184,10 @@ class Live:
         elif outcome.changed:
             names = ", ".join(key.name for key in now.keys)
             log.info("the configuration is reread (%s): secrets %s; %d routes", why, names, len(now.config.routes))
-            for warning in outcome.warnings:
-                log.warning("%s", warning)
         else:
-            log.info("the configuration is reread (%s): nothing changed", why)
+            log.info("the configuration is reread (%s): nothing that takes effect now has changed", why)
+        for warning in outcome.warnings:
+            log.warning("%s", warning)
         if outcome.changed:
             for callback in self._subscribers:
                 callback(before, now)

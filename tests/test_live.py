@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -100,6 +101,17 @@ def test_an_empty_or_vanished_secret_leaves_the_one_that_was(room: Room) -> None
     room.app.unlink()
     assert "can't be read" in str(room.live.reload("SIGHUP").error)
     assert [key.secret for key in room.live.now.keys] == [b"the first secret of the app"]
+
+
+def test_a_change_that_waits_for_the_next_start_is_said_though_nothing_else_changed(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    room.file.write_text("[server]\nthreads = 3\n" + room.file.read_text())
+    with caplog.at_level(logging.INFO):
+        assert not room.live.reload("SIGHUP").changed
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].endswith("nothing that takes effect now has changed")
+    assert said[1:] == ["[server] threads takes effect at the next start"]
 
 
 def test_what_can_not_change_while_it_runs_stays_and_is_said(room: Room) -> None:
