@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT, clean_env
@@ -33,6 +35,84 @@ def test_every_command_and_each_of_its_options_is_in_the_manual(name: str) -> No
             for spelling in option.opts:
                 if spelling.startswith("--"):
                     assert re.search(re.escape(spelling) + r"(?![\w-])", page), f"{name} {spelling} is not in covenq(1)"
+
+
+def test_every_option_and_variable_of_the_manual_exists() -> None:
+    page = text("covenq.1")
+    known = {"--help", "--version", "--install-completion", "--show-completion"}
+    for name in COMMANDS:
+        command = build(name)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            known |= {spelling for option in one.params for spelling in option.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) <= known
+    code = "".join(path.read_text() for package in ("covenq", "journal") for path in (ROOT / package).rglob("*.py"))
+    read = set(re.findall(r"(?<!_)\bCOVENQ_[A-Z_]+\b", code)) - {"COVENQ_OLD_SECRET"}
+    given = text("covenq.toml.5")  # to commands
+    both = page + given
+    assert {name for name in read if not re.search(rf"(COVENQ)?{name.removeprefix('COVENQ')}\b", both)} == set()
+    assert {
+        name for name in re.findall(r"\bCOVENQ_[A-Z_]+\b", page) if name.removeprefix("COVENQ") not in given
+    } <= read
+
+
+def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    from covenq.config import build as read
+    from covenq.config_table import Table
+
+    known: dict[str, set[str]] = {}
+    only = Table.only
+
+    def noted(table: Table, keys: Sequence[str]) -> None:
+        known.setdefault(re.sub(r" '[^']*'| \d+", "", table.where), set()).update(key for key in keys if key != "1")
+        only(table, keys)
+
+    monkeypatch.setattr(Table, "only", noted)
+    route = {"name": "a", "match": "event:push", "run": ["true"], "retry": {}, "limits": {}}
+    limits = {"installation": {}, "repo": {}, "route": {}, "installations": {"1": {}}}
+    secret = {"name": "a", "value": "x" * 32}
+    whole = {"server": {}, "api": {}, "worker": {}, "log": {}, "retention": {}, "limits": limits, "route": [route]}
+    read({**whole, "github": {"webhook_secrets": [secret]}}, None, {})
+    page = text("covenq.toml.5")
+    sections = dict(re.findall(r"^\.SH \[+([a-z]+)\]+\n(.*?)(?=^\.SH)", page, re.MULTILINE | re.DOTALL))
+    assert set(sections) == known.pop("")
+    for section, content in sections.items():
+        named = {
+            word for line in re.findall(r"^\.TP\n(.*)$", content, re.MULTILINE) for word in _settings_of(line, section)
+        }
+        keys = known.pop(section)
+        assert named <= keys, f"covenq.toml(5) has {named - keys}, which [{section}] has not"
+        for key in keys - named:  # told along with another
+            assert re.search(rf"\b{key}\b", content), f"[{section}] {key} is not in covenq.toml(5)"
+    for where, keys in known.items():
+        content = sections[where.partition(".")[0]]
+        for key in keys:
+            assert re.search(rf"\b{key}\b", content), f"{where} {key} is not in covenq.toml(5)"
+    assert {"github.webhook_secrets", "route.retry", "route.limits"} <= set(known)
+
+
+def _settings_of(line: str, section: str) -> list[str]:
+    """The names that a heading of the page has: `bind = ...`, `concurrency, daily`, or a table of its own."""
+    own = re.match(rf"\[{section}\.(\w+)\.", line)
+    return [own[1]] if own else line.partition(" = ")[0].split(", ")
+
+
+def test_every_key_of_the_json_is_in_the_manual() -> None:
+    from covenq.http import schemas
+
+    page = text("covenq-http.7")
+    for name, schema in schemas.SCHEMAS.items():
+        for key in _keys(schema):
+            assert re.search(rf"\b{re.escape(key)}\b", page), f"{key} of {name} is not in covenq-http(7)"
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", ())
+        for part in schema.values():
+            yield from _keys(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _keys(part)
 
 
 def test_every_command_the_documents_type_exists() -> None:
@@ -92,10 +172,14 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     from journal import errors as journals
 
     page = text("covenq.1")
+    codes = {0, 130}
     for module in (ours, journals):
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Exception):
                 assert f".B {value.exit_code}\n" in page, value
+                codes.add(value.exit_code)
+    status = page.partition(".SH EXIT STATUS")[2].partition(".SH ")[0]
+    assert {int(code) for code in re.findall(r"^\.B (\d+)$", status, re.MULTILINE)} == codes
 
 
 def test_the_examples_of_configuration_in_the_documents_load(tmp_path: Path) -> None:
