@@ -29,6 +29,9 @@ def text(name: str) -> str:
 def test_every_command_and_each_of_its_options_is_in_the_manual(name: str) -> None:
     page = text("covenq.1")
     assert f"covenq {name}" in page
+    assert re.search(rf"\b{name}\b", page.partition(".SH SYNOPSIS")[2].partition(".SH ")[0]), (
+        f"{name} is in no synopsis"
+    )
     command = build(name)
     for one in (command, *getattr(command, "commands", {}).values()):
         for option in one.params:
