@@ -360,7 +360,7 @@ def _bind_api(bind: str) -> socket.socket:
     try:
         return bind_tcp(*parse_bind(bind))
     except CovenqError as error:
-        error.hint = "Choose another in [api] bind."
+        error.hint = "Choose another in [api] bind: it shares no port with [server] bind."
         raise
 
 
