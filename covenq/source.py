@@ -139,8 +139,8 @@ class Source(Protocol):
         """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
 
         → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
-        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also what has completed. Raises NotFound, Ambiguous, UsageError,
-        FilterError, Refused, NotDurable.
+        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also what has completed. Raises
+        NotFound, Ambiguous, UsageError, FilterError, Refused, NotDurable.
         """
 
     def reroute(
