@@ -82,6 +82,8 @@ class Attempt:
     """The seq of its claim, once it has one: while the state names another, the task is no longer this attempt's."""
     lost: Stop = field(default_factory=Stop)
     """Set by whoever sees that somebody took the task away (`lose`)."""
+    over: bool = False
+    """It has ended, and its end is being recorded: that record too makes the state name no claim of this attempt."""
     _asked: bool = False
     """Whether the receiver of a forward was asked."""
     _held: list[tuple[Kind, JsonObject]] = field(default_factory=list)
@@ -297,6 +299,7 @@ class Attempt:
             end["http_status"] = outcome.http_status
         notes = [*self._held, (Kind.PHASE, claim.note(phase="collected")), (ending.kind, end)]
         what = "complete" if ending.kind is Kind.COMPLETED else "fail"
+        self.over = True
         while True:
             stopping = around.stop.is_set()
             try:

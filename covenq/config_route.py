@@ -90,7 +90,21 @@ def parse_route(table: Table) -> Route:
     name = table.token("name")
     table.where = f"route {name!r}"
     table.only(
-        ("name", "match", "else", "run", "forward", "pull", "timeout", "retry", "key", "env", "limits", "keep", *TURN_KEYS)
+        (
+            "name",
+            "match",
+            "else",
+            "run",
+            "forward",
+            "pull",
+            "timeout",
+            "retry",
+            "key",
+            "env",
+            "limits",
+            "keep",
+            *TURN_KEYS,
+        )
     )
     kind = kind_of(table)
     if kind == "pull":

@@ -225,7 +225,7 @@ class Pool:
         """End the attempts whose task somebody took away: cancelled, superseded, moved by another daemon's recovery."""
         with self._lock:
             folded = self._folder.folded
-            mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded}
+            mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded and not a.over}
         if not mine:
             return
         rows = conn.execute(_CLAIMS, (json.dumps(list(mine)),))
