@@ -266,7 +266,7 @@ async def test_help_tells_the_keys_of_what_has_the_focus(daemon: Daemon, size: t
         await pilot.press("question_mark")
         await until(pilot, on(app, Help), "help")
         listing = said(app, "#help")
-        for words in ("r ", "replay: new tasks", "A ", "End G", "F ", "payload.*", "age"):
+        for words in ("r ", "replay: new tasks", "A ", "G End", "F ", "payload.*", "age"):
             assert words in listing, words
         await pilot.press("escape", "t", "question_mark")
         await until(pilot, on(app, Help), "help of the tree")
