@@ -384,7 +384,9 @@ async def test_the_other_pages_and_the_help(daemon: Daemon, size: tuple[int, int
         await until(pilot, lambda: listed(app) == 2, "open")
         await pilot.press("1")
         await until(pilot, lambda: "✓ completed" in drawn(app) and "– ignored" in drawn(app), "counts by state")
-        assert "fine, bad" in plain(app.query_one("#overview", Lines).lines), "the routes, which a small screen scrolls to"
+        assert "fine, bad" in plain(app.query_one("#overview", Lines).lines), (
+            "the routes, which a small screen scrolls to"
+        )
         await pilot.press("5")
         await until(pilot, lambda: "head seq" in drawn(app), "the journal")
         await until(pilot, lambda: str(len(daemon.records()) or "") in drawn(app), "its head")

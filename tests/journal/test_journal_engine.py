@@ -7,7 +7,7 @@ import errno
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,23 @@ class Gate:
     def let_go(self, error: int = 0) -> None:
         self.error = error
         self.opened.set()
+
+
+Gates = Callable[[], Gate]
+
+
+@pytest.fixture
+def gates(opened: Opened) -> Iterator[Gates]:
+    """gates() → a Gate, open at the latest when the test has ended: a failed one must not keep the journal from closing."""
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate())
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.opened.set()
 
 
 class Caller(threading.Thread):
@@ -173,8 +190,8 @@ def test_the_marker_of_another_form_in_about_does_not_hide_the_payload(opened: O
 # ---- group commit
 
 
-def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened) -> None:
-    disk, gate = SimDisk(root), Gate()
+def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened, gates: Gates) -> None:
+    disk, gate = SimDisk(root), gates()
     journal = opened(files=disk)
     journal.append([entry(A)])
     head = journal.head()
@@ -196,8 +213,10 @@ def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened) -> None
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_duplicate_of_an_append_in_flight_shares_its_fate(root: Path, opened: Opened, failing: bool) -> None:
-    disk, gate = SimDisk(root), Gate()
+def test_a_duplicate_of_an_append_in_flight_shares_its_fate(
+    root: Path, opened: Opened, gates: Gates, failing: bool
+) -> None:
+    disk, gate = SimDisk(root), gates()
     journal = opened(files=disk)
     disk.hook = gate
     first = Caller(journal, entry(A))
@@ -216,8 +235,8 @@ def test_a_duplicate_of_an_append_in_flight_shares_its_fate(root: Path, opened: 
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_conflict_within_a_batch_waits_for_its_sync(root: Path, opened: Opened, failing: bool) -> None:
-    disk, gate = SimDisk(root), Gate()
+def test_a_conflict_within_a_batch_waits_for_its_sync(root: Path, opened: Opened, gates: Gates, failing: bool) -> None:
+    disk, gate = SimDisk(root), gates()
     journal = opened(files=disk)
     journal.append([entry("ops.before")])
     disk.hook = gate
@@ -227,7 +246,7 @@ def test_a_conflict_within_a_batch_waits_for_its_sync(root: Path, opened: Opened
     for queued, entries in enumerate(([entry(A)], [entry(A)], [entry("ops.before")], [entry(B)]), 1):
         callers.append(Caller(journal, *entries))
         eventually(lambda queued=queued: len(journal._committer._queue) == queued)
-    second = Gate()
+    second = gates()
     disk.hook = second
     gate.let_go()
     assert held.result() == Appended((2,))
