@@ -156,7 +156,9 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
     def readable(self) -> bool:
         if self._lingers_until is not None:
             return True
-        return not self._pauses() and bool(super().readable())
+        if (self._buffered.full or self._paused_at is not None) and self._pauses():
+            return False
+        return bool(super().readable())
 
     def _pauses(self) -> bool:
         """Whether the rest of its body has to wait, since too much is held. Who waits for us isn't slow."""

@@ -7,6 +7,7 @@ times and prints the median, beside what an empty Typer program takes on the sam
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -56,14 +57,18 @@ def entries(number: int) -> list[Entry]:
 
 
 def build(data: Path, count: int) -> None:
-    data.mkdir(mode=0o700, parents=True)
+    """Make the directory, all of it or (interrupted) none that the next run would take for it."""
+    making = data.with_name(data.name + ".making")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700, parents=True)
     began = time.monotonic()
-    with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
+    with open_journal(making / "journal") as journal, StateStore(making / "state.db", journal) as store:
         for start in range(0, count, BATCH):
             journal.append([entry for n in range(start, min(start + BATCH, count)) for entry in entries(n)])
             if start % 100_000 == 0:
                 print(f"  {start:,} after {time.monotonic() - began:.0f} s", file=sys.stderr)
         store.catch_up()
+    making.rename(data)
     print(f"  {count:,} deliveries made in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
