@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -147,12 +148,13 @@ class FileJournal:
 
     def _read(self, after: int, upto: int) -> Iterator[Record]:
         with self._advanced:
-            recent = list(self._recent) if self._recent and self._recent[0].seq <= after + 1 else None
+            first = self._recent[0].seq if self._recent else 0
+            recent = list(islice(self._recent, max(0, after + 1 - first), None)) if 0 < first <= after + 1 else None
         if recent is None:
             yield from read_records(self.files, self.directory, after, upto, self._catalogue.place)
             return
         for one in recent:
-            if after < one.seq <= upto:
+            if one.seq <= upto:
                 yield _record(one)
 
     def get(self, seq: int) -> Record | None:

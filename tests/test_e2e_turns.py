@@ -11,6 +11,9 @@ from support import Daemon, eventually, issue, new_guid
 
 Make = Callable[..., Daemon]
 
+HELD = "until test -e ../../../go || ! test -e ../../../journal; do sleep 0.05; done"
+"""A command that ends when `go` is in the data directory; or when that is gone, which a killed daemon's would outlive."""
+
 
 def route(script: str, more: str, rest: str = "", concurrency: int = 2) -> str:
     return f"""
@@ -71,7 +74,7 @@ def test_a_burst_runs_once_though_the_daemon_restarts_in_it(make_daemon: Make) -
 
 
 def test_a_queued_task_says_what_it_waits_for(make_daemon: Make) -> None:
-    daemon = make_daemon(route("until test -e ../../../go; do sleep 0.05; done", "concurrency = 2", concurrency=4))
+    daemon = make_daemon(route(HELD, "concurrency = 2", concurrency=4))
     first = send(daemon, 1)
     wait_state(daemon, first, "running")
     same = send(daemon, 1)
@@ -97,7 +100,7 @@ def test_a_queued_task_says_what_it_waits_for(make_daemon: Make) -> None:
 
 
 def test_limits_apply_at_once_to_what_waits_already(make_daemon: Make) -> None:
-    text = route("until test -e ../../../go; do sleep 0.05; done", "concurrency = 1", concurrency=4)
+    text = route(HELD, "concurrency = 1", concurrency=4)
     daemon = make_daemon(text)
     tasks = [send(daemon, number) for number in range(3)]
     wait_state(daemon, tasks[0], "running")
