@@ -38,8 +38,6 @@ def test_ctrl_c_ends_the_demo_and_its_daemon(moment: str, tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # A shell's background jobs, and what they start, ignore Ctrl-C; this one is to feel it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         eventually(lambda: list(tmp_path.glob(f"covenq-demo-*/{moment}")), 30, "the demo has come so far")

@@ -75,6 +75,11 @@ def rows(app: Dashboard) -> list[str]:
     return [line for line in texts if line.strip()]
 
 
+def first(app: Dashboard) -> str:
+    """The first row in view, empty while none is drawn."""
+    return next(iter(rows(app)), "")
+
+
 def listed(app: Dashboard) -> int:
     return app.pane.table.rows.count if app.pane is not None and app.pane.table.rows.loaded else -1
 
@@ -115,9 +120,9 @@ async def test_deliveries_appear_while_it_is_open(daemon: Daemon, size: tuple[in
         assert daemon.post("issues", issue(41)).status == 202
         assert daemon.post("push", issue(42, action="x")).status == 202
         await until(pilot, lambda: listed(app) == 2, "both deliveries")
-        await until(pilot, lambda: "✓ completed" in rows(app)[0], "the first one's task completes")
-        assert "issues.opened" in rows(app)[0]
-        assert "octo/hello" in rows(app)[0]
+        await until(pilot, lambda: "✓ completed" in first(app), "the first one's task completes")
+        assert "issues.opened" in first(app)
+        assert "octo/hello" in first(app)
         assert "– ignored" in rows(app)[1]
         assert rows(app)[1].startswith("▸"), "the newest row is the current one"
         assert "FOLLOWING" in drawn(app)
@@ -140,12 +145,12 @@ async def test_any_move_up_pauses_and_capital_g_follows(daemon: Daemon) -> None:
         assert current is not None
         assert current["number"] == 28
         assert "PAUSED" in drawn(app)
-        top = rows(app)[0]
+        top = first(app)
         for number in range(31, 34):
             daemon.post("push", issue(number))
         await until(pilot, lambda: "(+3 new, G)" in drawn(app), "what came is counted")
         assert table.current == current, "what is looked at stays"
-        assert rows(app)[0].split()[-1] == top.split()[-1]
+        assert first(app).split()[-1] == top.split()[-1]
         await pilot.press("g")
         await until(pilot, lambda: table.current and table.current["number"] == 1, "the oldest")
         await pilot.press("G")
@@ -211,7 +216,7 @@ async def test_enter_opens_a_delivery_whole(daemon: Daemon, size: tuple[int, int
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: listed(app) == 1, "one delivery")
-        await until(pilot, lambda: "✗ failed" in rows(app)[0], "failed")
+        await until(pilot, lambda: "✗ failed" in first(app), "failed")
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "Payload\n" in document(app), "its story")
         story = document(app)
@@ -236,7 +241,7 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in rows(app)[0], "failed")
+        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
         await pilot.press("r")
         await until(pilot, lambda: on(app, Confirm)() and "eligible  1 delivery" in said(app, "#dialog-body"), "plan")
         assert guid in said(app, "#dialog-body")
@@ -264,7 +269,7 @@ async def test_a_completed_delivery_is_replayed_only_by_force(daemon: Daemon) ->
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓ completed" in rows(app)[0], "completed")
+        await until(pilot, lambda: listed(app) == 1 and "✓ completed" in first(app), "completed")
         await pilot.press("r")
         await until(pilot, lambda: on(app, Confirm)() and "eligible  0" in said(app, "#dialog-body"), "skipped")
         assert app.screen.query_one("#go", Button).disabled
@@ -283,7 +288,7 @@ async def test_requeue_runs_the_same_task_again(daemon: Daemon) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in rows(app)[0], "failed")
+        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
         await pilot.press("u")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "plan")
         await pilot.press("tab", "enter")
@@ -329,7 +334,7 @@ async def test_without_a_daemon_it_reads_and_writes_nothing(daemon: Daemon) -> N
     before = {path: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")}
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in rows(app)[0], "the delivery")
+        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "the delivery")
         assert "no daemon is running" in said(app, "#alarm")
         assert "○ stopped" in drawn(app)
         await pilot.press("r")
@@ -415,7 +420,7 @@ async def test_state_is_told_without_colour(daemon: Daemon, monkeypatch: pytest.
             if colour is not None and colour.triplet is not None
         }
         assert all(max(triplet) - min(triplet) <= 2 for triplet in colours), "greys only"
-        assert "– ignored" in rows(app)[0]
+        assert "– ignored" in first(app)
 
 
 async def test_quitting_waits_for_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import Daemon, issue, new_guid
-from test_tui import ROUTES, SIZES, dashboard, document, drawn, enter_filter, listed, on, rows, said, until
+from test_tui import ROUTES, SIZES, dashboard, document, drawn, enter_filter, first, listed, on, rows, said, until
 from textual.pilot import Pilot
 from textual.widgets import Button, OptionList
 
@@ -105,7 +105,7 @@ async def test_a_waiting_task_is_cancelled_and_its_route_paused(daemon: Daemon) 
     async with app.run_test(size=(120, 30)) as pilot:
         daemon.post("issues", issue(1))
         daemon.wait_all_done()
-        await until(pilot, lambda: listed(app) == 1 and "✓" in rows(app)[0], "completed")
+        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "completed")
         await pilot.press("p")
         await choose(pilot, "pause route fine")
         await until(pilot, lambda: daemon.records("ops.paused"), "recorded")
@@ -127,7 +127,7 @@ async def test_redacting_says_that_nothing_brings_it_back(daemon: Daemon) -> Non
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓" in rows(app)[0], "listed")
+        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "listed")
         await pilot.press("x")
         await planned(pilot, "eligible  1 delivery")
         assert "nothing brings them back" in said(app, "#warning")
@@ -159,7 +159,7 @@ async def test_a_delivery_opens_onto_its_payload_story_and_log(daemon: Daemon, s
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in rows(app)[0], "failed")
+        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "attempt 1" in document(app), "open")
         await pilot.press("l")
@@ -213,7 +213,7 @@ async def test_attempts_are_listed_by_their_tasks_filter(daemon: Daemon) -> None
         await until(pilot, lambda: listed(app) == 2, "both attempts")
         await enter_filter(pilot, "route:bad")
         await until(pilot, lambda: listed(app) == 1, "one")
-        assert "✗ failed" in rows(app)[0] and "exit" in rows(app)[0] and "collected" in rows(app)[0]
+        assert "✗ failed" in first(app) and "exit" in first(app) and "collected" in first(app)
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "route bad" in document(app), "its delivery")
 
@@ -224,7 +224,7 @@ async def test_copying(daemon: Daemon) -> None:
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓" in rows(app)[0], "listed")
+        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "listed")
         for key, expected in (("i", guid), ("s", f"covenq show 446581321/{guid}"), ("c", "X-Hub-Signature-256")):
             await pilot.press("y")
             await until(pilot, on(app, Menu), "the menu")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import Daemon, free_port, issue
-from test_tui import ROUTES, drawn, enter_filter, listed, on, rows, said, until
+from test_tui import ROUTES, drawn, enter_filter, first, listed, on, said, until
 from textual.widgets import Button
 
 from covenq.remote import Remote
@@ -41,7 +41,7 @@ async def test_a_daemon_elsewhere_is_watched_and_acted_on(elsewhere: Callable[[s
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
         await until(pilot, lambda: listed(app) == 0, "an empty list")
         daemon.post("issues", issue(1, action="closed"))
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in rows(app)[0], "live")
+        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "live")
         assert "● live" in drawn(app)
         await pilot.press("r")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
@@ -110,7 +110,7 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         await pilot.press("up", "up", "up")
         table = app.pane.table if app.pane is not None else None
         assert table is not None
-        current, top = table.current, rows(app)[0].split()[-1]
+        current, top = table.current, first(app).split()[-1]
         assert current is not None
         await asyncio.to_thread(daemon.kill)
         await until(pilot, lambda: "no source" in drawn(app), "it is noticed")
@@ -123,4 +123,4 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         assert app.pane.filter == "event:push"
         assert table.current is not None
         assert table.current["seq"] == current["seq"]
-        assert rows(app)[0].split()[-1] == top
+        assert first(app).split()[-1] == top
