@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from covenq import query
+from covenq import query, schema
 from covenq.errors import NotFound
 from covenq.filter import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
@@ -36,11 +36,17 @@ def look(
     {"seq", "at", "kind", "hook", "guid", "task", "event", "action", "repo", "number", "sender", "route", "state", "data"}:
     whose record it is (null for those of nobody's), how that stands now, and words of the record's own. With a filter only
     the records of deliveries and tasks that match it, a task as `covenq tasks` would.
+
+    It goes no further than the state does: of a record that came since it was folded nobody could say whether it matches.
     """
     told = []
     reached = after
     everything = not filter.node.nodes
+    place = schema.position(conn)
+    folded = 0 if place is None else place[0].seq
     for record in records.read(after):
+        if record.seq > folded:
+            break
         reached = record.seq
         if record.kind != "journal.synced":
             item = _told(conn, records, record, filter, everything, now)
@@ -119,10 +125,10 @@ def _payload(records: Records, seq: int | None) -> Callable[[], object]:
 def last(
     conn: sqlite3.Connection, records: Records, filter: Filter, number: int, *, now: float
 ) -> tuple[list[JsonObject], int]:
-    """What the newest `number` records that match tell, of the newest LOOK records, and the head."""
+    """What the newest `number` records that match tell, of the newest LOOK records, and the seq that was reached."""
     head = records.head().seq
     told, reached = look(conn, records, filter, max(0, head - LOOK), now=now)
-    return told[max(0, len(told) - number) :], max(reached, head)
+    return told[max(0, len(told) - number) :], reached
 
 
 def answer(

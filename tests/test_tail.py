@@ -12,25 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import START, as_records, moved, note, of, queued, received
+from records import START, as_records, empty_state, moved, note, of, queued, received
 from support import Daemon, issue
 
-from covenq import tailing
+from covenq import schema, tailing
 from covenq.filter import parse
 from covenq.fold import fold
-from journal.model import Entry, Head, Record
+from journal.model import Entry, Head, Record, Witness
 
 
 class Log:
     """Records as a journal would return them, and their state."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        from records import empty_state
-
         self.records = as_records(entries)
         self.epoch = "e" * 16
         self.conn = empty_state()
-        fold(self.conn, self.records)
+        self.fold(self.records)
+
+    def fold(self, records: list[Record]) -> None:
+        fold(self.conn, records)
+        schema.set_position(self.conn, Witness("j" * 32, records[-1].seq, records[-1].sum), self.epoch)
 
     def head(self) -> Head:
         return Head(len(self.records), "0" * 64)
@@ -61,6 +63,18 @@ def history() -> Log:
             moved("failed", of("a"), attempt=1, category="exit", exit_code=2),
         ]
     )
+
+
+def test_what_the_state_has_not_folded_yet_is_told_by_the_next_look() -> None:
+    """Whether it matches could not be said: a look that went over it would miss it for good."""
+    log = history()
+    log.conn = empty_state()
+    log.fold(log.records[:2])
+    for which in ({"after": 0}, {"newest": 10}):
+        found = log.answer("repo:octo/other", **which)
+        assert (found["items"], found["next"], found["head"]) == ([], 2, 8)
+    log.fold(log.records[2:])
+    assert log.seqs("repo:octo/other", after=2) == [3, 4]
 
 
 def test_it_tells_whose_record_it_is_and_what_it_says() -> None:

@@ -63,7 +63,7 @@ def yardstick(name: str, base: Path, threads: int) -> None:
         db = sqlite3.connect(base / "deliveries.db", isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {name.upper()}")
-        db.execute("CREATE TABLE deliveries (guid TEXT PRIMARY KEY, event TEXT, headers TEXT, body BLOB) WITHOUT ROWID")
+        db.execute("CREATE TABLE deliveries (guid TEXT PRIMARY KEY, event TEXT, headers TEXT, body BLOB)")
 
     class Handler:
         def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
