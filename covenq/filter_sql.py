@@ -42,6 +42,15 @@ _OF_DELIVERIES = "t.delivery_seq IN (SELECT d.seq FROM webhook_deliveries d WHER
 _ITS_LABELS = "EXISTS (SELECT 1 FROM json_each(d.labels) WHERE {})"
 _LIKE = "LIKE ? ESCAPE '\\'"
 
+_OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_BELOW = """d.seq <= CASE
+    WHEN (SELECT seq FROM webhook_deliveries WHERE received_at > ? ORDER BY received_at LIMIT 1)
+        < (SELECT max(seq) FROM webhook_deliveries) / 2
+    THEN (SELECT max(+seq) FROM webhook_deliveries WHERE received_at {op} ?)
+    ELSE (SELECT max(seq) FROM webhook_deliveries) END"""
+"""Seqs don't tell times, for clocks are set back, so a page of what came before a moment looks from the newest row on. Where
+most rows are newer than it, the index is asked where the older ones end (the + keeps SQLite to it), to look from there."""
+
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
 
@@ -78,12 +87,12 @@ class _Parts:
         match node:
             case And(nodes):
                 return "(" + (" AND ".join(self.clause(inner) for inner in nodes) or "1") + ")"
+            case Not(Came(op, ago, at)):  # the one column that always has a value
+                return self.clause(Came(_OPPOSITE[op], ago, at))
             case Not(inner):
                 return f"({self.clause(inner)}) IS NOT TRUE"
             case Came():
-                column = "d.received_at" if self.table == "webhook_deliveries" else "t.created_at"
-                self.params.append(node.moment(self.now))
-                return f"{column} {node.op} ?"
+                return self.came(node)
             case Word(pattern):
                 return self.word(pattern)
             case Match("id", patterns) if self.table == "webhook_deliveries":
@@ -106,6 +115,17 @@ class _Parts:
                 return join.format(self.column(other[field], node))
             case Payload():
                 raise AssertionError("payload terms are for the predicate")
+
+    def came(self, node: Came) -> str:
+        moment = node.moment(self.now)
+        if self.table == "tasks":
+            self.params.append(moment)
+            return f"t.created_at {node.op} ?"
+        if node.op.startswith(">"):
+            self.params.append(moment)
+            return f"d.received_at {node.op} ?"
+        self.params.extend((moment, moment, moment))
+        return f"(d.received_at {node.op} ? AND {_BELOW.format(op=node.op)})"
 
     def column(self, column: str, node: Match | Within) -> str:
         return self.text(column, node.patterns) if isinstance(node, Match) else self.whole(column, node.ranges)

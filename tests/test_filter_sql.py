@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from covenq import query
 from covenq.filter import Filter, delivery_fields, parse, task_fields
 from covenq.filter_sql import remainder, to_sql
 from covenq.fold import fold
+from covenq.model import at_text
 from journal.model import Entry
 
 NOW = START + 10
@@ -295,3 +297,47 @@ def test_the_largest_filter_runs() -> None:
         assert query.tasks(conn, parse(f"-label:{values} owner:{values} {'a*b' * 500}")).items == []
     finally:
         conn.close()
+
+
+def test_what_came_before_a_moment_is_found_though_the_clock_was_set_back_and_newer_rows_are_not_looked_through() -> (
+    None
+):
+    """Two thousand rows, the middle ones of a clock that was two hours early; most are newer than most moments asked for."""
+    conn = empty_state()
+    hours = [6.0 - 5 * seq / 2000 - (2 if 900 < seq <= 1100 else 0) for seq in range(1, 2001)]
+    try:
+        records = as_records([received(f"g{seq}") for seq in range(1, 2001)])
+        fold(conn, [replace(one, at=at_text(NOW - ago * 3600)) for one, ago in zip(records, hours, strict=True)])
+        for text, moment in [
+            (f"{word}:{ago}m", ago / 60) for ago in (1, 70, 110, 200, 270, 330, 359, 400) for word in TIMES
+        ]:
+            older = [seq for seq, ago in enumerate(hours, 1) if ago > moment]
+            expected = older if text.startswith(("before", "-since")) else sorted({*range(1, 2001)} - {*older})
+            found = query.deliveries(conn, parse(text), 0, now=NOW).items
+            assert [item["seq"] for item in found] == expected[::-1], text
+        assert _steps(conn, "before:400m") < 1000 and _steps(conn, "-since:359m") < 5000
+        assert (
+            _steps(conn, "event:none") < 1000 < _steps(conn, "hook:none")
+        )  # an index, and none: so the measure measures
+    finally:
+        conn.close()
+
+
+TIMES = ("before", "-before", "since", "-since")
+
+
+def _steps(conn: sqlite3.Connection, text: str) -> int:
+    """How many of SQLite's steps the first page takes."""
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    conn.set_progress_handler(step, 1)
+    try:
+        query.deliveries(conn, parse(text), 50, now=NOW)
+    finally:
+        conn.set_progress_handler(None, 1)
+    return taken
