@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from covenq.errors import UsageError
@@ -40,31 +40,53 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
     span = [at_text(since), at_text(now)]
     some, of_tasks = _DELIVERIES.format(where=where), _TASKS.format(where=where)
     values = [*params, *span]
-    total = conn.execute(f"SELECT count(*), total(d.duplicates), total(d.payload_bytes) {some}", values).fetchone()
-    events, more_events = _most(conn, f"SELECT d.event, d.state, count(*) {some} GROUP BY 1, 2", values)
-    repos, more_repos = _most(conn, f"SELECT d.repo, d.state, count(*) {some} GROUP BY 1, 2", values)
+    groups = _groups(conn, some, values, since, (now - since) / buckets)
+    events, repos = Counter[tuple[str | None, str]](), Counter[tuple[str | None, str]]()
+    states, time = Counter[str](), Counter[tuple[int, str]]()
+    duplicates = size = 0
+    for event, repo, state, place, number, doubled, weighed in groups:
+        events[event, state] += number
+        repos[repo, state] += number
+        states[state] += number
+        time[min(max(place, 0), buckets - 1), state] += number
+        duplicates += doubled
+        size += weighed
+    most_events, more_events = _most(events)
+    most_repos, more_repos = _most(repos)
     routes, more_routes = _routes(
         conn, f"SELECT t.route, t.state, count(*), total(t.attempts) {of_tasks} GROUP BY 1, 2", values
     )
     return {
         "since": span[0],
         "until": span[1],
-        "deliveries": int(total[0]),
-        "duplicates": int(total[1]),
-        "bytes": int(total[2]),
-        "states": {str(s): int(n) for s, n in conn.execute(f"SELECT d.state, count(*) {some} GROUP BY 1", values)},
-        "events": events,
-        "repos": repos,
+        "deliveries": states.total(),
+        "duplicates": duplicates,
+        "bytes": size,
+        "states": dict(sorted(states.items())),
+        "events": most_events,
+        "repos": most_repos,
         "routes": routes,
         "more": {"events": more_events, "repos": more_repos, "routes": more_routes},
-        "time": _time(conn, some, values, since, now, buckets),
+        "time": _time(time, since, now, buckets),
     }
 
 
-def _most(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list[JsonObject], int]:
+def _groups(
+    conn: sqlite3.Connection, some: str, values: list[Any], since: float, width: float
+) -> Iterator[tuple[str | None, str | None, str, int, int, int, int]]:
+    """(event, repo, state, span of time, deliveries, duplicates, bytes), in one pass over the rows, however many ways they are
+    counted. `julianday` counts days."""
+    sql = (
+        "SELECT d.event, d.repo, d.state, CAST((julianday(d.received_at) - julianday(?)) * 86400.0 / ? AS INTEGER), "
+        f"count(*), sum(d.duplicates), coalesce(sum(d.payload_bytes), 0) {some} GROUP BY 1, 2, 3, 4"
+    )
+    yield from conn.execute(sql, [at_text(since), width, *values])
+
+
+def _most(found: Counter[tuple[str | None, str]]) -> tuple[list[JsonObject], int]:
     counts: dict[str | None, Counter[str]] = {}
-    for name, state, number in conn.execute(sql, values):
-        counts.setdefault(name, Counter())[str(state)] += int(number)
+    for (name, state), number in found.items():
+        counts.setdefault(name, Counter())[state] += number
     ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
     told = [
         {"name": name, "deliveries": found.total(), "failed": found["failed"], "ignored": found["ignored"]}
@@ -87,26 +109,12 @@ def _routes(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list
     return told, max(0, len(ordered) - TOP)
 
 
-def _time(
-    conn: sqlite3.Connection, some: str, values: list[Any], since: float, now: float, buckets: int
-) -> list[JsonObject]:
-    """By spans of one length: `julianday` counts days, so a span is so many of them."""
+def _time(found: Counter[tuple[int, str]], since: float, now: float, buckets: int) -> list[JsonObject]:
+    whole = Counter[int]()
+    for (place, _), number in found.items():
+        whole[place] += number
     width = (now - since) / buckets
-    sql = (
-        f"SELECT CAST((julianday(d.received_at) - julianday(?)) * 86400.0 / ? AS INTEGER), d.state, count(*) {some} "
-        "GROUP BY 1, 2"
-    )
-    found: dict[int, Mapping[str, int]] = {}
-    for place, state, number in conn.execute(sql, [at_text(since), width, *values]):
-        spot = min(max(int(place), 0), buckets - 1)
-        before = dict(found.get(spot, {}))
-        before[str(state)] = before.get(str(state), 0) + int(number)
-        found[spot] = before
     return [
-        {
-            "at": at_text(since + place * width),
-            "deliveries": sum(found.get(place, {}).values()),
-            "failed": found.get(place, {}).get("failed", 0),
-        }
+        {"at": at_text(since + place * width), "deliveries": whole[place], "failed": found[place, "failed"]}
         for place in range(buckets)
     ]
