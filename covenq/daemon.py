@@ -14,8 +14,6 @@ import gc
 import logging
 import os
 import resource
-import secrets
-import signal
 import socket
 import sys
 import threading
@@ -29,8 +27,9 @@ from pathlib import Path
 from covenq import __version__, allocator, greeting, leftovers, logs, pauses, query, unfinished, unixsocket
 from covenq.claims import Claims
 from covenq.config import Config, parse_bind
+from covenq.datadir import make_directory, make_secret, open_locked, tell_recovery
 from covenq.dispatch import Dispatcher
-from covenq.errors import CovenqError, Refused
+from covenq.errors import CovenqError
 from covenq.filter import parse
 from covenq.gate import Gate, Recent
 from covenq.http.app import make_app
@@ -45,18 +44,15 @@ from covenq.model import at_text
 from covenq.notify import Notifier
 from covenq.scrub import Scrubber
 from covenq.secret import default_file
+from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
-from covenq.state import Folder, StateStore, read_witness
+from covenq.state import Folder, StateStore
 from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
-from journal.engine import FileJournal
-from journal.errors import JournalError, JournalLocked
-from journal.opening import open_journal
+from journal.errors import JournalError
 from journal.reserve import Reserve
 
-LOCK_S = 3.0
-"""Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
 LOOK_S = 0.2
 """How often the disk and the journal are looked at."""
 DRAIN_S = 10.0
@@ -104,40 +100,6 @@ def run(
         return _serve(parts, listeners, stop, Notifier(env))
 
 
-class Signals:
-    """SIGTERM and SIGINT ask for a stop; another one, a second or more later, gets it at once. SIGHUP asks for a reload.
-
-    Sooner, it is the same wish: some programs tell a process, and its group as well.
-    """
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self._asked_at = 0.0
-        self._reload = False
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def reload_asked(self) -> bool:
-        """Whether a reload was asked for since the last call."""
-        asked, self._reload = self._reload, False
-        return asked
-
-    def _hang_up(self, number: int, frame: object) -> None:
-        self._reload = True
-
-    def _handle(self, number: int, frame: object) -> None:
-        if not self.asked.is_set():
-            self._asked_at = time.monotonic()
-            self.asked.set()
-        elif time.monotonic() - self._asked_at >= 1.0:
-            # What is durable stays so; what runs is closed as interrupted at the next start.
-            os._exit(1)
-
-
 @dataclass(frozen=True, slots=True)
 class Listeners:
     """`webhook` is the world's, `api` the Unix socket's, `remote` that of [api], if there is one."""
@@ -149,52 +111,6 @@ class Listeners:
     @property
     def alive(self) -> bool:
         return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
-
-
-def make_directory(data: Path) -> bool:
-    """Make the data directory, 0700, if it isn't there. Whether it was made. Raises Refused."""
-    try:
-        data.mkdir(mode=0o700, parents=True)
-        return True
-    except FileExistsError:
-        if not data.is_dir():
-            raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.") from None
-    except OSError as error:
-        raise Refused(
-            f"{data} can't be made: {error.strerror}", hint="Choose another directory with --data or COVENQ_DATA."
-        ) from error
-    if data.stat().st_mode & 0o077:
-        log.warning("%s can be entered by other users; `chmod 700 %s` keeps payloads private", data, data)
-    return False
-
-
-def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> bool:
-    """Write DATA/secret, 0600, 32 random bytes as hex, whole or not at all. False if it is there already."""
-    path = default_file(data)
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(token(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike a rename, it never replaces one
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
-        directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise CovenqError(
-            f"{path} can't be written: {error.strerror}", hint="Check the disk's space and permissions."
-        ) from error
-    return True
 
 
 # ---- starting
@@ -224,7 +140,7 @@ def _start(
         log.warning("%s", warning)
     journal = open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
-    _tell_recovery(journal)
+    tell_recovery(journal)
     unfinished.resume(journal, config)
     store = StateStore(data / STATE_NAME, journal)
     cleanup.callback(store.close)
@@ -384,32 +300,6 @@ def _release(reserve: Reserve) -> bool:
     if released:
         log.warning("the disk is full: the ballast was released, so that running tasks can record their end")
     return released
-
-
-def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
-    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
-
-    Raises what `open_journal` raises.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        seen = read_witness(data / STATE_NAME)
-        try:
-            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
-        except JournalLocked:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
-
-
-def _tell_recovery(journal: FileJournal) -> None:
-    recovery = journal.recovery
-    if recovery.warning:
-        log.warning("%s", recovery.warning)
-    if recovery.torn is not None:
-        log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
-    for id in recovery.possibly:
-        log.warning("%s was in the torn tail and may have been acknowledged: redeliver it from GitHub", id)
 
 
 def _start_reroute(parts: Parts) -> None:

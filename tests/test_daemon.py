@@ -16,7 +16,7 @@ from support import Daemon, UnixConnection, ask, clean_env, eventually, issue, n
 from covenq import config as configuration
 from covenq import greeting, unixsocket
 from covenq.config import Config
-from covenq.daemon import make_directory, make_secret
+from covenq.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.gate import ClosedJournal, Gate, Space
 from covenq.http.server import bind_tcp

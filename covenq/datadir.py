@@ -1,0 +1,96 @@
+"""The data directory as a daemon needs it: made, with a secret in it, its journal opened and what was found there told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from covenq.errors import CovenqError, Refused
+from covenq.secret import default_file
+from covenq.source import JOURNAL_NAME, STATE_NAME
+from covenq.state import read_witness
+from journal.engine import FileJournal
+from journal.errors import JournalLocked
+from journal.opening import open_journal
+
+LOCK_S = 3.0
+"""Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
+
+log = logging.getLogger("covenq.daemon")
+
+
+def make_directory(data: Path) -> bool:
+    """Make the data directory, 0700, if it isn't there. Whether it was made. Raises Refused."""
+    try:
+        data.mkdir(mode=0o700, parents=True)
+        return True
+    except FileExistsError:
+        if not data.is_dir():
+            raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.") from None
+    except OSError as error:
+        raise Refused(
+            f"{data} can't be made: {error.strerror}", hint="Choose another directory with --data or COVENQ_DATA."
+        ) from error
+    if data.stat().st_mode & 0o077:
+        log.warning("%s can be entered by other users; `chmod 700 %s` keeps payloads private", data, data)
+    return False
+
+
+def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> bool:
+    """Write DATA/secret, 0600, 32 random bytes as hex, whole or not at all. False if it is there already."""
+    path = default_file(data)
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.unlink(missing_ok=True)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(token(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # unlike a rename, it never replaces one
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise CovenqError(
+            f"{path} can't be written: {error.strerror}", hint="Check the disk's space and permissions."
+        ) from error
+    return True
+
+
+def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
+    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
+
+    Raises what `open_journal` raises.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        seen = read_witness(data / STATE_NAME)
+        try:
+            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
+        except JournalLocked:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def tell_recovery(journal: FileJournal) -> None:
+    """Log what its opening had to mend, and what may have been lost by it."""
+    recovery = journal.recovery
+    if recovery.warning:
+        log.warning("%s", recovery.warning)
+    if recovery.torn is not None:
+        log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
+    for id in recovery.possibly:
+        log.warning("%s was in the torn tail and may have been acknowledged: redeliver it from GitHub", id)

@@ -1,0 +1,42 @@
+"""The signals that a daemon answers to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+
+class Signals:
+    """SIGTERM and SIGINT ask for a stop; another one, a second or more later, gets it at once. SIGHUP asks for a reload.
+
+    Sooner, it is the same wish: some programs tell a process, and its group as well.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._asked_at = 0.0
+        self._reload = False
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def reload_asked(self) -> bool:
+        """Whether a reload was asked for since the last call."""
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _hang_up(self, number: int, frame: object) -> None:
+        self._reload = True
+
+    def _handle(self, number: int, frame: object) -> None:
+        if not self.asked.is_set():
+            self._asked_at = time.monotonic()
+            self.asked.set()
+        elif time.monotonic() - self._asked_at >= 1.0:
+            # What is durable stays so; what runs is closed as interrupted at the next start.
+            os._exit(1)
