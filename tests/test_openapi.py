@@ -54,7 +54,7 @@ def test_what_answers_get_answers_head(served: Served) -> None:
 
 def test_the_manual_has_the_same_document() -> None:
     kept = json.loads((ROOT / "man" / "openapi.json").read_text())
-    assert kept == json.loads(json.dumps(document())), "python -m covenq.http.openapi > man/openapi.json"
+    assert kept == json.loads(json.dumps(document())), "python -m covenq.http.document > man/openapi.json"
 
 
 def test_the_document_is_openapi_3_1() -> None:

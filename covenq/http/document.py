@@ -152,3 +152,11 @@ def _error(status: int, about: str) -> dict[str, Any]:
         "content": {"application/json": {"schema": ref("error")}},
     }
     return {**found, "headers": _HEADERS[status]} if status in _HEADERS else found
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    json.dump(document(), sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")
