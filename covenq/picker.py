@@ -2,7 +2,9 @@
 
 **Turns.** Installations (what came without one: hooks) take turns, as many in a row as their weight says. One that has
 nothing that may run loses its turn. So with N installations that have work, each gets one of every N picks at equal weights,
-whatever the others queue.
+whatever the others queue. Who lost a turn because others had used up a limit that they share (a route's, a repository's, a
+key's) is owed one: when there is room again, it goes to who has waited for it longest, before anyone's turn. Else who comes
+first after the one that always can run would take it each time.
 
 **Within an installation** the highest priority goes first, but every fourth of its turns starts at another priority, each of
 the ten in its time: whatever waits at some priority is reached within 40 turns of its installation. Of one priority, tasks
@@ -29,7 +31,7 @@ from covenq.caps import NO_CAPS, PRIORITIES, Caps
 from covenq.model import at_text
 from covenq.rivals import NEWEST, Rivals, outdated_by
 from covenq.scheduler import Task
-from covenq.standing import Lane, Standing
+from covenq.standing import Block, Lane, Standing
 from journal.model import Entry
 
 _K = TypeVar("_K")
@@ -128,6 +130,8 @@ class _Round:
     tenant: str = ""
     left: int = 0
     turns: dict[str, _Turns] = field(default_factory=dict)
+    owed: dict[str, dict[str, _Row]] = field(default_factory=dict)
+    """Scope of a limit → installations that lost a turn for it, in that order, and what they would have started."""
 
 
 class Picker:
@@ -204,6 +208,8 @@ class Picker:
     def _one(self, pick: _Pick, turn: _Round, idle: set[str]) -> _Row | None:
         """The next task of whoever's turn it is; None when nobody has one."""
         caps = self._caps()
+        if turn.owed and (row := self._owed(pick, turn, idle)) is not None:
+            return row
         if turn.left > 0 and (row := self._of(pick, turn, turn.tenant, idle)) is not None:
             turn.left -= 1
             return row
@@ -222,7 +228,26 @@ class Picker:
             if row is not None:
                 turns.taken += 1
                 return row
+            for scope, row in pick.missed.items():
+                if len(turn.owed) < TURNS_KEPT and len(turn.owed.get(scope, ())) < TURNS_KEPT:
+                    turn.owed.setdefault(scope, {}).setdefault(tenant, row)
         idle.add(tenant)
+        return None
+
+    def _owed(self, pick: _Pick, turn: _Round, idle: set[str]) -> _Row | None:
+        """The next task of who lost a turn for want of something that has room again."""
+        for scope, waiting in list(turn.owed.items()):
+            for tenant, missed in list(waiting.items()):
+                block = pick.standing.of(missed)
+                if block is not None and block.scope == scope:
+                    break
+                if block is not None or tenant in idle:
+                    continue
+                del waiting[tenant]
+                if (row := self._of(pick, turn, tenant, idle)) is not None:
+                    return row
+            if not waiting:
+                del turn.owed[scope]
         return None
 
 
@@ -258,6 +283,8 @@ class _Pick:
         self.routes = None if routes is None else frozenset(routes)
         self._without = without
         self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
+        self.missed: dict[str, _Row] = {}
+        """Scopes of limits that others share and that held back what the installation asked last has, with one task each."""
 
     def took(self, row: _Row) -> None:
         self._exclude.add(row.id)
@@ -286,6 +313,7 @@ class _Pick:
 
     def of(self, tenant: str, turns: _Turns) -> _Row | None:
         """The task that this turn of the installation is for."""
+        self.missed = {}
         top = PRIORITIES - 1
         if turns.taken % OTHER_EVERY == OTHER_EVERY - 1:
             top = turns.taken // OTHER_EVERY % PRIORITIES
@@ -329,7 +357,7 @@ class _Pick:
     def _may(self, row: _Row) -> bool:
         if row.id in self._exclude or not self._wanted(row.route):
             return False
-        if self.standing.of(row) is not None:
+        if self._held(row, self.standing.of(row)):
             return False
         if row.supersede is None and row.source_at is None:
             return True
@@ -337,6 +365,11 @@ class _Pick:
             return True
         self._note(row)
         return False
+
+    def _held(self, row: _Row, block: Block | None) -> bool:
+        if block is not None and block.scope and self.standing.shared(block.scope, row.tenant):
+            self.missed.setdefault(block.scope, row)
+        return block is not None
 
     def _wanted(self, route: str | None) -> bool:
         return route not in self._without and (self.routes is None or route in self.routes)
@@ -360,12 +393,13 @@ class _Pick:
             if lane is None or (last is not None and lane > last):
                 return
             place, level = lane, "key"
-            route = lane[0] or None
-            if not self._wanted(route) or self.standing.route(route) is not None:
+            route, repo_id, key = lane[0] or None, lane[1] or None, lane[2] or None
+            some = _Row("", tenant, route, repo_id, None, key, None, 0, None, None)
+            if not self._wanted(route) or self._held(some, self.standing.route(route)):
                 level = "route"
-            elif self.standing.repo(lane[1] or None, None) is not None:
+            elif self._held(some, self.standing.repo(repo_id, None)):
                 level = "repo"
-            elif self.standing.key(lane[2], route) is None:
+            elif not self._held(some, self.standing.key(key, route)):
                 yield lane
 
     def _lane(self, tenant: str, place: _LaneKey, level: str) -> _LaneKey | None:

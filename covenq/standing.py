@@ -38,10 +38,14 @@ class Lane(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Why something can't start now: a machine's word and a sentence."""
+    """Why something can't start now: a machine's word and a sentence.
+
+    `scope` names what is used up, where that is a limit's and what ends or the day's end frees it: a route, a repository, a key.
+    """
 
     word: str
     why: str
+    scope: str = ""
 
 
 _RUNNING = "SELECT id, tenant, route, repo_id, key FROM tasks WHERE state = 'running'"
@@ -72,6 +76,8 @@ class Standing:
         self._at_once: Counter[str] = Counter()
         self._unfolded: Counter[str] = Counter()
         self._spent: dict[str, int] = {}
+        self._users: dict[str, set[str]] = {}
+        """Scope → the installations that have something running in it."""
         self._keys: Counter[str] = Counter(keys)
         self._holder: dict[str, str] = {}
         self._least: dict[str, int] = {}
@@ -92,8 +98,11 @@ class Standing:
         self._unfolded.update(scopes(fields))
 
     def _count(self, fields: Mapping[str, Any]) -> None:
-        self._at_once.update(scopes(fields))
+        for scope in scopes(fields):
+            self._at_once[scope] += 1
+            self._users.setdefault(scope, set()).add(fields["tenant"])
         if fields["key"] is not None:
+            self._users.setdefault(f"key {fields['key']}", set()).add(fields["tenant"])
             self._keys[fields["key"]] += 1
             self._holder[fields["key"]] = fields["id"]
             cap = self._caps.of_route(fields["route"]).key_concurrency
@@ -131,7 +140,7 @@ class Standing:
             return None
         holder = self._holder.get(key)
         what = f"task {holder}" if holder is not None and cap == 1 else f"{self._keys[key]} tasks"
-        return Block("key", f"{what} with the same key {'runs' if cap == 1 else 'run'}")
+        return Block("key", f"{what} with the same key {'runs' if cap == 1 else 'run'}", f"key {key}")
 
     def of(self, task: Lane) -> Block | None:
         """The widest thing in this task's way."""
@@ -143,6 +152,10 @@ class Standing:
             or self.key(task.key, task.route)
         )
 
+    def shared(self, scope: str, tenant: str) -> bool:
+        """Whether somebody else may have used it up: it isn't this installation alone that has something running in it."""
+        return self._users.get(scope) != {tenant}
+
     def busy_keys(self) -> list[str]:
         """Keys that no route lets another task have: to be passed over without being looked at."""
         widest = max((one.key_concurrency for one in self._caps.routes.values()), default=1)
@@ -153,9 +166,9 @@ class Standing:
             return None
         scope = f"{level} {name}"
         if cap.concurrency is not None and self._at_once[scope] >= cap.concurrency:
-            return Block(f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit")
+            return Block(f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit", scope)
         if cap.daily is not None and self._begun(scope) >= cap.daily:
-            return Block(f"{level}_daily", f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit")
+            return Block(f"{level}_daily", f"{level} {shown} began {cap.daily} attempts in 24 hours, its limit", scope)
         return None
 
     def _begun(self, scope: str) -> int:

@@ -432,6 +432,34 @@ def test_a_pick_keeps_nothing_of_what_is_queued(queue: Queue) -> None:
     assert len(turn.turns) == 1
 
 
+@pytest.mark.parametrize("shared", [{"route": "narrow"}, {"repo": 7}, {"key": "deploy"}])
+def test_what_is_shared_goes_round_too(queue: Queue, shared: dict[str, Any]) -> None:
+    """Two installations want what one at a time may have, and a third always has something else to run: the turn comes to
+    the first of them whenever there is room again, and to the second only when there is none left."""
+    queue.caps = Caps(repo=Cap(1), routes={"narrow": RouteCap(Cap(1))})
+    for installation in (2, 3):
+        queue.many(20, installation=installation, **shared)
+    queue.many(100, installation=1)
+    tenants = dict(queue.conn.execute("SELECT id, tenant FROM tasks").fetchall())
+    order = [tenants[task] for task in queue.all(2, most=42)]
+    assert abs(order.count("2") - order.count("3")) <= 1, order
+    assert order.count("1") == 21
+
+
+def test_nobody_is_owed_for_what_they_use_up_themselves_nor_for_what_they_no_longer_want(queue: Queue) -> None:
+    queue.caps = Caps(routes={"narrow": RouteCap(Cap(1))})
+    queue.many(3, installation=2, key="own", route="a")
+    queue.add("theirs", installation=3, route="narrow")
+    queue.add("wanted", installation=4, route="narrow")
+    assert len(queue.run(9)) == 2  # one with the key, and theirs
+    [turn] = queue.picker._rounds.values()
+    assert [list(waiting) for waiting in turn.owed.values()] == [["4"]]
+    queue.move("wanted", "canceled")
+    queue.move("theirs", "completed")
+    assert queue.run(9) == []
+    assert not turn.owed
+
+
 # ---- what a task waits for
 
 
