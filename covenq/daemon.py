@@ -147,7 +147,14 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
-    gate = Gate(journal, data, Recent(), missing=reserve.missing, paused=lambda: pauses.intake(journal))
+    gate = Gate(
+        journal,
+        data,
+        Recent(),
+        missing=reserve.missing,
+        paused=lambda: pauses.intake(journal),
+        damaged=lambda: folder.damage is not None,
+    )
     dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
     upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)

@@ -91,17 +91,20 @@ class Gate:
         space: Callable[[Path], Space] = space_of,
         missing: Callable[[], int] = lambda: 0,
         paused: Callable[[], Reason | None] = lambda: None,
+        damaged: Callable[[], bool] = lambda: False,
     ) -> None:
         """`missing` is the ballast's bytes while it is not laid: the intake opens again only when there is room for it.
 
         `paused` tells whether an operator has closed the intake; it may raise JournalError. Nothing is accepted before it
-        was asked for the first time.
+        was asked for the first time. `damaged` tells whether the journal is, as far as it was read: nothing more is written to
+        it then, for what came after couldn't be worked on either.
         """
         self._journal = journal
         self._data = data
         self._space = space
         self._missing = missing
         self._closed: Reason | None = None
+        self._damaged = damaged
         self._ask_paused = paused
         self._paused = paused()
         self.stopping = False
@@ -111,6 +114,11 @@ class Gate:
         """Why a delivery of `size` bytes can't be accepted now; None if it can."""
         if self._journal.poisoned:
             return Reason("journal_poisoned", "The disk failed to make deliveries durable.")
+        if self._damaged():
+            return Reason(
+                "journal_damaged",
+                "The journal is damaged: `covenq verify` says where, `covenq salvage` what can be kept.",
+            )
         return self._disk(size) or self._paused
 
     def refresh(self) -> None:

@@ -31,7 +31,7 @@ HINTS: Mapping[str, str] = {
     "hook_malformed": "X-GitHub-Hook-ID is no number: a proxy rewrote it, or this isn't GitHub.",
     "hook_not_allowed": "The hook is not among [github] hooks: add it there if it is yours.",
     "intake_closed": (
-        "The disk was low, or failed, at that time: `covenq status`. GitHub doesn't send it again by itself: "
+        "The disk was low, or failed, or the journal was damaged: `covenq status`. GitHub doesn't send it again by itself: "
         "redeliver it."
     ),
     "intake_paused": "The intake was paused: `covenq resume intake`, then redeliver it from GitHub.",

@@ -6,6 +6,7 @@ prefix of the fold, and a file that is missing, of another journal or of another
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,8 @@ BATCH_BYTES = 8 << 20
 BUSY_S = 5.0
 WAL_BYTES = 64 << 20
 NO_RECORD = "0" * 64
+
+log = logging.getLogger("covenq.state")
 
 
 def read_witness(path: Path) -> Witness | None:
@@ -169,6 +172,7 @@ class Folder(threading.Thread):
         self._callbacks: tuple[Callable[[int], None], ...] = ()
         self._ended = False
         self._error: str | None = None
+        self._damage: JournalDamaged | None = None
         self._awaited = 0
         """The newest seq that somebody waits for."""
 
@@ -186,6 +190,11 @@ class Folder(threading.Thread):
     def error(self) -> str | None:
         """Why the fold doesn't get on, in one sentence; None while it does."""
         return self._error
+
+    @property
+    def damage(self) -> JournalDamaged | None:
+        """What is wrong with the journal, if that is why the fold doesn't get on."""
+        return self._damage
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
         """Call `callback` with the new seq after each fold, on this thread: it must neither block nor raise."""
@@ -236,6 +245,7 @@ class Folder(threading.Thread):
             self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), self._rest_s)
 
     def _catch_up(self) -> bool:
+        damage: JournalDamaged | None = None
         try:
             self._store.catch_up(self._tell)
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
@@ -246,10 +256,13 @@ class Folder(threading.Thread):
                 self._store.distrust()
         except (JournalError, OSError) as error:
             self._error = f"the journal can't be read: {error}"
+            damage = error if isinstance(error, JournalDamaged) else None
         else:
             self._error = None
-            return True
-        return False
+        if damage is not None and self._damage is None:
+            log.error("%s. %s", damage, damage.hint)
+        self._damage = damage
+        return self._error is None
 
     def _tell(self, seq: int) -> None:
         with self._advanced:

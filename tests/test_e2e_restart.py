@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from support import Daemon, issue, new_guid
+from support import Daemon, eventually, issue, new_guid
+
+from journal.model import Entry
+from journal.opening import open_journal
 
 CONFIG = """
 [worker]
@@ -92,3 +95,39 @@ def test_two_daemons_on_one_directory_are_refused_in_one_sentence(make_daemon: C
     said = second.stderr.decode()
     assert "Traceback" not in said
     assert daemon.get("/readyz").status == 200
+
+
+def test_damage_that_the_fold_comes_upon_closes_the_intake_and_is_told_with_what_to_do(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """Old history rotted while the caches that knew what it said were deleted: the log's end proves nothing of it."""
+    daemon = make_daemon(CONFIG)
+    first, other = new_guid(), new_guid()
+    for guid in (first, other):
+        assert daemon.post("issues", issue(1), guid).status == 202
+    daemon.wait_all_done()
+    assert daemon.stop() == 0
+    with open_journal(daemon.data / "journal", cut_at=1) as journal:
+        journal.append([Entry("ops.note", "ops.note", {})])
+    segments = sorted((daemon.data / "journal").glob("*.jsonl"))
+    assert len(segments) > 1
+    whole = segments[0].read_bytes()
+    segments[0].write_bytes(whole.replace(b'"event":"issues"', b'"event":"issuez"', 1))
+    for path in daemon.data.glob("state.db*"):
+        path.unlink()
+
+    daemon.start(wait=False)
+    eventually(lambda: "damaged" in str(daemon.get("/readyz").json), 30, "it has come upon it")
+    assert "`covenq verify`" in " ".join(daemon.get("/readyz").json["reasons"])
+    refused = daemon.post("issues", issue(2), new_guid())
+    assert (refused.status, refused.json["error"]) == (503, "intake_closed") and "damaged" in refused.json["detail"]
+    for command in (["deliveries"], ["why", first], ["stats"]):
+        said = daemon.cli(*command, exit_code=5).stderr.decode()
+        assert segments[0].name in said and "covenq salvage" in said, said
+    assert b"damaged" in daemon.cli("status", exit_code=None).stdout
+    assert daemon.log.read_text().count("the journal is damaged") < 4  # once, not at every try
+
+    segments[0].write_bytes(whole)
+    eventually(lambda: daemon.get("/readyz").status == 200, 30, "it goes on where it stood")
+    assert daemon.post("issues", issue(2), new_guid()).status == 202
+    assert len(daemon.cli_json("deliveries")["items"]) == 3
