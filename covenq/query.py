@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from covenq.errors import Ambiguous, NotFound, UsageError
-from covenq.filter import Filter, delivery_fields, task_fields
+from covenq.filter import Filter, delivery_fields, parse, task_fields
 from covenq.filter_sql import Table, remainder, to_sql
 from covenq.github import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
@@ -21,6 +21,7 @@ __all__ = [
     "Page",
     "PayloadOf",
     "attempts",
+    "attempts_of",
     "count",
     "counts",
     "decode",
@@ -58,6 +59,7 @@ _LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_
     t.route, t.event, t.action, t.repo, t.number, t.hook, t.guid
     FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""
 
+EVERYTHING = parse("")
 _CHUNK = 200
 """Rows fetched at a time when payloads have to be looked into."""
 
@@ -134,10 +136,39 @@ def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
     """A task's attempts, first to last. Raises NotFound where there is no such task."""
-    rows = conn.execute(f"{_ATTEMPT} WHERE task = ? ORDER BY attempt", (task_id,)).fetchall()
-    if not rows:
-        task(conn, task_id)
-    return [_attempt(row) for row in rows]
+    return attempts_of(conn, task_id, EVERYTHING, 0).items
+
+
+def attempts_of(
+    conn: sqlite3.Connection,
+    task_id: str,
+    filter: Filter,
+    limit: int = 50,
+    after: str | None = None,
+    *,
+    now: float | None = None,
+) -> Page:
+    """A task's attempts, first to last, if it matches; `next` is the number of the page's last. Raises as `latest_attempts`,
+    and NotFound where there is no such task."""
+    found = task(conn, task_id)
+    where, params = _of_tasks(filter, limit, now)
+    rows = conn.execute(
+        f"{_ATTEMPT} WHERE task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND attempt > ? "  # noqa: S608
+        "ORDER BY attempt LIMIT ?",
+        [found["id"], *params, _cursor(after) or 0, limit + 1 if limit else -1],
+    ).fetchall()
+    more = bool(limit) and len(rows) > limit
+    items = [_attempt(row) for row in (rows[:limit] if more else rows)]
+    return Page(items, str(items[-1]["attempt"]) if more else None)
+
+
+def _of_tasks(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
+    """The condition on the tasks whose attempts are asked for."""
+    if limit < 0:
+        raise UsageError(f"a limit of {limit}", hint="0 is all.")
+    if filter.needs_payload:
+        raise UsageError("attempts can't be found by their payload", hint="List tasks with that filter instead.")
+    return to_sql(filter, "tasks", now=now)
 
 
 def latest_attempts(
@@ -151,11 +182,7 @@ def latest_attempts(
     """The attempts of the tasks that match, newest claim first, each with the task's route, event, repo, number, hook and
     guid. Raises UsageError for a bad limit or cursor, and for a filter on the payload.
     """
-    if limit < 0:
-        raise UsageError(f"a limit of {limit}", hint="0 is all.")
-    if filter.needs_payload:
-        raise UsageError("attempts can't be found by their payload", hint="List tasks with that filter instead.")
-    where, params = to_sql(filter, "tasks", now=now)
+    where, params = _of_tasks(filter, limit, now)
     place = _cursor(after)
     bound = "" if place is None else " AND a.claim_seq < ?"
     # CROSS JOIN keeps SQLite walking the attempts in their order, which the page's limit then cuts short.

@@ -59,7 +59,7 @@ class RemoteSource(Closing):
         return _plain(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
 
     def attempts(self, task: str) -> list[Object]:
-        items: list[Object] = self._client.get(f"/api/v1/tasks/{_task_path(task)}/attempts")["items"]
+        items: list[Object] = self._items(f"/api/v1/tasks/{_task_path(task)}/attempts", "", 0, None)["items"]
         return items
 
     def why(self, id: str) -> Object:

@@ -86,6 +86,10 @@ def test_a_failure_is_retried_with_backoff_and_then_final_until_requeued(make_da
     items = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
     assert [(item["category"], item["exit_code"]) for item in items] == [("exit", 1)] * 3
     assert len(daemon.records("task.retry")) == 2
+    pages = [daemon.api(f"/api/v1/tasks/{task}/attempts?{query}").json for query in ("limit=2", "limit=2&after=2")]
+    assert [(page["items"], page["next"]) for page in pages] == [(items[:2], "2"), (items[2:], None)]
+    for filter, found in (("state:failed+category:exit", items), ("state:completed", [])):
+        assert daemon.api(f"/api/v1/tasks/{task}/attempts?filter={filter}").json["items"] == found
     mended.touch()
     daemon.cli("requeue", task)
     wait_state(daemon, guid, "completed")

@@ -120,11 +120,16 @@ class Task:
 
 
 class Attempts:
+    """GET …/tasks/ID/attempts, as `Listing`, but first to last; the filter is held against the task."""
+
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        say(resp, 200, {"ok": True, "items": query.attempts(self._parts.reader(), id), "next": None})
+        limit = _limit(req.get_param("limit"))
+        filter = parse(req.get_param("filter") or "")
+        found = query.attempts_of(self._parts.reader(), id, filter, limit, req.get_param("after"))
+        say(resp, 200, {"ok": True, "items": found.items, "next": found.next})
 
 
 class Log:

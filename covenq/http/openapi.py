@@ -151,7 +151,15 @@ OPERATIONS: tuple[Operation, ...] = (
         (Query("what", {"enum": ["deliveries", "tasks"]}, "Which; deliveries if it is left out."), _FILTER),
     ),
     Operation("GET", "/api/v1/tasks/{id}", "read", "One task.", {200: ref("one_task")}, (404,)),
-    Operation("GET", "/api/v1/tasks/{id}/attempts", "read", "A task's attempts.", {200: page("attempt")}, (404,)),
+    Operation(
+        "GET",
+        "/api/v1/tasks/{id}/attempts",
+        "read",
+        "A task's attempts, first to last, if it matches.",
+        {200: page("attempt")},
+        (400, 404),
+        _LIST,
+    ),
     *(
         Operation(
             "GET",

@@ -98,7 +98,7 @@ class Parts:
         return self.live.now.keys
 
     def reader(self) -> sqlite3.Connection:
-        """This thread's connection, once the state has folded all that is durable now. Raises Behind, or JournalDamaged for it."""
+        """This thread's connection, once the state has folded all that is durable now. Raises Behind and JournalDamaged."""
         self._reach(self.journal.head().seq)
         return self.store.reader()
 
