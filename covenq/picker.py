@@ -3,8 +3,8 @@
 **Turns.** Installations (what came without one: hooks) take turns, as many in a row as their weight says. One that has
 nothing that may run loses its turn. So with N installations that have work, each gets one of every N picks at equal weights,
 whatever the others queue. Who lost a turn because others had used up a limit that they share (a route's, a repository's, a
-key's) is owed one: when there is room again, it goes to who has waited for it longest, before anyone's turn. Else who comes
-first after the one that always can run would take it each time.
+key's) is owed one until it starts something: when there is room again, it goes to whoever of them started something longest ago,
+before anyone's turn. Else who comes first after one that can always run would take it each time.
 
 **Within an installation** the highest priority goes first, but every fourth of its turns starts at another priority, each of
 the ten in its time: whatever waits at some priority is reached within 40 turns of its installation. Of one priority, tasks
@@ -116,6 +116,8 @@ class _Turns:
     """Of one installation: how many it had, and the lane that its last pick out of the window was of."""
 
     taken: int = 0
+    last: int = 0
+    """The number, among the starts of its round, of its last start."""
     lane: _LaneKey = ("", -1, "")
 
 
@@ -130,8 +132,9 @@ class _Round:
     tenant: str = ""
     left: int = 0
     turns: dict[str, _Turns] = field(default_factory=dict)
+    starts: int = 0
     owed: dict[str, dict[str, _Row]] = field(default_factory=dict)
-    """Scope of a limit → installations that lost a turn for it, in that order, and what they would have started."""
+    """Installation that lost its turn → scopes of the limits it lost it for, and what it would have started in each."""
 
 
 class Picker:
@@ -225,29 +228,24 @@ class Picker:
         if pick.standing.tenant(tenant) is None:
             turns = _newest(turn.turns, tenant, _Turns, TURNS_KEPT)
             row = pick.of(tenant, turns)
+            turn.owed.pop(tenant, None)
             if row is not None:
                 turns.taken += 1
+                turns.last = turn.starts = turn.starts + 1
                 return row
-            for scope, row in pick.missed.items():
-                if len(turn.owed) < TURNS_KEPT and len(turn.owed.get(scope, ())) < TURNS_KEPT:
-                    turn.owed.setdefault(scope, {}).setdefault(tenant, row)
+            if pick.missed and len(turn.owed) < TURNS_KEPT:
+                turn.owed[tenant] = pick.missed
         idle.add(tenant)
         return None
 
     def _owed(self, pick: _Pick, turn: _Round, idle: set[str]) -> _Row | None:
         """The next task of who lost a turn for want of something that has room again."""
-        for scope, waiting in list(turn.owed.items()):
-            for tenant, missed in list(waiting.items()):
-                block = pick.standing.of(missed)
-                if block is not None and block.scope == scope:
-                    break
-                if block is not None or tenant in idle:
-                    continue
-                del waiting[tenant]
-                if (row := self._of(pick, turn, tenant, idle)) is not None:
+        full: set[str] = set()
+        for tenant in sorted(turn.owed, key=lambda tenant: turn.turns.get(tenant, _Turns()).last):
+            if tenant not in idle and pick.has_room(turn.owed[tenant], full):
+                row = self._of(pick, turn, tenant, idle)
+                if row is not None:
                     return row
-            if not waiting:
-                del turn.owed[scope]
         return None
 
 
@@ -293,6 +291,16 @@ class _Pick:
 
     def _note(self, row: _Row) -> None:
         self._rivals.note(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
+
+    def has_room(self, missed: dict[str, _Row], full: set[str]) -> bool:
+        """Whether one of these may start now; scopes without room are noted in `full`, not to be asked again."""
+        for scope in missed.keys() - full:
+            block = self.standing.of(missed[scope])
+            if block is None:
+                return True
+            if block.scope == scope:
+                full.add(scope)
+        return False
 
     def tenants(self, after: str) -> Iterator[str]:
         """Everyone with something ready or due, once, from the one that follows `after`, which comes last."""

@@ -453,7 +453,7 @@ def test_nobody_is_owed_for_what_they_use_up_themselves_nor_for_what_they_no_lon
     queue.add("wanted", installation=4, route="narrow")
     assert len(queue.run(9)) == 2  # one with the key, and theirs
     [turn] = queue.picker._rounds.values()
-    assert [list(waiting) for waiting in turn.owed.values()] == [["4"]]
+    assert {tenant: list(scopes) for tenant, scopes in turn.owed.items()} == {"4": ["route narrow"]}
     queue.move("wanted", "canceled")
     queue.move("theirs", "completed")
     assert queue.run(9) == []
