@@ -52,8 +52,9 @@ def plan_replay(
     """New tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` say which.
 
     With `route`, by that one alone; with `to`, a web address, by none: each is forwarded there once. Skipped are those with
-    a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants. `conn`
-    must have folded all that its user has seen. Raises UsageError, NotFound, Ambiguous.
+    a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants; of those
+    that failed, the routes that completed are spared. `conn` must have folded all that its user has seen. Raises UsageError,
+    NotFound, Ambiguous.
     """
     payload_of = _payload_of(journal)
     if to is not None:
@@ -65,9 +66,8 @@ def plan_replay(
         _check_route(config, route)
 
     def item(row: JsonObject) -> Item | Skipped:
-        state = row["state"] if route is None else _state_by(conn, row, route)
         return _replay_item(
-            row, state, config, payload_of, only=route, force=force, reason=clean_text(reason), by=clean_text(by)
+            conn, row, config, payload_of, only=route, force=force, reason=clean_text(reason), by=clean_text(by)
         )
 
     return plan(ids, filter, *_deliveries(conn, payload_of), item)
@@ -201,8 +201,8 @@ def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById
 
 
 def _replay_item(
+    conn: sqlite3.Connection,
     row: JsonObject,
-    state: str | None,
     config: Config,
     payload_of: query.PayloadOf,
     *,
@@ -211,9 +211,9 @@ def _replay_item(
     reason: str | None,
     by: str | None,
 ) -> Item | Skipped:
-    """`state` is what the deciding tasks are in: all of the delivery's, or those of the one route."""
     delivery = DeliveryId(row["hook"], row["guid"])
     id = str(delivery)
+    state = row["state"] if only is None else _states_by_route(conn, row).get(only)
     if state in _WAITING:
         return Skipped(id, f"it is {state}: its task is still to come to an end")
     gone = _gone(row)
@@ -227,11 +227,21 @@ def _replay_item(
         return Skipped(id, decision.problem or f"no route wants it today ({decision.reason})")
     if not decision.entries:
         return Skipped(id, f"route {only!r} doesn't want it today")
-    note = {"replay": number, "tasks": list(decision.tasks), "by": by, "reason": reason}
+    completed: set[str] = set()
+    if not force and len(row["tasks"]) > 1:
+        completed = {name for name, its in _states_by_route(conn, row).items() if its == State.COMPLETED}
+    wanted = [(entry.data["route"], task, entry) for task, entry in zip(decision.tasks, decision.entries, strict=True)]
+    tasks = tuple(task for name, task, _ in wanted if name not in completed)
+    spared = [name for name, _, _ in wanted if name in completed]
+    if not tasks:
+        return Skipped(id, f"what wants it today has completed ({', '.join(spared)}); --force replays it all the same")
+    made = [entry for name, _, entry in wanted if name not in completed]
+    note = {"replay": number, "tasks": list(tasks), "by": by, "reason": reason}
     # Against the delivery's newest record, so two replays at once can't both take this number; and the tasks' ids,
     # derived from it, are new.
     replayed = Entry(delivery.subject, Kind.REPLAYED, note, expect=row["last_seq"])
-    return Item(id, (replayed, *decision.entries), decision.tasks, over=_NOTES)
+    why = tuple(f"its route {name} has completed; --force replays that too" for name in spared)
+    return Item(id, (replayed, *made), tasks, over=_NOTES, spared=why)
 
 
 def _reroute_item(
@@ -301,10 +311,9 @@ def _check_route(config: Config, name: str) -> None:
         raise UsageError(f"there is no route {name[:64]!r} today", hint=hint)
 
 
-def _state_by(conn: sqlite3.Connection, row: JsonObject, route: str) -> str | None:
-    """The state of the delivery's newest task of that route; None where it has none."""
-    states = [task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"]) if task["route"] == route]
-    return states[-1] if states else None
+def _states_by_route(conn: sqlite3.Connection, row: JsonObject) -> dict[str, str]:
+    """The state of the delivery's newest task of each route."""
+    return {task["route"]: task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"])}
 
 
 def _gone(row: JsonObject | sqlite3.Row) -> str | None:

@@ -37,12 +37,14 @@ class Item:
     """One thing to do: `entries` go in together or not at all, and concern `tasks`.
 
     `over` are kinds of records that may have come meanwhile to the first entry's subject and are no reason against it.
+    `spared` are reasons why parts of it are left out.
     """
 
     id: str
     entries: tuple[Entry, ...]
     tasks: tuple[str, ...]
     over: Collection[str] = ()
+    spared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done, oldest first, and what would not.
+    """What would be done, oldest first, and what would not; `spared` are the parts that would not be of what would.
 
     `make` forms an item's entries when its turn comes, from the rows as they are then: a plan over a million things
     holds only their ids.
@@ -64,12 +66,13 @@ class Plan:
     eligible: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     make: Callable[[str], Item | Skipped]
+    spared: tuple[Skipped, ...] = ()
 
     def answer(self) -> JsonObject:
-        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says."""
+        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says. An id in both is done in part."""
         return {
             "eligible": list(self.eligible),
-            "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
+            "skipped": [{"id": one.id, "reason": one.reason} for one in (*self.skipped, *self.spared)],
             "done": [],
         }
 
@@ -85,17 +88,22 @@ def plan(
     if bool(ids) == (filter is not None):
         raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
     rows = (by_id(id) for id in ids) if filter is None else _matching(filter, page)
-    eligible: dict[str, None] = {}  # in order, and each once, whatever the ids were
+    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once, whatever the ids were
     skipped: dict[str, str] = {}
     for row in rows:
         one = item(row)
         if isinstance(one, Item):
-            eligible[one.id] = None
+            eligible[one.id] = one.spared
         else:
             skipped[one.id] = one.reason
     # Filters list the newest first; work is made in the order in which it came.
     order = list(eligible) if filter is None else list(reversed(eligible))
-    return Plan(tuple(order), tuple(Skipped(id, reason) for id, reason in skipped.items()), lambda id: item(by_id(id)))
+    return Plan(
+        tuple(order),
+        tuple(Skipped(id, reason) for id, reason in skipped.items()),
+        lambda id: item(by_id(id)),
+        tuple(Skipped(id, reason) for id in order for reason in eligible[id]),
+    )
 
 
 def _matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
@@ -114,7 +122,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
     does just that; raises NotDurable if nothing could be done at all, and what else the journal raises.
     """
-    answer = plan.answer()
+    answer = replace(plan, spared=()).answer()  # what is spared may be other parts by now
     done: list[JsonObject] = answer["done"]
     skipped: list[JsonObject] = answer["skipped"]
     for start in range(0, len(plan.eligible), AT_ONCE):
@@ -127,6 +135,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
                     skipped.append({"id": item.id, "reason": MOVED})
                 else:
                     done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
+                    skipped += [{"id": item.id, "reason": reason} for reason in item.spared]
         except (JournalFull, JournalWriteFailed) as error:
             if not done:
                 raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error

@@ -86,6 +86,24 @@ def test_reroute_and_replay_by_one_route(stopped: Daemon) -> None:
     assert b"hint: Did you mean fix?" in unknown.stderr
 
 
+def test_a_replay_spares_the_routes_that_completed(stopped: Daemon) -> None:
+    stopped.config.write_text(CONFIG + CONFIG.replace("fix", "look"))  # type: ignore[union-attr]
+    with open_journal(stopped.data / "journal") as journal:
+        for guid in ("g0", "g1", "g2"):
+            journal.append([queued(guid, route="look")])
+            journal.append([moved("completed", of(guid, route="look"))])
+    plan = stopped.cli("replay", "g0", "--dry-run")
+    spared = b"skipped 1: its route look has completed; --force replays that too"
+    assert (plan.stdout, spared in plan.stderr) == (b"9/g0\n", True)
+    done = stopped.cli("replay", "g0")
+    assert (done.stdout.decode(), spared in done.stderr) == (f"9/g0 {of('g0', replay=1)}\n", True)
+    found = stopped.cli_json("replay", "state:failed", "--yes")
+    assert [(one["id"], one["tasks"]) for one in found["done"]] == [
+        ("9/g1", [of("g1", replay=1)]), ("9/g2", [of("g2", replay=1)])
+    ]  # fmt: skip
+    assert [one["id"] for one in found["skipped"]] == ["9/g1", "9/g2"], "each told once"
+
+
 def test_an_interrupted_bulk_says_how_far_it_came_and_the_next_does_the_rest(stopped: Daemon) -> None:
     ids = [f"x{n}" for n in range(3000)]
     with open_journal(stopped.data / "journal") as journal:

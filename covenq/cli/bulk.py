@@ -120,14 +120,10 @@ def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: b
     else:
         found = _planned(act, verb, ids, terms, dry_run, yes)
     _report(found, verb, dry_run, json)
-    if found.skipped and (ids or _lost(found)):
+    done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
+    meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
+    if any(id not in done for id in meant):
         raise typer.Exit(4)
-
-
-def _lost(found: Done) -> bool:
-    """True if something that was planned could not be done after all."""
-    skipped = {item["id"] for item in found.skipped}
-    return any(id in skipped for id in found.eligible)
 
 
 def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
@@ -140,6 +136,8 @@ def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], 
         return found
     if not yes:
         ask(verb, found.eligible, found.skipped)
+    planned = set(found.eligible)
+    found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
     total = len(found.eligible)
     with bar(verb.past) as tell:
         try:
