@@ -15,7 +15,6 @@ from typing import IO, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import filter_words
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import UsageError
@@ -79,7 +78,7 @@ def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[s
     So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` stands for
     the ids on stdin. Raises UsageError for none, or both.
     """
-    given = filter_words([word for word in words or [] if word != "-"])
+    given = [word for word in words or [] if word != "-"]
     terms = [word for word in given if any(mark in word for mark in ":<>")]
     ids = [word for word in given if word not in terms]
     if "-" in (words or ()):

@@ -16,7 +16,6 @@ from covenq.cli.common import (
     Jsonl,
     Limit,
     Words,
-    filter_words,
     here,
     one_format,
     source,
@@ -103,7 +102,7 @@ def _list(
     config: str | None,
 ) -> None:
     one_format(json, jsonl)
-    filter = filter_words(words)
+    filter = words or []
     with source(data, config) as opened:
         pages = Pages(getattr(opened, what), filter, limit, after)
         if json:

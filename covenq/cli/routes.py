@@ -14,7 +14,7 @@ import typer
 
 from covenq import config as configuration
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, place, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, place, source
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
 from covenq.config import Config
@@ -212,7 +212,7 @@ def diff(
             hint="Give the new one with --config, or the old one with --old.",
         )
     found = Diff(now.routes, new.routes)
-    filter = [*filter_words(words), f"since:{since}"]
+    filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as tell:
         for row in _each(opened, filter):
             found.add(row, _payload(opened, row))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Jsonl, Words, filter_words, source
+from covenq.cli.common import ConfigOption, DataOption, Jsonl, source, words_and
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
@@ -25,7 +25,7 @@ OfKind = {"received": output.YELLOW, "completed": output.GREEN, "failed": output
 
 
 def tail(
-    words: Words = None,
+    words: Annotated[list[str] | None, words_and("-f")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as records come, until Ctrl-C. Also -f.")] = False,
     since: Annotated[
         str | None, typer.Option("--since", metavar="DURATION", help="Begin so long ago: 10m, 2h.")
@@ -47,10 +47,8 @@ def tail(
       covenq tail -f state:failed
       covenq tail --since 1h repo:octo/hello --jsonl
     """
-    given = words or []
-    if "-f" in given:  # as a short option it would be seen in every `-owner:foo`
-        given, follow = [word for word in given if word != "-f"], True
-    filter = filter_words(given)
+    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be seen in every `-owner:foo`
+    follow = follow or "-f" in (words or [])
     if since is not None and after is not None:
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
     ago = None if since is None else parse_duration(since)
