@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
+from covenq.cli.more import takes
 
 COMMANDS = {
     "serve": "covenq.cli.serve",
@@ -84,6 +85,10 @@ def build(name: str) -> Any:
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
+    if takes(function, "json"):
+        from covenq.cli.lines import with_lines
+
+        function = with_lines(function)
     if name not in LOCAL:
         from covenq.cli.remote import with_remote
 

@@ -121,7 +121,6 @@ After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line, as they come.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +194,3 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
         return
     with open_source(where.data, where.config) as opened:
         yield opened
-
-
-def one_format(json: bool, jsonl: bool) -> None:
-    """Raises UsageError if both were asked for."""
-    if json and jsonl:
-        raise UsageError(
-            "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
-        )

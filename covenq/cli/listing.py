@@ -13,11 +13,9 @@ from covenq.cli.common import (
     ConfigOption,
     DataOption,
     Json,
-    Jsonl,
     Limit,
     Words,
     here,
-    one_format,
     source,
 )
 from covenq.cli.output import Column, clean, say
@@ -51,7 +49,6 @@ def deliveries(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
-    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -66,7 +63,7 @@ def deliveries(
     attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash (or not:) negates,
     * globs, bare words search repo, title and ids.
     """
-    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, jsonl, data, config)
+    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, data, config)
 
 
 def tasks(
@@ -74,7 +71,6 @@ def tasks(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
-    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -86,7 +82,7 @@ def tasks(
 
     Fields: as for deliveries, and route kind worker category.
     """
-    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, jsonl, data, config)
+    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, data, config)
 
 
 def _list(
@@ -97,18 +93,14 @@ def _list(
     limit: int,
     after: str | None,
     json: bool,
-    jsonl: bool,
     data: str | None,
     config: str | None,
 ) -> None:
-    one_format(json, jsonl)
     filter = words or []
     with source(data, config) as opened:
         pages = Pages(getattr(opened, what), filter, limit, after)
         if json:
             output.emit_items(pages, lambda: pages.next)
-        elif jsonl:
-            output.emit_jsonl(pages)
         else:
             shown = output.table(columns, pages)
             if not shown:

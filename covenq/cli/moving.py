@@ -50,7 +50,9 @@ def export(
     """
     filter = words or []
     if json and out == "-":
-        raise UsageError("--json says what was written, and stdout has the file itself", hint="Add --output FILE.")
+        raise UsageError(
+            f"{output.json_option()} says what was written, and stdout has the file itself", hint="Add --output FILE."
+        )
     with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
         ids = _ids(opened, filter)
         _put(file, header(__version__, at_text(time.time()), " ".join(filter)))
