@@ -18,7 +18,7 @@ from covenq.config_table import Table
 from covenq.errors import ConfigError, UsageError
 from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
-from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, plan
+from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing import PING, Decision, route
 from journal.model import Entry, Journal
 
@@ -56,7 +56,7 @@ def plan_replay(
     that failed, the routes that completed are spared. `conn` must have folded all that its user has seen. Raises UsageError,
     NotFound, Ambiguous.
     """
-    payload_of = _payload_of(journal)
+    payload_of = payloads(journal)
     if to is not None:
         if route is not None:
             raise UsageError("a route and an address name two ways", hint="Give one of them.")
@@ -89,7 +89,7 @@ def plan_reroute(
     the delivery makes the same ones. Skipped is what has tasks, and what today's routes ignore as well. `conn` and what
     is raised: as for `plan_replay`.
     """
-    payload_of = _payload_of(journal)
+    payload_of = payloads(journal)
 
     def item(row: JsonObject) -> Item | Skipped:
         return _reroute_item(row, config, payload_of, reason=clean_text(reason), by=clean_text(by))
@@ -117,7 +117,7 @@ def plan_requeue(
             return Skipped(row["id"], gone)
         return _requeue_item(row, reason=clean_text(reason), by=clean_text(by))
 
-    return plan(ids, filter, *_tasks(conn, _payload_of(journal)), item)
+    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 def plan_cancel(
@@ -143,7 +143,7 @@ def plan_cancel(
         entry = Entry(task_subject(id), Kind.CANCELLED, data, expect=row["last_seq"])
         return Item(id, (entry,), (id,), over=_ON_THE_WAY)
 
-    return plan(ids, filter, *_tasks(conn, _payload_of(journal)), item)
+    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 def replay(
@@ -330,11 +330,3 @@ def _gone_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
         "SELECT payload_dropped, redacted FROM webhook_deliveries WHERE seq = ?", (task["delivery_seq"],)
     ).fetchone()
     return None if found is None else _gone(found)
-
-
-def _payload_of(journal: Journal) -> query.PayloadOf:
-    def payload_of(seq: int) -> bytes | None:
-        record = journal.get(seq)
-        return None if record is None else record.payload
-
-    return payload_of

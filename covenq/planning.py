@@ -87,7 +87,7 @@ def plan(
     """`item` of each row that the ids or the filter mean: one of the two. Raises UsageError, and what `by_id` raises."""
     if bool(ids) == (filter is not None):
         raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
-    rows = (by_id(id) for id in ids) if filter is None else _matching(filter, page)
+    rows = (by_id(id) for id in ids) if filter is None else matching(filter, page)
     eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once, whatever the ids were
     skipped: dict[str, str] = {}
     for row in rows:
@@ -106,7 +106,8 @@ def plan(
     )
 
 
-def _matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+    """The rows that match, newest first, a page of them in memory at a time."""
     after: str | None = None
     while True:
         found = page(filter, after)
@@ -143,6 +144,16 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
             skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
             break
     return answer
+
+
+def payloads(journal: Journal) -> query.PayloadOf:
+    """What filters that look into payloads read them by."""
+
+    def payload_of(seq: int) -> bytes | None:
+        record = journal.get(seq)
+        return None if record is None else record.payload
+
+    return payload_of
 
 
 def clean_text(text: str | None) -> str | None:

@@ -97,6 +97,8 @@ def test_version_is_that_of_the_package() -> None:
         (["backup"], "DIR"),
         (["redact"], "what to erase"),
         (["redact", "guid", "--repo", "octo/hello"], "what to erase"),
+        (["redact", "guid", "event:push"], "can't be combined"),
+        (["redact", "--sender", "octocat"], "Write it as a filter word: sender:octocat"),
         (["redact", "--repo", "octo"], "OWNER/NAME"),
         (["send"], "which event?"),
         (["send", "isues"], "issues"),

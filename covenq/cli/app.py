@@ -58,7 +58,7 @@ shows them."""
 LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo".split())
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "export", "replay", "reroute", "requeue", "cancel"})
+TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.

@@ -321,7 +321,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         "/api/v1/redact",
         "operate",
-        "Erase the content of deliveries, of a repository or of an installation.",
+        "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
         {200: ref("redaction")},
         (400, 404, 409),
         body=REQUESTS["redact"],
