@@ -99,7 +99,7 @@ class Source(Protocol):
     def why(self, id: str) -> Object:
         """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
         "refused"}, as `covenq.inquiry.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
-        issue or pull request. Raises UsageError for what can be none of them."""
+        issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID that several hooks share."""
 
     def tail(
         self,

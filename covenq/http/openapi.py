@@ -170,7 +170,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "The story of a delivery, of a task's, or of the newest of an issue or pull request.",
         {200: ref("why")},
-        (400,),
+        (400, 409),
         (
             Query(
                 "id",
@@ -179,6 +179,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 required=True,
             ),
         ),
+        notes={409: "Several hooks share the GUID: `ids` has them."},
     ),
     Operation(
         "GET",
