@@ -21,6 +21,7 @@ from support import ROOT, clean_env
 
 from covenq.cli import completion, main
 from covenq.cli.app import COMMANDS, build
+from covenq.filter import FIELDS
 from covenq.http import schemas
 from journal.opening import open_journal
 
@@ -275,6 +276,12 @@ def completing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         (["state", ":"], "comp", ["completed"]),
         (["route"], ":", ["fix"]),
         ([], "g3", ["g3"]),
+        ([], "not:sen", ["not:sender:"]),
+        ([], "not:state:su", ["not:state:superseded"]),
+        (["not"], ":", [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS]),
+        (["not", ":"], "sen", ["sender:"]),
+        (["not", ":", "state", ":"], "su", ["superseded"]),
+        (["-state", ":"], "comp", ["completed"]),
     ],
 )
 def test_filters_are_completed(completing: None, args: list[str], incomplete: str, offered: list[str]) -> None:
@@ -306,6 +313,14 @@ def test_a_shell_completes(directory: Path) -> None:
     assert complete("covenq\nreq", 1) == ["requeue"]
     assert complete("covenq\ntasks\nstate\n:\nfai", 4) == ["failed"]
     assert complete("covenq\nwhy\ng2", 2) == ["g2"]
+    assert complete("covenq\ntasks\n-stat", 2) == ["-state:"]
+    assert complete("covenq\nroutes\ndiff\n-stat", 3) == ["-state:"]
+    assert {"--json", "-state:"} <= set(complete("covenq\ntasks\n-", 2))
+    assert complete("covenq\nrequeue\n-state\n:\nfai", 4) == ["failed"]
+    tasks = {of(f"g{n}") for n in range(4)}
+    assert set(complete("covenq\nrequeue\nt", 2)) == {"twin:", *tasks}
+    assert {"event:", *tasks} <= set(complete("covenq\ncancel\n", 2))
+    assert set(complete("covenq\nredact\ng", 2)) == {"guid:", "g0", "g1", "g2", "g3"}
     assert complete("covenq\npause\nroute\n", 3) == ["fix"]
     assert complete(f"covenq\nwhy\n--data\n{directory / 'empty'}\ng", 4) == []
 

@@ -94,8 +94,12 @@ def build(name: str) -> Any:
 
         function = with_remote(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    settings = {"ignore_unknown_options": name in TAKES_FILTER}
-    one.command(name, context_settings=settings)(function)
+    if name in TAKES_FILTER:
+        from covenq.cli.common import TAKES_WORDS, FilterCommand
+
+        one.command(name, cls=FilterCommand, context_settings=TAKES_WORDS)(function)
+    else:
+        one.command(name)(function)
     return typer.main.get_command(one)
 
 

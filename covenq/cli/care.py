@@ -23,7 +23,7 @@ from covenq.cli.bulk import (
     operator,
     say_skipped,
 )
-from covenq.cli.common import Chosen, ConfigOption, DataOption, Json, source
+from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
@@ -79,7 +79,7 @@ def _say_compacted(done: Mapping[str, Any]) -> None:
 
 
 def redact(
-    words: Chosen = None,
+    words: Deliveries = None,
     repo: Annotated[
         str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Every delivery of this repository.")
     ] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from covenq import config as configuration
 from covenq.cli.output import say
@@ -39,13 +40,17 @@ ConfigOption = Annotated[
 ]
 
 
-def _complete_filter(ctx: typer.Context, incomplete: str) -> list[str]:
-    from covenq.cli import completion
+def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
+    """Completes to terms of a filter, and ids of `also`."""
 
-    given = ctx.params
-    return completion.of_filter(
-        given.get("words") or (), incomplete, given.get("data"), given.get("config"), given.get("url")
-    )
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from covenq.cli import completion
+
+        given = ctx.params
+        words, place = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
+        return completion.of_filter(words, incomplete, *place, also=also)
+
+    return complete
 
 
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -76,8 +81,24 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def words_and(*dashed: str) -> Any:
-    """The argument of a command that takes filter words, and these words that begin with a dash.
+class FilterCommand(TyperCommand):
+    """A command whose words may begin with a dash: `-state:failed` is completed as a word, not only as an option."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-") and not incomplete.startswith("--"):
+            found += [
+                term for one in self.params if one.name == "words" for term in one.shell_complete(ctx, incomplete)
+            ]
+        return found
+
+
+TAKES_WORDS = {"ignore_unknown_options": True}
+"""The settings of such a command."""
+
+
+def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
+    """The argument of a command that takes filter words, these words that begin with a dash, and ids (of deliveries, tasks).
 
     Typer, told to let `-field:x` through, lets every unknown option through with it: UsageError for those.
     """
@@ -96,7 +117,7 @@ def words_and(*dashed: str) -> Any:
         metavar="FILTER",
         help="Filter words, or ids.",
         show_default=False,
-        autocompletion=_complete_filter,
+        autocompletion=_completes(ids),
         callback=checked,
     )
 
@@ -115,7 +136,9 @@ def _meant(ctx: typer.Context, name: str, value: str) -> str:
 
 
 Words = Annotated[list[str] | None, words_and()]
-Chosen = Annotated[list[str] | None, words_and("-")]
+Deliveries = Annotated[list[str] | None, words_and("-", ids=["deliveries"])]
+Tasks = Annotated[list[str] | None, words_and("-", ids=["tasks"])]
+"""What a command is to act on."""
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")

@@ -14,7 +14,7 @@ import typer
 
 from covenq import config as configuration
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, place, source
+from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words, place, source
 from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
@@ -183,7 +183,7 @@ def _read(file: str) -> bytes:
     return content
 
 
-@routes.command(context_settings={"ignore_unknown_options": True})
+@routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)
 @with_lines
 def diff(
     words: Words = None,
