@@ -10,7 +10,7 @@ from typing import Any
 from covenq import query, view
 from covenq.config import Config
 from covenq.config_route import Route
-from covenq.errors import NotFound
+from covenq.errors import NotFound, UsageError
 from covenq.filter import parse
 from covenq.fold_notes import notes
 from covenq.hints import hint_of
@@ -52,6 +52,10 @@ def why(
     that were refused. `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
     a GUID that several hooks share.
     """
+    if not asked:
+        raise UsageError(
+            "which one?", hint="Give a GUID, hook/GUID, a task's id, owner/name#number or its address on GitHub."
+        )
     answer: JsonObject = {"asked": asked, "kind": "delivery", "task": None, "target": None}
     answer |= {"stories": [], "more": False, "refused": []}
 

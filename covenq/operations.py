@@ -15,7 +15,7 @@ from covenq import query
 from covenq.config import Config
 from covenq.config_route import Route, parse_route
 from covenq.config_table import Table
-from covenq.errors import ConfigError, UsageError
+from covenq.errors import Ambiguous, ConfigError, NotFound, UsageError
 from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
@@ -33,6 +33,8 @@ _ON_THE_WAY = frozenset({Kind.QUEUED, Kind.CLAIMED, Kind.PHASE, Kind.RENEWED, Ki
 """Records after which a task has not come to its end: it can be cancelled after any of them."""
 TO = "replay-to"
 """The name that tasks of `to` have for a route."""
+NAMED = 20
+"""Tasks of a delivery that are named where its id was given for theirs."""
 _WAITING = (State.QUEUED, State.RUNNING)
 
 
@@ -192,12 +194,28 @@ def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[
 
 def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById, _Paged]:
     def by_id(id: str) -> JsonObject:
-        return query.task(conn, id)
+        try:
+            return query.task(conn, id)
+        except NotFound as error:
+            raise _of_delivery(conn, id) or error from None
 
     def page(wanted: Filter, after: str | None) -> query.Page:
         return query.tasks(conn, wanted, PAGE, after, payload_of=payload_of)
 
     return by_id, page
+
+
+def _of_delivery(conn: sqlite3.Connection, id: str) -> NotFound | None:
+    """What to say where a delivery's id stands for a task's; None if it is no delivery's either."""
+    try:
+        found = [query.delivery(conn, *parse_id(id))]
+    except Ambiguous as error:
+        found = [query.delivery(conn, *parse_id(one)) for one in error.ids]
+    except (NotFound, UsageError):
+        return None
+    tasks = [task for row in found for task in row["tasks"]]
+    hint = f"Its tasks: {' '.join(tasks[:NAMED])}" if tasks else f"It has no task: `covenq why {id}` says why."
+    return NotFound(f"{id} is a delivery, and this is done to tasks", hint=hint)
 
 
 def _replay_item(

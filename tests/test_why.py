@@ -256,6 +256,7 @@ def test_what_never_arrived_or_was_refused_is_said_so(past: Past) -> None:
     unknown = daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode()
     assert "it never arrived here" in unknown
     assert json.loads(daemon.cli("why", "forged", "--json", exit_code=3).stdout)["refused"][0]["status"] == 401
+    assert "hint: Give a GUID, hook/GUID, a task's id" in daemon.cli("why", "", exit_code=2).stderr.decode()
     assert "is no delivery id" in daemon.cli("why", "../../x y", exit_code=2).stderr.decode()
 
 

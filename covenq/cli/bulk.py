@@ -185,7 +185,8 @@ def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
             output.line(clean(id))
     else:
         for item in found.done:
-            output.line(" ".join(clean(word) for word in (item["id"], *item.get("tasks", ()))))
+            tasks = [task for task in item.get("tasks", ()) if task != item["id"]]
+            output.line(" ".join(clean(word) for word in (item["id"], *tasks)))
     say_skipped(found.skipped)
     counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
     say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")

@@ -135,6 +135,11 @@ def _age(field: str) -> Callable[[Item], str]:
     return lambda item: output.age(item[field], time.time())
 
 
+def notes_of(delivery: Item) -> str:
+    """What an operator should notice: that it also came with another body, or as another delivery before."""
+    return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
+
+
 DELIVERY_COLUMNS = [
     Column("GUID", lambda d: d["guid"]),
     Column("AGE", _age("received_at"), right=True),
@@ -143,6 +148,8 @@ DELIVERY_COLUMNS = [
     Column("SENDER", lambda d: d["sender"], shrink=6),
     Column("STATE", lambda d: d["state"], colour=output.state_colour),
     Column("DUP", lambda d: d["duplicates"] or "", right=True),
+    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW),
+    Column("HOOK", lambda d: d["hook"]),
     Column("REASON", lambda d: d["reason"], shrink=6),
 ]
 
