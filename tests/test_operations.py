@@ -153,6 +153,16 @@ def test_of_what_failed_in_part_only_what_failed_is_replayed(desk: Desk) -> None
     assert forced["skipped"] == []
 
 
+def test_what_completed_is_not_run_again_because_sending_it_elsewhere_failed(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.COMPLETED)
+    (sent,) = desk.replay(ids=[id], to="https://elsewhere.example.org/hook")["done"]
+    desk.end(sent["tasks"][0], Kind.FAILED)
+    (skipped,) = desk.replay(ids=[id])["skipped"]
+    assert "--force" in skipped["reason"]
+    assert desk.replay(ids=[id], force=True)["done"][0]["tasks"] == [first("g1", 2)]
+
+
 def test_what_failed_and_nobody_wants_today_makes_no_task_of_what_completed(desk: Desk) -> None:
     desk.config = config(FIX, LOOK)
     id = desk.deliver("g1")
