@@ -192,7 +192,10 @@ def _positive(word: _Chars) -> Node:
         return _payload(name, op, value, column)
     if name not in FIELDS:
         near = difflib.get_close_matches(name, [*FIELDS, "payload", "not"], n=1)
-        hint = f"Did you mean {near[0]}{op}?" if near else f"Fields are {', '.join(FIELDS)} and payload.…"
+        if near == ["payload"]:
+            hint = "Say which part of it, and its value: payload.issue.user.login:octocat"
+        else:
+            hint = f"Did you mean {near[0]}{op}?" if near else f"Fields are {', '.join(FIELDS)} and payload.…"
         raise FilterError(f"{name[:40]!r} is no field", column=column, hint=hint)
     if name in TIMES:
         return _time(name, op, value)

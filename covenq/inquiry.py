@@ -10,7 +10,7 @@ from typing import Any
 from covenq import query, view
 from covenq.config import Config
 from covenq.config_route import Route
-from covenq.errors import NotFound
+from covenq.errors import NotFound, UsageError
 from covenq.filter import parse
 from covenq.fold_notes import notes
 from covenq.hints import hint_of
@@ -47,11 +47,15 @@ def why(
 ) -> JsonObject:
     """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
 
-    `kind` is `delivery` (one story, or one for each hook that shares the GUID; `task` is set where a task's id was asked
-    for), `target` (the newest of an issue's or pull request's deliveries first, `more` if there are others), or `nothing`:
-    then `refused` are the requests of that id that were refused. `refused` gives the log of refusals, newest last. Raises
-    UsageError for what is no id.
+    `kind` is `delivery` (one story; `task` is set where a task's id was asked for), `target` (the newest of an issue's or
+    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the requests of that id
+    that were refused. `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
+    a GUID that several hooks share.
     """
+    if not asked:
+        raise UsageError(
+            "which one?", hint="Give a GUID, hook/GUID, a task's id, owner/name#number or its address on GitHub."
+        )
     answer: JsonObject = {"asked": asked, "kind": "delivery", "task": None, "target": None}
     answer |= {"stories": [], "more": False, "refused": []}
 
@@ -70,11 +74,12 @@ def why(
         answer["task"] = task["id"]
         asked = f"{task['hook']}/{task['guid']}"
     hook, guid = parse_id(asked)
-    rows = _of_id(conn, hook, guid)
-    if not rows:
+    try:
+        row = query.delivery(conn, hook, guid)
+    except NotFound:
         mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
         return answer | {"kind": "nothing", "refused": [{**one, "hint": hint_of(one)} for one in mine[-REFUSED_MAX:]]}
-    return answer | {"stories": [story(row) for row in rows]}
+    return answer | {"stories": [story(row)]}
 
 
 def target_of(asked: str) -> tuple[str, int] | None:
@@ -90,11 +95,6 @@ def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
         return query.task(conn, asked)
     except NotFound:
         return None  # a GUID may look so too
-
-
-def _of_id(conn: sqlite3.Connection, hook: str | None, guid: str) -> list[JsonObject]:
-    name = f"{hook}/{guid}" if hook is not None else guid
-    return query.deliveries(conn, parse(f'id:"{name}"'), STORIES_MAX).items
 
 
 def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[JsonObject], bool]:

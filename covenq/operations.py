@@ -15,10 +15,10 @@ from covenq import query
 from covenq.config import Config
 from covenq.config_route import Route, parse_route
 from covenq.config_table import Table
-from covenq.errors import ConfigError, UsageError
+from covenq.errors import Ambiguous, ConfigError, NotFound, UsageError
 from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
-from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, plan
+from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing import PING, Decision, route
 from journal.model import Entry, Journal
 
@@ -33,6 +33,8 @@ _ON_THE_WAY = frozenset({Kind.QUEUED, Kind.CLAIMED, Kind.PHASE, Kind.RENEWED, Ki
 """Records after which a task has not come to its end: it can be cancelled after any of them."""
 TO = "replay-to"
 """The name that tasks of `to` have for a route."""
+NAMED = 20
+"""Tasks of a delivery that are named where its id was given for theirs."""
 _WAITING = (State.QUEUED, State.RUNNING)
 
 
@@ -52,10 +54,11 @@ def plan_replay(
     """New tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` say which.
 
     With `route`, by that one alone; with `to`, a web address, by none: each is forwarded there once. Skipped are those with
-    a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants. `conn`
-    must have folded all that its user has seen. Raises UsageError, NotFound, Ambiguous.
+    a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants; of those
+    that failed, the routes that completed are spared. `conn` must have folded all that its user has seen. Raises UsageError,
+    NotFound, Ambiguous.
     """
-    payload_of = _payload_of(journal)
+    payload_of = payloads(journal)
     if to is not None:
         if route is not None:
             raise UsageError("a route and an address name two ways", hint="Give one of them.")
@@ -65,9 +68,8 @@ def plan_replay(
         _check_route(config, route)
 
     def item(row: JsonObject) -> Item | Skipped:
-        state = row["state"] if route is None else _state_by(conn, row, route)
         return _replay_item(
-            row, state, config, payload_of, only=route, force=force, reason=clean_text(reason), by=clean_text(by)
+            conn, row, config, payload_of, only=route, force=force, reason=clean_text(reason), by=clean_text(by)
         )
 
     return plan(ids, filter, *_deliveries(conn, payload_of), item)
@@ -89,7 +91,7 @@ def plan_reroute(
     the delivery makes the same ones. Skipped is what has tasks, and what today's routes ignore as well. `conn` and what
     is raised: as for `plan_replay`.
     """
-    payload_of = _payload_of(journal)
+    payload_of = payloads(journal)
 
     def item(row: JsonObject) -> Item | Skipped:
         return _reroute_item(row, config, payload_of, reason=clean_text(reason), by=clean_text(by))
@@ -117,7 +119,7 @@ def plan_requeue(
             return Skipped(row["id"], gone)
         return _requeue_item(row, reason=clean_text(reason), by=clean_text(by))
 
-    return plan(ids, filter, *_tasks(conn, _payload_of(journal)), item)
+    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 def plan_cancel(
@@ -143,7 +145,7 @@ def plan_cancel(
         entry = Entry(task_subject(id), Kind.CANCELLED, data, expect=row["last_seq"])
         return Item(id, (entry,), (id,), over=_ON_THE_WAY)
 
-    return plan(ids, filter, *_tasks(conn, _payload_of(journal)), item)
+    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 def replay(
@@ -192,7 +194,10 @@ def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[
 
 def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById, _Paged]:
     def by_id(id: str) -> JsonObject:
-        return query.task(conn, id)
+        try:
+            return query.task(conn, id)
+        except NotFound as error:
+            raise _of_delivery(conn, id) or error from None
 
     def page(wanted: Filter, after: str | None) -> query.Page:
         return query.tasks(conn, wanted, PAGE, after, payload_of=payload_of)
@@ -200,9 +205,22 @@ def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById
     return by_id, page
 
 
+def _of_delivery(conn: sqlite3.Connection, id: str) -> NotFound | None:
+    """What to say where a delivery's id stands for a task's; None if it is no delivery's either."""
+    try:
+        found = [query.delivery(conn, *parse_id(id))]
+    except Ambiguous as error:
+        found = [query.delivery(conn, *parse_id(one)) for one in error.ids]
+    except (NotFound, UsageError):
+        return None
+    tasks = [task for row in found for task in row["tasks"]]
+    hint = f"Its tasks: {' '.join(tasks[:NAMED])}" if tasks else f"It has no task: `covenq why {id}` says why."
+    return NotFound(f"{id} is a delivery, and this is done to tasks", hint=hint)
+
+
 def _replay_item(
+    conn: sqlite3.Connection,
     row: JsonObject,
-    state: str | None,
     config: Config,
     payload_of: query.PayloadOf,
     *,
@@ -211,9 +229,9 @@ def _replay_item(
     reason: str | None,
     by: str | None,
 ) -> Item | Skipped:
-    """`state` is what the deciding tasks are in: all of the delivery's, or those of the one route."""
     delivery = DeliveryId(row["hook"], row["guid"])
     id = str(delivery)
+    state = row["state"] if only is None else _states_by_route(conn, row).get(only)
     if state in _WAITING:
         return Skipped(id, f"it is {state}: its task is still to come to an end")
     gone = _gone(row)
@@ -227,11 +245,21 @@ def _replay_item(
         return Skipped(id, decision.problem or f"no route wants it today ({decision.reason})")
     if not decision.entries:
         return Skipped(id, f"route {only!r} doesn't want it today")
-    note = {"replay": number, "tasks": list(decision.tasks), "by": by, "reason": reason}
+    completed: set[str] = set()
+    if not force and len(row["tasks"]) > 1:
+        completed = {name for name, its in _states_by_route(conn, row).items() if its == State.COMPLETED}
+    wanted = [(entry.data["route"], task, entry) for task, entry in zip(decision.tasks, decision.entries, strict=True)]
+    tasks = tuple(task for name, task, _ in wanted if name not in completed)
+    spared = [name for name, _, _ in wanted if name in completed]
+    if not tasks:
+        return Skipped(id, f"what wants it today has completed ({', '.join(spared)}); --force replays it all the same")
+    made = [entry for name, _, entry in wanted if name not in completed]
+    note = {"replay": number, "tasks": list(tasks), "by": by, "reason": reason}
     # Against the delivery's newest record, so two replays at once can't both take this number; and the tasks' ids,
     # derived from it, are new.
     replayed = Entry(delivery.subject, Kind.REPLAYED, note, expect=row["last_seq"])
-    return Item(id, (replayed, *decision.entries), decision.tasks, over=_NOTES)
+    why = tuple(f"its route {name} has completed; --force replays that too" for name in spared)
+    return Item(id, (replayed, *made), tasks, over=_NOTES, spared=why)
 
 
 def _reroute_item(
@@ -301,10 +329,9 @@ def _check_route(config: Config, name: str) -> None:
         raise UsageError(f"there is no route {name[:64]!r} today", hint=hint)
 
 
-def _state_by(conn: sqlite3.Connection, row: JsonObject, route: str) -> str | None:
-    """The state of the delivery's newest task of that route; None where it has none."""
-    states = [task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"]) if task["route"] == route]
-    return states[-1] if states else None
+def _states_by_route(conn: sqlite3.Connection, row: JsonObject) -> dict[str, str]:
+    """The state of the delivery's newest task of each route."""
+    return {task["route"]: task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"])}
 
 
 def _gone(row: JsonObject | sqlite3.Row) -> str | None:
@@ -321,11 +348,3 @@ def _gone_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
         "SELECT payload_dropped, redacted FROM webhook_deliveries WHERE seq = ?", (task["delivery_seq"],)
     ).fetchone()
     return None if found is None else _gone(found)
-
-
-def _payload_of(journal: Journal) -> query.PayloadOf:
-    def payload_of(seq: int) -> bytes | None:
-        record = journal.get(seq)
-        return None if record is None else record.payload
-
-    return payload_of

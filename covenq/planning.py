@@ -37,12 +37,14 @@ class Item:
     """One thing to do: `entries` go in together or not at all, and concern `tasks`.
 
     `over` are kinds of records that may have come meanwhile to the first entry's subject and are no reason against it.
+    `spared` are reasons why parts of it are left out.
     """
 
     id: str
     entries: tuple[Entry, ...]
     tasks: tuple[str, ...]
     over: Collection[str] = ()
+    spared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done, oldest first, and what would not.
+    """What would be done, oldest first, and what would not; `spared` are the parts that would not be of what would.
 
     `make` forms an item's entries when its turn comes, from the rows as they are then: a plan over a million things
     holds only their ids.
@@ -64,12 +66,13 @@ class Plan:
     eligible: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     make: Callable[[str], Item | Skipped]
+    spared: tuple[Skipped, ...] = ()
 
     def answer(self) -> JsonObject:
-        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says."""
+        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says. An id in both is done in part."""
         return {
             "eligible": list(self.eligible),
-            "skipped": [{"id": one.id, "reason": one.reason} for one in self.skipped],
+            "skipped": [{"id": one.id, "reason": one.reason} for one in (*self.skipped, *self.spared)],
             "done": [],
         }
 
@@ -84,21 +87,27 @@ def plan(
     """`item` of each row that the ids or the filter mean: one of the two. Raises UsageError, and what `by_id` raises."""
     if bool(ids) == (filter is not None):
         raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
-    rows = (by_id(id) for id in ids) if filter is None else _matching(filter, page)
-    eligible: dict[str, None] = {}  # in order, and each once, whatever the ids were
+    rows = (by_id(id) for id in ids) if filter is None else matching(filter, page)
+    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once, whatever the ids were
     skipped: dict[str, str] = {}
     for row in rows:
         one = item(row)
         if isinstance(one, Item):
-            eligible[one.id] = None
+            eligible[one.id] = one.spared
         else:
             skipped[one.id] = one.reason
     # Filters list the newest first; work is made in the order in which it came.
     order = list(eligible) if filter is None else list(reversed(eligible))
-    return Plan(tuple(order), tuple(Skipped(id, reason) for id, reason in skipped.items()), lambda id: item(by_id(id)))
+    return Plan(
+        tuple(order),
+        tuple(Skipped(id, reason) for id, reason in skipped.items()),
+        lambda id: item(by_id(id)),
+        tuple(Skipped(id, reason) for id in order for reason in eligible[id]),
+    )
 
 
-def _matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+    """The rows that match, newest first, a page of them in memory at a time."""
     after: str | None = None
     while True:
         found = page(filter, after)
@@ -114,7 +123,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
     does just that; raises NotDurable if nothing could be done at all, and what else the journal raises.
     """
-    answer = plan.answer()
+    answer = replace(plan, spared=()).answer()  # what is spared may be other parts by now
     done: list[JsonObject] = answer["done"]
     skipped: list[JsonObject] = answer["skipped"]
     for start in range(0, len(plan.eligible), AT_ONCE):
@@ -127,6 +136,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
                     skipped.append({"id": item.id, "reason": MOVED})
                 else:
                     done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
+                    skipped += [{"id": item.id, "reason": reason} for reason in item.spared]
         except (JournalFull, JournalWriteFailed) as error:
             if not done:
                 raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error
@@ -134,6 +144,16 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
             skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
             break
     return answer
+
+
+def payloads(journal: Journal) -> query.PayloadOf:
+    """What filters that look into payloads read them by."""
+
+    def payload_of(seq: int) -> bytes | None:
+        record = journal.get(seq)
+        return None if record is None else record.payload
+
+    return payload_of
 
 
 def clean_text(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Erasing content on demand: of single deliveries, of all of a repository, of all of an installation.
+"""Erasing content on demand: of deliveries by id or filter, of all of a repository, of all of an installation.
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
 delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.erase`, the fold
@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
+from covenq.filter import Filter
 from covenq.fold_ops import REDACTED
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
-from covenq.planning import MOVED, Item, Plan, Skipped, clean_text
+from covenq.planning import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
 from journal.engine import FileJournal
 from journal.erase import Rewritten, pairs
 from journal.errors import JournalFull, JournalWriteFailed
-from journal.model import Conflict, Entry
+from journal.model import Conflict, Entry, Journal
 
 AT_ONCE = 5000
 """Deliveries whose records share one append, and one rewriting of the segments they stand in."""
@@ -38,22 +39,26 @@ class Unfinished(CovenqError):
 
 
 def plan_redact(
+    journal: Journal,
     conn: sqlite3.Connection,
     *,
     ids: Sequence[str] = (),
+    filter: Filter | None = None,
     repo: str | None = None,
     installation: int | None = None,
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """What would be erased: `ids` (GUID or hook/GUID), or everything of `repo` (OWNER/NAME, as GitHub compares it: in
-    any case), or of `installation`. Exactly one of them says which.
+    """What would be erased: `ids` (GUID or hook/GUID), what matches a `filter`, or everything of `repo` (OWNER/NAME, as
+    GitHub compares it: in any case), or of `installation`. Exactly one of them says which.
 
     Skipped are deliveries that a task is working on, and those erased before. A task that waits is cancelled. Raises
     UsageError, NotFound, Ambiguous.
     """
-    if sum((bool(ids), repo is not None, installation is not None)) != 1:
-        raise UsageError("say what to erase: ids, a repository, or an installation", hint="See `covenq redact --help`.")
+    if sum((bool(ids), filter is not None, repo is not None, installation is not None)) != 1:
+        raise UsageError(
+            "say what to erase: ids, a filter, a repository, or an installation", hint="See `covenq redact --help`."
+        )
     if repo is not None:
         parse_repo(repo)
     if installation is not None and not 0 <= installation < 1 << 63:
@@ -69,10 +74,16 @@ def plan_redact(
     skipped: list[Skipped] = []
     if ids:
         found: Iterator[str] = (str(_id(query.delivery(conn, *parse_id(id)))) for id in ids)
+    elif filter is not None:
+        payload_of = payloads(journal)
+        rows = matching(
+            filter, lambda wanted, after: query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)
+        )
+        found = reversed([str(_id(row)) for row in rows])
     elif repo is not None:
-        found = _matching(conn, "repo = ? COLLATE NOCASE", repo)
+        found = _all_of(conn, "repo = ? COLLATE NOCASE", repo)
     else:
-        found = _matching(conn, "installation = ? AND redacted IS NULL", installation)
+        found = _all_of(conn, "installation = ? AND redacted IS NULL", installation)
     for id in dict.fromkeys(found):
         one = make(id)
         if isinstance(one, Skipped):
@@ -187,7 +198,7 @@ def _item(conn: sqlite3.Connection, row: JsonObject, *, reason: str | None, by: 
     return Item(str(delivery), tuple(made), tuple(task["id"] for task in tasks))
 
 
-def _matching(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:
+def _all_of(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:
     after = 0
     while True:
         rows = conn.execute(

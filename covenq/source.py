@@ -99,7 +99,7 @@ class Source(Protocol):
     def why(self, id: str) -> Object:
         """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
         "refused"}, as `covenq.inquiry.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
-        issue or pull request. Raises UsageError for what can be none of them."""
+        issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID that several hooks share."""
 
     def tail(
         self,
@@ -195,13 +195,15 @@ class Source(Protocol):
         self,
         *,
         ids: Sequence[str] = (),
+        filter: Filter | None = None,
         repo: str | None = None,
         installation: int | None = None,
         reason: str | None = None,
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Erase the content of deliveries, of a repository (OWNER/NAME) or of an installation: one of the three.
+        """Erase the content of deliveries, by `ids` or a `filter`, of a repository (OWNER/NAME) or of an installation: one
+        of the four.
 
         Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
         paths that could not be removed, "copies": directories that may hold the same and only the operator can reach.

@@ -307,6 +307,7 @@ class LocalSource(Closing):
         self,
         *,
         ids: Sequence[str] = (),
+        filter: Filter | None = None,
         repo: str | None = None,
         installation: int | None = None,
         reason: str | None = None,
@@ -315,9 +316,17 @@ class LocalSource(Closing):
     ) -> Object:
         from covenq import upkeep
 
+        parsed = None if filter is None else parse(filter)
         with self._house() as house:
             return upkeep.redact(
-                house, dry_run=dry_run, ids=ids, repo=repo, installation=installation, reason=reason, by=by
+                house,
+                dry_run=dry_run,
+                ids=ids,
+                filter=parsed,
+                reason=reason,
+                by=by,
+                repo=repo,
+                installation=installation,
             )
 
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:

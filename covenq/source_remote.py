@@ -154,13 +154,15 @@ class RemoteSource(Closing):
         self,
         *,
         ids: Sequence[str] = (),
+        filter: Filter | None = None,
         repo: str | None = None,
         installation: int | None = None,
         reason: str | None = None,
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        body = {"ids": list(ids), "repo": repo, "installation": installation}
+        words = None if filter is None else _text(filter)
+        body = {"ids": list(ids), "filter": words, "repo": repo, "installation": installation}
         return self._upkeep("/api/v1/redact", {**body, "reason": reason, "dry_run": dry_run, "by": by})
 
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:

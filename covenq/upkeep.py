@@ -56,7 +56,7 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
     tasks were removed, "left": paths that could not be, and "copies": directories that only the operator can reach.
     """
     house.fold()
-    plan = redaction.plan_redact(house.conn(), **which)
+    plan = redaction.plan_redact(house.journal, house.conn(), **which)
     rewritten: list[Rewritten] = []
     gone = aftermath.Aftermath()
     if dry_run:

@@ -143,6 +143,35 @@ def test_a_repository_and_an_installation_are_erased_after_a_question(make_daemo
     assert daemon.cli_json("verify")["ok"] is True
 
 
+def test_what_a_filter_matches_or_stdin_names_is_erased_after_a_question(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    mine = [post(daemon, personal(n)) for n in (1, 2, 3)]
+    theirs = post(daemon, issue(4, repo="octo/unconcerned-repo"))
+    daemon.wait_all_done()
+    ids = [f"{HOOK}/{guid}" for guid in mine]
+    lines = "".join(f"{guid} and more\n" for guid in mine[:2]).encode()
+    for asked in (["payload.issue.title:personal*"], ["repo:personal-owner/personal-repo", "-number:2,3"]):
+        plan = daemon.cli_json("redact", *asked, "--dry-run")
+        assert plan["eligible"] == (ids if len(asked) == 1 else ids[:1])
+        assert b"no terminal to ask at" in daemon.cli("redact", *asked, exit_code=2).stderr
+    assert daemon.cli("redact", "-", "--dry-run", input=lines).stdout.decode().split() == ids[:2]
+    assert b"this would redact 2 deliveries" in daemon.cli("redact", "-", input=lines, exit_code=2).stderr
+    assert daemon.records("delivery.redacted") == []
+    done = json.loads(daemon.cli("redact", "-", "--yes", "--json", input=lines).stdout)
+    assert ([one["id"] for one in done["done"]], done["attempts"], done["skipped"]) == (ids[:2], 2, [])
+    rest = daemon.cli_json("redact", "payload.issue.title:personal*", "--yes", "--reason", "asked for")
+    assert ([one["id"] for one in rest["done"]], rest["left"]) == (ids[2:], [])
+    assert daemon.records("delivery.redacted")[-1]["data"]["reason"] == "asked for"
+    assert holding(daemon.data) == []
+    again = json.loads(daemon.cli("redact", "-", "--yes", "--json", input=lines, exit_code=4).stdout)
+    assert [one["id"] for one in again["skipped"]] == ids[:2]
+    answer = daemon.api("/api/v1/redact", "POST", {"filter": "event:issues -repo:personal*", "dry_run": True}).json
+    assert answer["eligible"][-1] == f"{HOOK}/{theirs}"
+    assert daemon.stop() == 0
+    assert daemon.cli_json("redact", "repo:octo/unconcerned-repo", "--yes")["done"][0]["id"] == f"{HOOK}/{theirs}"
+    assert holding(daemon.data, (KEPT,)) == []
+
+
 def test_what_runs_is_skipped_and_what_waits_is_cancelled(make_daemon: Make, tmp_path: Path) -> None:
     started, go_on = tmp_path / "started", tmp_path / "go_on"
     script = f"touch {started}; while ! test -e {go_on}; do sleep 0.02; done"

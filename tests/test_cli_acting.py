@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import POLICY, moved, of, queued, received
+from records import POLICY, moved, note, of, queued, received
 from support import Daemon, eventually, records
 
 from journal.opening import open_journal
@@ -55,7 +55,7 @@ def test_ids_come_from_stdin_and_several_need_a_yes(stopped: Daemon) -> None:
     plan = stopped.cli("requeue", "-", "--dry-run", input=lines)
     assert plan.stdout.decode().split() == failed()
     done = stopped.cli("requeue", "-", "--yes", "--reason", "the disk was full", input=lines)
-    assert [line.split()[0] for line in done.stdout.decode().splitlines()] == failed()
+    assert done.stdout.decode().splitlines() == failed(), "each once"
     assert {one["data"]["reason"] for one in kinds(stopped, "task.requeued")} == {"the disk was full"}
     again = stopped.cli("requeue", "-", "--yes", input=lines, exit_code=4)
     assert b"skipped 3: it is queued" in again.stderr
@@ -66,6 +66,30 @@ def test_one_id_on_stdin_acts_at_once_and_none_is_a_mistake(stopped: Daemon) -> 
     assert b"no ids on stdin" in stopped.cli("cancel", "-", input=b"\n \n", exit_code=2).stderr
     assert b"no text" in stopped.cli("cancel", "-", input=b"\xff\xfe", exit_code=2).stderr
     assert b"can't be combined" in stopped.cli("cancel", "-", "state:queued", input=b"x", exit_code=2).stderr
+
+
+def test_a_delivery_given_for_a_task_is_told_its_tasks(stopped: Daemon) -> None:
+    with open_journal(stopped.data / "journal") as journal:
+        for hook in ("1", "2"):
+            journal.append([received("shared", hook), queued("shared", hook)])
+    tasks = {"g0": of("g0"), "9/g0": of("g0"), "shared": f"{of('shared', '1')} {of('shared', '2')}"}
+    for command in ("requeue", "cancel"):
+        for id, theirs in tasks.items():
+            said = stopped.cli(command, id, exit_code=3).stderr.decode()
+            assert f"{id} is a delivery, and this is done to tasks\nhint: Its tasks: {theirs}\n" in said
+        assert b"`covenq why g4` says why" in stopped.cli(command, "g4", exit_code=3).stderr
+        assert b"no task 'a b'" in stopped.cli(command, "a b", exit_code=3).stderr
+
+
+def test_the_table_tells_deliveries_of_one_guid_apart_and_marks_conflicts(stopped: Daemon) -> None:
+    with open_journal(stopped.data / "journal") as journal:
+        for hook in ("1", "2"):
+            journal.append([received("shared", hook)])
+        journal.append([note("conflicted", "shared", "2", payload_sha256="0" * 64)])
+    head, newest, other, *_ = stopped.cli("deliveries").stdout.decode().splitlines()
+    assert ("HOOK" in head.split(), "NOTE" in head.split()) == (True, True)
+    assert ({"2", "conflict"} <= set(newest.split()), "1" in other.split()) == (True, True)
+    assert "conflict" not in other
 
 
 def test_cancel_and_back_again(stopped: Daemon) -> None:
@@ -84,6 +108,24 @@ def test_reroute_and_replay_by_one_route(stopped: Daemon) -> None:
     assert stopped.cli_json("replay", "g0", "--route", "fix")["done"][0]["tasks"] == [of("g0", replay=1)]
     unknown = stopped.cli("replay", "g1", "--route", "fxi", exit_code=2)
     assert b"hint: Did you mean fix?" in unknown.stderr
+
+
+def test_a_replay_spares_the_routes_that_completed(stopped: Daemon) -> None:
+    stopped.config.write_text(CONFIG + CONFIG.replace("fix", "look"))  # type: ignore[union-attr]
+    with open_journal(stopped.data / "journal") as journal:
+        for guid in ("g0", "g1", "g2"):
+            journal.append([queued(guid, route="look")])
+            journal.append([moved("completed", of(guid, route="look"))])
+    plan = stopped.cli("replay", "g0", "--dry-run")
+    spared = b"skipped 1: its route look has completed; --force replays that too"
+    assert (plan.stdout, spared in plan.stderr) == (b"9/g0\n", True)
+    done = stopped.cli("replay", "g0")
+    assert (done.stdout.decode(), spared in done.stderr) == (f"9/g0 {of('g0', replay=1)}\n", True)
+    found = stopped.cli_json("replay", "state:failed", "--yes")
+    assert [(one["id"], one["tasks"]) for one in found["done"]] == [
+        ("9/g1", [of("g1", replay=1)]), ("9/g2", [of("g2", replay=1)])
+    ]  # fmt: skip
+    assert [one["id"] for one in found["skipped"]] == ["9/g1", "9/g2"], "each told once"
 
 
 def test_an_interrupted_bulk_says_how_far_it_came_and_the_next_does_the_rest(stopped: Daemon) -> None:

@@ -21,6 +21,7 @@ from support import ROOT, clean_env
 
 from covenq.cli import completion, main
 from covenq.cli.app import COMMANDS, build
+from covenq.filter import FIELDS
 from covenq.http import schemas
 from journal.opening import open_journal
 
@@ -81,12 +82,15 @@ class Said:
         self.out, self.err = out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
+LISTS = {"deliveries", "tasks", "tail", "refused", "routes"}
+"""Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
     "status": ([], {"required": schemas.SCHEMAS["status"]["required"]}),  # without a daemon some of it is null
     "info": ([], {"required": ["version", "paths", "settings"]}),
     "stats": ([], schemas.SCHEMAS["stats"]),
     "deliveries": ([], schemas.page("delivery")),
     "tasks": ([], schemas.page("task")),
+    "tail": (["--after", "0"], {"required": ["items", "next"]}),
     "show": (["g0"], schemas.SCHEMAS["one_delivery"]),
     "why": (["g0"], schemas.SCHEMAS["why"]),
     "refused": ([], schemas.page("refusal")),
@@ -130,6 +134,14 @@ def test_every_command_that_answers_in_json_is_known_here() -> None:
     assert with_json == set(READS) | WRITES
 
 
+def test_whatever_answers_in_json_does_so_in_lines() -> None:
+    for name in COMMANDS:
+        command = build(name)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            spellings = {spelling for param in one.params for spelling in param.opts}
+            assert ("--json" in spellings) == ("--jsonl" in spellings), (name, one.name)
+
+
 @pytest.mark.parametrize("name", READS)
 def test_json_parses_and_is_as_described(directory: Path, name: str) -> None:
     args, schema = READS[name]
@@ -140,12 +152,28 @@ def test_json_parses_and_is_as_described(directory: Path, name: str) -> None:
     assert "\x1b" not in said.out
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in NOT_HERE and "--jsonl" in options(name)])
-def test_json_lines_parse_one_by_one(directory: Path, name: str) -> None:
-    said = Said(directory, name, "--jsonl")
-    assert said.code == 0, said.err
-    for line in said.out.splitlines():
-        assert isinstance(json.loads(line), dict)
+@pytest.mark.parametrize("name", READS)
+def test_json_lines_are_the_items_of_a_list_or_the_one_object(directory: Path, name: str) -> None:
+    args = [name, *READS[name][0]]
+    said, document = Said(directory, *args, "--jsonl"), Said(directory, *args, "--json")
+    assert said.code == document.code, said.err
+    found = [json.loads(line) for line in said.out.splitlines()]
+    whole = json.loads(document.out)
+    expected = whole["items"] if name in LISTS else [whole]
+    assert [one.keys() for one in found] == [one.keys() for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        for key in {"id", "guid", "seq", "name", "eligible"} & one.keys():
+            assert one[key] == other[key]
+
+
+def test_a_document_and_lines_are_two_formats_and_what_has_no_end_is_no_document(directory: Path) -> None:
+    for args in (["status"], ["routes"], ["tail"], ["show", "g0"]):
+        said = Said(directory, *args, "--json", "--jsonl")
+        assert (said.code, "--json and --jsonl can't be combined" in said.err) == (2, True), args
+    said = Said(directory, "tail", "-f", "--json")
+    assert (said.code, "hint: Use --jsonl." in said.err) == (2, True)
+    said = Said(directory, "show", "g0", "--payload", "--jsonl")
+    assert (said.code, "--payload and --jsonl can't be combined" in said.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", READS)
@@ -248,6 +276,12 @@ def completing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         (["state", ":"], "comp", ["completed"]),
         (["route"], ":", ["fix"]),
         ([], "g3", ["g3"]),
+        ([], "not:sen", ["not:sender:"]),
+        ([], "not:state:su", ["not:state:superseded"]),
+        (["not"], ":", [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS]),
+        (["not", ":"], "sen", ["sender:"]),
+        (["not", ":", "state", ":"], "su", ["superseded"]),
+        (["-state", ":"], "comp", ["completed"]),
     ],
 )
 def test_filters_are_completed(completing: None, args: list[str], incomplete: str, offered: list[str]) -> None:
@@ -279,6 +313,14 @@ def test_a_shell_completes(directory: Path) -> None:
     assert complete("covenq\nreq", 1) == ["requeue"]
     assert complete("covenq\ntasks\nstate\n:\nfai", 4) == ["failed"]
     assert complete("covenq\nwhy\ng2", 2) == ["g2"]
+    assert complete("covenq\ntasks\n-stat", 2) == ["-state:"]
+    assert complete("covenq\nroutes\ndiff\n-stat", 3) == ["-state:"]
+    assert {"--json", "-state:"} <= set(complete("covenq\ntasks\n-", 2))
+    assert complete("covenq\nrequeue\n-state\n:\nfai", 4) == ["failed"]
+    tasks = {of(f"g{n}") for n in range(4)}
+    assert set(complete("covenq\nrequeue\nt", 2)) == {"twin:", *tasks}
+    assert {"event:", *tasks} <= set(complete("covenq\ncancel\n", 2))
+    assert set(complete("covenq\nredact\ng", 2)) == {"guid:", "g0", "g1", "g2", "g3"}
     assert complete("covenq\npause\nroute\n", 3) == ["fix"]
     assert complete(f"covenq\nwhy\n--data\n{directory / 'empty'}\ng", 4) == []
 

@@ -136,6 +136,44 @@ def test_what_completed_is_replayed_only_by_force(desk: Desk) -> None:
     assert desk.replay(ids=[id], force=True)["done"]
 
 
+def test_of_what_failed_in_part_only_what_failed_is_replayed(desk: Desk) -> None:
+    desk.config = config(FIX, LOOK)
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    desk.end(first("g1", route="look"), Kind.COMPLETED)
+    spared = [{"id": id, "reason": "its route look has completed; --force replays that too"}]
+    assert desk.replay(ids=[id], dry_run=True) == {"eligible": [id], "skipped": spared, "done": []}
+    assert desk.replay(filter=parse(""), dry_run=True)["skipped"] == spared
+    answer = desk.replay(ids=[id])
+    assert (answer["done"][0]["tasks"], answer["skipped"]) == ([first("g1", 1)], spared)
+    assert desk.replayed()[0]["tasks"] == [first("g1", 1)]
+    desk.end(first("g1", 1), Kind.FAILED)
+    forced = desk.replay(ids=[id], force=True)
+    assert forced["done"][0]["tasks"] == [first("g1", 2), first("g1", 2, "look")]
+    assert forced["skipped"] == []
+
+
+def test_what_completed_is_not_run_again_because_sending_it_elsewhere_failed(desk: Desk) -> None:
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.COMPLETED)
+    (sent,) = desk.replay(ids=[id], to="https://elsewhere.example.org/hook")["done"]
+    desk.end(sent["tasks"][0], Kind.FAILED)
+    (skipped,) = desk.replay(ids=[id])["skipped"]
+    assert "--force" in skipped["reason"]
+    assert desk.replay(ids=[id], force=True)["done"][0]["tasks"] == [first("g1", 2)]
+
+
+def test_what_failed_and_nobody_wants_today_makes_no_task_of_what_completed(desk: Desk) -> None:
+    desk.config = config(FIX, LOOK)
+    id = desk.deliver("g1")
+    desk.end(first("g1"), Kind.FAILED)
+    desk.end(first("g1", route="look"), Kind.COMPLETED)
+    desk.config = config(LOOK)
+    reason = "what wants it today has completed (look); --force replays it all the same"
+    assert desk.replay(ids=[id]) == {"eligible": [], "skipped": [{"id": id, "reason": reason}], "done": []}
+    assert desk.replay(ids=[id], force=True)["done"][0]["tasks"] == [first("g1", 1, "look")]
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_what_waits_or_runs_is_not_replayed(desk: Desk, force: bool) -> None:
     waits, runs = desk.deliver("g1"), desk.deliver("g2")

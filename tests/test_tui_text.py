@@ -10,6 +10,8 @@ from rich.cells import cell_len
 
 from covenq.model import State
 from covenq.tui import columns, detail, text
+from covenq.tui.acting import DELIVERIES
+from covenq.tui.dialogs import done_lines, plan_lines
 from covenq.tui.lines import plain
 
 ANYTHING = st.text(st.characters(codec=None), max_size=200) | st.text(
@@ -32,6 +34,18 @@ def test_controls_are_shown_not_dropped() -> None:
     assert text.clean("a\x1b[31mb\nc") == "a␛[31mb␊c"
     assert text.clean("left\u202eright") == "left�right"
     assert text.clean("plain [red]markup[/red] stays") == "plain [red]markup[/red] stays"
+
+
+def test_what_is_left_out_of_what_is_done_is_told_as_a_part_of_it() -> None:
+    skipped = [{"id": "9/a", "reason": "its route look has completed"}, {"id": "9/b", "reason": "it is queued"}]
+    plan = plan_lines({"eligible": ["9/a"], "skipped": skipped, "done": []}, DELIVERIES)
+    done = done_lines(
+        {"eligible": ["9/a"], "skipped": skipped, "done": [{"id": "9/a", "tasks": ["t1"]}]}, DELIVERIES, []
+    )
+    for lines in (plan, done):
+        assert "skipped   1 delivery, and parts of 1" in lines
+    assert "  its route look has completed: 9/a" in plan
+    assert "  9/a: its route look has completed" in done
 
 
 def test_every_state_has_a_glyph_of_its_own_and_its_word() -> None:

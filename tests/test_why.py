@@ -13,6 +13,7 @@ from records import POLICY, moved, note, of, queued, received
 from support import Daemon
 
 from covenq.config import load
+from covenq.errors import Ambiguous
 from covenq.inquiry import target_of
 from covenq.source_local import LocalSource
 from journal.model import Appended, Entry
@@ -196,7 +197,10 @@ def test_it_says_what_to_type_next(past: Past) -> None:
 def test_a_tasks_id_a_shared_guid_and_an_issue_are_found(past: Past) -> None:
     by_task = past.source.why(of("done"))
     assert (by_task["task"], by_task["stories"][0]["id"]) == (of("done"), "9/done")
-    assert [story["id"] for story in past.source.why("shared")["stories"]] == ["2/shared", "1/shared"]
+    with pytest.raises(Ambiguous) as shared:
+        past.source.why("shared")
+    assert shared.value.ids == ["1/shared", "2/shared"]
+    assert [story["id"] for story in past.source.why("2/shared")["stories"]] == ["2/shared"]
     for asked in ("octo/hello#12", "https://github.com/octo/hello/pull/12/files", "Octo/Hello#12"):
         found = past.source.why(asked)
         assert (found["kind"], len(found["stories"]), found["more"]) == ("target", 10, False)
@@ -237,6 +241,8 @@ def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
         "asked": "failed", "kind": "delivery", "task": None, "target": None, "more": False, "refused": []
     }  # fmt: skip
     assert found == json.loads(json.dumps(past.source.why("failed")))
+    shared = daemon.cli("why", "shared", exit_code=2)
+    assert (shared.stdout, b"from several hooks: 1/shared, 2/shared" in shared.stderr) == (b"", True)
     issue = daemon.cli("why", "octo/hello#12").stdout.decode()
     assert issue.startswith("octo/hello#12: 10 deliveries, newest first\n")
     assert "  failed: task" in issue
@@ -250,6 +256,7 @@ def test_what_never_arrived_or_was_refused_is_said_so(past: Past) -> None:
     unknown = daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode()
     assert "it never arrived here" in unknown
     assert json.loads(daemon.cli("why", "forged", "--json", exit_code=3).stdout)["refused"][0]["status"] == 401
+    assert "hint: Give a GUID, hook/GUID, a task's id" in daemon.cli("why", "", exit_code=2).stderr.decode()
     assert "is no delivery id" in daemon.cli("why", "../../x y", exit_code=2).stderr.decode()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ids_or_filter, operator, run
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, complete_route, source
+from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json, Tasks, complete_route, source
 
 REPLAY = Verb("replay", "replayed", "delivery", "deliveries")
 REROUTE = Verb("reroute", "rerouted", "delivery", "deliveries")
@@ -17,7 +17,7 @@ CANCEL = Verb("cancel", "cancelled", "task", "tasks")
 
 
 def replay(
-    words: Words = None,
+    words: Deliveries = None,
     route: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +56,7 @@ def replay(
 
 
 def reroute(
-    words: Words = None,
+    words: Deliveries = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -83,7 +83,7 @@ def reroute(
 
 
 def requeue(
-    words: Words = None,
+    words: Tasks = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -110,7 +110,7 @@ def requeue(
 
 
 def cancel(
-    words: Words = None,
+    words: Tasks = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     yes: Yes = False,

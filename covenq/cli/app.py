@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
+from covenq.cli.more import takes
 
 COMMANDS = {
     "serve": "covenq.cli.serve",
@@ -57,7 +58,7 @@ shows them."""
 LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo".split())
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
-TAKES_FILTER = frozenset({"deliveries", "tasks", "tail", "stats", "export", "replay", "reroute", "requeue", "cancel"})
+TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
 """Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
 
 They have long options only, because each letter of `-number:7` would be looked up as a short one.
@@ -84,13 +85,21 @@ def build(name: str) -> Any:
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
+    if takes(function, "json"):
+        from covenq.cli.lines import with_lines
+
+        function = with_lines(function)
     if name not in LOCAL:
         from covenq.cli.remote import with_remote
 
         function = with_remote(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    settings = {"ignore_unknown_options": name in TAKES_FILTER}
-    one.command(name, context_settings=settings)(function)
+    if name in TAKES_FILTER:
+        from covenq.cli.common import TAKES_WORDS, FilterCommand
+
+        one.command(name, cls=FilterCommand, context_settings=TAKES_WORDS)(function)
+    else:
+        one.command(name)(function)
     return typer.main.get_command(one)
 
 

@@ -15,7 +15,6 @@ from typing import IO, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import filter_words
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import UsageError
@@ -79,7 +78,7 @@ def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[s
     So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` stands for
     the ids on stdin. Raises UsageError for none, or both.
     """
-    given = filter_words([word for word in words or [] if word != "-"])
+    given = [word for word in words or [] if word != "-"]
     terms = [word for word in given if any(mark in word for mark in ":<>")]
     ids = [word for word in given if word not in terms]
     if "-" in (words or ()):
@@ -120,14 +119,10 @@ def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: b
     else:
         found = _planned(act, verb, ids, terms, dry_run, yes)
     _report(found, verb, dry_run, json)
-    if found.skipped and (ids or _lost(found)):
+    done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
+    meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
+    if any(id not in done for id in meant):
         raise typer.Exit(4)
-
-
-def _lost(found: Done) -> bool:
-    """True if something that was planned could not be done after all."""
-    skipped = {item["id"] for item in found.skipped}
-    return any(id in skipped for id in found.eligible)
 
 
 def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
@@ -140,6 +135,8 @@ def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], 
         return found
     if not yes:
         ask(verb, found.eligible, found.skipped)
+    planned = set(found.eligible)
+    found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
     total = len(found.eligible)
     with bar(verb.past) as tell:
         try:
@@ -188,7 +185,8 @@ def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
             output.line(clean(id))
     else:
         for item in found.done:
-            output.line(" ".join(clean(word) for word in (item["id"], *item.get("tasks", ()))))
+            tasks = [task for task in item.get("tasks", ()) if task != item["id"]]
+            output.line(" ".join(clean(word) for word in (item["id"], *tasks)))
     say_skipped(found.skipped)
     counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
     say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")

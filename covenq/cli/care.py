@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covenq.cli import output
-from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
-from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.bulk import (
+    PLANNED,
+    Action,
+    DryRun,
+    Reason,
+    Verb,
+    Yes,
+    ask,
+    ids_or_filter,
+    operator,
+    say_skipped,
+)
+from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
@@ -22,6 +34,8 @@ if TYPE_CHECKING:
 
 REDACT = Verb("redact", "redacted", "delivery", "deliveries")
 SHOWN = 20
+AT_ONCE = 5000
+"""Ids that are erased by one request: each rewrites the segments that it finds them in."""
 LOOK_S = 0.3
 """How often a daemon at work is asked how far it is."""
 
@@ -65,9 +79,7 @@ def _say_compacted(done: Mapping[str, Any]) -> None:
 
 
 def redact(
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="Deliveries: GUID or hook/GUID.", show_default=False)
-    ] = None,
+    words: Deliveries = None,
     repo: Annotated[
         str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Every delivery of this repository.")
     ] = None,
@@ -83,39 +95,67 @@ def redact(
 ) -> None:
     """Erase the content of deliveries, for ever.
 
+    The arguments are ids (GUID or hook/GUID), - for ids on stdin, or a filter; or all of a repository or installation.
     Payload, repository, sender, title and labels go: from the journal, from state.db, and with all files of their
     tasks' attempts. Ids, event, action, sizes, hashes, states and times stay, so that a redelivery is still a duplicate.
     A task that waits is cancelled; a delivery that is being worked on is skipped. Backups are named, and are yours.
     A reason stays for ever: put nothing in it that would have to be erased.
+
+    \b
+      covenq redact 72d3162e-cc78-11e3-81ab-4c9367dc0958
+      covenq redact sender:octocat before:90d --dry-run
     """
-    chosen = list(dict.fromkeys(ids or ()))
-    if sum((bool(chosen), repo is not None, installation is not None)) != 1:
+    if sum((bool(words), repo is not None, installation is not None)) != 1:
         raise UsageError(
-            "say what to erase: ids, --repo or --installation",
-            hint="One of the three; `--dry-run` shows what it means.",
+            "say what to erase: ids, a filter, --repo or --installation",
+            hint="One of the four; `--dry-run` shows what it means.",
         )
     if repo is not None:
         parse_repo(repo)
-    which: dict[str, Any] = {"ids": chosen, "repo": repo, "installation": installation}
-    which |= {"reason": reason, "by": operator()}
+    ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
+    which: dict[str, Any] = {"filter": terms} if terms else {"repo": repo, "installation": installation}
     with source(data, config) as opened:
-        done = _redact(opened, which, single=len(chosen) == 1, dry_run=dry_run, yes=yes)
+        act = partial(opened.redact, reason=reason, by=operator())
+        done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
     _report(done, dry_run=dry_run, json=json)
     if done["left"]:
         _say_left(done)
         raise typer.Exit(1)
-    if done["skipped"] and (chosen or _lost(done)):
+    if done["skipped"] and (ids or _lost(done)):
         raise typer.Exit(4)
 
 
-def _redact(opened: Source, which: Mapping[str, Any], *, single: bool, dry_run: bool, yes: bool) -> dict[str, Any]:
-    if dry_run or not single:
-        plan = opened.redact(dry_run=True, **which)
+def _redact(
+    opened: Source, act: Action, ids: Sequence[str], which: Mapping[str, Any], *, dry_run: bool, yes: bool
+) -> dict[str, Any]:
+    """One id at once; of several, or of `which`, first what would be done. Of a filter just that is done, and nothing that
+    came since."""
+    asked = _portions(ids, PLANNED) or [which]
+    skipped: list[Any] = []
+    if dry_run or len(ids) != 1:
+        plan = _together([act(dry_run=True, **part) for part in asked])
         if dry_run or not plan["eligible"]:
             return plan
         if not yes:
             ask(REDACT, plan["eligible"], plan["skipped"])
-    return _watched(opened, "redact", lambda: opened.redact(**which))
+        if ids or "filter" in which:
+            asked, skipped = _portions(plan["eligible"], AT_ONCE), plan["skipped"]
+    done = _together([_watched(opened, "redact", partial(act, **part)) for part in asked])
+    return {**done, "skipped": [*skipped, *done["skipped"]]}
+
+
+def _portions(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
+    return [{"ids": ids[start : start + size]} for start in range(0, len(ids), size)]
+
+
+def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several answers as one: numbers added up, and what is in lists once."""
+    first, *others = answers
+    whole = dict(first)
+    for answer in others:
+        for name, value in answer.items():
+            whole[name] = whole[name] + value if name not in ("left", "copies") else sorted({*whole[name], *value})
+    return whole
 
 
 def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
@@ -151,11 +191,11 @@ def _say_left(done: Mapping[str, Any]) -> None:
         say(f"  {clean(path)}")
 
 
-def _watched(opened: Source, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _watched(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Do it, with a bar of how far the daemon is, on a terminal. Ctrl-C ends the watching, not a daemon's work."""
     if not opened.live or not output.is_terminal(sys.stderr):
         return work()
-    answers: list[dict[str, Any]] = []
+    answers: list[Mapping[str, Any]] = []
     errors: list[BaseException] = []
 
     def run() -> None:

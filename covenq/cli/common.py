@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from covenq import config as configuration
 from covenq.cli.output import say
@@ -38,13 +40,17 @@ ConfigOption = Annotated[
 ]
 
 
-def _complete_filter(ctx: typer.Context, incomplete: str) -> list[str]:
-    from covenq.cli import completion
+def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
+    """Completes to terms of a filter, and ids of `also`."""
 
-    given = ctx.params
-    return completion.of_filter(
-        given.get("words") or (), incomplete, given.get("data"), given.get("config"), given.get("url")
-    )
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from covenq.cli import completion
+
+        given = ctx.params
+        words, place = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
+        return completion.of_filter(words, incomplete, *place, also=also)
+
+    return complete
 
 
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -75,22 +81,69 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
     return complete
 
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="FILTER", help="Filter words, or ids.", show_default=False, autocompletion=_complete_filter),
-]
+class FilterCommand(TyperCommand):
+    """A command whose words may begin with a dash: `-state:failed` is completed as a word, not only as an option."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-") and not incomplete.startswith("--"):
+            found += [
+                term for one in self.params if one.name == "words" for term in one.shell_complete(ctx, incomplete)
+            ]
+        return found
+
+
+TAKES_WORDS = {"ignore_unknown_options": True}
+"""The settings of such a command."""
+
+
+def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
+    """The argument of a command that takes filter words, these words that begin with a dash, and ids (of deliveries, tasks).
+
+    Typer, told to let `-field:x` through, lets every unknown option through with it: UsageError for those.
+    """
+
+    def checked(ctx: typer.Context, words: list[str] | None) -> list[str] | None:
+        given = words or []
+        for place, word in enumerate(given, 1):
+            short = word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()
+            if (short or word.startswith("--")) and word not in dashed:
+                name, _, value = word.partition("=")
+                value = value or "".join(given[place : place + 1])
+                raise UsageError(f"there is no option {name}", hint=_meant(ctx, name, value))
+        return words
+
+    return typer.Argument(
+        metavar="FILTER",
+        help="Filter words, or ids.",
+        show_default=False,
+        autocompletion=_completes(ids),
+        callback=checked,
+    )
+
+
+def _meant(ctx: typer.Context, name: str, value: str) -> str:
+    """The filter's term, or this command's own option, that an unknown option stands for."""
+    from covenq.filter import FIELDS
+
+    field = name.lstrip("-")
+    if field in FIELDS:
+        plain = value and ":" not in value and not value.startswith("-")
+        return f"Write it as a filter word: {field}:{shlex.quote(value) if plain else '…'}"
+    options = [option for parameter in ctx.command.params for option in parameter.opts if option.startswith("--")]
+    near = get_close_matches(name, options, n=1)
+    return f"Did you mean {near[0]}?" if near else "`--help` lists the options; a filter word is negated by one dash."
+
+
+Words = Annotated[list[str] | None, words_and()]
+Deliveries = Annotated[list[str] | None, words_and("-", ids=["deliveries"])]
+Tasks = Annotated[list[str] | None, words_and("-", ids=["tasks"])]
+"""What a command is to act on."""
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line, as they come.")]
-
-FILTER_OPTIONS = (
-    "--after", "--config", "--data", "--dry-run", "--follow", "--force", "--help", "--json", "--jsonl", "--limit",
-    "--reason", "--route", "--since", "--token-file", "--url", "--yes"
-)  # fmt: skip
-"""Options of the commands that take filter words, to suggest the one that was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,27 +217,3 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
         return
     with open_source(where.data, where.config) as opened:
         yield opened
-
-
-def filter_words(words: list[str] | None) -> list[str]:
-    """The words of a filter. Raises UsageError for what was meant as an option: Typer, told to let `-field:x` through,
-    lets every unknown option through with it."""
-    given = words or []
-    for word in given:
-        if word.startswith("--") or (word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()):
-            near = get_close_matches(word.partition("=")[0], FILTER_OPTIONS, n=1)
-            meant = (
-                f"Did you mean {near[0]}?"
-                if near
-                else "`--help` lists the options; a filter word is negated by one dash."
-            )
-            raise UsageError(f"there is no option {word.partition('=')[0]}", hint=meant)
-    return given
-
-
-def one_format(json: bool, jsonl: bool) -> None:
-    """Raises UsageError if both were asked for."""
-    if json and jsonl:
-        raise UsageError(
-            "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
-        )

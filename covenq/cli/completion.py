@@ -22,23 +22,43 @@ EVENTS = (
 
 
 def of_filter(
-    args: Sequence[str], incomplete: str, data: str | None = None, config: str | None = None, url: str | None = None
+    args: Sequence[str],
+    incomplete: str,
+    data: str | None = None,
+    config: str | None = None,
+    url: str | None = None,
+    *,
+    also: Sequence[str] = (),
 ) -> list[str]:
-    """Terms of a filter that begin so. Where the shell has split a word at its colon, as bash does, the value alone."""
+    """Terms of a filter that begin so, and ids of `also` (deliveries, tasks). Where the shell has split a word at its colon, as
+    bash does, what stands behind the colon alone."""
     if incomplete == ":" and args:
-        return _values(args[-1], "", config, data)
+        return _behind(args[-1], "", config, data)
     if len(args) > 1 and args[-1] == ":":
-        return _values(args[-2], incomplete, config, data)
-    if ":" not in incomplete and not incomplete.startswith("-") and any(char.isdigit() for char in incomplete):
+        return _behind(args[-2], incomplete, config, data)
+    if incomplete.startswith("-"):
+        return [f"-{term}" for term in _terms(incomplete[1:], config, data)]
+    if incomplete.startswith("not:"):
+        return [f"not:{term}" for term in _terms(incomplete.removeprefix("not:"), config, data)]
+    if ":" not in incomplete and any(char.isdigit() for char in incomplete):
         return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids are without
-    sign = "-" if incomplete.startswith("-") else ""
-    field, colon, value = incomplete.removeprefix(sign).partition(":")
+    return [*_terms(incomplete, config, data), *(ids(incomplete, data, config, url, also) if also else ())]
+
+
+def _behind(word: str, begun: str, config: str | None, data: str | None) -> list[str]:
+    """What may follow `word:`."""
+    return _terms(begun, config, data) if word == "not" else _values(word.removeprefix("-"), begun, config, data)
+
+
+def _terms(begun: str, config: str | None, data: str | None) -> list[str]:
+    """Terms that are not negated."""
+    field, colon, value = begun.partition(":")
     if colon:
         done, comma, last = value.rpartition(",")
-        return [f"{sign}{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
+        return [f"{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
     from covenq.filter import FIELDS
 
-    return [f"{sign}{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
+    return [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
 
 
 def _values(field: str, begun: str, config: str | None, data: str | None) -> list[str]:
@@ -76,7 +96,13 @@ def pause_names(what: str | None, incomplete: str, config: str | None = None, da
     return routes(incomplete, config, data) if what == "route" else []
 
 
-def ids(incomplete: str, data: str | None = None, config: str | None = None, url: str | None = None) -> list[str]:
+def ids(
+    incomplete: str,
+    data: str | None = None,
+    config: str | None = None,
+    url: str | None = None,
+    of: Sequence[str] = ("deliveries", "tasks"),
+) -> list[str]:
     """GUIDs and task ids, of the newest, that begin so. None for a daemon elsewhere, which would be too slow to ask."""
     if url or (os.environ.get("COVENQ_URL") and data is None):
         return []
@@ -84,13 +110,16 @@ def ids(incomplete: str, data: str | None = None, config: str | None = None, url
 
     with _in_time():
         try:
-            folded = _folded(incomplete, data, config)
-            return _told(incomplete, data, config) if folded is None else folded
+            folded = _folded(incomplete, data, config, of)
+            return _told(incomplete, data, config, of) if folded is None else folded
         except (*Failure, OSError, sqlite3.Error):
             return []
 
 
-def _folded(incomplete: str, data: str | None, config: str | None) -> list[str] | None:
+_TABLES = {"deliveries": ("webhook_deliveries", "guid", "seq"), "tasks": ("tasks", "id", "created_seq")}
+
+
+def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str] | None:
     """From state.db as it is: no lock, no daemon, and in the order of an index however many there are. None without one."""
     import sqlite3
     from contextlib import closing
@@ -103,7 +132,7 @@ def _folded(incomplete: str, data: str | None, config: str | None) -> list[str] 
         return None
     found: list[str] = []
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as conn:
-        for table, name, arrival in (("webhook_deliveries", "guid", "seq"), ("tasks", "id", "created_seq")):
+        for table, name, arrival in (_TABLES[one] for one in of):
             # A range, which an index answers, where LIKE would read every row. Without a beginning: the newest.
             last = incomplete + chr(0x10FFFF)
             order = name if incomplete else f"{arrival} DESC"
@@ -112,14 +141,15 @@ def _folded(incomplete: str, data: str | None, config: str | None) -> list[str] 
     return list(dict.fromkeys(found))
 
 
-def _told(incomplete: str, data: str | None, config: str | None) -> list[str]:
+def _told(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str]:
     """From a daemon's socket or the journal, as a command would find them: what nobody has folded yet."""
     from covenq.cli.common import source
 
     found: list[str] = []
     with source(data, config) as opened:
-        for list_, name in ((opened.deliveries, "guid"), (opened.tasks, "id")):
-            found += [str(one[name]) for one in list_("", limit=NEWEST)["items"]]
+        for one in of:
+            listing = getattr(opened, one)("", limit=NEWEST)
+            found += [str(item[_TABLES[one][1]]) for item in listing["items"]]
     return list(dict.fromkeys(one for one in found if one.startswith(incomplete)))
 
 

@@ -13,12 +13,9 @@ from covenq.cli.common import (
     ConfigOption,
     DataOption,
     Json,
-    Jsonl,
     Limit,
     Words,
-    filter_words,
     here,
-    one_format,
     source,
 )
 from covenq.cli.output import Column, clean, say
@@ -52,7 +49,6 @@ def deliveries(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
-    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -67,7 +63,7 @@ def deliveries(
     attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash (or not:) negates,
     * globs, bare words search repo, title and ids.
     """
-    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, jsonl, data, config)
+    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, data, config)
 
 
 def tasks(
@@ -75,7 +71,6 @@ def tasks(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
-    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -87,7 +82,7 @@ def tasks(
 
     Fields: as for deliveries, and route kind worker category.
     """
-    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, jsonl, data, config)
+    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, data, config)
 
 
 def _list(
@@ -98,18 +93,14 @@ def _list(
     limit: int,
     after: str | None,
     json: bool,
-    jsonl: bool,
     data: str | None,
     config: str | None,
 ) -> None:
-    one_format(json, jsonl)
-    filter = filter_words(words)
+    filter = words or []
     with source(data, config) as opened:
         pages = Pages(getattr(opened, what), filter, limit, after)
         if json:
             output.emit_items(pages, lambda: pages.next)
-        elif jsonl:
-            output.emit_jsonl(pages)
         else:
             shown = output.table(columns, pages)
             if not shown:
@@ -144,6 +135,11 @@ def _age(field: str) -> Callable[[Item], str]:
     return lambda item: output.age(item[field], time.time())
 
 
+def notes_of(delivery: Item) -> str:
+    """What an operator should notice: that it also came with another body, or as another delivery before."""
+    return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
+
+
 DELIVERY_COLUMNS = [
     Column("GUID", lambda d: d["guid"]),
     Column("AGE", _age("received_at"), right=True),
@@ -152,6 +148,8 @@ DELIVERY_COLUMNS = [
     Column("SENDER", lambda d: d["sender"], shrink=6),
     Column("STATE", lambda d: d["state"], colour=output.state_colour),
     Column("DUP", lambda d: d["duplicates"] or "", right=True),
+    Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW),
+    Column("HOOK", lambda d: d["hook"]),
     Column("REASON", lambda d: d["reason"], shrink=6),
 ]
 

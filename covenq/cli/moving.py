@@ -15,7 +15,7 @@ import typer
 from covenq import __version__
 from covenq.cli import output
 from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
@@ -48,9 +48,11 @@ def export(
     \b
       covenq export repo:octo/hello since:1d --output slice.jsonl
     """
-    filter = filter_words(words)
+    filter = words or []
     if json and out == "-":
-        raise UsageError("--json says what was written, and stdout has the file itself", hint="Add --output FILE.")
+        raise UsageError(
+            f"{output.json_option()} says what was written, and stdout has the file itself", hint="Add --output FILE."
+        )
     with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
         ids = _ids(opened, filter)
         _put(file, header(__version__, at_text(time.time()), " ".join(filter)))

@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -149,9 +150,39 @@ def _write_json(text: str) -> None:
         out.buffer.write(text.encode())  # type: ignore[attr-defined]
 
 
+_lines: ContextVar[bool] = ContextVar("lines", default=False)
+
+
+@contextmanager
+def as_lines(lines: bool) -> Iterator[None]:
+    """Whether JSON is meant for programs that read a line at a time."""
+    before = _lines.set(lines)
+    try:
+        yield
+    finally:
+        _lines.reset(before)
+
+
+def are_lines() -> bool:
+    return _lines.get()
+
+
+def json_option() -> str:
+    """The option that asked for JSON."""
+    return "--jsonl" if are_lines() else "--json"
+
+
 def emit_json(value: object) -> None:
-    """One document: indented for a person at a terminal, one line for a pipe."""
-    _write_json(json_text(value, indent=2 if is_terminal(stdout()) else None) + "\n")
+    """One document: indented for a person at a terminal, one line for a pipe, or where lines are asked for."""
+    _write_json(json_text(value, indent=2 if is_terminal(stdout()) and not are_lines() else None) + "\n")
+
+
+def emit_page(page: Mapping[str, Any]) -> None:
+    """A list that is at hand whole, with what else its document has; as lines, its items alone."""
+    if are_lines():
+        emit_jsonl(page["items"])
+    else:
+        emit_json(page)
 
 
 def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
@@ -160,9 +191,12 @@ def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
         _write_json(json_text(item) + "\n")
 
 
-def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | None]) -> None:
+def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | int | None]) -> None:
     """`{"items":[…],"next":…}` without holding the items: one a line. `following` is asked for the cursor at the end. If there
-    is no first item to be had, because the filter is wrong for one, nothing was written yet."""
+    is no first item to be had, because the filter is wrong for one, nothing was written yet. As lines, the items alone."""
+    if are_lines():
+        emit_jsonl(items)
+        return
     first = True
     for item in items:
         _write_json(('{"items":[\n' if first else ",\n") + json_text(item))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Jsonl, one_format, source
+from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import Column, clean, say
 
 Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
@@ -20,7 +20,6 @@ SHOWN = 20
 def refused(
     limit: Latest = 20,
     json: Json = False,
-    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -29,13 +28,10 @@ def refused(
     A refused request leaves nothing in the journal; this is from a log beside it that keeps the newest, two files of 1 MiB.
     Under the list is what to do about each reason.
     """
-    one_format(json, jsonl)
     with source(data, config) as opened:
         found = opened.refused(limit=limit)
     if json:
-        output.emit_json({"items": found, "next": None})
-    elif jsonl:
-        output.emit_jsonl(found)
+        output.emit_page({"items": found, "next": None})
     elif not output.table(COLUMNS, found):
         say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
         say("deliveries, in the settings of the webhook, for what it says about each.")

@@ -1,19 +1,17 @@
 """`--url` and `--token-file`: the same command for a daemon elsewhere.
 
-They are added here to every command that reads or acts through a source (`covenq.cli.app` says which don't), so that each
-has them, and says them alike.
+They are added here to every command that reads or acts through a source; `covenq.cli.app` says which don't.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
 
+from covenq.cli.more import Command, with_more
 from covenq.errors import UsageError
 from covenq.remote import Remote, remote
 
@@ -46,9 +44,8 @@ def choose(url: str | None, token_file: str | None, data: str | None) -> Remote 
     return remote(url, token_file, os.environ)
 
 
-def with_remote(function: Callable[..., None]) -> Callable[..., None]:
+def with_remote(function: Command) -> Command:
     """The command with the two options more."""
-    signature = inspect.signature(function, eval_str=True)
 
     def run(**given: Any) -> None:
         found = choose(given.pop("url"), given.pop("token_file"), given.get("data"))
@@ -62,12 +59,4 @@ def with_remote(function: Callable[..., None]) -> Callable[..., None]:
         finally:
             _chosen.reset(before)
 
-    more = [
-        inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=UrlOption),
-        inspect.Parameter("token_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=TokenFileOption),
-    ]
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
-    run.__signature__ = signature.replace(parameters=[*parameters, *more])  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in (*parameters, *more)}
-    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
-    return run
+    return with_more(function, run, {"url": UrlOption, "token_file": TokenFileOption})

@@ -14,7 +14,8 @@ import typer
 
 from covenq import config as configuration
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, place, source
+from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words, place, source
+from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
 from covenq.config import Config
@@ -33,6 +34,7 @@ PAYLOAD_MAX = 64 * 1024 * 1024
 
 
 @routes.callback(invoke_without_command=True)
+@with_lines
 def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """List the routes; check them, try them, compare them.
 
@@ -46,7 +48,7 @@ def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, con
     loaded = place(data, config).config
     found = [_object(route) for route in loaded.routes]
     if json:
-        output.emit_json({"items": found, "next": None, "sha256": loaded.sha256})
+        output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
     elif not output.table(COLUMNS, found):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
@@ -71,6 +73,7 @@ def _does(policy: Mapping[str, Any]) -> str:
 
 
 @routes.command()
+@with_lines
 def check(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Check the configuration: what is wrong, and what may be.
 
@@ -105,6 +108,7 @@ def _warnings(config: Config) -> Iterator[JsonObject]:
 
 
 @routes.command()
+@with_lines
 def test(
     event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
@@ -179,7 +183,8 @@ def _read(file: str) -> bytes:
     return content
 
 
-@routes.command(context_settings={"ignore_unknown_options": True})
+@routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)
+@with_lines
 def diff(
     words: Words = None,
     config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="The new configuration.")] = None,
@@ -212,7 +217,7 @@ def diff(
             hint="Give the new one with --config, or the old one with --old.",
         )
     found = Diff(now.routes, new.routes)
-    filter = [*filter_words(words), f"since:{since}"]
+    filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as tell:
         for row in _each(opened, filter):
             found.add(row, _payload(opened, row))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Jsonl, one_format, source
+from covenq.cli.common import ConfigOption, DataOption, Json, source
 from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
 
 Item = Mapping[str, Any]
@@ -16,19 +16,16 @@ _COLOURS = {"retire": GREEN, "unreadable": RED, "wait": YELLOW, "gone": YELLOW}
 _SCOPES = {"hooks": "hook", "installations": "installation", "repositories": ""}
 
 
-def secrets(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None) -> None:
+def secrets(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Show the webhook secrets: where each is, when it was last used, and which is safe to retire.
 
     To rotate one: name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by itself),
     give it to GitHub, and take the old one away when its verdict here is `retire`. Values are never shown.
     """
-    one_format(json, jsonl)
     with source(data, config) as opened:
         found = opened.secrets()
     if json:
-        output.emit_json(found)
-    elif jsonl:
-        output.emit_jsonl(found["items"])
+        output.emit_page(found)
     else:
         _show(found["items"], time.time())
 

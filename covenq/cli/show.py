@@ -88,7 +88,8 @@ def show(
     asked = [name for name, given in (("--payload", payload), ("--path", path is not None), ("--curl", curl)) if given]
     if len(asked) > 1 or (json and asked and asked != ["--path"]):
         raise UsageError(
-            f"{' and '.join([*asked, *(['--json'] if json else [])])} can't be combined", hint="Give one of them."
+            f"{' and '.join([*asked, *([output.json_option()] if json else [])])} can't be combined",
+            hint="Give one of them.",
         )
     with source(data, config) as opened:
         task = _find_task(opened, id)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, filter_words, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Words, source
 from covenq.cli.output import Column, say
 from covenq.model import parse_duration
 
@@ -34,7 +34,7 @@ def stats(
       covenq stats repo:octo/hello event:issues
     """
     with source(data, config) as opened:
-        found = opened.stats(filter_words(words), since_s=parse_duration(since))
+        found = opened.stats(words or [], since_s=parse_duration(since))
     if json:
         output.emit_json(found)
         return

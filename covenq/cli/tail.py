@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Jsonl, Words, filter_words, source
+from covenq.cli.common import ConfigOption, DataOption, Json, source, words_and
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
+
+if TYPE_CHECKING:
+    from covenq.source import Source
 
 SHOWN = 10
 """Records told without --since and --after."""
@@ -25,7 +30,7 @@ OfKind = {"received": output.YELLOW, "completed": output.GREEN, "failed": output
 
 
 def tail(
-    words: Words = None,
+    words: Annotated[list[str] | None, words_and("-f")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as records come, until Ctrl-C. Also -f.")] = False,
     since: Annotated[
         str | None, typer.Option("--since", metavar="DURATION", help="Begin so long ago: 10m, 2h.")
@@ -33,7 +38,7 @@ def tail(
     after: Annotated[
         int | None, typer.Option("--after", min=0, metavar="SEQ", help="Begin behind this record; 0 is the first.")
     ] = None,
-    jsonl: Jsonl = False,
+    json: Json = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -47,46 +52,70 @@ def tail(
       covenq tail -f state:failed
       covenq tail --since 1h repo:octo/hello --jsonl
     """
-    given = words or []
-    if "-f" in given:  # as a short option it would be seen in every `-owner:foo`
-        given, follow = [word for word in given if word != "-f"], True
-    filter = filter_words(given)
+    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be seen in every `-owner:foo`
+    follow = follow or "-f" in (words or [])
     if since is not None and after is not None:
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
-    ago = None if since is None else parse_duration(since)
-    place, epoch = after, None
-    waiting = False
-    while True:
-        try:
-            with source(data, config) as opened:
-                if follow and waiting and not opened.live:
-                    time.sleep(AGAIN_S)
-                    continue
-                if waiting:
-                    say("The daemon is back.")
-                waiting = False
-                while True:
-                    wait = WAIT_S if follow and opened.live and place is not None else 0.0
-                    newest = SHOWN if place is None and ago is None else None
-                    found = opened.tail(filter, after=place, since_s=ago, newest=newest, wait_s=wait)
-                    ago = None
-                    place = _place(found, epoch)
-                    epoch = found["epoch"]
-                    for item in found["items"]:
-                        _print(item, jsonl)
-                    output.flush()
-                    if found["next"] >= found["head"]:
-                        if not follow:
-                            return
-                        if not opened.live:
-                            raise DaemonUnreachable("there is no daemon")
-        except DaemonUnreachable:
-            if not follow:
-                raise
-            if not waiting:
-                say("No daemon is running: waiting for it.")
-            waiting = True
-            time.sleep(AGAIN_S)
+    if follow and json and not output.are_lines():
+        raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
+    told = Told(filter, follow, None if since is None else parse_duration(since), after, data, config)
+    if json and not output.are_lines():
+        output.emit_items(chain.from_iterable(told), lambda: told.place)
+        return
+    for items in told:
+        for item in items:
+            _print(item, json)
+        output.flush()
+
+
+@dataclass(slots=True)
+class Told:
+    """What the journal records, as many at a time as a request answers; `place` is behind the last of them."""
+
+    filter: list[str]
+    follow: bool
+    since_s: float | None
+    place: int | None
+    data: str | None
+    config: str | None
+    epoch: str | None = None
+
+    def __iter__(self) -> Iterator[list[Mapping[str, Any]]]:
+        """Following, it doesn't end, nor where no daemon is. Raises DaemonUnreachable otherwise."""
+        waiting = False
+        while True:
+            try:
+                with source(self.data, self.config) as opened:
+                    if waiting and not opened.live:
+                        time.sleep(AGAIN_S)
+                        continue
+                    if waiting:
+                        say("The daemon is back.")
+                    waiting = False
+                    yield from self._of(opened)
+                    return
+            except DaemonUnreachable:
+                if not self.follow:
+                    raise
+                if not waiting:
+                    say("No daemon is running: waiting for it.")
+                waiting = True
+                time.sleep(AGAIN_S)
+
+    def _of(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
+        while True:
+            wait = WAIT_S if self.follow and opened.live and self.place is not None else 0.0
+            newest = SHOWN if self.place is None and self.since_s is None else None
+            found = opened.tail(self.filter, after=self.place, since_s=self.since_s, newest=newest, wait_s=wait)
+            self.since_s = None
+            self.place = _place(found, self.epoch)
+            self.epoch = found["epoch"]
+            yield found["items"]
+            if found["next"] >= found["head"]:
+                if not self.follow:
+                    return
+                if not opened.live:
+                    raise DaemonUnreachable("there is no daemon")
 
 
 def _place(found: Mapping[str, Any], epoch: str | None) -> int:
@@ -97,8 +126,8 @@ def _place(found: Mapping[str, Any], epoch: str | None) -> int:
     return int(found["next"])
 
 
-def _print(item: Mapping[str, Any], jsonl: bool) -> None:
-    if jsonl:
+def _print(item: Mapping[str, Any], json: bool) -> None:
+    if json:
         output.emit_jsonl([item])
         return
     from covenq.tailing import words as parts_of  # it knows the tables, and `--help` needs none

@@ -9,6 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.errors import CovenqError, NotFound, UsageError
 
@@ -24,6 +25,7 @@ COLUMNS = [
 
 
 @tokens.callback(invoke_without_command=True)
+@with_lines
 def listing(
     ctx: typer.Context,
     json: Json = False,
@@ -50,12 +52,13 @@ def listing(
     path = token_file(data, config)
     found = [token.about() for token in read(path)]
     if json:
-        output.emit_json({"items": found, "next": None})
+        output.emit_page({"items": found, "next": None})
     elif not output.table(COLUMNS, found):
         say(f"There are no tokens in {clean(path)}; `covenq tokens new` makes one.")
 
 
 @tokens.command()
+@with_lines
 def new(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],

@@ -108,11 +108,12 @@ def _wanted(req: falcon.Request, *, flags: tuple[str, ...] = (), texts: tuple[st
         wanted[key] = typed(body, key, str, "a text", None)
     wanted["by"] = typed(body, "by", str, "a text", None) or "api"
     wanted["ids"] = ids_of(body)
-    wanted["filter"] = _filter(body.get("filter"))
+    wanted["filter"] = filter_of(body.get("filter"))
     return wanted
 
 
-def _filter(value: Any) -> Filter | None:
+def filter_of(value: Any) -> Filter | None:
+    """What `filter` of a body says. Raises UsageError, FilterError."""
     if value is None:
         return None
     if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):

@@ -23,9 +23,7 @@ class Why:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        asked = req.get_param("id")
-        if not asked:
-            raise UsageError("which one?", hint="Add ?id=GUID, a task's id, or owner/name%23number.")
+        asked = req.get_param("id") or ""
         parts = self._parts
         config = parts.config
         answer = inquiry.why(

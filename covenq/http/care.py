@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import falcon
 
+from covenq.http.acting import filter_of
 from covenq.http.answers import say
 from covenq.http.api import body_of, ids_of, typed
 from covenq.http.parts import Parts
 
 
 class Redact:
-    """POST {"ids": […]}, {"repo": "OWNER/NAME"} or {"installation": N}, and "dry_run", "reason", "by"."""
+    """POST {"ids": […]}, {"filter": "…"}, {"repo": "OWNER/NAME"} or {"installation": N}, and "dry_run", "reason", "by"."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = body_of(req, {"ids", "repo", "installation", "dry_run", "reason", "by"})
+        body = body_of(req, {"ids", "filter", "repo", "installation", "dry_run", "reason", "by"})
         answer = self._parts.upkeep.redact(
             ids=ids_of(body),
+            filter=filter_of(body.get("filter")),
             repo=typed(body, "repo", str, "a text", None),
             installation=typed(body, "installation", int, "a whole number", None),
             reason=typed(body, "reason", str, "a text", None),

@@ -178,7 +178,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read",
         "The story of a delivery, of a task's, or of the newest of an issue or pull request.",
         {200: ref("why")},
-        (400,),
+        (400, 409),
         (
             Query(
                 "id",
@@ -187,6 +187,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 required=True,
             ),
         ),
+        notes={409: "Several hooks share the GUID: `ids` has them."},
     ),
     Operation(
         "GET",
@@ -329,7 +330,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST",
         "/api/v1/redact",
         "operate",
-        "Erase the content of deliveries, of a repository or of an installation.",
+        "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
         {200: ref("redaction")},
         (400, 404, 409),
         body=REQUESTS["redact"],

@@ -136,7 +136,7 @@ REQUESTS: dict[str, Schema] = {
     ),
     "redact": request(
         {
-            "ids": WHICH["ids"],
+            **WHICH,
             "repo": {"type": ["string", "null"], "description": "OWNER/NAME"},
             "installation": {"type": ["integer", "null"], "minimum": 0, "maximum": (1 << 63) - 1},
             **HOW,

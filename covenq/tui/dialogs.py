@@ -28,6 +28,14 @@ def _counted(count: int, noun: Noun) -> str:
     return f"{text.number(count)} {noun[0] if count == 1 else noun[1]}"
 
 
+def _left_out(skipped: Sequence[dict[str, Any]], taken: Sequence[str], noun: Noun) -> str:
+    """How many are skipped, and of how many that are taken a part is."""
+    among = set(taken)
+    parts = {one["id"] for one in skipped if one["id"] in among}
+    whole = sum(one["id"] not in among for one in skipped)
+    return _counted(whole, noun) + (f", and parts of {text.number(len(parts))}" if parts else "")
+
+
 def plan_lines(plan: dict[str, Any], noun: Noun) -> list[str]:
     """A plan in words: how many are eligible, and every reason to skip with how many it holds back."""
     eligible, skipped = plan["eligible"], plan["skipped"]
@@ -35,7 +43,7 @@ def plan_lines(plan: dict[str, Any], noun: Noun) -> list[str]:
     lines += [f"  {text.clean(one)}" for one in eligible[:LISTED]]
     if len(eligible) > LISTED:
         lines.append(f"  … and {text.number(len(eligible) - LISTED)} more")
-    lines.append(f"skipped   {_counted(len(skipped), noun)}")
+    lines.append(f"skipped   {_left_out(skipped, eligible, noun)}")
     reasons: dict[str, list[str]] = {}
     for one in skipped:
         reasons.setdefault(str(one["reason"]), []).append(str(one["id"]))
@@ -54,7 +62,7 @@ def done_lines(result: dict[str, Any], noun: Noun, words: Sequence[str]) -> list
     if len(done) > LISTED:
         lines.append(f"  … and {text.number(len(done) - LISTED)} more")
     if skipped:
-        lines.append(f"skipped   {_counted(len(skipped), noun)}")
+        lines.append(f"skipped   {_left_out(skipped, [one['id'] for one in done], noun)}")
         lines += [f"  {text.clean(one['id'])}: {text.clean(one['reason'])}" for one in skipped[:LISTED]]
     return [*lines, "", "the same from a shell:", f"  {shlex.join(words)}"]
 

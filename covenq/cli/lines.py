@@ -1,0 +1,31 @@
+"""`--jsonl` beside every `--json`: a line for each item of a list, and one line for what is no list.
+
+A command knows `json` alone, and prints through `covenq.cli.output`, which knows the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from covenq.cli import output
+from covenq.cli.more import Command, with_more
+from covenq.errors import UsageError
+
+Jsonl = Annotated[bool | None, typer.Option("--jsonl", help="A JSON object a line: of a list, each item as it comes.")]
+
+
+def with_lines(command: Command) -> Command:
+    """The command, which has --json, with --jsonl as well."""
+
+    def run(**given: Any) -> None:
+        lines = bool(given.pop("jsonl"))
+        if lines and given["json"]:
+            raise UsageError(
+                "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
+            )
+        with output.as_lines(lines):
+            command(**{**given, "json": lines or given["json"]})
+
+    return with_more(command, run, {"jsonl": Jsonl}, behind="json")
