@@ -32,7 +32,7 @@ def verify(
         typer.Option("--since", min=1, metavar="SEQ", help="Only from the segment on that holds this record."),
     ] = None,
     segment: Annotated[
-        str | None, typer.Option("--segment", metavar="NAME", help="Only this segment: its file, or a seq in it.")
+        str | None, typer.Option("--segment", metavar="FILE", help="Only this segment: its file, or a seq in it.")
     ] = None,
     signatures: Annotated[
         bool,
