@@ -275,6 +275,26 @@ def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
 # ---- backup
 
 
+def test_directories_may_have_any_name(make_daemon: Make, tmp_path: Path) -> None:
+    odd = tmp_path / "a\udcff"
+    odd.mkdir()
+    config = ROUTE.replace('["true"]', '["sh", "-c", "test -s {payload} && test -s {brief}"]')
+    daemon = make_daemon(config, data=odd / "data")
+    guids = filled(daemon, 2)
+    assert {task["state"] for task in daemon.cli_json("tasks")["items"]} == {"completed"}
+    for copy in (odd / "copy", tmp_path / "plain", odd / "copy"):
+        assert daemon.cli_json("backup", str(copy))["path"] == str(copy / "journal")
+    assert daemon.cli_json("status")["data"] == str(daemon.data)
+    erased = daemon.cli_json("redact", guids[0], "--yes")
+    assert erased["copies"] == [str(tmp_path / "plain"), str(odd / "copy")]
+    assert rb"a\udcff/copy" in daemon.cli("redact", guids[1], "--yes").stderr
+    for _ in range(2):
+        assert daemon.cli_json("verify")["ok"] is True
+        assert daemon.cli_json("status")["data"] == str(daemon.data)
+        if daemon.running:
+            assert daemon.stop() == 0
+
+
 def test_a_backup_beside_a_daemon_verifies_opens_and_goes_on_by_itself(make_daemon: Make, tmp_path: Path) -> None:
     daemon = make_daemon(ROUTE)
     guids = filled(daemon)
