@@ -115,7 +115,8 @@ def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make,
     found = daemon.cli_json("verify", "--signatures")
     assert found["ok"] is True
     assert found["signatures"] == {
-        "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "secrets": {}
+        "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "imported": 0,
+        "unread": 0, "secrets": {},
     }  # fmt: skip
     assert daemon.post("issues", issue(10), secret=old).status == 202
     daemon.wait_all_done()
@@ -133,6 +134,20 @@ def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make,
     content = segments(daemon.data)[-1].read_bytes()
     assert content[finding["offset"] :].startswith(line)
     assert SECRET.encode() not in said.stdout + said.stderr
+
+
+def test_signatures_are_checked_behind_damage_too(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 5)
+    assert daemon.stop() == 0
+    flip(segments(daemon.data)[0], b'"number":2,')
+    for _ in range(2):
+        found = daemon.cli_json("verify", "--signatures", exit_code=5)
+        assert (found["signatures"]["checked"], found["signatures"]["unread"]) == (4, 1)
+        assert len(found["damage"]) == 1
+        for path in (daemon.data / "journal").glob("index.sqlite*"):
+            path.unlink()
+    assert b"1 line not checked: damaged" in daemon.cli("verify", "--signatures", exit_code=5).stderr
 
 
 def daemon_guid(daemon: Daemon, number: int) -> str:

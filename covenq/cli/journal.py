@@ -172,5 +172,9 @@ def _say_signatures(signed: Signatures) -> None:
         say(f"{signed.payload_dropped:,} not checked: the payload was dropped.")
     for name, number in sorted(signed.secrets.items()):
         say(f"{number:,} not checked: the secret named {clean(name)!r} is not known here.")
+    if signed.imported:
+        say(f"{signed.imported:,} not checked: they were imported, without a signature that can be checked.")
+    if signed.unread:
+        say(f"{output.count(signed.unread, 'line')} not checked: damaged, so what they held can't be told.")
     if signed.unsigned:
         say(f"{signed.unsigned:,} not checked: they came without a signature.")
