@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,32 @@ def test_signatures_are_checked_behind_damage_too(make_daemon: Make) -> None:
         for path in (daemon.data / "journal").glob("index.sqlite*"):
             path.unlink()
     assert b"1 line not checked: damaged" in daemon.cli("verify", "--signatures", exit_code=5).stderr
+
+
+def test_damage_that_was_found_is_in_the_status_and_doctor_says_what_to_do(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 3)
+    assert daemon.stop() == 0
+    flip(segments(daemon.data)[0], b'"kind":"task.completed"')
+
+    def of_journal() -> list[dict[str, str]]:
+        found = json.loads(daemon.cli("doctor", "--json", exit_code=1).stdout)["findings"]
+        assert {"port", "space", "processes"} <= {one["check"] for one in found}
+        assert [one["level"] for one in found if one["check"] == "daemon"] == ["warning"]
+        return [one for one in found if one["check"] == "journal"]
+
+    assert b"DAMAGED" not in daemon.cli("status").stdout
+    daemon.cli("verify", exit_code=5)
+    said = daemon.cli("status").stdout.decode()
+    first = daemon.cli_json("status")["verified"]["first"]
+    assert re.search(rf"^DAMAGED     found \d+s ago: {re.escape(first)}$", said, re.M), said
+    assert "`covenq salvage`" in said
+    [finding] = of_journal()
+    assert (finding["level"], finding["next"]) == ("problem", "covenq salvage")
+    assert first in finding["words"]
+    (daemon.data / "verified.json").unlink()
+    [finding] = of_journal()
+    assert finding["next"] == "covenq verify"
 
 
 def daemon_guid(daemon: Daemon, number: int) -> str:
