@@ -120,6 +120,12 @@ def segment_of(directory: Path, name: str) -> int | None:
     return firsts[-1] if firsts else None
 
 
+def seq_of(name: str, first: int) -> int | None:
+    """The seq that `name` asks for in the segment that begins with `first`; None where it names the segment itself."""
+    seq = int(Path(name).name.removesuffix(".jsonl"))
+    return None if seq == first else seq
+
+
 def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int | None]:
     """The seqs that `since` and `segment` speak of: after which, and up to which (None: the end)."""
     if segment is None:

@@ -103,6 +103,20 @@ def test_parts_are_verified_by_name_and_by_seq(make_daemon: Make) -> None:
     daemon.cli("verify", "--segment", "nothing", exit_code=3)
 
 
+def test_a_part_beyond_the_head_is_not_found(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 1)
+    for _ in range(2):
+        head = daemon.cli_json("verify")["head"]["seq"]
+        for option in ("--since", "--segment"):
+            assert daemon.cli_json("verify", option, str(head))["ok"] is True
+            told = daemon.cli("verify", option, str(head + 1_000_000), "--json", exit_code=3)
+            assert (told.stdout, b"there is no record 1," in told.stderr) == (b"", True)
+        assert daemon.cli_json("verify", "--segment", segments(daemon.data)[0].name)["ok"] is True
+        if daemon.running:
+            assert daemon.stop() == 0
+
+
 def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make, tmp_path: Path) -> None:
     old = "another secret"
     daemon = make_daemon(

@@ -74,6 +74,12 @@ def verify(
     started = time.monotonic()
     with bar("verify", bytes=True) as tell:
         report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
+    asked = integrity.seq_of(segment, only) if segment is not None and only is not None else since
+    if report.ok and asked is not None and asked > report.head.seq:
+        raise NotFound(
+            f"there is no record {asked:,} yet: the newest is {report.head.seq:,}",
+            hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
+        )
     if only is None and since is None:
         with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
             verified.remember(where.data, report, now_text(), time.monotonic() - started)
