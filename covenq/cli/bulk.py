@@ -119,7 +119,8 @@ def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: b
         found = Done(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
     else:
         found = _planned(act, verb, ids, terms, dry_run, yes)
-    _report(found, verb, dry_run, json)
+    with output.of_what_is_done():
+        _report(found, verb, dry_run, json)
     if found.skipped and (ids or _lost(found)):
         raise typer.Exit(4)
 

@@ -40,10 +40,11 @@ def compact(
     """
     with source(data, config) as opened:
         done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
-    if json:
-        output.emit_json(done)
-    else:
-        _say_compacted(done)
+    with output.of_what_is_done():
+        if json:
+            output.emit_json(done)
+        else:
+            _say_compacted(done)
     if done["left"]:
         _say_left(done)
         raise typer.Exit(1)
@@ -100,7 +101,8 @@ def redact(
     which |= {"reason": reason, "by": operator()}
     with source(data, config) as opened:
         done = _redact(opened, which, single=len(chosen) == 1, dry_run=dry_run, yes=yes)
-    _report(done, dry_run=dry_run, json=json)
+    with output.of_what_is_done():
+        _report(done, dry_run=dry_run, json=json)
     if done["left"]:
         _say_left(done)
         raise typer.Exit(1)
