@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-import orjson
-
 from covenq.breaker import Breakers
 from covenq.executor import Command, Stop, command_line, environment, not_started
 from covenq.fencing import AGAIN_S, Claim, Stale, record_late
@@ -152,10 +150,10 @@ class Attempt:
     def _prepare(self, claim: Claim, place: Place, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be."""
         payload: bytes | None = None
-        brief: bytes | None = None
+        brief: JsonObject | None = None
         if self.task.kind != "forward":
             payload = delivery.payload
-            brief = orjson.dumps(self._brief(claim, place, delivery.seq), option=orjson.OPT_INDENT_2)
+            brief = self._brief(claim, place, delivery.seq)
         while True:
             try:
                 place.prepare(payload, brief)

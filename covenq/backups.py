@@ -6,9 +6,8 @@ DATA/backups.json, each with the head it ended at; one taken by other means isn'
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-
-import orjson
 
 from covenq.model import JsonObject
 from journal.files import OsFiles, publish
@@ -20,9 +19,9 @@ NOTE_NAME = "backups.json"
 def known(data: Path) -> list[JsonObject]:
     """[{"path", "at", "seq", "sum"}…], the newest last. Empty if there is no note that can be read."""
     try:
-        found = orjson.loads((data / NOTE_NAME).read_bytes())["backups"]
+        found = json.loads((data / NOTE_NAME).read_bytes())["backups"]
         return [dict(one) for one in found if isinstance(one["path"], str)]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return []
 
 
@@ -31,7 +30,8 @@ def remember(data: Path, target: Path, at: str, head: Head) -> None:
     path = str(target.resolve())
     kept = [one for one in known(data) if one["path"] != path]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps({"backups": kept}, option=orjson.OPT_INDENT_2) + b"\n")
+    # orjson would refuse a name that is not UTF-8; here it comes back as it was.
+    publish(OsFiles(), data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
 
 
 def copies(data: Path) -> list[str]:

@@ -127,7 +127,9 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
 
 def _daemon(patient: Patient) -> Iterator[Finding]:
     status = patient.status
-    if status is None:
+    if status is None and patient.damage is not None:
+        yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
+    elif status is None:
         yield Finding("daemon", BAD, patient.trouble or "its status can't be had", "covenq status")
     elif status["pid"] is None and NOT_RUNNING not in status["reasons"]:
         words = "Look at that process; if its socket is gone, restart it."
@@ -151,16 +153,20 @@ def _daemon(patient: Patient) -> Iterator[Finding]:
 
 def _journal(patient: Patient) -> Iterator[Finding]:
     status = patient.status
+    damage = [reason for reason in (status or {}).get("reasons", ()) if " at byte " in reason]
+    if patient.damage is not None and not damage:
+        damage.append(patient.damage)
+    verified = (status or {}).get("verified")
+    told = verified is not None and not verified["ok"]  # by `signs`, with what is to be done after a verification
+    for one in () if told else damage:
+        yield Finding("journal", BAD, one, "covenq verify")
     if status is None:
         return
-    damage = [reason for reason in status["reasons"] if " at byte " in reason]
-    for one in damage:
-        yield Finding("journal", BAD, one, "covenq verify")
     if status["journal"]["poisoned"]:
         yield Finding("journal", BAD, "the disk failed to sync: nothing more is recorded", "Restart the daemon.")
     if status["state"]["error"]:
         yield Finding("state", BAD, status["state"]["error"], "Restart the daemon: state.db is only a cache.")
-    if not damage and not status["journal"]["poisoned"]:
+    if not damage and not told and not status["journal"]["poisoned"]:
         words = f"{status['journal']['head']['seq']} records in {status['journal']['segments']} segments"
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
 

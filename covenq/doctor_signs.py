@@ -31,7 +31,7 @@ def signs(patient: Patient, proc: Path = Path("/proc")) -> Iterator[Finding]:
     verified = status.get("verified")
     if verified and not verified["ok"]:
         words = f"the last verification, {verified['at'][:19]}Z, found damage: {verified['first']}"
-        yield Finding("journal", BAD, words, "covenq verify")
+        yield Finding("journal", BAD, words, "covenq salvage")
     yield from _copies(patient.data)
     yield from _watchdog(status.get("pid"), proc)
 

@@ -38,3 +38,5 @@ class Patient:
     newest_at: str | None
     """When the newest record was written."""
     now: float
+    damage: str | None = None
+    """What of the journal could not be read when it was asked."""

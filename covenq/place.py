@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from covenq.model import TOKEN
+from covenq.model import TOKEN, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Place:
         """The command's process, for a later daemon that has to end it."""
         return self.directory / "process.json"
 
-    def prepare(self, payload: bytes | None = None, brief: bytes | None = None) -> None:
+    def prepare(self, payload: bytes | None = None, brief: JsonObject | None = None) -> None:
         """Make it, private to this user: the payload and the brief, if given, in it, the outputs empty. Raises OSError.
 
         A directory of that name is left from a history that a restore undid: it is moved aside, not written into.
@@ -66,7 +67,9 @@ class Place:
             self.directory.rename(task / f"{self.directory.name}.{time.time_ns()}")
             self.directory.mkdir(mode=0o700)
         try:
-            files = {self.payload: payload, self.brief: brief, self.stdout: b"", self.stderr: b""}
+            # orjson would refuse the paths in it if one is not UTF-8.
+            told = None if brief is None else json.dumps(brief, indent=2).encode()
+            files = {self.payload: payload, self.brief: told, self.stdout: b"", self.stderr: b""}
             for path, content in files.items():
                 if content is None:
                     continue

@@ -189,7 +189,7 @@ class Worker:
         if payload is None:
             return _given_back()
         try:
-            place.prepare(payload, orjson.dumps(_brief(granted, place), option=orjson.OPT_INDENT_2))
+            place.prepare(payload, _brief(granted, place))
         except OSError as error:
             return not_started(error)
         self._phase(line, held, "prepared")

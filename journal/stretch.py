@@ -61,6 +61,29 @@ def read_records(
                     return
 
 
+def sound_lines(
+    files: Files, directory: Path, after: int, upto: int | None
+) -> Iterator[tuple[str, int, Record | None]]:
+    """(segment, offset, record) of every line from seq `after` + 1 to `upto`: None for one that does not verify, and reading
+    goes on behind it. A last line without its newline is none yet."""
+    segments = list_segments(files, directory)
+    for first in segments[max(0, bisect_right(segments, after + 1) - 1) :]:
+        with SegmentFile(files, directory, first) as segment:
+            header, _ = segment.header()
+            for offset, line in segment.lines(0 if header is None else header.size):
+                if _seq(line) <= after or not line.endswith(b"\n"):
+                    continue
+                try:
+                    record = decode(line, header.salted, header.epoch) if header is not None else None
+                except LineError:
+                    record = None
+                if record is not None and upto is not None and record.seq > upto:
+                    return
+                yield segment.name, offset, record
+                if record is not None and record.seq == upto:
+                    return
+
+
 def _start(segment: SegmentFile, header: Header, seq: int, place: Callable[[int], int | None]) -> int:
     hint = place(seq)
     if hint is not None and segment.line_at(hint).startswith(b'{"seq":%d,' % seq):

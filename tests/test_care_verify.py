@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -102,6 +103,20 @@ def test_parts_are_verified_by_name_and_by_seq(make_daemon: Make) -> None:
     daemon.cli("verify", "--segment", "nothing", exit_code=3)
 
 
+def test_a_part_beyond_the_head_is_not_found(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 1)
+    for _ in range(2):
+        head = daemon.cli_json("verify")["head"]["seq"]
+        for option in ("--since", "--segment"):
+            assert daemon.cli_json("verify", option, str(head))["ok"] is True
+            told = daemon.cli("verify", option, str(head + 1_000_000), "--json", exit_code=3)
+            assert (told.stdout, b"there is no record 1," in told.stderr) == (b"", True)
+        assert daemon.cli_json("verify", "--segment", segments(daemon.data)[0].name)["ok"] is True
+        if daemon.running:
+            assert daemon.stop() == 0
+
+
 def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make, tmp_path: Path) -> None:
     old = "another secret"
     daemon = make_daemon(
@@ -115,7 +130,8 @@ def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make,
     found = daemon.cli_json("verify", "--signatures")
     assert found["ok"] is True
     assert found["signatures"] == {
-        "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "secrets": {}
+        "checked": 2, "mismatched": 0, "payload_dropped": 1, "secret_unknown": 0, "unsigned": 0, "imported": 0,
+        "unread": 0, "secrets": {},
     }  # fmt: skip
     assert daemon.post("issues", issue(10), secret=old).status == 202
     daemon.wait_all_done()
@@ -133,6 +149,46 @@ def test_signatures_are_checked_and_what_cannot_be_is_counted(make_daemon: Make,
     content = segments(daemon.data)[-1].read_bytes()
     assert content[finding["offset"] :].startswith(line)
     assert SECRET.encode() not in said.stdout + said.stderr
+
+
+def test_signatures_are_checked_behind_damage_too(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 5)
+    assert daemon.stop() == 0
+    flip(segments(daemon.data)[0], b'"number":2,')
+    for _ in range(2):
+        found = daemon.cli_json("verify", "--signatures", exit_code=5)
+        assert (found["signatures"]["checked"], found["signatures"]["unread"]) == (4, 1)
+        assert len(found["damage"]) == 1
+        for path in (daemon.data / "journal").glob("index.sqlite*"):
+            path.unlink()
+    assert b"1 line not checked: damaged" in daemon.cli("verify", "--signatures", exit_code=5).stderr
+
+
+def test_damage_that_was_found_is_in_the_status_and_doctor_says_what_to_do(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 3)
+    assert daemon.stop() == 0
+    flip(segments(daemon.data)[0], b'"kind":"task.completed"')
+
+    def of_journal() -> list[dict[str, str]]:
+        found = json.loads(daemon.cli("doctor", "--json", exit_code=1).stdout)["findings"]
+        assert {"port", "space", "processes"} <= {one["check"] for one in found}
+        assert [one["level"] for one in found if one["check"] == "daemon"] == ["warning"]
+        return [one for one in found if one["check"] == "journal"]
+
+    assert b"DAMAGED" not in daemon.cli("status").stdout
+    daemon.cli("verify", exit_code=5)
+    said = daemon.cli("status").stdout.decode()
+    first = daemon.cli_json("status")["verified"]["first"]
+    assert re.search(rf"^DAMAGED     found \d+s ago: {re.escape(first)}$", said, re.M), said
+    assert "`covenq salvage`" in said
+    [finding] = of_journal()
+    assert (finding["level"], finding["next"]) == ("problem", "covenq salvage")
+    assert first in finding["words"]
+    (daemon.data / "verified.json").unlink()
+    [finding] = of_journal()
+    assert finding["next"] == "covenq verify"
 
 
 def daemon_guid(daemon: Daemon, number: int) -> str:
@@ -273,6 +329,26 @@ def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
 
 
 # ---- backup
+
+
+def test_directories_may_have_any_name(make_daemon: Make, tmp_path: Path) -> None:
+    odd = tmp_path / "a\udcff"
+    odd.mkdir()
+    config = ROUTE.replace('["true"]', '["sh", "-c", "test -s {payload} && test -s {brief}"]')
+    daemon = make_daemon(config, data=odd / "data")
+    guids = filled(daemon, 2)
+    assert {task["state"] for task in daemon.cli_json("tasks")["items"]} == {"completed"}
+    for copy in (odd / "copy", tmp_path / "plain", odd / "copy"):
+        assert daemon.cli_json("backup", str(copy))["path"] == str(copy / "journal")
+    assert daemon.cli_json("status")["data"] == str(daemon.data)
+    erased = daemon.cli_json("redact", guids[0], "--yes")
+    assert erased["copies"] == [str(tmp_path / "plain"), str(odd / "copy")]
+    assert rb"a\udcff/copy" in daemon.cli("redact", guids[1], "--yes").stderr
+    for _ in range(2):
+        assert daemon.cli_json("verify")["ok"] is True
+        assert daemon.cli_json("status")["data"] == str(daemon.data)
+        if daemon.running:
+            assert daemon.stop() == 0
 
 
 def test_a_backup_beside_a_daemon_verifies_opens_and_goes_on_by_itself(make_daemon: Make, tmp_path: Path) -> None:

@@ -308,6 +308,18 @@ def acted(make_daemon: Make, tmp_path: Path) -> Daemon:
     return daemon
 
 
+def test_what_is_no_text_is_refused_and_not_sent(acted: Daemon) -> None:
+    for words in (
+        ["why"], ["show"], ["deliveries"], ["tasks"], ["tail"], ["stats"], ["tasks", "--after"], ["cancel"], ["replay"],
+        ["requeue", "state:failed", "--yes", "--reason"], ["pause", "route"],
+    ):  # fmt: skip
+        told = acted.cli(*words, "a\udcff", exit_code=2).stderr
+        assert told.startswith(b"covenq: "), told
+        assert told.count(b"\n") == 2
+        assert rb"'a\xff' is not UTF-8" in told
+    assert not acted.records("task.requeued")
+
+
 def states(daemon: Daemon) -> list[str]:
     return sorted(task["state"] for task in items(daemon, "tasks", "--limit", "0"))
 

@@ -226,6 +226,47 @@ def test_a_hostile_id_is_one_sentence_and_a_documented_code(directory: Path, nam
         assert "\x1b" not in said.err
 
 
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command by its words, those of groups too."""
+    for name in COMMANDS:
+        command = build(name)
+        yield name, command
+        yield from ((f"{name} {word}", one) for word, one in getattr(command, "commands", {}).items())
+
+
+def _text_of(command: Any) -> list[list[str]]:
+    """Arguments that give the command bytes that are no text, one parameter a time."""
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    numbers = {"N", "SEQ", "PORT", "BYTES"}
+    found = []
+    for param in command.params:
+        if param.metavar in (None, "PATH", "DIR", "FILE", "COMMAND", *numbers):
+            continue
+        before = [one for one in arguments if one is not param and one.required]
+        given = ["x" for one in before]
+        found.append([*given, "\udcff"] if param in arguments else [*given, param.opts[0], "\udcff"])
+    return found
+
+
+@pytest.mark.parametrize("words", [words for words, command in commands() if _text_of(command)])
+def test_what_is_no_text_is_refused_before_anything_is_done(directory: Path, words: str) -> None:
+    command = dict(commands())[words]
+    needed = [
+        word
+        for param in command.params
+        if param.required and param.opts[0][:2] == "--"
+        for word in (param.opts[0], "x")
+    ]
+    for args in _text_of(command):
+        before = sorted((directory / "data").rglob("*"))
+        said = Said(directory, *words.split(), *needed, *args)
+        assert said.code == 2, (args, said.err)
+        assert "'\\xff' is not UTF-8\nhint: " in said.err
+        assert said.err.startswith("covenq: ")
+        assert said.out == ""
+        assert sorted((directory / "data").rglob("*")) == before
+
+
 @pytest.mark.parametrize("name", READS)
 def test_a_directory_in_which_nothing_ever_was_is_no_failure_to_read(directory: Path, name: str) -> None:
     said = Said(directory, name, *READS[name][0], data="empty")

@@ -72,6 +72,15 @@ def test_parts_of_a_payload_are_data(tmp_path: Path) -> None:
     assert b"can't be combined" in daemon.cli("show", "g1", "--path", ".a", "--payload", exit_code=2).stderr
 
 
+def test_no_curl_command_is_written_of_what_is_erased(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    guid = daemon.post("issues", b'{"action":"opened"}').json["delivery"]
+    daemon.cli("redact", guid, "--yes")
+    told = [daemon.cli("show", guid, option, exit_code=3) for option in ("--payload", "--curl")]
+    assert told[0].stderr == told[1].stderr
+    assert told[1].stdout == b""
+
+
 def test_the_curl_command_sends_the_same_request_and_has_no_secret(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     body = b'{"action":"opened","title":"it\'s $(touch /tmp/never) `x`"}'

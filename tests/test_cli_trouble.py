@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from forking import NOBODY, Done, Forker
 from records import moved, note, of, queued, received
-from support import eventually
+from support import ROOT, eventually
 
 from covenq.cli.app import COMMANDS, build
 from journal.opening import open_journal
@@ -138,6 +139,17 @@ def test_a_reader_that_left_is_no_trouble_of_its_own(place: Place, name: str) ->
     assert "Exception ignored" not in done.err
     if name in PRINTS:
         assert (done.code, "covenq: " in done.err) == (1, False), done
+    if name in ACTS and name != "tokens new":
+        assert done.code == 0, "the act is done"
+
+
+def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Place) -> None:
+    env = {**os.environ, "COVENQ_DATA": str(place.data), "COVENQ_CONFIG": str(place.path / "covenq.toml")}
+    act = f'exec "{sys.executable}" -m covenq.cli.main requeue {of("g0")} "$@" >&-'
+    for words, code in (([], 0), (["--json"], 4)):  # the second time there is nothing to requeue
+        done = subprocess.run(["sh", "-c", act, "sh", *words], env=env, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert f"{1 if code == 0 else 0} task" in done.stderr
 
 
 @pytest.mark.parametrize("name", PRINTS)

@@ -36,7 +36,7 @@ def stop() -> Iterator[Stop]:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     place = Place.of(tmp_path, "t1", 1)
-    place.prepare(b'{"hello": "w\xc3\xb6rld"}', b"{}")
+    place.prepare(b'{"hello": "w\xc3\xb6rld"}', {})
     return place
 
 
@@ -199,7 +199,7 @@ def test_timeout_finds_what_left_the_group(place: Place, stop: Stop) -> None:
 
 def test_stop_ends_all_that_run(place: Place, tmp_path: Path, stop: Stop) -> None:
     other = Place.of(tmp_path, "t2", 1)
-    other.prepare(b"", b"{}")
+    other.prepare(b"", {})
     outcomes: list[Outcome] = []
     sleep = "import time; time.sleep(600)"
     threads = [
@@ -276,7 +276,7 @@ def test_no_path_from_anything_but_a_plain_id(tmp_path: Path, task: str, attempt
 
 def test_a_directory_in_the_way_is_moved_aside(place: Place) -> None:
     place.stdout.write_text("of another history")
-    place.prepare(b"new", b"{}")
+    place.prepare(b"new", {})
     assert place.payload.read_bytes() == b"new"
     assert place.stdout.read_bytes() == b""
     kept = [path for path in place.directory.parent.iterdir() if path != place.directory]

@@ -97,6 +97,9 @@ def test_a_slice_comes_back_byte_for_byte_and_runs_nothing_unasked(there: Daemon
         "covenq-slice",
     )
     assert other.cli("verify", "--signatures", env={"COVENQ_WEBHOOK_SECRET": SECRET}).returncode == 0
+    told = other.cli("verify", "--signatures", env={"COVENQ_WEBHOOK_SECRET": "another" * 6}).stderr
+    assert b"3 not checked: they were imported, without a signature that can be checked." in told
+    assert b"None" not in told
     again = other.cli("import", str(file), "--yes", exit_code=4)
     assert b"skipped 3: it is here already" in again.stderr
     rerouted = other.cli_json("reroute", "source:import", "--yes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import keyword
+import os
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from covenq import __version__
 from covenq.cli.more import takes
+from covenq.errors import UsageError
 
 COMMANDS = {
     "serve": "covenq.cli.serve",
@@ -64,6 +66,9 @@ TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requ
 They have long options only, because each letter of `-number:7` would be looked up as a short one.
 """
 
+BYTES = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
+"""Metavars of what the system names by any bytes: files, and the words of a command that is run. All else is text."""
+
 
 class Commands(TyperGroup):
     """A group that builds a command when it is asked for."""
@@ -75,7 +80,7 @@ class Commands(TyperGroup):
         if cmd_name not in self.commands:
             # For a name that isn't there, all of them: "did you mean" looks through them.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-                self.commands[name] = build(name)
+                self.commands[name] = _of_text(build(name))
         return self.commands.get(cmd_name)
 
 
@@ -101,6 +106,35 @@ def build(name: str) -> Any:
     else:
         one.command(name)(function)
     return typer.main.get_command(one)
+
+
+def _of_text(command: Any) -> Any:
+    """The command, and those below it, refusing whatever should be text and isn't UTF-8 before anything is done."""
+    for one in getattr(command, "commands", {}).values():
+        _of_text(one)
+    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES}
+    callback = command.callback
+
+    def run(**given: Any) -> Any:
+        for name, metavar in names.items():
+            for value in given[name] if isinstance(given[name], list | tuple) else [given[name]]:
+                if isinstance(value, str) and not _is_text(value):
+                    shown = os.fsencode(value[:80]).decode("utf-8", "backslashreplace")
+                    raise UsageError(
+                        f"{metavar} '{shown}' is not UTF-8", hint="Only names of files may be other bytes."
+                    )
+        return callback(**given)
+
+    command.callback = run
+    return command
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 app = typer.Typer(

@@ -48,12 +48,14 @@ def backup(
     )
     if forgotten:
         say(f"covenq: {clean(forgotten)}")
-    if json:
-        output.emit_json(_answer(report, target, damage, verified=not no_verify))
-    else:
-        for one in damage:
-            output.line(clean(one))
-        output.line(head_text(report.head))
+    with output.of_what_is_done():
+        if json:
+            output.emit_json(_answer(report, target, damage, verified=not no_verify))
+        else:
+            for one in damage:
+                output.line(clean(one))
+            output.line(head_text(report.head))
+    if not json:
         copied = output.count(report.copied, "segment")
         say(f"{copied} copied ({output.size(report.bytes)}), {report.kept:,} unchanged, to {clean(target)}.")
         say("Not in it: the secret, the configuration, the files of attempts. To restore, put it in place of a data")

@@ -118,7 +118,8 @@ def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: b
         found = Done(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
     else:
         found = _planned(act, verb, ids, terms, dry_run, yes)
-    _report(found, verb, dry_run, json)
+    with output.of_what_is_done():
+        _report(found, verb, dry_run, json)
     done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
     meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
     if any(id not in done for id in meant):

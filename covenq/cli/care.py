@@ -54,10 +54,11 @@ def compact(
     """
     with source(data, config) as opened:
         done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
-    if json:
-        output.emit_json(done)
-    else:
-        _say_compacted(done)
+    with output.of_what_is_done():
+        if json:
+            output.emit_json(done)
+        else:
+            _say_compacted(done)
     if done["left"]:
         _say_left(done)
         raise typer.Exit(1)
@@ -117,7 +118,8 @@ def redact(
     with source(data, config) as opened:
         act = partial(opened.redact, reason=reason, by=operator())
         done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
-    _report(done, dry_run=dry_run, json=json)
+    with output.of_what_is_done():
+        _report(done, dry_run=dry_run, json=json)
     if done["left"]:
         _say_left(done)
         raise typer.Exit(1)

@@ -15,7 +15,8 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, Place, known_directory, place, source
 from covenq.cli.output import Column, clean, say
 from covenq.config import build
-from covenq.errors import ConfigError, CovenqError, Failure
+from covenq.errors import ConfigError, CovenqError, Damaged, Failure
+from journal.errors import JournalDamaged
 
 OF_FILE = frozenset({"configuration", "secret", "port"})
 """What can't be told of a configuration that can't be read."""
@@ -50,8 +51,8 @@ def doctor(
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Place(build({}, None, {}), directory)
-    status, newest, trouble = _ask(data, config)
-    patient = Patient(where.config, where.data, os.environ, status, trouble, newest, time.time())
+    status, newest, trouble, damage = _ask(data, config)
+    patient = Patient(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
     unread = bool(findings)
     findings += [one for one in examine(patient, command=shutil.which) if not unread or one.check not in OF_FILE]
     if crash_test:
@@ -77,19 +78,23 @@ COLUMNS = [
 ]
 
 
-def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None]:
-    """The status, when the newest record was written, and what kept them from being had."""
+def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
+    """The status, when the newest record was written, what kept the status from being had, and damage that was met."""
     import sqlite3
 
+    status = None
     try:
         with source(data, config) as opened:
             status = opened.status()
             items = opened.tail("", newest=1)["items"]
-            return status, items[-1]["at"] if items else None, None
+            return status, items[-1]["at"] if items else None, None, None
+    except (JournalDamaged, Damaged) as error:
+        return status, None, None, str(error)
     except OSError as error:
-        return None, None, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        return None, None, words, None
     except (*Failure, sqlite3.Error) as error:
-        return None, None, str(error)
+        return None, None, str(error), None
 
 
 def _crash(where: Place) -> list[tuple[str, str, str | None]]:

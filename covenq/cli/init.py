@@ -90,7 +90,8 @@ def init(
         return
     path = config_path(data, config)
     write(path, TEMPLATE, force=force)
-    output.line(str(path))
+    with output.of_what_is_done():
+        output.line(str(path))
     say("Written. Edit its routes, then (re)start `covenq serve`.")
 
 
@@ -103,7 +104,8 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
         output.raw(text.encode())
     else:
         write(path, text, force=force)
-        output.line(str(path))
+        with output.of_what_is_done():
+            output.line(str(path))
     for line in unit.steps(named, path):
         say(line)
 

@@ -32,7 +32,7 @@ def verify(
         typer.Option("--since", min=1, metavar="SEQ", help="Only from the segment on that holds this record."),
     ] = None,
     segment: Annotated[
-        str | None, typer.Option("--segment", metavar="NAME", help="Only this segment: its file, or a seq in it.")
+        str | None, typer.Option("--segment", metavar="FILE", help="Only this segment: its file, or a seq in it.")
     ] = None,
     signatures: Annotated[
         bool,
@@ -74,6 +74,12 @@ def verify(
     started = time.monotonic()
     with bar("verify", bytes=True) as tell:
         report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
+    asked = integrity.seq_of(segment, only) if segment is not None and only is not None else since
+    if report.ok and asked is not None and asked > report.head.seq:
+        raise NotFound(
+            f"there is no record {asked:,} yet: the newest is {report.head.seq:,}",
+            hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
+        )
     if only is None and since is None:
         with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
             verified.remember(where.data, report, now_text(), time.monotonic() - started)
@@ -172,5 +178,9 @@ def _say_signatures(signed: Signatures) -> None:
         say(f"{signed.payload_dropped:,} not checked: the payload was dropped.")
     for name, number in sorted(signed.secrets.items()):
         say(f"{number:,} not checked: the secret named {clean(name)!r} is not known here.")
+    if signed.imported:
+        say(f"{signed.imported:,} not checked: they were imported, without a signature that can be checked.")
+    if signed.unread:
+        say(f"{output.count(signed.unread, 'line')} not checked: damaged, so what they held can't be told.")
     if signed.unsigned:
         say(f"{signed.unsigned:,} not checked: they came without a signature.")

@@ -153,7 +153,8 @@ def import_(
                 done += len(portion)
                 if tell is not None:
                     tell(done, counted or 0)
-    _report(found, dry_run, json)
+    with output.of_what_is_done():
+        _report(found, dry_run, json)
     if found["skipped"] and not found["eligible"]:
         raise typer.Exit(4)
 

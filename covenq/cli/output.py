@@ -138,6 +138,19 @@ def flush() -> None:
         out.flush()
 
 
+@contextmanager
+def of_what_is_done() -> Iterator[None]:
+    """Around the report of an act: whether anyone reads it, or ever could, changes nothing of how the act ended."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    try:
+        yield
+        flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def json_text(value: object, *, indent: int | None = None) -> str:
     """One JSON document, UTF-8 but for what a terminal would obey, which stays escaped. NaN is refused."""
     separators = (",", ":") if indent is None else (",", ": ")

@@ -58,7 +58,8 @@ def pause(
     with source(data, config) as opened:
         done = opened.pause(wanted, name, reason=reason, by=operator())
     if json:
-        output.emit_json(done)
+        with output.of_what_is_done():
+            output.emit_json(done)
         return
     if done["changed"]:
         say(f"{_thing(done)} is paused; `covenq resume` ends it.")
@@ -86,7 +87,8 @@ def resume(
     with source(data, config) as opened:
         done = opened.resume(wanted, name, reason=reason, by=operator())
     if json:
-        output.emit_json(done)
+        with output.of_what_is_done():
+            output.emit_json(done)
     elif done["changed"]:
         say(f"{_thing(done)} goes on; it was paused {told(done, time.time())}.")
     else:

@@ -71,7 +71,8 @@ def salvage(
         found = _write(directory, target, where.data)
     finally:
         lock.release()
-    _report(found, where.data, target, json)
+    with output.of_what_is_done():
+        _report(found, where.data, target, json)
 
 
 def _write(directory: Path, target: Path, data: Path) -> Plan:

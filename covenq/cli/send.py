@@ -203,7 +203,8 @@ def report(reply: Reply, url: str, json: bool) -> None:
     """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
     answer = reply.object
     if json:
-        output.emit_json({"status": reply.status, **answer})
+        with output.of_what_is_done():
+            output.emit_json({"status": reply.status, **answer})
     if reply.status >= 500:
         raise CovenqError(
             _refusal(reply, answer), hint="It was not accepted: send it again when `covenq status` says ready."
@@ -215,7 +216,8 @@ def report(reply: Reply, url: str, json: bool) -> None:
     if "delivery" not in answer:
         say(f"{reply.status} from {url}, which doesn't answer like covenq")
         return
-    output.line(clean(answer["delivery"]))
+    with output.of_what_is_done():
+        output.line(clean(answer["delivery"]))
     what = "duplicate" if answer.get("duplicate") else "accepted"
     made = answer.get("tasks") or []
     tasks = f", {output.count(len(made), 'task')}: {' '.join(map(clean, made))}" if made else ""

@@ -101,6 +101,7 @@ def show(
             print_part(opened.payload(delivery), path, json)
             return
         if curl:
+            opened.payload(delivery)  # what the command would send: without it there is nothing to write
             print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))

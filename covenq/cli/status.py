@@ -44,6 +44,11 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     if found.get("api_url"):
         yield "api", clean(found["api_url"])
     yield "journal", _journal_words(found["journal"])
+    seen = found.get("verified")
+    if seen and not seen["ok"]:
+        more = f", and {seen['findings'] - 1:,} more" if seen["findings"] > 1 else ""
+        yield "DAMAGED", f"found {output.lasted(seen['at'], now)} ago: {clean(seen['first'])}{more}"
+        yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
     folded = found["state"]
     lag = f", {folded['lag']} behind" if folded["lag"] else ""
     wrong = f", error: {clean(folded['error'])}" if folded["error"] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import falcon
@@ -43,7 +44,10 @@ def say(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
     """Answer with a JSON object."""
     resp.status = falcon.code_to_http_status(status)
     resp.content_type = "application/json"
-    resp.data = orjson.dumps(body)
+    try:
+        resp.data = orjson.dumps(body)
+    except TypeError:  # it names a file whose name is not UTF-8: as the commands print it without a daemon
+        resp.data = json.dumps(body).encode()
     if status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
 
