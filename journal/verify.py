@@ -112,8 +112,10 @@ def verify(
         starts=bool(chosen) and chosen[0] == firsts[0],
         whose=lambda first, offset: _delivery_at(files, directory, first, offset),
     )
-    if upto is None and segment is None:
+    if segment is None and upto is None:
         result.damage += _ahead(files, directory, result, reports, known)
+    elif segment is None:
+        result.damage += _shorter(files, directory, result, reports, upto)
     return result
 
 
@@ -463,26 +465,28 @@ def _ahead(
     files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], known: list[Witness]
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
+    damage = []
     mark = read_mark(files, directory)
     if mark is not None:
         known = [*known, Witness(mark.journal, mark.seq, mark.sum)]
     elif MARK_NAME in files.listdir(directory):
-        return [Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify")]
+        damage.append(Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify"))
+    header = reports[-1].header if reports else None
+    ours = [one.seq for one in known if not reports or (header is not None and one.journal == header.journal)]
+    return damage + _shorter(files, directory, report, reports, max(ours, default=0))
+
+
+def _shorter(
+    files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], seen: int | None
+) -> list[Damage]:
+    """A log that ends before a record that had been seen, be it by a cache or by the daemon that writes it."""
+    if not seen:
+        return []
     if not reports:
-        if not known:
-            return []
-        newest = max(known, key=lambda witness: witness.seq)
-        detail = f"no segment is left, but seq {newest.seq} had been seen"
-        return [Damage("gone", name_of(1), 0, newest.seq, None, detail)]
-    header = reports[-1].header
-    if header is None:
+        detail = f"no segment is left, but seq {seen} had been seen"
+        return [Damage("gone", name_of(1), 0, seen, None, detail)]
+    if reports[-1].header is None or seen <= report.head.seq:
         return []
-    ahead = [one for one in known if one.journal == header.journal and one.seq > report.head.seq]
-    if not ahead:
-        return []
-    newest = max(ahead, key=lambda witness: witness.seq)
-    detail = (
-        f"seq {newest.seq} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
-    )
+    detail = f"seq {seen} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
     end = _size(files, directory, reports[-1].first)
     return [Damage("shorter than caches", name_of(reports[-1].first), end, report.head.seq + 1, None, detail)]

@@ -176,6 +176,30 @@ def test_a_log_cut_cleanly_is_shorter_than_its_caches_and_goes_on_only_when_acce
     assert accepted["data"]["head"] == last
 
 
+def test_a_log_that_lost_its_end_or_all_under_a_running_daemon_is_damaged(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    head = daemon.cli_json("status")["journal"]["head"]["seq"]
+    [segment] = segments(daemon.data)
+    content = segment.read_bytes()
+    segment.write_bytes(b"".join(content.splitlines(keepends=True)[:-3]))
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["segment"]) == ("shorter than caches", segment.name)
+    assert f"seq {head} had been seen" in finding["detail"]
+    segment.rename(segment.with_suffix(".aside"))
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["seq"]) == ("gone", head)
+
+
+def test_the_head_of_an_empty_journal_is_held_by_every_later_one(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    noted = daemon.cli("verify", "--head").stdout.decode().strip()
+    assert noted == f"0:{'0' * 64}"
+    filled(daemon)
+    daemon.cli("verify", "--expect", noted)
+    daemon.cli("verify", "--expect", f"0:{'1' * 64}", exit_code=5)
+
+
 def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_path: Path) -> None:
     daemon = make_daemon(start=False)
     big(daemon.data / "journal", 56)

@@ -324,6 +324,30 @@ def test_upto_leaves_what_is_in_flight_alone(journal: Path) -> None:
     assert not verify(journal, upto=seq).ok
 
 
+def test_a_log_that_ends_before_what_a_daemon_made_durable(journal: Path) -> None:
+    path = making.segments(journal)[-1]
+    last = lines(path)
+    seq = seq_of(last[-1])
+    put(path, last[:-1])
+    assert verify(journal, upto=seq - 1).ok
+    [damage] = verify(journal, upto=seq).damage
+    size = path.stat().st_size
+    assert (damage.kind, damage.segment, damage.offset, damage.seq) == ("shorter than caches", path.name, size, seq)
+    for one in making.segments(journal):
+        one.unlink()
+    assert [(damage.kind, damage.seq) for damage in verify(journal, upto=seq).damage] == [("gone", seq)]
+
+
+def test_a_bad_mark_hides_nothing_else(journal: Path, whole: Path) -> None:
+    path = making.segments(journal)[-1]
+    put(path, lines(path)[:-1])
+    (journal / "closed.json").write_bytes(b"{}")
+    assert [one.kind for one in with_cache(journal, whole, "index.sqlite").damage] == [
+        "bad mark",
+        "shorter than caches",
+    ]
+
+
 def test_a_torn_tail_is_no_damage_and_no_record(journal: Path) -> None:
     path = making.segments(journal)[-1]
     raw = path.read_bytes()
