@@ -140,6 +140,12 @@ def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> 
     return number == len(firsts) - 1 or firsts[number + 1] > since
 
 
+def witnesses_in(files: Files, directory: Path) -> list[Witness]:
+    """What the mark of a clean close and the index had seen of the log that they stand beside."""
+    mark = read_mark(files, directory)
+    return ([] if mark is None else [Witness(mark.journal, mark.seq, mark.sum)]) + _index_witness(directory)
+
+
 def _index_witness(directory: Path) -> list[Witness]:
     path = directory / INDEX_NAME
     if not path.exists():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import received
 from support import (
     HOOK,
     SECRET,
@@ -25,6 +26,8 @@ from support import (
     segments,
     wait_for_daily_run,
 )
+
+from journal.opening import open_journal
 
 Make = Callable[..., Daemon]
 
@@ -285,6 +288,51 @@ def test_salvage_shows_a_plan_writes_beside_and_names_what_is_lost(make_daemon: 
     assert daemon.post("issues", issue(1), guids[0]).json["duplicate"] is True
     again = daemon.post("issues", issue(2), guids[1])
     assert (again.status, again.json["duplicate"]) == (202, False)
+
+
+def _without_a_line(paths: list[Path]) -> None:
+    lines = paths[1].read_bytes().splitlines(keepends=True)
+    paths[1].write_bytes(b"".join(lines[:3] + lines[4:]))
+
+
+def _without_content(paths: list[Path]) -> None:
+    content = paths[1].read_bytes()
+    at = content.index(b',"payload":{')
+    paths[1].write_bytes(content[:at] + b',"dropped":9999999}' + content[content.index(b"\n", at) :])
+
+
+def _one_header_copy(paths: list[Path]) -> None:
+    flip(paths[1], b'"epoch"')
+
+
+def _names_exchanged(paths: list[Path]) -> None:
+    first, second = paths[0].read_bytes(), paths[1].read_bytes()
+    paths[0].write_bytes(second)
+    paths[1].write_bytes(first)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda paths: paths[1].unlink(), _without_a_line, _without_content, _one_header_copy, _names_exchanged],
+    ids=["segment gone", "record gone", "content gone", "header", "names exchanged"],
+)
+def test_whatever_verify_finds_can_be_salvaged(data: Path, damage: Callable[[list[Path]], None]) -> None:
+    with open_journal(data / "journal", cut_at=4000) as journal:
+        for number in range(12):
+            journal.append([received(f"g{number}")])
+    stopped = own_journal(data)
+    assert len(stopped.cli_json("deliveries", "--limit", "0")["items"]) == 12
+    everything = set(range(1, stopped.cli_json("verify")["head"]["seq"] + 1))
+    damage(segments(data))
+    found = stopped.cli_json("verify", exit_code=5)["damage"]
+    plan = stopped.cli_json("salvage", "--write", "--to", str(data / "saved"))
+    assert plan["damage"] == found
+    lost = {seq for low, high in (*plan["lost"], *plan["dropped"]) for seq in range(low, high + 1)}
+    assert plan["records"] == len(everything) - sum(high - low + 1 for low, high in plan["lost"])
+    assert len(plan["deliveries"]) == len(lost), "each of these records is a delivery's, and state.db knows whose"
+    (data / "journal").rename(data / "journal.old")
+    (data / "saved").rename(data / "journal")
+    assert stopped.cli_json("verify")["ok"] is True
 
 
 def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
