@@ -21,7 +21,7 @@ import orjson
 
 from journal.errors import JournalError, JournalGone
 from journal.files import Files, OsFiles, publish, read_all, write_all
-from journal.model import Head
+from journal.model import Head, Witness
 from journal.segment import SegmentFile, list_segments
 
 BACKUP_NAME = "backup.json"
@@ -166,9 +166,26 @@ def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
         ) from error
     finally:
         files.close(fd)
-    if not isinstance(note, dict):
+    if not isinstance(note, dict) or not _is_note(note):
         raise JournalError(f"{directory / BACKUP_NAME} is no backup's note", hint="Take the backup again.")
     return note
+
+
+def _is_note(note: dict[str, Any]) -> bool:
+    finished = note.get("finished") is True
+    ends = isinstance(note.get("seq"), int) and isinstance(note.get("sum"), str)
+    return isinstance(note.get("journal"), str) and (ends or not finished)
+
+
+def backup_witness(files: Files, directory: Path) -> Witness | None:
+    """The head that a finished backup ends at, until it is opened; None for any other directory.
+
+    Caches beside a backup may be those of the journal that it was taken from: that they know of more tells nothing of it.
+    """
+    note = read_backup(files, directory)
+    if note is None or note.get("finished") is not True:
+        return None
+    return Witness(note["journal"], note["seq"], note["sum"]) if note["seq"] else None
 
 
 def forget_backup(files: Files, directory: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 
+from journal.backup import backup_witness
 from journal.erase import Erasure, allows, erasure_of
 from journal.errors import JournalGone
 from journal.files import Files, OsFiles
@@ -88,7 +89,7 @@ def verify(
     """
     files = files or OsFiles()
     firsts = list_segments(files, directory)
-    known = [*witnesses, *_index_witness(directory)]
+    known = [*witnesses, *witnesses_in(files, directory)]
     chosen = [first for number, first in enumerate(firsts) if _wanted(firsts, number, since, segment)]
     if segment is not None and not chosen:
         raise JournalGone(
@@ -141,9 +142,10 @@ def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> 
 
 
 def witnesses_in(files: Files, directory: Path) -> list[Witness]:
-    """What the mark of a clean close and the index had seen of the log that they stand beside."""
+    """What the mark of a clean close, a backup's note and the index had seen of the log that they stand beside."""
     mark = read_mark(files, directory)
-    return ([] if mark is None else [Witness(mark.journal, mark.seq, mark.sum)]) + _index_witness(directory)
+    noted = [None if mark is None else Witness(mark.journal, mark.seq, mark.sum), backup_witness(files, directory)]
+    return [one for one in noted if one is not None] + _index_witness(directory)
 
 
 def _index_witness(directory: Path) -> list[Witness]:
@@ -472,10 +474,7 @@ def _ahead(
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
     damage = []
-    mark = read_mark(files, directory)
-    if mark is not None:
-        known = [*known, Witness(mark.journal, mark.seq, mark.sum)]
-    elif MARK_NAME in files.listdir(directory):
+    if MARK_NAME in files.listdir(directory) and read_mark(files, directory) is None:
         damage.append(Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify"))
     header = reports[-1].header if reports else None
     ours = [one.seq for one in known if not reports or (header is not None and one.journal == header.journal)]

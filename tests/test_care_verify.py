@@ -375,6 +375,39 @@ def test_a_backup_beside_a_daemon_verifies_opens_and_goes_on_by_itself(make_daem
     daemon.cli("backup", str(tmp_path / "copy"), exit_code=4)
 
 
+def test_a_backup_put_in_place_is_what_counts_whatever_the_caches_had_seen(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon)
+    daemon.cli("backup", str(tmp_path / "copy"))
+    later = filled(daemon, 2)
+    assert daemon.stop() == 0
+    shutil.rmtree(daemon.data / "journal")
+    shutil.copytree(tmp_path / "copy" / "journal", daemon.data / "journal")
+    assert daemon.cli_json("verify")["ok"] is True
+    assert daemon.cli_json("salvage")["lost"] == []
+    for start in (False, True):
+        if start:
+            daemon.start()
+        assert {item["guid"] for item in daemon.cli_json("deliveries")["items"]} == set(guids)
+    assert daemon.post("issues", issue(1), guids[0]).json["duplicate"] is True
+    assert daemon.post("issues", issue(1), later[0]).json["duplicate"] is False
+    daemon.wait_all_done()
+    assert daemon.restart().cli_json("verify")["ok"] is True
+
+
+def test_a_backup_that_lost_its_end_is_damaged(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    head = daemon.cli_json("backup", str(tmp_path / "copy"))["head"]["seq"]
+    [segment] = segments(tmp_path / "copy")
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-2]))
+    copy = own_journal(tmp_path / "copy")
+    [finding] = copy.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["seq"]) == ("shorter than caches", head - 1)
+    copy.start(wait=False)
+    assert copy.wait_exit(30) == 5
+
+
 def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tmp_path: Path) -> None:
     daemon = make_daemon(ROUTE)
     filled(daemon)
