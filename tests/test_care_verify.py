@@ -408,6 +408,32 @@ def test_a_backup_that_lost_its_end_is_damaged(make_daemon: Make, tmp_path: Path
     assert copy.wait_exit(30) == 5
 
 
+def test_a_copy_that_rotted_is_made_good_by_the_next_backup(data: Path, tmp_path: Path) -> None:
+    with open_journal(data / "journal", cut_at=4000) as journal:
+        for number in range(12):
+            journal.append([received(f"g{number}")])
+    stopped = own_journal(data)
+    stopped.cli("backup", str(tmp_path / "copy"))
+    flip(segments(tmp_path / "copy")[1], b"It breaks")
+    again = stopped.cli_json("backup", str(tmp_path / "copy"))
+    assert (again["ok"], again["copied"], again["kept"]) == (True, 1, len(segments(data)) - 1)
+    flip(segments(data)[1], b"It breaks")
+    flip(segments(tmp_path / "copy")[1], b"It breaks")
+    [finding] = stopped.cli_json("backup", str(tmp_path / "copy"), exit_code=5)["damage"]
+    assert (finding["kind"], finding["segment"]) == ("payload", segments(data)[1].name)
+
+
+def test_other_files_in_the_journal_are_nobodys_business(data: Path, tmp_path: Path) -> None:
+    with open_journal(data / "journal") as journal:
+        journal.append([received("g")])
+    (data / "journal" / "broken.jsonl").symlink_to("nowhere")
+    (data / "journal" / "mine.jsonl").write_text("notes")
+    stopped = own_journal(data)
+    assert stopped.cli_json("status")["journal"]["segments"] == 1
+    for command in (["verify"], ["salvage"], ["deliveries"], ["backup", str(tmp_path / "copy")]):
+        stopped.cli(*command)
+
+
 def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tmp_path: Path) -> None:
     daemon = make_daemon(ROUTE)
     filled(daemon)
