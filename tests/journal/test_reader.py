@@ -14,6 +14,7 @@ from journal.files import OsFiles
 from journal.model import Witness
 from journal.reader import open_reader
 from journal.segment import parse_header
+from journal.verify import verify
 
 NAMES = "none object form binary empty lone".split()
 
@@ -161,6 +162,30 @@ def test_damage_is_told_and_what_is_before_it_read(closed: Path) -> None:
             assert [(one.kind, one.segment, one.seq) for one in reader.damage] == [("flipped", path.name, seq)]
             assert [record.seq for record in reader.read(0)] == list(range(1, seq))
     assert not (closed / "index.sqlite").exists()
+
+
+@pytest.mark.parametrize("loss", ["flipped", "cut", "segment"])
+def test_without_the_record_that_the_index_ends_at_the_rest_can_be_read(closed: Path, loss: str) -> None:
+    path = making.segments(closed)[-1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    last = int(path.stem) + len(lines) - 3
+    (closed / "closed.json").unlink()
+    if loss == "segment":
+        path.unlink()
+        kind, left = "shorter than caches", int(path.stem) - 1
+    elif loss == "cut":
+        path.write_bytes(b"".join(lines[:-1]))
+        kind, left = "shorter than caches", last - 1
+    else:
+        path.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b'"kind":"', b'"kind":"x')]))
+        kind, left = "flipped", last - 1
+    with open_reader(closed) as reader:
+        assert [(one.kind, one.seq) for one in reader.damage] == [(kind, left + 1)]
+        assert [record.seq for record in reader.read(0)] == list(range(1, left + 1))
+    found = verify(closed).damage[0]
+    assert (found.kind, found.seq) == (kind, left + 1), "in the same words"
+    with pytest.raises(JournalDamaged, match=f"{kind} in .* seq {left + 1}"):
+        making.opened(closed, seed=9)
 
 
 def test_damage_behind_the_index_is_met_when_it_is_read(closed: Path) -> None:
