@@ -348,6 +348,27 @@ def test_a_bad_mark_hides_nothing_else(journal: Path, whole: Path) -> None:
     ]
 
 
+def test_a_named_pipe_in_a_segments_place_holds_nobody(journal: Path) -> None:
+    path = making.segments(journal)[1]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"seek|pipe"):
+        verify(journal)
+
+
+def test_the_delivery_named_is_none_that_a_payload_makes_up(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with making.opened(directory) as opened:
+        opened.append([making.delivery("true", b'{"subject":"delivery.9.lie","x":{"subject":"delivery.9.lie2"}}')])
+        opened.append([making.delivery("next", b"{}")])
+    [path] = making.segments(directory)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"kind":"delivery', b'"kind":"deliverx', 1))
+    assert [one.delivery for one in verify(directory).damage] == ["9/true"]
+    path.write_bytes(whole.replace(b'"subject":"delivery.9.true"', b'"subject":"delivery 9.true"', 1))
+    assert [one.delivery for one in verify(directory).damage] == [None]
+
+
 def test_a_torn_tail_is_no_damage_and_no_record(journal: Path) -> None:
     path = making.segments(journal)[-1]
     raw = path.read_bytes()
