@@ -11,6 +11,7 @@ import pytest
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone, JournalLocked
 from journal.files import OsFiles
+from journal.index import Index
 from journal.model import Witness
 from journal.reader import open_reader
 from journal.segment import parse_header
@@ -186,6 +187,24 @@ def test_without_the_record_that_the_index_ends_at_the_rest_can_be_read(closed: 
     assert (found.kind, found.seq) == (kind, left + 1), "in the same words"
     with pytest.raises(JournalDamaged, match=f"{kind} in .* seq {left + 1}"):
         making.opened(closed, seed=9)
+
+
+def test_a_stale_place_within_a_payload_that_looks_like_the_record(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with making.opened(directory) as journal:
+        journal.append([making.delivery("evil", b'{"x":[' + b'{"seq":2,"at":1},' * 50 + b"0]}")])
+        journal.append([making.delivery("good", b"{}")])
+    [path] = making.segments(directory)
+    index = Index(directory / "index.sqlite")
+    index.begin()
+    index.move([(2, path.read_bytes().index(b'{"seq":2,"at":1}'))])
+    index.db.execute("COMMIT")
+    index.close()
+    with open_reader(directory) as reader:
+        assert next(record.subject for record in reader.read(1)) == "delivery.9.good"
+        found = reader.get(2)
+        assert found is not None
+        assert found.subject == "delivery.9.good"
 
 
 def test_damage_behind_the_index_is_met_when_it_is_read(closed: Path) -> None:
