@@ -35,14 +35,11 @@ import orjson
 from journal.erase import allows, erasure_of
 from journal.files import Files, publish, read_all, write_all
 from journal.index import Position
-from journal.line import MARK, Envelope, LineError, check_tail, open_envelope
+from journal.line import Envelope, LineError, check_tail, legible, open_envelope
 from journal.model import Damage, Witness
 from journal.segment import GENESIS, TORN_SUFFIX, Header, SegmentFile, list_segments, name_of, read_mark
 
 SECTOR = 512
-_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
-_HOLES = re.compile(rb"[\n\0]+")
-LEGIBLE_MAX = 1000
 
 Visit = Callable[[Envelope, int, int, int], None]
 """Called for each linked record from the start position on: (envelope, segment, offset, end)."""
@@ -398,23 +395,6 @@ class _Examiner:
 def _fours(flat: array[int]) -> Iterator[tuple[int, int, int, int]]:
     numbers = iter(flat)
     return zip(numbers, numbers, numbers, numbers, strict=True)
-
-
-def legible(data: bytes) -> tuple[str, ...]:
-    """Delivery ids (`hook/guid`) that can still be read in damaged bytes: a hint for people.
-
-    Of each line, or what is left of one beside a hole, the first, and only if it stands before what the line holds of content:
-    there anyone can write what looks like an id.
-    """
-    seen: dict[str, None] = {}
-    for part in _HOLES.split(data):
-        found = _LEGIBLE.search(part)
-        if found is None:
-            continue
-        content = min((at for at in (part.find(b',"data":{'), part.find(MARK)) if at >= 0), default=len(part))
-        if found.start() < content:
-            seen[f"{found[1].decode()}/{found[2].decode()}"] = None
-    return tuple(seen)[:LEGIBLE_MAX]
 
 
 def _crash_explains(rest: bytes, offset: int) -> bool:

@@ -25,9 +25,19 @@ from journal.commit import OWN_SUBJECT
 from journal.erase import Erasure, Named, allows, erasure_of, pairs, without
 from journal.errors import JournalError
 from journal.files import Files, OsFiles, write_all
-from journal.line import MARK, Envelope, LineError, Salted, check_tail, finish, open_envelope, prepare
+from journal.line import (
+    LEGIBLE_MAX,
+    MARK,
+    Envelope,
+    LineError,
+    Salted,
+    check_tail,
+    finish,
+    legible,
+    open_envelope,
+    prepare,
+)
 from journal.model import Damage, Entry
-from journal.recovery import LEGIBLE_MAX, legible
 from journal.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
 from journal.verify import witnesses_in
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from journal.errors import JournalDamaged
 from journal.files import Files
-from journal.line import LineError, decode, open_envelope
+from journal.line import LineError, decode, legible, open_envelope
 from journal.model import Damage, Record
-from journal.recovery import legible
 from journal.segment import Header, SegmentFile, list_segments
 
 

@@ -24,9 +24,9 @@ from journal.erase import Erasure, allows, erasure_of
 from journal.errors import JournalGone
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position
-from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
+from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
 from journal.model import Damage, Head, Witness
-from journal.recovery import examine, legible
+from journal.recovery import examine
 from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 
 PIECE = 16 << 20
