@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from covenq import backups
@@ -14,9 +15,10 @@ from covenq.state import read_witness
 from journal.backup import BackupReport, room_for
 from journal.backup import backup as take
 from journal.errors import JournalDamaged, JournalLocked
+from journal.files import OsFiles
 from journal.model import Damage, Head
 from journal.reader import open_reader
-from journal.segment import name_of
+from journal.segment import list_segments, name_of
 from journal.verify import verify as prove
 
 TRIES = 4
@@ -49,15 +51,15 @@ def copy(
     journal = data / JOURNAL_NAME
     if not target.exists() and not room_for(journal, target):
         raise Refused(f"there is not room enough for the journal at {target}", hint="Choose another disk.")
-    for _ in range(TRIES):
-        before = _identities(journal)
-        with _head(data, live) as (id, head), progress("backup") as tell:
-            report = take(journal, target, journal=id, head=head, progress=tell)
-        after = _identities(journal)
-        # What was rewritten meanwhile may name, as the record that erased it, one that is newer than this head.
-        if all(after.get(name) == identity for name, identity in before.items()):
-            break
+    report = _take(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []
+    if damage and report.kept:
+        # The copy may have rotted since it was made; what is damaged in the journal as well stays so.
+        first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
+        segments = report.copied + report.kept
+        copied = min(segments, first.copied + report.copied)
+        report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
+        damage = _verify(target, report.head, progress)
     try:
         backups.remember(data, target.parent, now_text(), report.head)
     except OSError as error:
@@ -65,12 +67,25 @@ def copy(
     return report, damage, None
 
 
+def _take(journal: Path, target: Path, live: Live, progress: Progress, *, again: Collection[str] = ()) -> BackupReport:
+    for _ in range(TRIES):
+        before = _identities(journal)
+        with _head(journal.parent, live) as (id, head), progress("backup") as tell:
+            report = take(journal, target, journal=id, head=head, again=again, progress=tell)
+        after = _identities(journal)
+        # What was rewritten meanwhile may name, as the record that erased it, one that is newer than this head.
+        if all(after.get(name) == identity for name, identity in before.items()):
+            break
+    return report
+
+
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
     with progress("verify") as tell:
         proof = prove(target, progress=tell)
     found = list(proof.damage)
     if not found and (proof.head.seq, proof.head.sum) != (head.seq, head.sum):
-        found.append(Damage("truncated", name_of(1), 0, head.seq, None, f"the copy ends at seq {proof.head.seq}"))
+        last = list_segments(OsFiles(), target)[-1]
+        found.append(Damage("other history", name_of(last), 0, head.seq, None, "the copy does not end with this head"))
     return found
 
 
@@ -98,7 +113,7 @@ def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
 
 def _identities(journal: Path) -> dict[str, tuple[int, int]]:
     found = {}
-    for path in journal.glob("*.jsonl"):
-        told = path.stat()
-        found[path.name] = (told.st_dev, told.st_ino)
+    for first in list_segments(OsFiles(), journal):
+        told = (journal / name_of(first)).stat()
+        found[name_of(first)] = (told.st_dev, told.st_ino)
     return found

@@ -14,7 +14,7 @@ from journal.errors import JournalDamaged
 from journal.files import OsFiles
 from journal.model import Damage, Record, Witness
 from journal.reader import JournalReader, open_reader
-from journal.segment import list_segments, name_of
+from journal.segment import GENESIS, list_segments, name_of
 from journal.stretch import sound_lines
 from journal.verify import VerifyReport
 from journal.verify import verify as prove
@@ -90,6 +90,8 @@ def _other_than_seen(reader: JournalReader, seen: Witness, report: VerifyReport)
 def _other_history(reader: JournalReader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
     """A finding if record `noted` isn't there any more, or is another one: the whole chain may have been written anew."""
     seq, total = noted
+    if noted == (0, GENESIS):
+        return []  # the head of a journal without a record: every history begins with it
     if seq > report.head.seq:
         detail = f"the head noted was seq {seq}, the journal ends at {report.head.seq}"
     elif seq == report.head.seq:

@@ -30,7 +30,7 @@ from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.model import Entry, Head, Journal, Record
 from journal.reader import JournalReader, open_reader
-from journal.segment import GENESIS
+from journal.segment import GENESIS, NAME
 
 if TYPE_CHECKING:
     from covenq.upkeep import House
@@ -67,7 +67,7 @@ class LocalSource(Closing):
 
         with self._reading() as (conn, reader):
             position = read_witness(self._state)
-            segments = sorted(self._journal.glob("*.jsonl"))
+            segments = [path for path in self._journal.glob("*.jsonl") if NAME.match(path.name) and path.exists()]
             damage = [str(one) for one in reader.damage] if isinstance(reader, JournalReader) else []
             return {
                 "ok": True,

@@ -16,7 +16,9 @@ from pathlib import Path
 from covenq import schema
 from covenq.errors import CovenqError
 from covenq.fold import fold
+from journal.backup import backup_witness
 from journal.errors import JournalDamaged, JournalError
+from journal.files import OsFiles
 from journal.model import Damage, Journal, Record, Witness
 
 BATCH_RECORDS = 2000
@@ -32,9 +34,11 @@ log = logging.getLogger("covenq.state")
 def read_witness(path: Path) -> Witness | None:
     """What the state.db at `path` says it has folded, for `open_journal`; None if there is none that can be read.
 
-    A cache that can't be read proves nothing; it is made again by `StateStore`.
+    A cache that can't be read proves nothing; it is made again by `StateStore`. Nor does one beside a backup that was put
+    in the journal's place, until that is opened: it is of the history that the backup was taken from.
     """
-    if not path.exists():
+    journal = path.with_name("journal")
+    if not path.exists() or (journal.is_dir() and backup_witness(OsFiles(), journal) is not None):
         return None
     try:
         with closing(_connect(path, "ro")) as conn:

@@ -6,13 +6,14 @@ synced, renamed and the directory synced. `backup.json` says from the first that
 segment that it is finished, and with which head: an unfinished copy is not opened. Opening a finished one begins a new
 epoch, because the original may go on to give the same seqs to other records.
 
-Run again on the same directory, only segments whose file has changed since are copied.
+Run again on the same directory, only segments whose file has changed since are copied, and those of which the copy is no
+longer there in full.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import orjson
 
 from journal.errors import JournalError, JournalGone
 from journal.files import Files, OsFiles, publish, read_all, write_all
-from journal.model import Head
+from journal.model import Head, Witness
 from journal.segment import SegmentFile, list_segments
 
 BACKUP_NAME = "backup.json"
@@ -58,12 +59,14 @@ def backup(
     *,
     journal: str,
     head: Head,
+    again: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     files: Files | None = None,
 ) -> BackupReport:
     """Copy the journal in `source` up to `head` into directory `target`. Raises BackupRefused, JournalGone, OSError.
 
-    `journal` is the source's id. `progress` is told (bytes done, bytes in all).
+    `journal` is the source's id; `again` are names of segments to copy although they didn't change. `progress` is told
+    (bytes done, bytes in all).
     """
     files = files or OsFiles()
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +83,8 @@ def backup(
             with SegmentFile(files, source, first) as segment:
                 identity = [*files.identity(segment.fd), segment.size()]
                 end = _end_of(segment, head.seq) if last else segment.size()
-                if earlier.get(segment.name) == [*identity, end] and segment.name in files.listdir(target):
+                known = segment.name not in again and earlier.get(segment.name) == [*identity, end]
+                if known and _is_there(files, target, segment.name, end):
                     kept += 1
                 else:
                     _copy(files, segment, target, end)
@@ -98,6 +102,16 @@ def backup(
     note = {"journal": journal, "finished": True, "seq": head.seq, "sum": head.sum, "sources": sources}
     publish(files, target / BACKUP_NAME, orjson.dumps(note) + b"\n")
     return BackupReport(head, copied, kept, done)
+
+
+def _is_there(files: Files, target: Path, name: str, size: int) -> bool:
+    if name not in files.listdir(target):
+        return False
+    fd = files.open(target / name, write=False)
+    try:
+        return files.size(fd) == size
+    finally:
+        files.close(fd)
 
 
 def _size(files: Files, source: Path, first: int) -> int:
@@ -166,9 +180,26 @@ def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
         ) from error
     finally:
         files.close(fd)
-    if not isinstance(note, dict):
+    if not isinstance(note, dict) or not _is_note(note):
         raise JournalError(f"{directory / BACKUP_NAME} is no backup's note", hint="Take the backup again.")
     return note
+
+
+def _is_note(note: dict[str, Any]) -> bool:
+    finished = note.get("finished") is True
+    ends = isinstance(note.get("seq"), int) and isinstance(note.get("sum"), str)
+    return isinstance(note.get("journal"), str) and (ends or not finished)
+
+
+def backup_witness(files: Files, directory: Path) -> Witness | None:
+    """The head that a finished backup ends at, until it is opened; None for any other directory.
+
+    Caches beside a backup may be those of the journal that it was taken from: that they know of more tells nothing of it.
+    """
+    note = read_backup(files, directory)
+    if note is None or note.get("finished") is not True:
+        return None
+    return Witness(note["journal"], note["seq"], note["sum"]) if note["seq"] else None
 
 
 def forget_backup(files: Files, directory: Path) -> None:
@@ -179,6 +210,6 @@ def forget_backup(files: Files, directory: Path) -> None:
 
 def room_for(source: Path, target: Path) -> bool:
     """Whether the target's disk has room for all of the source."""
-    size = sum(path.stat().st_size for path in source.glob("*.jsonl"))
+    size = sum(_size(OsFiles(), source, first) for first in list_segments(OsFiles(), source))
     parent = next(path for path in (target, *target.parents) if path.exists())
     return shutil.disk_usage(parent).free > size

@@ -20,12 +20,12 @@ from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
 from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
 from journal.erase import finish as finish_erasure
-from journal.errors import EntryRefused, JournalError
+from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.files import Files
 from journal.histogram import Counts
 from journal.line import Prepared, prepare
 from journal.lock import DirectoryLock
-from journal.model import Appended, Conflict, Entry, Head, Record
+from journal.model import Appended, Conflict, Damage, Entry, Head, Record
 from journal.recovery import Torn
 from journal.segment import SegmentFile, list_segments, write_mark
 from journal.stretch import find_record, read_records
@@ -207,7 +207,7 @@ class FileJournal:
 
         On return the content is gone from every segment, and that of an erasure that was cut short before with it. `progress`
         is told (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does not
-        verify.
+        verify: it is left as it is, and the erasure unfinished; of the others the content is gone.
         """
         with self._maintenance:
             after = read_note(self.files, self.directory)
@@ -244,9 +244,14 @@ class FileJournal:
         if named.newest >= list_segments(self.files, self.directory)[-1]:
             self._committer.cut()
         work = segments_with(self.files, self.directory, named, below=self._committer.tail.header.first)
-        done = []
+        done: list[Rewritten] = []
+        damage: list[Damage] = []
         for number, first in enumerate(work):
-            rewritten = rewrite_segment(self.files, self.directory, first, named)
+            try:
+                rewritten = rewrite_segment(self.files, self.directory, first, named)
+            except JournalDamaged as error:
+                damage += error.damage  # what is to go from the other segments goes all the same
+                continue
             if rewritten is not None:
                 self._catalogue.move(list(rewritten.places))
                 done.append(rewritten)
@@ -255,6 +260,8 @@ class FileJournal:
         with self._advanced:
             self._recent.clear()
             self._recent_bytes = 0
+        if damage:
+            raise JournalDamaged(damage)
         finish_erasure(self.files, self.directory)
         return done
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -28,7 +29,7 @@ import orjson
 
 from journal.errors import JournalDamaged, JournalError
 from journal.files import Files, publish, write_all
-from journal.line import Envelope, LineError, check_tail, open_envelope
+from journal.line import Envelope, LineError, check_tail, legible, open_envelope
 from journal.model import Damage
 from journal.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
 
@@ -203,6 +204,10 @@ def rewrite_segment(
             if changed:
                 files.fdatasync(fd)
                 size = _prove(files, segment, fd, header.size)
+        except Exception:
+            with suppress(OSError):  # a part of a copy is of use to nobody: it holds content, and room
+                files.unlink(temporary)
+            raise
         finally:
             files.close(fd)
         if not changed:
@@ -227,6 +232,8 @@ def _copy(
     salted = header.salted
     buffer = [files.pread(segment.fd, header_size, 0)]
     written, held, changed = 0, header_size, 0
+    expected = header.first
+    expected = header.first
     places: list[Pair] = []
     for offset, line in segment.lines(header_size):
         try:
@@ -234,7 +241,9 @@ def _copy(
             check_tail(line, envelope)
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
-            raise JournalDamaged([Damage(error.kind, segment.name, offset, None, None, detail)]) from error
+            whose = next(iter(legible(line)), None)
+            raise JournalDamaged([Damage(error.kind, segment.name, offset, expected, whose, detail)]) from error
+        expected = envelope.seq + 1
         new = without(line, envelope, named)
         changed += new is not line
         places.append((envelope.seq, written + held))

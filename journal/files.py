@@ -41,7 +41,9 @@ class OsFiles:
     """The real thing."""
 
     def open(self, path: Path, *, write: bool) -> int:
-        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Without O_NONBLOCK a named pipe that stands in a file's place would hold us for ever.
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | flags)
 
     def create(self, path: Path) -> int:
         """A new, empty file, 0600. FileExistsError if there is one."""

@@ -365,3 +365,27 @@ def record_of(
         sum=envelope.sum,
         epoch=epoch,
     )
+
+
+# ---- what failing bytes still tell
+
+_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
+_HOLES = re.compile(rb"[\n\0]+")
+LEGIBLE_MAX = 1000
+
+
+def legible(data: bytes) -> tuple[str, ...]:
+    """Delivery ids (`hook/guid`) that can still be read in damaged bytes: a hint for people.
+
+    Of each line, or what is left of one beside a hole, the first, and only if it stands before what the line holds of content:
+    there anyone can write what looks like an id.
+    """
+    seen: dict[str, None] = {}
+    for part in _HOLES.split(data):
+        found = _LEGIBLE.search(part)
+        if found is None:
+            continue
+        content = min((at for at in (part.find(b',"data":{'), part.find(MARK)) if at >= 0), default=len(part))
+        if found.start() < content:
+            seen[f"{found[1].decode()}/{found[2].decode()}"] = None
+    return tuple(seen)[:LEGIBLE_MAX]

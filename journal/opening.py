@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.backup import BackupUnfinished, forget_backup, read_backup
+from journal.backup import BackupUnfinished, backup_witness, forget_backup, read_backup
 from journal.catalogue import Catalogue
 from journal.commit import OWN_SUBJECT, Tail, named
 from journal.engine import FileJournal, Recovery
@@ -106,6 +106,8 @@ def _open_locked(
     restoring = read_backup(files, directory)
     if restoring is not None and restoring.get("finished") is not True:
         raise BackupUnfinished(f"{directory} is a backup that was not finished")
+    ends = backup_witness(files, directory)
+    witnesses = witnesses if ends is None else [*witnesses, ends]
     index = open_index(directory / INDEX_NAME)
     try:
         try:

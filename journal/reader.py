@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from journal.backup import backup_witness
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position
@@ -55,6 +56,7 @@ class JournalReader:
 
     @property
     def epoch(self) -> str:
+        """That of the log's end; "" for a backup, whose own begins with its first opening."""
         return self._epoch
 
     @property
@@ -141,6 +143,8 @@ def open_reader(
     index = None
     try:
         index = _index(directory)
+        ends = backup_witness(files, directory)
+        witnesses = witnesses if ends is None else [*witnesses, ends]
         if not list_segments(files, directory) and not witnesses:
             head = Head(0, GENESIS)
             return JournalReader(files, directory, journal="", epoch="", head=head, index=index, lock=lock, damage=())
@@ -150,7 +154,10 @@ def open_reader(
         found = examine(files, directory, position=position, witnesses=witnesses)
         if adopt and not found.damage:
             _adopt(files, directory, found)
-        return _found(files, directory, found, index, lock, adopted=adopt and not found.damage)
+        reader = _found(files, directory, found, index, lock, adopted=adopt and not found.damage)
+        if ends is not None:
+            reader._epoch = ""
+        return reader
     except BaseException:
         if index is not None:
             index.close()

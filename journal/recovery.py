@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,13 +35,11 @@ import orjson
 from journal.erase import allows, erasure_of
 from journal.files import Files, publish, read_all, write_all
 from journal.index import Position
-from journal.line import Envelope, LineError, check_tail, open_envelope
+from journal.line import Envelope, LineError, check_tail, legible, open_envelope
 from journal.model import Damage, Witness
 from journal.segment import GENESIS, TORN_SUFFIX, Header, SegmentFile, list_segments, name_of, read_mark
 
 SECTOR = 512
-_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
-LEGIBLE_MAX = 1000
 
 Visit = Callable[[Envelope, int, int, int], None]
 """Called for each linked record from the start position on: (envelope, segment, offset, end)."""
@@ -126,6 +125,8 @@ class _Examiner:
             self.watched.setdefault(witness.seq, []).append(witness)
         self.unproven: deque[tuple[int, int]] = deque()
         """(seq, end) of the linked records in this segment that nothing has proven yet."""
+        self.lost: Position | None = None
+        """The position that the scan was to begin at, if its record is not there."""
         self.missing: dict[int, array[int]] = {}
         """By the record that is said to have dropped it: seq, whether its about is gone too, segment, offset; and again."""
 
@@ -149,6 +150,9 @@ class _Examiner:
                 break
             start_at = 0
         self._judge_witnesses()
+        if self.lost is not None and not found.damage:
+            detail = "the record that the index ends at is not there: the journal is shorter than its caches"
+            self._damage(name_of(self.lost.segment), self.lost.start, self.lost.seq, "shorter than caches", detail)
         return found
 
     def _start(self) -> int | None:
@@ -157,25 +161,30 @@ class _Examiner:
         if position is None:
             found.segment = found.segments[0]
             return 0
-        name = name_of(position.segment)
-        if position.segment not in found.segments:
+        at = bisect_right(found.segments, position.segment) - 1
+        if at < 0:
+            name = name_of(position.segment)
             self._damage(name, 0, position.seq, "missing segment", "the index knows it, the directory does not")
             return None
-        with SegmentFile(self.files, self.directory, position.segment) as segment:
+        first = found.segments[at]
+        with SegmentFile(self.files, self.directory, first) as segment:
             header, _ = segment.header()
             if header is None:
-                self._damage(name, 0, None, "bad header", "neither copy of the segment's header verifies")
+                self._damage(segment.name, 0, None, "bad header", "neither copy of the segment's header verifies")
                 return None
-            place = self._place(segment, header, position)
-            if place is None:
-                detail = "the record that the index ends at is not there: the journal is shorter than its caches"
-                self._damage(name, position.start, position.seq, "shorter than caches", detail)
-                return None
+            place = self._place(segment, header, position) if first == position.segment else None
+        if place is None:
+            # What became of the record, and all that is before it, is told by reading on from the segment's start.
+            self.lost = position
+            position, place = (
+                Position(header.journal, header.after, header.prev, first, 0, header.size),
+                (0, header.size),
+            )
         alone = place == (0, header.size)
-        found.header, found.segment = header, position.segment
+        found.header, found.segment = header, first
         found.seq, found.sum = (header.first - 1, header.sum) if alone else (position.seq, position.sum)
         found.start, found.end = place
-        found.proven, found.unproven_from = position.seq, found.end
+        found.proven, found.unproven_from = (self.lost or position).seq, found.end
         return found.end
 
     def _place(self, segment: SegmentFile, header: Header, position: Position) -> tuple[int, int] | None:
@@ -386,12 +395,6 @@ class _Examiner:
 def _fours(flat: array[int]) -> Iterator[tuple[int, int, int, int]]:
     numbers = iter(flat)
     return zip(numbers, numbers, numbers, numbers, strict=True)
-
-
-def legible(data: bytes) -> tuple[str, ...]:
-    """Delivery ids (`hook/guid`) that can still be read in damaged bytes. A hint for people: payloads can lie here."""
-    seen = {f"{match[1].decode()}/{match[2].decode()}": None for match in _LEGIBLE.finditer(data)}
-    return tuple(seen)[:LEGIBLE_MAX]
 
 
 def _crash_explains(rest: bytes, offset: int) -> bool:

@@ -12,7 +12,10 @@ directory of its own, every file synced, and appears under its name only when it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,15 +23,29 @@ from pathlib import Path
 import orjson
 
 from journal.commit import OWN_SUBJECT
-from journal.erase import Erasure, Named, allows, covers, erasure_of, pairs, without
+from journal.erase import Erasure, Named, allows, erasure_of, pairs, without
 from journal.errors import JournalError
 from journal.files import Files, OsFiles, write_all
-from journal.line import MARK, Envelope, LineError, Salted, check_tail, finish, open_envelope, prepare
+from journal.line import (
+    LEGIBLE_MAX,
+    MARK,
+    Envelope,
+    LineError,
+    Salted,
+    check_tail,
+    finish,
+    legible,
+    open_envelope,
+    prepare,
+)
 from journal.model import Damage, Entry
-from journal.recovery import LEGIBLE_MAX, legible
-from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, write_header
+from journal.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
+from journal.verify import witnesses_in
 
 SALVAGED_KIND = "journal.salvaged"
+DROPPED_KIND = "journal.dropped"
+PAIRS_MAX = 10_000
+"""Stretches of seqs that one record names as dropped: some hundred kilobytes."""
 
 
 class SalvageRefused(JournalError):
@@ -70,7 +87,7 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
     found = Plan()
     seqs_without: list[int] = []
     erasures: dict[int, Erasure] = {}
-    gone: list[tuple[int, int, bool]] = []
+    gone: dict[int, array[int]] = {}
     newest = 0
     for kept in _walk(files, directory, found):
         envelope = kept.envelope
@@ -91,13 +108,19 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
     if not found.kept:
         raise SalvageRefused(f"nothing in {directory} verifies", hint="Restore a backup.")
     found.last = newest
-    seqs_without += [seq for seq, by, about in gone if by not in erasures or not allows(erasures[by], seq, about=about)]
+    for by, packed in gone.items():
+        numbers = iter(packed)
+        seqs_without += (
+            seq
+            for seq, about in zip(numbers, numbers, strict=True)
+            if by not in erasures or not allows(erasures[by], seq, about=bool(about))
+        )
     found.dropped = pairs(seqs_without)
-    found.deliveries = found.deliveries[:LEGIBLE_MAX]
     return found, Named(erasures.values())
 
 
-def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: list[tuple[int, int, bool]]) -> None:
+def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: dict[int, array[int]]) -> None:
+    """`gone` is, by the record said to have dropped content: seq, and whether its about is gone too; and again."""
     envelope = kept.envelope
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
@@ -105,26 +128,14 @@ def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: list[tuple[int,
             erasures[envelope.seq] = erasure
     about, _, by = check_tail(kept.line, envelope)
     if by is not None:
-        gone.append((envelope.seq, by, about is None and envelope.match[6] is not None))
+        gone.setdefault(by, array("q")).extend((envelope.seq, about is None and envelope.match[6] is not None))
 
 
 def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
     """Every verifying line, in order of seq, each seq once. Notes in `found` what does not verify."""
     newest = 0
-    for first in list_segments(files, directory):
+    for first, header in _in_order(files, directory, found):
         with SegmentFile(files, directory, first) as segment:
-            header, _ = segment.header()
-            if header is None:
-                whose = legible(b"".join(line for _, line in segment.lines(0)))
-                detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
-                found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
-                found.deliveries += whose
-                continue
-            found.journal = found.journal or header.journal
-            if header.journal != found.journal:
-                detail = "it belongs to another journal"
-                found.damage.append(Damage("foreign segment", segment.name, 0, first, None, detail))
-                continue
             places, salted = [], header.salted
             for offset, line in segment.lines(header.size):
                 try:
@@ -150,6 +161,36 @@ def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
                     yield _Kept(envelope, line, sound=False)
                 else:
                     yield _Kept(envelope, line, sound=True)
+
+
+def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Header]]:
+    """The segments (by the seq in their name) whose header verifies, in the order of their headers: names can be changed.
+
+    Whose journal it is, the mark of a clean close or the index says, else what the larger part of the bytes belongs to.
+    """
+    headers: list[tuple[int, Header]] = []
+    sizes: Counter[str] = Counter()
+    for first in list_segments(files, directory):
+        with SegmentFile(files, directory, first) as segment:
+            header, _ = segment.header()
+            if header is None:
+                detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
+                found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
+                for _, line in segment.lines(0):
+                    found.deliveries += legible(line)
+                continue
+            headers.append((first, header))
+            sizes[header.journal] += segment.size()
+    known = [one.journal for one in witnesses_in(files, directory) if one.journal in sizes]
+    found.journal = (known or [journal for journal, _ in sizes.most_common(1)] or [""])[0]
+    for first, header in headers:
+        if header.journal != found.journal:
+            detail = "it belongs to another journal"
+            found.damage.append(Damage("foreign segment", name_of(first), 0, first, None, detail))
+    return sorted(
+        ((first, header) for first, header in headers if header.journal == found.journal),
+        key=lambda one: (one[1].first, one[0]),
+    )
 
 
 def _delivery(envelope: Envelope) -> str | None:
@@ -182,25 +223,26 @@ def salvage(
     else:
         work.mkdir(mode=0o700)
     writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, cut_at=cut_at)
-    closing = found.last + 1
-    lost = [(low, high) for low, high in found.dropped]
+    lows = [low for low, _ in found.dropped]
     for count, kept in enumerate(_walk(files, directory, Plan()), 1):
-        if covers(lost, kept.envelope.seq):
-            writer.add(kept.envelope, kept.line, closing)
+        at = bisect_right(lows, kept.envelope.seq) - 1
+        if at >= 0 and kept.envelope.seq <= found.dropped[at][1]:
+            writer.add(kept.envelope, kept.line, found.last + 1 + at // PAIRS_MAX)
         else:
             writer.add(kept.envelope, without(kept.line, kept.envelope, erased), None)
         if progress is not None and count % 4096 == 0:
             progress(count)
+    *before, drops = [found.dropped[at : at + PAIRS_MAX] for at in range(0, max(len(lows), 1), PAIRS_MAX)]
+    entries = [Entry(OWN_SUBJECT, DROPPED_KIND, {"drops": some, "about": True}) for some in before]
     data = {
         "from": found.journal,
         "kept": found.kept,
         "lost": found.lost[:LEGIBLE_MAX],
-        "drops": found.dropped,
+        "drops": drops,
         "about": True,
-        "deliveries": found.deliveries,
+        "deliveries": found.deliveries[:LEGIBLE_MAX],
     }
-    at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    writer.close(Entry(OWN_SUBJECT, SALVAGED_KIND, data), closing, at)
+    writer.close([*entries, Entry(OWN_SUBJECT, SALVAGED_KIND, data)], found.last + 1, now)
     files.rename(work, target)
     files.fsync_dir(target.parent)
     return found
@@ -233,11 +275,14 @@ class _Writer:
         total = self._salted.sum(new)
         self._put(new + MARK + total.encode() + b'"' + tail, envelope.seq, total)
 
-    def close(self, entry: Entry, seq: int, at: str) -> None:
-        prepared = prepare(entry)
-        self._room_for(seq, prepared.size)
-        line, total = finish(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
-        self._put(line, seq, total)
+    def close(self, entries: Sequence[Entry], first: int, now: float) -> None:
+        """The salvage's own records, from seq `first` on."""
+        at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for seq, entry in enumerate(entries, first):
+            prepared = prepare(entry)
+            self._room_for(seq, prepared.size)
+            line, total = finish(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
+            self._put(line, seq, total)
         self._end()
 
     def _put(self, line: bytes, seq: int, total: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
 from journal.files import Files
-from journal.line import LineError, decode
+from journal.line import LineError, decode, legible, open_envelope
 from journal.model import Damage, Record
-from journal.recovery import legible
 from journal.segment import Header, SegmentFile, list_segments
 
 
@@ -23,10 +23,11 @@ def find_record(files: Files, directory: Path, seq: int, place: int | None) -> R
     with SegmentFile(files, directory, segments[at]) as segment:
         header = _header(segment)
         wanted = b'{"seq":%d,' % seq
-        if place is not None:
-            line = segment.line_at(place)
-            if line.startswith(wanted):
-                return _decode(segment, header, place, line)
+        line = b"" if place is None else segment.line_at(place)
+        if line.startswith(wanted):
+            # A stale place may be within a payload that looks like the record: only what verifies counts.
+            with suppress(LineError):
+                return decode(line, header.salted, header.epoch)
         for offset, line in segment.lines(header.size):
             if line.startswith(wanted):
                 return _decode(segment, header, offset, line)
@@ -86,8 +87,11 @@ def sound_lines(
 
 def _start(segment: SegmentFile, header: Header, seq: int, place: Callable[[int], int | None]) -> int:
     hint = place(seq)
-    if hint is not None and segment.line_at(hint).startswith(b'{"seq":%d,' % seq):
-        return hint
+    if hint is not None:
+        with suppress(LineError):
+            line = segment.line_at(hint)
+            if line.startswith(b'{"seq":%d,' % seq) and open_envelope(line, header.salted):
+                return hint
     return header.size
 
 

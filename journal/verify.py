@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,13 +20,14 @@ from pathlib import Path
 
 import orjson
 
+from journal.backup import backup_witness
 from journal.erase import Erasure, allows, erasure_of
 from journal.errors import JournalGone
 from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index, Position
-from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
+from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
 from journal.model import Damage, Head, Witness
-from journal.recovery import examine, legible
+from journal.recovery import examine
 from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 
 PIECE = 16 << 20
@@ -60,8 +62,9 @@ class SegmentReport:
     sum: str = GENESIS
     records: int = 0
     damage: list[Damage] = field(default_factory=list)
-    dropped: list[tuple[int, int, bool, int]] = field(default_factory=list)
-    """(seq, the record said to have dropped its content, whether its about is gone too, offset)"""
+    dropped: dict[int, array[int]] = field(default_factory=dict)
+    """By the record said to have dropped the content: seq, whether its about is gone too, offset; and again. Packed, for of
+    an old journal that is nearly every delivery."""
     drops: list[Erasure] = field(default_factory=list)
     begins: tuple[int, str] | None = None
     """(seq, prev) of a piece's first record"""
@@ -88,7 +91,7 @@ def verify(
     """
     files = files or OsFiles()
     firsts = list_segments(files, directory)
-    known = [*witnesses, *_index_witness(directory)]
+    known = [*witnesses, *witnesses_in(files, directory)]
     chosen = [first for number, first in enumerate(firsts) if _wanted(firsts, number, since, segment)]
     if segment is not None and not chosen:
         raise JournalGone(
@@ -112,8 +115,10 @@ def verify(
         starts=bool(chosen) and chosen[0] == firsts[0],
         whose=lambda first, offset: _delivery_at(files, directory, first, offset),
     )
-    if upto is None and segment is None:
+    if segment is None and upto is None:
         result.damage += _ahead(files, directory, result, reports, known)
+    elif segment is None:
+        result.damage += _shorter(files, directory, result, reports, upto)
     return result
 
 
@@ -136,6 +141,13 @@ def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> 
     if segment is not None:
         return firsts[number] == segment
     return number == len(firsts) - 1 or firsts[number + 1] > since
+
+
+def witnesses_in(files: Files, directory: Path) -> list[Witness]:
+    """What the mark of a clean close, a backup's note and the index had seen of the log that they stand beside."""
+    mark = read_mark(files, directory)
+    noted = [None if mark is None else Witness(mark.journal, mark.seq, mark.sum), backup_witness(files, directory)]
+    return [one for one in noted if one is not None] + _index_witness(directory)
 
 
 def _index_witness(directory: Path) -> list[Witness]:
@@ -253,7 +265,8 @@ def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> 
 def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
     about, _, dropped = check_tail(line, envelope)
     if dropped is not None:
-        report.dropped.append((envelope.seq, dropped, about is None and envelope.match[6] is not None, offset))
+        about_gone = about is None and envelope.match[6] is not None
+        report.dropped.setdefault(dropped, array("q")).extend((envelope.seq, about_gone, offset))
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
         if erasure is not None:
@@ -395,7 +408,8 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
             return None
         whole.last, whole.sum = part.last, part.sum
         whole.records += part.records
-        whole.dropped += part.dropped
+        for by, packed in part.dropped.items():
+            whole.dropped.setdefault(by, array("q")).extend(packed)
         whole.drops += part.drops
     return whole
 
@@ -404,7 +418,7 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
 
 
 def join(
-    reports: Iterable[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
+    reports: Sequence[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
 ) -> VerifyReport:
     """Hold the segments against each other: order, gaps, and whether every missing content was named by a record.
 
@@ -413,7 +427,6 @@ def join(
     report = VerifyReport()
     before: SegmentReport | None = None
     named: dict[int, Erasure] = {}
-    dropped: list[tuple[int, int, int, bool, int]] = []
     for one in reports:
         name = name_of(one.first)
         report.damage += one.damage
@@ -422,14 +435,22 @@ def join(
             report.damage += _joint(name, one.header, before, starts=starts)
             report.head = Head(one.last, _end(one)) if one.records else report.head
         named.update((erasure.by, erasure) for erasure in one.drops)
-        dropped += [(one.first, *entry) for entry in one.dropped]
         before = one
-    if whole:
-        for first, seq, by, about_gone, offset in dropped:
-            if by not in named or not allows(named[by], seq, about=about_gone):
-                detail = f"its content is gone, and record {by} does not say so"
-                report.damage.append(Damage("payload", name_of(first), offset, seq, whose(first, offset), detail))
+    for one in reports if whole else ():
+        name = name_of(one.first)
+        for offset, seq, by in sorted(_unaccounted(one, named)):
+            detail = f"its content is gone, and record {by} does not say so"
+            report.damage.append(Damage("payload", name, offset, seq, whose(one.first, offset), detail))
     return report
+
+
+def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
+    """(offset, seq, the record said to have dropped it) of content that is missing without leave."""
+    for by, packed in report.dropped.items():
+        numbers = iter(packed)
+        for seq, about_gone, offset in zip(numbers, numbers, numbers, strict=True):
+            if by not in named or not allows(named[by], seq, about=bool(about_gone)):
+                yield offset, seq, by
 
 
 def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
@@ -463,26 +484,25 @@ def _ahead(
     files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], known: list[Witness]
 ) -> list[Damage]:
     """Caches, and the mark of a clean close, that know of more than the log holds."""
-    mark = read_mark(files, directory)
-    if mark is not None:
-        known = [*known, Witness(mark.journal, mark.seq, mark.sum)]
-    elif MARK_NAME in files.listdir(directory):
-        return [Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify")]
+    damage = []
+    if MARK_NAME in files.listdir(directory) and read_mark(files, directory) is None:
+        damage.append(Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify"))
+    header = reports[-1].header if reports else None
+    ours = [one.seq for one in known if not reports or (header is not None and one.journal == header.journal)]
+    return damage + _shorter(files, directory, report, reports, max(ours, default=0))
+
+
+def _shorter(
+    files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], seen: int | None
+) -> list[Damage]:
+    """A log that ends before a record that had been seen, be it by a cache or by the daemon that writes it."""
+    if not seen:
+        return []
     if not reports:
-        if not known:
-            return []
-        newest = max(known, key=lambda witness: witness.seq)
-        detail = f"no segment is left, but seq {newest.seq} had been seen"
-        return [Damage("gone", name_of(1), 0, newest.seq, None, detail)]
-    header = reports[-1].header
-    if header is None:
+        detail = f"no segment is left, but seq {seen} had been seen"
+        return [Damage("gone", name_of(1), 0, seen, None, detail)]
+    if reports[-1].header is None or seen <= report.head.seq:
         return []
-    ahead = [one for one in known if one.journal == header.journal and one.seq > report.head.seq]
-    if not ahead:
-        return []
-    newest = max(ahead, key=lambda witness: witness.seq)
-    detail = (
-        f"seq {newest.seq} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
-    )
+    detail = f"seq {seen} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
     end = _size(files, directory, reports[-1].first)
     return [Damage("shorter than caches", name_of(reports[-1].first), end, report.head.seq + 1, None, detail)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import received
 from support import (
     HOOK,
     SECRET,
@@ -26,6 +27,8 @@ from support import (
     segments,
     wait_for_daily_run,
 )
+
+from journal.opening import open_journal
 
 Make = Callable[..., Daemon]
 
@@ -232,6 +235,30 @@ def test_a_log_cut_cleanly_is_shorter_than_its_caches_and_goes_on_only_when_acce
     assert accepted["data"]["head"] == last
 
 
+def test_a_log_that_lost_its_end_or_all_under_a_running_daemon_is_damaged(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    head = daemon.cli_json("status")["journal"]["head"]["seq"]
+    [segment] = segments(daemon.data)
+    content = segment.read_bytes()
+    segment.write_bytes(b"".join(content.splitlines(keepends=True)[:-3]))
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["segment"]) == ("shorter than caches", segment.name)
+    assert f"seq {head} had been seen" in finding["detail"]
+    segment.rename(segment.with_suffix(".aside"))
+    [finding] = daemon.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["seq"]) == ("gone", head)
+
+
+def test_the_head_of_an_empty_journal_is_held_by_every_later_one(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    noted = daemon.cli("verify", "--head").stdout.decode().strip()
+    assert noted == f"0:{'0' * 64}"
+    filled(daemon)
+    daemon.cli("verify", "--expect", noted)
+    daemon.cli("verify", "--expect", f"0:{'1' * 64}", exit_code=5)
+
+
 def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_path: Path) -> None:
     daemon = make_daemon(start=False)
     big(daemon.data / "journal", 56)
@@ -319,6 +346,51 @@ def test_salvage_shows_a_plan_writes_beside_and_names_what_is_lost(make_daemon: 
     assert (again.status, again.json["duplicate"]) == (202, False)
 
 
+def _without_a_line(paths: list[Path]) -> None:
+    lines = paths[1].read_bytes().splitlines(keepends=True)
+    paths[1].write_bytes(b"".join(lines[:3] + lines[4:]))
+
+
+def _without_content(paths: list[Path]) -> None:
+    content = paths[1].read_bytes()
+    at = content.index(b',"payload":{')
+    paths[1].write_bytes(content[:at] + b',"dropped":9999999}' + content[content.index(b"\n", at) :])
+
+
+def _one_header_copy(paths: list[Path]) -> None:
+    flip(paths[1], b'"epoch"')
+
+
+def _names_exchanged(paths: list[Path]) -> None:
+    first, second = paths[0].read_bytes(), paths[1].read_bytes()
+    paths[0].write_bytes(second)
+    paths[1].write_bytes(first)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda paths: paths[1].unlink(), _without_a_line, _without_content, _one_header_copy, _names_exchanged],
+    ids=["segment gone", "record gone", "content gone", "header", "names exchanged"],
+)
+def test_whatever_verify_finds_can_be_salvaged(data: Path, damage: Callable[[list[Path]], None]) -> None:
+    with open_journal(data / "journal", cut_at=4000) as journal:
+        for number in range(12):
+            journal.append([received(f"g{number}")])
+    stopped = own_journal(data)
+    assert len(stopped.cli_json("deliveries", "--limit", "0")["items"]) == 12
+    everything = set(range(1, stopped.cli_json("verify")["head"]["seq"] + 1))
+    damage(segments(data))
+    found = stopped.cli_json("verify", exit_code=5)["damage"]
+    plan = stopped.cli_json("salvage", "--write", "--to", str(data / "saved"))
+    assert plan["damage"] == found
+    lost = {seq for low, high in (*plan["lost"], *plan["dropped"]) for seq in range(low, high + 1)}
+    assert plan["records"] == len(everything) - sum(high - low + 1 for low, high in plan["lost"])
+    assert len(plan["deliveries"]) == len(lost), "each of these records is a delivery's, and state.db knows whose"
+    (data / "journal").rename(data / "journal.old")
+    (data / "saved").rename(data / "journal")
+    assert stopped.cli_json("verify")["ok"] is True
+
+
 def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
     daemon = make_daemon(start=False)
     (daemon.data / "journal").mkdir(parents=True)
@@ -377,6 +449,65 @@ def test_a_backup_beside_a_daemon_verifies_opens_and_goes_on_by_itself(make_daem
     assert copy.cli_json("status")["journal"]["epoch"] != daemon.cli_json("status")["journal"]["epoch"]
     copy.stop()
     daemon.cli("backup", str(tmp_path / "copy"), exit_code=4)
+
+
+def test_a_backup_put_in_place_is_what_counts_whatever_the_caches_had_seen(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon)
+    daemon.cli("backup", str(tmp_path / "copy"))
+    later = filled(daemon, 2)
+    assert daemon.stop() == 0
+    shutil.rmtree(daemon.data / "journal")
+    shutil.copytree(tmp_path / "copy" / "journal", daemon.data / "journal")
+    assert daemon.cli_json("verify")["ok"] is True
+    assert daemon.cli_json("salvage")["lost"] == []
+    for start in (False, True):
+        if start:
+            daemon.start()
+        assert {item["guid"] for item in daemon.cli_json("deliveries")["items"]} == set(guids)
+    assert daemon.post("issues", issue(1), guids[0]).json["duplicate"] is True
+    assert daemon.post("issues", issue(1), later[0]).json["duplicate"] is False
+    daemon.wait_all_done()
+    assert daemon.restart().cli_json("verify")["ok"] is True
+
+
+def test_a_backup_that_lost_its_end_is_damaged(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon)
+    head = daemon.cli_json("backup", str(tmp_path / "copy"))["head"]["seq"]
+    [segment] = segments(tmp_path / "copy")
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:-2]))
+    copy = own_journal(tmp_path / "copy")
+    [finding] = copy.cli_json("verify", exit_code=5)["damage"]
+    assert (finding["kind"], finding["seq"]) == ("shorter than caches", head - 1)
+    copy.start(wait=False)
+    assert copy.wait_exit(30) == 5
+
+
+def test_a_copy_that_rotted_is_made_good_by_the_next_backup(data: Path, tmp_path: Path) -> None:
+    with open_journal(data / "journal", cut_at=4000) as journal:
+        for number in range(12):
+            journal.append([received(f"g{number}")])
+    stopped = own_journal(data)
+    stopped.cli("backup", str(tmp_path / "copy"))
+    flip(segments(tmp_path / "copy")[1], b"It breaks")
+    again = stopped.cli_json("backup", str(tmp_path / "copy"))
+    assert (again["ok"], again["copied"], again["kept"]) == (True, 1, len(segments(data)) - 1)
+    flip(segments(data)[1], b"It breaks")
+    flip(segments(tmp_path / "copy")[1], b"It breaks")
+    [finding] = stopped.cli_json("backup", str(tmp_path / "copy"), exit_code=5)["damage"]
+    assert (finding["kind"], finding["segment"]) == ("payload", segments(data)[1].name)
+
+
+def test_other_files_in_the_journal_are_nobodys_business(data: Path, tmp_path: Path) -> None:
+    with open_journal(data / "journal") as journal:
+        journal.append([received("g")])
+    (data / "journal" / "broken.jsonl").symlink_to("nowhere")
+    (data / "journal" / "mine.jsonl").write_text("notes")
+    stopped = own_journal(data)
+    assert stopped.cli_json("status")["journal"]["segments"] == 1
+    for command in (["verify"], ["salvage"], ["deliveries"], ["backup", str(tmp_path / "copy")]):
+        stopped.cli(*command)
 
 
 def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tmp_path: Path) -> None:

@@ -58,7 +58,6 @@ def salvage(
         upto = bound(data, config)
         with bar("salvage") as tell:
             found = plan(directory, progress=None if tell is None else lambda count: tell(count, 0))
-        _in_flight(found, directory, upto)
         _judge(found, where.data, upto)
         _report(found, where.data, None, json)
         return
@@ -99,41 +98,27 @@ def _stamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _in_flight(found: Plan, directory: Path, upto: int | None) -> None:
-    """Leave out what a running daemon is writing behind its head: that is in flight, not damage."""
-    from journal.files import OsFiles
-    from journal.segment import SegmentFile, list_segments, name_of
-
-    if upto is None or not found.damage:
-        return
-    files = OsFiles()
-    segments = list_segments(files, directory)
-    first = next((one for one in reversed(segments) if one <= max(upto, 1)), segments[0])
-    with SegmentFile(files, directory, first) as segment:
-        wanted = b'{"seq":%d,' % upto
-        head = next((offset for offset, line in segment.lines(0) if line.startswith(wanted)), -1)
-    found.damage = [
-        one
-        for one in found.damage
-        if one.segment < name_of(first) or (one.segment == name_of(first) and (head < 0 or one.offset <= head))
-    ]
-
-
 def _judge(found: Plan, data: Path, upto: int | None) -> None:
-    """Add what only the caches know: records that are cut off cleanly, and whose the lost ones were."""
+    """Name the damage as `covenq verify` does, and add what only the caches know: what is cut off cleanly, and whose the lost
+    records were. A bad mark is none to salvage for: an opening does without it."""
+    from covenq.integrity import check
     from covenq.state import read_witness
-    from journal.reader import open_reader
+    from journal.files import OsFiles
+    from journal.verify import witnesses_in
 
     seen = read_witness(data / "state.db")
+    with bar("verify", bytes=True) as tell:
+        report = check(data, upto=upto, progress=tell)
+    found.damage = [one for one in report.damage if one.kind != "bad mark"]
     if upto is None:
-        with open_reader(data / "journal", witnesses=[seen] if seen else []) as reader:
-            known = {(one.segment, one.offset) for one in found.damage}
-            found.damage += [one for one in reader.damage if (one.segment, one.offset) not in known]
-        if seen is not None and seen.journal == found.journal and seen.seq > found.last:
-            found.lost.append([found.last + 1, seen.seq])
+        known = [*witnesses_in(OsFiles(), data / "journal"), *([seen] if seen else [])]
+        newest = max((one.seq for one in known if one.journal == found.journal), default=0)
+        if newest > found.last:
+            found.lost.append([found.last + 1, newest])
+    ids = [*found.deliveries, *(one.delivery for one in found.damage if one.kind == "payload" and one.delivery)]
     if seen is not None and seen.journal == found.journal:
-        ids = dict.fromkeys([*found.deliveries, *_ids(data / "state.db", found)])
-        found.deliveries = list(ids)
+        ids += _ids(data / "state.db", found)
+    found.deliveries = list(dict.fromkeys(ids))
 
 
 def _ids(state: Path, found: Plan) -> list[str]:

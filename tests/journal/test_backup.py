@@ -104,6 +104,8 @@ def test_a_segment_of_the_copy_that_is_lost_is_copied_again(tmp_path: Path) -> N
         take(journal, tmp_path / "b")
         making.segments(tmp_path / "b")[1].unlink()
         assert take(journal, tmp_path / "b").copied == 1
+        making.alter(making.segments(tmp_path / "b")[1], lambda raw: raw[:-1])
+        assert take(journal, tmp_path / "b").copied == 1, "nor is a part of one kept"
 
 
 def test_while_appends_go_on(tmp_path: Path) -> None:
@@ -241,3 +243,9 @@ def test_a_note_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / "b" / BACKUP_NAME).write_bytes(b"{")
         with pytest.raises(JournalError):
             making.opened(tmp_path / "b", seed=3)
+        for note in (b"{}", b"[]", b'{"journal":5}', b'{"journal":"%s","finished":true}' % journal.id.encode()):
+            (tmp_path / "b" / BACKUP_NAME).write_bytes(note)
+            with pytest.raises(JournalError, match="no backup's note"):
+                take(journal, tmp_path / "b")
+            with pytest.raises(JournalError, match="no backup's note"):
+                making.opened(tmp_path / "b", seed=3)

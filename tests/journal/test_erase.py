@@ -174,10 +174,20 @@ def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
         path = making.segments(directory)[1]
         making.alter(path, lambda raw: raw.replace(b'"kept":', b'"kepd":', 1))
         damaged = path.read_bytes()
-        with pytest.raises(JournalDamaged):
+        with pytest.raises(JournalDamaged) as raised:
             journal.erase([naming(secrets())])
         assert path.read_bytes() == damaged
-        assert not path.with_name(path.name + ".tmp").exists() or journal.erasing
+        [damage] = raised.value.damage
+        assert (damage.kind, damage.segment) == ("payload", path.name)
+        assert damage.delivery is not None
+        line = damaged[damage.offset :].split(b"\n")[0]
+        assert line.startswith(b'{"seq":%d,' % (damage.seq or 0))
+        assert f'"subject":"delivery.{damage.delivery.replace("/", ".")}"'.encode() in line
+        assert not list(directory.glob("*.tmp")), "a part of a copy holds content"
+        assert journal.erasing
+        for other in making.segments(directory):
+            if other != path:
+                assert not any(trace in other.read_bytes() for trace in TRACES), "from the others it is gone"
 
 
 @pytest.mark.parametrize(

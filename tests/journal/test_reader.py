@@ -11,9 +11,11 @@ import pytest
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone, JournalLocked
 from journal.files import OsFiles
+from journal.index import Index
 from journal.model import Witness
 from journal.reader import open_reader
 from journal.segment import parse_header
+from journal.verify import verify
 
 NAMES = "none object form binary empty lone".split()
 
@@ -161,6 +163,48 @@ def test_damage_is_told_and_what_is_before_it_read(closed: Path) -> None:
             assert [(one.kind, one.segment, one.seq) for one in reader.damage] == [("flipped", path.name, seq)]
             assert [record.seq for record in reader.read(0)] == list(range(1, seq))
     assert not (closed / "index.sqlite").exists()
+
+
+@pytest.mark.parametrize("loss", ["flipped", "cut", "segment"])
+def test_without_the_record_that_the_index_ends_at_the_rest_can_be_read(closed: Path, loss: str) -> None:
+    path = making.segments(closed)[-1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    last = int(path.stem) + len(lines) - 3
+    (closed / "closed.json").unlink()
+    if loss == "segment":
+        path.unlink()
+        kind, left = "shorter than caches", int(path.stem) - 1
+    elif loss == "cut":
+        path.write_bytes(b"".join(lines[:-1]))
+        kind, left = "shorter than caches", last - 1
+    else:
+        path.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b'"kind":"', b'"kind":"x')]))
+        kind, left = "flipped", last - 1
+    with open_reader(closed) as reader:
+        assert [(one.kind, one.seq) for one in reader.damage] == [(kind, left + 1)]
+        assert [record.seq for record in reader.read(0)] == list(range(1, left + 1))
+    found = verify(closed).damage[0]
+    assert (found.kind, found.seq) == (kind, left + 1), "in the same words"
+    with pytest.raises(JournalDamaged, match=f"{kind} in .* seq {left + 1}"):
+        making.opened(closed, seed=9)
+
+
+def test_a_stale_place_within_a_payload_that_looks_like_the_record(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with making.opened(directory) as journal:
+        journal.append([making.delivery("evil", b'{"x":[' + b'{"seq":2,"at":1},' * 50 + b"0]}")])
+        journal.append([making.delivery("good", b"{}")])
+    [path] = making.segments(directory)
+    index = Index(directory / "index.sqlite")
+    index.begin()
+    index.move([(2, path.read_bytes().index(b'{"seq":2,"at":1}'))])
+    index.db.execute("COMMIT")
+    index.close()
+    with open_reader(directory) as reader:
+        assert next(record.subject for record in reader.read(1)) == "delivery.9.good"
+        found = reader.get(2)
+        assert found is not None
+        assert found.subject == "delivery.9.good"
 
 
 def test_damage_behind_the_index_is_met_when_it_is_read(closed: Path) -> None:

@@ -174,6 +174,53 @@ def test_another_journals_segment_is_left_out(journal: Path, tmp_path: Path) -> 
     assert not any("foreign" in one["subject"] for one in independent_reader.read(target).records)
 
 
+def test_an_intruder_in_front_does_not_pass_for_the_journal(journal: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with making.opened(other, seed=5) as opened:
+        opened.append([making.delivery("foreign", b"{}")])
+    path = making.segments(journal)[0]
+    path.write_bytes(making.segments(other)[0].read_bytes())
+    done, _ = save(journal)
+    assert [(one.kind, one.segment) for one in done.damage] == [("foreign segment", path.name)]
+    assert done.lost == [[1, int(making.segments(journal)[1].stem) - 1]]
+
+
+def test_the_mark_says_whose_journal_it_is(journal: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with making.opened(other, seed=5) as opened:
+        opened.append([making.delivery("foreign", b'{"pad":"%s"}' % (b"x" * 100_000))])
+    making.segments(journal)[0].write_bytes(making.segments(other)[0].read_bytes())
+    (journal / "closed.json").write_bytes((tmp_path / "whole" / "closed.json").read_bytes())
+    assert plan(journal).lost == [[1, int(making.segments(journal)[1].stem) - 1]]
+
+
+def test_segments_under_each_others_names(journal: Path) -> None:
+    first, second = making.segments(journal)[:2]
+    a, b = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b)
+    second.write_bytes(a)
+    done, target = save(journal)
+    assert (done.kept, done.lost) == (COUNT + 1, [])
+    goes_on(target, list(range(1, COUNT + 1)))
+
+
+def test_many_contents_lost_are_named_by_more_than_one_record(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journal.salvage.PAIRS_MAX", 2)
+    for path in making.segments(journal)[:3]:
+        making.alter(path, lambda raw: raw.replace(b'"pad":"x', b'"pad":"y', 1))
+        change(path, 2, lambda line: line.replace(b'"pad":"x', b'"pad":"y'))
+    target = journal.with_name("saved")
+    done = salvage(journal, target, now=making.START, token=making.Tokens(77), cut_at=4000)
+    assert len(done.dropped) > 4
+    assert verify(target).ok
+    found = independent_reader.read(target)
+    assert found.fault is None
+    named = [one for one in found.records if "drops" in one["data"]]
+    assert [one["seq"] for one in named] == list(range(done.last + 1, done.last + 1 + len(named)))
+    assert [pair for one in named for pair in one["data"]["drops"]] == done.dropped
+    goes_on(target, list(range(1, COUNT + 1)))
+
+
 @pytest.fixture
 def erased(tmp_path: Path) -> Path:
     """Of which the content of 3 is dropped, by record 13, and with what it was about of 5, by 14."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from journal.files import OsFiles
 from journal.line import MARK, Salted
 from journal.model import Damage, Entry, Head, Witness
 from journal.segment import parse_header
-from journal.verify import VerifyReport, verify
+from journal.verify import VerifyReport, check_segment, verify
 
 COUNT = 40
 
@@ -322,6 +323,66 @@ def test_upto_leaves_what_is_in_flight_alone(journal: Path) -> None:
     assert (report.ok, report.head.seq) == (True, seq)
     making.alter(path, lambda raw: raw.replace(b'"kind":"journal', b'"kind":"jjurnal'))
     assert not verify(journal, upto=seq).ok
+
+
+def test_a_log_that_ends_before_what_a_daemon_made_durable(journal: Path) -> None:
+    path = making.segments(journal)[-1]
+    last = lines(path)
+    seq = seq_of(last[-1])
+    put(path, last[:-1])
+    assert verify(journal, upto=seq - 1).ok
+    [damage] = verify(journal, upto=seq).damage
+    size = path.stat().st_size
+    assert (damage.kind, damage.segment, damage.offset, damage.seq) == ("shorter than caches", path.name, size, seq)
+    for one in making.segments(journal):
+        one.unlink()
+    assert [(damage.kind, damage.seq) for damage in verify(journal, upto=seq).damage] == [("gone", seq)]
+
+
+def test_a_bad_mark_hides_nothing_else(journal: Path, whole: Path) -> None:
+    path = making.segments(journal)[-1]
+    put(path, lines(path)[:-1])
+    (journal / "closed.json").write_bytes(b"{}")
+    assert [one.kind for one in with_cache(journal, whole, "index.sqlite").damage] == [
+        "bad mark",
+        "shorter than caches",
+    ]
+
+
+def test_an_old_journal_whose_content_was_dropped_takes_little_memory(tmp_path: Path) -> None:
+    count = 5000
+    with making.opened(tmp_path / "j") as opened:
+        opened.append([making.delivery(f"g{number}", b'{"a":1}') for number in range(count)])
+        opened.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, count]], "about": False})])
+    tracemalloc.start()
+    try:
+        report = check_segment(OsFiles(), tmp_path / "j", 1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.records == count
+    assert held < 64 * count, "a few numbers for each record"
+
+
+def test_a_named_pipe_in_a_segments_place_holds_nobody(journal: Path) -> None:
+    path = making.segments(journal)[1]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"seek|pipe"):
+        verify(journal)
+
+
+def test_the_delivery_named_is_none_that_a_payload_makes_up(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    with making.opened(directory) as opened:
+        opened.append([making.delivery("true", b'{"subject":"delivery.9.lie","x":{"subject":"delivery.9.lie2"}}')])
+        opened.append([making.delivery("next", b"{}")])
+    [path] = making.segments(directory)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"kind":"delivery', b'"kind":"deliverx', 1))
+    assert [one.delivery for one in verify(directory).damage] == ["9/true"]
+    path.write_bytes(whole.replace(b'"subject":"delivery.9.true"', b'"subject":"delivery 9.true"', 1))
+    assert [one.delivery for one in verify(directory).damage] == [None]
 
 
 def test_a_torn_tail_is_no_damage_and_no_record(journal: Path) -> None:
