@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import Column, say
+from covenq.cli.reach import place
 from covenq.errors import CovenqError
 
 if TYPE_CHECKING:

@@ -1,28 +1,16 @@
-"""What commands share: their options, where the data is, and the source they read and write through."""
+"""What commands share: their options, their words, and what completes them."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from covenq import config as configuration
-from covenq.cli.output import say
-from covenq.cli.remote import chosen
-from covenq.config import Config
-from covenq.errors import ConfigError, Refused, UsageError
-
-if TYPE_CHECKING:
-    from covenq.source import Source
+from covenq.errors import UsageError
 
 DataOption = Annotated[
     str | None,
@@ -144,76 +132,3 @@ After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where everything is: the configuration and the data directory."""
-
-    config: Config
-    data: Path
-
-
-def place(data: str | None, config: str | None) -> Place:
-    """What `--data`, `--config` and the environment say. Raises ConfigError."""
-    path = configuration.config_path(config, os.environ, data)
-    loaded = configuration.load(path, os.environ)
-    where = configuration.data_dir(data, os.environ, loaded)
-    if _is_something_else(where):
-        raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
-    return Place(loaded, where)
-
-
-def here(data: str | None, config: str | None) -> Path | None:
-    """The data directory that `source` reads or whose daemon it asks; None where that is another machine's."""
-    if chosen() is not None:
-        return None
-    try:
-        return place(data, config).data
-    except ConfigError:
-        return known_directory(data, config)
-
-
-def known_directory(data: str | None, config: str | None) -> Path | None:
-    """The data directory, where that is known without reading the configuration, because that can't be read."""
-    known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
-    return configuration.data_dir(data, os.environ) if known else None
-
-
-def _is_something_else(path: Path) -> bool:
-    try:
-        return not stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False  # not there, or not to be seen: who uses it says so
-
-
-def config_path(data: str | None, config: str | None) -> Path:
-    """Where the configuration is, or belongs."""
-    found = configuration.config_path(config, os.environ, data)
-    return found if found is not None else configuration.data_dir(data, os.environ) / "covenq.toml"
-
-
-@contextmanager
-def source(data: str | None, config: str | None) -> Iterator[Source]:
-    """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
-    from covenq.sources import open_remote, open_running, open_source
-
-    elsewhere = chosen()
-    if elsewhere is not None:  # nothing of this machine is asked, not even its configuration
-        with open_remote(elsewhere) as remote:
-            yield remote
-        return
-    try:
-        where = place(data, config)
-    except ConfigError as error:
-        # What a daemon refuses to reload must not keep anyone from asking it why.
-        directory = known_directory(data, config)
-        running = None if directory is None else open_running(directory)
-        if running is None:
-            raise
-        say(f"covenq: {error}: the daemon still goes by what it read before")
-        with running:
-            yield running
-        return
-    with open_source(where.data, where.config) as opened:
-        yield opened

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Place, known_directory, place, source
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import Column, clean, say
+from covenq.cli.reach import Place, known_directory, place, source
 from covenq.config import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged

@@ -9,8 +9,9 @@ from typing import Any
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import Column, clean
+from covenq.cli.reach import place
 from covenq.settings import paths, settings
 
 COLUMNS = [

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, config_path
+from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.output import say
+from covenq.cli.reach import config_path
 from covenq.errors import Refused, UsageError
 
 TEMPLATE = """\

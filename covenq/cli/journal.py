@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Place, place, source
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
+from covenq.cli.reach import Place, place, source
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import (
-    After,
-    ConfigOption,
-    DataOption,
-    Json,
-    Limit,
-    Words,
-    here,
-    source,
-)
+from covenq.cli.common import After, ConfigOption, DataOption, Json, Limit, Words
 from covenq.cli.output import Column, clean, say
+from covenq.cli.reach import here, source
 
 Item = Mapping[str, Any]
 

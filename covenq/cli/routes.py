@@ -14,10 +14,11 @@ import typer
 
 from covenq import config as configuration
 from covenq.cli import output
-from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words, place, source
+from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
 from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
+from covenq.cli.reach import place, source
 from covenq.config import Config
 from covenq.errors import ConfigError, NotFound, UsageError
 from covenq.model import JsonObject, parse_duration

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
+from covenq.cli.reach import source
 
 Item = Mapping[str, Any]
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption, place
+from covenq.cli.common import ConfigOption, DataOption
+from covenq.cli.reach import place
 from covenq.config import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
 

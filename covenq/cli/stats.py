@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words, source
+from covenq.cli.common import ConfigOption, DataOption, Json, Words
 from covenq.cli.output import Column, say
+from covenq.cli.reach import source
 from covenq.model import parse_duration
 
 BAR = 24

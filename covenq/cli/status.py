@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, source
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import clean
+from covenq.cli.reach import source
 from covenq.source import NOT_RUNNING
 
 Item = Mapping[str, Any]

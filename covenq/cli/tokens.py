@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, place
+from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
+from covenq.cli.reach import place
 from covenq.errors import CovenqError, NotFound, UsageError
 
 tokens = typer.Typer(

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, place
+from covenq.cli.common import ConfigOption, DataOption
+from covenq.cli.reach import place
 from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 

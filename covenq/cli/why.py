@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_id, source
+from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean, say
+from covenq.cli.reach import source
 from covenq.errors import NotFound
 from covenq.story import QUESTIONS, lines
 
