@@ -31,6 +31,7 @@ from covenq.datadir import make_directory, make_secret, open_locked, tell_recove
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError
 from covenq.filter import parse
+from covenq.folder import Folder
 from covenq.gate import Gate, Recent
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -46,7 +47,7 @@ from covenq.scrub import Scrubber
 from covenq.secret import default_file
 from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool

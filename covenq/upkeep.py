@@ -17,9 +17,10 @@ from typing import Any
 from covenq import aftermath, backups, redaction, retention
 from covenq.config import Retention
 from covenq.errors import CovenqError, Refused
+from covenq.folder import Folder
 from covenq.model import JsonObject
 from covenq.redaction import Progress, Unfinished
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from journal.engine import FileJournal
 from journal.erase import Rewritten
 from journal.errors import JournalClosed, JournalError, JournalPoisoned

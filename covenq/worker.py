@@ -24,6 +24,7 @@ from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
 from covenq.dispatch import Dispatcher
 from covenq.executor import Stop
 from covenq.fencing import AGAIN_S
+from covenq.folder import Folder
 from covenq.forward import target_of
 from covenq.leftovers import Trace, kill_leftovers, read_mark, reap
 from covenq.model import JsonObject, at_text, seconds_of
@@ -31,7 +32,7 @@ from covenq.place import Place
 from covenq.rlimits import OUTPUT_LIMIT
 from covenq.scheduler import Task, recover, running_without_lease
 from covenq.scrub import Scrubber
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.model import Conflict, Entry, Journal, Record, Unknown
 

@@ -19,6 +19,7 @@ from covenq import pauses, unixsocket
 from covenq.claims import Claims
 from covenq.config import Config
 from covenq.dispatch import Dispatcher
+from covenq.folder import Folder
 from covenq.gate import Gate, Space
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -28,7 +29,7 @@ from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
 from covenq.live import Live
 from covenq.secret import Key
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool

@@ -16,10 +16,11 @@ from support import eventually
 from covenq import query
 from covenq.claims import Claims, Done
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
+from covenq.folder import Folder
 from covenq.leases import FIRST_LOOK_S
 from covenq.model import Kind
 from covenq.scheduler import Usage
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from journal.engine import FileJournal
 from journal.model import Appended, Entry
 from journal.opening import open_journal

@@ -17,7 +17,8 @@ from support import eventually
 from covenq import query
 from covenq.errors import CovenqError
 from covenq.filter import parse
-from covenq.state import Folder, StateStore, overlay, read_witness
+from covenq.folder import Folder
+from covenq.state import StateStore, overlay, read_witness
 from journal.engine import FileJournal
 from journal.errors import JournalDamaged
 from journal.model import Appended, Entry

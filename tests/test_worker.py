@@ -20,8 +20,9 @@ import pytest
 from support import eventually
 
 from covenq import query
+from covenq.folder import Folder
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from covenq.worker import Pool
 from journal.engine import FileJournal
 from journal.errors import JournalPoisoned

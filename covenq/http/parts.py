@@ -14,6 +14,7 @@ from covenq.caps import Caps
 from covenq.claims import WAITERS, Claims
 from covenq.config import Config
 from covenq.errors import CovenqError, NotFound
+from covenq.folder import Folder
 from covenq.gate import Gate
 from covenq.http.refusals import Refusals
 from covenq.http.server import Figures
@@ -21,7 +22,7 @@ from covenq.http.tally import Tally
 from covenq.live import Live
 from covenq.model import DeliveryId, JsonObject
 from covenq.secret import Key
-from covenq.state import Folder, StateStore
+from covenq.state import StateStore
 from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool

@@ -1,0 +1,136 @@
+"""The thread of a daemon that follows the journal and folds what comes into state.db (`covenq.state`)."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from covenq.state import StateStore
+from journal.errors import JournalDamaged, JournalError
+from journal.model import Journal
+
+log = logging.getLogger("covenq.state")
+
+
+class Folder(threading.Thread):
+    """Follows the journal and folds what comes, in batches as large as what came meanwhile.
+
+    A full disk, a locked file or a journal that can't be read stop it for a moment, never for good: `error` says why
+    while it lasts. Nothing is lost by that, since whatever is not folded is still in the journal.
+    """
+
+    def __init__(
+        self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25, rest_s: float = 0.05
+    ) -> None:
+        super().__init__(name="fold", daemon=True)
+        self._store = store
+        self._journal = journal
+        self._retry_s = retry_s
+        self._poll_s = poll_s
+        self._rest_s = rest_s
+        self._stopping = threading.Event()
+        self._advanced = threading.Condition()
+        self._callbacks: tuple[Callable[[int], None], ...] = ()
+        self._ended = False
+        self._error: str | None = None
+        self._damage: JournalDamaged | None = None
+        self._awaited = 0
+        """The newest seq that somebody waits for."""
+
+    @property
+    def folded(self) -> int:
+        """The newest seq that readers can see."""
+        return self._store.folded
+
+    @property
+    def lag(self) -> int:
+        """How many records are durable and not yet folded."""
+        return max(0, self._journal.head().seq - self._store.folded)
+
+    @property
+    def error(self) -> str | None:
+        """Why the fold doesn't get on, in one sentence; None while it does."""
+        return self._error
+
+    @property
+    def damage(self) -> JournalDamaged | None:
+        """What is wrong with the journal, if that is why the fold doesn't get on."""
+        return self._damage
+
+    def subscribe(self, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the new seq after each fold, on this thread: it must neither block nor raise."""
+        with self._advanced:
+            self._callbacks = (*self._callbacks, callback)
+
+    def wait_for(self, seq: int, timeout: float) -> bool:
+        """Block until the state has folded `seq` (True), or `timeout` seconds passed or the thread ended (False)."""
+        if self._store.folded >= seq:
+            return True
+        with self._advanced:
+            self._awaited = max(self._awaited, seq)
+            self._advanced.notify_all()
+            self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended, timeout)
+        return self._store.folded >= seq
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Fold what is there, then end. What can't be folded now is folded at the next start."""
+        self._stopping.set()
+        if self.ident is not None:
+            self.join(timeout)
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._journal.wait(self._store.folded, self._poll_s):
+                    if not self._catch_up():
+                        self._stopping.wait(self._retry_s)
+                    elif not self._store.moved_tasks:
+                        self._rest()
+                else:
+                    # A journal that is closed or poisoned answers at once.
+                    self._stopping.wait(0.01)
+            self._catch_up()
+        except BaseException as error:
+            self._error = f"the fold ended: {error!r}"
+            raise
+        finally:
+            with self._advanced:
+                self._ended = True
+                self._advanced.notify_all()
+
+    def _rest(self) -> None:
+        """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
+        what is folded at once is folded among threads that accept deliveries. Not where tasks moved: work waits for them.
+        """
+        with self._advanced:
+            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), self._rest_s)
+
+    def _catch_up(self) -> bool:
+        damage: JournalDamaged | None = None
+        try:
+            self._store.catch_up(self._tell)
+        except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
+            self._error = f"{self._store.path.name} can't be written: {error}"
+        except sqlite3.DatabaseError as error:
+            self._error = f"{self._store.path.name} is damaged and will be made again at the next start: {error}"
+            with suppress(sqlite3.Error):
+                self._store.distrust()
+        except (JournalError, OSError) as error:
+            self._error = f"the journal can't be read: {error}"
+            damage = error if isinstance(error, JournalDamaged) else None
+        else:
+            self._error = None
+        if damage is not None and self._damage is None:
+            log.error("%s. %s", damage, damage.hint)
+        self._damage = damage
+        return self._error is None
+
+    def _tell(self, seq: int) -> None:
+        with self._advanced:
+            self._advanced.notify_all()
+            callbacks = self._callbacks
+        for callback in callbacks:
+            callback(seq)
