@@ -3,8 +3,8 @@
 Values in, values out. The payload may be anyone's, so every value is checked, bounded or dropped: what is absent, of another
 type or out of bounds is None, and no shape of a payload is an error. The rules, in the words of covenq-http(7):
 
-action        `action`; create, delete, fork, gollum, page_build, ping, public, push, status, team_add and
-              workflow_dispatch have none.
+action        `action`, of up to 100 printable characters (that of repository_dispatch is its sender's own words); create,
+              delete, fork, gollum, page_build, ping, public, push, status, team_add and workflow_dispatch have none.
 repo, repo_id `repository.full_name` and `.id`. Events of an organization, an App or an account have no repository, also
               where they list several (`installation`).
 owner         `repository.owner`'s login, else `organization.login`, else that of the account an App is installed in
@@ -24,14 +24,12 @@ title         of the issue, pull request or discussion; a run's or check's name;
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from covenq.model import JsonObject
 
-ACTION = re.compile(r"[0-9A-Za-z_.-]{1,100}\Z")
-"""An action: what may stand in a record's `data`, in an environment variable and in a table. That of repository_dispatch
-is its sender's own, of at most 100 characters."""
+ACTION_MAX = 100
+"""Characters of an action. That of repository_dispatch is its sender's own words, of so many at most."""
 TEXT_MAX = 256
 """Characters of one text column."""
 LABELS_MAX = 100
@@ -57,9 +55,8 @@ def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
     pull = _object(body, "pull_request")
     subject = _object(body, "issue") or pull or _object(body, "discussion") or _linked(event, body)
     run = _object(body, _RUN_OF[event]) if event in _RUN_OF else _first(body, _RUNS)
-    action = body.get("action")
     data = {
-        "action": action if isinstance(action, str) and ACTION.match(action) else None,
+        "action": _action(body.get("action")),
         "installation": _integer(_object(body, "installation").get("id")),
         "repo_id": _integer(repository.get("id")),
     }
@@ -82,6 +79,11 @@ def clean(text: str, limit: int) -> str:
     if text.isascii():
         return text.replace("\0", "\ufffd") if "\0" in text else text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def _action(value: object) -> str | None:
+    """Whole or not at all: a rule is held against it. Printable, for it goes into environment variables and tables."""
+    return value if isinstance(value, str) and 0 < len(value) <= ACTION_MAX and value.isprintable() else None
 
 
 def _linked(event: str, body: JsonObject) -> JsonObject:

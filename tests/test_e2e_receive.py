@@ -157,6 +157,31 @@ BODIES = {
 }
 
 
+def test_the_free_words_of_a_repository_dispatch_are_its_action(make_daemon: Make) -> None:
+    """They are its sender's own, of up to 100 characters: what can be shown on a line is routed by; nothing else is."""
+    daemon = make_daemon(
+        """
+        [[route]]
+        name = "deploy"
+        match = 'event:repository_dispatch action:deploy/*,"run e2e: all"'
+        run = ["sh", "-c", 'printf "{\\"action\\":\\"%s\\"}" "$COVENQ_ACTION" > "$COVENQ_RESULT"']
+        """
+    )
+    for action in ("deploy/prod", "run e2e: all"):
+        guid = new_guid()
+        assert len(daemon.post("repository_dispatch", {"action": action}, guid).json["tasks"]) == 1
+        [item] = daemon.cli_json("deliveries", f'action:"{action}"')["items"]
+        assert (item["guid"], item["action"]) == (guid, action)
+        daemon.wait_all_done()
+        [task] = daemon.cli_json("show", guid)["tasks"]
+        [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+        assert json.loads((daemon.data / attempt["result"]).read_bytes()) == {"action": action}
+    for action in ("a\x1b[31m", "a\nb", "deploy/\u202e", "", "deploy/" + "x" * 94, 7):
+        answer = daemon.post("repository_dispatch", {"action": action}, new_guid())
+        assert (answer.status, answer.json["tasks"]) == (202, [])
+        assert daemon.cli_json("show", answer.json["delivery"])["action"] is None
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
 def test_payload_bytes_come_back_exactly_as_received(make_daemon: Make, content_type: str) -> None:
     daemon = make_daemon(ROUTE)
