@@ -12,6 +12,7 @@ directory of its own, every file synced, and appears under its name only when it
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
     found = Plan()
     seqs_without: list[int] = []
     erasures: dict[int, Erasure] = {}
-    gone: list[tuple[int, int, bool]] = []
+    gone: dict[int, array[int]] = {}
     newest = 0
     for kept in _walk(files, directory, found):
         envelope = kept.envelope
@@ -107,12 +108,19 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
     if not found.kept:
         raise SalvageRefused(f"nothing in {directory} verifies", hint="Restore a backup.")
     found.last = newest
-    seqs_without += [seq for seq, by, about in gone if by not in erasures or not allows(erasures[by], seq, about=about)]
+    for by, packed in gone.items():
+        numbers = iter(packed)
+        seqs_without += (
+            seq
+            for seq, about in zip(numbers, numbers, strict=True)
+            if by not in erasures or not allows(erasures[by], seq, about=bool(about))
+        )
     found.dropped = pairs(seqs_without)
     return found, Named(erasures.values())
 
 
-def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: list[tuple[int, int, bool]]) -> None:
+def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: dict[int, array[int]]) -> None:
+    """`gone` is, by the record said to have dropped content: seq, and whether its about is gone too; and again."""
     envelope = kept.envelope
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
@@ -120,7 +128,7 @@ def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: list[tuple[int,
             erasures[envelope.seq] = erasure
     about, _, by = check_tail(kept.line, envelope)
     if by is not None:
-        gone.append((envelope.seq, by, about is None and envelope.match[6] is not None))
+        gone.setdefault(by, array("q")).extend((envelope.seq, about is None and envelope.match[6] is not None))
 
 
 def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:

@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -61,8 +62,9 @@ class SegmentReport:
     sum: str = GENESIS
     records: int = 0
     damage: list[Damage] = field(default_factory=list)
-    dropped: list[tuple[int, int, bool, int]] = field(default_factory=list)
-    """(seq, the record said to have dropped its content, whether its about is gone too, offset)"""
+    dropped: dict[int, array[int]] = field(default_factory=dict)
+    """By the record said to have dropped the content: seq, whether its about is gone too, offset; and again. Packed, for of
+    an old journal that is nearly every delivery."""
     drops: list[Erasure] = field(default_factory=list)
     begins: tuple[int, str] | None = None
     """(seq, prev) of a piece's first record"""
@@ -263,7 +265,8 @@ def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> 
 def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
     about, _, dropped = check_tail(line, envelope)
     if dropped is not None:
-        report.dropped.append((envelope.seq, dropped, about is None and envelope.match[6] is not None, offset))
+        about_gone = about is None and envelope.match[6] is not None
+        report.dropped.setdefault(dropped, array("q")).extend((envelope.seq, about_gone, offset))
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
         if erasure is not None:
@@ -405,7 +408,8 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
             return None
         whole.last, whole.sum = part.last, part.sum
         whole.records += part.records
-        whole.dropped += part.dropped
+        for by, packed in part.dropped.items():
+            whole.dropped.setdefault(by, array("q")).extend(packed)
         whole.drops += part.drops
     return whole
 
@@ -414,7 +418,7 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
 
 
 def join(
-    reports: Iterable[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
+    reports: Sequence[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
 ) -> VerifyReport:
     """Hold the segments against each other: order, gaps, and whether every missing content was named by a record.
 
@@ -423,7 +427,6 @@ def join(
     report = VerifyReport()
     before: SegmentReport | None = None
     named: dict[int, Erasure] = {}
-    dropped: list[tuple[int, int, int, bool, int]] = []
     for one in reports:
         name = name_of(one.first)
         report.damage += one.damage
@@ -432,14 +435,22 @@ def join(
             report.damage += _joint(name, one.header, before, starts=starts)
             report.head = Head(one.last, _end(one)) if one.records else report.head
         named.update((erasure.by, erasure) for erasure in one.drops)
-        dropped += [(one.first, *entry) for entry in one.dropped]
         before = one
-    if whole:
-        for first, seq, by, about_gone, offset in dropped:
-            if by not in named or not allows(named[by], seq, about=about_gone):
-                detail = f"its content is gone, and record {by} does not say so"
-                report.damage.append(Damage("payload", name_of(first), offset, seq, whose(first, offset), detail))
+    for one in reports if whole else ():
+        name = name_of(one.first)
+        for offset, seq, by in sorted(_unaccounted(one, named)):
+            detail = f"its content is gone, and record {by} does not say so"
+            report.damage.append(Damage("payload", name, offset, seq, whose(one.first, offset), detail))
     return report
+
+
+def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
+    """(offset, seq, the record said to have dropped it) of content that is missing without leave."""
+    for by, packed in report.dropped.items():
+        numbers = iter(packed)
+        for seq, about_gone, offset in zip(numbers, numbers, numbers, strict=True):
+            if by not in named or not allows(named[by], seq, about=bool(about_gone)):
+                yield offset, seq, by
 
 
 def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:

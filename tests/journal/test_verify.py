@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from journal.files import OsFiles
 from journal.line import MARK, Salted
 from journal.model import Damage, Entry, Head, Witness
 from journal.segment import parse_header
-from journal.verify import VerifyReport, verify
+from journal.verify import VerifyReport, check_segment, verify
 
 COUNT = 40
 
@@ -346,6 +347,21 @@ def test_a_bad_mark_hides_nothing_else(journal: Path, whole: Path) -> None:
         "bad mark",
         "shorter than caches",
     ]
+
+
+def test_an_old_journal_whose_content_was_dropped_takes_little_memory(tmp_path: Path) -> None:
+    count = 5000
+    with making.opened(tmp_path / "j") as opened:
+        opened.append([making.delivery(f"g{number}", b'{"a":1}') for number in range(count)])
+        opened.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, count]], "about": False})])
+    tracemalloc.start()
+    try:
+        report = check_segment(OsFiles(), tmp_path / "j", 1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.records == count + 1
+    assert held < 64 * count, "a few numbers for each record"
 
 
 def test_a_named_pipe_in_a_segments_place_holds_nobody(journal: Path) -> None:
