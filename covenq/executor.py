@@ -133,7 +133,8 @@ class Command:
                 told, tell = os.pipe()
                 status = always.enter_context(FileIO(told))
                 pass_fds = (tell,)
-                words = [sys.executable, "-I", "-S", launch.__file__, str(tell), json.dumps(resources), *words]
+                given = (str(tell), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
+                words = [sys.executable, "-I", "-S", launch.__file__, *given, *words]
             try:
                 with starting() as running:
                     self._process = subprocess.Popen(

@@ -29,10 +29,8 @@ KEPT_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
 _AGAIN = frozenset({408, 425, 429})
-_DROPPED = frozenset(
-    {"host", "content-length", "connection", "transfer-encoding", "user-agent", "expect", "te", "upgrade"}
-)
-"""Headers of the connection that a delivery came by; this one has its own. The sender's name is kept beside ours."""
+_DROPPED = frozenset({"host", "content-length", "connection", "transfer-encoding", "expect", "te", "upgrade"})
+"""Headers of the connection that a delivery came by; this one has its own."""
 _REASON_MAX = 200
 
 
@@ -69,9 +67,8 @@ def target_of(url: str) -> str:
 def headers_for(original: Iterable[Sequence[str]], more: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers to send: the recorded ones in their order, without the connection's own, and `more`."""
     kept = [(str(one[0]), str(one[1])) for one in original if len(one) == 2 and str(one[0]).lower() not in _DROPPED]
-    sender = next((str(one[1]) for one in original if len(one) == 2 and str(one[0]).lower() == "user-agent"), None)
-    agent = f"covenq/{__version__}" if sender is None else f"{sender} covenq/{__version__}"
-    return [*kept, ("User-Agent", agent), *more]
+    named = any(name.lower() == "user-agent" for name, _ in kept)
+    return [*kept, *([] if named else [("User-Agent", f"covenq/{__version__}")]), *more]
 
 
 def post(

@@ -3,9 +3,10 @@
 A function between fork and exec would do the same, and is not safe in a process with threads. Nothing of covenq is
 imported here, and nothing of the command's environment is believed (`python -I -S`).
 
-    launch.py STATUS '[[resource, soft, hard], …]' program argument…
+    launch.py STATUS '[[resource, soft, hard], …]' CTYPE program argument…
 
-STATUS is a descriptor: nothing is written to it if the command was started, else the error's number.
+STATUS is a descriptor: nothing is written to it if the command was started, else the error's number. CTYPE is, as JSON, the
+command's LC_CTYPE or null.
 """
 
 from __future__ import annotations
@@ -23,14 +24,23 @@ def main() -> None:
         os.set_inheritable(status, False)
         for number, soft, hard in json.loads(sys.argv[2]):
             resource.setrlimit(number, (soft, hard))
+        _set_ctype(json.loads(sys.argv[3]))
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and exec would pass that on
             signal.signal(ignored, signal.SIG_DFL)
-        os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - a shell is what must not be here
+        os.execvp(sys.argv[4], sys.argv[4:])  # noqa: S606 - a shell is what must not be here
     except OSError as error:
         os.write(status, str(error.errno).encode())
     except ValueError:
         os.write(status, b"22")
     os._exit(127)
+
+
+def _set_ctype(given: str | None) -> None:
+    # Python sets it to C.UTF-8 where the locale is C, even over what was given.
+    if given is None:
+        os.environ.pop("LC_CTYPE", None)
+    else:
+        os.environ["LC_CTYPE"] = given
 
 
 if __name__ == "__main__":

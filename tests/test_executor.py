@@ -20,6 +20,7 @@ from covenq.executor import Command, Stop, command_line, environment, not_starte
 from covenq.leftovers import Mark, Trace, kill_leftovers, mark_of, read_mark, write_mark
 from covenq.model import Category
 from covenq.place import Place
+from covenq.rlimits import NO_LIMITS, Limits
 from covenq.scheduler import Outcome
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine
@@ -130,6 +131,18 @@ def test_environment_holds_what_was_allowed_and_nothing_else(place: Place, stop:
         "COVENQ_ACTION": "",
         "COVENQ_ATTEMPT": "2",
     }
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}, {"LC_ALL": "C", "LC_CTYPE": "\udcff"}]
+)
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(open_files=64)], ids=["no limits", "limits"])
+def test_limits_change_nothing_about_the_environment(
+    place: Place, stop: Stop, given: dict[str, str], limits: Limits
+) -> None:
+    made = {"PATH": os.environ["PATH"], "HOME": "/h", **given}
+    assert Command(["env", "-0"], made, place, limits=limits).wait(30.0, 5.0, stop) == Outcome(None, 0)
+    assert dict(line.split("=", 1) for line in os.fsdecode(place.stdout.read_bytes()).split("\0")[:-1]) == made
 
 
 def test_timeout_ends_a_group_that_ignores_sigterm(place: Place, stop: Stop) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from support import SECRET, Daemon, eventually, issue, records
 
+from covenq import __version__
 from covenq.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
 from covenq.executor import Stop
 from covenq.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
@@ -101,8 +102,7 @@ def test_a_github_app_behind_covenq_needs_no_change(make_daemon: Any, receiver: 
     assert headers["x-github-hook-id"] == "77"
     assert headers["x-github-hook-installation-target-type"] == "integration"
     assert headers["content-type"] == "application/json"
-    assert headers["user-agent"].endswith(tuple("0123456789"))
-    assert "covenq/" in headers["user-agent"]
+    assert headers["user-agent"] == "GitHub-Hookshot/0000000"
     assert (headers["x-covenq-task"], headers["x-covenq-attempt"]) == (task, "1")
     assert headers[":path"] == "/hook?app=1"
     assert (daemon.data / found["stdout"]).read_bytes() == b"HTTP 200\n\nthanks"
@@ -278,6 +278,12 @@ def test_headers_of_the_connection_are_its_own() -> None:
     original = [["Host", "a"], ["X-GitHub-Event", "push"], ["Content-Length", "9"], ["Connection", "close"], ["Odd"]]
     names = [name for name, _ in headers_for(original, [("X-Covenq-Task", "t")])]
     assert names == ["X-GitHub-Event", "User-Agent", "X-Covenq-Task"]
+
+
+def test_the_senders_name_is_sent_as_it_came_and_ours_where_it_gave_none() -> None:
+    original = [["user-agent", "GitHub-Hookshot/1"], ["X-GitHub-Event", "push"]]
+    assert headers_for(original, []) == [("user-agent", "GitHub-Hookshot/1"), ("X-GitHub-Event", "push")]
+    assert headers_for([], []) == [("User-Agent", f"covenq/{__version__}")]
 
 
 def test_a_circuit_opens_is_probed_and_closes() -> None:
