@@ -140,7 +140,7 @@ def _exchange(
     watch: _Watch,
 ) -> Reply:
     connection.connect()
-    connection.sock.settimeout(watch.left())
+    connection.sock.settimeout(watch.left() + 1.0)  # the watch ends it, and knows why; this is if that wakes nobody
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest("POST", target, skip_accept_encoding=True)
     for name, value in headers:

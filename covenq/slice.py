@@ -105,6 +105,8 @@ def read(file: IO[bytes], name: str) -> Iterator[Incoming]:
             raise UsageError(f"{name}: a slice of version {value.get('version')}, which this covenq can't read")
         yield from _slice(file, name)
         return
+    if value is None and first.startswith(b'{"format":"covenq-slice"') and not first.endswith(b"\n"):
+        raise _cut_short(name)
     if isinstance(value, dict) and "request" in value:
         yield _github(value, f"{name}, line 1")
         for number, text in _lines(file, name):
@@ -131,6 +133,8 @@ def _slice(file: IO[bytes], name: str) -> Iterator[Incoming]:
     for number, text in _lines(file, name):
         value = _value(text)
         where = f"{name}, line {number}"
+        if value is None and not text.endswith(b"\n"):
+            raise _cut_short(name)
         if not isinstance(value, dict) or ended:
             raise UsageError(f"{where}: is no line of a slice")
         if value.get("end"):
@@ -141,7 +145,13 @@ def _slice(file: IO[bytes], name: str) -> Iterator[Incoming]:
         given += 1
         yield _of_line(value, where)
     if not ended:
-        raise UsageError(f"{name}: is cut short: its last line is missing", hint="Export it again.")
+        raise _cut_short(name)
+
+
+def _cut_short(name: str) -> UsageError:
+    return UsageError(
+        f"{name}: is cut short: its end is missing", hint="The file is not whole: export it again, or copy it again."
+    )
 
 
 def _of_line(value: Mapping[str, Any], where: str) -> Incoming:

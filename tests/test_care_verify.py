@@ -391,6 +391,16 @@ def test_whatever_verify_finds_can_be_salvaged(data: Path, damage: Callable[[lis
     assert stopped.cli_json("verify")["ok"] is True
 
 
+def test_a_healthy_journal_needs_no_next_step(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    filled(daemon, 1)
+    for _ in range(2):
+        found = daemon.cli_json("salvage")
+        assert (found["damage"], found["next"]) == ([], [])
+        if daemon.running:
+            assert daemon.stop() == 0
+
+
 def test_nothing_that_verifies_is_nothing_to_salvage(make_daemon: Make) -> None:
     daemon = make_daemon(start=False)
     (daemon.data / "journal").mkdir(parents=True)

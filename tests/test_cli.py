@@ -160,7 +160,7 @@ def test_closed_standard_streams_are_never_taken_for_files(tmp_path: Path, close
     )
     assert target.read_text() == TEMPLATE
     assert b"Traceback" not in done.stderr
-    assert done.returncode == (1 if " >&-" in f" {closed}" else 0)
+    assert done.returncode == 0, "it is written, whether that can be told or not"
 
 
 def test_another_locale_does_not_fail_a_command(tmp_path: Path) -> None:

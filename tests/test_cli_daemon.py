@@ -402,6 +402,9 @@ def test_a_sent_sample_is_accepted_and_its_id_can_be_shown(make_daemon: Make) ->
     assert b"--guid" in conflict, "the hint is about the id"
     elsewhere = daemon.cli("send", "issues", "--url", f"{daemon.url}/hook", exit_code=4).stderr
     assert b"right address" in elsewhere
+    for option in ("--file", "--secret-file"):
+        missing = daemon.cli("send", "issues", option, "/nope", exit_code=2).stderr
+        assert missing.startswith(b"covenq: /nope: can't be read: No such file or directory\nhint: ")
     for name in ("push", "pull_request", "ping"):
         answer = daemon.cli_json("send", name)
         assert (answer["ok"], answer["duplicate"]) == (True, False)

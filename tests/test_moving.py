@@ -144,6 +144,8 @@ def test_what_github_gives_is_imported_without_its_signature(
         (b'[{"id":1,"event":"push"}]', "delivery 1: is neither"),
         (b'{"format":"covenq-slice","version":2}\n', "a slice of version 2"),
         (b'{"format":"covenq-slice","version":1}\n', "is cut short"),
+        (b'{"format":"covenq-slice","version":1}\n{"delivery":{"hook"', "is cut short"),
+        (b'{"format":"covenq-slice","vers', "is cut short"),
         (b'{"format":"covenq-slice","version":1}\n{"end":true,"deliveries":3}\n', "has 0 deliveries and says 3"),
         (b'{"format":"covenq-slice","version":1}\nnonsense\n', "line 2: is no line of a slice"),
         (b'{"format":"covenq-slice","version":1}\n{"delivery":{"headers":[["a"]]}}\n', "a header is no pair"),

@@ -139,8 +139,11 @@ def test_what_is_expected_of_a_payload_decides_the_exit_code(daemon: Daemon, exp
 
 
 def test_what_is_no_payload_is_said_so(daemon: Daemon) -> None:
-    for body in (b"", b"[1]", b"\xff"):
+    for body in (b"[1]", b"\xff"):
         assert b"is no JSON object" in daemon.cli("routes", "test", "--event", "x", input=body, exit_code=2).stderr
+    for nothing in (b"", b"\n"):
+        told = daemon.cli("routes", "test", "--event", "x", input=nothing, exit_code=2).stderr
+        assert told == b"covenq: no payload came on stdin\nhint: Give --file PATH, or send it on stdin.\n"
     assert b"can't be read" in daemon.cli("routes", "test", "--event", "x", "-f", "/no/such", exit_code=2).stderr
 
 

@@ -85,7 +85,7 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
         running = None if directory is None else open_running(directory)
         if running is None:
             raise
-        say(f"covenq: {error}: the daemon still goes by what it read before")
+        say(f"covenq: {error} (the running daemon answers all the same, by the configuration it has read)")
         with running:
             yield running
         return

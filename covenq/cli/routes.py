@@ -131,7 +131,10 @@ def test(
     from covenq.rules import verdicts
 
     loaded = place(data, config).config
-    body = decode(_read(file))
+    content = _read(file)
+    if file == "-" and not content.strip():
+        raise UsageError("no payload came on stdin", hint="Give --file PATH, or send it on stdin.")
+    body = decode(content)
     if not isinstance(body, dict):
         raise UsageError(f"{file}: is no JSON object", hint="Give the payload as GitHub sends it.")
     read, about = columns(event, body)

@@ -140,7 +140,7 @@ def _ids(state: Path, found: Plan) -> list[str]:
 
 
 def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
-    following = _next(data, target)
+    following = _next(data, target) if found.damage else []
     if json:
         plan = asdict(found)
         plan["records"] = plan.pop("kept")

@@ -118,7 +118,17 @@ def send(
 def read_body(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()
-    return Path(file).read_bytes()
+    return _content(file)
+
+
+def _content(file: str) -> bytes:
+    """Raises UsageError."""
+    try:
+        return Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{file}: can't be read: {error.strerror}", hint="Name a file that this user may read."
+        ) from None
 
 
 def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:
@@ -155,7 +165,7 @@ def read_secret(file: str | None, where: Place, hook: str, body: bytes) -> bytes
     from covenq.secret import readable, sources_of
 
     if file:
-        secret = Path(file).read_bytes().rstrip(b"\r\n")
+        secret = _content(file).rstrip(b"\r\n")
         if not secret:
             raise UsageError(f"{file} is empty", hint="It should hold the webhook secret.")
         return secret
@@ -227,15 +237,20 @@ def report(reply: Reply, url: str, json: bool) -> None:
 
 HINTS = {
     "signature_wrong": "The other side has another secret: give its own with --secret-file.",
+    "token_missing": "That is the API's address: deliveries go to the one that `covenq status` calls webhook.",
+    "path_unknown": "Is it the right address? A webhook's ends in /webhook; `covenq status` says the daemon's own.",
     "delivery_conflict": "Send it under a --guid of its own; `covenq show` has the first one.",
 }
 
 
 def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
     """What to do about a refusal: of covenq's own, its word and sentence tell, unless the path was not the webhook's."""
+    word = str(answer.get("error"))
+    if word in HINTS:
+        return HINTS[word]
     if "error" not in answer or status in (404, 405):
         return f"Is {url} the right address?"
-    return HINTS.get(str(answer["error"]), "Look at --event, --guid, --hook and --file.")
+    return "Look at --event, --guid, --hook and --file."
 
 
 def _refusal(reply: Reply, answer: Mapping[str, Any]) -> str:
