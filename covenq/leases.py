@@ -64,7 +64,7 @@ def lapse(task: Task, now: float) -> Entry:
     given_up = interruptions >= INTERRUPTIONS_MAX
     detail = "its worker was silent for longer than its lease"
     if given_up:
-        detail += f", for the {interruptions}. time; a person should look before it runs again"
+        detail += f"; it was interrupted {interruptions} times, and a person should look before it runs again"
     data: JsonObject = {
         "attempt": task.attempts,
         "claim": task.claim_seq,

@@ -205,7 +205,7 @@ def _interrupted(task: Task, now: float) -> Entry:
     given_up = interruptions >= INTERRUPTIONS_MAX
     detail = "the daemon died while it ran"
     if given_up:
-        detail += f", for the {interruptions}. time; a person should look before it runs again"
+        detail += f"; it was interrupted {interruptions} times, and a person should look before it runs again"
     data: JsonObject = {
         "attempt": task.attempts,
         "claim": task.claim_seq,

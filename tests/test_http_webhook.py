@@ -132,10 +132,19 @@ def test_a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not(served: Se
 
 
 def test_413_is_said_before_the_body_comes_and_without_asking_for_it(served: Served) -> None:
-    request = b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n"
-    for more in (b"", b"Expect: 100-continue\r\n"):
+    request = b"POST /webhook HTTP/1.1\r\nHost: x\r\n"
+    length, encoding = b"Content-Length: 30000000\r\n", b"Transfer-Encoding: chunked\r\n"
+    asks = [
+        length + b"\r\n",
+        length + b"Expect: 100-continue\r\n\r\n",
+        encoding + b"\r\n%x\r\n" % (LIMIT + 1),
+        encoding + b"\r\n%x;x=y\r\nab" % (LIMIT + 1),
+        encoding + b"\r\n2\r\nab\r\n%x\r\n" % (LIMIT - 1),
+        encoding + b"\r\n" + b"f" * 8000 + b"\r\n",
+    ]
+    for more in asks:
         with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
-            connection.sendall(request + more + b"\r\n")
+            connection.sendall(request + more)
             received = connection.recv(65536)
             connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
@@ -143,6 +152,7 @@ def test_413_is_said_before_the_body_comes_and_without_asking_for_it(served: Ser
         status, headers, body = parsed(received)
         assert (status, headers["connection"]) == (413, "close")
         assert json.loads(body)["error"] == "body_too_large"
+    assert served.refused() == {"body_too_large": len(asks)}
 
 
 def test_a_client_that_sends_all_before_it_reads_still_gets_its_413(served: Served) -> None:

@@ -117,6 +117,7 @@ def test_recovery_queues_again_and_gives_up_the_third_time() -> None:
     entries = recover(tasks, NOW)
     assert [e.kind for e in entries] == [Kind.RETRY, Kind.RETRY, Kind.FAILED, Kind.FAILED]
     assert [e.data["interruptions"] for e in entries] == [1, 2, 3, 4]
+    assert "it was interrupted 3 times, and a person" in str(entries[2].data["detail"])
     assert {e.data["category"] for e in entries} == {"interrupted"}
     assert {(e.data["attempt"], e.data["claim"], e.expect) for e in entries} == {(1, 5, 7)}
     assert [e.subject for e in entries] == [f"task.t{n}" for n in range(4)]

@@ -1,6 +1,7 @@
 """One HTTP request as it comes in: what waitress's parser lets through, or doesn't bound.
 
-- The body's own size is limited, exactly; waitress limits what is on the wire, chunk headers included.
+- The body's own size is limited, exactly, and as soon as it is announced; waitress limits what is on the wire, chunk headers
+  included.
 - The lines around chunks are bounded; waitress joins them to themselves again with every piece.
 - What two servers could take for different requests is refused: a length beside an encoding, an encoding in HTTP/1.0.
 - What can't become a request is refused at once: TLS, or empty lines without end, which waitress swallows for ever.
@@ -142,7 +143,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def _check(self) -> None:
         receiver = self.body_rcv
         size = receiver.__len__()
-        if max(size, self.content_length) > self._limits.body:
+        announced = size + receiver.chunk_remainder if self.chunked else self.content_length
+        if max(size, announced) > self._limits.body:
             self.fail(RequestEntityTooLarge(""))
         elif self.chunked and len(receiver.control_line) > CHUNK_LINE_MAX:
             self.fail(BadRequest("The line before a chunk is too long"))
