@@ -222,6 +222,8 @@ def error_of(status: int, body: bytes) -> CovenqError | JournalError:
         word, detail, hint = str(answer["error"]), str(answer["detail"]), answer.get("hint")
     except (ValueError, TypeError, KeyError):
         return CovenqError(f"the daemon answered {status}, not as covenq does")
+    if hint == UsageError.hint_over_http:
+        hint = UsageError.hint
     if word == "ambiguous":
         return Ambiguous(str(answer.get("guid")), [str(id) for id in answer.get("ids") or ()])
     if word == "filter_invalid":

@@ -65,16 +65,25 @@ def forward_of(table: Table) -> str:
     """Raises ConfigError."""
     url = table.text("forward")
     try:
+        return checked_address(url)
+    except UsageError as error:
+        raise table.error("forward", str(error), hint=error.hint) from None
+
+
+def checked_address(url: str) -> str:
+    """An address that deliveries may be posted to, as it is. Raises UsageError."""
+    hint = "Write it as https://example.org/webhook."
+    try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
     if not good or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
-        raise table.error("forward", f"{url[:80]!r} is no web address", hint="Write it as https://example.org/webhook.")
+        raise UsageError(f"{url[:80]!r} is no web address", hint=hint)
     if parts.username is not None or parts.password is not None:
-        raise table.error("forward", "a password in an address would be recorded with every task; leave it out")
+        raise UsageError("a password in an address would be recorded with every task; leave it out", hint=hint)
     if parts.fragment:
-        raise table.error("forward", "an address that is posted to has no #fragment")
+        raise UsageError("an address that is posted to has no #fragment", hint=hint)
     return url
 
 

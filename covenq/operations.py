@@ -13,9 +13,10 @@ from typing import Any
 
 from covenq import query
 from covenq.config import Config
+from covenq.config_executor import checked_address
 from covenq.config_route import Route, parse_route
 from covenq.config_table import Table
-from covenq.errors import Ambiguous, ConfigError, NotFound, UsageError
+from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
@@ -315,10 +316,7 @@ def _requeue_item(row: JsonObject, *, reason: str | None, by: str | None) -> Ite
 
 def _forwarding(to: str) -> Route:
     """Raises UsageError."""
-    try:
-        return parse_route(Table("--to", "", {"name": TO, "match": "", "forward": to, "timeout": "1m"}))
-    except ConfigError as error:
-        raise UsageError(str(error), hint=error.hint) from None
+    return parse_route(Table("", "", {"name": TO, "match": "", "forward": checked_address(to), "timeout": "1m"}))
 
 
 def _check_route(config: Config, name: str) -> None:

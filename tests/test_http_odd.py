@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from serving import Served, serving
 from support import Answer, UnixConnection, ask, issue, new_guid
 
+from covenq.client import error_of
+from covenq.errors import UsageError
 from covenq.http.openapi import OPERATIONS
 from covenq.tokens import create
 
@@ -148,6 +150,16 @@ def test_what_a_parameter_was_meant_to_be_is_suggested(served: Served) -> None:
     answer = local(served, "GET", "/api/v1/deliveries?filtr=x").json
     assert (answer["error"], answer["hint"]) == ("usage", "Did you mean filter?")
     assert "no parameter" in local(served, "GET", "/api/v1/status?x=1").json["detail"]
+
+
+def test_hints_over_http_name_no_commands_help_and_come_back_as_one(served: Served) -> None:
+    wrong = local(served, "POST", "/api/v1/replay", b'{"ids":7}')
+    assert (wrong.status, wrong.json["hint"]) == (400, "See covenq-http(7), or the description at /openapi.json.")
+    for path in ("/api/v1/claims", "/api/v1/claims/x/complete", "/api/v1/cancel", "/api/v1/reroute", "/api/v1/requeue"):
+        for body in (b"{}", b"[]", b'{"x":1}', b'{"routes":1,"filter":1,"fence":1}'):
+            assert "--help" not in local(served, "POST", path, body).json.get("hint", "")
+    error = error_of(wrong.status, wrong.body)
+    assert (type(error), error.hint) == (UsageError, UsageError.hint)
 
 
 def test_a_limit_is_bounded_however_much_is_asked_for(served: Served, guid: str) -> None:

@@ -438,7 +438,9 @@ def test_replay_to_an_address_forwards_whatever_became_of_it(desk: Desk) -> None
     desk.end(first("g1", 1, "replay-to"), Kind.COMPLETED)
     assert desk.replay(ids=[id], to="https://example.org/other")["done"]
     for wrong in ("ftp://example.org", "http://user:password@example.org", "nowhere", "http://x/\n"):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as caught:
             desk.replay(ids=[id], to=wrong)
+        assert "replay-to" not in str(caught.value) and "forward" not in str(caught.value)
+        assert caught.value.hint == "Write it as https://example.org/webhook."
     with pytest.raises(UsageError):
         desk.replay(ids=[id], to="https://example.org", route="fix")

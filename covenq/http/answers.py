@@ -63,7 +63,8 @@ def say_error(resp: falcon.Response, status: int, word: str, detail: str) -> Non
 def say_failure(resp: falcon.Response, error: CovenqError | JournalError) -> None:
     """Answer with what one of our errors says; `covenq.client.error_of` is the inverse."""
     status, word = next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
-    body = {**error_body(word, str(error)), "hint": error.hint}
+    hint = UsageError.hint_over_http if error.hint == UsageError.hint else error.hint
+    body = {**error_body(word, str(error)), "hint": hint}
     if isinstance(error, Ambiguous):
         body |= {"ids": error.ids, "guid": error.ids[0].rpartition("/")[2]}
     if isinstance(error, FilterError):
