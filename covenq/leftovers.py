@@ -166,6 +166,9 @@ def _family(seen: dict[int, _Stat], traces: Collection[Trace], orphans: bool) ->
     found = {pid for pid, stat in seen.items() if _carries(pid, stat, traces, leaders)}
     if orphans and _own.adopting:
         found |= _strangers(seen)
+    with _own.lock:
+        # Between its fork and its exec another command holds whatever we do, these commands' pipes too. None is there now.
+        found -= {pid for pid, trace in _own.running.items() if trace not in traces}
     while more := {pid for pid, stat in seen.items() if stat.parent in found and pid not in found}:
         found |= more
     return found

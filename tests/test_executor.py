@@ -17,7 +17,17 @@ import pytest
 from support import eventually
 
 from covenq.executor import Command, Stop, command_line, environment, not_started
-from covenq.leftovers import Mark, Trace, kill_leftovers, mark_of, read_mark, write_mark
+from covenq.leftovers import (
+    Mark,
+    Trace,
+    ended,
+    kill_leftovers,
+    mark_of,
+    pipe_name,
+    read_mark,
+    starting,
+    write_mark,
+)
 from covenq.model import Category
 from covenq.place import Place
 from covenq.rlimits import NO_LIMITS, Limits
@@ -315,6 +325,26 @@ def test_leftovers_are_known_by_their_fence() -> None:
         others.wait()
         ours.kill()
         ours.wait()
+
+
+@needs_proc
+def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_leftover() -> None:
+    """Between its fork and its exec it has all that this process has."""
+    reads, writes = os.pipe()
+    trace = Trace(f"{EPOCH}.1", pipes=frozenset({pipe_name(writes)}))
+    with starting() as running:
+        other = subprocess.Popen(["sleep", "600"], pass_fds=(writes,))
+        running[other.pid] = Trace(f"{EPOCH}.2")
+    os.close(writes)
+    try:
+        assert kill_leftovers([trace]) == []
+        assert other.poll() is None
+        ended(other.pid)
+        assert kill_leftovers([trace]) == [other.pid]
+    finally:
+        other.kill()
+        other.wait()
+        os.close(reads)
 
 
 @needs_proc
