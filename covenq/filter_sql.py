@@ -43,13 +43,17 @@ _ITS_LABELS = "EXISTS (SELECT 1 FROM json_each(d.labels) WHERE {})"
 _LIKE = "LIKE ? ESCAPE '\\'"
 
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-_BELOW = """d.seq <= CASE
-    WHEN (SELECT seq FROM webhook_deliveries WHERE received_at > ? ORDER BY received_at LIMIT 1)
-        < (SELECT max(seq) FROM webhook_deliveries) / 2
-    THEN (SELECT max(+seq) FROM webhook_deliveries WHERE received_at {op} ?)
-    ELSE (SELECT max(seq) FROM webhook_deliveries) END"""
-"""Seqs don't tell times, for clocks are set back, so a page of what came before a moment looks from the newest row on. Where
-most rows are newer than it, the index is asked where the older ones end (the + keeps SQLite to it), to look from there."""
+_NEWEST = "(SELECT max(seq) FROM webhook_deliveries)"
+_BOUND = f"""d.seq {{side}} CASE
+    WHEN coalesce((SELECT seq FROM webhook_deliveries WHERE received_at > ? ORDER BY received_at LIMIT 1), {_NEWEST})
+        {{mostly}} {_NEWEST} / 2
+    THEN (SELECT {{end}}(+seq) FROM webhook_deliveries WHERE received_at {{op}} ?)
+    ELSE {{all}} END"""  # noqa: S608 - constants
+_BEFORE = {"side": "<=", "mostly": "<", "end": "max", "all": _NEWEST}
+_SINCE = {"side": ">=", "mostly": ">=", "end": "min", "all": "0"}
+"""Seqs don't tell times, for clocks are set back, so a page of what came before or since a moment looks at every row from the
+newest on. Where few rows are on that side of it, the index is asked where they end (the + keeps SQLite to it), and only those
+up to there are looked at."""
 
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
@@ -121,11 +125,9 @@ class _Parts:
         if self.table == "tasks":
             self.params.append(moment)
             return f"t.created_at {node.op} ?"
-        if node.op.startswith(">"):
-            self.params.append(moment)
-            return f"d.received_at {node.op} ?"
         self.params.extend((moment, moment, moment))
-        return f"(d.received_at {node.op} ? AND {_BELOW.format(op=node.op)})"
+        bound = _BOUND.format(op=node.op, **(_SINCE if node.op.startswith(">") else _BEFORE))
+        return f"(d.received_at {node.op} ? AND {bound})"
 
     def column(self, column: str, node: Match | Within) -> str:
         return self.text(column, node.patterns) if isinstance(node, Match) else self.whole(column, node.ranges)

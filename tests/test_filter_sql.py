@@ -316,6 +316,8 @@ def test_what_came_before_a_moment_is_found_though_the_clock_was_set_back_and_ne
             found = query.deliveries(conn, parse(text), 0, now=NOW).items
             assert [item["seq"] for item in found] == expected[::-1], text
         assert _steps(conn, "before:400m") < 1000 and _steps(conn, "-since:359m") < 5000
+        assert _steps(conn, "since:10m") < 1000 and _steps(conn, "-before:61m") < 5000
+        assert max(_steps(conn, f"{word}:200m") for word in TIMES) < 20_000
         assert (
             _steps(conn, "event:none") < 1000 < _steps(conn, "hook:none")
         )  # an index, and none: so the measure measures
