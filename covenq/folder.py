@@ -75,6 +75,21 @@ class Folder(threading.Thread):
             self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended, timeout)
         return self._store.folded >= seq
 
+    def reach(self, seq: int, timeout: float) -> bool:
+        """As `wait_for`, but no longer than until damage is found before `seq`. Raises JournalDamaged for it."""
+        if self._store.folded >= seq:
+            return True
+        with self._advanced:
+            self._awaited = max(self._awaited, seq)
+            self._advanced.notify_all()
+            self._advanced.wait_for(lambda: self._store.folded >= seq or self._damage or self._ended, timeout)
+            damage = self._damage
+        if self._store.folded >= seq:
+            return True
+        if damage is not None:
+            raise JournalDamaged(damage.damage)
+        return False
+
     def stop(self, timeout: float = 10.0) -> None:
         """Fold what is there, then end. What can't be folded now is folded at the next start."""
         self._stopping.set()
@@ -125,7 +140,10 @@ class Folder(threading.Thread):
             self._error = None
         if damage is not None and self._damage is None:
             log.error("%s. %s", damage, damage.hint)
-        self._damage = damage
+        if damage is not self._damage:
+            with self._advanced:
+                self._damage = damage
+                self._advanced.notify_all()
         return self._error is None
 
     def _tell(self, seq: int) -> None:

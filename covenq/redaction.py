@@ -57,7 +57,8 @@ def plan_redact(
     """
     if sum((bool(ids), filter is not None, repo is not None, installation is not None)) != 1:
         raise UsageError(
-            "say what to erase: ids, a filter, a repository, or an installation", hint="See `covenq redact --help`."
+            "say what to erase: ids, a filter, a repository, or an installation",
+            hint="One of the four: covenq-http(7) says how it is given.",
         )
     if repo is not None:
         parse_repo(repo)

@@ -158,6 +158,7 @@ def test_hints_over_http_name_no_commands_help_and_come_back_as_one(served: Serv
     for path in ("/api/v1/claims", "/api/v1/claims/x/complete", "/api/v1/cancel", "/api/v1/reroute", "/api/v1/requeue"):
         for body in (b"{}", b"[]", b'{"x":1}', b'{"routes":1,"filter":1,"fence":1}'):
             assert "--help" not in local(served, "POST", path, body).json.get("hint", "")
+    assert "covenq-http(7)" in local(served, "POST", "/api/v1/redact", b"{}").json["hint"]
     error = error_of(wrong.status, wrong.body)
     assert (type(error), error.hint) == (UsageError, UsageError.hint)
 

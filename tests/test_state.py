@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,31 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
         assert store.folded == 0
         store.catch_up()
         assert query.delivery(store.reader(), None, "late")["state"] == "received"
+
+
+def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "journal") as journal:
+        history(journal, 0, 10)
+    with open_journal(tmp_path / "journal", cut_at=1) as journal:
+        seq = append(journal, received("late"))
+        first = min((tmp_path / "journal").glob("*.jsonl"))
+        whole = first.read_bytes()
+        first.write_bytes(whole.replace(b'"guid":"g3"', b'"guid":"gX"', 1))
+        with StateStore(path, journal) as store, ThreadPoolExecutor(1) as pool:
+            folder = Folder(store, journal, retry_s=0.01)
+            asked = pool.submit(folder.reach, seq, 60)
+            eventually(lambda: folder._awaited == seq, 30, "it waits")
+            folder.start()
+            with pytest.raises(JournalDamaged) as caught:
+                asked.result(30)
+            assert caught.value.damage[0].segment == first.name
+            with pytest.raises(JournalDamaged):
+                folder.reach(seq, 60)
+            assert not folder.wait_for(seq, 0)
+            first.write_bytes(whole)
+            assert folder.wait_for(seq, 30)
+            assert folder.reach(seq, 0)
+            folder.stop()
 
 
 def test_stop_folds_what_is_there(path: Path, tmp_path: Path) -> None:

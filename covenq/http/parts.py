@@ -27,7 +27,6 @@ from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.engine import FileJournal
-from journal.errors import JournalDamaged
 
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
@@ -113,9 +112,6 @@ class Parts:
             return None
 
     def _reach(self, seq: int) -> None:
-        damage = self.folder.damage
-        if damage is not None and self.folder.folded < seq:
-            raise JournalDamaged(damage.damage)
-        if not self.folder.wait_for(seq, FOLD_S):
+        if not self.folder.reach(seq, FOLD_S):
             why = f": {self.folder.error}" if self.folder.error else ""
             raise Behind(f"the state is {self.folder.lag} records behind the journal{why}")
