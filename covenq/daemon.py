@@ -96,8 +96,6 @@ def run(
         # What is there now stays: the collector need not look at it, with every thread waiting, for as long as we run.
         gc.collect()
         gc.freeze()
-        # A payload is a few hundred objects that go by themselves; at every 700 the collector would look through them in vain.
-        gc.set_threshold(20_000, 10, 10)
         return _serve(parts, listeners, stop, Notifier(env))
 
 

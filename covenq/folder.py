@@ -65,27 +65,24 @@ class Folder(threading.Thread):
         with self._advanced:
             self._callbacks = (*self._callbacks, callback)
 
-    def wait_for(self, seq: int, timeout: float) -> bool:
-        """Block until the state has folded `seq` (True), or `timeout` seconds passed or the thread ended (False)."""
+    def wait_for(self, seq: int, timeout: float, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Block until the state has folded `seq` (True), or `timeout` seconds passed, the thread ended or `unless` holds (False).
+
+        `unless` is asked whenever the fold has moved on, or has come upon damage.
+        """
         if self._store.folded >= seq:
             return True
         with self._advanced:
             self._awaited = max(self._awaited, seq)
             self._advanced.notify_all()
-            self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended, timeout)
+            self._advanced.wait_for(lambda: self._store.folded >= seq or self._ended or unless(), timeout)
         return self._store.folded >= seq
 
     def reach(self, seq: int, timeout: float) -> bool:
         """As `wait_for`, but no longer than until damage is found before `seq`. Raises JournalDamaged for it."""
-        if self._store.folded >= seq:
+        if self.wait_for(seq, timeout, lambda: self._damage is not None):
             return True
-        with self._advanced:
-            self._awaited = max(self._awaited, seq)
-            self._advanced.notify_all()
-            self._advanced.wait_for(lambda: self._store.folded >= seq or self._damage or self._ended, timeout)
-            damage = self._damage
-        if self._store.folded >= seq:
-            return True
+        damage = self._damage
         if damage is not None:
             raise JournalDamaged(damage.damage)
         return False

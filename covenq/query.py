@@ -157,9 +157,7 @@ def attempts_of(
         "ORDER BY attempt LIMIT ?",
         [found["id"], *params, _cursor(after) or 0, limit + 1 if limit else -1],
     ).fetchall()
-    more = bool(limit) and len(rows) > limit
-    items = [_attempt(row) for row in (rows[:limit] if more else rows)]
-    return Page(items, str(items[-1]["attempt"]) if more else None)
+    return _attempts_page(rows, limit, "attempt")
 
 
 def _of_tasks(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
@@ -190,9 +188,14 @@ def latest_attempts(
         f"{_LATEST} WHERE {where}{bound} ORDER BY a.claim_seq DESC LIMIT ?",
         [*params, *([] if place is None else [place]), limit + 1 if limit else -1],
     ).fetchall()
+    return _attempts_page(rows, limit, "claim_seq")
+
+
+def _attempts_page(rows: list[sqlite3.Row], limit: int, cursor: str) -> Page:
+    """Of rows one more than the limit tells that there are others."""
     more = bool(limit) and len(rows) > limit
     items = [_attempt(row) for row in (rows[:limit] if more else rows)]
-    return Page(items, str(items[-1]["claim_seq"]) if more else None)
+    return Page(items, str(items[-1][cursor]) if more else None)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from covenq import schema
 from covenq.errors import CovenqError
 from covenq.fold import fold
+from covenq.source import JOURNAL_NAME
 from journal.backup import backup_witness
 from journal.errors import JournalDamaged
 from journal.files import OsFiles
@@ -34,7 +35,7 @@ def read_witness(path: Path) -> Witness | None:
     A cache that can't be read proves nothing; it is made again by `StateStore`. Nor does one beside a backup that was put
     in the journal's place, until that is opened: it is of the history that the backup was taken from.
     """
-    journal = path.with_name("journal")
+    journal = path.with_name(JOURNAL_NAME)
     if not path.exists() or (journal.is_dir() and backup_witness(OsFiles(), journal) is not None):
         return None
     try:
