@@ -364,3 +364,5 @@ def test_a_busy_address_and_an_open_one_are_said(make_daemon: Callable[..., Daem
     assert "in clear" in daemon.log_tail()
     url = daemon.api("/api/v1/status").json["api_url"]
     assert url.startswith("http://127.0.0.1:") and url in daemon.log_tail()
+    told = daemon.cli("send", "issues", "--url", f"{url}/webhook", exit_code=4).stderr
+    assert b"hint: That is the API's address" in told

@@ -112,6 +112,8 @@ def test_a_slice_may_be_routed_at_once_and_piped(there: Daemon, tmp_path: Path) 
     assert b"nobody to ask" in other.cli("import", "-", input=piped, exit_code=2).stderr
     done = json.loads(other.cli("import", "-", "--yes", "--route", "--json", input=piped).stdout)["done"]
     assert done[0]["tasks"] == [of("g0")]
+    told = there.cli("export", "--output", "/no/such/file", exit_code=1).stderr
+    assert told.startswith(b"covenq: /no/such/file: No such file or directory\nhint: ")
     assert b"is there already" in there.cli("export", "--output", str(there.data), exit_code=4).stderr
 
 

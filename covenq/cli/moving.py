@@ -105,7 +105,11 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     if path.exists():
         raise Refused(f"{path} is there already", hint="Name another file, or remove that one.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        error.filename = str(path)  # the draft's name would tell nobody anything
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
