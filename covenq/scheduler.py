@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from covenq.config_route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
@@ -96,9 +99,28 @@ class Task:
         return task_subject(self.id)
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Task:
+    def of(cls, row: sqlite3.Row | Mapping[str, Any]) -> Task:
         plain = {name: row[name] for name in cls.__slots__ if name != "policy"}
-        return cls(**plain, policy=Policy.of(json.loads(row["policy"] or "{}")))
+        return cls(**plain, policy=_policy(row["policy"] or "{}"))
+
+
+@lru_cache(256)
+def _policy(text: str) -> Policy:
+    """All tasks that a route made since it was last changed share one."""
+    return Policy.of(json.loads(text))
+
+
+_WITH = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for name in Task.__slots__)})) FROM json_each(?) named
+    CROSS JOIN tasks ON tasks.id = named.value WHERE tasks.state = 'queued'"""  # noqa: S608 - constants
+
+
+def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> list[Task]:
+    """The queued tasks of these ids, in their order; without those that aren't, or are no longer."""
+    if not ids:
+        return []
+    rows = orjson.loads(conn.execute(_WITH, (orjson.dumps(ids).decode(),)).fetchone()[0])
+    found = {row[0]: Task.of(dict(zip(Task.__slots__, row, strict=True))) for row in rows}
+    return [found[id] for id in ids if id in found]
 
 
 @dataclass(frozen=True, slots=True)

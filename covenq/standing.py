@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from covenq.caps import Cap, Caps
 from covenq.fold import scopes
 from covenq.fold_ops import What
@@ -48,7 +50,9 @@ class Block:
     scope: str = ""
 
 
-_RUNNING = "SELECT id, tenant, route, repo_id, key FROM tasks WHERE state = 'running'"
+_FIELDS = ("id", "tenant", "route", "repo_id", "key")
+_RUNNING = f"""SELECT json_group_array(json_array({", ".join(_FIELDS)}))
+    FROM tasks WHERE state = 'running'"""  # noqa: S608 - constants
 _PAUSES = "SELECT what, name, repo, since, reason FROM pauses"
 _SPENT = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
@@ -84,9 +88,9 @@ class Standing:
         """Key → the least that a route of those who have it lets run at once."""
         self._pauses = _pauses(conn)
         running: set[str] = set()
-        for row in conn.execute(_RUNNING):
-            running.add(row["id"])
-            self._count(_fields(row))
+        for row in orjson.loads(conn.execute(_RUNNING).fetchone()[0]):
+            running.add(row[0])
+            self._count(dict(zip(_FIELDS, row, strict=True)))
         for task in held:
             if task.id not in running:
                 self.begin(task)
@@ -192,10 +196,6 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], Block]:
             if not name:
                 del found[what, name]
     return found
-
-
-def _fields(row: sqlite3.Row) -> dict[str, Any]:
-    return {name: row[name] for name in ("id", "tenant", "route", "repo_id", "key")}
 
 
 def _fields_of(task: Lane) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covenq import schema
+from covenq.candidates import OTHER_EVERY, WINDOW
 from covenq.caps import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
-from covenq.picker import OTHER_EVERY, PULL, WINDOW, Picker
+from covenq.picker import PULL, Picker
 from covenq.scheduler import Task
 from covenq.waiting import POSITION_MAX, waiting
 
