@@ -215,12 +215,12 @@ class Claims:
                 # Some may have been claimed before an error came: in hand until the state knows it, or caps would not count them.
                 newest = None if last[task.id] else self._journal.last(task.subject)
                 self._dispatcher.release(task, last[task.id] if newest is None else newest.seq)
-        return [self._granted(claim, until) for claim in claims]
+        rows = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
+        return [self._granted(claim, rows[claim.task], until) for claim in claims]
 
-    def _granted(self, claim: Claim, until: str) -> JsonObject:
+    def _granted(self, claim: Claim, row: JsonObject, until: str) -> JsonObject:
         """The answer to a claim: the task as it is from now on, which the fold may not have reached yet."""
         record = self._journal.get(claim.seq)
-        row = query.task(self._store.reader(), claim.task)
         row |= {
             "state": State.RUNNING.value,
             "reason": None,
