@@ -6,7 +6,7 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +17,8 @@ from serving import serving
 from support import Answer, Daemon, eventually, issue, new_guid, signed
 
 from covenq.http import channel
-from covenq.http.parser import Buffered
-from covenq.http.server import FIRST
+from covenq.http.parser import Buffered, Limits
+from covenq.http.server import FIRST, Listener, bind_tcp
 from covenq.http.webhook import Budget
 
 
@@ -113,6 +113,33 @@ def test_who_does_not_take_its_answer_is_left(data: Path, monkeypatch: pytest.Mo
             connection.close()
         monkeypatch.undo()
         assert served.ask(f"/api/v1/deliveries/7/{guid}/payload").body == content
+
+
+def test_the_loop_does_not_look_over_and_over_at_what_a_thread_is_sending() -> None:
+    """It would keep the interpreter's lock from that thread: four pull workers got half as much done."""
+    seen = []
+
+    def app(environ: Any, start: Any) -> Iterator[bytes]:
+        start("200 OK", [("Content-Length", "2")])
+        (channel,) = listener._server.active_channels.values()
+        with channel.outbuf_lock:  # as the thread holds it while it sends
+            channel.total_outbufs_len += 1
+            seen.append(executor.submit(lambda: bool(channel.writable())).result())
+            channel.total_outbufs_len -= 1
+        yield b"ab"
+
+    limits = Limits(1 << 20, 30.0, 30.0)
+    bound = bind_tcp("127.0.0.1", 0)
+    listener = Listener(app, bound, name="x", threads=1, limits=limits, on_refusal=lambda *_: None)
+    with ThreadPoolExecutor(1) as executor:
+        listener.start()
+        try:
+            with socket.create_connection(bound.getsockname(), timeout=30) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert everything(connection).endswith(b"\r\n\r\nab")
+        finally:
+            listener.close()
+    assert seen == [False]
 
 
 def test_a_connection_rests_for_a_time_and_is_closed_then(data: Path) -> None:

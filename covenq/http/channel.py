@@ -160,6 +160,15 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
             return False
         return bool(super().readable())
 
+    def writable(self) -> bool:
+        # What a thread is just sending, or keeps, is not the loop's to send. waitress would find so, and look again at once,
+        # over and over, which keeps the interpreter's lock from that very thread. It wakes the loop for what it leaves.
+        if self.requests and self.total_outbufs_len and not self.will_close:
+            if not self.outbuf_lock.acquire(blocking=False):
+                return False
+            self.outbuf_lock.release()
+        return bool(super().writable())
+
     def _pauses(self) -> bool:
         """Whether the rest of its body has to wait, since too much is held. Who waits for us isn't slow."""
         partial = self.request

@@ -118,9 +118,7 @@ class Listener:
         connections: int = CONNECTIONS,
         way: ShortWay | None = None,
     ) -> None:
-        """`streams`: some answers are event streams, so every piece is sent at once and a client's end is noticed. `way` is
-        tried before the application.
-        """
+        """`streams`: some answers are event streams, so a client's end is noticed. `way` is tried before the application."""
         adj = Adjustments(
             sockets=[bound],
             threads=threads,
@@ -139,8 +137,6 @@ class Listener:
             channel_request_lookahead=1 if streams else 0,
             outbuf_high_watermark=1 << 20,
         )
-        if streams:
-            adj.send_bytes = 1  # said to be deprecated as an argument; without it pieces wait for 18 kB
         self.name = name
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
