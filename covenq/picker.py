@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from covenq.candidates import Candidate, Look, Turns
+from covenq.candidates import Candidate, Look, Turns, anything
 from covenq.caps import NO_CAPS, Caps
 from covenq.model import at_text
 from covenq.rivals import Rivals
@@ -98,12 +98,16 @@ class Picker:
         """
         if limit <= 0:
             return []
+        pull = "pull" in kinds
         with snapshot(conn):
+            if not anything(conn, pull, at_text(now)):
+                if (turn := self._rounds.get((pull, None if routes is None else frozenset(routes)))) is not None:
+                    turn.owed.clear()
+                return []
             standing = Standing(conn, now, self._caps(), held, keys)
             if standing.house() is not None:
                 return []
             ids = {task.id for task in held} | set(exclude)
-            pull = "pull" in kinds
             look = Look(conn, at_text(now), standing, self._rivals, ids, pull, routes, frozenset(without), limit)
             return tasks_with(conn, [row.id for row in self._choose(look, limit)])
 
