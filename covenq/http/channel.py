@@ -33,6 +33,8 @@ from covenq.http.parser import Buffered, Busy, Limits, Parser, TooSlow
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
 """A client that takes fewer bytes of an answer that waits for it, in so many seconds, is left."""
+SENDING_S = 0.001
+"""So long the loop waits for a thread that is sending."""
 LINGER_S = 5.0
 LINGER_BYTES = 64 << 20
 """How long, and how much, a refused client may go on sending into nothing."""
@@ -161,11 +163,9 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
         return bool(super().readable())
 
     def writable(self) -> bool:
-        # What a thread is just sending, or keeps, is not the loop's to send. waitress would find so, and look again at once,
-        # over and over, which keeps the interpreter's lock from that very thread. It wakes the loop for what it leaves.
-        if self.requests and self.total_outbufs_len and not self.will_close:
-            if not self.outbuf_lock.acquire(blocking=False):
-                return False
+        # What a thread is just sending is not the loop's to send. waitress would find so and look again at once, over and over,
+        # and keep the interpreter's lock from that very thread. So the loop lets it come to its end.
+        if self.requests and self.total_outbufs_len and self.outbuf_lock.acquire(timeout=SENDING_S):
             self.outbuf_lock.release()
         return bool(super().writable())
 
