@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state import read_witness
-from journal.backup import BackupReport, room_for
+from journal.backup import DAMAGED_HINT, BackupReport, room_for
 from journal.backup import backup as take
 from journal.errors import JournalDamaged, JournalLocked
 from journal.files import OsFiles
@@ -54,12 +54,13 @@ def copy(
     report = _take(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []
     if damage and report.kept:
-        # The copy may have rotted since it was made; what is damaged in the journal as well stays so.
-        first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
-        segments = report.copied + report.kept
-        copied = min(segments, first.copied + report.copied)
-        report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
-        damage = _verify(target, report.head, progress)
+        # The copy may have rotted since it was made. Where the journal is damaged as well, the copy stays as it is.
+        with suppress(JournalDamaged):
+            first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
+            segments = report.copied + report.kept
+            copied = min(segments, first.copied + report.copied)
+            report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
+            damage = _verify(target, report.head, progress)
     try:
         backups.remember(data, target.parent, now_text(), report.head)
     except OSError as error:
@@ -104,10 +105,7 @@ def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
         reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses)
     with reader:
         if reader.damage:
-            raise JournalDamaged(
-                reader.damage,
-                hint="A copy of a damaged journal is a matter for `cp -a`; `covenq salvage` shows what can be kept.",
-            )
+            raise JournalDamaged(reader.damage, hint=DAMAGED_HINT)
         yield reader.id, reader.head()
 
 

@@ -180,3 +180,22 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
             report.records += 1
     report.last, report.sum = expected - 1, prev.decode()
     return report
+
+
+def joint(name: str, header: Header, journal: str, before: Head | None) -> list[Damage]:
+    """What is wrong between a segment and what it is to continue: `before`, in `journal`; None for the first of all."""
+    if header.journal != journal:
+        return [Damage("foreign segment", name, 0, header.first, None, "it belongs to another journal")]
+    if before is None:
+        if (header.after, header.prev) == (0, GENESIS):
+            return []
+        detail = f"the segment that ends at seq {header.after} is gone"
+        return [Damage("missing segment", name, 0, header.after, None, detail)]
+    if header.after != before.seq:
+        detail = f"it continues after seq {header.after}, the segment before ends at {before.seq}"
+        return [Damage("gap between segments", name, 0, before.seq + 1, None, detail)]
+    if header.prev != before.sum:
+        return [
+            Damage("wrong segment order", name, 0, header.first, None, "it does not continue the segment before it")
+        ]
+    return []

@@ -25,7 +25,7 @@ from journal.files import Files, OsFiles
 from journal.index import INDEX_NAME, Index
 from journal.line import legible
 from journal.model import Damage, Head, Witness
-from journal.proof import SegmentReport, check_piece, check_segment
+from journal.proof import SegmentReport, check_piece, check_segment, joint
 from journal.recovery import examine
 from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 
@@ -298,22 +298,10 @@ def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterato
 
 def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
     if before is None:
-        if starts and (header.after, header.prev) != (0, GENESIS):
-            detail = f"the segment that ends at seq {header.after} is gone"
-            return [Damage("missing segment", name, 0, header.after, None, detail)]
-        return []
+        return joint(name, header, header.journal, None) if starts else []
     if before.header is None:
         return []
-    if header.journal != before.header.journal:
-        return [Damage("foreign segment", name, 0, header.first, None, "it belongs to another journal")]
-    if header.after != before.last:
-        detail = f"it continues after seq {header.after}, the segment before ends at {before.last}"
-        return [Damage("gap between segments", name, 0, before.last + 1, None, detail)]
-    if header.prev != before.end.sum:
-        return [
-            Damage("wrong segment order", name, 0, header.first, None, "it does not continue the segment before it")
-        ]
-    return []
+    return joint(name, header, before.header.journal, before.end)
 
 
 def _ahead(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import independent_reader
 import making
 import pytest
 
-from journal.backup import BACKUP_NAME, BackupRefused, BackupReport, backup, read_backup
+from journal.backup import BACKUP_NAME, BackupRefused, BackupReport, BackupUnfinished, backup, read_backup
 from journal.engine import FileJournal
-from journal.errors import JournalError, JournalGone
+from journal.errors import JournalDamaged, JournalError, JournalGone
 from journal.files import OsFiles
 from journal.model import Appended, Conflict, Entry
 from journal.verify import verify
@@ -195,6 +196,132 @@ def test_a_copy_that_has_begun_a_life_of_its_own_is_not_written_over(tmp_path: P
         with pytest.raises(BackupRefused):
             take(journal, tmp_path / "b")
         assert making.bytes_of(tmp_path / "b") == before
+
+
+def flip(path: Path, needle: bytes) -> int:
+    """Change one bit of the last `needle`; its offset."""
+    at = path.read_bytes().rindex(needle)
+    making.alter(path, lambda raw: raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    return at
+
+
+def cut_line(path: Path) -> None:
+    making.alter(path, lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]))
+
+
+def rotten_payload(journal: FileJournal) -> tuple[str, int]:
+    """A segment that an erasure wrote anew, and that rotted since: another file than the one that was copied."""
+    journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, 1]], "about": True})])
+    path = making.segments(journal.directory)[0]
+    flip(path, b"xxxx")
+    return path.name, 2
+
+
+def rotten_end(journal: FileJournal) -> tuple[str, int]:
+    """The segment that is being written, where the earlier copy holds a part of it."""
+    seq = journal.head().seq
+    fill(journal, "y", b"y")
+    path = making.segments(journal.directory)[-1]
+    flip(path, b'"seq":%d,' % seq)
+    return path.name, seq
+
+
+def rotten_header(journal: FileJournal) -> tuple[str, None]:
+    path = rotten_payload(journal)[0]
+    making.alter(journal.directory / path, lambda raw: raw.replace(b'"salt":"', b'"salt":"0', 2))
+    return path, None
+
+
+def lost_end(journal: FileJournal) -> tuple[str, int]:
+    fill(journal, "y", b"y")
+    path = making.segments(journal.directory)[-1]
+    cut_line(path)
+    return path.name, journal.head().seq
+
+
+def lost_within(journal: FileJournal) -> tuple[str, int]:
+    """A segment ends early: the one behind it tells."""
+    rotten_payload(journal)
+    path, behind = making.segments(journal.directory)[:2]
+    flip(path, b"xxxx")
+    cut_line(path)
+    return behind.name, int(behind.stem) - 1
+
+
+ROT = [rotten_payload, rotten_end, rotten_header, lost_end, lost_within]
+
+
+@pytest.mark.parametrize("rot", ROT)
+def test_what_rots_in_the_source_takes_no_healthy_copy_s_place(
+    tmp_path: Path, rot: Callable[[FileJournal], tuple[str, int | None]]
+) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefghi")
+        report = take(journal, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        where = rot(journal)
+        for _ in range(2):
+            with pytest.raises(JournalDamaged) as raised:
+                backup(journal.directory, tmp_path / "b", journal=journal.id, head=journal.head())
+            assert (raised.value.damage[0].segment, raised.value.damage[0].seq) == where
+            assert raised.value.exit_code == 5
+            assert making.bytes_of(tmp_path / "b") == before, "the copy of before is finished as it was"
+        told = verify(tmp_path / "b")
+        assert (told.ok, told.head) == (True, report.head)
+
+
+def test_a_damaged_journal_is_not_copied_at_all(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        path = making.segments(journal.directory)[1]
+        whole = path.read_bytes()
+        at = whole.rindex(b"\n", 0, flip(path, b"xxxx")) + 1
+        with pytest.raises(JournalDamaged) as raised:
+            take(journal, tmp_path / "b")
+        [damage] = raised.value.damage
+        assert (damage.kind, damage.segment, damage.offset) == ("payload", path.name, at)
+        assert [one.name for one in (tmp_path / "b").iterdir()] == [BACKUP_NAME]
+        with pytest.raises(BackupUnfinished):
+            making.opened(tmp_path / "b", seed=3)
+        path.write_bytes(whole)
+        take(journal, tmp_path / "b")
+        for one in making.segments(journal.directory):
+            one.unlink()
+        before = making.bytes_of(tmp_path / "b")
+        with pytest.raises(JournalDamaged, match="no segment is left"):
+            take(journal, tmp_path / "b")
+        assert making.bytes_of(tmp_path / "b") == before
+
+
+class Misreads(OsFiles):
+    """The target's disk gives back other bytes than it was given."""
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        return super().pwrite(fd, bytes(data).replace(b"xxxx", b"yyyy"), offset)
+
+
+def test_what_the_target_s_disk_falsifies_is_not_the_journal_s_damage(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "ab")
+        with pytest.raises(JournalError, match="does not read back") as raised:
+            take(journal, tmp_path / "b", Misreads())
+        assert not isinstance(raised.value, JournalDamaged)
+        take(journal, tmp_path / "b")
+
+
+def test_one_that_is_cut_short_while_it_copies_leaves_the_earlier_one_finished(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        report = take(journal, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        fill(journal, "ijklmnop")
+        with pytest.raises(OSError, match="stopped"):
+            take(journal, tmp_path / "b", Stops(2))
+        assert making.bytes_of(tmp_path / "b") == before
+        (tmp_path / "b" / "00000000000000000005.jsonl.tmp").write_bytes(b"of one that was killed")
+        with making.opened(making.copy(tmp_path / "b", tmp_path / "opened"), seed=3) as copy:
+            assert copy.read(report.head.seq - 1)
+        take(journal, tmp_path / "b")
 
 
 class Stops(OsFiles):
