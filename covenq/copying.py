@@ -21,9 +21,6 @@ from journal.reader import open_reader
 from journal.segment import list_segments, name_of
 from journal.verify import verify as prove
 
-TRIES = 4
-"""Copies begun again because segments were rewritten meanwhile: each time only those are copied again."""
-
 Tell = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[Tell | None]]
 """Given "backup" or "verify": where to tell (bytes done, bytes in all) while that goes on."""
@@ -46,7 +43,7 @@ def copy(
     """Copy it, prove the copy, and remember where it is, so that whoever erases something is told of it.
 
     → what was done, what is damaged in the copy, and why it could not be remembered, if so. Raises Refused, JournalDamaged,
-    BackupRefused, JournalGone, OSError.
+    BackupRefused, BackupOutrun, JournalGone, OSError.
     """
     journal = data / JOURNAL_NAME
     if not target.exists() and not room_for(journal, target):
@@ -69,15 +66,8 @@ def copy(
 
 
 def _take(journal: Path, target: Path, live: Live, progress: Progress, *, again: Collection[str] = ()) -> BackupReport:
-    for _ in range(TRIES):
-        before = _identities(journal)
-        with _head(journal.parent, live) as (id, head), progress("backup") as tell:
-            report = take(journal, target, journal=id, head=head, again=again, progress=tell)
-        after = _identities(journal)
-        # What was rewritten meanwhile may name, as the record that erased it, one that is newer than this head.
-        if all(after.get(name) == identity for name, identity in before.items()):
-            break
-    return report
+    with _head(journal.parent, live) as (id, head), progress("backup") as tell:
+        return take(journal, target, journal=id, head=head, again=again, progress=tell)
 
 
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
@@ -91,11 +81,17 @@ def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
 
 
 @contextmanager
-def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
-    """The journal's id and its head: the daemon's, or, with the lock held meanwhile, the files'. Raises JournalDamaged."""
+def _head(data: Path, live: Live) -> Iterator[tuple[str, Callable[[], Head]]]:
+    """The journal's id, and what gives its head: the daemon's at each call, or, with the lock held meanwhile, the files'.
+    Raises JournalDamaged."""
     told = live()
     if told is not None:
-        yield str(told["id"]), Head(int(told["head"]["seq"]), str(told["head"]["sum"]))
+
+        def newest() -> Head:
+            head = (live() or told)["head"]
+            return Head(int(head["seq"]), str(head["sum"]))
+
+        yield str(told["id"]), newest
         return
     seen = read_witness(data / STATE_NAME)
     witnesses = [seen] if seen else []
@@ -106,12 +102,4 @@ def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
     with reader:
         if reader.damage:
             raise JournalDamaged(reader.damage, hint=DAMAGED_HINT)
-        yield reader.id, reader.head()
-
-
-def _identities(journal: Path) -> dict[str, tuple[int, int]]:
-    found = {}
-    for first in list_segments(OsFiles(), journal):
-        told = (journal / name_of(first)).stat()
-        found[name_of(first)] = (told.st_dev, told.st_ino)
-    return found
+        yield reader.id, reader.head

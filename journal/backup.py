@@ -1,7 +1,9 @@
 """A copy of the log, taken while it is written, that verifies and opens.
 
-A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. A
-segment that was rewritten meanwhile (another file behind its name) is copied again. Each copy is written as a draft (`.tmp`),
+A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. What
+an erasure rewrote meanwhile may name, as the record that erased it, one behind that head: so with a segment that was rewritten
+(another file behind its name), or names such a record, a newer head is taken and what changed is copied again, before
+anything of it counts. Each copy is written as a draft (`.tmp`),
 read back and proven, line by line and against the end of the segment before it, and synced. So what rots in the source never
 takes the place of a copy that is whole: with the first damage the drafts go, and an earlier backup stays as it was.
 
@@ -38,6 +40,8 @@ DAMAGED_HINT = (
     "damaged journal is a matter for `cp -a`."
 )
 MISREAD_HINT = "Check the disk there (dmesg), or choose another; no earlier copy was touched."
+TRIES = 10
+"""Heads taken because segments were rewritten meanwhile; at each but the first only what changed is copied."""
 _CHUNK = 4 << 20
 
 
@@ -55,6 +59,13 @@ class BackupUnfinished(JournalError):
     hint = "Run `covenq backup` on it again; it goes on from what is there."
 
 
+class BackupOutrun(JournalError):
+    """Content was erased from the journal as fast as it was copied."""
+
+    exit_code = 4
+    hint = "Run `covenq backup` again when that is done: `covenq status` shows it. No earlier copy was touched."
+
+
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """What was done: the head the copy ends at, segments copied and left as they were, bytes copied."""
@@ -67,7 +78,8 @@ class BackupReport:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One segment's copy: of which file it was made, of how many bytes, how many of them it holds, and what it ends with."""
+    """One segment's copy: of which file it was made, of how many bytes, how many of them it holds, and what it ends with.
+    `erased_by` is the newest record that is named in it as having erased content; 0 if none is."""
 
     device: int
     inode: int
@@ -75,13 +87,14 @@ class Copy:
     bytes: int
     seq: int
     sum: str
+    erased_by: int
 
     @property
     def end(self) -> Head:
         return Head(self.seq, self.sum)
 
 
-_SHAPE = {"device": int, "inode": int, "size": int, "bytes": int, "seq": int, "sum": str}
+_SHAPE = {"device": int, "inode": int, "size": int, "bytes": int, "seq": int, "sum": str, "erased_by": int}
 
 
 def backup(
@@ -89,15 +102,16 @@ def backup(
     target: Path,
     *,
     journal: str,
-    head: Head,
+    head: Callable[[], Head],
     again: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     files: Files | None = None,
 ) -> BackupReport:
-    """Copy the journal in `source` up to `head` into directory `target`.
+    """Copy the journal in `source` up to its head into directory `target`.
 
-    `journal` is the source's id; `again` are names of segments to copy although they didn't change. `progress` is told
-    (bytes done, bytes in all). Raises BackupRefused, JournalDamaged (no copy was replaced), JournalGone, OSError.
+    `journal` is the source's id; `head` gives what is durable now; `again` are names of segments to copy although they
+    didn't change. `progress` is told (bytes done, bytes in all). Raises BackupRefused, and, with no earlier copy touched,
+    JournalDamaged, BackupOutrun, JournalGone, OSError.
     """
     files = files or OsFiles()
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,9 +122,9 @@ def backup(
         publish(files, target / BACKUP_NAME, begun)
     else:
         sweep(files, target)
-    stage = _Stage(files, source, target, journal, head, earlier, again)
+    stage = _Stage(files, source, target, journal, earlier, again)
     try:
-        stage.fill(progress)
+        ends = _settled(stage, head, progress)
     except BaseException:
         with suppress(OSError):  # drafts of a backup that isn't made are of use to nobody, and take room
             sweep(files, target)
@@ -125,10 +139,20 @@ def backup(
             files.unlink(target / name)
         files.fsync_dir(target)
     sources = {name_of(first): copy for first, copy in stage.copies.items()}
-    done = {"journal": journal, "finished": True, "seq": head.seq, "sum": head.sum, "sources": sources}
+    done = {"journal": journal, "finished": True, "seq": ends.seq, "sum": ends.sum, "sources": sources}
     publish(files, target / BACKUP_NAME, orjson.dumps(done) + b"\n")
     copied = sum(stage.copies[first].bytes for first in stage.drafts)
-    return BackupReport(head, len(stage.drafts), len(stage.copies) - len(stage.drafts), copied)
+    return BackupReport(ends, len(stage.drafts), len(stage.copies) - len(stage.drafts), copied)
+
+
+def _settled(stage: _Stage, head: Callable[[], Head], progress: Callable[[int, int], None] | None) -> Head:
+    """Fill the stage, until nothing was rewritten meanwhile; the head it ends at."""
+    for _ in range(TRIES):
+        ends = head()
+        stage.fill(ends, progress)
+        if stage.is_settled(ends):
+            return ends
+    raise BackupOutrun("content is erased from the journal as fast as it is copied")
 
 
 class _Stage:
@@ -140,7 +164,6 @@ class _Stage:
         source: Path,
         target: Path,
         journal: str,
-        head: Head,
         earlier: Mapping[str, Copy],
         again: Collection[str],
     ) -> None:
@@ -148,11 +171,11 @@ class _Stage:
         """By the segment's first seq, in order."""
         self.drafts: set[int] = set()
         self._files, self._source, self._target = files, source, target
-        self._journal, self._head = journal, head
+        self._journal = journal
         self._earlier, self._again = earlier, again
 
-    def fill(self, progress: Callable[[int, int], None] | None) -> None:
-        files, head = self._files, self._head
+    def fill(self, head: Head, progress: Callable[[int, int], None] | None) -> None:
+        files = self._files
         firsts = [first for first in list_segments(files, self._source) if first <= max(head.seq, 1)]
         if not firsts:
             detail = f"no segment is left, but seq {head.seq} had been seen"
@@ -161,38 +184,50 @@ class _Stage:
         before: Head | None = None
         done = 0
         for first in firsts:
-            last = first == firsts[-1]
-            while True:
-                with SegmentFile(files, self._source, first) as segment:
-                    self.copies[first] = self._copy(segment, before, last=last)
-                    if files.identity_at(segment.path) == files.identity(segment.fd):
-                        break
+            with SegmentFile(files, self._source, first) as segment:
+                self.copies[first] = self._copy(segment, before, head if first == firsts[-1] else None)
             before = self.copies[first].end
             done += self.copies[first].size
             if progress is not None:
                 progress(min(done, total), total)
 
-    def _copy(self, segment: SegmentFile, before: Head | None, *, last: bool) -> Copy:
+    def is_settled(self, head: Head) -> bool:
+        """Whether each is still a copy of the file that has the segment's name, and no erasure in it is newer than the head."""
+        return all(
+            copy.erased_by <= head.seq
+            and self._files.identity_at(self._source / name_of(first)) == (copy.device, copy.inode)
+            for first, copy in self.copies.items()
+        )
+
+    def _copy(self, segment: SegmentFile, before: Head | None, head: Head | None) -> Copy:
+        """`head` is given for the segment that holds it."""
         device, inode = self._files.identity(segment.fd)
-        size = segment.size()
-        known = self._earlier.get(segment.name)
-        if known is not None and segment.name not in self._again and (known.device, known.inode) == (device, inode):
-            ends = known.end == self._head if last else known.bytes == size
-            if known.size == size and ends and _is_there(self._files, self._target, segment.name, known.bytes):
-                self._hold(segment.first, before)
+        size, first = segment.size(), segment.first
+        known = self._known(first)
+        if known is not None and (known.device, known.inode, known.size) == (device, inode, size):
+            name = draft_of(first) if first in self.drafts else name_of(first)
+            ends = known.bytes == size if head is None else known.end == head
+            if ends and _is_there(self._files, self._target, name, known.bytes):
+                self._hold(first, before)
                 return known
-        report = self._draft(segment, size, before, last=last)
-        return Copy(device, inode, size, report.size, report.end.seq, report.end.sum)
+        report = self._draft(segment, size, before, head)
+        newest = max(report.dropped, default=0)
+        return Copy(device, inode, size, report.size, report.end.seq, report.end.sum, newest)
+
+    def _known(self, first: int) -> Copy | None:
+        if first in self.drafts:
+            return self.copies[first]
+        return None if name_of(first) in self._again else self._earlier.get(name_of(first))
 
     def _hold(self, first: int, before: Head | None) -> None:
         """A copy that stays against the segment before it, which may be a new one."""
-        with SegmentFile(self._files, self._target, first) as copy:
+        with SegmentFile(self._files, self._target, first, draft=first in self.drafts) as copy:
             header, _ = copy.header()
         damage = [] if header is None else joint(name_of(first), header, self._journal, before)
         if damage:
             raise JournalDamaged(damage, hint=DAMAGED_HINT)
 
-    def _draft(self, segment: SegmentFile, size: int, before: Head | None, *, last: bool) -> SegmentReport:
+    def _draft(self, segment: SegmentFile, size: int, before: Head | None, head: Head | None) -> SegmentReport:
         """Bytes behind the head are another's, in flight: what is proven ends with it, and so does the draft."""
         files, path = self._files, self._target / draft_of(segment.first)
         if path.name in files.listdir(self._target):
@@ -202,9 +237,9 @@ class _Stage:
         try:
             for at in range(0, size, _CHUNK):
                 write_all(files, fd, read_all(files, segment.fd, at, min(size, at + _CHUNK)), at)
-            report, damage = self._prove(self._target, segment.first, before, last=last, draft=True)
+            report, damage = self._prove(self._target, segment.first, before, head, draft=True)
             if damage:
-                _, damage = self._prove(self._source, segment.first, before, last=last)
+                _, damage = self._prove(self._source, segment.first, before, head)
                 if damage:
                     raise JournalDamaged(damage, hint=DAMAGED_HINT)
                 raise JournalError(f"{path} does not read back as written", hint=MISREAD_HINT)
@@ -216,14 +251,14 @@ class _Stage:
         return report
 
     def _prove(
-        self, directory: Path, first: int, before: Head | None, *, last: bool, draft: bool = False
+        self, directory: Path, first: int, before: Head | None, head: Head | None, *, draft: bool = False
     ) -> tuple[SegmentReport, list[Damage]]:
-        head = self._head
-        report = check_segment(self._files, directory, first, upto=head.seq if last else None, draft=draft)
+        upto = None if head is None else head.seq
+        report = check_segment(self._files, directory, first, upto=upto, draft=draft)
         if report.header is None:
             return report, report.damage
         damage = report.damage + joint(name_of(first), report.header, self._journal, before)
-        if last and not damage and report.end != head:
+        if head is not None and not damage and report.end != head:
             damage = [_other_end(name_of(first), report, head)]
         return report, damage
 
