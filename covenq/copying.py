@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state import read_witness
-from journal.backup import BackupReport, room_for
+from journal.backup import DAMAGED_HINT, BackupReport, room_for
 from journal.backup import backup as take
 from journal.errors import JournalDamaged, JournalLocked
 from journal.files import OsFiles
@@ -20,9 +20,6 @@ from journal.model import Damage, Head
 from journal.reader import open_reader
 from journal.segment import list_segments, name_of
 from journal.verify import verify as prove
-
-TRIES = 4
-"""Copies begun again because segments were rewritten meanwhile: each time only those are copied again."""
 
 Tell = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[Tell | None]]
@@ -46,7 +43,7 @@ def copy(
     """Copy it, prove the copy, and remember where it is, so that whoever erases something is told of it.
 
     → what was done, what is damaged in the copy, and why it could not be remembered, if so. Raises Refused, JournalDamaged,
-    BackupRefused, JournalGone, OSError.
+    BackupRefused, BackupOutrun, JournalGone, OSError.
     """
     journal = data / JOURNAL_NAME
     if not target.exists() and not room_for(journal, target):
@@ -54,12 +51,13 @@ def copy(
     report = _take(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []
     if damage and report.kept:
-        # The copy may have rotted since it was made; what is damaged in the journal as well stays so.
-        first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
-        segments = report.copied + report.kept
-        copied = min(segments, first.copied + report.copied)
-        report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
-        damage = _verify(target, report.head, progress)
+        # The copy may have rotted since it was made. Where the journal is damaged as well, the copy stays as it is.
+        with suppress(JournalDamaged):
+            first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
+            segments = report.copied + report.kept
+            copied = min(segments, first.copied + report.copied)
+            report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
+            damage = _verify(target, report.head, progress)
     try:
         backups.remember(data, target.parent, now_text(), report.head)
     except OSError as error:
@@ -68,15 +66,8 @@ def copy(
 
 
 def _take(journal: Path, target: Path, live: Live, progress: Progress, *, again: Collection[str] = ()) -> BackupReport:
-    for _ in range(TRIES):
-        before = _identities(journal)
-        with _head(journal.parent, live) as (id, head), progress("backup") as tell:
-            report = take(journal, target, journal=id, head=head, again=again, progress=tell)
-        after = _identities(journal)
-        # What was rewritten meanwhile may name, as the record that erased it, one that is newer than this head.
-        if all(after.get(name) == identity for name, identity in before.items()):
-            break
-    return report
+    with _head(journal.parent, live) as (id, head), progress("backup") as tell:
+        return take(journal, target, journal=id, head=head, again=again, progress=tell)
 
 
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
@@ -90,11 +81,17 @@ def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
 
 
 @contextmanager
-def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
-    """The journal's id and its head: the daemon's, or, with the lock held meanwhile, the files'. Raises JournalDamaged."""
+def _head(data: Path, live: Live) -> Iterator[tuple[str, Callable[[], Head]]]:
+    """The journal's id, and what gives its head: the daemon's at each call, or, with the lock held meanwhile, the files'.
+    Raises JournalDamaged."""
     told = live()
     if told is not None:
-        yield str(told["id"]), Head(int(told["head"]["seq"]), str(told["head"]["sum"]))
+
+        def newest() -> Head:
+            head = (live() or told)["head"]
+            return Head(int(head["seq"]), str(head["sum"]))
+
+        yield str(told["id"]), newest
         return
     seen = read_witness(data / STATE_NAME)
     witnesses = [seen] if seen else []
@@ -104,16 +101,5 @@ def _head(data: Path, live: Live) -> Iterator[tuple[str, Head]]:
         reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses)
     with reader:
         if reader.damage:
-            raise JournalDamaged(
-                reader.damage,
-                hint="A copy of a damaged journal is a matter for `cp -a`; `covenq salvage` shows what can be kept.",
-            )
-        yield reader.id, reader.head()
-
-
-def _identities(journal: Path) -> dict[str, tuple[int, int]]:
-    found = {}
-    for first in list_segments(OsFiles(), journal):
-        told = (journal / name_of(first)).stat()
-        found[name_of(first)] = (told.st_dev, told.st_ino)
-    return found
+            raise JournalDamaged(reader.damage, hint=DAMAGED_HINT)
+        yield reader.id, reader.head

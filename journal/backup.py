@@ -1,10 +1,16 @@
 """A copy of the log, taken while it is written, that verifies and opens.
 
-A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. A
-segment that was rewritten meanwhile (another file behind its name) is copied again. Each copy is written under a `.tmp` name,
-synced, renamed and the directory synced. `backup.json` says from the first that this is a backup, and only after the last
-segment that it is finished, and with which head: an unfinished copy is not opened. Opening a finished one begins a new
-epoch, because the original may go on to give the same seqs to other records.
+A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. What
+an erasure rewrote meanwhile may name, as the record that erased it, one behind that head: so with a segment that was rewritten
+(another file behind its name), or names such a record, a newer head is taken and what changed is copied again, before
+anything of it counts. Each copy is written as a draft (`.tmp`),
+read back and proven, line by line and against the end of the segment before it, and synced. So what rots in the source never
+takes the place of a copy that is whole: with the first damage the drafts go, and an earlier backup stays as it was.
+
+Only when every draft is proven they are renamed, and the directory synced. `backup.json` says whether the backup is finished,
+and with which head: from the first that a new one isn't, and before the first rename that an earlier one isn't any more; and
+only after the last that it is. An unfinished copy is not opened. Opening a finished one begins a new epoch, because the
+original may go on to give the same seqs to other records.
 
 Run again on the same directory, only segments whose file has changed since are copied, and those of which the copy is no
 longer there in full.
@@ -13,19 +19,29 @@ longer there in full.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from journal.errors import JournalError, JournalGone
+from journal.errors import JournalDamaged, JournalError
 from journal.files import Files, OsFiles, publish, read_all, write_all
-from journal.model import Head, Witness
-from journal.segment import SegmentFile, list_segments
+from journal.model import Damage, Head, Witness
+from journal.proof import SegmentReport, check_segment, joint
+from journal.recovery import sweep
+from journal.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
 
 BACKUP_NAME = "backup.json"
+DAMAGED_HINT = (
+    "No earlier copy was touched. `covenq verify` lists the damage, `covenq salvage` shows what can be kept; a copy of a "
+    "damaged journal is a matter for `cp -a`."
+)
+MISREAD_HINT = "Check the disk there (dmesg), or choose another; no earlier copy was touched."
+TRIES = 10
+"""Heads taken because segments were rewritten meanwhile; at each but the first only what changed is copied."""
 _CHUNK = 4 << 20
 
 
@@ -43,6 +59,13 @@ class BackupUnfinished(JournalError):
     hint = "Run `covenq backup` on it again; it goes on from what is there."
 
 
+class BackupOutrun(JournalError):
+    """Content was erased from the journal as fast as it was copied."""
+
+    exit_code = 4
+    hint = "Run `covenq backup` again when that is done: `covenq status` shows it. No earlier copy was touched."
+
+
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """What was done: the head the copy ends at, segments copied and left as they were, bytes copied."""
@@ -53,55 +76,200 @@ class BackupReport:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One segment's copy: of which file it was made, of how many bytes, how many of them it holds, and what it ends with.
+    `erased_by` is the newest record that is named in it as having erased content; 0 if none is."""
+
+    device: int
+    inode: int
+    size: int
+    bytes: int
+    seq: int
+    sum: str
+    erased_by: int
+
+    @property
+    def end(self) -> Head:
+        return Head(self.seq, self.sum)
+
+
+_SHAPE = {"device": int, "inode": int, "size": int, "bytes": int, "seq": int, "sum": str, "erased_by": int}
+
+
 def backup(
     source: Path,
     target: Path,
     *,
     journal: str,
-    head: Head,
+    head: Callable[[], Head],
     again: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     files: Files | None = None,
 ) -> BackupReport:
-    """Copy the journal in `source` up to `head` into directory `target`. Raises BackupRefused, JournalGone, OSError.
+    """Copy the journal in `source` up to its head into directory `target`.
 
-    `journal` is the source's id; `again` are names of segments to copy although they didn't change. `progress` is told
-    (bytes done, bytes in all).
+    `journal` is the source's id; `head` gives what is durable now; `again` are names of segments to copy although they
+    didn't change. `progress` is told (bytes done, bytes in all). Raises BackupRefused, and, with no earlier copy touched,
+    JournalDamaged, BackupOutrun, JournalGone, OSError.
     """
     files = files or OsFiles()
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    earlier = _earlier(files, target, journal)
-    begun = {"journal": journal, "finished": False, "sources": earlier}
-    publish(files, target / BACKUP_NAME, orjson.dumps(begun) + b"\n")
-    firsts = [first for first in list_segments(files, source) if first <= max(head.seq, 1)]
-    total = sum(_size(files, source, first) for first in firsts)
-    sources: dict[str, list[int]] = {}
-    copied = kept = done = 0
-    for number, first in enumerate(firsts):
-        last = number == len(firsts) - 1
-        while True:
-            with SegmentFile(files, source, first) as segment:
-                identity = [*files.identity(segment.fd), segment.size()]
-                end = _end_of(segment, head.seq) if last else segment.size()
-                known = segment.name not in again and earlier.get(segment.name) == [*identity, end]
-                if known and _is_there(files, target, segment.name, end):
-                    kept += 1
-                else:
-                    _copy(files, segment, target, end)
-                    copied += 1
-                    done += end
-                sources[segment.name] = [*identity, end]
-                if list(files.identity_at(segment.path)) == identity[:2]:
-                    break
-        if progress is not None:
-            progress(min(done, total), total)
-    for name in files.listdir(target):
-        if name.endswith(".jsonl") and name not in sources:
+    note = _earlier(files, target, journal)
+    earlier = _copies(note)
+    begun = orjson.dumps({"journal": journal, "finished": False, "sources": earlier}) + b"\n"
+    if note is None or note.get("finished") is not True:
+        publish(files, target / BACKUP_NAME, begun)
+    else:
+        sweep(files, target)
+    stage = _Stage(files, source, target, journal, earlier, again)
+    try:
+        ends = _settled(stage, head, progress)
+    except BaseException:
+        with suppress(OSError):  # drafts of a backup that isn't made are of use to nobody, and take room
+            sweep(files, target)
+        raise
+    names = {name_of(first) for first in stage.copies}
+    stale = [name for name in files.listdir(target) if name.endswith(SUFFIX) and name not in names]
+    if stage.drafts or stale:
+        publish(files, target / BACKUP_NAME, begun)
+        for first in sorted(stage.drafts):
+            files.rename(target / draft_of(first), target / name_of(first))
+        for name in stale:
             files.unlink(target / name)
-    files.fsync_dir(target)
-    note = {"journal": journal, "finished": True, "seq": head.seq, "sum": head.sum, "sources": sources}
-    publish(files, target / BACKUP_NAME, orjson.dumps(note) + b"\n")
-    return BackupReport(head, copied, kept, done)
+        files.fsync_dir(target)
+    sources = {name_of(first): copy for first, copy in stage.copies.items()}
+    done = {"journal": journal, "finished": True, "seq": ends.seq, "sum": ends.sum, "sources": sources}
+    publish(files, target / BACKUP_NAME, orjson.dumps(done) + b"\n")
+    copied = sum(stage.copies[first].bytes for first in stage.drafts)
+    return BackupReport(ends, len(stage.drafts), len(stage.copies) - len(stage.drafts), copied)
+
+
+def _settled(stage: _Stage, head: Callable[[], Head], progress: Callable[[int, int], None] | None) -> Head:
+    """Fill the stage, until nothing was rewritten meanwhile; the head it ends at."""
+    for _ in range(TRIES):
+        ends = head()
+        stage.fill(ends, progress)
+        if stage.is_settled(ends):
+            return ends
+    raise BackupOutrun("content is erased from the journal as fast as it is copied")
+
+
+class _Stage:
+    """Every segment up to the head, as a copy that may be kept or as a proven draft; nothing that counts is changed."""
+
+    def __init__(
+        self,
+        files: Files,
+        source: Path,
+        target: Path,
+        journal: str,
+        earlier: Mapping[str, Copy],
+        again: Collection[str],
+    ) -> None:
+        self.copies: dict[int, Copy] = {}
+        """By the segment's first seq, in order."""
+        self.drafts: set[int] = set()
+        self._files, self._source, self._target = files, source, target
+        self._journal = journal
+        self._earlier, self._again = earlier, again
+
+    def fill(self, head: Head, progress: Callable[[int, int], None] | None) -> None:
+        files = self._files
+        firsts = [first for first in list_segments(files, self._source) if first <= max(head.seq, 1)]
+        if not firsts:
+            detail = f"no segment is left, but seq {head.seq} had been seen"
+            raise JournalDamaged([Damage("gone", name_of(1), 0, head.seq, None, detail)], hint=DAMAGED_HINT)
+        total = sum(_size(files, self._source, first) for first in firsts)
+        before: Head | None = None
+        done = 0
+        for first in firsts:
+            with SegmentFile(files, self._source, first) as segment:
+                self.copies[first] = self._copy(segment, before, head if first == firsts[-1] else None)
+            before = self.copies[first].end
+            done += self.copies[first].size
+            if progress is not None:
+                progress(min(done, total), total)
+
+    def is_settled(self, head: Head) -> bool:
+        """Whether each is still a copy of the file that has the segment's name, and no erasure in it is newer than the head."""
+        return all(
+            copy.erased_by <= head.seq
+            and self._files.identity_at(self._source / name_of(first)) == (copy.device, copy.inode)
+            for first, copy in self.copies.items()
+        )
+
+    def _copy(self, segment: SegmentFile, before: Head | None, head: Head | None) -> Copy:
+        """`head` is given for the segment that holds it."""
+        device, inode = self._files.identity(segment.fd)
+        size, first = segment.size(), segment.first
+        known = self._known(first)
+        if known is not None and (known.device, known.inode, known.size) == (device, inode, size):
+            name = draft_of(first) if first in self.drafts else name_of(first)
+            ends = known.bytes == size if head is None else known.end == head
+            if ends and _is_there(self._files, self._target, name, known.bytes):
+                self._hold(first, before)
+                return known
+        report = self._draft(segment, size, before, head)
+        newest = max(report.dropped, default=0)
+        return Copy(device, inode, size, report.size, report.end.seq, report.end.sum, newest)
+
+    def _known(self, first: int) -> Copy | None:
+        if first in self.drafts:
+            return self.copies[first]
+        return None if name_of(first) in self._again else self._earlier.get(name_of(first))
+
+    def _hold(self, first: int, before: Head | None) -> None:
+        """A copy that stays against the segment before it, which may be a new one."""
+        with SegmentFile(self._files, self._target, first, draft=first in self.drafts) as copy:
+            header, _ = copy.header()
+        damage = [] if header is None else joint(name_of(first), header, self._journal, before)
+        if damage:
+            raise JournalDamaged(damage, hint=DAMAGED_HINT)
+
+    def _draft(self, segment: SegmentFile, size: int, before: Head | None, head: Head | None) -> SegmentReport:
+        """Bytes behind the head are another's, in flight: what is proven ends with it, and so does the draft."""
+        files, path = self._files, self._target / draft_of(segment.first)
+        if path.name in files.listdir(self._target):
+            files.unlink(path)
+        fd = files.create(path)
+        self.drafts.add(segment.first)
+        try:
+            for at in range(0, size, _CHUNK):
+                write_all(files, fd, read_all(files, segment.fd, at, min(size, at + _CHUNK)), at)
+            report, damage = self._prove(self._target, segment.first, before, head, draft=True)
+            if damage:
+                _, damage = self._prove(self._source, segment.first, before, head)
+                if damage:
+                    raise JournalDamaged(damage, hint=DAMAGED_HINT)
+                raise JournalError(f"{path} does not read back as written", hint=MISREAD_HINT)
+            if report.size < files.size(fd):
+                files.truncate(fd, report.size)
+            files.fdatasync(fd)
+        finally:
+            files.close(fd)
+        return report
+
+    def _prove(
+        self, directory: Path, first: int, before: Head | None, head: Head | None, *, draft: bool = False
+    ) -> tuple[SegmentReport, list[Damage]]:
+        upto = None if head is None else head.seq
+        report = check_segment(self._files, directory, first, upto=upto, draft=draft)
+        if report.header is None:
+            return report, report.damage
+        damage = report.damage + joint(name_of(first), report.header, self._journal, before)
+        if head is not None and not damage and report.end != head:
+            damage = [_other_end(name_of(first), report, head)]
+        return report, damage
+
+
+def _other_end(name: str, report: SegmentReport, head: Head) -> Damage:
+    if report.end.seq < head.seq:
+        detail = (
+            f"seq {head.seq} had been seen, the log ends at {report.end.seq}: the journal is shorter than its caches"
+        )
+        return Damage("shorter than caches", name, report.size, report.end.seq + 1, None, detail)
+    return Damage("other history", name, report.size, head.seq, None, "another record had been seen at this seq")
 
 
 def _is_there(files: Files, target: Path, name: str, size: int) -> bool:
@@ -119,52 +287,29 @@ def _size(files: Files, source: Path, first: int) -> int:
         return segment.size()
 
 
-def _earlier(files: Files, target: Path, journal: str) -> dict[str, list[int]]:
-    """What an earlier backup there copied, by segment. Refuses a directory that holds something else."""
+def _earlier(files: Files, target: Path, journal: str) -> dict[str, Any] | None:
+    """The note of an earlier backup there; None for an empty directory. Refuses one that holds something else."""
     names = [name for name in files.listdir(target) if not name.endswith(".tmp")]
     if not names:
-        return {}
+        return None
     note = read_backup(files, target)
     if note is None:
         raise BackupRefused(f"{target} holds other files than a backup")
     if note["journal"] != journal:
         raise BackupRefused(f"{target} holds a backup of another journal, {note['journal']}")
-    found = note.get("sources", {})
-    return found if isinstance(found, dict) else {}
+    return note
 
 
-def _end_of(segment: SegmentFile, seq: int) -> int:
-    """Where the record `seq` ends in the segment, or where the header does if the segment begins after it."""
-    header, _ = segment.header()
-    if header is None:
-        raise JournalGone(f"the header of {segment.name} can't be read", hint="Run `covenq verify`.")
-    end = header.size
-    for offset, line in segment.lines(header.size):
-        digits = line[7 : line.find(b",", 7, 28)]
-        if not digits.isdigit() or int(digits) > seq:
-            break
-        end = offset + len(line)
-    return end
-
-
-def _copy(files: Files, segment: SegmentFile, target: Path, end: int) -> None:
-    temporary = target / (segment.name + ".tmp")
-    if temporary.name in files.listdir(target):
-        files.unlink(temporary)
-    fd = files.create(temporary)
-    try:
-        at = 0
-        while at < end:
-            data = read_all(files, segment.fd, at, min(end, at + _CHUNK))
-            if not data:
-                raise JournalGone(f"{segment.path} became shorter while it was copied")
-            write_all(files, fd, data, at)
-            at += len(data)
-        files.fdatasync(fd)
-    finally:
-        files.close(fd)
-    files.rename(temporary, target / segment.name)
-    files.fsync_dir(target)
+def _copies(note: dict[str, Any] | None) -> dict[str, Copy]:
+    """What an earlier backup copied, by segment. What isn't said in full is copied again."""
+    found = note.get("sources") if note is not None else None
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: Copy(**one)
+        for name, one in found.items()
+        if isinstance(one, dict) and {key: type(value) for key, value in one.items()} == _SHAPE
+    }
 
 
 def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:

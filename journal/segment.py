@@ -62,6 +62,11 @@ def name_of(first: int) -> str:
     return f"{first:020d}{SUFFIX}"
 
 
+def draft_of(first: int) -> str:
+    """What a segment that is not whole yet is called. It counts for nothing, and the next opening removes it."""
+    return name_of(first) + ".tmp"
+
+
 def first_of(name: str) -> int:
     """The first seq a segment's name states. Raises ValueError for another name."""
     match = NAME.match(name)
@@ -161,10 +166,11 @@ HEADER_BYTES = 1024
 
 
 class SegmentFile:
-    """One open segment, for reading. `lines` yields (offset, line) with the newline kept; the last may lack it."""
+    """One open segment, or the `draft` of one, for reading. `lines` yields (offset, line) with the newline kept; the last may
+    lack it."""
 
-    def __init__(self, files: Files, directory: Path, first: int) -> None:
-        self.path = directory / name_of(first)
+    def __init__(self, files: Files, directory: Path, first: int, *, draft: bool = False) -> None:
+        self.path = directory / (draft_of(first) if draft else name_of(first))
         self.first = first
         self._files = files
         try:
@@ -183,7 +189,8 @@ class SegmentFile:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """What it is called, or will be."""
+        return name_of(self.first)
 
     def size(self) -> int:
         return self._files.size(self.fd)

@@ -18,15 +18,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import orjson
-
 from journal.backup import backup_witness
-from journal.erase import Erasure, allows, erasure_of
+from journal.erase import Erasure, allows
 from journal.errors import JournalGone
 from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index, Position
-from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
+from journal.index import INDEX_NAME, Index
+from journal.line import legible
 from journal.model import Damage, Head, Witness
+from journal.proof import SegmentReport, check_piece, check_segment, joint
 from journal.recovery import examine
 from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 
@@ -50,26 +49,6 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         return not self.damage
-
-
-@dataclass(slots=True)
-class SegmentReport:
-    """What one segment, or a piece of it, says by itself. `last`/`sum` are the newest verifying record's."""
-
-    first: int
-    header: Header | None = None
-    last: int = 0
-    sum: str = GENESIS
-    records: int = 0
-    damage: list[Damage] = field(default_factory=list)
-    dropped: dict[int, array[int]] = field(default_factory=dict)
-    """By the record said to have dropped the content: seq, whether its about is gone too, offset; and again. Packed, for of
-    an old journal that is nearly every delivery."""
-    drops: list[Erasure] = field(default_factory=list)
-    begins: tuple[int, str] | None = None
-    """(seq, prev) of a piece's first record"""
-    fails_after: Position | None = None
-    """The last record before the first line that does not verify, or the header if there is none."""
 
 
 def verify(
@@ -184,100 +163,6 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
         report.last, report.sum = found.seq, found.sum
 
 
-# ---- one segment, in one go
-
-
-def check_segment(files: Files, directory: Path, first: int, *, upto: int | None = None) -> SegmentReport:
-    """Every line of one segment, by itself. After a failing line the chain is taken up again at the next that verifies."""
-    report = SegmentReport(first, last=first - 1)
-    with SegmentFile(files, directory, first) as segment:
-        header, faults = segment.header()
-        report.header = header
-        if header is None:
-            detail = "neither copy of the segment's header verifies"
-            report.damage.append(Damage("bad header", segment.name, 0, None, None, detail))
-            return report
-        for fault in faults:
-            detail = f"copy {fault.copy + 1} of the header does not verify"
-            report.damage.append(Damage("bad header", segment.name, fault.offset, None, None, detail))
-        if header.first != first:
-            detail = f"its header says it starts at seq {header.first}"
-            report.damage.append(Damage("wrong segment order", segment.name, 0, first, None, detail))
-        report.last, report.sum = header.first - 1, header.sum
-        _read(segment, header, report, upto)
-    return report
-
-
-def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int | None) -> None:
-    salted, name = header.salted, segment.name
-    expected, linked = header.first, True
-    good: tuple[int, int] | None = None
-    for offset, line in segment.lines(header.size):
-        try:
-            envelope = open_envelope(line, salted)
-        except LineError as error:
-            if upto is not None and expected > upto:
-                return
-            kind, detail = error.kind, error.detail
-            if not line.endswith(b"\n"):
-                kind, detail = "truncated", "the file ends within it"
-            whose = legible(line)
-            report.damage.append(Damage(kind, name, offset, expected, whose[0] if whose else None, detail))
-            _fails(report, header, good)
-            expected, linked = expected + 1, False
-            continue
-        if upto is not None and envelope.seq > upto:
-            return
-        delivery = _delivery(envelope)
-        fault = _chain_fault(envelope, expected, report.sum, linked)
-        if fault is not None:
-            report.damage.append(Damage(fault[0], name, offset, envelope.seq, delivery, fault[1]))
-            _fails(report, header, good)
-        try:
-            _content(report, line, envelope, offset)
-        except LineError as error:
-            report.damage.append(Damage(error.kind, name, offset, envelope.seq, delivery, error.detail))
-            _fails(report, header, good)
-        if envelope.seq >= expected:  # not a second time what stands behind its place
-            report.records += 1
-            report.last, report.sum = envelope.seq, envelope.sum
-            expected, linked = envelope.seq + 1, True
-            good = (offset, offset + len(line))
-
-
-def _fails(report: SegmentReport, header: Header, good: tuple[int, int] | None) -> None:
-    if report.fails_after is None and good is None:
-        report.fails_after = Position(header.journal, header.after, header.prev, report.first, 0, header.size)
-    elif report.fails_after is None and good is not None:
-        report.fails_after = Position(header.journal, report.last, report.sum, report.first, good[0], good[1])
-
-
-def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> tuple[str, str] | None:
-    if envelope.seq < expected:
-        return "reordered", f"seq {envelope.seq} stands where {expected} belongs"
-    if envelope.seq > expected:
-        return "missing record", f"seq {envelope.seq} stands where {expected} belongs"
-    if linked and envelope.prev != prev:
-        return "reordered", "it does not follow the record before it"
-    return None
-
-
-def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
-    about, _, dropped = check_tail(line, envelope)
-    if dropped is not None:
-        about_gone = about is None and envelope.match[6] is not None
-        report.dropped.setdefault(dropped, array("q")).extend((envelope.seq, about_gone, offset))
-    if b'"drops":' in envelope.match[9]:
-        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
-        if erasure is not None:
-            report.drops.append(erasure)
-
-
-def _delivery(envelope: Envelope) -> str | None:
-    subject = envelope.subject
-    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
-
-
 def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
     with SegmentFile(files, directory, first) as segment:
         return next(iter(legible(segment.line_at(offset))), None)
@@ -354,48 +239,6 @@ def _pieces(files: Files, directory: Path, first: int, size: int) -> list[tuple[
     return list(pairwise(cuts))
 
 
-def check_piece(directory: str, first: int, start: int, end: int) -> SegmentReport | None:
-    """One piece, if it is in perfect order; None if anything at all is wrong with it."""
-    files = OsFiles()
-    report = SegmentReport(first)
-    with SegmentFile(files, Path(directory), first) as segment:
-        header, _ = segment.header()
-        if header is None:
-            return None
-        salted = header.salted
-        expected, prev = -1, b""
-        for offset, line in segment.lines(start, end):
-            # The common line in as few steps as there are: nothing behind the sum, and the chain goes on. What is proven is
-            # the same as below.
-            cut = line.find(MARK)
-            if line.endswith(b'"}\n') and len(line) == cut + 75:
-                match = ENVELOPE.match(line, 0, cut)
-                if (
-                    match is not None
-                    and match[10] == prev
-                    and int(match[1]) == expected > int(match[3])
-                    and match[6] is match[7] is None
-                ):
-                    total = salted.sum(line[:cut]).encode()
-                    if line[cut + 8 : cut + 72] == total and b'"drops":' not in line:
-                        expected, prev = expected + 1, total
-                        report.records += 1
-                        continue
-            try:
-                opened = open_envelope(line, salted)
-                _content(report, line, opened, offset)
-            except LineError:
-                return None
-            if expected < 0:
-                report.begins = (opened.seq, opened.prev)
-            elif opened.seq != expected or prev != opened.prev.encode():
-                return None
-            expected, prev = opened.seq + 1, opened.sum.encode()
-            report.records += 1
-    report.last, report.sum = expected - 1, prev.decode()
-    return report
-
-
 def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport | None]) -> SegmentReport | None:
     """The pieces as one report, if they are all in order and continue each other."""
     with SegmentFile(files, directory, first) as segment:
@@ -433,7 +276,7 @@ def join(
         report.records += one.records
         if one.header is not None:
             report.damage += _joint(name, one.header, before, starts=starts)
-            report.head = Head(one.last, _end(one)) if one.records else report.head
+            report.head = one.end if one.records else report.head
         named.update((erasure.by, erasure) for erasure in one.drops)
         before = one
     for one in reports if whole else ():
@@ -455,29 +298,10 @@ def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterato
 
 def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
     if before is None:
-        if starts and (header.after, header.prev) != (0, GENESIS):
-            detail = f"the segment that ends at seq {header.after} is gone"
-            return [Damage("missing segment", name, 0, header.after, None, detail)]
-        return []
+        return joint(name, header, header.journal, None) if starts else []
     if before.header is None:
         return []
-    if header.journal != before.header.journal:
-        return [Damage("foreign segment", name, 0, header.first, None, "it belongs to another journal")]
-    if header.after != before.last:
-        detail = f"it continues after seq {header.after}, the segment before ends at {before.last}"
-        return [Damage("gap between segments", name, 0, before.last + 1, None, detail)]
-    if header.prev != _end(before):
-        return [
-            Damage("wrong segment order", name, 0, header.first, None, "it does not continue the segment before it")
-        ]
-    return []
-
-
-def _end(report: SegmentReport) -> str:
-    """The sum that a successor continues: the last record's, or what the header alone continued."""
-    if report.records or report.header is None:
-        return report.sum
-    return report.header.prev
+    return joint(name, header, before.header.journal, before.end)
 
 
 def _ahead(

@@ -534,8 +534,14 @@ def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tm
     (other / "journal" / "something").write_text("else")
     daemon.cli("backup", str(other), exit_code=4)
     flip(segments(daemon.data)[0], b"It does not work")
-    damaged = daemon.cli_json("backup", str(tmp_path / "new"), exit_code=5)
-    assert damaged["damage"][0]["kind"] == "payload", "rot in what was acknowledged is found in the copy"
+    for copy in ("new", "copy"):
+        rewritten = segments(daemon.data)[0]
+        shutil.copyfile(rewritten, tmp_path / "rewritten")
+        (tmp_path / "rewritten").rename(rewritten)
+        said = daemon.cli("backup", str(tmp_path / copy), exit_code=5).stderr.decode()
+        assert f"payload in {rewritten.name} at byte" in said and "delivery" in said, "rot in what was acknowledged"
+        assert "No earlier copy was touched" in said
+    assert own_journal(tmp_path / "copy").cli_json("verify")["ok"] is True
 
 
 @pytest.mark.parametrize("verify", [True, False])

@@ -152,7 +152,7 @@ class Run:
         target = self.directory.parent / name
         head = self.journal.head()
         self.disk.note("copying", None, name)  # from here until it is done, an earlier copy there is not finished
-        backup(self.directory, target, journal=self.journal.id, head=head, files=self.disk)
+        backup(self.directory, target, journal=self.journal.id, head=lambda: head, files=self.disk)
         self.disk.note("copied", None, name, head)
 
     def together(self, *appends: Sequence[Entry]) -> None:
@@ -302,11 +302,11 @@ class Checker:
             assert journal.recovery.torn is None and journal.recovery.mended_newlines == 0
         report = verify(self.directory, files=disk)
         assert report.ok, f"verify of the recovered journal: {report.damage}"
+        head, journal_id = report.head, self._journal_id(disk)
         for name in {name.split("/")[0] for name in image} - {"journal"}:
             copy = self.root / name
             self.check_copy(disk.fork(), copy, promise)
-            head, journal = report.head, self._journal_id(disk)
-            backup(self.directory, copy, journal=journal, head=head, files=disk)
+            backup(self.directory, copy, journal=journal_id, head=lambda: head, files=disk)
             self.check_copy(disk, copy, Promise({one.seq: one for one in again_records}, (), {name: head}))
         return disk
 

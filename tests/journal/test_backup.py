@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import string
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import independent_reader
 import making
 import pytest
 
-from journal.backup import BACKUP_NAME, BackupRefused, BackupReport, backup, read_backup
+from journal.backup import BACKUP_NAME, BackupOutrun, BackupRefused, BackupReport, BackupUnfinished, backup, read_backup
 from journal.engine import FileJournal
-from journal.errors import JournalError, JournalGone
+from journal.errors import JournalDamaged, JournalError, JournalGone
 from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry
+from journal.model import Appended, Conflict, Entry, Head
 from journal.verify import verify
 
 
 def take(journal: FileJournal, target: Path, files: OsFiles | None = None) -> BackupReport:
     """A backup, and what holds for each."""
     head = journal.head()
-    report = backup(journal.directory, target, journal=journal.id, head=head, files=files)
+    report = backup(journal.directory, target, journal=journal.id, head=journal.head, files=files)
+    assert report.head.seq >= head.seq
     note = read_backup(OsFiles(), target)
     assert note is not None
-    assert (note["journal"], note["seq"], note["sum"]) == (journal.id, head.seq, head.sum)
-    assert report.head == head
+    assert (note["journal"], note["seq"], note["sum"]) == (journal.id, report.head.seq, report.head.sum)
     told = verify(target)
     assert told.ok, told.damage
-    assert told.head == head
+    assert told.head == report.head
     assert independent_reader.read(target).fault is None
     assert not list(target.glob("*.tmp"))
     return report
@@ -44,7 +47,13 @@ def test_it_holds_what_was_there_at_the_head(tmp_path: Path) -> None:
         seen: list[tuple[int, int]] = []
         head = journal.head()
         fill(journal, "later")
-        backup(journal.directory, tmp_path / "b", journal=journal.id, head=head, progress=lambda *at: seen.append(at))
+        backup(
+            journal.directory,
+            tmp_path / "b",
+            journal=journal.id,
+            head=lambda: head,
+            progress=lambda *at: seen.append(at),
+        )
         kept = making.seen(independent_reader.read(tmp_path / "b").records)
         assert kept == making.seen(journal.read(0))[: head.seq]
         assert verify(tmp_path / "b").head == head
@@ -135,31 +144,96 @@ def test_while_appends_go_on(tmp_path: Path) -> None:
         assert making.seen(independent_reader.read(tmp_path / "b").records) == records
 
 
-class Meanwhile(OsFiles):
-    """Does something once, between the opening of a segment of the source and the end of its copy."""
+class Stops(OsFiles):
+    def __init__(self, at: int) -> None:
+        self.left = at
 
-    def __init__(self, what: object, source: Path) -> None:
-        self.what, self.source = what, source
+    def fdatasync(self, fd: int) -> None:
+        self._count()
+        super().fdatasync(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._count()
+        super().rename(source, target)
+
+    def fsync_dir(self, path: Path) -> None:
+        self._count()
+        super().fsync_dir(path)
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(5, "stopped")
+
+
+class Meanwhile(Stops):
+    """Does something between the opening of a segment of the source and the end of its copy: the first few times."""
+
+    def __init__(self, what: Callable[[int], object], times: int = 1, at: int = 1 << 20) -> None:
+        super().__init__(at)
+        self.what, self.times, self.done = what, times, 0
 
     def create(self, path: Path) -> int:
-        what, self.what = self.what, None
-        if what is not None:
-            what()  # type: ignore[operator]
+        if path.name.endswith(".jsonl.tmp") and self.done < self.times:
+            self.done += 1
+            self.what(self.done)
         return super().create(path)
+
+
+def erasing(journal: FileJournal) -> Callable[[int], object]:
+    """Erases the nth record."""
+    return lambda seq: journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[seq, seq]], "about": True})])
 
 
 def test_a_segment_rewritten_meanwhile_is_copied_as_it_is_now(tmp_path: Path) -> None:
     with making.opened(tmp_path / "j", cut_at=3000) as journal:
         fill(journal, "abcdefgh", b"secret " * 80)
-        named = Entry("ops.x", "journal.dropped", {"drops": [[1, 8]], "about": True})
         head = journal.head()
-        files = Meanwhile(lambda: journal.erase([named]), journal.directory)
-        backup(journal.directory, tmp_path / "b", journal=journal.id, head=head, files=files)
-        raw = making.segments(tmp_path / "b")[0].read_bytes()
-        assert b"secret" not in raw, "the file behind the name is another now"
-        again = take(journal, tmp_path / "b")
-        assert again.copied > 0
+        named = Entry("ops.x", "journal.dropped", {"drops": [[1, 8]], "about": True})
+        report = take(journal, tmp_path / "b", Meanwhile(lambda _: journal.erase([named])))
+        assert report.head.seq > head.seq, "up to the record that says what was erased"
         assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_that_is_killed_while_content_is_erased_is_never_finished_and_damaged(tmp_path: Path, again: bool) -> None:
+    """An erasure rewrites what is about to be copied, by a record behind the head that was taken."""
+    for step in range(100):
+        with making.opened(tmp_path / f"j{step}", cut_at=3000) as journal:
+            fill(journal, "abcdefgh")
+            target = tmp_path / f"b{step}"
+            if again:
+                take(journal, target)
+                fill(journal, "ijkl")
+            last = partial(erasing(journal), journal.head().seq)
+            files = Meanwhile(lambda _, last=last: last(), 1, step)
+            try:
+                backup(journal.directory, target, journal=journal.id, head=journal.head, files=files)
+                break
+            except OSError:
+                note = read_backup(OsFiles(), target)
+                if note is not None and note["finished"]:
+                    assert verify(target).damage == []
+                take(journal, target)
+    assert step > 5
+
+
+def test_content_that_is_erased_as_fast_as_it_is_copied(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=1000) as journal:
+        fill(journal, string.ascii_letters)
+        take(journal, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        seqs = iter(range(1, 50))
+
+        def head() -> Head:
+            found = journal.head()
+            erasing(journal)(next(seqs))
+            return found
+
+        with pytest.raises(BackupOutrun):
+            backup(journal.directory, tmp_path / "b", journal=journal.id, head=head)
+        assert making.bytes_of(tmp_path / "b") == before
+        take(journal, tmp_path / "b")
 
 
 def test_what_it_refuses(tmp_path: Path) -> None:
@@ -182,7 +256,7 @@ def test_what_it_refuses(tmp_path: Path) -> None:
         with pytest.raises(BackupRefused):
             take(journal, tmp_path / "j")
         with pytest.raises(JournalGone):
-            backup(tmp_path / "nowhere", tmp_path / "c", journal=journal.id, head=journal.head())
+            backup(tmp_path / "nowhere", tmp_path / "c", journal=journal.id, head=journal.head)
 
 
 def test_a_copy_that_has_begun_a_life_of_its_own_is_not_written_over(tmp_path: Path) -> None:
@@ -197,26 +271,130 @@ def test_a_copy_that_has_begun_a_life_of_its_own_is_not_written_over(tmp_path: P
         assert making.bytes_of(tmp_path / "b") == before
 
 
-class Stops(OsFiles):
-    def __init__(self, at: int) -> None:
-        self.left = at
+def flip(path: Path, needle: bytes) -> int:
+    """Change one bit of the last `needle`; its offset."""
+    at = path.read_bytes().rindex(needle)
+    making.alter(path, lambda raw: raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    return at
 
-    def fdatasync(self, fd: int) -> None:
-        self._count()
-        super().fdatasync(fd)
 
-    def rename(self, source: Path, target: Path) -> None:
-        self._count()
-        super().rename(source, target)
+def cut_line(path: Path) -> None:
+    making.alter(path, lambda raw: b"".join(raw.splitlines(keepends=True)[:-1]))
 
-    def fsync_dir(self, path: Path) -> None:
-        self._count()
-        super().fsync_dir(path)
 
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise OSError(5, "stopped")
+def rotten_payload(journal: FileJournal) -> tuple[str, int]:
+    """A segment that an erasure wrote anew, and that rotted since: another file than the one that was copied."""
+    journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, 1]], "about": True})])
+    path = making.segments(journal.directory)[0]
+    flip(path, b"xxxx")
+    return path.name, 2
+
+
+def rotten_end(journal: FileJournal) -> tuple[str, int]:
+    """The segment that is being written, where the earlier copy holds a part of it."""
+    seq = journal.head().seq
+    fill(journal, "y", b"y")
+    path = making.segments(journal.directory)[-1]
+    flip(path, b'"seq":%d,' % seq)
+    return path.name, seq
+
+
+def rotten_header(journal: FileJournal) -> tuple[str, None]:
+    path = rotten_payload(journal)[0]
+    making.alter(journal.directory / path, lambda raw: raw.replace(b'"salt":"', b'"salt":"0', 2))
+    return path, None
+
+
+def lost_end(journal: FileJournal) -> tuple[str, int]:
+    fill(journal, "y", b"y")
+    path = making.segments(journal.directory)[-1]
+    cut_line(path)
+    return path.name, journal.head().seq
+
+
+def lost_within(journal: FileJournal) -> tuple[str, int]:
+    """A segment ends early: the one behind it tells."""
+    rotten_payload(journal)
+    path, behind = making.segments(journal.directory)[:2]
+    flip(path, b"xxxx")
+    cut_line(path)
+    return behind.name, int(behind.stem) - 1
+
+
+ROT = [rotten_payload, rotten_end, rotten_header, lost_end, lost_within]
+
+
+@pytest.mark.parametrize("rot", ROT)
+def test_what_rots_in_the_source_takes_no_healthy_copy_s_place(
+    tmp_path: Path, rot: Callable[[FileJournal], tuple[str, int | None]]
+) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefghi")
+        report = take(journal, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        where = rot(journal)
+        for _ in range(2):
+            with pytest.raises(JournalDamaged) as raised:
+                backup(journal.directory, tmp_path / "b", journal=journal.id, head=journal.head)
+            assert (raised.value.damage[0].segment, raised.value.damage[0].seq) == where
+            assert raised.value.exit_code == 5
+            assert making.bytes_of(tmp_path / "b") == before, "the copy of before is finished as it was"
+        told = verify(tmp_path / "b")
+        assert (told.ok, told.head) == (True, report.head)
+
+
+def test_a_damaged_journal_is_not_copied_at_all(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        path = making.segments(journal.directory)[1]
+        whole = path.read_bytes()
+        at = whole.rindex(b"\n", 0, flip(path, b"xxxx")) + 1
+        with pytest.raises(JournalDamaged) as raised:
+            take(journal, tmp_path / "b")
+        [damage] = raised.value.damage
+        assert (damage.kind, damage.segment, damage.offset) == ("payload", path.name, at)
+        assert [one.name for one in (tmp_path / "b").iterdir()] == [BACKUP_NAME]
+        with pytest.raises(BackupUnfinished):
+            making.opened(tmp_path / "b", seed=3)
+        path.write_bytes(whole)
+        take(journal, tmp_path / "b")
+        for one in making.segments(journal.directory):
+            one.unlink()
+        before = making.bytes_of(tmp_path / "b")
+        with pytest.raises(JournalDamaged, match="no segment is left"):
+            take(journal, tmp_path / "b")
+        assert making.bytes_of(tmp_path / "b") == before
+
+
+class Misreads(OsFiles):
+    """The target's disk gives back other bytes than it was given."""
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        return super().pwrite(fd, bytes(data).replace(b"xxxx", b"yyyy"), offset)
+
+
+def test_what_the_target_s_disk_falsifies_is_not_the_journal_s_damage(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "ab")
+        with pytest.raises(JournalError, match="does not read back") as raised:
+            take(journal, tmp_path / "b", Misreads())
+        assert not isinstance(raised.value, JournalDamaged)
+        take(journal, tmp_path / "b")
+
+
+def test_one_that_is_cut_short_while_it_copies_leaves_the_earlier_one_finished(tmp_path: Path) -> None:
+    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+        fill(journal, "abcdefgh")
+        report = take(journal, tmp_path / "b")
+        before = making.bytes_of(tmp_path / "b")
+        fill(journal, "ijklmnop")
+        with pytest.raises(OSError, match="stopped"):
+            take(journal, tmp_path / "b", Stops(2))
+        assert making.bytes_of(tmp_path / "b") == before
+        (tmp_path / "b" / "00000000000000000005.jsonl.tmp").write_bytes(b"of one that was killed")
+        with making.opened(making.copy(tmp_path / "b", tmp_path / "opened"), seed=3) as copy:
+            assert copy.read(report.head.seq - 1)
+        take(journal, tmp_path / "b")
 
 
 def test_one_that_was_cut_short_is_gone_on_with(tmp_path: Path) -> None:
