@@ -125,6 +125,8 @@ class _Examiner:
             self.watched.setdefault(witness.seq, []).append(witness)
         self.unproven: deque[tuple[int, int]] = deque()
         """(seq, end) of the linked records in this segment that nothing has proven yet."""
+        self.looked_ahead = 0
+        """The segment of which the lines behind a failing one were looked at for what they know to be durable."""
         self.lost: Position | None = None
         """The position that the scan was to begin at, if its record is not there."""
         self.missing: dict[int, array[int]] = {}
@@ -216,7 +218,6 @@ class _Examiner:
             if header is None:
                 self._damage(segment.name, 0, None, "bad header", "neither copy of the segment's header verifies")
                 return False
-            salted = header.salted
             if start_at == 0:
                 for fault in faults:
                     detail = f"copy {fault.copy + 1} of the header does not verify"
@@ -224,18 +225,26 @@ class _Examiner:
                 if not self._link_header(segment.name, header, first):
                     return False
                 start_at = header.size
-            for offset, line in segment.lines(start_at):
-                try:
-                    envelope = open_envelope(line, salted)
-                    content = check_tail(line, envelope)
-                    self._link(envelope)
-                except LineError as error:
-                    whole = line.endswith(b"\n")
-                    reason = error if whole else LineError("truncated", "the file ends within it")
-                    return self._failed(segment, header, offset, line, reason, last=last)
-                self._accept(envelope, header, first, offset, offset + len(line))
-                self._account(envelope, content, first, offset)
+            while (failing := self._lines(segment, header, start_at)) is not None:
+                mended = self._failed(segment, header, *failing, last=last)
+                if not mended:
+                    return False
+                start_at = failing[0] + mended
         return True
+
+    def _lines(self, segment: SegmentFile, header: Header, start: int) -> tuple[int, bytes, LineError] | None:
+        """Take the records from `start` on; (offset, bytes, why) of the first line that can't be taken, None at the end."""
+        for offset, line in segment.lines(start):
+            try:
+                envelope = open_envelope(line, header.salted)
+                content = check_tail(line, envelope)
+                self._link(envelope)
+            except LineError as error:
+                whole = line.endswith(b"\n")
+                return offset, line, error if whole else LineError("truncated", "the file ends within it")
+            self._accept(envelope, header, segment.first, offset, offset + len(line))
+            self._account(envelope, content, segment.first, offset)
+        return None
 
     def _link(self, envelope: Envelope) -> None:
         expected = self.found.seq + 1
@@ -312,36 +321,39 @@ class _Examiner:
 
     def _failed(
         self, segment: SegmentFile, header: Header, offset: int, line: bytes, error: LineError, *, last: bool
-    ) -> bool:
-        """Bytes that don't verify, or don't link, at `offset`: damage, a newline to mend, or a torn tail."""
+    ) -> int:
+        """Bytes that don't verify, or don't link, at `offset`: damage, a torn tail, or a record that lacks but its newline;
+        then its length, and the scan goes on behind it. 0 where it ends."""
         found = self.found
         seq = found.seq + 1
         proven = max(
             [found.proven, *(one.seq for one in self.witnesses if one.journal == header.journal)]
             + ([seq] if not last else [])
         )
-        for _, later in segment.lines(offset + len(line)):
-            try:
-                proven = max(proven, open_envelope(later, header.salted).synced)
-            except LineError:
-                continue
+        if self.looked_ahead != segment.first:  # what stands further on was looked at with the first such line
+            self.looked_ahead = segment.first
+            for _, later in segment.lines(offset + len(line)):
+                try:
+                    proven = max(proven, open_envelope(later, header.salted).synced)
+                except LineError:
+                    continue
         found.proven = proven
         whose = legible(line)
         delivery = whose[0] if whose else None
         if seq <= proven:
             self._damage(segment.name, offset, seq, error.kind, error.detail, delivery)
-            return False
+            return 0
         rest = read_all(self.files, segment.fd, offset, segment.size())
         mended = self._newline(header, rest, offset)
         if mended:
-            return self._segment_from(segment, header, offset + mended, last=last)
+            return mended
         if not _crash_explains(rest, offset):
             detail = f"{error.detail}, and no crash explains it"
             self._damage(segment.name, offset, seq, error.kind, detail, delivery)
-            return False
+            return 0
         digest = hashlib.sha256(rest).hexdigest()
         found.torn = Torn(found.segment, offset, len(rest), digest, legible(rest))
-        return False
+        return 0
 
     def _newline(self, header: Header, rest: bytes, offset: int) -> int:
         """If the failing bytes are a linked record that lacks only its newline: its length, the newline counted; else 0."""
@@ -363,11 +375,6 @@ class _Examiner:
             found.newlines.append(offset + end)
             return len(line)
         return 0
-
-    def _segment_from(self, segment: SegmentFile, header: Header, offset: int, *, last: bool) -> bool:
-        if offset >= segment.size():
-            return True
-        return self._segment(segment.first, offset, last=last)
 
     def _judge_witnesses(self) -> None:
         found = self.found

@@ -140,6 +140,23 @@ def test_a_missing_newline_is_mended_and_the_record_kept(log: Log, behind: bytes
         assert "journal.mended" in [record.kind for record in records[len(log.records) :]]
 
 
+def test_hundreds_of_missing_newlines_are_mended_one_after_the_other(root: Path) -> None:
+    run = Run(root)
+    run.open()
+    run.append(*(task(number) for number in range(400)))
+    assert run.journal is not None
+    records = list(run.journal.read(0))
+    run.die()
+    content = run.disk.image()[FIRST]
+    start = content.index(b'{"seq":1,')
+    broken = content[:start] + content[start:].replace(b"\n", b"x")
+    drop_index(root / "journal")
+    disk = SimDisk(root, {FIRST: broken})
+    with open_journal(root / "journal", files=disk, idle_s=NEVER_S, force_filesystem=True) as journal:
+        assert journal.recovery.mended_newlines == 400
+        assert list(journal.read(0))[: len(records)] == records
+
+
 @pytest.mark.parametrize("seq", [1, 2, 3])
 def test_a_flipped_byte_below_the_witness_is_damage(log: Log, seq: int) -> None:
     start, end = log.line(seq)
