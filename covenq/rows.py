@@ -202,13 +202,13 @@ _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NUL
 def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
     """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.erase` has them.
 
-    A row is named by the seq of the record it was made by. Only older records can be named.
+    A row is named by the seq of the record it was made by.
     """
     for record in records:
         erasure = erasure_of(record.seq, record.data) if "drops" in record.data else None
         if erasure is None:
             continue
-        pairs = [(low, min(high, record.seq - 1)) for low, high in erasure.drops]
+        pairs = erasure.drops
         conn.executemany(_DROPPED, [(record.seq, low, high) for low, high in pairs])
         if erasure.about:
             conn.executemany(_REDACTED, [(record.seq, low, high) for low, high in pairs])

@@ -73,13 +73,16 @@ def pairs(seqs: Sequence[int]) -> list[list[int]]:
 
 
 def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
-    """What record `by` names, from its data; None if it names nothing."""
+    """What record `by` names, from its data; None if it names nothing. Of any numbers: it can name only earlier records."""
     drops = data.get("drops")
     if not isinstance(drops, list) or not drops:
         return None
     try:
-        stretches = sorted((int(low), int(high)) for low, high in drops)
-    except (TypeError, ValueError):
+        stretches = sorted((max(int(low), 1), min(int(high), by - 1)) for low, high in drops)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    stretches = [(low, high) for low, high in stretches if low <= high]
+    if not stretches:
         return None
     merged: list[Pair] = []
     for low, high in stretches:

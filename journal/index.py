@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 INDEX_NAME = "index.sqlite"
+_SEQ_MAX = (1 << 63) - 1
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -92,6 +93,8 @@ class Index:
         return dict(self.db.execute(_LAST_OF, (orjson.dumps(subjects).decode(),)).fetchall())
 
     def place(self, seq: int) -> int | None:
+        if seq > _SEQ_MAX:
+            return None  # none that SQLite could hold
         row = self.db.execute("SELECT place FROM places WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else int(row[0])
 

@@ -84,8 +84,9 @@ def test_the_head_noted_is_found_again_or_named_as_another_history(make_daemon: 
         int(seq),
         segments(daemon.data)[0].name,
     )
-    beyond = daemon.cli_json("verify", "--expect", f"{other['head']['seq'] + 9}:{total}", exit_code=5)
-    assert [one["kind"] for one in beyond["damage"]] == ["other history"]
+    for beyond_it in (other["head"]["seq"] + 9, 1 << 63, 10**19 - 1):
+        beyond = daemon.cli_json("verify", "--expect", f"{beyond_it}:{total}", exit_code=5)
+        assert [one["kind"] for one in beyond["damage"]] == ["other history"]
 
 
 def test_parts_are_verified_by_name_and_by_seq(make_daemon: Make) -> None:

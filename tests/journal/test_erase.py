@@ -191,10 +191,26 @@ def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"drops": []}, {"drops": "x"}, {"drops": [1]}, {"drops": [[1]]}, {"drops": [["a", "b"]]}]
+    "data",
+    [
+        {},
+        {"drops": []},
+        {"drops": "x"},
+        {"drops": [1]},
+        {"drops": [[1]]},
+        {"drops": [["a", "b"]]},
+        {"drops": [[float("inf"), 8]]},
+        {"drops": [[9, 20], [1 << 63, 1 << 70], [5, 4], [-9, 0]]},
+    ],
 )
 def test_what_names_nothing(data: dict[str, Any]) -> None:
     assert erasure_of(9, data) is None
+
+
+def test_only_earlier_records_are_named() -> None:
+    found = erasure_of(9, {"drops": [[-3, 2], [7, 1 << 70]]})
+    assert found is not None
+    assert found.drops == ((1, 2), (7, 8))
 
 
 def test_stretches_may_overlap() -> None:
