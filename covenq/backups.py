@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from covenq.errors import CovenqError
 from covenq.model import JsonObject
 from journal.files import OsFiles, publish
 from journal.model import Head
@@ -16,19 +18,61 @@ from journal.model import Head
 NOTE_NAME = "backups.json"
 
 
+class NoteUnreadable(CovenqError):
+    """The list of backups isn't what was written; to write it anew would forget the ones it names."""
+
+    hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
+
+
 def known(data: Path) -> list[JsonObject]:
-    """[{"path", "at", "seq", "sum"}…], the newest last. Empty if there is no note that can be read."""
+    """[{"path", "at", "seq", "sum"}…], the newest last: of the note, what can be read."""
     try:
-        found = json.loads((data / NOTE_NAME).read_bytes())["backups"]
-        return [dict(one) for one in found if isinstance(one["path"], str)]
-    except (OSError, KeyError, TypeError, ValueError):
+        return [one for one in _entries(data) if _is_entry(one)]
+    except NoteUnreadable:
         return []
 
 
+def unreadable(data: Path) -> list[str]:
+    """What of the note can't be read, in words: any of it may be a backup's."""
+    try:
+        found = _entries(data)
+    except NoteUnreadable as error:
+        return [str(error)]
+    return [
+        f"{data / NOTE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
+        for number, one in enumerate(found, 1)
+        if not _is_entry(one)
+    ]
+
+
+def _entries(data: Path) -> list[Any]:
+    """All entries, whatever they are. Raises NoteUnreadable."""
+    path = data / NOTE_NAME
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NoteUnreadable(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise NoteUnreadable(f"{path} is no JSON") from error
+    entries = found.get("backups") if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise NoteUnreadable(f"{path} has no list of backups")
+    return entries
+
+
+def _is_entry(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("path"), str) and "\0" not in one["path"]
+
+
 def remember(data: Path, target: Path, at: str, head: Head) -> None:
-    """Note a backup, in place of an earlier one in the same directory. Durable on return. Raises OSError."""
+    """Note a backup, in place of an earlier one in the same directory. Durable on return.
+
+    Entries that can't be read stay as they are. Raises OSError, NoteUnreadable.
+    """
     path = str(target.resolve())
-    kept = [one for one in known(data) if one["path"] != path]
+    kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
     # orjson would refuse a name that is not UTF-8; here it comes back as it was.
     publish(OsFiles(), data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
@@ -36,6 +80,6 @@ def remember(data: Path, target: Path, at: str, head: Head) -> None:
 
 def copies(data: Path) -> list[str]:
     """Directories outside the journal that may hold content of it: backups that are still there or can't be seen from
-    here, and journals that were put aside in the data directory."""
+    here, and journals that were put aside in the data directory. And what of the list can't be read, in words."""
     aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
-    return [str(one["path"]) for one in known(data)] + aside
+    return [one["path"] for one in known(data)] + aside + unreadable(data)

@@ -60,6 +60,8 @@ def copy(
             damage = _verify(target, report.head, progress)
     try:
         backups.remember(data, target.parent, now_text(), report.head)
+    except backups.NoteUnreadable as error:
+        return report, damage, f"this backup can't be remembered: {error}. {error.hint}"
     except OSError as error:
         return report, damage, f"this backup can't be remembered in {data / backups.NOTE_NAME}: {error.strerror}"
     return report, damage, None

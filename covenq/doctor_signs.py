@@ -49,6 +49,8 @@ def _copies(data: Path) -> Iterator[Finding]:
         path = Path(str(one["path"]))
         if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
             yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
+    for words in backups.unreadable(data):
+        yield Finding("backups", WARN, words, f"Correct {data / backups.NOTE_NAME}: what is erased is named by it.")
     for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
         words = f"{aside} was salvaged, and is not in place"
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")

@@ -228,7 +228,7 @@ class FileJournal:
 
     @property
     def erasing(self) -> bool:
-        """Whether an erasure is under way, or waits for `resume_erasure` because the disk had no room for it."""
+        """Whether an erasure is under way, or waits for `resume_erasure`: for room on the disk, or for a damaged segment."""
         return read_note(self.files, self.directory) is not None
 
     def resume_erasure(self, progress: Callable[[int, int], None] | None = None) -> list[Rewritten]:

@@ -244,9 +244,12 @@ def _check_older(files: Files, directory: Path, found: Examination, index: Index
 
 
 def _go_on_erasing(journal: FileJournal) -> None:
-    """What a crash cut short. A rewrite needs room for a segment: without it the log opens all the same, and it waits."""
+    """What a crash cut short. A rewrite needs room for a segment, and a segment that is whole: without them the log opens all
+    the same, as it would without an erasure, and this waits for `resume_erasure`, which says why."""
     try:
         journal.resume_erasure()
+    except JournalDamaged:
+        pass
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

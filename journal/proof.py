@@ -34,6 +34,8 @@ class SegmentReport:
     """(seq, prev) of a piece's first record"""
     fails_after: Position | None = None
     """The last record before the first line that does not verify, or the header if there is none."""
+    failing: int = 0
+    """Lines behind the newest record that do not verify: so many records are damaged, not gone."""
     size: int = 0
     """Bytes up to the end of the newest record, or of the header if there is none; 0 for a piece."""
 
@@ -86,6 +88,7 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             report.damage.append(Damage(kind, name, offset, expected, whose[0] if whose else None, detail))
             _fails(report, header, good)
             expected, linked = expected + 1, False
+            report.failing += 1
             continue
         if upto is not None and envelope.seq > upto:
             return
@@ -103,7 +106,7 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             report.records += 1
             report.last, report.sum = envelope.seq, envelope.sum
             expected, linked = envelope.seq + 1, True
-            report.size = offset + len(line)
+            report.size, report.failing = offset + len(line), 0
             good = (offset, report.size)
 
 

@@ -325,7 +325,7 @@ def _shorter(
     if not reports:
         detail = f"no segment is left, but seq {seen} had been seen"
         return [Damage("gone", name_of(1), 0, seen, None, detail)]
-    if reports[-1].header is None or seen <= report.head.seq:
+    if reports[-1].header is None or seen <= report.head.seq + reports[-1].failing:
         return []
     detail = f"seq {seen} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
     end = _size(files, directory, reports[-1].first)

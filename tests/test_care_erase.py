@@ -120,6 +120,29 @@ def test_what_is_redacted_is_nowhere_and_its_id_is_still_known(
     assert holding(backup) == []
 
 
+def test_an_erasure_that_damage_holds_up_keeps_no_daemon_from_starting(make_daemon: Make) -> None:
+    """Without one it would start: rot in old segments is verify's to find."""
+    daemon = make_daemon(ROUTE)
+    first, second = post(daemon, personal(1)), post(daemon, personal(2))
+    daemon.wait_all_done()
+    daemon.cli("redact", first)
+    path = segments(daemon.data)[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"personal title", b"personal tit1e"))
+    assert path.name in daemon.cli("redact", second, exit_code=5).stderr.decode()
+    daemon.restart()
+    assert daemon.post("issues", issue(3), new_guid()).status == 202
+    eventually(lambda: path.name in str(daemon.cli_json("status")["upkeep"]["error"]), 30, "it says what it waits for")
+    assert daemon.post("issues", personal(2), second).json["duplicate"] is True
+    assert daemon.stop() == 0
+    said = daemon.cli("compact", exit_code=5).stderr.decode()
+    assert path.name in said and "covenq salvage" in said
+    path.write_bytes(whole)
+    daemon.start()
+    assert holding(daemon.data / "journal") == []
+    assert daemon.cli_json("verify")["ok"] is True
+
+
 def test_a_repository_and_an_installation_are_erased_after_a_question(make_daemon: Make) -> None:
     daemon = make_daemon(ROUTE)
     mine = [post(daemon, personal(n)) for n in (1, 2)]

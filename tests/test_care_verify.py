@@ -545,6 +545,32 @@ def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tm
     assert own_journal(tmp_path / "copy").cli_json("verify")["ok"] is True
 
 
+def test_a_bad_entry_hides_no_other_backup(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = filled(daemon, 1)
+    assert daemon.stop() == 0
+    note = daemon.data / "backups.json"
+    good, later = tmp_path / "good", tmp_path / "later"
+    daemon.cli("backup", str(good))
+    bad: list[Any] = [{"at": "x"}, 7, {"path": "a\0b"}]
+    kept = json.loads(note.read_text())["backups"]
+    note.write_text(json.dumps({"backups": [bad[0], *kept, *bad[1:]]}))
+    daemon.cli("backup", str(later))
+    copies = daemon.cli_json("redact", guids[0], "--dry-run")["copies"]
+    assert copies[:2] == [str(good), str(later)]
+    for number, said in zip((1, 3, 4), copies[2:], strict=True):
+        assert said.startswith(f"{note}: entry {number} names no directory: ")
+    assert "entry 3" in daemon.cli("redact", guids[0], "--dry-run").stderr.decode()
+    [finding, *_] = [one for one in daemon.cli_json("doctor", exit_code=None)["findings"] if one["check"] == "backups"]
+    assert "entry 1" in finding["words"] and str(note) in finding["next"]
+    for whole in (b"{", b"[]", b'{"backups":5}', b"\xff", b"[" * 100_000):
+        note.write_bytes(whole)
+        assert str(note) in daemon.cli_json("redact", guids[0], "--dry-run")["copies"][-1]
+        said = daemon.cli("backup", str(later)).stderr.decode()
+        assert "can't be remembered" in said and "by hand" in said
+        assert note.read_bytes() == whole, "what it named may still be read by somebody"
+
+
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_backup_taken_while_content_is_erased_is_whole(make_daemon: Make, tmp_path: Path, verify: bool) -> None:
     daemon = make_daemon(ROUTE)

@@ -15,8 +15,9 @@ from journal.errors import FormatUnknown, JournalGone
 from journal.files import OsFiles
 from journal.line import MARK, Salted
 from journal.model import Damage, Entry, Head, Witness
+from journal.proof import check_segment
 from journal.segment import parse_header
-from journal.verify import VerifyReport, check_segment, verify
+from journal.verify import VerifyReport, verify
 
 COUNT = 40
 
@@ -179,6 +180,22 @@ def test_a_last_segment_that_ends_too_early(journal: Path, whole: Path) -> None:
         assert [(one.kind, one.segment, one.offset, one.seq) for one in told.damage] == [
             (expected.kind, expected.segment, expected.offset, expected.seq)
         ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_last_line_that_is_flipped_is_not_missing_as_well(tmp_path: Path, count: int) -> None:
+    """What the caches had seen is there, damaged; only what is behind that is gone."""
+    with making.opened(tmp_path / "whole") as opened:
+        making.fill(opened, ["object", "text", "form", "binary"])
+    copy = making.copy(tmp_path / "whole", tmp_path / "copy")
+    path = making.segments(copy)[0]
+    changed = [line.replace(b'"kind":"', b'"kind":"x') for line in lines(path)[-count:]]
+    put(path, [*lines(path)[:-count], *changed])
+    seqs = [seq_of(line) for line in changed]
+    assert [(kind, seq) for kind, _, _, seq, _ in found(copy)] == [("flipped", seq) for seq in seqs]
+    assert [one.kind for one in verify(copy, upto=seqs[-1]).damage] == ["flipped"] * count
+    put(path, [*lines(path)[: -count - 1], *changed[:-1]])
+    assert [kind for kind, *_ in found(copy)] == ["flipped"] * (count - 1) + ["shorter than caches"]
 
 
 def with_cache(journal: Path, whole: Path, name: str) -> VerifyReport:
