@@ -97,7 +97,14 @@ def test_it_opens_and_goes_on(case: str, journal: Path, expected: dict[str, Any]
 
 def test_the_same_bytes_are_written_today(case: str, journal: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     make_golden.make(case, tmp_path / "made")
-    assert making.bytes_of(tmp_path / "made" / "journal") == making.bytes_of(journal)
+    made, kept = making.bytes_of(tmp_path / "made" / "journal"), making.bytes_of(journal)
+    if "backup.json" in kept:
+        # Not of the format: what the next backup in the same directory goes by, and nobody who opens this one.
+        for files in (made, kept):
+            note = json.loads(files["backup.json"])
+            del note["sources"]
+            files["backup.json"] = json.dumps(note).encode()
+    assert made == kept
     assert (tmp_path / "made" / "expected.json").read_bytes() == (GOLDEN / case / "expected.json").read_bytes()
 
 

@@ -100,7 +100,7 @@ def backed_up(directory: Path) -> None:
             making.fill(journal, list(making.PAYLOADS)[:9])
             head = journal.head()
             making.fill(journal, list(making.PAYLOADS)[9:12])
-            backup(source, directory, journal=journal.id, head=head, files=SameFiles())
+            backup(source, directory, journal=journal.id, head=lambda: head, files=SameFiles())
 
 
 CASES: dict[str, Callable[[Path], None]] = {
