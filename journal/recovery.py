@@ -27,6 +27,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,8 +126,8 @@ class _Examiner:
             self.watched.setdefault(witness.seq, []).append(witness)
         self.unproven: deque[tuple[int, int]] = deque()
         """(seq, end) of the linked records in this segment that nothing has proven yet."""
-        self.looked_ahead = 0
-        """The segment of which the lines behind a failing one were looked at for what they know to be durable."""
+        self.rest: tuple[int, bytes] | None = None
+        """(offset, the rest of this segment) from the first line on that fails above what is proven."""
         self.lost: Position | None = None
         """The position that the scan was to begin at, if its record is not there."""
         self.missing: dict[int, array[int]] = {}
@@ -225,18 +226,20 @@ class _Examiner:
                 if not self._link_header(segment.name, header, first):
                     return False
                 start_at = header.size
-            while (failing := self._lines(segment, header, start_at)) is not None:
-                mended = self._failed(segment, header, *failing, last=last)
-                if not mended:
+            self.rest = None
+            at = start_at
+            while (failing := self._lines(segment, header, at)) is not None:
+                at = self._failed(segment, header, *failing, last=last)
+                if not at:
                     return False
-                start_at = failing[0] + mended
         return True
 
-    def _lines(self, segment: SegmentFile, header: Header, start: int) -> tuple[int, bytes, LineError] | None:
-        """Take the records from `start` on; (offset, bytes, why) of the first line that can't be taken, None at the end."""
-        for offset, line in segment.lines(start):
+    def _lines(self, segment: SegmentFile, header: Header, start_at: int) -> tuple[int, bytes, LineError] | None:
+        """Accept lines up to the first that fails: its offset, itself, and why. None at the end of the file."""
+        salted = header.salted
+        for offset, line in segment.lines(start_at):
             try:
-                envelope = open_envelope(line, header.salted)
+                envelope = open_envelope(line, salted)
                 content = check_tail(line, envelope)
                 self._link(envelope)
             except LineError as error:
@@ -322,47 +325,54 @@ class _Examiner:
     def _failed(
         self, segment: SegmentFile, header: Header, offset: int, line: bytes, error: LineError, *, last: bool
     ) -> int:
-        """Bytes that don't verify, or don't link, at `offset`: damage, a torn tail, or a record that lacks but its newline;
-        then its length, and the scan goes on behind it. 0 where it ends."""
+        """Bytes that don't verify, or don't link, at `offset`: damage, newlines to mend, or a torn tail.
+
+        → where to read on, behind what is mended; 0 if nothing behind the failing bytes can be linked.
+        """
         found = self.found
         seq = found.seq + 1
-        proven = max(
-            [found.proven, *(one.seq for one in self.witnesses if one.journal == header.journal)]
-            + ([seq] if not last else [])
-        )
-        if self.looked_ahead != segment.first:  # what stands further on was looked at with the first such line
-            self.looked_ahead = segment.first
-            for _, later in segment.lines(offset + len(line)):
-                try:
-                    proven = max(proven, open_envelope(later, header.salted).synced)
-                except LineError:
-                    continue
-        found.proven = proven
-        whose = legible(line)
-        delivery = whose[0] if whose else None
-        if seq <= proven:
-            self._damage(segment.name, offset, seq, error.kind, error.detail, delivery)
+        if self.rest is None:
+            # Once a segment: what lies behind a later failing line lies behind this one too.
+            self._witness_behind(segment, header, offset + len(line), last=last)
+        if seq <= found.proven:
+            self._damage(segment.name, offset, seq, error.kind, error.detail, _whose(line))
             return 0
-        rest = read_all(self.files, segment.fd, offset, segment.size())
-        mended = self._newline(header, rest, offset)
-        if mended:
-            return mended
+        if self.rest is None:
+            self.rest = (offset, read_all(self.files, segment.fd, offset, segment.size()))
+        start, rest = self.rest
+        at = offset - start
+        while length := self._newline(header, rest, at, start):
+            at += length
+        if start + at > offset:
+            return start + at
+        rest = rest[at:]
         if not _crash_explains(rest, offset):
             detail = f"{error.detail}, and no crash explains it"
-            self._damage(segment.name, offset, seq, error.kind, detail, delivery)
+            self._damage(segment.name, offset, seq, error.kind, detail, _whose(line))
             return 0
         digest = hashlib.sha256(rest).hexdigest()
         found.torn = Torn(found.segment, offset, len(rest), digest, legible(rest))
         return 0
 
-    def _newline(self, header: Header, rest: bytes, offset: int) -> int:
-        """If the failing bytes are a linked record that lacks only its newline: its length, the newline counted; else 0."""
+    def _witness_behind(self, segment: SegmentFile, header: Header, at: int, *, last: bool) -> None:
+        """What is proven by the witnesses, by a segment behind this one, and by lines that verify behind one that does not."""
         found = self.found
-        ends = [len(rest), len(rest) - 1, rest.find(b"\0"), rest.find(b'{"seq":%d,' % (found.seq + 2)) - 1]
-        for end in ends:
-            if end <= 0 or rest[end : end + 1] == b"\n":
+        seen = [one.seq for one in self.witnesses if one.journal == header.journal]
+        if not last:
+            seen.append(found.seq + 1)
+        for _, later in segment.lines(at):
+            with suppress(LineError):
+                seen.append(open_envelope(later, header.salted).synced)
+        found.proven = max([found.proven, *seen])
+
+    def _newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
+        """If the bytes of `rest` from `at` on are a linked record that lacks only its newline: its length, the newline counted;
+        else 0. `start` is the offset of `rest`."""
+        found, offset = self.found, start + at
+        for end in _ends(rest, at, found.seq + 2):
+            if end <= at or rest[end : end + 1] == b"\n":
                 continue
-            line = rest[:end] + b"\n"
+            line = rest[at:end] + b"\n"
             try:
                 envelope = open_envelope(line, header.salted)
                 content = check_tail(line, envelope)
@@ -372,7 +382,7 @@ class _Examiner:
             found.unmended = found.unmended or (found.seq, found.end)
             self._accept(envelope, header, found.segment, offset, offset + len(line))
             self._account(envelope, content, found.segment, offset)
-            found.newlines.append(offset + end)
+            found.newlines.append(start + end)
             return len(line)
         return 0
 
@@ -397,6 +407,19 @@ class _Examiner:
         self, segment: str, offset: int, seq: int | None, kind: str, detail: str, delivery: str | None = None
     ) -> None:
         self.found.damage.append(Damage(kind, segment, offset, seq, delivery, detail))
+
+
+def _whose(line: bytes) -> str | None:
+    return next(iter(legible(line)), None)
+
+
+def _ends(rest: bytes, at: int, following: int) -> Iterator[int]:
+    """Where a record that begins at `at` may end: before record `following`, before NULs, or with the file. The nearest first,
+    since thousands may stand behind each other."""
+    yield rest.find(b'{"seq":%d,' % following, at) - 1
+    yield rest.find(b"\0", at)
+    yield len(rest) - 1
+    yield len(rest)
 
 
 def _fours(flat: array[int]) -> Iterator[tuple[int, int, int, int]]:

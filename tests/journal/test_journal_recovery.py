@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -140,21 +142,30 @@ def test_a_missing_newline_is_mended_and_the_record_kept(log: Log, behind: bytes
         assert "journal.mended" in [record.kind for record in records[len(log.records) :]]
 
 
-def test_hundreds_of_missing_newlines_are_mended_one_after_the_other(root: Path) -> None:
-    run = Run(root)
+@pytest.mark.parametrize("every", [1, 2])
+def test_thousands_of_newlines_in_one_batch_are_mended(root: Path, every: int) -> None:
+    """More than the interpreter lets a function call itself."""
+    count = 2 * sys.getrecursionlimit()
+    run = Run(root, cut_at=1 << 30)
     run.open()
-    run.append(*(task(number) for number in range(400)))
+    run.append(delivery(1))
+    run.append(*(Entry(f"ops.n{number}", "ops.note", {"n": number}) for number in range(count)))
     assert run.journal is not None
     records = list(run.journal.read(0))
     run.die()
-    content = run.disk.image()[FIRST]
-    start = content.index(b'{"seq":1,')
-    broken = content[:start] + content[start:].replace(b"\n", b"x")
+    lines = run.disk.image()[FIRST].splitlines(keepends=True)
+    broken = [line[:-1] + b"\0" if number % every == 0 else line for number, line in enumerate(lines[3:])]
+    disk = SimDisk(root, {FIRST: b"".join([*lines[:3], *broken])})
     drop_index(root / "journal")
-    disk = SimDisk(root, {FIRST: broken})
+    assert verify(root / "journal", files=disk).ok
     with open_journal(root / "journal", files=disk, idle_s=NEVER_S, force_filesystem=True) as journal:
-        assert journal.recovery.mended_newlines == 400
-        assert list(journal.read(0))[: len(records)] == records
+        assert journal.recovery.mended_newlines == count // every
+        assert list(islice(journal.read(0), len(records))) == records
+    disk = SimDisk(root, {FIRST: b"".join([*lines, b"\n" * count])})
+    drop_index(root / "journal")
+    with pytest.raises(JournalDamaged):
+        open_journal(root / "journal", files=disk, force_filesystem=True)
+    assert not verify(root / "journal", files=disk).ok
 
 
 @pytest.mark.parametrize("seq", [1, 2, 3])
