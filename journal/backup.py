@@ -29,7 +29,7 @@ import orjson
 
 from journal.errors import JournalDamaged, JournalError
 from journal.files import Files, OsFiles, publish, read_all, write_all
-from journal.model import Damage, Head, Witness
+from journal.model import SEQ_MAX, Damage, Head, Witness
 from journal.proof import SegmentReport, check_segment, joint
 from journal.recovery import sweep
 from journal.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
@@ -332,8 +332,12 @@ def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
 
 def _is_note(note: dict[str, Any]) -> bool:
     finished = note.get("finished") is True
-    ends = isinstance(note.get("seq"), int) and isinstance(note.get("sum"), str)
+    ends = _is_seq(note.get("seq")) and isinstance(note.get("sum"), str)
     return isinstance(note.get("journal"), str) and (ends or not finished)
+
+
+def _is_seq(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= SEQ_MAX
 
 
 def backup_witness(files: Files, directory: Path) -> Witness | None:

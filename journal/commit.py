@@ -47,7 +47,7 @@ from journal.files import Files, SyncFailed, write_all
 from journal.histogram import Histogram
 from journal.index import Position, Row
 from journal.line import Prepared, finish, prepare
-from journal.model import Appended, Conflict, Entry, Head
+from journal.model import NO_SEQ_HINT, SEQ_MAX, Appended, Conflict, Entry, Head
 from journal.segment import Header, name_of, write_header
 
 BATCH_MAX = 16 << 20
@@ -358,6 +358,7 @@ class Committer(threading.Thread):
 
     def _write(self, accepted: list[Request]) -> list[Durable]:
         """Steps 2 to 5 of the module's argument. Raises JournalError; the log is then as before, or poisoned."""
+        self._check_seqs(sum(len(request.prepared) for request in accepted))
         size = sum(one.size for request in accepted for one in request.prepared)
         tail = self.tail
         if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
@@ -423,8 +424,14 @@ class Committer(threading.Thread):
         position = Position(journal, newest.seq, newest.sum, newest.segment, newest.offset, self.tail.offset)
         self.catalogue.note(rows, position)
 
+    def _check_seqs(self, count: int) -> None:
+        """Raises JournalFull if fewer are left: nobody appends so many, but whoever can write the log can state any."""
+        if max(self.tail.seq, self.tail.header.first - 1) + count > SEQ_MAX:
+            raise JournalFull(f"behind seq {self.tail.seq} no seq is left", hint=NO_SEQ_HINT)
+
     def _rotate(self, epoch: str) -> None:
         """Start the next segment. Everything before is synced: a batch is not begun before the last one is."""
+        self._check_seqs(1)
         tail = self.tail
         header = self._new_segment(epoch=epoch, first=tail.seq + 1)
         fd = self._open(header)
@@ -514,7 +521,7 @@ def _tell(requests: list[Request], answer: Callable[[Request], Answer]) -> None:
 
 def again(error: JournalError) -> JournalError:
     """A fresh exception of the same kind: one object raised in many threads would mix their tracebacks."""
-    return type(error)(str(error))
+    return type(error)(str(error), hint=error.hint)
 
 
 def named(error: OSError, directory: Path) -> JournalError:

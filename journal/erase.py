@@ -30,7 +30,7 @@ import orjson
 from journal.errors import JournalDamaged, JournalError
 from journal.files import Files, publish, write_all
 from journal.line import Envelope, LineError, check_tail, legible, open_envelope
-from journal.model import Damage
+from journal.model import SEQ_MAX, Damage
 from journal.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
 
 NOTE_NAME = "erasing.json"
@@ -151,7 +151,8 @@ def read_note(files: Files, directory: Path) -> int | None:
         return None
     fd = files.open(directory / NOTE_NAME, write=False)
     try:
-        return int(orjson.loads(files.pread(fd, 4096, 0))["after"])
+        after = int(orjson.loads(files.pread(fd, 4096, 0))["after"])
+        return after if 0 <= after <= SEQ_MAX else 0
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return 0  # unreadable: look through the whole log for what was named
     finally:

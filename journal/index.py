@@ -17,8 +17,9 @@ from pathlib import Path
 
 import orjson
 
+from journal.model import SEQ_MAX
+
 INDEX_NAME = "index.sqlite"
-_SEQ_MAX = (1 << 63) - 1
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -93,7 +94,7 @@ class Index:
         return dict(self.db.execute(_LAST_OF, (orjson.dumps(subjects).decode(),)).fetchall())
 
     def place(self, seq: int) -> int | None:
-        if seq > _SEQ_MAX:
+        if seq > SEQ_MAX:
             return None  # none that SQLite could hold
         row = self.db.execute("SELECT place FROM places WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else int(row[0])

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from journal.errors import EntryRefused
-from journal.model import KIND, SUBJECT, Entry, Proof, Record
+from journal.model import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
 
 MARK = b',"sum":"'
 ZERO_SUM = "0" * 64
@@ -274,6 +274,8 @@ def open_envelope(line: bytes, salted: Salted) -> Envelope:
     seq, synced = int(match[1]), int(match[3])
     if synced >= seq:
         raise LineError("foreign", "its sum matches, but it claims to be synced before it was written")
+    if seq > SEQ_MAX:
+        raise LineError("foreign", f"its sum matches, but no record can have a seq over {SEQ_MAX}")
     return Envelope(seq, synced, match[10].decode(), total, match, cut + 73)
 
 
@@ -299,6 +301,8 @@ def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | N
             raise LineError("payload", "it says that content was dropped, and lacks none")
         if dropped <= envelope.seq:
             raise LineError("payload", f"it says that it was dropped by record {dropped}, which came before it")
+        if dropped > SEQ_MAX:
+            raise LineError("payload", f"it says that it was dropped by record {dropped}, which there can't be")
     elif payload_sha256 is not None:
         payload, rest = _payload(tail, int(match[8]))
         if hashlib.sha256(payload).hexdigest().encode() != payload_sha256:

@@ -19,6 +19,10 @@ TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 SUBJECT = re.compile(r"(?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64}\Z")
 KIND = re.compile(r"[a-z]{1,16}\.[a-z_]{1,32}\Z")
 
+SEQ_MAX = (1 << 63) - 1
+"""The greatest seq there can be: where the integers of SQLite end, and those of most readers."""
+NO_SEQ_HINT = "No covenq counted that far: put back a backup, or begin a new journal in another directory."
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:

@@ -12,7 +12,7 @@ from journal.erase import Erasure, erasure_of
 from journal.files import Files, OsFiles
 from journal.index import Position
 from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
-from journal.model import Damage, Head
+from journal.model import SEQ_MAX, Damage, Head
 from journal.segment import GENESIS, Header, SegmentFile
 
 
@@ -181,6 +181,8 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
                 return None
             expected, prev = opened.seq + 1, opened.sum.encode()
             report.records += 1
+    if expected - 1 > SEQ_MAX:
+        return None
     report.last, report.sum = expected - 1, prev.decode()
     return report
 

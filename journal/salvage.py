@@ -38,7 +38,7 @@ from journal.line import (
     open_envelope,
     prepare,
 )
-from journal.model import Damage, Entry
+from journal.model import NO_SEQ_HINT, SEQ_MAX, Damage, Entry
 from journal.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
 from journal.verify import witnesses_in
 
@@ -216,6 +216,8 @@ def salvage(
     if target.exists():
         raise SalvageRefused(f"{target} is there already")
     found, erased = _survey(files, directory)
+    if found.last + 1 + len(found.dropped) // PAIRS_MAX >= SEQ_MAX:
+        raise SalvageRefused(f"behind seq {found.last} no seq is left for what a salvage records", hint=NO_SEQ_HINT)
     work = target.with_name(target.name + ".tmp")
     if work.exists():
         for name in files.listdir(work):

@@ -27,6 +27,7 @@ import orjson
 from journal.errors import FormatUnknown, JournalGone
 from journal.files import Files, publish
 from journal.line import MARK, ZERO_SUM, Salted
+from journal.model import SEQ_MAX
 
 FORMAT = 1
 SUFFIX = ".jsonl"
@@ -146,6 +147,8 @@ def _header_line(line: bytes) -> Header | None:
     salt = match[7].decode()
     total = Salted(salt).sum(envelope)
     if rest[:64] != total.encode():
+        return None
+    if int(match[4]) > SEQ_MAX or int(match[5]) > SEQ_MAX:
         return None
     if int(match[1]) != FORMAT:
         raise FormatUnknown(f"the journal is of format {int(match[1])}; this version knows format {FORMAT}")
@@ -279,6 +282,8 @@ def read_mark(files: Files, directory: Path) -> CloseMark | None:
         if hashlib.sha256(orjson.dumps(body)).hexdigest() != check:
             return None
         if text != orjson.dumps({**body, "check": check}) + b"\n":
+            return None
+        if not 0 < body["seq"] <= SEQ_MAX:
             return None
         return CloseMark(body["journal"], body["seq"], body["sum"], body["segment"], body["size"])
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):

@@ -41,7 +41,7 @@ def read(directory: Path) -> Reading:
             header = proven(lines[0], HEADER, None)
             check(header and lines[0][header.end() + 72 :] == b'"}', "the header does not verify")
             first, after, salt = int(header[3]), int(header[4]), header[6]
-            check(name == f"{first:020}.jsonl" and first > after, "the header is of another segment")
+            check(name == f"{first:020}.jsonl" and after < first < 2**63, "the header is of another segment")
             check((after, header[5], journal or header[1]) == (seq, link, header[1]), "it continues another segment")
             found.gaps += [(seq + 1, first - 1)] if first > seq + 1 else []
             seq, link, journal, witness = first - 1, lines[0][-66:-2], header[1], max(witness, after)
@@ -99,7 +99,7 @@ def record_of(line: bytes, salt: bytes) -> dict:
     record: dict = {**dict(zip(names, words, strict=True)), "about": None, "payload": None, "dropped": None}
     record |= {name: record[name] and int(record[name]) for name in ("seq", "synced", "payload_bytes")}
     record["data"] = json.loads(record["data"])
-    check(record["synced"] < record["seq"], "it knows of itself that it is synced")
+    check(record["synced"] < record["seq"] < 2**63, "it knows of itself that it is synced, or there is no such seq")
     tail, described, paid = line[match.end() + 73 :].decode(), record["about_sha256"], record["payload_sha256"]
     if described and tail.startswith(',"about":'):
         record["about"], end = json.JSONDecoder().raw_decode(tail, 9)

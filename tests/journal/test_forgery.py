@@ -7,16 +7,18 @@ from pathlib import Path
 
 import independent_reader
 import making
+import orjson
 import pytest
 
-from journal.errors import JournalDamaged
+from journal.errors import JournalDamaged, JournalError, JournalFull
 from journal.files import OsFiles
-from journal.line import Salted, finish, prepare
-from journal.model import Entry
+from journal.line import MARK, Salted, finish, prepare
+from journal.model import SEQ_MAX, Damage, Entry
+from journal.proof import check_piece
 from journal.reader import open_reader
 from journal.recovery import examine
-from journal.salvage import SalvageRefused, salvage
-from journal.segment import parse_header
+from journal.salvage import SalvageRefused, plan, salvage
+from journal.segment import name_of, parse_header, write_header, write_mark
 from journal.verify import verify
 
 GUESSES = ["0" * 64, "a" * 64, "", "f" * 64]
@@ -209,3 +211,93 @@ def test_the_salt_is_what_keeps_them_out(journal: Path) -> None:
     first = independent_reader.record_of(lines[2][:-1], header.salt.encode())
     known = forged_line(2, first["sum"], header.salt)
     assert independent_reader.record_of(known[:-1], header.salt.encode())["subject"] == "delivery.9.forged"
+
+
+# ---- whole chains, by who can write the directory
+
+
+def sealed(directory: Path, first: int, after: int = 0, prev: str = "0" * 64, *more: int) -> str:
+    """A segment of the records `first` and `more`, in which every sum is right; the last one's."""
+    directory.mkdir(exist_ok=True)
+    header = write_header(
+        OsFiles(), directory, journal="1" * 32, epoch="1" * 16, first=first, after=after, prev=prev, salt="2" * 64
+    )
+    total, path = header.sum, directory / name_of(first)
+    for seq in (first, *more):
+        line = forged_line(seq, total, header.salt)
+        total = line[line.index(MARK) + len(MARK) :][:64].decode()
+        path.write_bytes(path.read_bytes() + line)
+    return total
+
+
+def damage_of(directory: Path) -> Damage:
+    """The first that verify finds; an opening refuses with it, a reader tells it, and the manual's reader sees it too."""
+    found = verify(directory).damage
+    with pytest.raises(JournalDamaged) as raised:
+        making.opened(directory)
+    assert raised.value.damage[0].kind == found[0].kind
+    with open_reader(directory) as reader:
+        assert reader.damage
+        assert all(record.seq <= SEQ_MAX for record in reader.read(0))
+    assert independent_reader.read(directory).fault is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("seq", [SEQ_MAX + 1, SEQ_MAX + 6, 10**19 - 1])
+def test_a_segment_of_seqs_that_there_can_t_be_is_damage(tmp_path: Path, seq: int) -> None:
+    sealed(tmp_path / "alone", seq)
+    assert damage_of(tmp_path / "alone").kind == "bad header"
+    with pytest.raises(SalvageRefused):
+        plan(tmp_path / "alone")
+    sealed(tmp_path / "behind", seq, 1, sealed(tmp_path / "behind", 1))
+    assert damage_of(tmp_path / "behind").kind == "bad header"
+    kept = plan(tmp_path / "behind")
+    assert (kept.kept, kept.last) == (1, 1)
+
+
+def test_a_record_behind_the_last_seq_there_can_be_is_damage(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", SEQ_MAX, 0, "0" * 64, SEQ_MAX + 1)
+    found = damage_of(tmp_path / "j")
+    assert (found.kind, found.seq) == ("foreign", SEQ_MAX + 1)
+    assert check_piece(str(tmp_path / "j"), SEQ_MAX, 0, 1 << 20) is None
+    assert plan(tmp_path / "j").last == SEQ_MAX
+
+
+def test_behind_the_last_seq_nothing_is_appended(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", SEQ_MAX)
+    before = making.segments(tmp_path / "j")[0].read_bytes()
+    with making.opened(tmp_path / "j") as journal:
+        assert journal.head().seq == SEQ_MAX
+        assert list(journal.read(SEQ_MAX)) == []
+        with pytest.raises(JournalFull, match="no seq is left") as raised:
+            journal.append([making.delivery("more", b"{}")])
+        assert "No covenq" in raised.value.hint
+        with pytest.raises(JournalFull):
+            journal.begin_epoch("f" * 16)
+    assert [path.read_bytes() for path in making.segments(tmp_path / "j")] == [before]
+    with pytest.raises(SalvageRefused, match="no seq is left"):
+        salvage(tmp_path / "j", tmp_path / "s", now=0.0, token=making.Tokens())
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_notes_say_of_such_seqs_proves_nothing(tmp_path: Path) -> None:
+    total = sealed(tmp_path / "j", 1)
+    write_mark(OsFiles(), tmp_path / "j", journal="1" * 32, seq=SEQ_MAX + 1, total=total, segment=1, size=1)
+    assert [one.kind for one in verify(tmp_path / "j").damage] == ["bad mark"]
+    (tmp_path / "j" / "erasing.json").write_bytes(b'{"after":%d}' % (SEQ_MAX + 1))
+    making.opened(tmp_path / "j").close()
+    assert not (tmp_path / "j" / "erasing.json").exists()
+    assert verify(tmp_path / "j").ok
+    note = {"journal": "1" * 32, "finished": True, "seq": SEQ_MAX + 1, "sum": total}
+    (tmp_path / "j" / "backup.json").write_bytes(orjson.dumps(note))
+    with pytest.raises(JournalError, match="no backup's note"):
+        verify(tmp_path / "j")
+
+
+def test_content_dropped_by_a_record_that_there_can_t_be_is_damage(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 1)
+    path = making.segments(tmp_path / "j")[0]
+    making.alter(path, lambda raw: raw.replace(b',"payload":{"forged":true}', b',"dropped":%d' % (SEQ_MAX + 1)))
+    making.alter(path, lambda raw: raw + forged_line(2, raw[raw.rindex(MARK) + len(MARK) :][:64].decode(), "2" * 64))
+    assert damage_of(tmp_path / "j").kind == "payload"
+    assert plan(tmp_path / "j").dropped == [[1, 1]]
