@@ -93,6 +93,14 @@ def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
     return Erasure(by, tuple(merged), data.get("about") is True)
 
 
+def erasure_in(envelope: Envelope) -> Erasure | None:
+    """What the record of this line names; None if it names nothing, or says it in what is no JSON."""
+    try:
+        return erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+    except orjson.JSONDecodeError:
+        return None
+
+
 def allows(erasure: Erasure, seq: int, *, about: bool) -> bool:
     """Whether the content of record `seq` may be missing by this erasure, with what it was about if that is gone too.
 

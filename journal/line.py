@@ -352,15 +352,20 @@ def decode(line: bytes, salted: Salted, epoch: str) -> Record:
 def record_of(
     envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
 ) -> Record:
+    """Raises LineError for what is no JSON, though the sums match: whoever can write the directory can give it any."""
     match = envelope.match
+    try:
+        data, described = orjson.loads(match[9]), None if about is None else orjson.loads(about)
+    except orjson.JSONDecodeError as error:
+        raise LineError("foreign", f"its sum matches, but it holds what is no JSON: {error}") from error
     return Record(
         seq=envelope.seq,
         at=match[2].decode(),
         synced=envelope.synced,
         subject=envelope.subject,
         kind=envelope.kind,
-        data=orjson.loads(match[9]),
-        about=None if about is None else orjson.loads(about),
+        data=data,
+        about=described,
         payload=payload,
         payload_sha256=None if match[7] is None else match[7].decode(),
         payload_bytes=None if match[8] is None else int(match[8]),

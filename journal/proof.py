@@ -6,9 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
-from journal.erase import Erasure, erasure_of
+from journal.erase import Erasure, erasure_in
 from journal.files import Files, OsFiles
 from journal.index import Position
 from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
@@ -133,7 +131,7 @@ def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int
         about_gone = about is None and envelope.match[6] is not None
         report.dropped.setdefault(dropped, array("q")).extend((envelope.seq, about_gone, offset))
     if b'"drops":' in envelope.match[9]:
-        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        erasure = erasure_in(envelope)
         if erasure is not None:
             report.drops.append(erasure)
 

@@ -31,9 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
-from journal.erase import allows, erasure_of
+from journal.erase import allows, erasure_in
 from journal.files import Files, publish, read_all, write_all
 from journal.index import Position
 from journal.line import Envelope, LineError, check_tail, legible, open_envelope
@@ -316,7 +314,7 @@ class _Examiner:
         waiting = self.missing.pop(envelope.seq, None)
         if waiting is None:
             return
-        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        erasure = erasure_in(envelope)
         for seq, about_gone, segment, place in _fours(waiting):
             if erasure is None or not allows(erasure, seq, about=bool(about_gone)):
                 detail = f"its content is gone, and record {envelope.seq} does not say so"

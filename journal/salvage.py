@@ -20,10 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
-
 from journal.commit import OWN_SUBJECT
-from journal.erase import Erasure, Named, allows, erasure_of, pairs, without
+from journal.erase import Erasure, Named, allows, erasure_in, pairs, without
 from journal.errors import JournalError
 from journal.files import Files, OsFiles, write_all
 from journal.line import (
@@ -123,7 +121,7 @@ def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: dict[int, array
     """`gone` is, by the record said to have dropped content: seq, and whether its about is gone too; and again."""
     envelope = kept.envelope
     if b'"drops":' in envelope.match[9]:
-        erasure = erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
+        erasure = erasure_in(envelope)
         if erasure is not None:
             erasures[envelope.seq] = erasure
     about, _, by = check_tail(kept.line, envelope)

@@ -301,3 +301,18 @@ def test_content_dropped_by_a_record_that_there_can_t_be_is_damage(tmp_path: Pat
     making.alter(path, lambda raw: raw + forged_line(2, raw[raw.rindex(MARK) + len(MARK) :][:64].decode(), "2" * 64))
     assert damage_of(tmp_path / "j").kind == "payload"
     assert plan(tmp_path / "j").dropped == [[1, 1]]
+
+
+@pytest.mark.parametrize("data", [b"{x}", b'{"drops":1e400}', b'{"drops":[}', b'{"a":"\\ud800"}'])
+def test_what_is_no_json_under_a_right_sum_is_no_record(tmp_path: Path, data: bytes) -> None:
+    total = sealed(tmp_path / "j", 1)
+    path, salted = making.segments(tmp_path / "j")[0], Salted("2" * 64)
+    line = (
+        b'{"seq":2,"at":"2026-11-26T00:00:00.000000Z","synced":1,"subject":"ops.x","kind":"ops.x","data":%s,"prev":"%s"'
+    )
+    envelope = line % (data, total.encode())
+    making.alter(path, lambda raw: raw + envelope + MARK + salted.sum(envelope).encode() + b'"}\n')
+    verify(tmp_path / "j")  # of the data only what it erases is read
+    assert plan(tmp_path / "j").dropped == []
+    with making.opened(tmp_path / "j") as journal, pytest.raises(JournalDamaged, match="no JSON"):
+        list(journal.read(0))
