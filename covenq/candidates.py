@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
@@ -38,12 +38,10 @@ _NEXT_READY = """WITH RECURSIVE walk (tenant) AS (
         WHERE state = 'queued' AND not_before IS NULL AND pull = ?1 AND tenant > walk.tenant ORDER BY tenant LIMIT 1)
     FROM walk WHERE walk.tenant IS NOT NULL LIMIT ?3)
     SELECT json_group_array(tenant) FROM walk"""
-_ANYTHING = """SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_ready
-        WHERE state = 'queued' AND not_before IS NULL AND pull = ?1)
-    OR EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_due
-        WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ?1 AND not_before <= ?2)"""
 _ANY_DUE = """SELECT 1 FROM tasks INDEXED BY tasks_due
-    WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND not_before <= ? LIMIT 1"""
+    WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ?1 AND not_before <= ?2 LIMIT 1"""
+_ANYTHING = f"""SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_ready
+    WHERE state = 'queued' AND not_before IS NULL AND pull = ?1) OR EXISTS ({_ANY_DUE})"""  # noqa: S608 - constants
 _NEXT_DUE_TENANT = """WITH RECURSIVE walk (tenant, due) AS (
     SELECT * FROM (SELECT tenant, not_before <= ?3 FROM tasks INDEXED BY tasks_delayed
         WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ?1 AND tenant > ?2
@@ -135,7 +133,7 @@ class Look:
         rivals: Rivals,
         exclude: set[str],
         pull: bool,
-        routes: Collection[str] | None,
+        routes: frozenset[str] | None,
         without: frozenset[str],
         limit: int,
     ) -> None:
@@ -145,7 +143,7 @@ class Look:
         self._now = now
         self._rivals = rivals
         self._exclude = exclude
-        self.routes = None if routes is None else frozenset(routes)
+        self.routes = routes
         self._without = without
         self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
         self._lot = min(limit, _LOT)

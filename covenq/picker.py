@@ -25,7 +25,7 @@ from covenq.candidates import Candidate, Look, Turns, anything
 from covenq.caps import NO_CAPS, Caps
 from covenq.model import at_text
 from covenq.rivals import Rivals
-from covenq.scheduler import Task, tasks_with
+from covenq.scheduler import Task, queued_tasks
 from covenq.standing import Lane, Standing
 from journal.model import Entry
 
@@ -98,18 +98,18 @@ class Picker:
         """
         if limit <= 0:
             return []
-        pull = "pull" in kinds
+        pull, wanted = "pull" in kinds, None if routes is None else frozenset(routes)
         with snapshot(conn):
             if not anything(conn, pull, at_text(now)):
-                if (turn := self._rounds.get((pull, None if routes is None else frozenset(routes)))) is not None:
-                    turn.owed.clear()
+                if (turn := self._rounds.get((pull, wanted))) is not None:
+                    turn.owed.clear()  # who has nothing is owed nothing
                 return []
             standing = Standing(conn, now, self._caps(), held, keys)
             if standing.house() is not None:
                 return []
             ids = {task.id for task in held} | set(exclude)
-            look = Look(conn, at_text(now), standing, self._rivals, ids, pull, routes, frozenset(without), limit)
-            return tasks_with(conn, [row.id for row in self._choose(look, limit)])
+            look = Look(conn, at_text(now), standing, self._rivals, ids, pull, wanted, frozenset(without), limit)
+            return queued_tasks(conn, [row.id for row in self._choose(look, limit)])
 
     def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
         """When the next task that waits for its not-before time is ready, if any does."""

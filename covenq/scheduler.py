@@ -114,7 +114,7 @@ _WITH = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for na
     CROSS JOIN tasks ON tasks.id = named.value WHERE tasks.state = 'queued'"""  # noqa: S608 - constants
 
 
-def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> list[Task]:
+def queued_tasks(conn: sqlite3.Connection, ids: Sequence[str]) -> list[Task]:
     """The queued tasks of these ids, in their order; without those that aren't, or are no longer."""
     if not ids:
         return []

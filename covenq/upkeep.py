@@ -54,7 +54,7 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
     """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
 
     → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
-    tasks were removed, "left": paths that could not be, and "copies": directories that only the operator can reach.
+    tasks were removed, "left": paths that could not be, and "copies": what only the operator can reach (`backups.copies`).
     """
     house.fold()
     plan = redaction.plan_redact(house.journal, house.conn(), **which)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import orjson
 
@@ -94,7 +94,7 @@ class Copy:
         return Head(self.seq, self.sum)
 
 
-_SHAPE = {"device": int, "inode": int, "size": int, "bytes": int, "seq": int, "sum": str, "erased_by": int}
+_SHAPE = get_type_hints(Copy)
 
 
 def backup(
