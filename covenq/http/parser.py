@@ -17,9 +17,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import FixedStreamReceiver
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 from waitress.utilities import Error as WaitressError
+
+from covenq.http import head
 
 HEADERS_MAX = 64 * 1024
 """Bytes of a request's headers, and of what follows the last chunk."""
@@ -129,6 +133,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         """Raises ParsingError."""
+        plain = head.read(header_plus)
+        if plain is not None:
+            self._take(plain)
+            return
         super().parse_header(header_plus)
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
@@ -138,6 +146,19 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Transfer-Encoding is given twice")
         if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out of an HTTP/1.1 request
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
+        self.due = time.monotonic() + self._limits.body_s
+
+    def _take(self, plain: head.Head) -> None:
+        """What `parse_header` would set."""
+        self.first_line = plain.first_line
+        self.headers = plain.headers
+        self.command, self.version = "POST", "1.1"
+        self.request_uri = self.path = plain.path
+        self.proxy_scheme = self.proxy_netloc = self.query = self.fragment = ""
+        self.url_scheme = self.adj.url_scheme
+        self.content_length = plain.length
+        if plain.length > 0:
+            self.body_rcv = FixedStreamReceiver(plain.length, OverflowableBuffer(self.adj.inbuf_overflow))
         self.due = time.monotonic() + self._limits.body_s
 
     def _check(self) -> None:

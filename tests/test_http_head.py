@@ -1,0 +1,145 @@
+"""The quick reading of a plain request's head says what waitress says of the same bytes, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from waitress.adjustments import Adjustments
+
+from covenq.http import head
+from covenq.http.parser import Buffered, Limits, Parser
+
+GITHUB = (
+    b"POST /webhook HTTP/1.1\r\nHost: covenq.example.org\r\nUser-Agent: GitHub-Hookshot/044aadd\r\nAccept: */*\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 7\r\nX-GitHub-Event: issues\r\nX-GitHub-Hook-ID: 446581321\r\n"
+    b"X-GitHub-Delivery: b93a9ccb-ac0a-428d-8809-c250bddf4fd4\r\nX-Hub-Signature-256: sha256="
+    + b"0a" * 32
+    + b"\r\n\r\n"
+)
+SAID = (
+    *("command", "version", "path", "query", "fragment", "request_uri", "first_line", "proxy_scheme", "proxy_netloc"),
+    *(
+        "url_scheme",
+        "headers",
+        "content_length",
+        "chunked",
+        "connection_close",
+        "expect_continue",
+        "completed",
+        "empty",
+    ),
+)
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """What the parser makes of these bytes, as far as anybody asks it."""
+    parser = Parser(Adjustments(), Limits(1 << 20, 10, 10), Buffered(1 << 20))
+    consumed = parser.received(data)
+    said: dict[str, Any] = {name: getattr(parser, name, None) for name in SAID}
+    error = parser.error
+    receiver = parser.body_rcv
+    return said | {
+        "consumed": consumed,
+        "error": None if error is None else (error.code, error.body),
+        "body": None if receiver is None else (type(receiver), receiver.getbuf().overflow),
+        "order": list(parser.headers),
+    }
+
+
+def _slowly(data: bytes) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "read", lambda _: None)
+        return _read(data)
+
+
+def test_what_github_sends_is_plain() -> None:
+    found = head.read(GITHUB)
+    assert found is not None
+    assert found.path == "/webhook" and found.length == 7
+    assert found.headers["X_GITHUB_HOOK_ID"] == "446581321" and len(found.headers) == 9
+    assert _read(GITHUB + b"1234567") == _slowly(GITHUB + b"1234567")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GITHUB.replace(b"POST", b"GET"),
+        GITHUB.replace(b"1.1", b"1.0"),
+        GITHUB.replace(b"/webhook", b"/webhook?a=b"),
+        GITHUB.replace(b"/webhook", b"/web%68ook"),
+        GITHUB.replace(b"/webhook", b"//webhook"),
+        GITHUB.replace(b"/webhook", b"http://elsewhere/webhook"),
+        GITHUB.replace(b"Accept: */*", b"Accept:*/*"),
+        GITHUB.replace(b"Accept: */*", b"Accept: */* "),
+        GITHUB.replace(b"Accept: */*", b"Accept : */*"),
+        GITHUB.replace(b"Accept: */*", b"Accept: */*\r\n folded"),
+        GITHUB.replace(b"Accept: */*", b"Accept: \xe9"),
+        GITHUB.replace(b"Accept: */*", b"Accept: a\x00b"),
+        GITHUB.replace(b"Accept: */*", b"Accept: a\nb"),
+        GITHUB.replace(b"Accept: */*", b"Accept: "),
+        GITHUB.replace(b"Accept: */*", b"X_GitHub_Event: push"),
+        GITHUB.replace(b"Accept: */*", b"Host: again"),
+        GITHUB.replace(b"Accept: */*", b"Content-Length: 7"),
+        GITHUB.replace(b"Accept: */*", b"Transfer-Encoding: chunked"),
+        GITHUB.replace(b"Accept: */*", b"Connection: close"),
+        GITHUB.replace(b"Accept: */*", b"Connection: keep-alive"),
+        GITHUB.replace(b"Accept: */*", b"Expect: 100-continue"),
+        GITHUB.replace(b"Length: 7", b"Length: +7"),
+        GITHUB.replace(b"Length: 7", b"Length: 7_0"),
+        GITHUB.replace(b"Length: 7", b"Length: " + b"9" * 19),
+        b"\r\n" + GITHUB,
+        b"POST /webhook HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_all_that_is_not_plain_is_waitress_own_to_read(data: bytes) -> None:
+    assert head.read(data) is None
+
+
+_NAMES = st.sampled_from(
+    b"Accept Content-Length Content-Type Host Connection Expect Transfer-Encoding X-GitHub-Event X_GitHub_Event x-a".split()
+)
+_VALUES = st.one_of(
+    st.sampled_from(
+        [b"7", b"0", b"close", b"chunked", b"100-continue", b"application/json", b"a, b", b"", b" 7", b"7 ", b"\xff"]
+    ),
+    st.binary(max_size=12),
+)
+_FIELDS = st.builds(
+    lambda name, between, value, end: name + between + value + end,
+    _NAMES,
+    st.sampled_from([b": "] * 8 + [b":", b" : ", b":\t", b""]),
+    _VALUES,
+    st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r", b"\r\n ", b"\r\n\r\n"]),
+)
+_STARTS = st.sampled_from(
+    [b"POST /webhook HTTP/1.1\r\n"] * 6
+    + [
+        b"POST /a/b_c-d HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\n",
+        b"POST /webhook HTTP/1.0\r\n",
+        b"POST /webhook/ HTTP/1.1\r\n",
+    ]
+    + [
+        b"GET /webhook HTTP/1.1\r\n",
+        b"POST /a%20b HTTP/1.1\r\n",
+        b"POST /webhook HTTP/1.1\n",
+        b"POST  /webhook HTTP/1.1\r\n",
+    ]
+)
+
+
+@given(_STARTS, st.lists(_FIELDS, max_size=6), st.binary(max_size=10))
+def test_whatever_comes_is_read_as_waitress_reads_it(start: bytes, fields: list[bytes], rest: bytes) -> None:
+    data = start + b"".join(fields) + b"\r\n" + rest
+    assert _read(data) == _slowly(data)
+
+
+@given(st.data())
+def test_a_byte_changed_anywhere_is_read_as_waitress_reads_it(data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(GITHUB) - 1))
+    byte = data.draw(st.integers(0, 255))
+    changed = GITHUB[:place] + bytes([byte]) + GITHUB[place + 1 :] + b"1234567"
+    assert _read(changed) == _slowly(changed)
