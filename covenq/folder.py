@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,7 +24,14 @@ class Folder(threading.Thread):
     """
 
     def __init__(
-        self, store: StateStore, journal: Journal, *, retry_s: float = 0.5, poll_s: float = 0.25, rest_s: float = 0.05
+        self,
+        store: StateStore,
+        journal: Journal,
+        *,
+        retry_s: float = 0.5,
+        poll_s: float = 0.25,
+        rest_s: float = 0.05,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="fold", daemon=True)
         self._store = store
@@ -31,6 +39,7 @@ class Folder(threading.Thread):
         self._retry_s = retry_s
         self._poll_s = poll_s
         self._rest_s = rest_s
+        self._monotonic = monotonic
         self._stopping = threading.Event()
         self._advanced = threading.Condition()
         self._callbacks: tuple[Callable[[int], None], ...] = ()
@@ -97,10 +106,12 @@ class Folder(threading.Thread):
         try:
             while not self._stopping.is_set():
                 if self._journal.wait(self._store.folded, self._poll_s):
+                    began = self._monotonic()
                     if not self._catch_up():
                         self._stopping.wait(self._retry_s)
-                    elif not self._store.moved_tasks:
-                        self._rest()
+                    else:
+                        took = self._monotonic() - began
+                        self._rest(min(took, self._rest_s) if self._store.moved_tasks else self._rest_s)
                 else:
                     # A journal that is closed or poisoned answers at once.
                     self._stopping.wait(0.01)
@@ -113,12 +124,13 @@ class Folder(threading.Thread):
                 self._ended = True
                 self._advanced.notify_all()
 
-    def _rest(self) -> None:
+    def _rest(self, rest_s: float) -> None:
         """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
-        what is folded at once is folded among threads that accept deliveries. Not where tasks moved: work waits for them.
+        what is folded at once is folded among threads that accept deliveries. Where tasks moved, work waits for them, so
+        only as long as the last transaction took: a millisecond or so, and under load half of the time.
         """
         with self._advanced:
-            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), self._rest_s)
+            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), rest_s)
 
     def _catch_up(self) -> bool:
         damage: JournalDamaged | None = None
