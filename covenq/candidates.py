@@ -22,7 +22,7 @@ import orjson
 
 from covenq.caps import PRIORITIES
 from covenq.rivals import NEWEST, Rivals, outdated_by
-from covenq.standing import Block, Standing
+from covenq.standing import Block, Lane, Standing
 
 WINDOW = 64
 OTHER_EVERY = 4
@@ -30,6 +30,7 @@ OTHER_EVERY = 4
 _LOT = 16
 """Tasks asked for at first, and at most as many installations; each further lot is twice as large."""
 
+_WHOLE = (0, PRIORITIES - 1)
 _FIELDS = "id, tenant, route, repo_id, repo, key, number, priority, supersede, source_at"
 # Partial indexes of covenq.schema, named so that a query which can't use its index fails, and is never merely slow.
 _NEXT_READY = """WITH RECURSIVE walk (tenant) AS (
@@ -54,7 +55,7 @@ _NEXT_DUE_TENANT = """WITH RECURSIVE walk (tenant, due) AS (
     SELECT tenant FROM walk WHERE due LIMIT 1"""
 _READY = f"""SELECT json_group_array(json_array({_FIELDS})) FROM (SELECT {_FIELDS} FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ? AND priority BETWEEN ? AND ?
-    ORDER BY priority DESC, last_seq LIMIT ? OFFSET ?)"""  # noqa: S608 - constants
+    AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY priority DESC, last_seq LIMIT ? OFFSET ?)"""  # noqa: S608 - constants
 _DUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before <= ?
     AND (key IS NULL OR key NOT IN (SELECT value FROM json_each(?))) ORDER BY not_before"""  # noqa: S608 - constants
@@ -123,7 +124,7 @@ def anything(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
 
 
 class Look:
-    """One look at the tables, within one transaction, for up to `limit` tasks; `exclude` are not to be picked."""
+    """One look at the tables, within one transaction, for up to `limit` tasks; `held` and `exclude` are not to be picked."""
 
     def __init__(
         self,
@@ -131,7 +132,8 @@ class Look:
         now: str,
         standing: Standing,
         rivals: Rivals,
-        exclude: set[str],
+        held: Iterable[Lane],
+        exclude: Iterable[str],
         pull: bool,
         routes: frozenset[str] | None,
         without: frozenset[str],
@@ -142,12 +144,18 @@ class Look:
         self._conn = conn
         self._now = now
         self._rivals = rivals
-        self._exclude = exclude
+        self._exclude = set(exclude)
+        self._window = WINDOW + len(self._exclude) + limit
+        in_hand: dict[str, list[str]] = {}
+        for task in held:
+            self._exclude.add(task.id)
+            in_hand.setdefault(task.tenant, []).append(task.id)
+        self._in_hand = {tenant: orjson.dumps(ids).decode() for tenant, ids in in_hand.items()}
+        """Installation → its ids in hand, which SQLite is to pass over: while the fold is behind they stand before all others."""
         self.routes = routes
         self._without = without
         self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
         self._lot = min(limit, _LOT)
-        self._window = WINDOW + len(exclude) + limit
         self._queues: dict[tuple[str, int, int], _Queue] = {}
         self._following: dict[str, str | None] = {}
         """Who is the next with something ready, as far as it was asked."""
@@ -209,9 +217,7 @@ class Look:
 
     def _ready(self, tenant: str, top: int, turns: Turns) -> Candidate | None:
         all_seen = True
-        for low, high in ((0, top), (top + 1, PRIORITIES - 1)):
-            if low > high:
-                continue
+        for low, high in self._ranges(tenant, top):
             queue = self._queues.setdefault((tenant, low, high), _Queue())
             while queue.place < len(queue.rows) or self._more(queue, tenant, low, high):
                 row = Candidate._make(queue.rows[queue.place])
@@ -221,13 +227,25 @@ class Look:
             all_seen &= len(queue.rows) < self._window
         return None if all_seen else self._beyond(tenant, turns)
 
+    def _ranges(self, tenant: str, top: int) -> Iterator[tuple[int, int]]:
+        """The priorities to look through: up to `top` and, if it has nothing there, above. Where it has nothing above, that
+        is everything, which need not be asked for again.
+        """
+        whole = self._queues.setdefault((tenant, *_WHOLE), _Queue())
+        if (whole.rows or self._more(whole, tenant, *_WHOLE)) and Candidate._make(whole.rows[0]).priority > top:
+            yield 0, top
+            yield top + 1, _WHOLE[1]
+        else:
+            yield _WHOLE
+
     def _more(self, queue: _Queue, tenant: str, low: int, high: int) -> bool:
         """Ask for the next lot; False if there is none, or the window ends here."""
         if queue.ended:
             return False
         queue.lot = min(2 * queue.lot or self._lot, self._window - len(queue.rows))
-        text = self._conn.execute(_READY, (self.pull, tenant, low, high, queue.lot, len(queue.rows))).fetchone()[0]
-        rows = orjson.loads(text)
+        held = self._in_hand.get(tenant, "[]")
+        found = self._conn.execute(_READY, (self.pull, tenant, low, high, held, queue.lot, len(queue.rows)))
+        rows = orjson.loads(found.fetchone()[0])
         queue.rows += rows
         queue.ended = len(rows) < queue.lot or len(queue.rows) == self._window
         return bool(rows)

@@ -107,8 +107,9 @@ class Picker:
             standing = Standing(conn, now, self._caps(), held, keys)
             if standing.house() is not None:
                 return []
-            ids = {task.id for task in held} | set(exclude)
-            look = Look(conn, at_text(now), standing, self._rivals, ids, pull, wanted, frozenset(without), limit)
+            look = Look(
+                conn, at_text(now), standing, self._rivals, held, exclude, pull, wanted, frozenset(without), limit
+            )
             return queued_tasks(conn, [row.id for row in self._choose(look, limit)])
 
     def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:

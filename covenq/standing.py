@@ -86,6 +86,7 @@ class Standing:
         self._holder: dict[str, str] = {}
         self._least: dict[str, int] = {}
         """Key → the least that a route of those who have it lets run at once."""
+        self._uncounted: list[tuple[Mapping[str, Any], bool]] = []
         self._pauses = _pauses(conn)
         running: set[str] = set()
         for row in orjson.loads(conn.execute(_RUNNING).fetchone()[0]):
@@ -97,20 +98,25 @@ class Standing:
 
     def begin(self, task: Lane) -> None:
         """Count a task as running that this look can't see running."""
-        fields = _fields_of(task)
-        self._count(fields)
-        self._unfolded.update(scopes(fields))
+        self._count(_fields_of(task), unfolded=True)
 
-    def _count(self, fields: Mapping[str, Any]) -> None:
-        for scope in scopes(fields):
-            self._at_once[scope] += 1
-            self._users.setdefault(scope, set()).add(fields["tenant"])
+    def _count(self, fields: Mapping[str, Any], *, unfolded: bool = False) -> None:
+        self._uncounted.append((fields, unfolded))
         if fields["key"] is not None:
             self._users.setdefault(f"key {fields['key']}", set()).add(fields["tenant"])
             self._keys[fields["key"]] += 1
             self._holder[fields["key"]] = fields["id"]
             cap = self._caps.of_route(fields["route"]).key_concurrency
             self._least[fields["key"]] = min(cap, self._least.get(fields["key"], cap))
+
+    def _count_scopes(self) -> None:
+        """Catch up with what was left uncounted: where nothing has a limit, nobody ever asks."""
+        for fields, unfolded in self._uncounted:
+            for scope in scopes(fields):
+                self._at_once[scope] += 1
+                self._unfolded[scope] += unfolded
+                self._users.setdefault(scope, set()).add(fields["tenant"])
+        self._uncounted.clear()
 
     # ---- what blocks, from the widest to the narrowest
 
@@ -158,6 +164,7 @@ class Standing:
 
     def shared(self, scope: str, tenant: str) -> bool:
         """Whether somebody else may have used it up: it isn't this installation alone that has something running in it."""
+        self._count_scopes()
         return self._users.get(scope) != {tenant}
 
     def busy_keys(self) -> list[str]:
@@ -168,6 +175,7 @@ class Standing:
     def _full(self, level: str, name: str | int | None, cap: Cap, shown: str | int | None) -> Block | None:
         if name is None or (cap.concurrency is None and cap.daily is None):
             return None
+        self._count_scopes()
         scope = f"{level} {name}"
         if cap.concurrency is not None and self._at_once[scope] >= cap.concurrency:
             return Block(f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit", scope)
