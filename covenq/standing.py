@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,7 @@ class Block:
 _FIELDS = ("id", "tenant", "route", "repo_id", "key")
 _RUNNING = f"""SELECT json_group_array(json_array({", ".join(_FIELDS)}))
     FROM tasks WHERE state = 'running'"""  # noqa: S608 - constants
+_RUNNING_WITH_KEY = f"{_RUNNING} AND key IS NOT NULL"
 _PAUSES = "SELECT what, name, repo, since, reason FROM pauses"
 _SPENT = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
@@ -86,36 +87,51 @@ class Standing:
         self._holder: dict[str, str] = {}
         self._least: dict[str, int] = {}
         """Key → the least that a route of those who have it lets run at once."""
-        self._uncounted: list[tuple[Mapping[str, Any], bool]] = []
         self._pauses = _pauses(conn)
-        running: set[str] = set()
-        for row in orjson.loads(conn.execute(_RUNNING).fetchone()[0]):
-            running.add(row[0])
-            self._count(dict(zip(_FIELDS, row, strict=True)))
-        for task in held:
-            if task.id not in running:
-                self.begin(task)
+        self._uncounted: list[Lane] = list(held)
+        """What this look can't see running, and is not counted for any limit yet."""
+        self._counted: set[str] | None = None
+        """The ids that are seen running, once those are counted."""
+        running = set()
+        for row in self._running(_RUNNING_WITH_KEY):
+            running.add(row["id"])
+            self._use_key(row["id"], row["tenant"], row["route"], row["key"])
+        for task in self._uncounted:
+            if task.key is not None and task.id not in running:
+                self._use_key(task.id, task.tenant, task.route, task.key)
 
     def begin(self, task: Lane) -> None:
         """Count a task as running that this look can't see running."""
-        self._count(_fields_of(task), unfolded=True)
+        self._uncounted.append(task)
+        if task.key is not None:
+            self._use_key(task.id, task.tenant, task.route, task.key)
 
-    def _count(self, fields: Mapping[str, Any], *, unfolded: bool = False) -> None:
-        self._uncounted.append((fields, unfolded))
-        if fields["key"] is not None:
-            self._users.setdefault(f"key {fields['key']}", set()).add(fields["tenant"])
-            self._keys[fields["key"]] += 1
-            self._holder[fields["key"]] = fields["id"]
-            cap = self._caps.of_route(fields["route"]).key_concurrency
-            self._least[fields["key"]] = min(cap, self._least.get(fields["key"], cap))
+    def _use_key(self, id: str, tenant: str, route: str | None, key: str) -> None:
+        self._users.setdefault(f"key {key}", set()).add(tenant)
+        self._keys[key] += 1
+        self._holder[key] = id
+        cap = self._caps.of_route(route).key_concurrency
+        self._least[key] = min(cap, self._least.get(key, cap))
 
-    def _count_scopes(self) -> None:
-        """Catch up with what was left uncounted: where nothing has a limit, nobody ever asks."""
-        for fields, unfolded in self._uncounted:
-            for scope in scopes(fields):
-                self._at_once[scope] += 1
-                self._unfolded[scope] += unfolded
-                self._users.setdefault(scope, set()).add(fields["tenant"])
+    def _running(self, sql: str) -> Iterator[dict[str, Any]]:
+        for row in orjson.loads(self._conn.execute(sql).fetchone()[0]):
+            yield dict(zip(_FIELDS, row, strict=True))
+
+    def _count(self) -> None:
+        """Count, for the limits, what is not counted yet. Where nothing has a limit, nobody ever asks."""
+        if self._counted is None:
+            self._counted = set()
+            for row in self._running(_RUNNING):
+                self._counted.add(row["id"])
+                for scope in scopes(row):
+                    self._at_once[scope] += 1
+                    self._users.setdefault(scope, set()).add(row["tenant"])
+        for task in self._uncounted:
+            if task.id not in self._counted:
+                for scope in each_scope(task):
+                    self._at_once[scope] += 1
+                    self._unfolded[scope] += 1
+                    self._users.setdefault(scope, set()).add(task.tenant)
         self._uncounted.clear()
 
     # ---- what blocks, from the widest to the narrowest
@@ -164,7 +180,7 @@ class Standing:
 
     def shared(self, scope: str, tenant: str) -> bool:
         """Whether somebody else may have used it up: it isn't this installation alone that has something running in it."""
-        self._count_scopes()
+        self._count()
         return self._users.get(scope) != {tenant}
 
     def busy_keys(self) -> list[str]:
@@ -175,7 +191,7 @@ class Standing:
     def _full(self, level: str, name: str | int | None, cap: Cap, shown: str | int | None) -> Block | None:
         if name is None or (cap.concurrency is None and cap.daily is None):
             return None
-        self._count_scopes()
+        self._count()
         scope = f"{level} {name}"
         if cap.concurrency is not None and self._at_once[scope] >= cap.concurrency:
             return Block(f"{level}_concurrency", f"{level} {shown} runs {cap.concurrency} at once, its limit", scope)
@@ -206,16 +222,6 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], Block]:
     return found
 
 
-def _fields_of(task: Lane) -> dict[str, Any]:
-    return {
-        "id": task.id,
-        "tenant": task.tenant,
-        "route": task.route,
-        "repo_id": task.repo_id,
-        "key": task.key,
-    }
-
-
 def each_scope(task: Lane) -> Iterator[str]:
     """What this task's start counts for."""
-    return scopes(_fields_of(task))
+    return scopes({"tenant": task.tenant, "route": task.route, "repo_id": task.repo_id})
