@@ -91,7 +91,7 @@ _LOAD_ATTEMPTS = f"""SELECT {", ".join("a." + name for name in ATTEMPT_COLUMNS)}
     CROSS JOIN task_attempts a
         ON a.task = json_extract(named.value, '$[0]') AND a.attempt = json_extract(named.value, '$[1]')"""  # noqa: S608 - constants
 
-_LOAD_BODIES = """SELECT named.value, (
+_LOAD_BODIES = """SELECT named.value AS body, (
         SELECT guid FROM webhook_deliveries
         WHERE substr(payload_sha256, 1, 16) = substr(named.value, 1, 16) AND payload_sha256 = named.value
         ORDER BY seq LIMIT 1) AS guid
@@ -135,7 +135,8 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
 
 
 def _select(conn: sqlite3.Connection, sql: str, columns: Sequence[str], *params: str) -> list[Row]:
-    return [dict(zip(columns, row, strict=True)) for row in conn.execute(sql, params).fetchall()]
+    found = conn.execute(f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({sql})", params).fetchone()[0]
+    return [dict(zip(columns, row, strict=True)) for row in orjson.loads(found)]
 
 
 @dataclass(frozen=True, slots=True)
