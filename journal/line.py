@@ -96,13 +96,11 @@ class Prepared:
     data: bytes
     about: bytes | None
     middle: bytes
-    tail: bytes
+    tail: tuple[bytes, ...]
+    """What follows the sum, in pieces, of which one is the payload itself and no copy: it is kept for a while."""
     payload_sha256: str | None
-
-    @property
-    def size(self) -> int:
-        """An upper bound of the finished line's length in bytes."""
-        return len(self.middle) + len(self.tail) + 256
+    size: int
+    """An upper bound of the finished line's length in bytes."""
 
 
 def prepare(entry: Entry) -> Prepared:
@@ -113,12 +111,12 @@ def prepare(entry: Entry) -> Prepared:
         raise EntryRefused(f"{entry.kind[:100]!r} is no record kind")
     data = _dump(entry.data, "data")
     hashes = b""
-    tail = b'"'
+    tail: tuple[bytes, ...] = (b'"',)
     about = None
     if entry.about is not None:
         about = _dump(entry.about, "about")
         hashes += b',"about_sha256":"' + hashlib.sha256(about).hexdigest().encode() + b'"'
-        tail += b',"about":' + about
+        tail = (b'","about":', about)
     payload_sha256 = None
     if entry.payload is not None:
         if len(entry.payload) > PAYLOAD_MAX:
@@ -126,11 +124,13 @@ def prepare(entry: Entry) -> Prepared:
         payload_sha256 = sha256_hex(entry.payload)
         hashes += b',"payload_sha256":"%s","payload_bytes":%d' % (payload_sha256.encode(), len(entry.payload))
         proven = entry.proof is not None and entry.proof.payload is entry.payload
-        tail += payload_form(entry.payload, proven=proven)
+        tail += _form(entry.payload, proven=proven)
+    tail += (b"}\n",)
     middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
     if MARK in middle:
         raise EntryRefused("data holds a key that would stand in the way of the sum")
-    return Prepared(entry, data, about, middle, tail + b"}\n", payload_sha256)
+    size = len(middle) + sum(map(len, tail)) + 256
+    return Prepared(entry, data, about, middle, tail, payload_sha256, size)
 
 
 def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, salted: Salted) -> tuple[bytes, str]:
@@ -143,7 +143,7 @@ def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, sal
         prev.encode(),
     )
     total = salted.sum(envelope)
-    return b"".join((envelope, MARK, total.encode(), prepared.tail)), total
+    return b"".join((envelope, MARK, total.encode(), *prepared.tail)), total
 
 
 def _dump(value: Any, name: str) -> bytes:
@@ -166,17 +166,20 @@ def parse(payload: bytes) -> tuple[Any, Proof]:
     return orjson.loads(payload), Proof(payload)
 
 
-def payload_form(payload: bytes, *, proven: bool = False) -> bytes:
-    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass; `proven` says
-    that orjson has read them before.
-    """
+def payload_form(payload: bytes) -> bytes:
+    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass."""
+    return b"".join(_form(payload, proven=False))
+
+
+def _form(payload: bytes, *, proven: bool) -> tuple[bytes, ...]:
+    """The pieces of `payload_form`; `proven` says that orjson has read the payload before."""
     if is_plain_object(payload, proven=proven):
-        return b',"payload":' + payload
+        return b',"payload":', payload
     try:
         text = payload.decode()
     except UnicodeDecodeError:
-        return b',"body64":"' + base64.b64encode(payload) + b'"'
-    return b',"body":' + orjson.dumps(text)
+        return b',"body64":"', base64.b64encode(payload), b'"'
+    return b',"body":', orjson.dumps(text)
 
 
 def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:

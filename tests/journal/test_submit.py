@@ -12,7 +12,7 @@ import pytest
 from journal.engine import FileJournal
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.files import OsFiles
-from journal.line import parse, payload_form
+from journal.line import parse, payload_form, prepare
 from journal.model import Appended, Conflict, Entry
 from journal.opening import open_journal
 
@@ -219,8 +219,12 @@ def test_a_proof_spares_the_parse_and_changes_no_byte() -> None:
     assert value == {"a": [1, {"b": "c"}]}
     assert proof.payload is body
     for payload in (body, b"[1]", b'{"a":\n1}', b'{"d":' * 129 + b"[]" + b"}" * 129):
-        parse(payload)
-        assert payload_form(payload, proven=True) == payload_form(payload)
+        _, proof = parse(payload)
+        proven, unproven = (
+            Entry("delivery.1.x", "delivery.received", {}, None, payload, 0, one) for one in (proof, None)
+        )
+        assert prepare(proven).tail == prepare(unproven).tail
+        assert b"".join(prepare(proven).tail) == b'"' + payload_form(payload) + b"}\n"
 
 
 def test_a_proof_of_other_bytes_proves_nothing(journal: FileJournal) -> None:
