@@ -31,6 +31,9 @@ from journal.stretch import find_record
 IDLE_S = 0.05
 """After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
 
+NEWLINES_TOLD = 1000
+"""Offsets that the record of a mending names. A batch may have lost more than a record can hold."""
+
 
 def open_journal(
     directory: Path,
@@ -292,7 +295,9 @@ def _note_recovery(journal: FileJournal, found: Examination) -> None:
         }
         journal.append([Entry(OWN_SUBJECT, "journal.torn", data)])
     if found.newlines:
-        data = {"segment": name_of(found.segment), "newlines": found.newlines}
+        data = {"segment": name_of(found.segment), "newlines": found.newlines[:NEWLINES_TOLD]}
+        if (more := len(found.newlines) - NEWLINES_TOLD) > 0:
+            data["more"] = more
         journal.append([Entry(OWN_SUBJECT, "journal.mended", data)])
 
 
