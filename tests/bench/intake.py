@@ -29,6 +29,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import slow_sync
+
 # Beside this file stands one that bears the journal's name, and a script's folder comes first on the path.
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
@@ -231,11 +233,13 @@ def main() -> int:
     parser.add_argument("--client", choices=("wrk", "python"), default="wrk" if shutil.which("wrk") else "python")
     parser.add_argument("--check", action="store_true", help="exit 1 if a bar is missed (the moon is none)")
     parser.add_argument("--dir", type=Path, default=None, help="where data goes: another disk, say")
+    slow_sync.add_option(parser)
     parser.add_argument("--serve", choices=tuple(TITLES), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         yardstick(args.serve, args.dir, args.threads)
         return 0
+    slow_sync.apply(args.sync_us)
     base = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
     names = [name for name in TITLES if name in args.only.split(",")]
     contenders: list[Contender] = []

@@ -24,6 +24,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import slow_sync
+
 # This file bears the package's name, and a script's folder comes first on the path.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
@@ -227,7 +229,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=150, help="appends by each of the 64 threads")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dir", type=Path, default=None)
+    slow_sync.add_option(parser)
     args = parser.parse_args()
+    slow_sync.apply(args.sync_us)
     base = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
     body = payload(8192)
     try:
