@@ -80,6 +80,6 @@ def remember(data: Path, target: Path, at: str, head: Head) -> None:
 
 def copies(data: Path) -> list[str]:
     """Directories outside the journal that may hold content of it: backups that are still there or can't be seen from
-    here, and journals that were put aside in the data directory. And what of the list can't be read, in words."""
+    here, and journals that were put aside in the data directory. What of the list can't be read, `unreadable` has."""
     aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
-    return [one["path"] for one in known(data)] + aside + unreadable(data)
+    return [one["path"] for one in known(data)] + aside

@@ -206,7 +206,8 @@ class Source(Protocol):
         of the four.
 
         Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
-        paths that could not be removed, "copies": directories that may hold the same and only the operator can reach.
+        paths that could not be removed, "copies": directories that may hold the same and only the operator can reach,
+        "copies_unread": what of the list of those can't be read.
         """
 
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:

@@ -54,7 +54,8 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
     """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
 
     → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
-    tasks were removed, "left": paths that could not be, and "copies": what only the operator can reach (`backups.copies`).
+    tasks were removed, "left": paths that could not be, "copies": what only the operator can reach (`backups.copies`), and
+    "copies_unread": why there may be more of those.
     """
     house.fold()
     plan = redaction.plan_redact(house.journal, house.conn(), **which)
@@ -66,7 +67,8 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
         answer, rewritten = redaction.apply(plan, house.journal, house.fold, progress)
         rewritten = [*rewritten, *_forget_pauses(house, progress, **which)]
         gone = _finish(house)
-    return {**answer, **_told(rewritten, gone), "copies": backups.copies(house.data)}
+    others = {"copies": backups.copies(house.data), "copies_unread": backups.unreadable(house.data)}
+    return {**answer, **_told(rewritten, gone), **others}
 
 
 def _forget_pauses(

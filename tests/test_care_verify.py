@@ -556,16 +556,16 @@ def test_a_bad_entry_hides_no_other_backup(make_daemon: Make, tmp_path: Path) ->
     kept = json.loads(note.read_text())["backups"]
     note.write_text(json.dumps({"backups": [bad[0], *kept, *bad[1:]]}))
     daemon.cli("backup", str(later))
-    copies = daemon.cli_json("redact", guids[0], "--dry-run")["copies"]
-    assert copies[:2] == [str(good), str(later)]
-    for number, said in zip((1, 3, 4), copies[2:], strict=True):
+    found = daemon.cli_json("redact", guids[0], "--dry-run")
+    assert found["copies"] == [str(good), str(later)]
+    for number, said in zip((1, 3, 4), found["copies_unread"], strict=True):
         assert said.startswith(f"{note}: entry {number} names no directory: ")
     assert "entry 3" in daemon.cli("redact", guids[0], "--dry-run").stderr.decode()
     [finding, *_] = [one for one in daemon.cli_json("doctor", exit_code=None)["findings"] if one["check"] == "backups"]
     assert "entry 1" in finding["words"] and str(note) in finding["next"]
     for whole in (b"{", b"[]", b'{"backups":5}', b"\xff", b"[" * 100_000):
         note.write_bytes(whole)
-        assert str(note) in daemon.cli_json("redact", guids[0], "--dry-run")["copies"][-1]
+        assert str(note) in daemon.cli_json("redact", guids[0], "--dry-run")["copies_unread"][-1]
         said = daemon.cli("backup", str(later)).stderr.decode()
         assert "can't be remembered" in said and "by hand" in said
         assert note.read_bytes() == whole, "what it named may still be read by somebody"

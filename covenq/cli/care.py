@@ -151,13 +151,16 @@ def _portions(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
     return [{"ids": ids[start : start + size]} for start in range(0, len(ids), size)]
 
 
+_SETS = frozenset({"left", "copies", "copies_unread"})
+
+
 def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several answers as one: numbers added up, and what is in lists once."""
     first, *others = answers
     whole = dict(first)
     for answer in others:
         for name, value in answer.items():
-            whole[name] = whole[name] + value if name not in ("left", "copies") else sorted({*whole[name], *value})
+            whole[name] = whole[name] + value if name not in _SETS else sorted({*whole[name], *value})
     return whole
 
 
@@ -173,11 +176,12 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
     say_skipped(done["skipped"])
     counted = output.count(len(done["eligible"] if dry_run else done["done"]), REDACT.one, REDACT.many)
     say(f"{counted} would be {REDACT.past}." if dry_run else f"{counted} {REDACT.past}.")
-    if done["copies"] and (done["done"] or dry_run):
+    others = [*done["copies"], *done["copies_unread"]]
+    if others and (done["done"] or dry_run):
         say(
             "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
         )
-        for path in done["copies"]:
+        for path in others:
             say(f"  {clean(path)}")
     if done["done"]:
         say("Backups that were made by other means than `covenq backup` are not known here.")

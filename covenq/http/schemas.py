@@ -356,6 +356,7 @@ SCHEMAS: dict[str, Schema] = {
             "attempts": COUNT,
             "left": many(TEXT),
             "copies": many(TEXT),
+            "copies_unread": many(TEXT),
         }
     ),
     "compaction": answer(
