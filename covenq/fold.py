@@ -284,7 +284,7 @@ def _failure(data: Row) -> Row:
 
 def _claimed(rows: Rows, row: Row, record: Record) -> None:
     data = record.data
-    number = as_integer(data.get("attempt")) or row["attempts"] + 1
+    number = as_integer(data.get("attempt")) or as_integer(row["attempts"] + 1) or row["attempts"]
     worker = as_text(data.get("worker"))
     row |= _NO_REASON | {
         "state": State.RUNNING.value,

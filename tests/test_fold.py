@@ -237,6 +237,12 @@ def test_hostile_values_become_text_or_nothing(conn: sqlite3.Connection) -> None
     assert row["title"] == "'; DROP TABLE tasks; --"
 
 
+def test_no_number_that_records_state_or_lead_to_is_too_large_for_a_column(conn: sqlite3.Connection) -> None:
+    most = 2**63 - 1
+    one(conn, received("g1"), queued("g1"), claimed(most), claimed(None), claimed(2**64))  # type: ignore[arg-type]
+    assert query.task(conn, T)["attempts"] == most
+
+
 def test_records_without_a_beginning_and_foreign_subjects_change_nothing(conn: sqlite3.Connection) -> None:
     before = dump(conn)
     entries = [note("repeated", "g1"), claimed(), Entry("ops.journal", "journal.synced", {})]

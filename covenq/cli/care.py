@@ -176,7 +176,7 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
     say_skipped(done["skipped"])
     counted = output.count(len(done["eligible"] if dry_run else done["done"]), REDACT.one, REDACT.many)
     say(f"{counted} would be {REDACT.past}." if dry_run else f"{counted} {REDACT.past}.")
-    others = [*done["copies"], *done["copies_unread"]]
+    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't tell them apart
     if others and (done["done"] or dry_run):
         say(
             "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
