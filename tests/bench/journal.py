@@ -26,8 +26,10 @@ from pathlib import Path
 
 import slow_sync
 
-# This file bears the package's name, and a script's folder comes first on the path.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+# This file bears the package's name, and a script's folder comes first on the path. Last, and not gone: verify's processes
+# begin by running this file as well.
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
 
 from journal.model import Appended, Entry  # noqa: E402
 from journal.opening import open_journal  # noqa: E402
