@@ -2,15 +2,16 @@
 
 They cross to SQLite many to a statement and not one by one, because each step of a statement gives up the interpreter lock
 and has to win it back from the threads that answer requests: measured beside one busy thread, row by row was seven times
-slower. They are asked for with all ids in one JSON text, come in another, and are written with their values bound.
+slower. They are asked for with all ids in one JSON text, come in another, and are written with their values bound: new rows
+whole, others only where they changed, because a column that is set touches its indexes even if it stays what it was.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -40,6 +41,8 @@ class Rows:
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may yet come."""
+    loaded: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    """Table and key to the row as it was loaded, for those that were."""
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
     """(scope, hour) to how many attempts these records began: what daily limits count."""
     changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
@@ -70,6 +73,35 @@ def as_integer(value: Any) -> int | None:
 
 
 # ---- rows out of the database and back
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    name: str
+    columns: Sequence[str]
+    key: tuple[str, ...]
+    mutable: Sequence[str]
+    """What may change of a row."""
+
+    def key_of(self, row: Row) -> tuple[Any, ...]:
+        """What a row is known by among those of all tables."""
+        return (self.name, *(row[name] for name in self.key))
+
+
+_DELIVERIES = _Table(
+    "webhook_deliveries",
+    DELIVERY_COLUMNS,
+    ("seq",),
+    "state reason detail duplicates conflicts last_seq replays".split(),
+)
+_TASKS = _Table(
+    "tasks",
+    TASK_COLUMNS,
+    ("created_seq",),
+    """delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq
+    interruptions retries since queued_seq superseded_by""".split(),
+)
+_ATTEMPTS = _Table("task_attempts", ATTEMPT_COLUMNS, ("task", "attempt"), ATTEMPT_COLUMNS[2:])
 
 _LOAD_TASKS = f"""SELECT {", ".join(TASK_COLUMNS)} FROM tasks WHERE created_seq IN (
     SELECT other.created_seq FROM json_each(?1) named CROSS JOIN tasks task ON task.id = named.value
@@ -115,17 +147,17 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
             hook, guid = as_text(record.data.get("hook")), as_text(record.data.get("guid"))
             if hook is not None and guid is not None:
                 keys[hook, guid] = None
-    for task in _select(conn, _LOAD_TASKS, TASK_COLUMNS, json_text(list(task_ids)), json_text(list(keys))):
+    for task in _load(conn, rows, _TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
         rows.tasks[task["id"]] = task
         if task["hook"] is not None and task["guid"] is not None:
             keys[task["hook"], task["guid"]] = None
             if task["delivery_seq"] is None:
                 rows.orphans.setdefault((task["hook"], task["guid"]), []).append(task["id"])
-    for delivery in _select(conn, _LOAD_DELIVERIES, DELIVERY_COLUMNS, json_text(list(keys))):
+    for delivery in _load(conn, rows, _DELIVERIES, _LOAD_DELIVERIES, json_text(list(keys))):
         rows.deliveries[delivery["hook"], delivery["guid"]] = delivery
     newest = [(one, rows.tasks[one]["attempts"]) for one in task_ids if one in rows.tasks]
     if newest:
-        for attempt in _select(conn, _LOAD_ATTEMPTS, ATTEMPT_COLUMNS, json_text(newest)):
+        for attempt in _load(conn, rows, _ATTEMPTS, _LOAD_ATTEMPTS, json_text(newest)):
             rows.attempts[attempt["task"], attempt["attempt"]] = attempt
     if bodies:
         for one in _select(conn, _LOAD_BODIES, ("body", "guid"), json_text(list(bodies))):
@@ -134,32 +166,18 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
     return rows
 
 
+def _load(conn: sqlite3.Connection, rows: Rows, table: _Table, sql: str, *params: str) -> list[Row]:
+    found = _select(conn, sql, table.columns, *params)
+    for row in found:
+        rows.loaded[table.key_of(row)] = row.copy()
+    return found
+
+
 def _select(conn: sqlite3.Connection, sql: str, columns: Sequence[str], *params: str) -> list[Row]:
     lot = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({sql})"  # noqa: S608 - constants
     (found,) = conn.execute(lot, params).fetchone()
     return [dict(zip(columns, row, strict=True)) for row in orjson.loads(found)]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
-    name: str
-    columns: Sequence[str]
-    key: str
-    mutable: Sequence[str]
-    """What may change of a row: indexes on the rest stay untouched."""
-
-
-_DELIVERIES = _Table(
-    "webhook_deliveries", DELIVERY_COLUMNS, "seq", "state reason detail duplicates conflicts last_seq replays".split()
-)
-_TASKS = _Table(
-    "tasks",
-    TASK_COLUMNS,
-    "created_seq",
-    """delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq
-    interruptions retries since queued_seq superseded_by""".split(),
-)
-_ATTEMPTS = _Table("task_attempts", ATTEMPT_COLUMNS, "task, attempt", ATTEMPT_COLUMNS[2:])
 
 _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true
@@ -172,39 +190,69 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
     tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=lambda row: int(row["created_seq"]))
     attempts = [rows.attempts[key] for key in sorted(rows.changed_attempts)]
     for table, changed in ((_DELIVERIES, deliveries), (_TASKS, tasks), (_ATTEMPTS, attempts)):
-        _upsert(conn, table, changed)
+        for columns, several in _by_change(table, changed, rows.loaded).items():
+            _write(conn, table, columns, several)
     if rows.starts:
         conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(rows.starts.items())]),))
+
+
+def _by_change(
+    table: _Table, rows: Sequence[Row], loaded: Mapping[tuple[Any, ...], Row]
+) -> dict[tuple[str, ...], list[Row]]:
+    """Columns to the rows that have to be written in these: all of a new row's, else those that are no longer as loaded."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    every = tuple(table.columns)
+    for row in rows:
+        before = loaded.get(table.key_of(row))
+        columns = every if before is None else tuple([name for name in table.mutable if row[name] != before[name]])
+        if columns:
+            found.setdefault(columns, []).append(row)
+    return found
 
 
 LOT = 64
 """Rows a statement holds at most. A power of two, and so is each lot: the statements are few, and stay prepared."""
 
 
-def _upsert(conn: sqlite3.Connection, table: _Table, rows: Sequence[Row]) -> None:
-    """Insert the rows, or change what may change of them.
+def _write(conn: sqlite3.Connection, table: _Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
+    """Write these columns of the rows; where it is all of them, the rows are new.
 
     Their values are bound one by one, many rows to a statement: to take them out of one JSON text costs SQLite twice what
     writing them costs.
     """
-    most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(table.columns)
+    new = len(columns) == len(table.columns)
+    bound = columns if new else table.key + columns
+    most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
     start = 0
     while start < len(rows):
         lot = min(LOT, len(rows) - start, most)
         lot = 1 << (lot.bit_length() - 1)
-        conn.execute(
-            _upsert_sql(table, lot), [row[name] for row in rows[start : start + lot] for name in table.columns]
-        )
+        sql = _insert_sql(table, lot) if new else _update_sql(table, columns, lot)
+        conn.execute(sql, [row[name] for row in rows[start : start + lot] for name in bound])
         start += lot
 
 
+def _values(width: int, lot: int) -> str:
+    return ", ".join([f"({', '.join('?' * width)})"] * lot)
+
+
 @cache
-def _upsert_sql(table: _Table, lot: int) -> str:
-    one = f"({', '.join('?' * len(table.columns))})"
+def _insert_sql(table: _Table, lot: int) -> str:
     changes = ", ".join(f"{name} = excluded.{name}" for name in table.mutable)
     return (
-        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {', '.join([one] * lot)} "  # noqa: S608 - constants
-        f"ON CONFLICT ({table.key}) DO UPDATE SET {changes}"
+        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {_values(len(table.columns), lot)} "  # noqa: S608 - constants
+        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"
+    )
+
+
+@lru_cache(256)
+def _update_sql(table: _Table, columns: tuple[str, ...], lot: int) -> str:
+    keys = len(table.key)
+    changes = ", ".join(f"{name} = new.column{keys + at}" for at, name in enumerate(columns, 1))
+    same = " AND ".join(f"{table.name}.{name} = new.column{at}" for at, name in enumerate(table.key, 1))
+    return (
+        f"UPDATE {table.name} SET {changes} FROM (VALUES {_values(keys + len(columns), lot)}) AS new "  # noqa: S608 - constants
+        f"WHERE {same}"
     )
 
 

@@ -3,8 +3,9 @@
 No-op tasks of a pull route, done by pull workers (processes, over the daemon's socket), which ask for 32 at once and end
 them at once, and, to see what that is worth, one by one; claim and end are each a record that is fsynced before it is
 answered. The yardsticks do the same number of no-op tasks: huey on SQLite with fsync (one worker or as many, as threads or
-processes, the best counts; it makes one durable change a task, not two), and procrastinate with its defaults on a
-PostgreSQL of its own. Ratios are taken round by round, and the median counts.
+processes, the best counts), and procrastinate with its defaults on a PostgreSQL of its own. Ratios are taken round by round,
+and the median counts. huey as it comes makes one durable change a task: it takes it out of the queue, and nothing tells that
+it ended. So it is measured again keeping each task's result, whereupon its end is durable too, as covenq's is.
 
 The yardsticks are not among the tests' requirements: `pip install huey 'procrastinate' 'psycopg[binary,pool]'` beside
 covenq, and PostgreSQL's programs on the PATH; what isn't there is left out, with the reason.
@@ -119,15 +120,15 @@ def race(argv: list[str], workers: int) -> tuple[int, float]:
 # ---- huey
 
 
-def huey_worker(path: Path, number: int, workers: int, kind: str) -> None:
-    """Queue the tasks, run huey's own consumer until they are done; prints tasks a second."""
+def huey_worker(path: Path, number: int, workers: int, kind: str, *, ends: bool) -> None:
+    """Queue the tasks, run huey's own consumer until they are done; prints tasks a second. `ends`: it stores their results."""
     import logging
     import threading
 
     from huey import SqliteHuey
 
     logging.getLogger("huey").setLevel(logging.ERROR)
-    app = SqliteHuey(filename=str(path), fsync=True)
+    app = SqliteHuey(filename=str(path), fsync=True, store_none=ends)
 
     @app.task()
     def nothing() -> None:
@@ -142,7 +143,7 @@ def huey_worker(path: Path, number: int, workers: int, kind: str) -> None:
     begun = time.monotonic()
 
     def watch() -> None:
-        while app.storage.queue_size():
+        while app.storage.queue_size() or (ends and app.storage.result_store_size() < number):
             time.sleep(0.005)
         print(number / (time.monotonic() - begun), flush=True)
         os.killpg(0, signal.SIGKILL)  # with the workers that are processes, which keep the pipe open
@@ -152,11 +153,21 @@ def huey_worker(path: Path, number: int, workers: int, kind: str) -> None:
 
 
 def huey(base: Path, number: int, workers: int) -> float:
+    return best_huey(base / "huey", number, workers, ends=False)
+
+
+def huey_ends(base: Path, number: int, workers: int) -> float:
+    return best_huey(base / "huey-ends", number, workers, ends=True)
+
+
+def best_huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
     """The best of its ways: one worker or several, threads or processes."""
+    base.mkdir()
     rates = []
     for kind, several in (("thread", 1), ("thread", workers), ("process", 1), ("process", workers)):
-        path = base / f"huey-{kind}-{several}.db"
-        words = [sys.executable, __file__, "--as", "huey", str(path), str(number), str(several), kind]
+        path = base / f"{kind}-{several}.db"
+        role = "huey-ends" if ends else "huey"
+        words = [sys.executable, __file__, "--as", role, str(path), str(number), str(several), kind]
         worker = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
@@ -304,15 +315,20 @@ def main() -> int:
         role, *words = args.role
         {
             "puller": lambda: puller(Path(words[0]), int(words[1]), words[2]),
-            "huey": lambda: huey_worker(Path(words[0]), int(words[1]), int(words[2]), words[3]),
+            "huey": lambda: huey_worker(Path(words[0]), int(words[1]), int(words[2]), words[3], ends=False),
+            "huey-ends": lambda: huey_worker(Path(words[0]), int(words[1]), int(words[2]), words[3], ends=True),
             "procrastinate": lambda: procrastinate_worker(words[0], int(words[1]), int(words[2])),
         }[role]()
         return 0
     slow_sync.apply(args.sync_us)
-    yardsticks: dict[str, Callable[[Path, int, int], float]] = {"huey": huey, "procrastinate": procrastinate}
+    yardsticks: dict[str, Callable[[Path, int, int], float]] = {
+        "huey": huey,
+        "huey, ends too": huey_ends,
+        "procrastinate": procrastinate,
+    }
     missing: dict[str, str] = {}
     for name in list(yardsticks):
-        if importlib.util.find_spec(name) is None:
+        if importlib.util.find_spec(name.partition(",")[0]) is None:
             missing[name] = "not installed"
             del yardsticks[name]
     rates: dict[str, list[float]] = {"covenq": []}
@@ -335,6 +351,13 @@ def main() -> int:
     return result
 
 
+YARDSTICKS = (
+    ("huey", "huey, SQLite with fsync", 2.0),
+    ("huey, ends too", "huey, which stores their ends too", None),
+    ("procrastinate", "procrastinate, PostgreSQL", 2.0),
+)
+
+
 def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: float) -> int:
     """Print it; 0 if every bar that could be measured is met."""
     ours: list[float] = rates["covenq"]
@@ -342,13 +365,14 @@ def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: fl
     single = statistics.median(rates["covenq, one a request"])
     print(f"{'covenq, pull workers, 1 a request':36} {single:8.0f} tasks/s")
     met = True
-    for name, title in (("huey", "huey, SQLite with fsync"), ("procrastinate", "procrastinate, PostgreSQL")):
+    for name, title, bar in YARDSTICKS:
         if not rates.get(name):
             print(f"{title:36} left out: {missing.get(name, 'no figure')}")
             continue
         ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=False))
-        met &= ratio >= 2.0
-        print(f"{title:36} {statistics.median(rates[name]):8.0f} tasks/s   covenq is {ratio:.2f} × (bar 2.0)")
+        met &= bar is None or ratio >= bar
+        against = "not what the bar is about" if bar is None else f"bar {bar}"
+        print(f"{title:36} {statistics.median(rates[name]):8.0f} tasks/s   covenq is {ratio:.2f} × ({against})")
     met &= beyond_ms <= 10.0
     print(f"{'accept to start, beyond the spawn':36} {beyond_ms:8.1f} ms at the median (bar 10)")
     return 0 if met else 1
