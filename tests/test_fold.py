@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -113,6 +114,23 @@ def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
         result,
     )
     assert query.delivery(conn, "9", "g1")["state"] == "completed"
+
+
+def test_a_row_is_written_where_it_changed(conn: sqlite3.Connection) -> None:
+    """A column that is set touches its indexes, even if it stays what it was."""
+    made, claim = as_records([received("g1"), queued("g1")]), as_records([received("g1"), queued("g1"), claimed()])[2:]
+    fold(conn, made)
+    said: list[str] = []
+    conn.set_trace_callback(said.append)
+    fold(conn, claim)
+    written = {
+        table: set(re.findall(r"(\w+) = new\.", text.partition(" FROM ")[0]))
+        for text in said
+        for table in re.findall(r"UPDATE (\w+) SET", text)
+    }
+    assert written["tasks"] == {"state", "attempts", "updated_at", "worker", "last_seq", "claim_seq"}
+    assert written["webhook_deliveries"] == {"state"}
+    assert query.tasks_of(conn, "9", "g1")[0]["state"] == "running"
 
 
 def test_interruptions_are_counted_apart_from_retries(conn: sqlite3.Connection) -> None:
