@@ -16,6 +16,9 @@ from journal.model import Witness
 VERSION = 13
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
+SQLITE_MIN = (3, 35)
+"""The oldest SQLite that has what the statements need: UPDATE … FROM, and upserts that leave out what they conflict with."""
+
 DELIVERY_COLUMNS = (
     "seq",
     "hook",

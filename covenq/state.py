@@ -219,7 +219,16 @@ def _complete(conn: sqlite3.Connection, journal: Journal) -> None:
 
 
 def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit; `path` None is a private temporary database, gone when it is closed."""
+    """A connection in autocommit; `path` None is a private temporary database, gone when it is closed.
+
+    Raises CovenqError where this Python's SQLite is too old to work with it.
+    """
+    if sqlite3.sqlite_version_info < schema.SQLITE_MIN:
+        needed = ".".join(map(str, schema.SQLITE_MIN))
+        raise CovenqError(
+            f"this Python's SQLite is {sqlite3.sqlite_version}, and covenq needs {needed}",
+            hint="Install covenq with a Python that is linked with a newer one; `covenq info` shows both.",
+        )
     name = "" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
     # Every connection has one user at a time; only `close` comes from another thread than the one that opened it.
     conn = sqlite3.connect(

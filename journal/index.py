@@ -28,8 +28,12 @@ CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), journal TEXT, se
                        segment INTEGER, start INTEGER, finish INTEGER);
 """
 _LAST_OF = "SELECT subject, seq FROM subjects WHERE subject IN (SELECT value FROM json_each(?))"
-_ADD_SUBJECTS = "INSERT OR REPLACE INTO subjects SELECT value ->> 0, value ->> 1 FROM json_each(?)"
-_ADD_PLACES = "INSERT OR REPLACE INTO places SELECT value ->> 1, value ->> 2 FROM json_each(?)"
+_ADD_SUBJECTS = (
+    "INSERT OR REPLACE INTO subjects SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+)
+_ADD_PLACES = (
+    "INSERT OR REPLACE INTO places SELECT json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)"
+)
 
 
 @dataclass(frozen=True, slots=True)

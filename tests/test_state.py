@@ -238,6 +238,13 @@ def test_a_place_that_can_not_be_opened_is_one_sentence(tmp_path: Path, journal:
         StateStore(tmp_path / "missing" / "state.db", journal)
 
 
+def test_an_sqlite_that_is_too_old_is_named(path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    for reading in (lambda: StateStore(path, journal), lambda: overlay(path, journal).__enter__()):
+        with pytest.raises(CovenqError, match=r"SQLite is .*, and covenq needs 3\.35"):
+            reading()
+
+
 # ---- the folder
 
 
