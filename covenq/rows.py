@@ -78,9 +78,9 @@ def as_integer(value: Any) -> int | None:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
     name: str
-    columns: Sequence[str]
+    columns: tuple[str, ...]
     key: tuple[str, ...]
-    mutable: Sequence[str]
+    mutable: tuple[str, ...]
     """What may change of a row."""
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
@@ -92,14 +92,16 @@ _DELIVERIES = _Table(
     "webhook_deliveries",
     DELIVERY_COLUMNS,
     ("seq",),
-    "state reason detail duplicates conflicts last_seq replays".split(),
+    ("state", "reason", "detail", "duplicates", "conflicts", "last_seq", "replays"),
 )
 _TASKS = _Table(
     "tasks",
     TASK_COLUMNS,
     ("created_seq",),
-    """delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq
-    interruptions retries since queued_seq superseded_by""".split(),
+    tuple(
+        """delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq
+        interruptions retries since queued_seq superseded_by""".split()
+    ),
 )
 _ATTEMPTS = _Table("task_attempts", ATTEMPT_COLUMNS, ("task", "attempt"), ATTEMPT_COLUMNS[2:])
 
@@ -199,12 +201,12 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
 def _by_change(
     table: _Table, rows: Sequence[Row], loaded: Mapping[tuple[Any, ...], Row]
 ) -> dict[tuple[str, ...], list[Row]]:
-    """Columns to the rows that have to be written in these: all of a new row's, else those that are no longer as loaded."""
+    """Columns to the rows that have to be written in these: all for one that was not loaded, else those that changed."""
     found: dict[tuple[str, ...], list[Row]] = {}
-    every = tuple(table.columns)
     for row in rows:
-        before = loaded.get(table.key_of(row))
-        columns = every if before is None else tuple([name for name in table.mutable if row[name] != before[name]])
+        columns, before = table.columns, loaded.get(table.key_of(row))
+        if before is not None:
+            columns = tuple([name for name in table.mutable if row[name] != before[name]])
         if columns:
             found.setdefault(columns, []).append(row)
     return found
@@ -215,19 +217,19 @@ LOT = 64
 
 
 def _write(conn: sqlite3.Connection, table: _Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
-    """Write these columns of the rows; where it is all of them, the rows are new.
+    """Write these columns of the rows; all of them insert the rows.
 
     Their values are bound one by one, many rows to a statement: to take them out of one JSON text costs SQLite twice what
     writing them costs.
     """
-    new = len(columns) == len(table.columns)
-    bound = columns if new else table.key + columns
+    whole = columns == table.columns
+    bound = columns if whole else table.key + columns
     most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
     start = 0
     while start < len(rows):
         lot = min(LOT, len(rows) - start, most)
         lot = 1 << (lot.bit_length() - 1)
-        sql = _insert_sql(table, lot) if new else _update_sql(table, columns, lot)
+        sql = _insert_sql(table, lot) if whole else _update_sql(table, columns, lot)
         conn.execute(sql, [row[name] for row in rows[start : start + lot] for name in bound])
         start += lot
 
@@ -238,6 +240,7 @@ def _values(width: int, lot: int) -> str:
 
 @cache
 def _insert_sql(table: _Table, lot: int) -> str:
+    """A row may be there without having been loaded: an attempt that isn't its task's newest, claimed anew by a forged record."""
     changes = ", ".join(f"{name} = excluded.{name}" for name in table.mutable)
     return (
         f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {_values(len(table.columns), lot)} "  # noqa: S608 - constants

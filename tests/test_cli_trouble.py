@@ -206,6 +206,7 @@ def test_a_full_disk_below_the_data_is_told_and_nothing_is_half_done(
             told_once(done)
         if name in ("replay", "requeue", "cancel", "redact", "backup", "import", "init", "tokens new"):
             assert done.code != 0, done
+        assert {"backup": "/copy", "init": "data/new.toml", "tokens new": "tokens.json"}.get(name, "") in done.err
         before = {path.name for path in template.rglob("*")}
         left = [path.name for path in place.path.rglob("*") if path.name.endswith((".tmp", ".part"))]
         assert not set(left) - before

@@ -37,7 +37,7 @@ FAILURE = {"category": "exit", "exit_code": 3, "signal": None, "detail": "it exi
 
 
 def claimed(attempt: int = 1, **data: Any) -> Entry:
-    return moved("claimed", T, attempt=attempt, worker="w1", **({"lease_until": None} | data))
+    return moved("claimed", T, attempt=attempt, **({"worker": "w1", "lease_until": None} | data))
 
 
 def test_a_received_delivery(conn: sqlite3.Connection) -> None:
@@ -131,6 +131,17 @@ def test_a_row_is_written_where_it_changed(conn: sqlite3.Connection) -> None:
     assert written["tasks"] == {"state", "attempts", "updated_at", "worker", "last_seq", "claim_seq"}
     assert written["webhook_deliveries"] == {"state"}
     assert query.tasks_of(conn, "9", "g1")[0]["state"] == "running"
+
+
+def test_an_older_attempt_that_a_record_claims_anew_begins_anew(conn: sqlite3.Connection) -> None:
+    """covenq never writes one, but whoever can write the journal can, and the fold must go on."""
+    again = [moved("retry", T, **FAILURE), claimed(2), moved("retry", T, **FAILURE), claimed(1, worker="w9")]
+    for record in as_records([received("g1"), queued("g1"), claimed(1), *again]):
+        fold(conn, [record])
+    assert [(a["attempt"], a["worker"], a["ended_at"] is None) for a in query.attempts(conn, T)] == [
+        (1, "w9", True),
+        (2, "w1", False),
+    ]
 
 
 def test_interruptions_are_counted_apart_from_retries(conn: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.output import say
 from covenq.cli.reach import config_path
-from covenq.errors import Refused, UsageError
+from covenq.errors import CovenqError, Refused, UsageError
 
 TEMPLATE = """\
 # covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start, and again when it changes.
@@ -112,7 +112,7 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Create the file whole or not at all. Raises Refused if it is there and not `force`."""
+    """Create the file whole or not at all. Raises Refused if it is there and not `force`, CovenqError where it can't be."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -123,5 +123,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
             os.link(scratch, path)
     except FileExistsError:
         raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.") from None
+    except OSError as error:  # that of a full disk names no file
+        raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from None
     finally:
         scratch.unlink(missing_ok=True)

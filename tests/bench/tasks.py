@@ -29,7 +29,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import slow_sync
 
@@ -152,21 +154,12 @@ def huey_worker(path: Path, number: int, workers: int, kind: str, *, ends: bool)
     consumer.run()
 
 
-def huey(base: Path, number: int, workers: int) -> float:
-    return best_huey(base / "huey", number, workers, ends=False)
-
-
-def huey_ends(base: Path, number: int, workers: int) -> float:
-    return best_huey(base / "huey-ends", number, workers, ends=True)
-
-
-def best_huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
+def huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
     """The best of its ways: one worker or several, threads or processes."""
-    base.mkdir()
+    role = "huey-ends" if ends else "huey"
     rates = []
     for kind, several in (("thread", 1), ("thread", workers), ("process", 1), ("process", workers)):
-        path = base / f"{kind}-{several}.db"
-        role = "huey-ends" if ends else "huey"
+        path = base / f"{role}-{kind}-{several}.db"
         words = [sys.executable, __file__, "--as", role, str(path), str(number), str(several), kind]
         worker = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
@@ -265,6 +258,20 @@ def procrastinate(base: Path, number: int, workers: int) -> float:
         end()
 
 
+class Yardstick(NamedTuple):
+    package: str
+    title: str
+    measure: Callable[[Path, int, int], float]
+    bar: float | None
+
+
+YARDSTICKS = (
+    Yardstick("huey", "huey, SQLite with fsync", partial(huey, ends=False), 2.0),
+    Yardstick("huey", "huey, which stores their ends too", partial(huey, ends=True), None),
+    Yardstick("procrastinate", "procrastinate, PostgreSQL", procrastinate, 2.0),
+)
+
+
 # ---- from acceptance to start
 
 
@@ -321,16 +328,7 @@ def main() -> int:
         }[role]()
         return 0
     slow_sync.apply(args.sync_us)
-    yardsticks: dict[str, Callable[[Path, int, int], float]] = {
-        "huey": huey,
-        "huey, ends too": huey_ends,
-        "procrastinate": procrastinate,
-    }
-    missing: dict[str, str] = {}
-    for name in list(yardsticks):
-        if importlib.util.find_spec(name.partition(",")[0]) is None:
-            missing[name] = "not installed"
-            del yardsticks[name]
+    missing = {one.title: "not installed" for one in YARDSTICKS if importlib.util.find_spec(one.package) is None}
     rates: dict[str, list[float]] = {"covenq": []}
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir, ignore_cleanup_errors=True) as top:
         for number in range(args.rounds):
@@ -338,24 +336,18 @@ def main() -> int:
             base.mkdir()
             rates["covenq"].append(covenq(base, args.tasks, args.workers, BATCH))
             rates.setdefault("covenq, one a request", []).append(covenq(base, args.tasks, args.workers, 1))
-            for name, measure in list(yardsticks.items()):
+            for one in YARDSTICKS:
+                if one.title in missing:
+                    continue
                 try:
-                    rates.setdefault(name, []).append(measure(base, args.tasks, args.workers))
+                    rates.setdefault(one.title, []).append(one.measure(base, args.tasks, args.workers))
                 except LookupError as error:
-                    missing[name] = str(error)
-                    del yardsticks[name]
+                    missing[one.title] = str(error)
         start_ms, alone_ms = starts(Path(top), args.starts)
     result = report(rates, missing, start_ms - alone_ms)
     if args.json:
         print(json.dumps({"rates": rates, "missing": missing, "start_ms": start_ms, "spawn_ms": alone_ms}))
     return result
-
-
-YARDSTICKS = (
-    ("huey", "huey, SQLite with fsync", 2.0),
-    ("huey, ends too", "huey, which stores their ends too", None),
-    ("procrastinate", "procrastinate, PostgreSQL", 2.0),
-)
 
 
 def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: float) -> int:
@@ -365,14 +357,15 @@ def report(rates: dict[str, list[float]], missing: dict[str, str], beyond_ms: fl
     single = statistics.median(rates["covenq, one a request"])
     print(f"{'covenq, pull workers, 1 a request':36} {single:8.0f} tasks/s")
     met = True
-    for name, title, bar in YARDSTICKS:
-        if not rates.get(name):
-            print(f"{title:36} left out: {missing.get(name, 'no figure')}")
+    for one in YARDSTICKS:
+        theirs = rates.get(one.title)
+        if not theirs:
+            print(f"{one.title:36} left out: {missing.get(one.title, 'no figure')}")
             continue
-        ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=False))
-        met &= bar is None or ratio >= bar
-        against = "not what the bar is about" if bar is None else f"bar {bar}"
-        print(f"{title:36} {statistics.median(rates[name]):8.0f} tasks/s   covenq is {ratio:.2f} × ({against})")
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=False))
+        met &= one.bar is None or ratio >= one.bar
+        against = "not what the bar is about" if one.bar is None else f"bar {one.bar}"
+        print(f"{one.title:36} {statistics.median(theirs):8.0f} tasks/s   covenq is {ratio:.2f} × ({against})")
     met &= beyond_ms <= 10.0
     print(f"{'accept to start, beyond the spawn':36} {beyond_ms:8.1f} ms at the median (bar 10)")
     return 0 if met else 1
