@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from covenq.model import TOKEN
-from journal.files import OsFiles, publish
+from journal.file.files import OsFiles, publish
 
 NOTE_NAME = "upkeep.json"
 _PAGE = 2000

@@ -23,7 +23,8 @@ from covenq.place import Place
 from covenq.scheduler import Outcome, Task, after
 from covenq.scrub import Scrubber, secrets_of
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
-from journal.model import Journal, Record
+from journal.interface import Journal
+from journal.records import Record
 
 log = logging.getLogger("covenq.worker")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from covenq.errors import CovenqError
 from covenq.model import JsonObject
-from journal.files import OsFiles, publish
-from journal.model import Head
+from journal.file.files import OsFiles, publish
+from journal.records import Head
 
 NOTE_NAME = "backups.json"
 

@@ -32,7 +32,8 @@ from covenq.scheduler import Outcome, Task, Usage, after
 from covenq.scrub import scrub_text
 from covenq.state import StateStore
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
-from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
+from journal.interface import Journal
+from journal.records import Appended, Conflict, Entry, Record, Unknown
 
 log = logging.getLogger("covenq.claims")
 

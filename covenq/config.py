@@ -20,7 +20,7 @@ from covenq.config_route import Route, digest, parse_route
 from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
 from covenq.config_table import Table
 from covenq.errors import ConfigError
-from journal.line import PAYLOAD_MAX
+from journal.file.codec import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
 DEFAULT_API_BIND = "127.0.0.1:8788"

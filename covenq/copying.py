@@ -12,14 +12,14 @@ from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state import read_witness
-from journal.backup import DAMAGED_HINT, BackupReport, room_for
-from journal.backup import backup as take
 from journal.errors import JournalDamaged, JournalLocked
-from journal.files import OsFiles
-from journal.model import Damage, Head
-from journal.reader import open_reader
-from journal.segment import list_segments, name_of
-from journal.verify import verify as prove
+from journal.file.backup import DAMAGED_HINT, BackupReport, room_for
+from journal.file.backup import backup as take
+from journal.file.files import OsFiles
+from journal.file.reader import open_reader
+from journal.file.segment import list_segments, name_of
+from journal.file.verify import verify as prove
+from journal.records import Damage, Head
 
 Tell = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[Tell | None]]

@@ -52,7 +52,7 @@ from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.errors import JournalError
-from journal.reserve import Reserve
+from journal.file.reserve import Reserve
 
 LOOK_S = 0.2
 """How often the disk and the journal are looked at."""

@@ -13,9 +13,9 @@ from covenq.errors import CovenqError, Refused
 from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state import read_witness
-from journal.engine import FileJournal
 from journal.errors import JournalLocked
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""

@@ -16,7 +16,8 @@ from covenq.hands import Hands
 from covenq.picker import OWN, Picker
 from covenq.scheduler import Task
 from covenq.setback import Setback
-from journal.model import Appended, Journal
+from journal.interface import Journal
+from journal.records import Appended
 
 
 class Dispatcher:

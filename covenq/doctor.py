@@ -22,8 +22,8 @@ from covenq.hints import hint_of
 from covenq.leftovers import mark_of, read_mark
 from covenq.model import at_text, seconds_of
 from covenq.source import NOT_RUNNING
-from journal.lock import MEMORY, NETWORK, filesystem_of
-from journal.reserve import threshold_of
+from journal.file.lock import MEMORY, NETWORK, filesystem_of
+from journal.file.reserve import threshold_of
 
 SYNCS = 20
 SYNC_BYTES = 8192

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from covenq.model import TOKEN, JsonObject, Kind, fence, task_subject
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
-from journal.model import Appended, Conflict, Entry, Journal, Record, Unknown
+from journal.interface import Journal
+from journal.records import Appended, Conflict, Entry, Record, Unknown
 
 if TYPE_CHECKING:
     from covenq.scheduler import Task

@@ -20,7 +20,7 @@ from covenq import fold_notes, fold_ops
 from covenq.caps import PRIORITIES, tenant_of
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
 from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
-from journal.model import Record
+from journal.records import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from covenq.model import Kind
 from covenq.rows import json_text
-from journal.model import Record
+from journal.records import Record
 
 NOTED = frozenset(
     str(kind)

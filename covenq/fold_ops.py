@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from covenq.rows import as_integer, as_text
-from journal.model import Record
+from journal.records import Record
 
 PAUSES = "ops.pauses"
 """The subject of both kinds."""

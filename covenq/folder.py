@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from covenq.state import StateStore
 from journal.errors import JournalDamaged, JournalError
-from journal.model import Journal
+from journal.interface import Journal
 
 log = logging.getLogger("covenq.state")
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from journal.errors import JournalClosed, JournalError
-from journal.model import Appended, Conflict, Entry, Head, Journal, Record, Unknown
-from journal.reserve import threshold_of
+from journal.file.reserve import threshold_of
+from journal.interface import Journal
+from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
 log = logging.getLogger("covenq.intake")
 

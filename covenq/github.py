@@ -20,8 +20,8 @@ from covenq.columns import clean
 from covenq.errors import CovenqError
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.secret import Key
-from journal import line
-from journal.model import Proof
+from journal.file import codec
+from journal.records import Proof
 
 WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
 """An event: what may stand in a record's `data`, in an environment variable and in a table."""
@@ -91,7 +91,7 @@ def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]
 
 
 def _mac(secret: bytes, body: bytes) -> bytes:
-    """HMAC-SHA256, of smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.line`)."""
+    """HMAC-SHA256, of smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
     if len(body) > _MAC_AT_ONCE:
         return hmac.digest(secret, body, "sha256")
     view = memoryview(body)
@@ -179,7 +179,7 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
         raise BadRequest("content_type_unsupported", "Content-Type is neither application/json nor a form.")
     proof: Proof | None = None
     try:
-        value, proof = (load(_form_payload(body)), None) if form else line.parse(body)
+        value, proof = (load(_form_payload(body)), None) if form else codec.parse(body)
     except orjson.JSONDecodeError:
         value = load(body)
     if not isinstance(value, dict):

@@ -17,7 +17,8 @@ from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.planning import AT_ONCE, Item, append_all, clean_text
 from covenq.routing import route
 from covenq.slice import Incoming
-from journal.model import Entry, Journal
+from journal.interface import Journal
+from journal.records import Entry
 
 IMPORTED = "imported"
 """The reason of a delivery that was imported and given no tasks."""

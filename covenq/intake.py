@@ -27,7 +27,8 @@ from covenq.routing import PING, Decision, route
 from covenq.secret import Key
 from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.model import Appended, Conflict, Entry, Journal, Proof, Submitting, Unknown
+from journal.interface import Journal, Submitting
+from journal.records import Appended, Conflict, Entry, Proof, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5

@@ -11,13 +11,13 @@ from covenq.model import JsonObject, Kind
 from covenq.secret import Key
 from covenq.state import read_witness
 from journal.errors import JournalDamaged
-from journal.files import OsFiles
-from journal.model import Damage, Record, Witness
-from journal.reader import JournalReader, open_reader
-from journal.segment import GENESIS, list_segments, name_of
-from journal.stretch import sound_lines
-from journal.verify import VerifyReport
-from journal.verify import verify as prove
+from journal.file.files import OsFiles
+from journal.file.reader import JournalReader, open_reader
+from journal.file.scan import sound_lines
+from journal.file.segment import GENESIS, list_segments, name_of
+from journal.file.verify import VerifyReport
+from journal.file.verify import verify as prove
+from journal.records import Damage, Record, Witness
 
 Progress = Callable[[int, int], None]
 """(done, in all), in bytes or in records."""

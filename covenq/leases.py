@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from covenq.model import Category, JsonObject, Kind, at_text, seconds_of
 from covenq.scheduler import INTERRUPTIONS_MAX, Task
-from journal.model import Entry
+from journal.records import Entry
 
 LEASE_MAX_S = 3600
 

@@ -21,7 +21,8 @@ from covenq.filter import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing import PING, Decision, route
-from journal.model import Entry, Journal
+from journal.interface import Journal
+from journal.records import Entry
 
 __all__ = [
     "Item", "Plan", "Skipped", "apply", "cancel", "clean_text", "plan_cancel", "plan_replay", "plan_requeue", "plan_reroute",

@@ -16,7 +16,8 @@ from covenq.fold_ops import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What
 from covenq.gate import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.planning import clean_text
-from journal.model import Appended, Entry, Journal, Record
+from journal.interface import Journal
+from journal.records import Appended, Entry, Record
 
 _TRIES = 20
 

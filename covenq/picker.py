@@ -27,7 +27,7 @@ from covenq.model import at_text
 from covenq.rivals import Rivals
 from covenq.scheduler import Task, queued_tasks
 from covenq.standing import Lane, Standing
-from journal.model import Entry
+from journal.records import Entry
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

@@ -16,7 +16,8 @@ from covenq.errors import NotDurable, UsageError
 from covenq.filter import Filter
 from covenq.model import JsonObject
 from journal.errors import JournalFull, JournalWriteFailed
-from journal.model import Appended, Conflict, Entry, Journal
+from journal.interface import Journal
+from journal.records import Appended, Conflict, Entry
 
 AT_ONCE = 64
 """Items that share one append, and so one sync. On a Conflict each of them is tried alone."""

@@ -1,7 +1,7 @@
 """Erasing content on demand: of deliveries by id or filter, of all of a repository, of all of an installation.
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
-delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.erase`, the fold
+delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.file.erase`, the fold
 and `covenq.aftermath` each carry out their part from the record alone, now or after a crash. What stays is what never was
 content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
 """
@@ -17,10 +17,11 @@ from covenq.filter import Filter
 from covenq.fold_ops import REDACTED
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.planning import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
-from journal.engine import FileJournal
-from journal.erase import Rewritten, pairs
 from journal.errors import JournalFull, JournalWriteFailed
-from journal.model import Conflict, Entry, Journal
+from journal.file.engine import FileJournal
+from journal.file.erase import Rewritten, pairs
+from journal.interface import Journal
+from journal.records import Conflict, Entry
 
 AT_ONCE = 5000
 """Deliveries whose records share one append, and one rewriting of the segments they stand in."""

@@ -19,7 +19,7 @@ import orjson
 
 from covenq.config import Retention
 from covenq.model import FINAL, TOKEN, JsonObject, State, at_text
-from journal.model import Entry
+from journal.records import Entry
 
 SUBJECT = "ops.retention"
 KIND = "journal.dropped"

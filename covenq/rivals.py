@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covenq.model import JsonObject, Kind, at_text, seconds_of, task_subject
-from journal.model import Entry
+from journal.records import Entry
 
 NEWER = "newer"
 STALE = "stale"

@@ -13,7 +13,7 @@ from covenq.explain import explain
 from covenq.filter import delivery_fields
 from covenq.filter_tree import And, Filter, Match, Not
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_id, task_subject
-from journal.model import Entry
+from journal.records import Entry
 
 KEY_MAX = 512
 """Characters of a task's key."""

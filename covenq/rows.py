@@ -19,8 +19,8 @@ import orjson
 from covenq.filter_tree import comparable
 from covenq.model import Kind
 from covenq.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
-from journal.erase import erasure_of
-from journal.model import Record
+from journal.file.erase import erasure_of
+from journal.records import Record
 
 Row = dict[str, Any]
 
@@ -273,7 +273,7 @@ _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NUL
 
 
 def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
-    """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.erase` has them.
+    """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.file.erase` has them.
 
     A row is named by the seq of the record it was made by.
     """

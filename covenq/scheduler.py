@@ -18,7 +18,7 @@ import orjson
 from covenq.config_route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 from covenq.rlimits import NO_LIMITS, Limits
-from journal.model import Entry
+from journal.records import Entry
 
 INTERRUPTIONS_MAX = 3
 """So many times a task may be running when the daemon dies. A task that kills the daemon can't do it for ever."""

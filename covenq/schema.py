@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from journal.model import Witness
+from journal.records import Witness
 
 VERSION = 13
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""

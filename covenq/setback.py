@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from covenq.model import Kind, at_text, seconds_of, task_subject
-from journal.model import Entry
+from journal.records import Entry
 
 NOTICED_S = 1.0
 """A clock that is set back by less is only being kept in time."""

@@ -28,13 +28,14 @@ from covenq.source import (
 )
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
-from journal.model import Entry, Head, Journal, Record
-from journal.reader import JournalReader, open_reader
-from journal.segment import GENESIS, NAME
+from journal.file.reader import JournalReader, open_reader
+from journal.file.segment import GENESIS, NAME
+from journal.interface import Journal
+from journal.records import Entry, Head, Record
 
 if TYPE_CHECKING:
     from covenq.upkeep import House
-    from journal.engine import FileJournal
+    from journal.file.engine import FileJournal
 
 LOCK_S = 1.0
 """Seconds to wait for another command that reads, before reading without the lock, or refusing to write."""
@@ -417,7 +418,7 @@ class LocalSource(Closing):
     @contextmanager
     def _writing(self, *, fresh: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
         """The journal, open for writing, and the state, caught up before and after. `fresh` makes them if there are none."""
-        from journal.opening import open_journal
+        from journal.file.open import open_journal
 
         if fresh:
             self._data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,10 +16,11 @@ from covenq import schema
 from covenq.errors import CovenqError
 from covenq.fold import fold
 from covenq.source import JOURNAL_NAME
-from journal.backup import backup_witness
 from journal.errors import JournalDamaged
-from journal.files import OsFiles
-from journal.model import Damage, Journal, Record, Witness
+from journal.file.backup import backup_witness
+from journal.file.files import OsFiles
+from journal.interface import Journal
+from journal.records import Damage, Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20

@@ -12,7 +12,7 @@ from typing import Any
 
 from covenq.model import REQUEUEABLE, JsonObject, Kind, State
 from covenq.rules import Verdict
-from journal.model import Record
+from journal.records import Record
 
 QUESTIONS = ("accepted", "ignored", "failed", "retried", "duplicated", "now")
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}

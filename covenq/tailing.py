@@ -15,7 +15,7 @@ from covenq.errors import NotFound
 from covenq.filter import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
 from covenq.view import Records
-from journal.model import Record
+from journal.records import Record
 
 LOOK = 1000
 """Records one look goes through at most."""

@@ -12,7 +12,8 @@ from covenq.config import Config
 from covenq.intake import append, decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
 from covenq.routing import Decision, route
-from journal.model import Appended, Entry, Journal, Record
+from journal.interface import Journal
+from journal.records import Appended, Entry, Record
 
 log = logging.getLogger("covenq.intake")
 

@@ -21,13 +21,13 @@ from covenq.folder import Folder
 from covenq.model import JsonObject
 from covenq.redaction import Progress, Unfinished
 from covenq.state import StateStore
-from journal.engine import FileJournal
-from journal.erase import Rewritten
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
-from journal.files import OsFiles
-from journal.model import Conflict
-from journal.reserve import Reserve
-from journal.segment import list_segments, name_of
+from journal.file.engine import FileJournal
+from journal.file.erase import Rewritten
+from journal.file.files import OsFiles
+from journal.file.reserve import Reserve
+from journal.file.segment import list_segments, name_of
+from journal.records import Conflict
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0

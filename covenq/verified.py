@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 
 from covenq.model import JsonObject
-from journal.files import OsFiles, publish
-from journal.verify import VerifyReport
+from journal.file.files import OsFiles, publish
+from journal.file.verify import VerifyReport
 
 NOTE_NAME = "verified.json"
 _MAX = 1 << 16

@@ -19,7 +19,7 @@ from covenq.errors import NotFound
 from covenq.filter import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.place import Place
-from journal.model import Head, Record
+from journal.records import Head, Record
 
 SEGMENTS_MAX = 200
 

@@ -34,7 +34,8 @@ from covenq.scheduler import Task, recover, running_without_lease
 from covenq.scrub import Scrubber
 from covenq.state import StateStore
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
-from journal.model import Conflict, Entry, Journal, Record, Unknown
+from journal.interface import Journal
+from journal.records import Conflict, Entry, Record, Unknown
 
 log = logging.getLogger("covenq.worker")
 

@@ -1,6 +1,6 @@
 """`covenq` with a disk that fails on demand: run as a program, its arguments are covenq's.
 
-COVENQ_TEST_FAULTS names a directory. While it holds a file named like a method of `journal.files.OsFiles` (`pwrite`,
+COVENQ_TEST_FAULTS names a directory. While it holds a file named like a method of `journal.file.files.OsFiles` (`pwrite`,
 `fdatasync`, …), each call of that method fails with the errno the file names (`EIO`, `ENOSPC`; EIO if it is empty), or, if it
 says `HANG`, comes back only when the file is gone. Everything else is the ordinary program.
 """
@@ -37,7 +37,7 @@ def failing(method: Callable[..., Any], trigger: Path) -> Callable[..., Any]:
 
 def install(directory: Path) -> None:
     """Wrap every method of OsFiles."""
-    from journal.files import OsFiles
+    from journal.file.files import OsFiles
 
     for name in dir(OsFiles):
         method = getattr(OsFiles, name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from covenq import schema
 from covenq.model import DeliveryId, at_text, task_id, task_subject
-from journal.model import Entry, Record
+from journal.records import Entry, Record
 
 START = 1_800_000_000.0
 """2027-01-15T08:00:00Z; each record comes a second after the one before."""

@@ -33,8 +33,8 @@ from covenq.tui.detail import DetailScreen  # noqa: E402
 from covenq.tui.dialogs import Confirm  # noqa: E402
 from covenq.tui.payload import PayloadScreen  # noqa: E402
 from covenq.tui.table import RowTable  # noqa: E402
-from journal.model import Entry  # noqa: E402
-from journal.opening import open_journal  # noqa: E402
+from journal.file.open import open_journal  # noqa: E402
+from journal.records import Entry  # noqa: E402
 
 SIZE = (120, 32)
 NOW = 1_800_000_000.0

@@ -33,8 +33,8 @@ from covenq.state import StateStore
 from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
-from journal.files import OsFiles
-from journal.opening import open_journal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
 

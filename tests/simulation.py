@@ -36,7 +36,7 @@ from covenq.routing import route
 from covenq.scheduler import Outcome, Task, after, recover, running_without_lease
 from covenq.waiting import Waiting
 from journal.errors import JournalError, JournalFull
-from journal.model import Appended, Conflict, Entry, Head, Record, Unknown
+from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
 START = 1_800_000_000.0
 DAY = 86400.0
@@ -52,7 +52,7 @@ class Violated(AssertionError):
 
 
 class SimJournal:
-    """`journal.model.Journal` in memory. `fault` is asked before each append: it may raise, or say what goes wrong."""
+    """`journal.interface.Journal` in memory. `fault` is asked before each append: it may raise, or say what goes wrong."""
 
     id = "0" * 32
     epoch = "e" * 16

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from simulation import Crash
 
-from journal.engine import FileJournal
 from journal.errors import JournalFull
-from journal.model import Appended, Conflict, Entry, Head, Record, Unknown
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "journal"))
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from support import HOOK, Daemon, eventually, issue, new_guid, records, segments, wait_for_daily_run
 
-from journal.erase import write_note
-from journal.files import OsFiles
+from journal.file.erase import write_note
+from journal.file.files import OsFiles
 
 Make = Callable[..., Daemon]
 
@@ -246,9 +246,9 @@ def test_what_a_crash_cut_short_is_finished_at_the_next_start(make_daemon: Make)
 
 
 def record(data: Path, guid: str, row: dict[str, Any]) -> None:
-    """What `journal.erase` writes before it rewrites anything."""
-    from journal.model import Appended, Entry
-    from journal.opening import open_journal
+    """What `journal.file.erase` writes before it rewrites anything."""
+    from journal.file.open import open_journal
+    from journal.records import Appended, Entry
 
     drops = [[row["seq"], row["seq"]], *[[task["created_seq"]] * 2 for task in row["task_objects"]]]
     subject = f"delivery.{HOOK}.{guid}"

@@ -10,8 +10,8 @@ import pytest
 from support import Daemon, eventually, issue
 
 from covenq.gate import Gate, Space
-from journal.opening import open_journal
-from journal.reserve import Reserve, ballast_of, threshold_of
+from journal.file.open import open_journal
+from journal.file.reserve import Reserve, ballast_of, threshold_of
 
 Make = Callable[..., Daemon]
 

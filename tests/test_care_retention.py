@@ -14,7 +14,7 @@ from covenq.config import Config, Retention, build
 from covenq.errors import ConfigError
 from covenq.fold import fold
 from covenq.retention import Segment
-from journal.model import Entry
+from journal.records import Entry
 
 DAY = 86_400.0
 

@@ -28,7 +28,7 @@ from support import (
     wait_for_daily_run,
 )
 
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 Make = Callable[..., Daemon]
 
@@ -280,8 +280,8 @@ def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_pa
 
 def big(directory: Path, mebibytes: int) -> None:
     """A journal large enough for verify to start processes."""
-    from journal.model import Entry
-    from journal.opening import open_journal
+    from journal.file.open import open_journal
+    from journal.records import Entry
 
     body = b'{"text":"' + b"x" * ((1 << 20) - 100) + b'"}'
     with open_journal(directory) as journal:

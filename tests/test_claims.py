@@ -21,9 +21,9 @@ from covenq.leases import FIRST_LOOK_S
 from covenq.model import Kind
 from covenq.scheduler import Usage
 from covenq.state import StateStore
-from journal.engine import FileJournal
-from journal.model import Appended, Entry
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Entry
 
 
 @dataclass

@@ -16,7 +16,7 @@ import pytest
 from records import POLICY, moved, note, of, queued, received
 from support import Daemon, eventually, records
 
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 

@@ -23,7 +23,7 @@ from covenq.cli import completion, main
 from covenq.cli.app import COMMANDS, build
 from covenq.filter import FIELDS
 from covenq.http import schemas
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 NOT_HERE = frozenset({"serve", "phase", "tui", "worker", "bench", "demo", "send", "init", "tokens", "secrets"})

@@ -13,7 +13,7 @@ from support import SECRET, Daemon, sign
 
 from covenq.errors import NotFound, UsageError
 from covenq.jsonpath import pick
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 DOCUMENT = {"issue": {"title": "It breaks", "labels": [{"name": "bug"}, {"name": "a b"}], "odd key": None, "n": 1.5}}
 

@@ -24,7 +24,7 @@ from records import moved, note, of, queued, received
 from support import ROOT, eventually
 
 from covenq.cli.app import COMMANDS, build
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 130})

@@ -22,9 +22,9 @@ from covenq.gate import ClosedJournal, Gate, Space
 from covenq.http.server import bind_tcp
 from covenq.sources import open_source
 from journal.errors import JournalClosed
-from journal.files import OsFiles
-from journal.model import Conflict, Entry
-from journal.opening import open_journal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.records import Conflict, Entry
 
 Make = Callable[..., Daemon]
 

@@ -22,7 +22,7 @@ from covenq.doctor import examine
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, Finding, Patient
 from covenq.leftovers import mark_of, write_mark
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 NOW = 1_800_000_000.0
 STATUS: dict[str, Any] = {

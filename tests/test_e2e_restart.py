@@ -7,8 +7,8 @@ from typing import Any
 
 from support import Daemon, eventually, issue, new_guid
 
-from journal.model import Entry
-from journal.opening import open_journal
+from journal.file.open import open_journal
+from journal.records import Entry
 
 CONFIG = """
 [worker]

@@ -9,7 +9,7 @@ from test_filter_sql import _filters, _journals
 
 from covenq.explain import explain, node_text
 from covenq.filter import Filter, delivery_fields, parse
-from journal.model import Entry
+from journal.records import Entry
 
 NOW = 1_800_000_010.0
 ISSUE = {

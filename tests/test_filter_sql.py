@@ -16,7 +16,7 @@ from covenq.filter import Filter, delivery_fields, parse, task_fields
 from covenq.filter_sql import remainder, to_sql
 from covenq.fold import fold
 from covenq.model import at_text
-from journal.model import Entry
+from journal.records import Entry
 
 NOW = START + 10
 

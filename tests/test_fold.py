@@ -16,7 +16,7 @@ from records import as_records, dump, empty_state, moved, note, of, queued, rece
 from covenq import query
 from covenq.filter import parse
 from covenq.fold import apply, decides, fold
-from journal.model import Entry, Record
+from journal.records import Entry, Record
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from records import as_records, dump, empty_state, moved, note, queued, received
 
 from covenq.fold import decides, fold
 from covenq.model import State
-from journal.model import Entry, Record
+from journal.records import Entry, Record
 
 ROUTES = ("fix", "forward", "far")
 

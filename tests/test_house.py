@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -46,28 +45,8 @@ def below(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def floors() -> list[list[str]]:
-    """The lines of CONTRIBUTING's drawing, the highest first: names of modules and packages."""
-    drawing = re.search(r"Floors\..*?```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
-    assert drawing is not None
-    return [re.split(r"\s{3,}", line)[0].split() for line in drawing[1].splitlines()]
-
-
-def modules(name: str) -> list[str]:
-    whole = name if name == "journal" else f"covenq.{name}"
-    return [one for one in FILES if one == whole or one.startswith(f"{whole}.")]
-
-
 def test_nothing_is_imported_in_a_circle() -> None:
     assert len(graph()) > 200 and "covenq.config" in graph()["covenq.daemon"]
     TopologicalSorter(graph()).prepare()  # raises CycleError with the circle
 
 
-def test_no_module_rests_on_a_floor_above_its_own() -> None:
-    drawn = floors()
-    assert len(drawn) > 6 and drawn[-1] == ["journal"] and all(modules(name) for floor in drawn for name in floor)
-    for number, floor in enumerate(drawn):
-        above = {one for higher in drawn[:number] for name in higher for one in modules(name)}
-        for one in [one for name in floor for one in modules(name)]:
-            assert not below(one) & above, one
-    assert not any(one.startswith("covenq") for name in modules("journal") for one in below(name))

@@ -10,7 +10,7 @@ import pytest
 from serving import Served, serving
 from support import new_guid, signed
 
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -26,10 +26,10 @@ from covenq.model import DeliveryId, State, task_id
 from covenq.secret import Key
 from covenq.state import StateStore
 from covenq.unfinished import resume, route_received
-from journal.engine import FileJournal
-from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry, Record, Unknown
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry, Record, Unknown
 
 SECRETS = (Key("new", b"a newer secret"), Key("test", b"a test's webhook secret"))
 FORM = "application/x-www-form-urlencoded"

@@ -14,7 +14,7 @@ from support import SECRET, Daemon, issue, sign
 
 from covenq import slice
 from covenq.errors import UsageError
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 BODIES = {

@@ -18,10 +18,10 @@ from covenq.model import DeliveryId, Kind, task_id
 from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
 from covenq.routing import route
 from covenq.state import StateStore
-from journal.engine import FileJournal
 from journal.errors import JournalFull
-from journal.model import Appended, Entry
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Entry
 
 FIX = {"name": "fix", "match": "event:issues", "run": ["true"], "key": "{repo}#{number}"}
 LOOK = {"name": "look", "match": "event:issues", "run": ["true"]}

@@ -19,8 +19,8 @@ from covenq.pace import pace, running, stuck
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
-from journal.model import Damage, Head
-from journal.verify import VerifyReport
+from journal.file.verify import VerifyReport
+from journal.records import Damage, Head
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})
 

@@ -19,9 +19,9 @@ from covenq.fold import fold
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
-from journal.engine import FileJournal
-from journal.model import Appended, Conflict, Entry
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry
 
 Make = Callable[..., Daemon]
 

@@ -13,7 +13,7 @@ from covenq import query
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter import parse
 from covenq.fold import fold
-from journal.model import Entry
+from journal.records import Entry
 
 EVERY = parse("")
 

@@ -17,7 +17,7 @@ from covenq.model import DeliveryId, Kind, at_text
 from covenq.routing import route
 from covenq.scheduler import Task
 from covenq.waiting import waiting
-from journal.model import Entry
+from journal.records import Entry
 
 KEYED = {"key": "{repo}#{number}"}
 

@@ -12,7 +12,7 @@ from support import Daemon, issue
 
 from covenq.config import build
 from covenq.rules_diff import Diff, PayloadLost
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 OLD = """
 [[route]]

@@ -13,7 +13,7 @@ from simulation import Violated, World
 
 from covenq import fencing, picker, rivals, scheduler, standing
 from covenq.hands import Hands
-from journal.model import Entry
+from journal.records import Entry
 
 Patch = pytest.MonkeyPatch
 

@@ -21,7 +21,7 @@ from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
 from journal.errors import JournalDamaged, JournalLocked
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})
 

@@ -20,11 +20,11 @@ from covenq.errors import CovenqError
 from covenq.filter import parse
 from covenq.folder import Folder
 from covenq.state import StateStore, overlay, read_witness
-from journal.engine import FileJournal
 from journal.errors import JournalDamaged
-from journal.model import Appended, Entry
-from journal.opening import open_journal
-from journal.reader import open_reader
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.file.reader import open_reader
+from journal.records import Appended, Entry
 
 
 def opened(directory: Path) -> FileJournal:

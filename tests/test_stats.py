@@ -16,7 +16,7 @@ from covenq.errors import UsageError
 from covenq.figures import stats
 from covenq.filter import parse
 from covenq.fold import fold
-from journal.opening import open_journal
+from journal.file.open import open_journal
 
 
 def test_counts_by_event_repository_route_and_time_add_up() -> None:

@@ -18,7 +18,7 @@ from support import Daemon, issue
 from covenq import schema, tailing
 from covenq.filter import parse
 from covenq.fold import fold
-from journal.model import Entry, Head, Record, Witness
+from journal.records import Entry, Head, Record, Witness
 
 
 class Log:
@@ -183,7 +183,7 @@ def test_it_follows_over_a_restart_and_misses_nothing(make_daemon: Callable[...,
 
 
 def test_without_a_daemon_it_tells_what_there_is(tmp_path: Path) -> None:
-    from journal.opening import open_journal
+    from journal.file.open import open_journal
 
     data = tmp_path / "data"
     data.mkdir(mode=0o700)

@@ -16,8 +16,8 @@ from covenq.config import load
 from covenq.errors import Ambiguous
 from covenq.inquiry import target_of
 from covenq.source_local import LocalSource
-from journal.model import Appended, Entry
-from journal.opening import open_journal
+from journal.file.open import open_journal
+from journal.records import Appended, Entry
 
 CONFIG = """
 [[route]]

@@ -24,11 +24,11 @@ from covenq.folder import Folder
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from covenq.state import StateStore
 from covenq.worker import Pool
-from journal.engine import FileJournal
 from journal.errors import JournalPoisoned
-from journal.files import OsFiles
-from journal.model import Appended, Entry, Record
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.records import Appended, Entry, Record
 
 PY = [sys.executable, "-S", "-c"]
 

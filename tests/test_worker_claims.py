@@ -12,9 +12,9 @@ import pytest
 from covenq.fencing import Claim, Stale
 from covenq.model import Kind, fence
 from covenq.scheduler import Policy, Task
-from journal.engine import FileJournal
-from journal.model import Appended, Conflict, Entry, Unknown
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry, Unknown
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from test_worker import House, alive
 
 from covenq.model import Kind
 from covenq.scrub import Scrubber
-from journal.model import Appended, Entry
+from journal.records import Appended, Entry
 
 PY = [sys.executable, "-S", "-c"]
 

@@ -16,8 +16,8 @@ from covenq.cli.progress import bar
 from covenq.cli.reach import place, source
 
 if TYPE_CHECKING:
-    from journal.backup import BackupReport
-    from journal.model import Damage
+    from journal.file.backup import BackupReport
+    from journal.records import Damage
 
 
 def backup(

@@ -62,7 +62,7 @@ def bench(
     as go, then half as many. All are signed and distinct, and those accepted are looked for in the journal. Takes 10 to 20
     seconds; the scratch directory is removed. Exits with 1 if anything accepted is missing.
     """
-    from journal.lock import filesystem_of
+    from journal.file.lock import filesystem_of
 
     where = _existing(place(data, config).data)
     kind = filesystem_of(where)
@@ -130,7 +130,7 @@ def _time_syncs(directory: Path, seconds: float) -> list[float]:
 
 def _in_journal(directory: Path) -> tuple[int, float | None]:
     """How many deliveries the journal has, and how many records a sync covered, by what each line says was durable."""
-    from journal.reader import open_reader
+    from journal.file.reader import open_reader
 
     found = 0
     watermarks: dict[int, int] = {}
@@ -211,14 +211,14 @@ def _figures(outcome: Outcome) -> dict[str, float]:
 
 def _is_real(middle_ms: float, kind: str) -> bool:
     from covenq.doctor import FAST_S
-    from journal.lock import MEMORY
+    from journal.file.lock import MEMORY
 
     return kind not in MEMORY and middle_ms >= FAST_S * 1000
 
 
 def _of_the_disk(real: bool, middle: float, kind: str) -> Iterator[str]:
     from covenq.doctor import SLOW_S
-    from journal.lock import MEMORY
+    from journal.file.lock import MEMORY
 
     if kind in MEMORY:
         yield f"This is {kind}: memory, which keeps nothing over a power cut. Choose a directory on a disk with --data."

@@ -199,7 +199,7 @@ def gather(data: Path, ran: Path) -> Evidence:
     """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
     from covenq.integrity import check
     from covenq.model import FINAL
-    from journal.reader import open_reader
+    from journal.file.reader import open_reader
 
     found = Evidence()
     with open_reader(data / "journal") as reader:

@@ -20,8 +20,8 @@ from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from covenq.integrity import Signatures
-    from journal.model import Head
-    from journal.verify import VerifyReport
+    from journal.file.verify import VerifyReport
+    from journal.records import Head
 
 DAMAGED = 5
 _HEAD = re.compile(r"(\d{1,19}):([0-9a-f]{64})\Z")

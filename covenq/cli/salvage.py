@@ -21,7 +21,7 @@ from covenq.cli.reach import place
 from covenq.errors import Refused, UsageError
 
 if TYPE_CHECKING:
-    from journal.salvage import Plan
+    from journal.file.salvage import Plan
 
 SHOWN = 50
 """Findings and ids listed in words; --json has all."""
@@ -52,8 +52,8 @@ def salvage(
     where = existing(place(data, config))
     directory = where.data / "journal"
 
-    from journal.lock import DirectoryLock
-    from journal.salvage import plan
+    from journal.file.lock import DirectoryLock
+    from journal.file.salvage import plan
 
     if not write:
         upto = bound(data, config)
@@ -76,8 +76,8 @@ def salvage(
 
 
 def _write(directory: Path, target: Path, data: Path) -> Plan:
-    from journal.salvage import plan
-    from journal.salvage import salvage as save
+    from journal.file.salvage import plan
+    from journal.file.salvage import salvage as save
 
     found = plan(directory)
     _judge(found, data, None)
@@ -104,8 +104,8 @@ def _judge(found: Plan, data: Path, upto: int | None) -> None:
     records were. A bad mark is none to salvage for: an opening does without it."""
     from covenq.integrity import check
     from covenq.state import read_witness
-    from journal.files import OsFiles
-    from journal.verify import witnesses_in
+    from journal.file.files import OsFiles
+    from journal.file.verify import witnesses_in
 
     seen = read_witness(data / "state.db")
     with bar("verify", bytes=True) as tell:

@@ -32,8 +32,8 @@ from covenq.http.parts import Parts
 from covenq.http.tally import OTHER
 from covenq.model import Category, State, seconds_of
 from journal.errors import JournalError
+from journal.file.reserve import Reserve
 from journal.histogram import Counts
-from journal.reserve import Reserve
 
 AT_ONCE = 4
 """Scrapes at a time. Whoever can reach the webhook may be able to reach this: it must not take the intake's threads."""

@@ -26,7 +26,7 @@ from covenq.state import StateStore
 from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
-from journal.engine import FileJournal
+from journal.file.engine import FileJournal
 
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""

@@ -25,8 +25,8 @@ from covenq.tui.lanes import Lane
 from covenq.tui.layer import is_open
 from covenq.tui.lines import Line
 from covenq.tui.working import Tell, WorkScreen
-from journal.backup import BackupReport
-from journal.model import Damage
+from journal.file.backup import BackupReport
+from journal.records import Damage
 
 LOOK_S = 0.3
 """How often a daemon at work is asked how far it is."""

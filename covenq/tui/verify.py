@@ -18,7 +18,7 @@ from covenq.model import now_text
 from covenq.tui import text
 from covenq.tui.lines import Line, Lines
 from covenq.tui.working import Tell, WorkScreen
-from journal.verify import VerifyReport
+from journal.file.verify import VerifyReport
 
 Run = Callable[[Tell], VerifyReport]
 

@@ -31,9 +31,9 @@ import slow_sync
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
 
-from journal.model import Appended, Entry  # noqa: E402
-from journal.opening import open_journal  # noqa: E402
-from journal.verify import verify  # noqa: E402
+from journal.file.open import open_journal  # noqa: E402
+from journal.file.verify import verify  # noqa: E402
+from journal.records import Appended, Entry  # noqa: E402
 
 THREADS = 64
 DATA = {"hook": "123456789", "event": "issues", "action": "opened", "headers": [["X-GitHub-Event", "issues"]] * 6}

@@ -53,7 +53,7 @@ def queue_tasks(data: Path, number: int) -> None:
     """Deliveries with a pull task each, as the intake appends them."""
     from records import queued, received
 
-    from journal.opening import open_journal
+    from journal.file.open import open_journal
 
     with open_journal(data / "journal") as journal:
         for start in range(0, number, 500):

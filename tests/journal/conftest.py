@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from explorer import NEVER_S, scratch
 
-from journal.engine import FileJournal
-from journal.opening import open_journal
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
 
 
 @pytest.fixture

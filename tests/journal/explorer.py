@@ -17,18 +17,18 @@ from typing import Any
 import orjson
 from simdisk import Crashes, Density, Image, SimDisk
 
-from journal.backup import backup, read_backup
-from journal.commit import OWN_SUBJECT
-from journal.engine import FileJournal
-from journal.erase import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
-from journal.index import INDEX_NAME, Index, Position, Row, remove_index
-from journal.line import Envelope
-from journal.model import Appended, Conflict, Entry, Head, Record, Witness
-from journal.opening import open_journal
-from journal.recovery import examine
-from journal.segment import SegmentFile, list_segments
-from journal.verify import verify
+from journal.file.backup import backup, read_backup
+from journal.file.codec import Envelope
+from journal.file.committer import OWN_SUBJECT
+from journal.file.engine import FileJournal
+from journal.file.erase import covers, erasure_of
+from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
+from journal.file.open import open_journal
+from journal.file.recovery import examine
+from journal.file.segment import SegmentFile, list_segments
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry, Head, Record, Witness
 
 CUT_AT = 2048
 NEVER_S = 1e6

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from journal.engine import FileJournal
-from journal.model import Entry, Record
-from journal.opening import open_journal
-from journal.segment import NAME
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.file.segment import NAME
+from journal.records import Entry, Record
 
 START = 1_800_000_000.0
 """2027-01-15T08:00:00Z"""

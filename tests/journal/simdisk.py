@@ -1,7 +1,7 @@
-"""A disk in memory behind `journal.files.Files`: what the engine's calls did, and what of it a crash may keep.
+"""A disk in memory behind `journal.file.files.Files`: what the engine's calls did, and what of it a crash may keep.
 
 `SimDisk` holds the page cache's view (what reads see) and a trace of every call that changes something. `Crashes` replays a
-trace and yields, at each point of it, the disks that a crash right there could leave, by the promises `journal.files`
+trace and yields, at each point of it, the disks that a crash right there could leave, by the promises `journal.file.files`
 relies on and no others:
 
 - bytes are certain once a sync of their file returned; before, each write is kept, dropped, cut at a byte, or kept in any

@@ -12,12 +12,20 @@ import independent_reader
 import making
 import pytest
 
-from journal.backup import BACKUP_NAME, BackupOutrun, BackupRefused, BackupReport, BackupUnfinished, backup, read_backup
-from journal.engine import FileJournal
 from journal.errors import JournalDamaged, JournalError, JournalGone
-from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry, Head
-from journal.verify import verify
+from journal.file.backup import (
+    BACKUP_NAME,
+    BackupOutrun,
+    BackupRefused,
+    BackupReport,
+    BackupUnfinished,
+    backup,
+    read_backup,
+)
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry, Head
 
 
 def take(journal: FileJournal, target: Path, files: OsFiles | None = None) -> BackupReport:

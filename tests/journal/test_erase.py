@@ -13,13 +13,13 @@ import independent_reader
 import making
 import pytest
 
-from journal.engine import FileJournal
-from journal.erase import NOTE_NAME, erasure_of
 from journal.errors import EntryRefused, JournalDamaged, JournalError
-from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry
-from journal.reader import open_reader
-from journal.verify import verify
+from journal.file.engine import FileJournal
+from journal.file.erase import NOTE_NAME, erasure_of
+from journal.file.files import OsFiles
+from journal.file.reader import open_reader
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry
 
 SECRETS = {
     "object": b'{"body":"secret-in-an-object"}',

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from journal import engine
-from journal.engine import FileJournal
-from journal.erase import Erasure, Named, pairs
-from journal.files import OsFiles
-from journal.model import Appended, Entry
-from journal.opening import open_journal
-from journal.verify import verify
+from journal.file import engine
+from journal.file.engine import FileJournal
+from journal.file.erase import Erasure, Named, pairs
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.file.verify import verify
+from journal.records import Appended, Entry
 
 
 def fill(journal: FileJournal, count: int) -> None:

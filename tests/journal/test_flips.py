@@ -18,8 +18,8 @@ import pytest
 from explorer import scratch
 
 from journal.errors import JournalDamaged
-from journal.model import Entry
-from journal.verify import VerifyReport, verify
+from journal.file.verify import VerifyReport, verify
+from journal.records import Entry
 
 NAMES = "none twice lone form lines nul latin empty marks".split()
 SHARDS = 8

@@ -11,15 +11,15 @@ import orjson
 import pytest
 
 from journal.errors import JournalDamaged, JournalError, JournalFull
-from journal.files import OsFiles
-from journal.line import MARK, Salted, finish, prepare
-from journal.model import SEQ_MAX, Damage, Entry
-from journal.proof import check_piece
-from journal.reader import open_reader
-from journal.recovery import examine
-from journal.salvage import SalvageRefused, plan, salvage
-from journal.segment import name_of, parse_header, write_header, write_mark
-from journal.verify import verify
+from journal.file.codec import MARK, Salted, finish, prepare
+from journal.file.files import OsFiles
+from journal.file.reader import open_reader
+from journal.file.recovery import examine
+from journal.file.salvage import SalvageRefused, plan, salvage
+from journal.file.segment import name_of, parse_header, write_header, write_mark
+from journal.file.segment_check import check_piece
+from journal.file.verify import verify
+from journal.records import SEQ_MAX, Damage, Entry
 
 GUESSES = ["0" * 64, "a" * 64, "", "f" * 64]
 

@@ -12,9 +12,9 @@ import independent_reader
 import making
 import pytest
 
-from journal.model import Appended, Conflict, Entry
-from journal.reader import open_reader
-from journal.verify import verify
+from journal.file.reader import open_reader
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "golden"))
 

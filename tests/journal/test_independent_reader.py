@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from independent_reader import Reading
 
 from journal.errors import JournalDamaged
-from journal.line import MARK, Salted, is_plain_object, payload_form
-from journal.model import Entry
-from journal.reader import open_reader
-from journal.salvage import salvage
-from journal.segment import parse_header
-from journal.verify import verify
+from journal.file.codec import MARK, Salted, is_plain_object, payload_form
+from journal.file.reader import open_reader
+from journal.file.salvage import salvage
+from journal.file.segment import parse_header
+from journal.file.verify import verify
+from journal.records import Entry
 
 
 def read(directory: Path) -> Reading:

@@ -17,7 +17,6 @@ from simdisk import SimDisk
 from support import eventually
 from workloads import PAYLOADS, delivery, task
 
-from journal.engine import FileJournal
 from journal.errors import (
     EntryRefused,
     JournalClosed,
@@ -27,11 +26,12 @@ from journal.errors import (
     JournalLocked,
     JournalPoisoned,
 )
-from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry
-from journal.opening import open_journal
-from journal.segment import list_segments
-from journal.verify import verify
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.file.segment import list_segments
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry
 
 Opened = Callable[..., FileJournal]
 A, B = "delivery.h.a", "delivery.h.b"

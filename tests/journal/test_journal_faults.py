@@ -21,11 +21,11 @@ from journal.errors import (
     JournalReadOnly,
     JournalWriteFailed,
 )
-from journal.files import write_all
-from journal.model import Appended, Entry
-from journal.opening import open_journal
-from journal.segment import list_segments, name_of
-from journal.verify import verify
+from journal.file.files import write_all
+from journal.file.open import open_journal
+from journal.file.segment import list_segments, name_of
+from journal.file.verify import verify
+from journal.records import Appended, Entry
 
 KINDS = "open create pread pwrite fdatasync fsync_dir truncate rename unlink listdir identity_at".split()
 REDACT = Entry("ops.redact", "delivery.redacted", {"drops": [[1, 2]], "about": True})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journal.errors import EntryRefused
-from journal.line import (
+from journal.file.codec import (
     DATA_MAX,
     DEPTH_MAX,
     MARK,
@@ -27,8 +27,8 @@ from journal.line import (
     payload_form,
     prepare,
 )
-from journal.model import Entry, Record
-from journal.segment import parse_header, split_lines
+from journal.file.segment import parse_header, split_lines
+from journal.records import Entry, Record
 
 SALT = "5a" * 32
 SALTED = Salted(SALT)

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from journal.commit import OWN_SUBJECT
-from journal.engine import FileJournal
 from journal.errors import EntryRefused
-from journal.model import Appended, Conflict, Entry, Record, Witness
-from journal.opening import drop_index, open_journal
-from journal.reader import open_reader
-from journal.verify import verify
+from journal.file.committer import OWN_SUBJECT
+from journal.file.engine import FileJournal
+from journal.file.open import drop_index, open_journal
+from journal.file.reader import open_reader
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry, Record, Witness
 
 SUBJECTS = st.sampled_from(
     [f"delivery.h.g{number}" for number in range(4)] + [f"task.t{number}" for number in range(3)]

@@ -15,14 +15,14 @@ from simdisk import Image, SimDisk
 from support import eventually
 from workloads import delivery, task
 
-from journal.engine import FileJournal
 from journal.errors import JournalDamaged, JournalError, JournalUnaccepted
-from journal.index import Index, Position
-from journal.model import Conflict, Damage, Entry, Head, Record, Witness
-from journal.opening import NEWLINES_TOLD, drop_index, open_journal
-from journal.reader import open_reader
-from journal.segment import name_of
-from journal.verify import verify
+from journal.file.engine import FileJournal
+from journal.file.index import Index, Position
+from journal.file.open import NEWLINES_TOLD, drop_index, open_journal
+from journal.file.reader import open_reader
+from journal.file.segment import name_of
+from journal.file.verify import verify
+from journal.records import Conflict, Damage, Entry, Head, Record, Witness
 
 FIRST = f"journal/{name_of(1)}"
 SECTOR = 512

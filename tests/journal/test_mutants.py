@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mutants import MUTANTS
 
-from journal.index import Index
-from journal.model import Conflict, Entry
-from journal.opening import open_journal
+from journal.file.index import Index
+from journal.file.open import open_journal
+from journal.records import Conflict, Entry
 
 HERE = Path(__file__).parent
 

@@ -10,12 +10,12 @@ import making
 import pytest
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone, JournalLocked
-from journal.files import OsFiles
-from journal.index import Index
-from journal.model import Witness
-from journal.reader import open_reader
-from journal.segment import parse_header
-from journal.verify import verify
+from journal.file.files import OsFiles
+from journal.file.index import Index
+from journal.file.reader import open_reader
+from journal.file.segment import parse_header
+from journal.file.verify import verify
+from journal.records import Witness
 
 NAMES = "none object form binary empty lone".split()
 

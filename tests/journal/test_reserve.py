@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from journal.files import OsFiles
-from journal.reserve import BALLAST_NAME, Reserve
+from journal.file.files import OsFiles
+from journal.file.reserve import BALLAST_NAME, Reserve
 
 MIB = 1 << 20
 

@@ -9,12 +9,12 @@ import independent_reader
 import making
 import pytest
 
-from journal.files import OsFiles
-from journal.model import Appended, Conflict, Entry
-from journal.reader import open_reader
-from journal.salvage import Plan, SalvageRefused, plan, salvage
-from journal.segment import list_segments
-from journal.verify import verify
+from journal.file.files import OsFiles
+from journal.file.reader import open_reader
+from journal.file.salvage import Plan, SalvageRefused, plan, salvage
+from journal.file.segment import list_segments
+from journal.file.verify import verify
+from journal.records import Appended, Conflict, Entry
 
 COUNT = 24
 
@@ -205,7 +205,7 @@ def test_segments_under_each_others_names(journal: Path) -> None:
 
 
 def test_many_contents_lost_are_named_by_more_than_one_record(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.salvage.PAIRS_MAX", 2)
+    monkeypatch.setattr("journal.file.salvage.PAIRS_MAX", 2)
     for path in making.segments(journal)[:3]:
         making.alter(path, lambda raw: raw.replace(b'"pad":"x', b'"pad":"y', 1))
         change(path, 2, lambda line: line.replace(b'"pad":"x', b'"pad":"y'))

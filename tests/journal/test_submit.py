@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from journal.engine import FileJournal
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.files import OsFiles
-from journal.line import parse, payload_form, prepare
-from journal.model import Appended, Conflict, Entry
-from journal.opening import open_journal
+from journal.file.codec import parse, payload_form, prepare
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry
 
 HANG_S = 60.0
 

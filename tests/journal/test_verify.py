@@ -10,14 +10,14 @@ from pathlib import Path
 import making
 import pytest
 
-from journal import verify as module
 from journal.errors import FormatUnknown, JournalGone
-from journal.files import OsFiles
-from journal.line import MARK, Salted
-from journal.model import Damage, Entry, Head, Witness
-from journal.proof import check_segment
-from journal.segment import parse_header
-from journal.verify import VerifyReport, verify
+from journal.file import verify as module
+from journal.file.codec import MARK, Salted
+from journal.file.files import OsFiles
+from journal.file.segment import parse_header
+from journal.file.segment_check import check_segment
+from journal.file.verify import VerifyReport, verify
+from journal.records import Damage, Entry, Head, Witness
 
 COUNT = 40
 

@@ -10,7 +10,7 @@ from explorer import Run
 from simdisk import SimDisk
 
 from journal.errors import JournalFull, JournalPoisoned
-from journal.model import Entry
+from journal.records import Entry
 
 PAYLOADS = [
     b'{"action":"opened","issue":{"number":7,"title":"caf\xc3\xa9 \\ud83d"}}',

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import independent_reader
 import making
 
-from journal.backup import backup
-from journal.files import OsFiles
-from journal.model import Entry
-from journal.salvage import salvage
+from journal.file.backup import backup
+from journal.file.files import OsFiles
+from journal.file.salvage import salvage
+from journal.records import Entry
 
 HERE = Path(__file__).resolve().parent
 CUT_AT = 6000

@@ -20,11 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from journal.commit import OWN_SUBJECT
-from journal.erase import Erasure, Named, allows, erasure_in, pairs, without
 from journal.errors import JournalError
-from journal.files import Files, OsFiles, write_all
-from journal.line import (
+from journal.file.codec import (
     LEGIBLE_MAX,
     MARK,
     Envelope,
@@ -36,9 +33,12 @@ from journal.line import (
     open_envelope,
     prepare,
 )
-from journal.model import NO_SEQ_HINT, SEQ_MAX, Damage, Entry
-from journal.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
-from journal.verify import witnesses_in
+from journal.file.committer import OWN_SUBJECT
+from journal.file.erase import Erasure, Named, allows, erasure_in, pairs, without
+from journal.file.files import Files, OsFiles, write_all
+from journal.file.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
+from journal.file.verify import witnesses_in
+from journal.records import NO_SEQ_HINT, SEQ_MAX, Damage, Entry
 
 SALVAGED_KIND = "journal.salvaged"
 DROPPED_KIND = "journal.dropped"

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from journal.backup import backup_witness
-from journal.erase import Erasure, allows
 from journal.errors import JournalGone
-from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index
-from journal.line import legible
-from journal.model import Damage, Head, Witness
-from journal.proof import SegmentReport, check_piece, check_segment, joint
-from journal.recovery import examine
-from journal.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.file.backup import backup_witness
+from journal.file.codec import legible
+from journal.file.erase import Erasure, allows
+from journal.file.files import Files, OsFiles
+from journal.file.index import INDEX_NAME, Index
+from journal.file.recovery import examine
+from journal.file.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.file.segment_check import SegmentReport, check_piece, check_segment, joint
+from journal.records import Damage, Head, Witness
 
 PIECE = 16 << 20
 """Bytes that one process checks at a time."""

@@ -25,9 +25,9 @@ from pathlib import Path
 import orjson
 
 from journal.errors import FormatUnknown, JournalGone
-from journal.files import Files, publish
-from journal.line import MARK, ZERO_SUM, Salted
-from journal.model import SEQ_MAX
+from journal.file.codec import MARK, ZERO_SUM, Salted
+from journal.file.files import Files, publish
+from journal.records import SEQ_MAX
 
 FORMAT = 1
 SUFFIX = ".jsonl"

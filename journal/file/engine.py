@@ -16,19 +16,28 @@ from pathlib import Path
 
 import orjson
 
-from journal.catalogue import Catalogue
-from journal.commit import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
-from journal.erase import Erasure, Named, Rewritten, erasure_of, read_note, rewrite_segment, segments_with, write_note
-from journal.erase import finish as finish_erasure
 from journal.errors import EntryRefused, JournalDamaged, JournalError
-from journal.files import Files
+from journal.file.catalogue import Catalogue
+from journal.file.codec import Prepared, prepare
+from journal.file.committer import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
+from journal.file.erase import (
+    Erasure,
+    Named,
+    Rewritten,
+    erasure_of,
+    read_note,
+    rewrite_segment,
+    segments_with,
+    write_note,
+)
+from journal.file.erase import finish as finish_erasure
+from journal.file.files import Files
+from journal.file.lock import DirectoryLock
+from journal.file.recovery import Torn
+from journal.file.scan import find_record, read_records
+from journal.file.segment import SegmentFile, list_segments, write_mark
 from journal.histogram import Counts
-from journal.line import Prepared, prepare
-from journal.lock import DirectoryLock
-from journal.model import Appended, Conflict, Damage, Entry, Head, Record
-from journal.recovery import Torn
-from journal.segment import SegmentFile, list_segments, write_mark
-from journal.stretch import find_record, read_records
+from journal.records import Appended, Conflict, Damage, Entry, Head, Record
 
 RECENT_RECORDS = 4096
 RECENT_BYTES = 8 << 20
@@ -71,7 +80,7 @@ class JournalStatus:
 
 
 class FileJournal:
-    """See `journal.model.Journal` for what the methods promise."""
+    """See `journal.interface.Journal` for what the methods promise."""
 
     def __init__(
         self,
@@ -126,11 +135,11 @@ class FileJournal:
         return self._committer.append(self._prepare(entries))
 
     def submit(self, entries: Sequence[Entry], done: Done, after: Callable[[], None] | None = None) -> None:
-        """See `journal.model.Submitting.submit`."""
+        """See `journal.interface.Submitting.submit`."""
         self._committer.submit(Request(self._prepare(entries), done, after=after), start=False)
 
     def start_batch(self) -> None:
-        """See `journal.model.Submitting.start_batch`."""
+        """See `journal.interface.Submitting.start_batch`."""
         self._committer.start_batch()
 
     def _prepare(self, entries: Sequence[Entry]) -> list[Prepared]:
@@ -203,7 +212,7 @@ class FileJournal:
     def erase(
         self, entries: Sequence[Entry], progress: Callable[[int, int], None] | None = None
     ) -> tuple[Appended | Conflict, list[Rewritten]]:
-        """Append `entries`, and take out of the log what their `data.drops` name. `journal.erase` has the argument.
+        """Append `entries`, and take out of the log what their `data.drops` name. `journal.file.erase` has the argument.
 
         On return the content is gone from every segment, and that of an erasure that was cut short before with it. `progress`
         is told (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does not

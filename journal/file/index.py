@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from journal.model import SEQ_MAX
+from journal.records import SEQ_MAX
 
 INDEX_NAME = "index.sqlite"
 _VERSION = 1

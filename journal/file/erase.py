@@ -28,10 +28,10 @@ from typing import Any
 import orjson
 
 from journal.errors import JournalDamaged, JournalError
-from journal.files import Files, publish, write_all
-from journal.line import Envelope, LineError, check_tail, legible, open_envelope
-from journal.model import SEQ_MAX, Damage
-from journal.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
+from journal.file.codec import Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.files import Files, publish, write_all
+from journal.file.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
+from journal.records import SEQ_MAX, Damage
 
 NOTE_NAME = "erasing.json"
 _CHUNK = 1 << 20

@@ -33,7 +33,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.catalogue import Catalogue
 from journal.errors import (
     JournalClosed,
     JournalError,
@@ -43,12 +42,13 @@ from journal.errors import (
     JournalReadOnly,
     JournalWriteFailed,
 )
-from journal.files import Files, SyncFailed, write_all
+from journal.file.catalogue import Catalogue
+from journal.file.codec import Prepared, finish, prepare
+from journal.file.files import Files, SyncFailed, write_all
+from journal.file.index import Position, Row
+from journal.file.segment import Header, name_of, write_header
 from journal.histogram import Histogram
-from journal.index import Position, Row
-from journal.line import Prepared, finish, prepare
-from journal.model import NO_SEQ_HINT, SEQ_MAX, Appended, Conflict, Entry, Head
-from journal.segment import Header, name_of, write_header
+from journal.records import NO_SEQ_HINT, SEQ_MAX, Appended, Conflict, Entry, Head
 
 BATCH_MAX = 16 << 20
 """Bytes after which a batch is closed: bounds the buffer and the time to its sync. A single append may be larger."""
@@ -207,7 +207,7 @@ class Committer(threading.Thread):
     # ---- callers' side
 
     def append(self, prepared: list[Prepared]) -> Appended | Conflict:
-        """See `journal.model.Journal.append`."""
+        """See `journal.interface.Journal.append`."""
         waiter = Waiter()
         self.submit(Request(prepared, waiter))
         return waiter.wait()

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 from journal.errors import JournalFull
-from journal.index import Index, Position, Row, remove_index
+from journal.file.index import Index, Position, Row, remove_index
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from journal.errors import EntryRefused
-from journal.model import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
+from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
 
 MARK = b',"sum":"'
 ZERO_SUM = "0" * 64

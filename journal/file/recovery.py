@@ -31,12 +31,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.erase import allows, erasure_in
-from journal.files import Files, publish, read_all, write_all
-from journal.index import Position
-from journal.line import Envelope, LineError, check_tail, legible, open_envelope
-from journal.model import Damage, Witness
-from journal.segment import GENESIS, TORN_SUFFIX, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.file.codec import Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.erase import allows, erasure_in
+from journal.file.files import Files, publish, read_all, write_all
+from journal.file.index import Position
+from journal.file.segment import GENESIS, TORN_SUFFIX, Header, SegmentFile, list_segments, name_of, read_mark
+from journal.records import Damage, Witness
 
 SECTOR = 512
 

@@ -1,4 +1,4 @@
-"""One segment, proven by itself: its header, its lines, its own chain. What lies between segments is `journal.verify`'s."""
+"""One segment, proven by itself: its header, its lines, its own chain. What lies between segments is `journal.file.verify`'s."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.erase import Erasure, erasure_in
-from journal.files import Files, OsFiles
-from journal.index import Position
-from journal.line import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
-from journal.model import SEQ_MAX, Damage, Head
-from journal.segment import GENESIS, Header, SegmentFile
+from journal.file.codec import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.erase import Erasure, erasure_in
+from journal.file.files import Files, OsFiles
+from journal.file.index import Position
+from journal.file.segment import GENESIS, Header, SegmentFile
+from journal.records import SEQ_MAX, Damage, Head
 
 
 @dataclass(slots=True)

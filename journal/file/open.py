@@ -1,7 +1,7 @@
 """Opening a journal: the lock, the examination, the settling, the index, and only then a `FileJournal`.
 
 Why what is handed out is durable: everything in it is either proven by the witness, or was rewritten and synced here, before
-anything was served or folded (`journal.recovery` has the argument).
+anything was served or folded (`journal.file.recovery` has the argument).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.backup import BackupUnfinished, backup_witness, forget_backup, read_backup
-from journal.catalogue import Catalogue
-from journal.commit import OWN_SUBJECT, Tail, named
-from journal.engine import FileJournal, Recovery
 from journal.errors import JournalDamaged, JournalUnaccepted
-from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
-from journal.line import Envelope
-from journal.lock import DirectoryLock, check_filesystem
-from journal.model import Damage, Entry, Witness
-from journal.recovery import Examination, examine, settle, sweep
-from journal.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
-from journal.stretch import find_record
+from journal.file.backup import BackupUnfinished, backup_witness, forget_backup, read_backup
+from journal.file.catalogue import Catalogue
+from journal.file.codec import Envelope
+from journal.file.committer import OWN_SUBJECT, Tail, named
+from journal.file.engine import FileJournal, Recovery
+from journal.file.files import Files, OsFiles
+from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
+from journal.file.lock import DirectoryLock, check_filesystem
+from journal.file.recovery import Examination, examine, settle, sweep
+from journal.file.scan import find_record
+from journal.file.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
+from journal.records import Damage, Entry, Witness
 
 IDLE_S = 0.05
 """After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""

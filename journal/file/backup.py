@@ -28,11 +28,11 @@ from typing import Any, get_type_hints
 import orjson
 
 from journal.errors import JournalDamaged, JournalError
-from journal.files import Files, OsFiles, publish, read_all, write_all
-from journal.model import SEQ_MAX, Damage, Head, Witness
-from journal.proof import SegmentReport, check_segment, joint
-from journal.recovery import sweep
-from journal.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
+from journal.file.files import Files, OsFiles, publish, read_all, write_all
+from journal.file.recovery import sweep
+from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
+from journal.file.segment_check import SegmentReport, check_segment, joint
+from journal.records import SEQ_MAX, Damage, Head, Witness
 
 BACKUP_NAME = "backup.json"
 DAMAGED_HINT = (

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
-from journal.files import Files
-from journal.line import LineError, decode, legible, open_envelope
-from journal.model import Damage, Record
-from journal.segment import Header, SegmentFile, list_segments
+from journal.file.codec import LineError, decode, legible, open_envelope
+from journal.file.files import Files
+from journal.file.segment import Header, SegmentFile, list_segments
+from journal.records import Damage, Record
 
 
 def find_record(files: Files, directory: Path, seq: int, place: int | None) -> Record | None:

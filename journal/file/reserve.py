@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from journal.files import Files, OsFiles, write_all
+from journal.file.files import Files, OsFiles, write_all
 
 BALLAST_NAME = "ballast"
 _MIB = 1 << 20

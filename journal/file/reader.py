@@ -14,19 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from journal.backup import backup_witness
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
-from journal.files import Files, OsFiles
-from journal.index import INDEX_NAME, Index, Position
-from journal.lock import DirectoryLock
-from journal.model import Damage, Entry, Head, Record, Witness
-from journal.recovery import Examination, examine, rewrite
-from journal.segment import GENESIS, SegmentFile, list_segments, name_of
-from journal.stretch import find_record, read_records
+from journal.file.backup import backup_witness
+from journal.file.files import Files, OsFiles
+from journal.file.index import INDEX_NAME, Index, Position
+from journal.file.lock import DirectoryLock
+from journal.file.recovery import Examination, examine, rewrite
+from journal.file.scan import find_record, read_records
+from journal.file.segment import GENESIS, SegmentFile, list_segments, name_of
+from journal.records import Damage, Entry, Head, Record, Witness
 
 
 class JournalReader:
-    """The reading half of `journal.model.Journal`; `append` refuses. `damage` is what the examination found, if any.
+    """The reading half of `journal.interface.Journal`; `append` refuses. `damage` is what the examination found, if any.
 
     With damage, everything before it can still be read: an operator needs that most when something is broken.
     """
