@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from covenq.caps import PRIORITIES
+from covenq.config.limits import PRIORITIES
 from covenq.rivals import NEWEST, Rivals, outdated_by
 from covenq.standing import Block, Lane, Standing
 

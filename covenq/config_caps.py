@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from covenq.caps import PRIORITIES, Cap, Caps, RouteCap, Share
-from covenq.config_table import Table
+from covenq.config.limits import PRIORITIES, Cap, Caps, RouteCap, Share
+from covenq.config.toml_table import Table
 from covenq.model import JsonObject
 
 SUPERSEDE = ("never", "queued", "running")

@@ -1,6 +1,6 @@
 """The daemon: the one place that knows all parts. It puts them together, waits, and takes them apart in order.
 
-SIGHUP, or a change of the configuration's files, has them read again (`covenq.live`); neither ever stops it.
+SIGHUP, or a change of the configuration's files, has them read again (`covenq.config.live`); neither ever stops it.
 
 Stopping (SIGTERM, SIGINT): readiness goes false; the webhook's listener accepts no more and answers what is in
 flight; running commands are ended and recorded as interrupted; the API's streams end; the fold and the journal close.
@@ -24,13 +24,16 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, leftovers, logs, pauses, query, unfinished, unixsocket
+from covenq import __version__, allocator, greeting, leftovers, logs, pauses, query, unfinished
 from covenq.claims import Claims
-from covenq.config import Config, parse_bind
+from covenq.config.api_tokens import Tokens
+from covenq.config.live import Snapshot, open_live
+from covenq.config.load import Config, parse_bind
+from covenq.config.secret_keys import default_file
 from covenq.datadir import make_directory, make_secret, open_locked, tell_recovery
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.folder import Folder
 from covenq.gate import Gate, Recent
 from covenq.http.app import make_app
@@ -40,15 +43,13 @@ from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.hush import Hush
-from covenq.live import Snapshot, open_live
 from covenq.model import at_text
+from covenq.net import unix_socket
 from covenq.notify import Notifier
 from covenq.scrub import Scrubber
-from covenq.secret import default_file
 from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import StateStore
-from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.errors import JournalError
@@ -197,7 +198,7 @@ def _start(
         version=__version__,
     )
     path = data / SOCKET_NAME
-    unix = unixsocket.bind(path)
+    unix = unix_socket.bind(path)
     cleanup.callback(path.unlink, missing_ok=True)
     cleanup.callback(unix.close)
     connections = _connections(2 if api_bound is None else 3)

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
-from covenq.secret import default_file
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state import read_witness
 from journal.errors import JournalLocked

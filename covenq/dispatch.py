@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection
 
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps
 from covenq.hands import Hands
 from covenq.picker import OWN, Picker
 from covenq.scheduler import Task

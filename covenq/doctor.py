@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
-from covenq import __version__, refused, secret
-from covenq.config_secret import CREDENTIALS
+from covenq import __version__, refused
+from covenq.config import secret_keys
+from covenq.config.secret_source import CREDENTIALS
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, WARN, Finding, Patient
 from covenq.hints import hint_of
@@ -84,26 +85,26 @@ def _configuration(patient: Patient, command: Callable[[str], str | None]) -> It
 
 
 def _secrets(patient: Patient) -> Iterator[Finding]:
-    sources = secret.sources_of(patient.config, patient.data)
+    sources = secret_keys.sources_of(patient.config, patient.data)
     if not sources:
         words = "there is none yet: the first `covenq serve` makes one"
         yield Finding("secret", GOOD, words)
         return
-    keys, problems = secret.readable(sources, patient.env)
+    keys, problems = secret_keys.readable(sources, patient.env)
     credentials = any(one.credential for one in sources) and CREDENTIALS not in patient.env
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
         yield Finding("secret", WARN if patient.status and patient.status["pid"] else BAD, problem, next)
-    for warning in secret.warnings(keys):
+    for warning in secret_keys.warnings(keys):
         yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
-    if keys and not problems and not secret.warnings(keys):
+    if keys and not problems and not secret_keys.warnings(keys):
         yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
 
 
 def _permissions(patient: Patient) -> Iterator[Finding]:
     # A group may read: that is how operators who aren't the daemon's user are let in.
     files = [(patient.data, 0o027, "the data directory")]
-    sources = secret.sources_of(patient.config, patient.data)
+    sources = secret_keys.sources_of(patient.config, patient.data)
     files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(patient.env))]
     if patient.config.path is not None and any(one.value is not None for one in patient.config.secrets):
         files.append((patient.config.path, 0o027, "the configuration, which holds a secret"))

@@ -27,7 +27,7 @@ class UsageError(CovenqError):
     exit_code = 2
     hint = "See `covenq --help`."
     hint_over_http = "See covenq-http(7), or the description at /openapi.json."
-    """Said there in the place of `hint`; `covenq.client` takes it back."""
+    """Said there in the place of `hint`; `covenq.net.http_client` takes it back."""
 
 
 class ConfigError(UsageError):

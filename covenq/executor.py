@@ -23,11 +23,11 @@ from io import FileIO
 from typing import IO
 
 from covenq import launch
+from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, Limits
 from covenq.leftovers import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
 from covenq.model import Category
 from covenq.output import Output
 from covenq.place import Place, open_for_writing
-from covenq.rlimits import NO_LIMITS, OUTPUT_LIMIT, Limits
 from covenq.scheduler import Outcome, Usage
 from covenq.scrub import Scrubber
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from covenq.errors import UsageError
-from covenq.filter import Filter
-from covenq.filter_sql import to_sql
+from covenq.filter.grammar import Filter
+from covenq.filter.sql import to_sql
 from covenq.model import JsonObject, at_text
 
 TOP = 20

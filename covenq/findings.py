@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.model import JsonObject
 
 GOOD, WARN, BAD = "ok", "warning", "problem"

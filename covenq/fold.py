@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from covenq import fold_notes, fold_ops
-from covenq.caps import PRIORITIES, tenant_of
+from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
 from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
 from journal.records import Record

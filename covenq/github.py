@@ -17,9 +17,9 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from covenq.columns import clean
+from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
 from covenq.model import TOKEN, DeliveryId, JsonObject
-from covenq.secret import Key
 from journal.file import codec
 from journal.records import Proof
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from covenq import config as configuration
-from covenq.config import Config
-from covenq.secret import default_file
+from covenq.config import load as configuration
+from covenq.config.load import Config
+from covenq.config.secret_keys import default_file
 
 
 def program(argv0: str, which: str | None, here: Path) -> str:

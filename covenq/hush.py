@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from covenq.config.secret_keys import Key
 from covenq.scrub import Scrubber
-from covenq.secret import Key
 
 OWN_TOKEN = r"covenq_[0-9A-Za-z_\-]{43}"  # noqa: S105 - what ours look like, not one
 """As `covenq tokens` makes them."""

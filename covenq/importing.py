@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from covenq import github
 from covenq.columns import columns
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.github import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.planning import AT_ONCE, Item, append_all, clean_text

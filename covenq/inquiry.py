@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from covenq import query, view
-from covenq.config import Config
-from covenq.config_route import Route
+from covenq.config.load import Config
+from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold_notes import notes
 from covenq.hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject

@@ -19,12 +19,12 @@ from typing import Any
 
 from covenq import github
 from covenq.columns import columns as columns_of
-from covenq.config import Config
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
 from covenq.github import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing import PING, Decision, route
-from covenq.secret import Key
 from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.interface import Journal, Submitting

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from covenq import github
+from covenq.config.secret_keys import Key
 from covenq.model import JsonObject, Kind
-from covenq.secret import Key
 from covenq.state import read_witness
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles

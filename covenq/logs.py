@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any
 
-from covenq.config import LOG_FORMATS, LOG_LEVELS
+from covenq.config.load import LOG_FORMATS, LOG_LEVELS
 
 LINE_MAX = 8000
 """Characters of a message."""

@@ -12,12 +12,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from covenq import query
-from covenq.config import Config
-from covenq.config_executor import checked_address
-from covenq.config_route import Route, parse_route
-from covenq.config_table import Table
+from covenq.config.executor import checked_address
+from covenq.config.load import Config
+from covenq.config.route import Route, parse_route
+from covenq.config.toml_table import Table
 from covenq.errors import Ambiguous, NotFound, UsageError
-from covenq.filter import Filter
+from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing import PING, Decision, route

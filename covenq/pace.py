@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import UsageError
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.waiting import Waiting

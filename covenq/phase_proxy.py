@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from covenq import unixsocket
 from covenq.errors import Failure, NotFound, StaleFence
 from covenq.model import JsonObject
+from covenq.net import unix_socket
 
 BODY_MAX = 64 * 1024
 _PATH = re.compile(r"/api/v1/claims/([0-9A-Za-z_-]{1,64})/phase\Z")
@@ -30,7 +30,7 @@ class PhaseProxy:
         self._path = path
         self._server = _Server(say)
         self._server.socket.close()
-        self._server.socket = unixsocket.bind(path)
+        self._server.socket = unix_socket.bind(path)
         self._server.socket.listen(64)
         self._thread = threading.Thread(target=self._server.serve_forever, name="phases", daemon=True)
         self._thread.start()

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from covenq.candidates import Candidate, Look, Turns, anything
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
 from covenq.rivals import Rivals
 from covenq.scheduler import Task, queued_tasks

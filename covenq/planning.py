@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from covenq import query
 from covenq.errors import NotDurable, UsageError
-from covenq.filter import Filter
+from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.interface import Journal

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from covenq.client import Client, segment
 from covenq.errors import CovenqError
+from covenq.net.http_client import Client, segment
 
 _GONE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 """What asking on a connection that the other side has closed meanwhile looks like."""

@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.executor import Command, Stop, command_line, environment, not_started
 from covenq.leftovers import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
@@ -32,7 +33,6 @@ from covenq.model import Category, JsonObject
 from covenq.phase_proxy import PhaseProxy
 from covenq.place import Place
 from covenq.pull import Granted, Line
-from covenq.rlimits import OUTPUT_LIMIT
 from covenq.scheduler import Outcome
 from covenq.scrub import Scrubber, secrets_of
 from journal.errors import JournalError
@@ -427,7 +427,7 @@ def _given_back() -> Outcome:
 
 
 def lines(target: Path | Any) -> Callable[[], Line]:
-    """Connections to a daemon: the path of its socket, or a `covenq.remote.Remote`."""
+    """Connections to a daemon: the path of its socket, or a `covenq.net.address.Remote`."""
     return lambda: Line(target)
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import orjson
 
 from covenq.errors import Ambiguous, NotFound, UsageError
-from covenq.filter import Filter, delivery_fields, parse, task_fields
-from covenq.filter_sql import Table, remainder, to_sql
+from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
+from covenq.filter.sql import Table, remainder, to_sql
 from covenq.github import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
 

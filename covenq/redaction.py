@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
-from covenq.filter import Filter
+from covenq.filter.grammar import Filter
 from covenq.fold_ops import REDACTED
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.planning import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads

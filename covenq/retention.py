@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from covenq.config import Retention
+from covenq.config.load import Retention
 from covenq.model import FINAL, TOKEN, JsonObject, State, at_text
 from journal.records import Entry
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.config_secret import CREDENTIALS, EVERYTHING, SecretSource
+from covenq.config.secret_source import CREDENTIALS, EVERYTHING, SecretSource
 from covenq.model import JsonObject, at_text, seconds_of
 
 QUIET_S = 30 * 24 * 3600.0

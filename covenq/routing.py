@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.config_route import KEY_FIELDS, Route
-from covenq.explain import explain
-from covenq.filter import delivery_fields
-from covenq.filter_tree import And, Filter, Match, Not
+from covenq.config.route import KEY_FIELDS, Route
+from covenq.filter.explain import explain
+from covenq.filter.grammar import delivery_fields
+from covenq.filter.tree import And, Filter, Match, Not
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_id, task_subject
 from journal.records import Entry
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from covenq.filter_tree import comparable
+from covenq.filter.tree import comparable
 from covenq.model import Kind
 from covenq.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
 from journal.file.erase import erasure_of

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.config_route import Route
-from covenq.explain import Term, explain, node_text
-from covenq.filter import delivery_fields
-from covenq.filter_tree import And, Filter
+from covenq.config.route import Route
+from covenq.filter.explain import Term, explain, node_text
+from covenq.filter.grammar import delivery_fields
+from covenq.filter.tree import And, Filter
 from covenq.model import JsonObject
 
 OF_CONTENT = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.config_route import Route
-from covenq.filter import delivery_fields
+from covenq.config.route import Route
+from covenq.filter.grammar import delivery_fields
 from covenq.model import JsonObject, seconds_of
 
 EXAMPLES = 5

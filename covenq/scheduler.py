@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from covenq.config_route import Retry
+from covenq.config.resources import NO_LIMITS, Limits
+from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
-from covenq.rlimits import NO_LIMITS, Limits
 from journal.records import Entry
 
 INTERRUPTIONS_MAX = 3
@@ -92,7 +92,7 @@ class Task:
     repo_id: int | None = None
     priority: int = 0
     tenant: str = ""
-    """Whose turn it waits for (`covenq.caps.tenant_of`)."""
+    """Whose turn it waits for (`covenq.config.limits.tenant_of`)."""
 
     @property
     def subject(self) -> str:

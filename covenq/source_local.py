@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from covenq import __version__, query, unixsocket, view
-from covenq.config import Config
+from covenq import __version__, query, view
+from covenq.config.load import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
-from covenq.filter import parse
+from covenq.filter.grammar import parse
+from covenq.net import unix_socket
 from covenq.source import (
     JOURNAL_NAME,
     LOG_BYTES,
@@ -337,9 +338,10 @@ class LocalSource(Closing):
             return upkeep.compact(house, dry_run=dry_run, by=by)
 
     def secrets(self) -> Object:
-        from covenq import rotation, secret
+        from covenq import rotation
+        from covenq.config import secret_keys
 
-        held = [(one, rotation.problem(one, os.environ)) for one in secret.sources_of(self._config, self._data)]
+        held = [(one, rotation.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)]
         with self._reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.
             return rotation.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
@@ -442,7 +444,7 @@ class LocalSource(Closing):
     def _held(self, locked: JournalLocked) -> Exception:
         """Why the lock isn't to be had: a daemon that listens and yet didn't answer, or somebody else."""
         try:
-            unixsocket.connect(self._data / SOCKET_NAME, 1.0).close()
+            unix_socket.connect(self._data / SOCKET_NAME, 1.0).close()
         except (OSError, Refused):
             return locked
         return DaemonUnreachable(f"{locked}, which doesn't answer", hint="Look at that process, or restart it.")

@@ -10,7 +10,7 @@ from covenq.model import TOKEN, parse_id
 from covenq.source import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
 
 if TYPE_CHECKING:
-    from covenq.client import Client, EventStream
+    from covenq.net.http_client import Client, EventStream
 
 UPKEEP_S = 24 * 3600.0
 """Seconds a daemon may take to rewrite segments."""
@@ -238,7 +238,7 @@ def _plain(answer: Object) -> Object:
 
 def _path(id: str) -> str:
     """An id as segments of a path. Raises UsageError."""
-    from covenq.client import segment
+    from covenq.net.http_client import segment
 
     hook, guid = parse_id(id)
     return segment(guid) if hook is None else f"{segment(hook)}/{segment(guid)}"
@@ -246,7 +246,7 @@ def _path(id: str) -> str:
 
 def _task_path(id: str) -> str:
     """Raises NotFound for what can't be a task's id: it would be another path."""
-    from covenq.client import segment
+    from covenq.net.http_client import segment
 
     if not TOKEN.match(id):
         raise NotFound(f"no task {id[:80]}")

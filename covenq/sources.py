@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covenq import config as configuration
-from covenq.config import Config
-from covenq.remote import Remote
+from covenq.config import load as configuration
+from covenq.config.load import Config
+from covenq.net.address import Remote
 from covenq.source import SOCKET_NAME
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ANSWER_S = 5.0
 
 def open_remote(remote: Remote) -> RemoteSource:
     """The daemon at that URL. Raises DaemonUnreachable, and Refused for a token that is not let in."""
-    from covenq.client import Client
+    from covenq.net.http_client import Client
     from covenq.source_remote import RemoteSource
 
     source = RemoteSource(Client(remote))
@@ -34,7 +34,7 @@ def open_running(data: Path) -> RemoteSource | None:
     # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
     if not (data / SOCKET_NAME).exists():
         return None
-    from covenq.client import Client
+    from covenq.net.http_client import Client
     from covenq.source_remote import RemoteSource
 
     client = Client(data / SOCKET_NAME)

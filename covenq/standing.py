@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from covenq.caps import Cap, Caps
+from covenq.config.limits import Cap, Caps
 from covenq.fold import scopes
 from covenq.fold_ops import What
 from covenq.model import at_text

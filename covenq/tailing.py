@@ -12,7 +12,7 @@ from typing import Any
 
 from covenq import query, schema
 from covenq.errors import NotFound
-from covenq.filter import Filter, delivery_fields, task_fields
+from covenq.filter.grammar import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
 from covenq.view import Records
 from journal.records import Record

@@ -27,7 +27,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.errors import CovenqError
 from covenq.model import DeliveryId
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from covenq import github
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.intake import append, decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
 from covenq.routing import Decision, route

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from covenq import aftermath, backups, redaction, retention
-from covenq.config import Retention
+from covenq.config.load import Retention
 from covenq.errors import CovenqError, Refused
 from covenq.folder import Folder
 from covenq.model import JsonObject

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from covenq import query
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
-from covenq.filter import Filter
+from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.place import Place
 from journal.records import Head, Record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from covenq import rivals
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import JsonObject, State, at_text
 from covenq.standing import Lane, Standing
 

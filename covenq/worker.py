@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
+from covenq.config.resources import OUTPUT_LIMIT
 from covenq.dispatch import Dispatcher
 from covenq.executor import Stop
 from covenq.fencing import AGAIN_S
@@ -29,7 +30,6 @@ from covenq.forward import target_of
 from covenq.leftovers import Trace, kill_leftovers, read_mark, reap
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.place import Place
-from covenq.rlimits import OUTPUT_LIMIT
 from covenq.scheduler import Task, recover, running_without_lease
 from covenq.scrub import Scrubber
 from covenq.state import StateStore

@@ -14,10 +14,13 @@ from typing import Any
 
 from support import SECRET, Answer, UnixConnection, ask, encode, signed
 
-from covenq import config as configuration
-from covenq import pauses, unixsocket
+from covenq import pauses
 from covenq.claims import Claims
-from covenq.config import Config
+from covenq.config import load as configuration
+from covenq.config.api_tokens import Tokens
+from covenq.config.live import Live
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
 from covenq.dispatch import Dispatcher
 from covenq.folder import Folder
 from covenq.gate import Gate, Space
@@ -27,10 +30,8 @@ from covenq.http.parts import Parts
 from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
-from covenq.live import Live
-from covenq.secret import Key
+from covenq.net import unix_socket
 from covenq.state import StateStore
-from covenq.tokens import Tokens
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.file.files import OsFiles
@@ -130,7 +131,7 @@ def serving(
         gate = Gate(journal, data, disk, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
-        unix = unixsocket.bind(data / "covenq.sock")
+        unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=gate.room)
         dispatcher = Dispatcher(journal, lambda: folder.folded)
         claims = Claims(journal, store, folder, data, dispatcher=dispatcher)

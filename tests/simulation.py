@@ -23,13 +23,13 @@ import orjson
 from records import dump, empty_state
 
 from covenq import operations, pauses, query, unfinished
-from covenq.caps import tenant_of
 from covenq.claims import Claims
-from covenq.config import Config, build
+from covenq.config.limits import tenant_of
+from covenq.config.load import Config, build
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, StaleFence
 from covenq.fencing import Claim, Stale
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold import fold
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.routing import route

@@ -16,10 +16,10 @@ import pytest
 from serving import Served, serving
 from support import Answer, Daemon, ask, encode, issue, new_guid
 
-from covenq.config import build
+from covenq.config.api_tokens import PRESENTED_MAX, Role, Tokens, create, digest, find, read, revoke
+from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, NotFound, Refused, UsageError
 from covenq.http.openapi import OPERATIONS
-from covenq.tokens import PRESENTED_MAX, Role, Tokens, create, digest, find, read, revoke
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_each_listener_has_streams_of_its_own(data: Path) -> None:
         answer = remote(served, "/api/v1/events", one)
         assert (answer.status, answer.json["error"], answer.headers["retry-after"]) == (503, "streams_busy", "30")
         assert remote(served, "/api/v1/status", one).status == 200
-        from covenq.client import Client
+        from covenq.net.http_client import Client
 
         local = Client(served.socket).stream("/api/v1/events", {"after": "0"})
         local.close()

@@ -10,7 +10,7 @@ import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 
 from covenq import retention
-from covenq.config import Config, Retention, build
+from covenq.config.load import Config, Retention, build
 from covenq.errors import ConfigError
 from covenq.fold import fold
 from covenq.retention import Segment

@@ -13,8 +13,8 @@ from support import clean_env
 
 from covenq.cli.app import COMMANDS, TAKES_FILTER, build
 from covenq.cli.init import TEMPLATE
-from covenq.config import build as build_config
-from covenq.config import load
+from covenq.config.load import build as build_config
+from covenq.config.load import load
 
 COVENQ = [sys.executable, "-m", "covenq.cli.main"]
 
@@ -224,7 +224,7 @@ def test_an_unwritable_place_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_help_of_the_lists_names_every_field() -> None:
-    from covenq.filter import FIELDS
+    from covenq.filter.grammar import FIELDS
 
     said = run("deliveries", "--help").stdout + run("tasks", "--help").stdout
     words = {word.strip(".,:") for word in said.split()}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config import DEFAULT_BIND, Config, build, config_path, data_dir, load, parse_bind
-from covenq.config_route import Retry
+from covenq.config.load import DEFAULT_BIND, Config, build, config_path, data_dir, load, parse_bind
+from covenq.config.route import Retry
+from covenq.config.secret_keys import Key, default_file, read_secrets
 from covenq.errors import ConfigError
-from covenq.secret import Key, default_file, read_secrets
 
 Write = Callable[[str], Path]
 

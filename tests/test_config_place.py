@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.config import load
-from covenq.config_place import Step, locate
+from covenq.config.load import load
+from covenq.config.toml_position import Step, locate
 from covenq.errors import ConfigError
 
 TEXT = '''# a comment with [route] in it

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from covenq.caps import Cap, Caps, RouteCap, Share
-from covenq.config import Config, build
+from covenq.config.limits import Cap, Caps, RouteCap, Share
+from covenq.config.load import Config, build
 from covenq.errors import ConfigError
 
 ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'

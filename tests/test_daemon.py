@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from support import Daemon, UnixConnection, ask, clean_env, eventually, issue, new_guid
 
-from covenq import config as configuration
-from covenq import greeting, unixsocket
-from covenq.config import Config
+from covenq import greeting
+from covenq.config import load as configuration
+from covenq.config.load import Config
 from covenq.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.gate import ClosedJournal, Gate, Space
 from covenq.http.server import bind_tcp
+from covenq.net import unix_socket
 from covenq.sources import open_source
 from journal.errors import JournalClosed
 from journal.file.files import OsFiles
@@ -237,18 +238,18 @@ def test_unix_sockets_bind_at_any_depth_over_stale_ones_and_over_nothing_else(tm
     for directory in (tmp_path, tmp_path / ("x" * 120)):
         directory.mkdir(exist_ok=True)
         path = directory / "s"
-        unixsocket.bind(path).close()  # left behind
-        with unixsocket.bind(path) as bound:
+        unix_socket.bind(path).close()  # left behind
+        with unix_socket.bind(path) as bound:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             bound.listen()
-            unixsocket.connect(path, 5.0).close()
+            unix_socket.connect(path, 5.0).close()
         with pytest.raises(ConnectionRefusedError):
-            unixsocket.connect(path, 5.0)
+            unix_socket.connect(path, 5.0)
     (tmp_path / "file").touch()
     with pytest.raises(Refused, match="is no socket"):
-        unixsocket.bind(tmp_path / "file")
+        unix_socket.bind(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
-        unixsocket.connect(tmp_path / "nothing" / ("y" * 120), 5.0)
+        unix_socket.connect(tmp_path / "nothing" / ("y" * 120), 5.0)
 
 
 class FullDisk(OsFiles):

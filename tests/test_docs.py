@@ -13,7 +13,7 @@ import pytest
 from support import ROOT, clean_env
 
 from covenq.cli.app import COMMANDS, build
-from covenq.filter import FIELDS
+from covenq.filter.grammar import FIELDS
 
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 
@@ -59,8 +59,8 @@ def test_every_option_and_variable_of_the_manual_exists() -> None:
 
 
 def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    from covenq.config import build as read
-    from covenq.config_table import Table
+    from covenq.config.load import build as read
+    from covenq.config.toml_table import Table
 
     known: dict[str, set[str]] = {}
     only = Table.only
@@ -187,7 +187,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 def test_the_examples_of_configuration_in_the_documents_load(tmp_path: Path) -> None:
     from covenq.cli.init import TEMPLATE
-    from covenq.config import load
+    from covenq.config.load import load
 
     page = text("covenq.toml.5").partition(".SH EXAMPLE\n.nf\n")[2].partition(".fi")[0]
     readme = re.findall(r"```toml\n(.*?)\n *```", (ROOT / "README.md").read_text(), re.DOTALL)

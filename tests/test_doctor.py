@@ -17,7 +17,7 @@ from records import received
 from support import Daemon, eventually
 
 from covenq import doctor
-from covenq.config import build
+from covenq.config.load import build
 from covenq.doctor import examine
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, Finding, Patient

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support import eventually
 
+from covenq.config.resources import NO_LIMITS, Limits
 from covenq.executor import Command, Stop, command_line, environment, not_started
 from covenq.leftovers import (
     Mark,
@@ -30,7 +31,6 @@ from covenq.leftovers import (
 )
 from covenq.model import Category
 from covenq.place import Place
-from covenq.rlimits import NO_LIMITS, Limits
 from covenq.scheduler import Outcome
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_filter_sql import _filters, _journals
 
-from covenq.explain import explain, node_text
-from covenq.filter import Filter, delivery_fields, parse
+from covenq.filter.explain import explain, node_text
+from covenq.filter.grammar import Filter, delivery_fields, parse
 from journal.records import Entry
 
 NOW = 1_800_000_010.0

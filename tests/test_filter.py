@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.errors import FilterError
-from covenq.filter import FIELDS, delivery_fields, parse, task_fields
-from covenq.filter_tree import Came, Match, Not, Pattern, Within, reach
+from covenq.filter.grammar import FIELDS, delivery_fields, parse, task_fields
+from covenq.filter.tree import Came, Match, Not, Pattern, Within, reach
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

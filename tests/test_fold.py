@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from records import as_records, dump, empty_state, moved, note, of, queued, received
 
 from covenq import query
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold import apply, decides, fold
 from journal.records import Entry, Record
 

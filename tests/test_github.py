@@ -13,9 +13,9 @@ from support import sign as sign_by_library
 
 from covenq import github
 from covenq.columns import columns
+from covenq.config.secret_keys import Key
 from covenq.github import BadRequest
 from covenq.model import DeliveryId
-from covenq.secret import Key
 
 DOCUMENTED = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 SECRET = b"It's a Secret to Everybody"

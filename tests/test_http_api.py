@@ -13,10 +13,10 @@ import pytest
 from serving import Served, serving
 from support import UnixConnection, eventually, issue, new_guid
 
-from covenq.client import Client
 from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.http.parts import STREAMS
 from covenq.http.refusals import Refusals
+from covenq.net.http_client import Client
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from serving import Served, serving
 from support import Answer, UnixConnection, ask, issue, new_guid
 
-from covenq.client import error_of
+from covenq.config.api_tokens import create
 from covenq.errors import UsageError
 from covenq.http.openapi import OPERATIONS
-from covenq.tokens import create
+from covenq.net.http_client import error_of
 
 READS = sorted({one.path for one in OPERATIONS if one.method == "GET" and one.path != "/api/v1/events"})
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from support import issue, signed
 
 from covenq import query, samples
-from covenq.config import Config, build
+from covenq.config.load import Config, build
+from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
 from covenq.intake import Answer, Request, receive
 from covenq.model import DeliveryId, State, task_id
-from covenq.secret import Key
 from covenq.state import StateStore
 from covenq.unfinished import resume, route_received
 from journal.file.engine import FileJournal

@@ -16,7 +16,7 @@ from serving import Served, serving
 from support import ROOT, new_guid
 
 from covenq import github, samples
-from covenq.secret import Key
+from covenq.config.secret_keys import Key
 
 OCTOKIT = "@octokit/webhooks-methods@6.0.0"
 INSTALL_S = 120.0

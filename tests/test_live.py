@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config import Config, load
-from covenq.live import FILES_A_LOOK, Live, Snapshot, open_live
+from covenq.config.live import FILES_A_LOOK, Live, Snapshot, open_live
+from covenq.config.load import Config, load
 
 SECRETS = '[github]\nwebhook_secrets = [{ name = "app", file = "app" }]\n'
 ROUTE = '[[route]]\nname = "a"\nmatch = "event:push since:2d"\nrun = ["true"]\n'

@@ -16,8 +16,8 @@ import pytest
 from support import SECRET, Daemon, eventually, issue, new_guid, sign, signed
 
 from covenq import logs
+from covenq.config.secret_keys import Key
 from covenq.hush import Hush
-from covenq.secret import Key
 
 Make = Callable[..., Daemon]
 

@@ -17,10 +17,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving import Served, serving
 from support import ROOT, issue, new_guid
 
+from covenq.config.api_tokens import create
 from covenq.http.app import make_app
 from covenq.http.document import document
 from covenq.http.openapi import OPERATIONS
-from covenq.tokens import create
 
 
 @pytest.fixture

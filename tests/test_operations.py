@@ -11,9 +11,9 @@ import pytest
 from support import issue
 
 from covenq import operations, planning, query
-from covenq.config import Config, build
+from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.model import DeliveryId, Kind, task_id
 from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
 from covenq.routing import route

@@ -9,8 +9,8 @@ from records import START, as_records, empty_state, moved, of, queued, received
 from serving import ROUTE, serving
 from support import issue
 
-from covenq import config as configuration
 from covenq import verified, view
+from covenq.config import load as configuration
 from covenq.errors import UsageError
 from covenq.fold import fold
 from covenq.http.refusals import Refusals

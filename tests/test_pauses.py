@@ -13,7 +13,7 @@ from serving import serving
 from support import Daemon, eventually, issue, new_guid
 
 from covenq import pauses, schema, view
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.errors import NotFound
 from covenq.fold import fold
 from covenq.source_local import LocalSource

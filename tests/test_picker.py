@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from covenq import schema
 from covenq.candidates import OTHER_EVERY, WINDOW
-from covenq.caps import Cap, Caps, RouteCap, Share, tenant_of
+from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
 from covenq.picker import PULL, Picker
 from covenq.scheduler import Task

@@ -15,7 +15,7 @@ from pathlib import Path
 from serving import Served, serving
 from support import ROOT, Daemon, new_guid, signed
 
-from covenq.config import BODY_LIMIT
+from covenq.config.load import BODY_LIMIT
 
 Change = Callable[[bytes], bytes]
 

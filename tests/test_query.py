@@ -11,7 +11,7 @@ from records import as_records, empty_state, moved, note, of, queued, received
 
 from covenq import query
 from covenq.errors import Ambiguous, NotFound, UsageError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold import fold
 from journal.records import Entry
 

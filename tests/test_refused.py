@@ -11,12 +11,12 @@ from serving import serving
 from support import ROOT, SECRET, Daemon, issue, new_guid, signed
 
 from covenq import hints
-from covenq.config import Config
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
 from covenq.hints import HINTS, hint_of
 from covenq.http import evidence
 from covenq.http.refusals import Refusals
 from covenq.hush import Hush
-from covenq.secret import Key
 from covenq.sources import open_source
 
 WORDS = re.compile(

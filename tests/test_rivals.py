@@ -9,7 +9,7 @@ import pytest
 from records import START, empty_state
 from simulation import Crash, SimJournal
 
-from covenq.config import build
+from covenq.config.load import build
 from covenq.dispatch import Dispatcher
 from covenq.fencing import Claim, Stale
 from covenq.fold import fold

@@ -10,7 +10,7 @@ import pytest
 from records import note, queued, received
 from support import Daemon, issue
 
-from covenq.config import build
+from covenq.config.load import build
 from covenq.rules_diff import Diff, PayloadLost
 from journal.file.open import open_journal
 

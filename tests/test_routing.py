@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from covenq.config import build
+from covenq.config.load import build
 from covenq.model import DeliveryId, State, task_id
 from covenq.routing import KEY_MAX, key, route
 

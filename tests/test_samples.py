@@ -9,8 +9,8 @@ import pytest
 
 from covenq import github, samples
 from covenq.columns import columns
+from covenq.config.secret_keys import Key
 from covenq.errors import NotFound
-from covenq.secret import Key
 
 HEAD = samples.pulls.sha("head", 3)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.config_route import Retry
+from covenq.config.route import Retry
 from covenq.model import Category, Kind, at_text
 from covenq.scheduler import INTERRUPTIONS_MAX, RETRY_AFTER_MAX_S, Outcome, Policy, Task, after, backoff, recover
 

@@ -16,12 +16,12 @@ from serving import Served, serving
 from support import Daemon, eventually, issue, records, sign
 
 from covenq import rotation, schema
-from covenq.config import build, load
-from covenq.config_secret import EVERYTHING, Scope, SecretSource
+from covenq.config.load import build, load
+from covenq.config.secret_keys import Key, read_secrets
+from covenq.config.secret_source import EVERYTHING, Scope, SecretSource
 from covenq.errors import ConfigError
 from covenq.fold import fold
 from covenq.model import at_text
-from covenq.secret import Key, read_secrets
 
 Write = Callable[[str], Path]
 

@@ -12,10 +12,10 @@ import pytest
 from serving import ROUTE, Served, serving
 from support import issue, new_guid
 
-from covenq import config as configuration
-from covenq import unixsocket
-from covenq.config import Config
+from covenq.config import load as configuration
+from covenq.config.load import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
+from covenq.net import unix_socket
 from covenq.source import each
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
@@ -149,7 +149,7 @@ def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
         assert len(source.deliveries()["items"]) == 4
         with pytest.raises(JournalLocked):
             source.replay(ids=[guids["first"]])
-        with unixsocket.bind(data / "covenq.sock") as deaf:
+        with unix_socket.bind(data / "covenq.sock") as deaf:
             deaf.listen()
             with pytest.raises(DaemonUnreachable, match="doesn't answer"):
                 source.replay(ids=[guids["first"]])

@@ -17,7 +17,7 @@ from support import eventually
 
 from covenq import query
 from covenq.errors import CovenqError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.folder import Folder
 from covenq.state import StateStore, overlay, read_witness
 from journal.errors import JournalDamaged

@@ -10,11 +10,12 @@ import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 from support import ROOT, Daemon
 
-from covenq import config_caps, settings
-from covenq.config import build, load
+from covenq import config_caps
+from covenq.config import effective
+from covenq.config.load import build, load
 from covenq.errors import UsageError
 from covenq.figures import stats
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold import fold
 from journal.file.open import open_journal
 
@@ -63,7 +64,7 @@ def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
         for key in re.findall(r'"(\w+)"', keys)
     }
     known |= {f"limits.{key}" for key in config_caps._SECTION} | {"route"}
-    assert set(settings.NAMES) == known
+    assert set(effective.NAMES) == known
 
 
 def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
         '[server]\nthreads = 7\ndata = "here"\n[github]\nwebhook_secrets = [{name = "app", value = "hush"}]\n'
     )
     env = {"COVENQ_BIND": "127.0.0.1:9"}
-    told = {one["name"]: one for one in settings.settings(load(path, env), tmp_path / "here", env)}
+    told = {one["name"]: one for one in effective.settings(load(path, env), tmp_path / "here", env)}
     assert told["server.bind"] == {
         "name": "server.bind", "value": "127.0.0.1:9", "source": "environment", "by": "COVENQ_BIND"
     }  # fmt: skip
@@ -82,7 +83,9 @@ def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
     assert told["github.webhook_secrets"]["value"] == [{"name": "app", "from": "value", "where": None}]
     assert "hush" not in json.dumps(list(told.values()))
     nothing = build({}, None, {})
-    (data,) = [one for one in settings.settings(nothing, tmp_path, {}, data_option="x") if one["name"] == "server.data"]
+    (data,) = [
+        one for one in effective.settings(nothing, tmp_path, {}, data_option="x") if one["name"] == "server.data"
+    ]
     assert data["by"] == "--data"
 
 

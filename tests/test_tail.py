@@ -16,7 +16,7 @@ from records import START, as_records, empty_state, moved, note, of, queued, rec
 from support import Daemon, issue
 
 from covenq import schema, tailing
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.fold import fold
 from journal.records import Entry, Head, Record, Witness
 

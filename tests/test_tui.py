@@ -15,7 +15,7 @@ from support import Daemon, issue, new_guid
 from textual.pilot import Pilot
 from textual.widgets import Button, Static
 
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.source import Source
 from covenq.sources import open_source
 from covenq.tui.app import Dashboard

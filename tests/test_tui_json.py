@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covenq.errors import CovenqError
-from covenq.filter import FIELDS, parse
+from covenq.filter.grammar import FIELDS, parse
 from covenq.tui import saved
 from covenq.tui.complete import complete
 from covenq.tui.jsondiff import ABSENT, Difference, differences

@@ -14,7 +14,7 @@ import pytest
 from serving import Served, serving
 from support import HOOK, Daemon, encode, issue, records
 
-from covenq.config import Config
+from covenq.config.load import Config
 from covenq.model import DeliveryId
 from covenq.twins import Twins, Unknowable
 

@@ -12,7 +12,7 @@ import pytest
 from records import POLICY, moved, note, of, queued, received
 from support import Daemon
 
-from covenq.config import load
+from covenq.config.load import load
 from covenq.errors import Ambiguous
 from covenq.inquiry import target_of
 from covenq.source_local import LocalSource

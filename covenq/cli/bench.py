@@ -84,7 +84,7 @@ def bench(
 def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measured:
     from covenq import load
     from covenq.cli.demo_stage import Stage
-    from covenq.secret import default_file
+    from covenq.config.secret_keys import default_file
 
     with _scratch(where) as directory:
         say(f"Measuring in {directory}, which is removed afterwards …")

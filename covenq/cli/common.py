@@ -112,7 +112,7 @@ def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
 
 def _meant(ctx: typer.Context, name: str, value: str) -> str:
     """The filter's term, or this command's own option, that an unknown option stands for."""
-    from covenq.filter import FIELDS
+    from covenq.filter.grammar import FIELDS
 
     field = name.lstrip("-")
     if field in FIELDS:

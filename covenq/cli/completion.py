@@ -56,13 +56,13 @@ def _terms(begun: str, config: str | None, data: str | None) -> list[str]:
     if colon:
         done, comma, last = value.rpartition(",")
         return [f"{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
-    from covenq.filter import FIELDS
+    from covenq.filter.grammar import FIELDS
 
     return [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
 
 
 def _values(field: str, begun: str, config: str | None, data: str | None) -> list[str]:
-    from covenq.filter import WORDS
+    from covenq.filter.grammar import WORDS
 
     known: Iterator[str] | Sequence[str] = ()
     if field in WORDS:
@@ -82,7 +82,7 @@ def _values(field: str, begun: str, config: str | None, data: str | None) -> lis
 
 def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
     """Names of today's routes."""
-    from covenq import config as configuration
+    from covenq.config import load as configuration
 
     try:
         loaded = configuration.load(configuration.config_path(config, os.environ, data), os.environ)

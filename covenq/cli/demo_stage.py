@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from covenq.cli.send import Reply, post
+from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
-from covenq.secret import default_file
 
 HOOK = "446581321"
 CLIENTS = 16
@@ -87,7 +87,7 @@ class Stage:
         self._secret = default_file(self.data).read_bytes().rstrip()
 
     def _ready(self) -> bool:
-        from covenq.config import Config
+        from covenq.config.load import Config
         from covenq.sources import open_source
 
         if not (self.data / "covenq.sock").exists():
@@ -169,7 +169,7 @@ class Stage:
 
     def wait_idle(self) -> None:
         """Until no task is queued or running. Raises CovenqError past WORK_TIMEOUT."""
-        from covenq.config import Config
+        from covenq.config.load import Config
         from covenq.sources import open_source
 
         deadline = time.monotonic() + WORK_TIMEOUT

@@ -15,7 +15,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import Column, clean, say
 from covenq.cli.reach import Place, known_directory, place, source
-from covenq.config import build
+from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 

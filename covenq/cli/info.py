@@ -12,7 +12,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import Column, clean
 from covenq.cli.reach import place
-from covenq.settings import paths, settings
+from covenq.config.effective import paths, settings
 
 COLUMNS = [
     Column("SETTING", lambda item: item["name"]),

@@ -131,7 +131,7 @@ def _segment(where: Place, name: str) -> int:
 
 def _signatures(where: Place, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
     from covenq import integrity
-    from covenq.secret import known_secrets
+    from covenq.config.secret_keys import known_secrets
 
     secrets, problems = known_secrets(where.config, os.environ, where.data)
     for problem in problems:

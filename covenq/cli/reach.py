@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covenq import config as configuration
 from covenq.cli.output import say
 from covenq.cli.remote import chosen
-from covenq.config import Config
+from covenq.config import load as configuration
+from covenq.config.load import Config
 from covenq.errors import ConfigError, Refused
 
 if TYPE_CHECKING:

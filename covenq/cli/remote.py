@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli.more import Command, with_more
 from covenq.errors import UsageError
-from covenq.remote import Remote, remote
+from covenq.net.address import Remote, remote
 
 UrlOption = Annotated[
     str | None,

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from covenq import config as configuration
 from covenq.cli import output
 from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
 from covenq.cli.lines import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
 from covenq.cli.reach import place, source
-from covenq.config import Config
+from covenq.config import load as configuration
+from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError
 from covenq.model import JsonObject, parse_duration
 
 if TYPE_CHECKING:
-    from covenq.config_route import Route
+    from covenq.config.route import Route
     from covenq.source import Source
 
 routes = typer.Typer(

@@ -161,8 +161,8 @@ def read_secret(file: str | None, where: Place, hook: str, body: bytes) -> bytes
     """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
     command line itself: other users can read that."""
     from covenq.columns import columns
+    from covenq.config.secret_keys import readable, sources_of
     from covenq.github import BadRequest, load
-    from covenq.secret import readable, sources_of
 
     if file:
         secret = _content(file).rstrip(b"\r\n")

@@ -9,7 +9,7 @@ import typer
 
 from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.reach import place
-from covenq.config import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
+from covenq.config.load import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
 
 

@@ -48,7 +48,7 @@ def listing(
             word = ctx.invoked_subcommand
             raise UsageError(f"options stand behind {word}", hint=f"As in `covenq tokens {word} --data DIR`.")
         return
-    from covenq.tokens import read
+    from covenq.config.api_tokens import read
 
     path = token_file(data, config)
     found = [token.about() for token in read(path)]
@@ -71,8 +71,8 @@ def new(
 
     It is the only line on stdout, and can't be shown again: `covenq tokens new ... > file`, or a secret store's input.
     """
-    from covenq.tokens import create
-    from covenq.tokens import revoke as take_out
+    from covenq.config.api_tokens import create
+    from covenq.config.api_tokens import revoke as take_out
 
     where = place(data, config)
     path = where.config.token_file(where.data)
@@ -101,7 +101,7 @@ def revoke(
     config: ConfigOption = None,
 ) -> None:
     """Let a token in no more, from the next request on."""
-    from covenq.tokens import revoke as take_out
+    from covenq.config.api_tokens import revoke as take_out
 
     gone = take_out(token_file(data, config), name)
     say(f"The token {clean(gone.name)} ({gone.role}) is revoked.")

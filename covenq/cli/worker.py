@@ -67,8 +67,8 @@ def worker(
     from covenq import leftovers
     from covenq.cli.remote import chosen
     from covenq.model import parse_duration
+    from covenq.net.address import Remote
     from covenq.pull_worker import Job, Worker, check, lines, work_directory
-    from covenq.remote import Remote
     from covenq.worker import worker_id
 
     lease_s = parse_duration(lease)
@@ -137,7 +137,7 @@ def phase(
     It finds the daemon, the task and its token in COVENQ_SOCKET, COVENQ_TASK and COVENQ_FENCE, which every command has.
     The words are recorded for ever: put nothing in them that would have to be erased.
     """
-    from covenq.client import Client, segment
+    from covenq.net.http_client import Client, segment
 
     found = {key: os.environ.get(f"COVENQ_{key}", "") for key in ("SOCKET", "TASK", "FENCE")}
     missing = [f"COVENQ_{key}" for key, value in found.items() if not value]

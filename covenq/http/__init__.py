@@ -1,1 +1,5 @@
-"""The web faces: each parses a request, calls one function of the floors below, and answers."""
+"""HTTP: the webhook, the API, metrics and health. Each parses a request, calls one function below, and answers.
+
+`server` has all that knows the HTTP server's insides, `api` the resources, `openapi` the one table of operations. May import
+`operate` and what is below it; not `client`.
+"""

@@ -8,7 +8,7 @@ import falcon
 
 from covenq import importing, operations
 from covenq.errors import UsageError
-from covenq.filter import Filter, parse
+from covenq.filter.grammar import Filter, parse
 from covenq.http.answers import say
 from covenq.http.api import body_of, ids_of, typed
 from covenq.http.parts import Parts

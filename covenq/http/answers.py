@@ -61,7 +61,7 @@ def say_error(resp: falcon.Response, status: int, word: str, detail: str) -> Non
 
 
 def say_failure(resp: falcon.Response, error: CovenqError | JournalError) -> None:
-    """Answer with what one of our errors says; `covenq.client.error_of` is the inverse."""
+    """Answer with what one of our errors says; `covenq.net.http_client.error_of` is the inverse."""
     status, word = next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
     hint = UsageError.hint_over_http if error.hint == UsageError.hint else error.hint
     body = {**error_body(word, str(error)), "hint": hint}

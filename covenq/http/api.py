@@ -9,14 +9,14 @@ import falcon
 import orjson
 
 from covenq import hints, pace, query, rotation, verified, view
-from covenq.config import Config
+from covenq.config.api_tokens import Role
+from covenq.config.load import Config
 from covenq.errors import NotFound, UsageError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.http.answers import say, say_error
 from covenq.http.guard import token_of
 from covenq.http.parts import Parts
 from covenq.model import JsonObject, parse_id
-from covenq.tokens import Role
 
 LIMIT = 50
 LIMIT_MAX = 1000

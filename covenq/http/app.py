@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import falcon
 
+from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError
 from covenq.http import acting, api, asking, care, claims, evidence
 from covenq.http.answers import say_error, say_failure
@@ -20,7 +21,6 @@ from covenq.http.metrics import Metrics
 from covenq.http.parts import Behind, Parts
 from covenq.http.pauses import Pause, Pauses, Resume
 from covenq.http.webhook import Webhook
-from covenq.tokens import Tokens
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]

@@ -11,7 +11,7 @@ import falcon
 
 from covenq import figures, inquiry, pace, refused, tailing
 from covenq.errors import UsageError
-from covenq.filter import parse
+from covenq.filter.grammar import parse
 from covenq.http.answers import say
 from covenq.http.parts import STREAMS, Parts
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import falcon
 
+from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
 from covenq.http.answers import error_body, say
 from covenq.http.openapi import OPERATIONS, Operation
 from covenq.http.refusals import Refusals
-from covenq.tokens import Role, Token, Tokens
 
 _LEAKED = frozenset({"access_token", "token", "bearer"})
 """Names that tokens go by in queries, where logs and histories keep them."""

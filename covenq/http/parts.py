@@ -10,18 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from covenq import query
-from covenq.caps import Caps
 from covenq.claims import WAITERS, Claims
-from covenq.config import Config
+from covenq.config.limits import Caps
+from covenq.config.live import Live
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
 from covenq.folder import Folder
 from covenq.gate import Gate
 from covenq.http.refusals import Refusals
 from covenq.http.server import Figures
 from covenq.http.tally import Tally
-from covenq.live import Live
 from covenq.model import DeliveryId, JsonObject
-from covenq.secret import Key
 from covenq.state import StateStore
 from covenq.twins import Twins
 from covenq.upkeep import Upkeep

@@ -1,4 +1,5 @@
-"""`covenq tui`: a live dashboard over a `Source`, read-only where nothing may be written.
+"""`covenq tui`: a live dashboard over a client, read-only where nothing may be written.
 
-Nothing is imported here, so that the other commands never pay for Textual.
+`panes` are the pages, `screens` the layers over them, `widgets` what both draw with. May import `client` and what is below it; not
+`http`.
 """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from textual.suggester import Suggester
 
-from covenq.filter import FIELDS
+from covenq.filter.grammar import FIELDS
 from covenq.model import Category, State
 
 Values = Mapping[str, Sequence[str]]

@@ -13,7 +13,7 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from covenq.filter import FIELDS
+from covenq.filter.grammar import FIELDS
 
 Key = tuple[str, str]
 """How a key is shown, and what it does."""

@@ -21,8 +21,8 @@ from textual.events import Key as KeyEvent
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from covenq import filter as grammar
 from covenq.errors import DaemonUnreachable, Failure, FilterError
+from covenq.filter import grammar
 from covenq.source import Counted, Source
 from covenq.tui import rows as ranges
 from covenq.tui import text

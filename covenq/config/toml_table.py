@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.config_place import Step, locate
+from covenq.config.toml_position import Step, locate
 from covenq.errors import ConfigError, UsageError
 from covenq.model import TOKEN, parse_duration
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.filter_tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
+from covenq.filter.tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
 from covenq.model import JsonObject
 
 SEEN_MAX = 5

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from covenq import config as configuration
-from covenq import rotation, secret
-from covenq.config import Config
-from covenq.config_secret import SecretSource
+from covenq import rotation
+from covenq.config import load as configuration
+from covenq.config import secret_keys
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
+from covenq.config.secret_source import SecretSource
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
-from covenq.secret import Key
 
 log = logging.getLogger("covenq.config")
 
@@ -84,7 +85,7 @@ class Files:
         self._env = env
         self._data = data
         self._adjust = adjust
-        self._secrets = secret.sources_of(config, data)
+        self._secrets = secret_keys.sources_of(config, data)
 
     def read(self) -> tuple[Config, tuple[Key, ...]]:
         """Raises ConfigError, and never returns a configuration by which nothing could be let in."""
@@ -92,19 +93,19 @@ class Files:
         self._given = self._given or self._path.exists()
         _must_rest(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
-        self._secrets = secret.sources_of(config, self._data)
+        self._secrets = secret_keys.sources_of(config, self._data)
         if not self._secrets:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
         for path in self.paths():
             _must_rest(path)
-        return config, secret.read_secrets(config, self._env, self._data)
+        return config, secret_keys.read_secrets(config, self._env, self._data)
 
     def held(self, config: Config) -> list[rotation.Held]:
-        return [(source, rotation.problem(source, self._env)) for source in secret.sources_of(config, self._data)]
+        return [(source, rotation.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)]
 
     def paths(self) -> list[Path]:
         """What to look at: also what the last configuration that parsed names and could not be read."""
-        found = [self._path, secret.default_file(self._data)]
+        found = [self._path, secret_keys.default_file(self._data)]
         for source in self._secrets:
             path = source.path(self._env)
             if path is not None and path not in found:
@@ -128,7 +129,7 @@ class Live:
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._last = Outcome(at_text(clock()), True, changed=True, warnings=tuple(secret.warnings(keys)))
+        self._last = Outcome(at_text(clock()), True, changed=True, warnings=tuple(secret_keys.warnings(keys)))
         self._subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._seen: dict[Path, Stamp] = {}
         self._changed: dict[Path, Stamp] = {}
@@ -266,7 +267,7 @@ class Live:
             outcome = Outcome(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
         else:
             config, kept = _keep_static(self._now.config, config)
-            found = (*kept, *secret.warnings(keys))
+            found = (*kept, *secret_keys.warnings(keys))
             changed = (config, keys) != (self._now.config, self._now.keys)
             if changed:
                 self._now = Snapshot(config, keys, self._now.number + 1)
@@ -285,7 +286,7 @@ def open_live(
 ) -> Live:
     """With the secrets of a configuration that was just read. Raises ConfigError."""
     files = Files(config, env, data, adjust)
-    return Live(config, secret.read_secrets(config, env, data), files)
+    return Live(config, secret_keys.read_secrets(config, env, data), files)
 
 
 def stamp(path: Path) -> Stamp:

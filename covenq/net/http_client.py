@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from covenq import unixsocket
 from covenq.errors import (
     Ambiguous,
     CovenqError,
@@ -26,7 +25,8 @@ from covenq.errors import (
     StaleFence,
     UsageError,
 )
-from covenq.remote import Remote, parse_url
+from covenq.net import unix_socket
+from covenq.net.address import Remote, parse_url
 from journal.errors import JournalError, JournalFull, JournalPoisoned
 
 TIMEOUT_S = 60.0
@@ -140,7 +140,7 @@ class Client:
         try:
             if self._path is not None:
                 connection = http.client.HTTPConnection("covenq", timeout=timeout)
-                connection.sock = unixsocket.connect(self._path, timeout)
+                connection.sock = unix_socket.connect(self._path, timeout)
             else:
                 secure = self._url.scheme == "https"
                 kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

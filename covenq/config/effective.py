@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from covenq.caps import Cap
-from covenq.config import Config
-from covenq.config_secret import SecretSource
+from covenq.config.limits import Cap
+from covenq.config.load import Config
+from covenq.config.secret_source import SecretSource
 from covenq.model import JsonObject
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"

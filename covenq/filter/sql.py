@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from covenq.filter_tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word
+from covenq.filter.tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word
 
 Table = Literal["webhook_deliveries", "tasks"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covenq import regular
-from covenq.config import Config
-from covenq.config_secret import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
+from covenq.config import regular_file
+from covenq.config.load import Config
+from covenq.config.secret_source import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
 from covenq.errors import ConfigError
 
 SECRET_MAX = 64 * 1024
@@ -101,7 +101,7 @@ def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
     if path is not None:
         where = f"credential {source.credential}" if source.credential is not None else f"file {path}"
         try:
-            secret, _ = regular.read(path, SECRET_MAX + 1)
+            secret, _ = regular_file.read(path, SECRET_MAX + 1)
         except OSError as error:
             raise _error(source, f"{where} can't be read: {error.strerror}") from None
         if len(secret) > SECRET_MAX:

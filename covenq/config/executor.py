@@ -6,9 +6,9 @@ import math
 import re
 from urllib.parse import urlsplit
 
-from covenq.config_table import Table, near
+from covenq.config.resources import Limits, parse_size
+from covenq.config.toml_table import Table, near
 from covenq.errors import UsageError
-from covenq.rlimits import Limits, parse_size
 
 PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
 """What may stand in braces in a route's `run`: paths and ids of ours. Nothing that a request chose ever becomes an

@@ -24,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from covenq import regular
+from covenq.config import regular_file
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
 
@@ -88,7 +88,7 @@ def read(path: Path) -> tuple[Token, ...]:
     """The tokens in the file; none if there is no file. Raises Refused for a file that others may write or that can't be
     understood, CovenqError where it can't be read."""
     try:
-        content, mode = regular.read(path, FILE_MAX + 1)
+        content, mode = regular_file.read(path, FILE_MAX + 1)
     except FileNotFoundError:
         return ()
     except OSError as error:

@@ -7,7 +7,7 @@
     word             is looked for in repository, title and ids, in upper or lower case
     payload.a.b:x    reaches into the body; a list on the way means any of its elements
 
-Which rows a term holds for is said in `covenq.filter_tree`.
+Which rows a term holds for is said in `covenq.filter.tree`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from covenq.errors import FilterError, UsageError
-from covenq.filter_tree import (
+from covenq.filter.tree import (
     DIGITS_MAX,
     And,
     Came,

@@ -1,6 +1,6 @@
 """The configuration: TOML and environment in, frozen values out. Strict: what it doesn't know, it refuses.
 
-Secrets are named here and read elsewhere (`covenq.secret`): no command but the daemon needs their values.
+Secrets are named here and read elsewhere (`covenq.config.secret_keys`): no command but the daemon needs their values.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from covenq.caps import NO_CAPS, Caps
+from covenq.config.executor import scrub_of
+from covenq.config.limits import NO_CAPS, Caps
+from covenq.config.route import Route, digest, parse_route
+from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
+from covenq.config.toml_position import at_end
+from covenq.config.toml_table import Table
 from covenq.config_caps import parse_caps
-from covenq.config_executor import scrub_of
-from covenq.config_place import at_end
-from covenq.config_route import Route, digest, parse_route
-from covenq.config_secret import SecretSource, parse_hooks, parse_secrets
-from covenq.config_table import Table
 from covenq.errors import ConfigError
 from journal.file.codec import PAYLOAD_MAX
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covenq.config_table import Table
+from covenq.config.toml_table import Table
 from covenq.model import TOKEN
 
 SOURCES = ("file", "env", "credential", "value")

@@ -1,4 +1,4 @@
-"""The filter's syntax tree and the predicate over it: what `covenq.filter` parses to and `covenq.filter_sql` compiles.
+"""The filter's syntax tree and the predicate over it: what `covenq.filter.grammar` parses to and `covenq.filter.sql` compiles.
 
 A field of a row has no value, one, or several (a delivery has the route of each of its tasks). A term holds when any of
 the values matches any of the patterns, so it does not hold where there is none, and its negation does. Nothing is ever
