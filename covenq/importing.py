@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from covenq import github
-from covenq.columns import columns
 from covenq.config.load import Config
-from covenq.github import BadRequest
+from covenq.github import request
+from covenq.github.columns import columns
+from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.planning import AT_ONCE, Item, append_all, clean_text
 from covenq.routing import route
@@ -80,9 +80,9 @@ def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None)
         raise BadRequest("payload_gone", "its payload was no longer kept where it comes from")
     if len(one.body) > config.body_limit:
         raise BadRequest("body_too_large", f"its payload is over {config.body_limit} bytes")
-    headers = github.fold_headers(one.headers)
-    identity = github.identity(headers)
-    parsed = github.parse(one.body, headers.get("content-type", "application/json"))
+    headers = request.fold_headers(one.headers)
+    identity = request.identity(headers)
+    parsed = request.parse(one.body, headers.get("content-type", "application/json"))
     read, about = columns(identity.event, parsed.object)
     data: JsonObject = {
         "hook": identity.delivery.hook,
@@ -91,7 +91,7 @@ def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None)
         **read,
         "secret": None,
         "source": "import",
-        "headers": github.kept_headers(one.headers),
+        "headers": request.kept_headers(one.headers),
         "twin": None,
         "origin": {**one.origin, "by": by, "reason": reason},
     }
@@ -117,5 +117,5 @@ def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
 
 
 def _name(one: Incoming, number: int) -> str:
-    guid = github.fold_headers(one.headers).get("x-github-delivery", "")
+    guid = request.fold_headers(one.headers).get("x-github-delivery", "")
     return guid[:64] if guid.isprintable() and guid else f"number {number + 1}"

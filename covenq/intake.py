@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq import github
-from covenq.columns import columns as columns_of
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
-from covenq.github import BadRequest
+from covenq.github import request as github
+from covenq.github.columns import columns as columns_of
+from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing import PING, Decision, route
 from covenq.twins import Reservation, Twins, Unknowable

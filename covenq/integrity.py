@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from covenq import github
 from covenq.config.secret_keys import Key
+from covenq.github import request
 from covenq.model import JsonObject, Kind
 from covenq.state import read_witness
 from journal.errors import JournalDamaged
@@ -174,9 +174,9 @@ def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Sign
     if record.payload is None:
         found.payload_dropped += record.payload_sha256 is not None
         return None
-    headers = github.fold_headers((str(name), str(value)) for name, value in record.data.get("headers") or ())
+    headers = request.fold_headers((str(name), str(value)) for name, value in record.data.get("headers") or ())
     signature = headers.get("x-hub-signature-256")
-    if signature is not None and github.verify(keys, record.payload, signature) is not None:
+    if signature is not None and request.verify(keys, record.payload, signature) is not None:
         found.checked += 1
         return None
     if record.data.get("source") == "import":

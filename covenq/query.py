@@ -16,7 +16,7 @@ import orjson
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import Table, remainder, to_sql
-from covenq.github import decode
+from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
 
 __all__ = [

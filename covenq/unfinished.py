@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from covenq import github
 from covenq.config.load import Config
+from covenq.github import request
 from covenq.intake import append, decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
 from covenq.routing import Decision, route
@@ -124,4 +124,4 @@ def _row(record: Record) -> JsonObject:
 
 
 def _payload(record: Record) -> Callable[[], Any]:
-    return lambda: github.decode(record.payload)
+    return lambda: request.decode(record.payload)

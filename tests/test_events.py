@@ -14,8 +14,8 @@ from events import CASES, Case
 from serving import Served, serving
 from support import new_guid
 
-from covenq import samples
-from covenq.columns import columns
+from covenq.github import samples
+from covenq.github.columns import columns
 
 DOCUMENTED = """
 branch_protection_configuration branch_protection_rule check_run check_suite code_scanning_alert commit_comment create

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import sign as sign_by_library
 
-from covenq import github
-from covenq.columns import columns
 from covenq.config.secret_keys import Key
-from covenq.github import BadRequest
+from covenq.github import request
+from covenq.github.columns import columns
+from covenq.github.request import BadRequest
 from covenq.model import DeliveryId
 
 DOCUMENTED = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
@@ -23,8 +23,8 @@ BODY = b"Hello, World!"
 
 
 def test_the_signature_that_github_documents() -> None:
-    assert github.sign(SECRET, BODY) == DOCUMENTED
-    assert github.verify([Key("app", SECRET)], BODY, DOCUMENTED) == "app"
+    assert request.sign(SECRET, BODY) == DOCUMENTED
+    assert request.verify([Key("app", SECRET)], BODY, DOCUMENTED) == "app"
 
 
 @pytest.mark.parametrize(
@@ -47,23 +47,23 @@ def test_the_signature_that_github_documents() -> None:
     ],
 )
 def test_no_other_signature_passes(header: str | None) -> None:
-    assert github.verify([Key("app", SECRET)], BODY, header) is None
+    assert request.verify([Key("app", SECRET)], BODY, header) is None
 
 
 def test_every_secret_is_tried_and_the_one_that_signed_is_named() -> None:
     secrets = [Key("new", b"n"), Key("old", SECRET), Key("older", b"o")]
-    assert github.verify(secrets, BODY, DOCUMENTED) == "old"
-    assert github.verify(secrets[::2], BODY, DOCUMENTED) is None
-    assert github.verify([], BODY, DOCUMENTED) is None
+    assert request.verify(secrets, BODY, DOCUMENTED) == "old"
+    assert request.verify(secrets[::2], BODY, DOCUMENTED) is None
+    assert request.verify([], BODY, DOCUMENTED) is None
 
 
 @given(st.binary(max_size=200), st.binary(min_size=1, max_size=100))
 def test_signatures_agree_with_the_standard_library(body: bytes, secret: bytes) -> None:
-    assert github.sign(secret, body) == sign_by_library(body, secret)
+    assert request.sign(secret, body) == sign_by_library(body, secret)
 
 
 def test_another_byte_in_the_body_is_another_signature() -> None:
-    assert github.verify([Key("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
+    assert request.verify([Key("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
 
 
 # ---- identity
@@ -76,13 +76,13 @@ GOOD = {
 
 
 def test_who_a_delivery_is() -> None:
-    found = github.identity(GOOD)
+    found = request.identity(GOOD)
     assert found.delivery == DeliveryId("9", GOOD["x-github-delivery"])
     assert found.event == "issues"
     without = {name: value for name, value in GOOD.items() if name != "x-github-hook-id"}
-    assert github.identity(without).delivery.hook == "-"
-    assert github.identity({**without, "x-github-hook-installation-target-id": "77"}).delivery.hook == "77"
-    assert github.identity({**GOOD, "x-github-hook-installation-target-id": "../77"}).delivery.hook == "9"
+    assert request.identity(without).delivery.hook == "-"
+    assert request.identity({**without, "x-github-hook-installation-target-id": "77"}).delivery.hook == "77"
+    assert request.identity({**GOOD, "x-github-hook-installation-target-id": "../77"}).delivery.hook == "9"
 
 
 HOSTILE = [
@@ -114,7 +114,7 @@ HOSTILE = [
 )
 def test_hostile_ids_are_refused(header: str, word: str, value: str) -> None:
     with pytest.raises(BadRequest) as raised:
-        github.identity({**GOOD, header: value})
+        request.identity({**GOOD, header: value})
     assert raised.value.word == word
     assert len(str(raised.value)) < 200
 
@@ -123,26 +123,26 @@ def test_a_hostile_installation_target_is_refused_where_it_would_be_the_hook() -
     headers = {**GOOD, "x-github-hook-installation-target-id": "../x"}
     del headers["x-github-hook-id"]
     with pytest.raises(BadRequest, match="Installation-Target-ID"):
-        github.identity(headers)
+        request.identity(headers)
 
 
 def test_missing_headers_are_named() -> None:
     with pytest.raises(BadRequest, match="X-GitHub-Event") as raised:
-        github.identity({"x-github-delivery": "1"})
+        request.identity({"x-github-delivery": "1"})
     assert raised.value.word == "event_missing"
     with pytest.raises(BadRequest, match="X-GitHub-Event") as raised:
-        github.identity({**GOOD, "x-github-event": "issues\n"})
+        request.identity({**GOOD, "x-github-event": "issues\n"})
     assert raised.value.word == "event_malformed"
     with pytest.raises(BadRequest, match="X-GitHub-Delivery") as raised:
-        github.identity({"x-github-event": "issues"})
+        request.identity({"x-github-event": "issues"})
     assert raised.value.word == "delivery_missing"
 
 
 def test_a_header_given_twice_is_no_identity() -> None:
-    folded = github.fold_headers([("X-GitHub-Delivery", "a"), ("x-github-delivery", "b"), ("X-GitHub-Event", "e")])
+    folded = request.fold_headers([("X-GitHub-Delivery", "a"), ("x-github-delivery", "b"), ("X-GitHub-Event", "e")])
     assert folded["x-github-delivery"] == "a, b"
     with pytest.raises(BadRequest):
-        github.identity(folded)
+        request.identity(folded)
 
 
 def test_kept_headers_are_those_of_github_in_order_and_bounded() -> None:
@@ -156,16 +156,16 @@ def test_kept_headers_are_those_of_github_in_order_and_bounded() -> None:
         ("User-Agent", "GitHub-Hookshot/1"),
         ("X-Forwarded-For", "192.0.2.1"),
     ]
-    assert [name for name, _ in github.kept_headers(headers)] == [
+    assert [name for name, _ in request.kept_headers(headers)] == [
         "X-Hub-Signature-256",
         "X-GitHub-Event",
         "content-type",
         "User-Agent",
     ]
-    many = github.kept_headers([(f"X-GitHub-{i}", "v" * 5000) for i in range(100_000)])
-    assert len(many) == github.HEADERS_MAX
-    assert {len(value) for _, value in many} == {github.HEADER_VALUE_MAX}
-    [[name, value]] = github.kept_headers([("X-GitHub-\udc80", "\udcff\0")])
+    many = request.kept_headers([(f"X-GitHub-{i}", "v" * 5000) for i in range(100_000)])
+    assert len(many) == request.HEADERS_MAX
+    assert {len(value) for _, value in many} == {request.HEADER_VALUE_MAX}
+    [[name, value]] = request.kept_headers([("X-GitHub-\udc80", "\udcff\0")])
     (name + value).encode()
     assert "\0" not in value
 
@@ -175,7 +175,7 @@ def test_kept_headers_are_those_of_github_in_order_and_bounded() -> None:
 
 def refusal(body: bytes, content_type: str | None = "application/json") -> str:
     with pytest.raises(BadRequest) as raised:
-        github.parse(body, content_type)
+        request.parse(body, content_type)
     assert str(raised.value).endswith(".")
     assert len(str(raised.value)) < 200
     return raised.value.word
@@ -202,11 +202,11 @@ def refusal(body: bytes, content_type: str | None = "application/json") -> str:
     ],
 )
 def test_content_types(content_type: str | None, form: bool | None) -> None:
-    assert github.is_form(content_type) is form
+    assert request.is_form(content_type) is form
     if form is None:
         assert refusal(b"{}", content_type) == "content_type_unsupported"
     else:
-        parsed = github.parse(b"payload=%7B%7D" if form else b"{}", content_type)
+        parsed = request.parse(b"payload=%7B%7D" if form else b"{}", content_type)
         assert (parsed.object, parsed.form) == ({}, form)
 
 
@@ -235,12 +235,12 @@ def test_json_objects_are_accepted_however_odd(name: str, form: bool) -> None:
     if form:
         body = b"x=1&payload=" + quote_plus(body).encode() + b"&y=%FF\xff"
     content_type = "application/x-www-form-urlencoded" if form else "application/json"
-    assert github.parse(body, content_type).object == value
-    assert github.decode(body) == value
+    assert request.parse(body, content_type).object == value
+    assert request.decode(body) == value
 
 
 def test_moderately_deep_nesting_is_accepted_and_absurd_nesting_refused() -> None:
-    assert github.parse(deep(200), "application/json").object
+    assert request.parse(deep(200), "application/json").object
     assert refusal(deep(100_000)) == "body_too_deep"
     assert refusal(b"[" * 1_000_000) == "body_too_deep"
 
@@ -295,7 +295,7 @@ def test_what_is_no_form_with_an_object_is_refused(body: bytes, word: str) -> No
 def test_form_decoding() -> None:
     value = {"a b": "1+1=2 & more", "ü": "%"}
     body = b"payload=" + quote_plus(json.dumps(value, ensure_ascii=False)).encode()
-    assert github.parse(body, "application/x-www-form-urlencoded").object == value
+    assert request.parse(body, "application/x-www-form-urlencoded").object == value
 
 
 @given(
@@ -304,7 +304,7 @@ def test_form_decoding() -> None:
     )
 )
 def test_forms_are_decoded_as_the_standard_library_does(text: bytes) -> None:
-    assert github._unquote(text) == unquote_to_bytes(text)
+    assert request._unquote(text) == unquote_to_bytes(text)
 
 
 @given(st.binary(max_size=300))
@@ -312,13 +312,13 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
     for content_type in ("application/json", "application/x-www-form-urlencoded"):
         for content in (body, b"payload=" + body, b'{"a":' + body + b"}"):
             try:
-                parsed = github.parse(content, content_type)
+                parsed = request.parse(content, content_type)
             except BadRequest:
                 continue
             columns("issues", parsed.object)
 
 
 def test_a_body_that_is_neither_decodes_to_nothing() -> None:
-    assert github.decode(None) is None
-    assert github.decode(b"nothing") is None
-    assert github.decode(b' {"url":"https://x.example/?a=1&payload=2"}') == {"url": "https://x.example/?a=1&payload=2"}
+    assert request.decode(None) is None
+    assert request.decode(b"nothing") is None
+    assert request.decode(b' {"url":"https://x.example/?a=1&payload=2"}') == {"url": "https://x.example/?a=1&payload=2"}

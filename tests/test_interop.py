@@ -15,8 +15,8 @@ import pytest
 from serving import Served, serving
 from support import ROOT, new_guid
 
-from covenq import github, samples
 from covenq.config.secret_keys import Key
+from covenq.github import request, samples
 
 OCTOKIT = "@octokit/webhooks-methods@6.0.0"
 INSTALL_S = 120.0
@@ -84,15 +84,15 @@ def ask_octokit(place: Path, cases: list[tuple[str, bytes, str]]) -> list[dict[s
 
 
 def test_octokit_and_covenq_make_and_take_the_same_signatures(octokit: Path) -> None:
-    ours = [(secret, body, github.sign(secret.encode(), body)) for secret, body in CASES]
+    ours = [(secret, body, request.sign(secret.encode(), body)) for secret, body in CASES]
     others = [(f"{secret}.", body, signature) for secret, body, signature in ours]
     answers = ask_octokit(octokit, ours + others)
     for (secret, body, signature), answer in zip(ours, answers, strict=False):
         assert answer == {"signature": signature, "verified": True}
-        assert github.verify([Key("app", secret.encode())], body, answer["signature"]) == "app"
+        assert request.verify([Key("app", secret.encode())], body, answer["signature"]) == "app"
     for (secret, body, signature), answer in zip(others, answers[len(ours) :], strict=True):
         assert answer["verified"] is False and answer["signature"] != signature
-        assert github.verify([Key("app", secret.encode())], body, signature) is None
+        assert request.verify([Key("app", secret.encode())], body, signature) is None
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def test_gidgethub_takes_what_covenq_signs_and_refuses_what_covenq_refuses() -> 
     from gidgethub.sansio import validate_event
 
     for secret, body in CASES:
-        signature = github.sign(secret.encode(), body)
+        signature = request.sign(secret.encode(), body)
         validate_event(body, signature=signature, secret=secret)
-        for wrong in (github.sign(b"another", body), github.sign(secret.encode(), body + b"\n")):
+        for wrong in (request.sign(b"another", body), request.sign(secret.encode(), body + b"\n")):
             with pytest.raises(ValidationFailure):
                 validate_event(body, signature=wrong, secret=secret)
-            assert github.verify([Key("app", secret.encode())], body, wrong) is None
+            assert request.verify([Key("app", secret.encode())], body, wrong) is None
 
 
 def test_gidgethub_reads_the_same_event_out_of_the_same_request() -> None:
@@ -139,9 +139,9 @@ def test_gidgethub_reads_the_same_event_out_of_the_same_request() -> None:
             headers = dict(samples.headers(event, "g-1", samples.HOOK, body, secret.encode()))
             headers = {name.lower(): value for name, value in headers.items()} | {"content-type": kind}
             theirs = Event.from_http(headers, body, secret=secret)
-            ours = github.identity(headers)
+            ours = request.identity(headers)
             assert (theirs.event, theirs.delivery_id) == (ours.event, ours.delivery.guid)
-            assert theirs.data == github.parse(body, kind).object
+            assert theirs.data == request.parse(body, kind).object
 
 
 def form_of(body: bytes) -> bytes:

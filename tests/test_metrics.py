@@ -13,9 +13,9 @@ from serving import Served, serving
 from support import ROOT, eventually, issue, new_guid
 
 from covenq import query
+from covenq.github.samples import SAMPLES
 from covenq.http.metrics import METRICS, Metrics
 from covenq.http.tally import EVENTS, Tally
-from covenq.samples import SAMPLES
 from journal.histogram import Histogram
 
 Figures = dict[str, dict[tuple[str, ...], float]]

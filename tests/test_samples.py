@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from covenq import github, samples
-from covenq.columns import columns
 from covenq.config.secret_keys import Key
 from covenq.errors import NotFound
+from covenq.github import request, samples
+from covenq.github.columns import columns
 
 HEAD = samples.pulls.sha("head", 3)
 
@@ -89,10 +89,10 @@ def test_actions() -> None:
 
 def test_headers_verify() -> None:
     body = samples.body("issues")
-    headers = github.fold_headers(samples.headers("issues", "g-1", "9", body, b"s").items())
-    assert github.verify([Key("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
-    assert str(github.identity(headers).delivery) == "9/g-1"
-    assert github.is_form(headers["content-type"]) is False
+    headers = request.fold_headers(samples.headers("issues", "g-1", "9", body, b"s").items())
+    assert request.verify([Key("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
+    assert str(request.identity(headers).delivery) == "9/g-1"
+    assert request.is_form(headers["content-type"]) is False
     unsigned = samples.headers("issues", "g-1", None, body, None, form=True)
     assert not [name for name in unsigned if "Signature" in name or "Hook" in name]
 

@@ -127,7 +127,7 @@ class Stage:
     def make(self, event: str, number: int, *, signature: str | None = "") -> Delivery:
         """A new delivery of the event's built-in sample, told apart by `number`. `signature` replaces the right one;
         None leaves it out."""
-        from covenq import samples
+        from covenq.github import samples
 
         body = samples.body(event, number)
         guid = str(uuid.uuid4())

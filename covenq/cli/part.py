@@ -8,7 +8,7 @@ from typing import Any
 from covenq.cli import output
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
-from covenq.github import decode
+from covenq.github.request import decode
 from covenq.jsonpath import pick
 from covenq.resend import curl
 

@@ -125,8 +125,8 @@ def test(
 
     Nothing is recorded, and nothing runs.
     """
-    from covenq.columns import columns
-    from covenq.github import decode
+    from covenq.github.columns import columns
+    from covenq.github.request import decode
     from covenq.routing import PING, key
     from covenq.rules import verdicts
 
@@ -241,7 +241,7 @@ def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
 
 
 def _payload(opened: Source, row: Mapping[str, Any]) -> Any:
-    from covenq.github import decode
+    from covenq.github.request import decode
     from covenq.rules_diff import PayloadLost
 
     def payload() -> Any:

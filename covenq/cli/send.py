@@ -89,7 +89,7 @@ def send(
       covenq send issues --action labeled --number 7
       covenq send --event push --file payload.json --url https://example.org/webhook --secret-file ./secret
     """
-    from covenq import samples
+    from covenq.github import samples
 
     if show_samples:
         for one in sorted(samples.SAMPLES):
@@ -137,7 +137,7 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
     import hashlib
     from difflib import get_close_matches
 
-    from covenq import samples
+    from covenq.github import samples
 
     if name not in samples.SAMPLES:
         near = get_close_matches(name, list(samples.SAMPLES))
@@ -160,9 +160,9 @@ def webhook_url(where: Place, data: str | None, config: str | None) -> str:
 def read_secret(file: str | None, where: Place, hook: str, body: bytes) -> bytes:
     """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
     command line itself: other users can read that."""
-    from covenq.columns import columns
     from covenq.config.secret_keys import readable, sources_of
-    from covenq.github import BadRequest, load
+    from covenq.github.columns import columns
+    from covenq.github.request import BadRequest, load
 
     if file:
         secret = _content(file).rstrip(b"\r\n")

@@ -151,7 +151,7 @@ class PayloadScreen(Screen[None]):
 
 def decoded(body: bytes) -> object:
     """The JSON document in a body; of a form, its `payload`; what is neither, as text."""
-    from covenq.github import decode
+    from covenq.github.request import decode
 
     found = decode(body)
     return found if found is not None else body.decode("utf-8", "replace")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from covenq.samples.parts import LABELS, JsonObject, common, node, number, reactions, repository, sha, user, when
-from covenq.samples.talk import PAGE, REPO
+from covenq.github.samples.parts import LABELS, JsonObject, common, node, number, reactions, repository, sha, user, when
+from covenq.github.samples.talk import PAGE, REPO
 
 _TITLES = (
     "Make all attempts before giving up on a lamp",

@@ -1,4 +1,4 @@
-"""What GitHub's requests mean: signatures, identities and bodies. What is read out of a payload is in `covenq.columns`.
+"""What GitHub's requests mean: signatures, identities and bodies. What is read out of a payload is in `covenq.github.columns`.
 
 Values in, values out: nothing here does I/O or knows of a journal. Everything but the signature check may be fed by
 someone who is not GitHub, so every value is checked, bounded or dropped before it is passed on.
@@ -16,9 +16,9 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from covenq.columns import clean
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
+from covenq.github.columns import clean
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from journal.file import codec
 from journal.records import Proof

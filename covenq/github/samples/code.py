@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from covenq.samples.parts import API, JsonObject, app, common, node, number, repository, sha, user, when
-from covenq.samples.talk import PAGE, REPO
+from covenq.github.samples.parts import API, JsonObject, app, common, node, number, repository, sha, user, when
+from covenq.github.samples.talk import PAGE, REPO
 
 _SUBJECTS = ("Make all attempts before giving up", "Read the schedule once", "Say which lamp is dark")
 

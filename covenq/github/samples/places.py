@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covenq.samples.parts import (
+from covenq.github.samples.parts import (
     API,
     WEB,
     JsonObject,
@@ -17,7 +17,7 @@ from covenq.samples.parts import (
     user,
     when,
 )
-from covenq.samples.talk import PAGE, REPO
+from covenq.github.samples.talk import PAGE, REPO
 
 
 def ping(n: int = 1, action: str | None = None) -> JsonObject:
