@@ -15,7 +15,7 @@ from covenq.filter.grammar import parse
 from covenq.fold_notes import notes
 from covenq.hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
-from covenq.rules import OF_CONTENT, Verdict, verdicts
+from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.story import Material, tell
 from covenq.waiting import waiting as what_it_waits_for
 

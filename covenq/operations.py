@@ -20,7 +20,7 @@ from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
-from covenq.routing import PING, Decision, route
+from covenq.routing.decide import PING, Decision, route
 from journal.interface import Journal
 from journal.records import Entry
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covenq.model import REQUEUEABLE, JsonObject, Kind, State
-from covenq.rules import Verdict
+from covenq.routing.verdicts import Verdict
 from journal.records import Record
 
 QUESTIONS = ("accepted", "ignored", "failed", "retried", "duplicated", "now")

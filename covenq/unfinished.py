@@ -11,7 +11,7 @@ from covenq.config.load import Config
 from covenq.github import request
 from covenq.intake import append, decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
-from covenq.routing import Decision, route
+from covenq.routing.decide import Decision, route
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 

@@ -32,7 +32,7 @@ from covenq.fencing import Claim, Stale
 from covenq.filter.grammar import parse
 from covenq.fold import fold
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
-from covenq.routing import route
+from covenq.routing.decide import route
 from covenq.scheduler import Outcome, Task, after, recover, running_without_lease
 from covenq.waiting import Waiting
 from journal.errors import JournalError, JournalFull

@@ -16,7 +16,7 @@ from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.model import DeliveryId, Kind, task_id
 from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
-from covenq.routing import route
+from covenq.routing.decide import route
 from covenq.state import StateStore
 from journal.errors import JournalFull
 from journal.file.engine import FileJournal

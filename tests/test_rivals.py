@@ -14,7 +14,7 @@ from covenq.dispatch import Dispatcher
 from covenq.fencing import Claim, Stale
 from covenq.fold import fold
 from covenq.model import DeliveryId, Kind, at_text
-from covenq.routing import route
+from covenq.routing.decide import route
 from covenq.scheduler import Task
 from covenq.waiting import waiting
 from journal.records import Entry

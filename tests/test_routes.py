@@ -11,7 +11,7 @@ from records import note, queued, received
 from support import Daemon, issue
 
 from covenq.config.load import build
-from covenq.rules_diff import Diff, PayloadLost
+from covenq.routing.diff import Diff, PayloadLost
 from journal.file.open import open_journal
 
 OLD = """

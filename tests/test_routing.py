@@ -8,7 +8,7 @@ import pytest
 
 from covenq.config.load import build
 from covenq.model import DeliveryId, State, task_id
-from covenq.routing import KEY_MAX, key, route
+from covenq.routing.decide import KEY_MAX, key, route
 
 ID = DeliveryId("9", "guid-1")
 ROW: dict[str, Any] = {

@@ -127,8 +127,8 @@ def test(
     """
     from covenq.github.columns import columns
     from covenq.github.request import decode
-    from covenq.routing import PING, key
-    from covenq.rules import verdicts
+    from covenq.routing.decide import PING, key
+    from covenq.routing.verdicts import verdicts
 
     loaded = place(data, config).config
     content = _read(file)
@@ -208,7 +208,7 @@ def diff(
       covenq routes diff --config new.toml --since 7d
       covenq routes diff --config new.toml event:issues repo:octo/hello
     """
-    from covenq.rules_diff import Diff
+    from covenq.routing.diff import Diff
 
     if config is None:
         raise UsageError("which is the new one?", hint="Give --config PATH; nothing is changed by looking.")
@@ -242,7 +242,7 @@ def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
 
 def _payload(opened: Source, row: Mapping[str, Any]) -> Any:
     from covenq.github.request import decode
-    from covenq.rules_diff import PayloadLost
+    from covenq.routing.diff import PayloadLost
 
     def payload() -> Any:
         try:

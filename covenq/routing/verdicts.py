@@ -1,4 +1,4 @@
-"""What today's routes make of a delivery, told rule by rule and term by term. Decides nothing: `covenq.routing` does."""
+"""What today's routes make of a delivery, told rule by rule and term by term. Decides nothing: `covenq.routing.decide` does."""
 
 from __future__ import annotations
 
