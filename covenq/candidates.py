@@ -6,7 +6,7 @@ over a whole route, repository or key that is held back; and as what holds back 
 its day up, there are no more jumps than such things. Nothing depends on how much is queued. Only what is due after a wait is
 read past one by one, inside SQLite.
 
-Rows cross from SQLite as one JSON text for several, for the reason that `covenq.rows` has.
+Rows cross from SQLite as one JSON text for several, for the reason that `covenq.state.rows` has.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOT = 16
 
 _WHOLE = (0, PRIORITIES - 1)
 _FIELDS = "id, tenant, route, repo_id, repo, key, number, priority, supersede, source_at"
-# Partial indexes of covenq.schema, named so that a query which can't use its index fails, and is never merely slow.
+# Partial indexes of covenq.state.schema, named so that a query which can't use its index fails, and is never merely slow.
 _NEXT_READY = """WITH RECURSIVE walk (tenant) AS (
     VALUES (?2) UNION ALL
     SELECT (SELECT tenant FROM tasks INDEXED BY tasks_ready

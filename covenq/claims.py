@@ -19,18 +19,18 @@ from typing import Any
 
 import orjson
 
-from covenq import query
 from covenq.dispatch import Dispatcher
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.fencing import AGAIN_S, Claim, Stale, record_late
-from covenq.folder import Folder
 from covenq.leases import LEASE_MAX_S, Leases, lapse
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
 from covenq.picker import PULL
 from covenq.place import Place
 from covenq.scheduler import Outcome, Task, Usage, after
 from covenq.scrub import scrub_text
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry, Record, Unknown

@@ -11,7 +11,7 @@ from covenq import backups
 from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.source import JOURNAL_NAME, STATE_NAME
-from covenq.state import read_witness
+from covenq.state.store import read_witness
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.backup import DAMAGED_HINT, BackupReport, room_for
 from journal.file.backup import backup as take

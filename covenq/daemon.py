@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, leftovers, logs, pauses, query, unfinished
+from covenq import __version__, allocator, greeting, leftovers, logs, pauses, unfinished
 from covenq.claims import Claims
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
@@ -34,7 +34,6 @@ from covenq.datadir import make_directory, make_secret, open_locked, tell_recove
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
-from covenq.folder import Folder
 from covenq.gate import Gate, Recent
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -49,7 +48,9 @@ from covenq.notify import Notifier
 from covenq.scrub import Scrubber
 from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.errors import JournalError

@@ -12,7 +12,7 @@ from pathlib import Path
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
 from covenq.source import JOURNAL_NAME, STATE_NAME
-from covenq.state import read_witness
+from covenq.state.store import read_witness
 from journal.errors import JournalLocked
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal

@@ -7,15 +7,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from covenq import query, view
+from covenq import view
 from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
-from covenq.fold_notes import notes
 from covenq.hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
+from covenq.state import query
+from covenq.state.fold_history import notes
 from covenq.story import Material, tell
 from covenq.waiting import waiting as what_it_waits_for
 

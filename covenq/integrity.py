@@ -9,7 +9,7 @@ from pathlib import Path
 from covenq.config.secret_keys import Key
 from covenq.github import request
 from covenq.model import JsonObject, Kind
-from covenq.state import read_witness
+from covenq.state.store import read_witness
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
 from journal.file.reader import JournalReader, open_reader

@@ -11,7 +11,6 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from covenq import query
 from covenq.config.executor import checked_address
 from covenq.config.load import Config
 from covenq.config.route import Route, parse_route
@@ -21,6 +20,7 @@ from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
 from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing.decide import PING, Decision, route
+from covenq.state import query
 from journal.interface import Journal
 from journal.records import Entry
 

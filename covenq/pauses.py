@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from covenq.errors import NotDurable, NotFound, UsageError
-from covenq.fold_ops import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What
 from covenq.gate import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.planning import clean_text
+from covenq.state.fold_pauses import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 

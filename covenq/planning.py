@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from covenq import query
 from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
+from covenq.state import query
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry

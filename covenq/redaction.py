@@ -11,12 +11,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from covenq import query
 from covenq.errors import CovenqError, NotDurable, UsageError
 from covenq.filter.grammar import Filter
-from covenq.fold_ops import REDACTED
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.planning import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
+from covenq.state import query
+from covenq.state.fold_pauses import REDACTED
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.file.engine import FileJournal
 from journal.file.erase import Rewritten, pairs

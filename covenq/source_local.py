@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from covenq import __version__, query, view
+from covenq import __version__, view
 from covenq.config.load import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter.grammar import parse
@@ -27,7 +27,8 @@ from covenq.source import (
     Object,
     Stream,
 )
-from covenq.state import StateStore, overlay, read_witness
+from covenq.state import query
+from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import GENESIS, NAME

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import orjson
 
 from covenq.config.limits import Cap, Caps
-from covenq.fold import scopes
-from covenq.fold_ops import What
 from covenq.model import at_text
+from covenq.state.fold import scopes
+from covenq.state.fold_pauses import What
 
 DAY_S = 86400.0
 

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from covenq import query, schema
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
+from covenq.state import query, schema
 from covenq.view import Records
 from journal.records import Record
 

@@ -17,10 +17,10 @@ from typing import Any
 from covenq import aftermath, backups, redaction, retention
 from covenq.config.load import Retention
 from covenq.errors import CovenqError, Refused
-from covenq.folder import Folder
 from covenq.model import JsonObject
 from covenq.redaction import Progress, Unfinished
-from covenq.state import StateStore
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
 from journal.file.engine import FileJournal
 from journal.file.erase import Rewritten

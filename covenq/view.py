@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from covenq import query
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.place import Place
+from covenq.state import query
 from journal.records import Head, Record
 
 SEGMENTS_MAX = 200

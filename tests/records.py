@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from covenq import schema
 from covenq.model import DeliveryId, at_text, task_id, task_subject
+from covenq.state import schema
 from journal.records import Entry, Record
 
 START = 1_800_000_000.0

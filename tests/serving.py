@@ -22,7 +22,6 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.dispatch import Dispatcher
-from covenq.folder import Folder
 from covenq.gate import Gate, Space
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
@@ -31,7 +30,8 @@ from covenq.http.plain import PlainWebhook
 from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
 from covenq.net import unix_socket
-from covenq.state import StateStore
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.file.files import OsFiles

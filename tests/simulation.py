@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 from records import dump, empty_state
 
-from covenq import operations, pauses, query, unfinished
+from covenq import operations, pauses, unfinished
 from covenq.claims import Claims
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
@@ -30,10 +30,11 @@ from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, StaleFence
 from covenq.fencing import Claim, Stale
 from covenq.filter.grammar import parse
-from covenq.fold import fold
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.routing.decide import route
 from covenq.scheduler import Outcome, Task, after, recover, running_without_lease
+from covenq.state import query
+from covenq.state.fold import fold
 from covenq.waiting import Waiting
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown

@@ -12,8 +12,8 @@ from records import START, as_records, empty_state, moved, note, of, queued, rec
 from covenq import retention
 from covenq.config.load import Config, Retention, build
 from covenq.errors import ConfigError
-from covenq.fold import fold
 from covenq.retention import Segment
+from covenq.state.fold import fold
 from journal.records import Entry
 
 DAY = 86_400.0

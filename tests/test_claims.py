@@ -13,14 +13,14 @@ import pytest
 from records import queued, received
 from support import eventually
 
-from covenq import query
 from covenq.claims import Claims, Done
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
-from covenq.folder import Folder
 from covenq.leases import FIRST_LOOK_S
 from covenq.model import Kind
 from covenq.scheduler import Usage
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Entry

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import START, as_records, empty_state, moved, of, queued, received
 
-from covenq import query
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import remainder, to_sql
-from covenq.fold import fold
 from covenq.model import at_text
+from covenq.state import query
+from covenq.state.fold import fold
 from journal.records import Entry
 
 NOW = START + 10

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import as_records, dump, empty_state, moved, note, of, queued, received
 
-from covenq import query
 from covenq.filter.grammar import parse
-from covenq.fold import apply, decides, fold
+from covenq.state import query
+from covenq.state.fold import apply, decides, fold
 from journal.records import Entry, Record
 
 

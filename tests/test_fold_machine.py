@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from records import as_records, dump, empty_state, moved, note, queued, received
 
-from covenq.fold import decides, fold
 from covenq.model import State
+from covenq.state.fold import decides, fold
 from journal.records import Entry, Record
 
 ROUTES = ("fix", "forward", "far")

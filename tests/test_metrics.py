@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import Served, serving
 from support import ROOT, eventually, issue, new_guid
 
-from covenq import query
 from covenq.github.samples import SAMPLES
 from covenq.http.metrics import METRICS, Metrics
 from covenq.http.tally import EVENTS, Tally
+from covenq.state import query
 from journal.histogram import Histogram
 
 Figures = dict[str, dict[tuple[str, ...], float]]

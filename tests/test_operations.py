@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from support import issue
 
-from covenq import operations, planning, query
+from covenq import operations, planning
 from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.model import DeliveryId, Kind, task_id
 from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
 from covenq.routing.decide import route
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.store import StateStore
 from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal

@@ -12,13 +12,13 @@ from support import issue
 from covenq import verified, view
 from covenq.config import load as configuration
 from covenq.errors import UsageError
-from covenq.fold import fold
 from covenq.http.refusals import Refusals
 from covenq.model import at_text
 from covenq.pace import pace, running, stuck
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
+from covenq.state.fold import fold
 from journal.file.verify import VerifyReport
 from journal.records import Damage, Head
 

@@ -12,13 +12,14 @@ from records import as_records
 from serving import serving
 from support import Daemon, eventually, issue, new_guid
 
-from covenq import pauses, schema, view
+from covenq import pauses, view
 from covenq.config.load import Config
 from covenq.errors import NotFound
-from covenq.fold import fold
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
+from covenq.state import schema
+from covenq.state.fold import fold
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covenq import schema
 from covenq.candidates import OTHER_EVERY, WINDOW
 from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
 from covenq.picker import PULL, Picker
 from covenq.scheduler import Task
+from covenq.state import schema
 from covenq.waiting import POSITION_MAX, waiting
 
 NOW = 1_800_000_000.0

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from records import as_records, empty_state, moved, note, of, queued, received
 
-from covenq import query
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import parse
-from covenq.fold import fold
+from covenq.state import query
+from covenq.state.fold import fold
 from journal.records import Entry
 
 EVERY = parse("")

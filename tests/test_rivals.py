@@ -12,10 +12,10 @@ from simulation import Crash, SimJournal
 from covenq.config.load import build
 from covenq.dispatch import Dispatcher
 from covenq.fencing import Claim, Stale
-from covenq.fold import fold
 from covenq.model import DeliveryId, Kind, at_text
 from covenq.routing.decide import route
 from covenq.scheduler import Task
+from covenq.state.fold import fold
 from covenq.waiting import waiting
 from journal.records import Entry
 

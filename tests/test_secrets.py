@@ -15,13 +15,14 @@ from records import as_records, received
 from serving import Served, serving
 from support import Daemon, eventually, issue, records, sign
 
-from covenq import rotation, schema
+from covenq import rotation
 from covenq.config.load import build, load
 from covenq.config.secret_keys import Key, read_secrets
 from covenq.config.secret_source import EVERYTHING, Scope, SecretSource
 from covenq.errors import ConfigError
-from covenq.fold import fold
 from covenq.model import at_text
+from covenq.state import schema
+from covenq.state.fold import fold
 
 Write = Callable[[str], Path]
 

@@ -15,11 +15,11 @@ import pytest
 from records import dump, moved, note, of, queued, received
 from support import eventually
 
-from covenq import query
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
-from covenq.folder import Folder
-from covenq.state import StateStore, overlay, read_witness
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -205,8 +205,8 @@ def test_position_and_rows_change_together(path: Path, journal: FileJournal) -> 
 def test_batches_are_bounded_by_records_and_by_payloads(
     path: Path, journal: FileJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.state.BATCH_RECORDS", 4)
-    monkeypatch.setattr("covenq.state.BATCH_BYTES", 1000)
+    monkeypatch.setattr("covenq.state.store.BATCH_RECORDS", 4)
+    monkeypatch.setattr("covenq.state.store.BATCH_BYTES", 1000)
     append(journal, *(received(f"g{n}", payload=b"{}") for n in range(6)))
     append(journal, *(received(f"big{n}", payload=b"x" * 600) for n in range(4)))
     with StateStore(path, journal) as store:
@@ -433,7 +433,7 @@ def test_an_overlay_needs_no_file(path: Path, tmp_path: Path, content: bytes | N
 def test_an_overlay_of_a_file_locked_by_another_process_uses_none_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.state.BUSY_S", 0.01)
+    monkeypatch.setattr("covenq.state.store.BUSY_S", 0.01)
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 5)
         with StateStore(path, journal) as store:

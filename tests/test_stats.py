@@ -16,7 +16,7 @@ from covenq.config.load import build, load
 from covenq.errors import UsageError
 from covenq.figures import stats
 from covenq.filter.grammar import parse
-from covenq.fold import fold
+from covenq.state.fold import fold
 from journal.file.open import open_journal
 
 

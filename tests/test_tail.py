@@ -15,9 +15,10 @@ import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 from support import Daemon, issue
 
-from covenq import schema, tailing
+from covenq import tailing
 from covenq.filter.grammar import parse
-from covenq.fold import fold
+from covenq.state import schema
+from covenq.state.fold import fold
 from journal.records import Entry, Head, Record, Witness
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from support import eventually
 
-from covenq import query
-from covenq.folder import Folder
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from covenq.worker import Pool
 from journal.errors import JournalPoisoned
 from journal.file.engine import FileJournal

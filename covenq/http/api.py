@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import hints, pace, query, rotation, verified, view
+from covenq import hints, pace, rotation, verified, view
 from covenq.config.api_tokens import Role
 from covenq.config.load import Config
 from covenq.errors import NotFound, UsageError
@@ -17,6 +17,7 @@ from covenq.http.answers import say, say_error
 from covenq.http.guard import token_of
 from covenq.http.parts import Parts
 from covenq.model import JsonObject, parse_id
+from covenq.state import query
 
 LIMIT = 50
 LIMIT_MAX = 1000

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from covenq import query
 from covenq.claims import WAITERS, Claims
 from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
-from covenq.folder import Folder
 from covenq.gate import Gate
 from covenq.http.refusals import Refusals
 from covenq.http.server import Figures
 from covenq.http.tally import Tally
 from covenq.model import DeliveryId, JsonObject
-from covenq.state import StateStore
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
 from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool

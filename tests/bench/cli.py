@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from records import moved, note, of, queued, received  # noqa: E402
 
-from covenq.state import StateStore  # noqa: E402
+from covenq.state.store import StateStore  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.records import Entry  # noqa: E402
 

@@ -3,7 +3,7 @@
 Everything follows from the records and the rows they made before: no clock, no randomness, nothing of the machine. So the
 same journal gives the same rows, whether folded one by one, in batches, or all over again.
 
-A batch is three steps: read the rows the records speak of, change them as values, write them back (`covenq.rows`).
+A batch is three steps: read the rows the records speak of, change them as values, write them back (`covenq.state.rows`).
 
 Unknown kinds change nothing but their subject's newest seq, which appends are compared with.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from covenq import fold_notes, fold_ops
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
-from covenq.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
+from covenq.state import fold_history, fold_pauses
+from covenq.state.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
 from journal.records import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
@@ -42,8 +42,8 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
                 _delivery_record(rows, record)
         _settle(rows)
         store(conn, rows)
-    fold_ops.note(conn, records)
-    fold_notes.note(conn, records)
+    fold_pauses.note(conn, records)
+    fold_history.note(conn, records)
     # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
     forget(conn, records)
 

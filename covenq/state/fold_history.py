@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from covenq.model import Kind
-from covenq.rows import json_text
+from covenq.state.rows import json_text
 from journal.records import Record
 
 NOTED = frozenset(

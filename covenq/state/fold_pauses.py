@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from covenq.rows import as_integer, as_text
+from covenq.state.rows import as_integer, as_text
 from journal.records import Record
 
 PAUSES = "ops.pauses"

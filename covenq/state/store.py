@@ -1,4 +1,4 @@
-"""state.db: opened, caught up with the journal (a daemon follows it, `covenq.folder`), or completed in memory for one reading.
+"""state.db: opened, caught up with the journal (a daemon follows it, `covenq.state.follow`), or completed in memory for one reading.
 
 It is a cache. Position and rows change in one transaction and only by durable records, so whatever a crash leaves is a
 prefix of the fold, and a file that is missing, of another journal or of another schema is simply folded again.
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from covenq import schema
 from covenq.errors import CovenqError
-from covenq.fold import fold
 from covenq.source import JOURNAL_NAME
+from covenq.state import schema
+from covenq.state.fold import fold
 from journal.errors import JournalDamaged
 from journal.file.backup import backup_witness
 from journal.file.files import OsFiles

@@ -18,7 +18,7 @@ import orjson
 
 from covenq.filter.tree import comparable
 from covenq.model import Kind
-from covenq.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
+from covenq.state.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
 from journal.file.erase import erasure_of
 from journal.records import Record
 

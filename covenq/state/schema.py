@@ -1,4 +1,4 @@
-"""The tables of state.db: a cache of the journal, folded by `covenq.fold`, asked by `covenq.query`.
+"""The tables of state.db: a cache of the journal, folded by `covenq.state.fold`, asked by `covenq.state.query`.
 
 A table's row lives where its first record's seq says, so both tables are in order of arrival by themselves, and every
 index is one on (column, arrival) without saying so: rows of one value stand in it in order of arrival, and a page of them is

@@ -126,7 +126,7 @@ def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
 
 
 def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, JsonObject]:
-    """Those of these tasks that there are, by id; read in one step (`covenq.rows` says why)."""
+    """Those of these tasks that there are, by id; read in one step (`covenq.state.rows` says why)."""
     found: list[JsonObject] = orjson.loads(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
     return {task["id"]: task for task in found}
 

@@ -1,4 +1,4 @@
-"""The thread of a daemon that follows the journal and folds what comes into state.db (`covenq.state`)."""
+"""The thread of a daemon that follows the journal and folds what comes into state.db (`covenq.state.store`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from covenq.state import StateStore
+from covenq.state.store import StateStore
 from journal.errors import JournalDamaged, JournalError
 from journal.interface import Journal
 
