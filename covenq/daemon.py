@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, leftovers, logs, pauses, unfinished
+from covenq import __version__, allocator, greeting, leftovers, logs, pauses
 from covenq.claims import Claims
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
@@ -34,14 +34,15 @@ from covenq.datadir import make_directory, make_secret, open_locked, tell_recove
 from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
-from covenq.gate import Gate, Recent
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import API_THREADS, Parts
 from covenq.http.plain import PlainWebhook
-from covenq.http.refusals import LOG_NAME, Refusals
 from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.hush import Hush
+from covenq.intake import resume
+from covenq.intake.admission import Gate, Recent
+from covenq.intake.refusal_log import LOG_NAME, Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
 from covenq.notify import Notifier
@@ -142,7 +143,7 @@ def _start(
     journal = open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     tell_recovery(journal)
-    unfinished.resume(journal, config)
+    resume.resume(journal, config)
     store = StateStore(data / STATE_NAME, journal)
     cleanup.callback(store.close)
     folder = Folder(store, journal)
@@ -338,7 +339,7 @@ def _reroute(parts: Parts) -> None:
                     if parts.stopping.is_set() or record is None:
                         return
                     if record.dropped is None:
-                        unfinished.route_received(parts.journal, parts.config, row, record)
+                        resume.route_received(parts.journal, parts.config, row, record)
             after = page.next
             if after is None:
                 return

@@ -19,7 +19,7 @@ from covenq.config import secret_keys
 from covenq.config.secret_source import CREDENTIALS
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, WARN, Finding, Patient
-from covenq.hints import hint_of
+from covenq.intake.refusal_hints import hint_of
 from covenq.leftovers import mark_of, read_mark
 from covenq.model import at_text, seconds_of
 from covenq.source import NOT_RUNNING

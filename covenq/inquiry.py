@@ -12,7 +12,7 @@ from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
-from covenq.hints import hint_of
+from covenq.intake.refusal_hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.state import query

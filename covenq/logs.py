@@ -48,7 +48,7 @@ def configure(
 
 
 class Human(logging.Formatter):
-    """`2026-11-23T02:34:56.123Z WARNING covenq.intake: the intake is closed: …`."""
+    """`2026-11-23T02:34:56.123Z WARNING covenq.intake.receive: the intake is closed: …`."""
 
     def __init__(self, hush: Hushed) -> None:
         super().__init__()

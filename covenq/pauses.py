@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from covenq.errors import NotDurable, NotFound, UsageError
-from covenq.gate import Reason
+from covenq.intake.admission import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.planning import clean_text
 from covenq.state.fold_pauses import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What

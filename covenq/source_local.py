@@ -348,9 +348,9 @@ class LocalSource(Closing):
             return rotation.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
     def refused(self, *, limit: int = 50) -> list[Object]:
-        from covenq import hints
+        from covenq.intake import refusal_hints
 
-        return hints.latest(self._data, limit)
+        return refusal_hints.latest(self._data, limit)
 
     def pauses(self) -> list[Object]:
         with self._reading() as (conn, _):

@@ -22,13 +22,13 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.dispatch import Dispatcher
-from covenq.gate import Gate, Space
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import Parts
 from covenq.http.plain import PlainWebhook
-from covenq.http.refusals import Refusals
 from covenq.http.server import Listener, bind_tcp
+from covenq.intake.admission import Gate, Space
+from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore

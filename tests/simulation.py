@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 from records import dump, empty_state
 
-from covenq import operations, pauses, unfinished
+from covenq import operations, pauses
 from covenq.claims import Claims
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
@@ -30,6 +30,7 @@ from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, StaleFence
 from covenq.fencing import Claim, Stale
 from covenq.filter.grammar import parse
+from covenq.intake import resume
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.routing.decide import route
 from covenq.scheduler import Outcome, Task, after, recover, running_without_lease
@@ -407,7 +408,7 @@ class World:
     def _recovery(self) -> None:
         self.fault, before = Fault(crash=self.fault.crash), self.fault
         try:
-            unfinished.resume(self.journal, self.config, lambda: self.now)
+            resume.resume(self.journal, self.config, lambda: self.now)
             self.fold(len(self.journal.records))
             for entry in recover(running_without_lease(self.conn), self.now):
                 self._held(entry)
@@ -424,7 +425,7 @@ class World:
         for row in query.deliveries(self.conn, parse("state:received"), 0).items:
             record = self.journal.get(row["seq"])
             assert record is not None
-            unfinished.route_received(self.journal, self.config, row, record, lambda: self.now)
+            resume.route_received(self.journal, self.config, row, record, lambda: self.now)
 
     # ---- what may happen, one thing at a time
 

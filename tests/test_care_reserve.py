@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import Daemon, eventually, issue
 
-from covenq.gate import Gate, Space
+from covenq.intake.admission import Gate, Space
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
 

@@ -15,7 +15,7 @@ from support import UnixConnection, eventually, issue, new_guid
 
 from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.http.parts import STREAMS
-from covenq.http.refusals import Refusals
+from covenq.intake.refusal_log import Refusals
 from covenq.net.http_client import Client
 
 

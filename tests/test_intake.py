@@ -22,11 +22,11 @@ from covenq.config.load import Config, build
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
 from covenq.github import samples
-from covenq.intake import Answer, Request, receive
+from covenq.intake.receive import Answer, Request, receive
+from covenq.intake.resume import resume, route_received
 from covenq.model import DeliveryId, State, task_id
 from covenq.state import query
 from covenq.state.store import StateStore
-from covenq.unfinished import resume, route_received
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal

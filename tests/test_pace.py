@@ -12,7 +12,7 @@ from support import issue
 from covenq import verified, view
 from covenq.config import load as configuration
 from covenq.errors import UsageError
-from covenq.http.refusals import Refusals
+from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.pace import pace, running, stuck
 from covenq.source_local import LocalSource

@@ -10,13 +10,12 @@ import pytest
 from serving import serving
 from support import ROOT, SECRET, Daemon, issue, new_guid, signed
 
-from covenq import hints
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.hints import HINTS, hint_of
-from covenq.http import evidence
-from covenq.http.refusals import Refusals
 from covenq.hush import Hush
+from covenq.intake import refusal_evidence, refusal_hints
+from covenq.intake.refusal_hints import HINTS, hint_of
+from covenq.intake.refusal_log import Refusals
 from covenq.sources import open_source
 
 WORDS = re.compile(
@@ -101,12 +100,12 @@ def test_the_log_on_disk_is_bounded_and_the_newest_are_kept(tmp_path: Path) -> N
         refusals.note("path_unknown", 404, "x" * 10_000, path="/" + "y" * 10_000, number=number)
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 10_000
     assert {file.name for file in tmp_path.iterdir()} == {"refused.jsonl", "refused.jsonl.1"}
-    kept = hints.latest(tmp_path, 0)
+    kept = refusal_hints.latest(tmp_path, 0)
     assert [one["number"] for one in kept] == list(range(499, 499 - len(kept), -1)) and len(kept) > 10
     assert refusals.counts() == {"path_unknown": 500}
     with path.open("ab") as file:
         file.write(b'{"at": broken\n[]\n\xff\n{}\n{"at":1}\n{"at":"","error":"x","status":"y"}\n')
-    assert hints.latest(tmp_path, 3)[0]["number"] == 499
+    assert refusal_hints.latest(tmp_path, 3)[0]["number"] == 499
 
 
 def test_a_flood_of_refusals_is_no_flood_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -130,11 +129,11 @@ def test_no_secret_or_token_of_a_request_is_kept(data: Path) -> None:
     refusals = Refusals(path, hush=hush)
     for token in (*TOKENS, SECRET):
         refusals.note("path_unknown", 404, f"nothing at /{token}", path=f"/hooks/{token}/x", client=token)
-        told = evidence.of(
+        told = refusal_evidence.of(
             {"USER_AGENT": token, "CONTENT_TYPE": f"a/{token}", "X_GITHUB_EVENT": token}.get, token.encode()
         )
         refusals.note("signature_wrong", 401, "no", **told)
-        told = evidence.of({"X_GITHUB_DELIVERY": token, "X_GITHUB_HOOK_ID": token}.get)
+        told = refusal_evidence.of({"X_GITHUB_DELIVERY": token, "X_GITHUB_HOOK_ID": token}.get)
         refusals.note("signature_wrong", 401, "no", **told)
     kept = path.read_text()
     for token in (*TOKENS, SECRET):
@@ -157,7 +156,7 @@ def test_no_secret_or_token_of_a_request_is_kept(data: Path) -> None:
     ],
 )
 def test_what_is_odd_about_a_body(start: bytes, media: str, found: str | None) -> None:
-    assert evidence.shape(start, media) == found
+    assert refusal_evidence.shape(start, media) == found
 
 
 def test_hints_of_words_to_come_are_empty_not_errors() -> None:

@@ -15,8 +15,8 @@ from serving import Served, serving
 from support import HOOK, Daemon, encode, issue, records
 
 from covenq.config.load import Config
+from covenq.intake.twins import Twins, Unknowable
 from covenq.model import DeliveryId
-from covenq.twins import Twins, Unknowable
 
 REFUSE = {"github": {"twins": "refuse", "hooks": ["7", 8]}}
 

@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import hints, pace, rotation, verified, view
+from covenq import pace, rotation, verified, view
 from covenq.config.api_tokens import Role
 from covenq.config.load import Config
 from covenq.errors import NotFound, UsageError
@@ -16,6 +16,7 @@ from covenq.filter.grammar import parse
 from covenq.http.answers import say, say_error
 from covenq.http.guard import token_of
 from covenq.http.parts import Parts
+from covenq.intake import refusal_hints
 from covenq.model import JsonObject, parse_id
 from covenq.state import query
 
@@ -222,7 +223,7 @@ class Refused:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
         _limit(text)
-        found = hints.latest(self._parts.data, LIMIT if text is None else int(text))
+        found = refusal_hints.latest(self._parts.data, LIMIT if text is None else int(text))
         say(resp, 200, {"ok": True, "items": found, "next": None})
 
 

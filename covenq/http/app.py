@@ -11,7 +11,7 @@ import falcon
 
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError
-from covenq.http import acting, api, asking, care, claims, evidence
+from covenq.http import acting, api, asking, care, claims
 from covenq.http.answers import say_error, say_failure
 from covenq.http.document import Document
 from covenq.http.events import Events
@@ -21,6 +21,7 @@ from covenq.http.metrics import Metrics
 from covenq.http.parts import Behind, Parts
 from covenq.http.pauses import Pause, Pauses, Resume
 from covenq.http.webhook import Webhook
+from covenq.intake import refusal_evidence
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -116,7 +117,7 @@ class _Errors:
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
         # A hook that was given the wrong address, or one whose POST a redirect made a GET of.
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
-            shown = evidence.of(lambda name: req.get_header(name.replace("_", "-")))
+            shown = refusal_evidence.of(lambda name: req.get_header(name.replace("_", "-")))
             shown["body"] = None  # it was not looked at
             self._parts.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
         say_error(resp, status, word, detail)

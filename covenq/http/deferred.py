@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from covenq.intake import Answer
+from covenq.intake.receive import Answer
 
 PLAIN_MAX = 64 * 1024
 """Bytes of a body that the listener's thread works on itself: half a millisecond or so, in which no one else is served."""

@@ -15,7 +15,7 @@ from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
 from covenq.http.answers import error_body, say
 from covenq.http.openapi import OPERATIONS, Operation
-from covenq.http.refusals import Refusals
+from covenq.intake.refusal_log import Refusals
 
 _LEAKED = frozenset({"access_token", "token", "bearer"})
 """Names that tokens go by in queries, where logs and histories keep them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import falcon
 
-from covenq.gate import Gate
 from covenq.http.answers import error_body, say
+from covenq.intake.admission import Gate
 
 
 class Health:

@@ -15,15 +15,15 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
-from covenq.gate import Gate
-from covenq.http.refusals import Refusals
 from covenq.http.server import Figures
 from covenq.http.tally import Tally
+from covenq.intake.admission import Gate
+from covenq.intake.refusal_log import Refusals
+from covenq.intake.twins import Twins
 from covenq.model import DeliveryId, JsonObject
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
-from covenq.twins import Twins
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.file.engine import FileJournal

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from covenq import intake
 from covenq.http.deferred import Told
 from covenq.http.parts import Parts
 from covenq.http.webhook import note_answer, spelled
+from covenq.intake import receive
 
 _TELLING = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
 """How the headers begin that the intake reads or keeps; it would pass over the others."""
@@ -31,8 +31,8 @@ class PlainWebhook:
         if parts.gate.intake(len(body)) is not None:
             return False
         live = parts.live.now
-        return intake.submit(
-            intake.Request([(spelled(name), headers[name]) for name in headers if name.startswith(_TELLING)], body),
+        return receive.submit(
+            receive.Request([(spelled(name), headers[name]) for name in headers if name.startswith(_TELLING)], body),
             journal=parts.journal,
             secrets=live.keys,
             config=live.config,
@@ -51,7 +51,7 @@ class _Taken:
 
     __slots__ = ("_client", "_headers", "_parts", "_submitted")
 
-    def __init__(self, parts: Parts, submitted: intake.Submitted, headers: Mapping[str, str], client: str) -> None:
+    def __init__(self, parts: Parts, submitted: receive.Submitted, headers: Mapping[str, str], client: str) -> None:
         self._parts = parts
         self._submitted = submitted
         self._headers = headers
@@ -61,7 +61,7 @@ class _Taken:
     def plain(self) -> bool:
         return self._submitted.plain
 
-    def answer(self) -> intake.Answer:
+    def answer(self) -> receive.Answer:
         answer = self._submitted.answer()
         note_answer(self._parts, answer, self._headers.get, path=PlainWebhook.path, client=self._client)
         return answer

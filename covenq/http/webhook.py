@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 import falcon
 
-from covenq import intake
-from covenq.gate import ClosedJournal
-from covenq.http import evidence
 from covenq.http.answers import say
 from covenq.http.parts import Parts
+from covenq.intake import receive, refusal_evidence
+from covenq.intake.admission import ClosedJournal
 
 log = logging.getLogger("covenq.delivery")
 
@@ -67,7 +66,7 @@ class Webhook:
         headers = _named(req.env)
         with self._budget.hold(size):
             body = req.env["wsgi.input"].read()
-            start = body[: evidence.START]
+            start = body[: refusal_evidence.START]
             answer = self._answer(headers, body, size)
             del body  # what is counted as held is held no longer
         note_answer(self._parts, answer, headers.get, path=req.path, client=req.remote_addr, start=start)
@@ -75,12 +74,12 @@ class Webhook:
             resp.set_header(name, value)
         say(resp, answer.status, answer.body)
 
-    def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> intake.Answer:
+    def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> receive.Answer:
         parts = self._parts
         closed = parts.gate.intake(size)
         live = parts.live.now
-        request = intake.Request([(spelled(name), value) for name, value in headers.items()], body)
-        answer = intake.receive(
+        request = receive.Request([(spelled(name), value) for name, value in headers.items()], body)
+        answer = receive.receive(
             request,
             journal=parts.journal if closed is None else ClosedJournal(parts.journal),
             secrets=live.keys,
@@ -92,13 +91,13 @@ class Webhook:
         # A request's own faults come first in the table of answers, and what is known already is still told.
         if closed is not None and answer.status == 503:
             word = closed.word if closed.word == "intake_paused" else "intake_closed"
-            return intake.refuse(503, word, closed.sentence)
+            return receive.refuse(503, word, closed.sentence)
         return answer
 
 
 def note_answer(
     parts: Parts,
-    answer: intake.Answer,
+    answer: receive.Answer,
     header: Callable[[str], str | None],
     *,
     path: str,
@@ -121,7 +120,7 @@ def note_answer(
         str(answer.body.get("detail", "")),
         path=path,
         client=client,
-        **evidence.of(header, start),
+        **refusal_evidence.of(header, start),
     )
 
 

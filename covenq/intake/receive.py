@@ -23,9 +23,9 @@ from covenq.errors import CovenqError
 from covenq.github import request as github
 from covenq.github.columns import columns as columns_of
 from covenq.github.request import BadRequest
+from covenq.intake.twins import Reservation, Twins, Unknowable
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
-from covenq.twins import Reservation, Twins, Unknowable
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.interface import Journal, Submitting
 from journal.records import Appended, Conflict, Entry, Proof, Unknown

@@ -9,7 +9,7 @@ from typing import Any
 
 from covenq.config.load import Config
 from covenq.github import request
-from covenq.intake import append, decide
+from covenq.intake.receive import append, decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
 from covenq.routing.decide import Decision, route
 from journal.interface import Journal
