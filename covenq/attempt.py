@@ -1,6 +1,6 @@
 """One attempt at one task, from its claim to the record that ends it.
 
-Every step is a record of its claim (`covenq.fencing`), so whoever moved the task meanwhile wins, and this attempt learns
+Every step is a record of its claim (`covenq.tasks.scheduling.claim`), so whoever moved the task meanwhile wins, and this attempt learns
 that it is stale.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from covenq.breaker import Breakers
 from covenq.executor import Command, Stop, command_line, environment, not_started
-from covenq.fencing import AGAIN_S, Claim, Stale, record_late
 from covenq.forward import headers_for, outcome_of, post, target_of
 from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind
 from covenq.place import Place
-from covenq.scheduler import Outcome, Task, after
 from covenq.scrub import Scrubber, secrets_of
+from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
+from covenq.tasks.scheduling.outcome import Outcome, Task, after
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Record

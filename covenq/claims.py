@@ -1,8 +1,8 @@
 """Claims by workers elsewhere: taken for a time, kept by renewals, ended by their word, or by their silence.
 
-A claim is the same append as the pool's, with `lease_until` in it. Its token (`covenq.fencing`) is all that a worker has to
+A claim is the same append as the pool's, with `lease_until` in it. Its token (`covenq.tasks.scheduling.claim`) is all that a worker has to
 show afterwards; whoever's it no longer is gets StaleFence, and the word is recorded as late. When a lease runs out is
-`covenq.leases`' to know.
+`covenq.tasks.scheduling.leases`' to know.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 import orjson
 
-from covenq.dispatch import Dispatcher
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
-from covenq.fencing import AGAIN_S, Claim, Stale, record_late
-from covenq.leases import LEASE_MAX_S, Leases, lapse
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
-from covenq.picker import PULL
 from covenq.place import Place
-from covenq.scheduler import Outcome, Task, Usage, after
 from covenq.scrub import scrub_text
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
+from covenq.tasks.scheduling.dispatcher import Dispatcher
+from covenq.tasks.scheduling.fairness import PULL
+from covenq.tasks.scheduling.leases import LEASE_MAX_S, Leases, lapse
+from covenq.tasks.scheduling.outcome import Outcome, Task, Usage, after
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry, Record, Unknown

@@ -31,7 +31,6 @@ from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
 from covenq.config.secret_keys import default_file
 from covenq.datadir import make_directory, make_secret, open_locked, tell_recovery
-from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.http.app import make_app
@@ -52,6 +51,7 @@ from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.errors import JournalError

@@ -28,8 +28,8 @@ from covenq.leftovers import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_
 from covenq.model import Category
 from covenq.output import Output
 from covenq.place import Place, open_for_writing
-from covenq.scheduler import Outcome, Usage
 from covenq.scrub import Scrubber
+from covenq.tasks.scheduling.outcome import Outcome, Usage
 
 KEPT = ("PATH", "HOME", "LANG", "TZ")
 """All that a command gets of the daemon's environment without its route saying so."""

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 from covenq import __version__
 from covenq.executor import Stop
 from covenq.model import Category
-from covenq.scheduler import Outcome
+from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
 KEPT_MAX = 64 * 1024

@@ -18,7 +18,7 @@ from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
 from covenq.story import Material, tell
-from covenq.waiting import waiting as what_it_waits_for
+from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
 
 STORIES_MAX = 20
 """Stories told of one issue or pull request: the newest of its deliveries."""
@@ -183,5 +183,5 @@ def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -
 
 
 def waiting(config: Config) -> Waiting:
-    """What `covenq.waiting` says of a task under that configuration's limits."""
+    """What `covenq.tasks.scheduling.waiting` says of a task under that configuration's limits."""
     return lambda conn, task, now: what_it_waits_for(conn, task, now, config.caps)

@@ -16,7 +16,7 @@ from typing import Any
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import UsageError
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.waiting import Waiting
+from covenq.tasks.scheduling.waiting import Waiting
 
 MINUTES = 60
 MINUTES_MAX = 720

@@ -33,8 +33,8 @@ from covenq.model import Category, JsonObject
 from covenq.phase_proxy import PhaseProxy
 from covenq.place import Place
 from covenq.pull import Granted, Line
-from covenq.scheduler import Outcome
 from covenq.scrub import Scrubber, secrets_of
+from covenq.tasks.scheduling.outcome import Outcome
 from journal.errors import JournalError
 
 log = logging.getLogger("covenq.worker")

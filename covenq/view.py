@@ -88,7 +88,7 @@ def _say_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps
             one["waits"] = None
             continue
         if look is None:
-            from covenq.waiting import Waiting  # what most answers need nothing of
+            from covenq.tasks.scheduling.waiting import Waiting  # what most answers need nothing of
 
             look = Waiting(conn, time.time() if now is None else now, caps)
         one["waits"] = look.of(one["id"])

@@ -22,17 +22,17 @@ from pathlib import Path
 
 from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
 from covenq.config.resources import OUTPUT_LIMIT
-from covenq.dispatch import Dispatcher
 from covenq.executor import Stop
-from covenq.fencing import AGAIN_S
 from covenq.forward import target_of
 from covenq.leftovers import Trace, kill_leftovers, read_mark, reap
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.place import Place
-from covenq.scheduler import Task, recover, running_without_lease
 from covenq.scrub import Scrubber
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.scheduling.claim import AGAIN_S
+from covenq.tasks.scheduling.dispatcher import Dispatcher
+from covenq.tasks.scheduling.outcome import Task, recover, running_without_lease
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.interface import Journal
 from journal.records import Conflict, Entry, Record, Unknown

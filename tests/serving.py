@@ -21,7 +21,6 @@ from covenq.config.api_tokens import Tokens
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.dispatch import Dispatcher
 from covenq.http.app import make_app
 from covenq.http.parser import Limits
 from covenq.http.parts import Parts
@@ -32,6 +31,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
 from covenq.worker import Pool
 from journal.file.files import OsFiles

@@ -26,17 +26,17 @@ from covenq import operations, pauses
 from covenq.claims import Claims
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
-from covenq.dispatch import Dispatcher
 from covenq.errors import CovenqError, StaleFence
-from covenq.fencing import Claim, Stale
 from covenq.filter.grammar import parse
 from covenq.intake import resume
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.routing.decide import route
-from covenq.scheduler import Outcome, Task, after, recover, running_without_lease
 from covenq.state import query
 from covenq.state.fold import fold
-from covenq.waiting import Waiting
+from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.dispatcher import Dispatcher
+from covenq.tasks.scheduling.outcome import Outcome, Task, after, recover, running_without_lease
+from covenq.tasks.scheduling.waiting import Waiting
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 

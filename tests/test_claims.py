@@ -15,12 +15,12 @@ from support import eventually
 
 from covenq.claims import Claims, Done
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
-from covenq.leases import FIRST_LOOK_S
 from covenq.model import Kind
-from covenq.scheduler import Usage
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.scheduling.leases import FIRST_LOOK_S
+from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Entry

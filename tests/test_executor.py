@@ -31,7 +31,7 @@ from covenq.leftovers import (
 )
 from covenq.model import Category
 from covenq.place import Place
-from covenq.scheduler import Outcome
+from covenq.tasks.scheduling.outcome import Outcome
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine
 FENCE = f"{EPOCH}.7"

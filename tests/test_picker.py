@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covenq.candidates import OTHER_EVERY, WINDOW
 from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
-from covenq.picker import PULL, Picker
-from covenq.scheduler import Task
 from covenq.state import schema
-from covenq.waiting import POSITION_MAX, waiting
+from covenq.tasks.scheduling.candidates import OTHER_EVERY, WINDOW
+from covenq.tasks.scheduling.fairness import PULL, Picker
+from covenq.tasks.scheduling.outcome import Task
+from covenq.tasks.scheduling.waiting import POSITION_MAX, waiting
 
 NOW = 1_800_000_000.0
 

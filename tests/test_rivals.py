@@ -10,13 +10,13 @@ from records import START, empty_state
 from simulation import Crash, SimJournal
 
 from covenq.config.load import build
-from covenq.dispatch import Dispatcher
-from covenq.fencing import Claim, Stale
 from covenq.model import DeliveryId, Kind, at_text
 from covenq.routing.decide import route
-from covenq.scheduler import Task
 from covenq.state.fold import fold
-from covenq.waiting import waiting
+from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.dispatcher import Dispatcher
+from covenq.tasks.scheduling.outcome import Task
+from covenq.tasks.scheduling.waiting import waiting
 from journal.records import Entry
 
 KEYED = {"key": "{repo}#{number}"}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from simulation import Violated, World
 
-from covenq import fencing, picker, rivals, scheduler, standing
-from covenq.hands import Hands
+from covenq.tasks.scheduling import claim, fairness, limiter, outcome, supersede
+from covenq.tasks.scheduling.in_flight import Hands
 from journal.records import Entry
 
 Patch = pytest.MonkeyPatch
@@ -27,8 +27,8 @@ def hands_are_forgotten(patch: Patch) -> None:
 
 
 def claims_expect_nothing(patch: Patch) -> None:
-    real = fencing.Entry
-    patch.setattr(fencing, "Entry", lambda *args, expect=None, **more: real(*args, **more))
+    real = claim.Entry
+    patch.setattr(claim, "Entry", lambda *args, expect=None, **more: real(*args, **more))
 
 
 def nothing_is_recovered(patch: Patch) -> None:
@@ -36,37 +36,37 @@ def nothing_is_recovered(patch: Patch) -> None:
 
 
 def recovery_looks_at_nothing_new(patch: Patch) -> None:
-    real = scheduler.recover
+    real = outcome.recover
     patch.setattr("simulation.recover", lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2)
 
 
 def turns_are_not_kept(patch: Patch) -> None:
-    real = picker.Picker._one
-    patch.setattr(picker.Picker, "_one", lambda self, pick, turn, idle: real(self, pick, picker._Round(), idle))
+    real = fairness.Picker._one
+    patch.setattr(fairness.Picker, "_one", lambda self, pick, turn, idle: real(self, pick, fairness._Round(), idle))
 
 
 def days_are_not_counted(patch: Patch) -> None:
-    patch.setattr(standing.Standing, "_begun", lambda self, scope: 0)
+    patch.setattr(limiter.Standing, "_begun", lambda self, scope: 0)
 
 
 def a_cap_is_one_more(patch: Patch) -> None:
-    real = standing.Standing._full
+    real = limiter.Standing._full
 
     def full(self: Any, level: str, name: Any, cap: Any, shown: Any) -> Any:
         more = None if cap.concurrency is None else cap.concurrency + 1
         return real(self, level, name, replace(cap, concurrency=more), shown)
 
-    patch.setattr(standing.Standing, "_full", full)
+    patch.setattr(limiter.Standing, "_full", full)
 
 
 def the_oldest_outdates(patch: Patch) -> None:
     def oldest(conn: Any, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
-        rows = conn.execute(rivals.NEWEST.replace(" DESC", ""), place).fetchall()
-        newer = conn.execute(rivals.NEWEST, place).fetchone()
+        rows = conn.execute(supersede.NEWEST.replace(" DESC", ""), place).fetchall()
+        newer = conn.execute(supersede.NEWEST, place).fetchone()
         if rows and newer["created_seq"] > rows[0]["created_seq"] and newer["state"] == "queued":
-            yield (rivals._record(newer, rows[0]["id"], rivals.NEWER),)
+            yield (supersede._record(newer, rows[0]["id"], supersede.NEWER),)
 
-    patch.setattr(rivals, "_superseded", oldest)
+    patch.setattr(supersede, "_superseded", oldest)
 
 
 def lost_answers_are_given_up(patch: Patch) -> None:
@@ -76,7 +76,7 @@ def lost_answers_are_given_up(patch: Patch) -> None:
         seqs = getattr(answer, "seqs", None)
         return None if seqs is None else cls(journal, task.id, task.attempts + 1, seqs[0], lease_until=lease_until)
 
-    patch.setattr(fencing.Claim, "take", classmethod(take))
+    patch.setattr(claim.Claim, "take", classmethod(take))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def lost_answers_are_given_up(patch: Patch) -> None:
     ],
 )
 def test_a_broken_promise_is_seen(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    monkeypatch.setattr(fencing, "AGAIN_S", 0.0)
+    monkeypatch.setattr(claim, "AGAIN_S", 0.0)
     mutant(monkeypatch)
     logging.disable(logging.CRITICAL)
     try:

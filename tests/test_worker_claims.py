@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from covenq.fencing import Claim, Stale
 from covenq.model import Kind, fence
-from covenq.scheduler import Policy, Task
+from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.outcome import Policy, Task
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry, Unknown
@@ -156,7 +156,7 @@ class Deaf:
 
 
 def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.fencing.AGAIN_S", 0.0)
+    monkeypatch.setattr("covenq.tasks.scheduling.claim.AGAIN_S", 0.0)
     deaf = Deaf(journal, 2)
     task = queued(journal)
     claim = Claim.take(deaf, task, "w")

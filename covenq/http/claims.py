@@ -11,7 +11,7 @@ from covenq.errors import UsageError
 from covenq.http.answers import say
 from covenq.http.api import body_of, typed
 from covenq.http.parts import Parts
-from covenq.scheduler import Usage
+from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
 """Seconds of a lease that doesn't say how long."""

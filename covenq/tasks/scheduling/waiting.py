@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covenq import rivals
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import JsonObject, State, at_text
-from covenq.standing import Lane, Standing
+from covenq.tasks.scheduling import supersede
+from covenq.tasks.scheduling.limiter import Lane, Standing
 
 POSITION_MAX = 1000
 """Further back, a place is not counted: a page of tasks must cost no more than a page."""
@@ -55,7 +55,7 @@ class Waiting:
             return _told(*_not_yet(row))
         place = _Place(*(row[name] for name in _Place.__slots__))
         if row["supersede"] is not None or row["source_at"] is not None:
-            outdated = rivals.outdated_by(self._conn, task)
+            outdated = supersede.outdated_by(self._conn, task)
             if outdated is not None:
                 return _told("outdated", f"task {outdated.by} has outdated it: it will be superseded")
         block = self._standing.of(place)

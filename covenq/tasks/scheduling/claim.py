@@ -19,7 +19,7 @@ from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry, Record, Unknown
 
 if TYPE_CHECKING:
-    from covenq.scheduler import Task
+    from covenq.tasks.scheduling.outcome import Task
 
 log = logging.getLogger("covenq.worker")
 

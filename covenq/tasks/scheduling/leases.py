@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 
 from covenq.model import Category, JsonObject, Kind, at_text, seconds_of
-from covenq.scheduler import INTERRUPTIONS_MAX, Task
+from covenq.tasks.scheduling.outcome import INTERRUPTIONS_MAX, Task
 from journal.records import Entry
 
 LEASE_MAX_S = 3600

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from covenq.config.limits import PRIORITIES
-from covenq.rivals import NEWEST, Rivals, outdated_by
-from covenq.standing import Block, Lane, Standing
+from covenq.tasks.scheduling.limiter import Block, Lane, Standing
+from covenq.tasks.scheduling.supersede import NEWEST, Rivals, outdated_by
 
 WINDOW = 64
 OTHER_EVERY = 4

@@ -1,6 +1,6 @@
 """Who hands tasks out: one a daemon, shared by the pool and by the claims of workers elsewhere.
 
-A pick and the note of what was picked are one step under one lock (`covenq.hands`), and what is in hand counts as running. So
+A pick and the note of what was picked are one step under one lock (`covenq.tasks.scheduling.in_flight`), and what is in hand counts as running. So
 no cap and no quota is passed by two who look at the same moment, nor by one who looks again before the fold has caught up.
 
 Nothing is claimed here: whoever picked appends `task.claimed` against the task's newest record, and may find that it moved.
@@ -12,10 +12,10 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
-from covenq.hands import Hands
-from covenq.picker import OWN, Picker
-from covenq.scheduler import Task
-from covenq.setback import Setback
+from covenq.tasks.scheduling.clock_skew import Setback
+from covenq.tasks.scheduling.fairness import OWN, Picker
+from covenq.tasks.scheduling.in_flight import Hands
+from covenq.tasks.scheduling.outcome import Task
 from journal.interface import Journal
 from journal.records import Appended
 

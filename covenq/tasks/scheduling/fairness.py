@@ -10,7 +10,7 @@ before anyone's turn. Else who comes first after one that can always run would t
 the ten in its time: whatever waits at some priority is reached within 40 turns of its installation. Of one priority, tasks
 whose not-before time has come and others take turns, each oldest first.
 
-Nothing is kept in memory but whose turn it is. What may run is `covenq.candidates`' to find, and what that costs.
+Nothing is kept in memory but whose turn it is. What may run is `covenq.tasks.scheduling.candidates`' to find, and what that costs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from covenq.candidates import Candidate, Look, Turns, anything
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
-from covenq.rivals import Rivals
-from covenq.scheduler import Task, queued_tasks
-from covenq.standing import Lane, Standing
+from covenq.tasks.scheduling.candidates import Candidate, Look, Turns, anything
+from covenq.tasks.scheduling.limiter import Lane, Standing
+from covenq.tasks.scheduling.outcome import Task, queued_tasks
+from covenq.tasks.scheduling.supersede import Rivals
 from journal.records import Entry
 
 _K = TypeVar("_K")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from covenq.scheduler import Task
+from covenq.tasks.scheduling.outcome import Task
 
 
 @dataclass

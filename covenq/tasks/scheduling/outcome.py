@@ -1,4 +1,4 @@
-"""What becomes of an attempt that ended: decisions only. Which task runs next is `covenq.picker`'s.
+"""What becomes of an attempt that ended: decisions only. Which task runs next is `covenq.tasks.scheduling.fairness`'s.
 
 Nothing here appends, runs or sleeps. The clock and the randomness are passed in; what comes out are values that the
 worker records.
