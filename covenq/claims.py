@@ -21,11 +21,11 @@ import orjson
 
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
-from covenq.place import Place
-from covenq.scrub import scrub_text
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.execution.scrub import scrub_text
+from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL

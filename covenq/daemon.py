@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, leftovers, logs, pauses
+from covenq import __version__, allocator, greeting, logs, pauses
 from covenq.claims import Claims
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
@@ -45,15 +45,16 @@ from covenq.intake.refusal_log import LOG_NAME, Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
 from covenq.notify import Notifier
-from covenq.scrub import Scrubber
 from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.execution import process_tree
+from covenq.tasks.execution.pool import Pool
+from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
-from covenq.worker import Pool
 from journal.errors import JournalError
 from journal.file.reserve import Reserve
 
@@ -91,7 +92,7 @@ def run(
     hush = Hush()
     logs.configure(config.log_format, config.log_level, hush=hush)
     allocator.give_back()
-    leftovers.adopt()
+    process_tree.adopt()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)

@@ -20,9 +20,9 @@ from covenq.config.secret_source import CREDENTIALS
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, WARN, Finding, Patient
 from covenq.intake.refusal_hints import hint_of
-from covenq.leftovers import mark_of, read_mark
 from covenq.model import at_text, seconds_of
 from covenq.source import NOT_RUNNING
+from covenq.tasks.execution.process_tree import mark_of, read_mark
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from covenq.config.secret_keys import Key
-from covenq.scrub import Scrubber
+from covenq.tasks.execution.scrub import Scrubber
 
 OWN_TOKEN = r"covenq_[0-9A-Za-z_\-]{43}"  # noqa: S105 - what ours look like, not one
 """As `covenq tokens` makes them."""

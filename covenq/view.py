@@ -17,8 +17,8 @@ from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
-from covenq.place import Place
 from covenq.state import query
+from covenq.tasks.execution.workdir import Place
 from journal.records import Head, Record
 
 SEGMENTS_MAX = 200

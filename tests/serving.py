@@ -31,9 +31,9 @@ from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
-from covenq.worker import Pool
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 

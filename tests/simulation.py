@@ -507,7 +507,7 @@ class World:
                 self.attempts.remove(one)
 
     def _attempt(self, task: Task) -> Iterator[None]:
-        """As `covenq.attempt`, without a process."""
+        """As `covenq.tasks.execution.attempt`, without a process."""
         yield
         try:
             claim = Claim.take(self.journal, task, "pool")

@@ -21,7 +21,7 @@ from covenq.config.load import build
 from covenq.doctor import examine
 from covenq.doctor_signs import signs
 from covenq.findings import BAD, GOOD, Finding, Patient
-from covenq.leftovers import mark_of, write_mark
+from covenq.tasks.execution.process_tree import mark_of, write_mark
 from journal.file.open import open_journal
 
 NOW = 1_800_000_000.0

@@ -17,8 +17,9 @@ import pytest
 from support import eventually
 
 from covenq.config.resources import NO_LIMITS, Limits
-from covenq.executor import Command, Stop, command_line, environment, not_started
-from covenq.leftovers import (
+from covenq.model import Category
+from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.process_tree import (
     Mark,
     Trace,
     ended,
@@ -29,8 +30,7 @@ from covenq.leftovers import (
     starting,
     write_mark,
 )
-from covenq.model import Category
-from covenq.place import Place
+from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.outcome import Outcome
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine

@@ -19,10 +19,10 @@ import pytest
 from support import SECRET, Daemon, eventually, issue, records
 
 from covenq import __version__
-from covenq.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
-from covenq.executor import Stop
-from covenq.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
 from covenq.model import Category
+from covenq.tasks.execution.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
+from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
 
 
 class Receiver(ThreadingHTTPServer):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.scrub import HELD, Scrubber, scrub_text, secrets_of
+from covenq.tasks.execution.scrub import HELD, Scrubber, scrub_text, secrets_of
 
 TOKENS = [
     b"ghp_" + b"A1b2" * 9,

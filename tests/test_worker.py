@@ -23,7 +23,7 @@ from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
-from covenq.worker import Pool
+from covenq.tasks.execution.pool import Pool
 from journal.errors import JournalPoisoned
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
@@ -419,7 +419,7 @@ def test_nothing_begins_while_the_disk_is_low(house: House) -> None:
 
 
 def test_a_dispatcher_that_stumbles_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.worker.AGAIN_S", 0.01)
+    monkeypatch.setattr("covenq.tasks.execution.pool.AGAIN_S", 0.01)
     broken = iter([sqlite3.OperationalError("disk I/O error"), RuntimeError("what nobody thought of")])
     reader = house.store.reader
 

@@ -14,7 +14,7 @@ from support import Daemon, eventually, issue, records
 from test_worker import House, alive
 
 from covenq.model import Kind
-from covenq.scrub import Scrubber
+from covenq.tasks.execution.scrub import Scrubber
 from journal.records import Appended, Entry
 
 PY = [sys.executable, "-S", "-c"]

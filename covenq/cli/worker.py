@@ -64,12 +64,12 @@ def worker(
       covenq worker --route build -- make -C /srv/build "TASK={task}"
       covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
     """
-    from covenq import leftovers
     from covenq.cli.remote import chosen
     from covenq.model import parse_duration
     from covenq.net.address import Remote
     from covenq.pull_worker import Job, Worker, check, lines, work_directory
-    from covenq.worker import worker_id
+    from covenq.tasks.execution import process_tree
+    from covenq.tasks.execution.pool import worker_id
 
     lease_s = parse_duration(lease)
     if not 1 <= lease_s <= 3600:
@@ -95,7 +95,7 @@ def worker(
         environ=dict(os.environ),
     )
     _log()
-    leftovers.adopt()
+    process_tree.adopt()
     directory, lock = work_directory(_base(work))
     try:
         one = Worker(lines(target), job, directory)

@@ -24,8 +24,8 @@ from covenq.model import DeliveryId, JsonObject
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
 from covenq.upkeep import Upkeep
-from covenq.worker import Pool
 from journal.file.engine import FileJournal
 
 FOLD_S = 10.0

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from covenq.breaker import Breakers
-from covenq.executor import Command, Stop, command_line, environment, not_started
-from covenq.forward import headers_for, outcome_of, post, target_of
-from covenq.leftovers import mark_of, write_mark
 from covenq.model import Category, JsonObject, Kind
-from covenq.place import Place
-from covenq.scrub import Scrubber, secrets_of
+from covenq.tasks.execution.breaker import Breakers
+from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
+from covenq.tasks.execution.process_tree import mark_of, write_mark
+from covenq.tasks.execution.scrub import Scrubber, secrets_of
+from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, after
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed

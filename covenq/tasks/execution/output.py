@@ -11,8 +11,8 @@ from io import FileIO
 from pathlib import Path
 from typing import IO
 
-from covenq.place import open_for_writing, write_all
-from covenq.scrub import Stream
+from covenq.tasks.execution.scrub import Stream
+from covenq.tasks.execution.workdir import open_for_writing, write_all
 
 CHUNK = 65536
 _COPY = 1 << 20

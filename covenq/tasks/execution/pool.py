@@ -20,16 +20,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from covenq.attempt import NOT_NOW, Attempt, Ended, Surroundings
 from covenq.config.resources import OUTPUT_LIMIT
-from covenq.executor import Stop
-from covenq.forward import target_of
-from covenq.leftovers import Trace, kill_leftovers, read_mark, reap
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.place import Place
-from covenq.scrub import Scrubber
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.execution.attempt import NOT_NOW, Attempt, Ended, Surroundings
+from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.forward import target_of
+from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_mark, reap
+from covenq.tasks.execution.scrub import Scrubber
+from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.claim import AGAIN_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.outcome import Task, recover, running_without_lease

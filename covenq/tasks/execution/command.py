@@ -22,13 +22,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 from typing import IO
 
-from covenq import launch
 from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, Limits
-from covenq.leftovers import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
 from covenq.model import Category
-from covenq.output import Output
-from covenq.place import Place, open_for_writing
-from covenq.scrub import Scrubber
+from covenq.tasks.execution import launch
+from covenq.tasks.execution.output import Output
+from covenq.tasks.execution.process_tree import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
+from covenq.tasks.execution.scrub import Scrubber
+from covenq.tasks.execution.workdir import Place, open_for_writing
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
 KEPT = ("PATH", "HOME", "LANG", "TZ")

@@ -20,8 +20,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, urlsplit
 
 from covenq import __version__
-from covenq.executor import Stop
 from covenq.model import Category
+from covenq.tasks.execution.command import Stop
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
