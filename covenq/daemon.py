@@ -25,7 +25,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__, allocator, greeting, logs, pauses
-from covenq.claims import Claims
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
@@ -53,6 +52,7 @@ from covenq.state.store import StateStore
 from covenq.tasks.execution import process_tree
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.execution.scrub import Scrubber
+from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
 from journal.errors import JournalError

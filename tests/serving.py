@@ -15,7 +15,6 @@ from typing import Any
 from support import SECRET, Answer, UnixConnection, ask, encode, signed
 
 from covenq import pauses
-from covenq.claims import Claims
 from covenq.config import load as configuration
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Live
@@ -32,6 +31,7 @@ from covenq.net import unix_socket
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
+from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.upkeep import Upkeep
 from journal.file.files import OsFiles

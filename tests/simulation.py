@@ -23,7 +23,6 @@ import orjson
 from records import dump, empty_state
 
 from covenq import operations, pauses
-from covenq.claims import Claims
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
 from covenq.errors import CovenqError, StaleFence
@@ -33,6 +32,7 @@ from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
+from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.claim import Claim, Stale
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.outcome import Outcome, Task, after, recover, running_without_lease

@@ -13,12 +13,12 @@ import pytest
 from records import queued, received
 from support import eventually
 
-from covenq.claims import Claims, Done
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
 from covenq.model import Kind
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
+from covenq.tasks.remote.claims import Claims, Done
 from covenq.tasks.scheduling.leases import FIRST_LOOK_S
 from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal

@@ -149,7 +149,7 @@ PAUSED = """if True:
     import os, sys, time
     from pathlib import Path
     from covenq.errors import StaleFence
-    from covenq.pull import Line
+    from covenq.tasks.remote.client import Line
     socket, directory, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     line, gate, first = Line(socket), directory / "gate", True
     log = open(directory / f"{name}.log", "a", buffering=1)

@@ -67,9 +67,9 @@ def worker(
     from covenq.cli.remote import chosen
     from covenq.model import parse_duration
     from covenq.net.address import Remote
-    from covenq.pull_worker import Job, Worker, check, lines, work_directory
     from covenq.tasks.execution import process_tree
     from covenq.tasks.execution.pool import worker_id
+    from covenq.tasks.remote.worker import Job, Worker, check, lines, work_directory
 
     lease_s = parse_duration(lease)
     if not 1 <= lease_s <= 3600:

@@ -6,11 +6,11 @@ from typing import Any
 
 import falcon
 
-from covenq.claims import AT_ONCE, Claims, Done
 from covenq.errors import UsageError
 from covenq.http.answers import say
 from covenq.http.api import body_of, typed
 from covenq.http.parts import Parts
+from covenq.tasks.remote.claims import AT_ONCE, Claims, Done
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from covenq.claims import WAITERS, Claims
 from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
@@ -25,6 +24,7 @@ from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
+from covenq.tasks.remote.claims import WAITERS, Claims
 from covenq.upkeep import Upkeep
 from journal.file.engine import FileJournal
 

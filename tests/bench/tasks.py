@@ -68,7 +68,7 @@ def queue_tasks(data: Path, number: int) -> None:
 
 def puller(socket: Path, most: int, name: str) -> None:
     """One worker: does tasks, `most` a request, until there are none; prints how many."""
-    from covenq.pull import Line
+    from covenq.tasks.remote.client import Line
 
     line = Line(socket)
     done = 0

@@ -28,12 +28,12 @@ import orjson
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
-from covenq.pull import Granted, Line
 from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import Place
+from covenq.tasks.remote.client import Granted, Line
 from covenq.tasks.scheduling.outcome import Outcome
 from journal.errors import JournalError
 
