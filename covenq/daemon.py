@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, logs, pauses
+from covenq import __version__, allocator, greeting, logs
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
@@ -44,6 +44,8 @@ from covenq.intake.refusal_log import LOG_NAME, Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
 from covenq.notify import Notifier
+from covenq.operate.act import pauses
+from covenq.operate.maintain.upkeep import Upkeep
 from covenq.signals import Signals
 from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
@@ -54,7 +56,6 @@ from covenq.tasks.execution.pool import Pool
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.upkeep import Upkeep
 from journal.errors import JournalError
 from journal.file.reserve import Reserve
 

@@ -56,7 +56,7 @@ class Source(Protocol):
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
         deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
-        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as `covenq.pace` has
+        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as `covenq.operate.inspect.throughput` has
         them, secrets[{secret, problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number,
         warnings[]} of the configuration.
 
@@ -98,7 +98,7 @@ class Source(Protocol):
 
     def why(self, id: str) -> Object:
         """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
-        "refused"}, as `covenq.inquiry.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
+        "refused"}, as `covenq.operate.inspect.why.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
         issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID that several hooks share."""
 
     def tail(
@@ -110,7 +110,7 @@ class Source(Protocol):
         newest: int | None = None,
         wait_s: float = 0.0,
     ) -> Object:
-        """What records tell: {"items": [as `covenq.tailing.look` says], "next", "head", "epoch"}, oldest first.
+        """What records tell: {"items": [as `covenq.operate.inspect.tail.look` says], "next", "head", "epoch"}, oldest first.
 
         Those after the seq `after`, or from `since_s` seconds ago on, or the `newest` that match; a thousand records at most
         are looked through, and `next` is the `after` to go on with, which is `head` at the end. A daemon holds the answer
@@ -118,11 +118,11 @@ class Source(Protocol):
         """
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
-        """Counts of what came in the last `since_s` seconds and matches, as `covenq.figures.stats` has them. Raises
+        """Counts of what came in the last `since_s` seconds and matches, as `covenq.operate.inspect.stats.stats` has them. Raises
         FilterError, and UsageError for a filter on the payload."""
 
     def pace(self, minutes: int = 60) -> Object:
-        """What came, was refused and ended in each of the last minutes, as `covenq.pace.pace` has it. Raises UsageError."""
+        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.pace` has it. Raises UsageError."""
 
     def replay(
         self,
@@ -163,7 +163,7 @@ class Source(Protocol):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Record deliveries from elsewhere: `items` as `covenq.slice.Incoming.object` makes them. They are ignored until
+        """Record deliveries from elsewhere: `items` as `covenq.operate.act.archive.Incoming.object` makes them. They are ignored until
         somebody reroutes them, or, with `routed`, routed at once. Answers as `replay`; raises UsageError, NotDurable."""
 
     def requeue(
@@ -218,7 +218,7 @@ class Source(Protocol):
         """
 
     def secrets(self) -> Object:
-        """{"items": [secret…], "next": None}: the webhook secrets, each as `covenq.rotation.view` has it, never their values."""
+        """{"items": [secret…], "next": None}: the webhook secrets, each as `covenq.operate.inspect.secret_usage.view` has it, never their values."""
 
     def refused(self, *, limit: int = 50) -> list[Object]:
         """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and what else is

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from covenq import __version__, view
+from covenq import __version__
 from covenq.config.load import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter.grammar import parse
 from covenq.net import unix_socket
+from covenq.operate.inspect import view
 from covenq.source import (
     JOURNAL_NAME,
     LOG_BYTES,
@@ -36,7 +37,7 @@ from journal.interface import Journal
 from journal.records import Entry, Head, Record
 
 if TYPE_CHECKING:
-    from covenq.upkeep import House
+    from covenq.operate.maintain.upkeep import House
     from journal.file.engine import FileJournal
 
 LOCK_S = 1.0
@@ -66,7 +67,8 @@ class LocalSource(Closing):
         return str(self._data)
 
     def status(self) -> Object:
-        from covenq import pace, verified
+        from covenq.operate.inspect import throughput as pace
+        from covenq.operate.maintain import verify_note
 
         with self._reading() as (conn, reader):
             position = read_witness(self._state)
@@ -96,7 +98,7 @@ class LocalSource(Closing):
                 },
                 "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
                 "segments": view.segments(self._journal),
-                "verified": verified.last(self._data),
+                "verified": verify_note.last(self._data),
                 "running": pace.running(conn),
                 "stuck": [],
                 "secrets": [],
@@ -151,7 +153,8 @@ class LocalSource(Closing):
             return query.attempts(conn, task)
 
     def why(self, id: str) -> Object:
-        from covenq import inquiry, refused
+        from covenq import refused
+        from covenq.operate.inspect import why as inquiry
 
         with self._reading() as (conn, reader):
             return inquiry.why(
@@ -174,21 +177,22 @@ class LocalSource(Closing):
         newest: int | None = None,
         wait_s: float = 0.0,
     ) -> Object:
-        from covenq import tailing
+        from covenq.operate.inspect import tail as tailing
 
         parsed = parse(filter)
         with self._reading() as (conn, reader):
             return tailing.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
-        from covenq import figures
+        from covenq.operate.inspect import stats as figures
 
         parsed, now = parse(filter), time.time()
         with self._reading() as (conn, _):
             return figures.stats(conn, parsed, since=now - since_s, now=now)
 
     def pace(self, minutes: int = 60) -> Object:
-        from covenq import pace, refused
+        from covenq import refused
+        from covenq.operate.inspect import throughput as pace
 
         with self._reading() as (conn, _):
             return pace.pace(conn, minutes=minutes, now=time.time(), log=refused.read(self._data))
@@ -205,11 +209,11 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import operations
+        from covenq.operate.act import actions
 
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
-            return operations.replay(
+            return actions.replay(
                 journal,
                 store.reader(),
                 self._config,
@@ -232,11 +236,11 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import operations
+        from covenq.operate.act import actions
 
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
-            return operations.reroute(
+            return actions.reroute(
                 journal, store.reader(), self._config, ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
@@ -249,8 +253,8 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import importing
-        from covenq.slice import incoming
+        from covenq.operate.act import importing
+        from covenq.operate.act.archive import incoming
 
         taken = [incoming(one) for one in items]
 
@@ -281,11 +285,11 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import operations
+        from covenq.operate.act import actions
 
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
-            return operations.requeue(
+            return actions.requeue(
                 journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
@@ -298,11 +302,11 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import operations
+        from covenq.operate.act import actions
 
         parsed = None if filter is None else parse(filter)
         with self._writing() as (journal, store):
-            return operations.cancel(
+            return actions.cancel(
                 journal, store.reader(), ids=ids, filter=parsed, reason=reason, by=by, dry_run=dry_run
             )
 
@@ -317,7 +321,7 @@ class LocalSource(Closing):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        from covenq import upkeep
+        from covenq.operate.maintain import upkeep
 
         parsed = None if filter is None else parse(filter)
         with self._house() as house:
@@ -333,19 +337,21 @@ class LocalSource(Closing):
             )
 
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
-        from covenq import upkeep
+        from covenq.operate.maintain import upkeep
 
         with self._house() as house:
             return upkeep.compact(house, dry_run=dry_run, by=by)
 
     def secrets(self) -> Object:
-        from covenq import rotation
         from covenq.config import secret_keys
+        from covenq.operate.inspect import secret_usage
 
-        held = [(one, rotation.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)]
+        held = [
+            (one, secret_usage.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)
+        ]
         with self._reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.
-            return rotation.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
+            return secret_usage.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
     def refused(self, *, limit: int = 50) -> list[Object]:
         from covenq.intake import refusal_hints
@@ -357,14 +363,14 @@ class LocalSource(Closing):
             return view.pauses(conn)
 
     def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        from covenq import pauses
+        from covenq.operate.act import pauses
 
         routes = [route.name for route in self._config.routes]
         with self._writing() as (journal, store):
             return pauses.pause(journal, _folded(store), what, name, routes=routes, reason=reason, by=by)
 
     def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        from covenq import pauses
+        from covenq.operate.act import pauses
 
         with self._writing() as (journal, store):
             return pauses.resume(journal, _folded(store), what, name, reason=reason, by=by)
@@ -379,7 +385,7 @@ class LocalSource(Closing):
 
     @contextmanager
     def _house(self) -> Iterator[House]:
-        from covenq.upkeep import House
+        from covenq.operate.maintain.upkeep import House
 
         with self._writing() as (journal, store):
 

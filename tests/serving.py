@@ -14,7 +14,6 @@ from typing import Any
 
 from support import SECRET, Answer, UnixConnection, ask, encode, signed
 
-from covenq import pauses
 from covenq.config import load as configuration
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Live
@@ -28,12 +27,13 @@ from covenq.http.server import Listener, bind_tcp
 from covenq.intake.admission import Gate, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
+from covenq.operate.act import pauses
+from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.upkeep import Upkeep
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 

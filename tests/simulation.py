@@ -22,13 +22,13 @@ from typing import Any
 import orjson
 from records import dump, empty_state
 
-from covenq import operations, pauses
 from covenq.config.limits import tenant_of
 from covenq.config.load import Config, build
 from covenq.errors import CovenqError, StaleFence
 from covenq.filter.grammar import parse
 from covenq.intake import resume
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
+from covenq.operate.act import actions, pauses
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
@@ -606,16 +606,16 @@ class World:
                 routes = {"routes": ["push", "far"]} if what == "pause" else {}
                 act(self.journal, self._rows, kind, name, **routes)  # type: ignore[operator]
             elif ids and what == "cancel":
-                operations.apply(operations.plan_cancel(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
+                actions.apply(actions.plan_cancel(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
             elif ids and what == "requeue":
-                operations.apply(operations.plan_requeue(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
+                actions.apply(actions.plan_requeue(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
             elif what == "replay":
                 over = "SELECT guid FROM webhook_deliveries WHERE state NOT IN ('received', 'queued', 'running')"
                 guids = [row["guid"] for row in self.conn.execute(over)]
                 if not guids:
                     return
-                plan = operations.plan_replay(self.journal, self.conn, self.config, ids=[rng.choice(guids)], force=True)
-                operations.apply(plan, self.journal)
+                plan = actions.plan_replay(self.journal, self.conn, self.config, ids=[rng.choice(guids)], force=True)
+                actions.apply(plan, self.journal)
 
     def _rows(self) -> sqlite3.Connection:
         self.fold(len(self.journal.records))

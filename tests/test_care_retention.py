@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 
-from covenq import retention
 from covenq.config.load import Config, Retention, build
 from covenq.errors import ConfigError
-from covenq.retention import Segment
+from covenq.operate.maintain import retention
+from covenq.operate.maintain.retention import Segment
 from covenq.state.fold import fold
 from journal.records import Entry
 

@@ -16,11 +16,11 @@ import pytest
 from records import received
 from support import Daemon, eventually
 
-from covenq import doctor
 from covenq.config.load import build
-from covenq.doctor import examine
-from covenq.doctor_signs import signs
-from covenq.findings import BAD, GOOD, Finding, Patient
+from covenq.operate.maintain import doctor
+from covenq.operate.maintain.doctor import examine
+from covenq.operate.maintain.doctor_signs import signs
+from covenq.operate.maintain.finding import BAD, GOOD, Finding, Patient
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from journal.file.open import open_journal
 

@@ -12,8 +12,8 @@ import pytest
 from records import moved, note, of, queued, received
 from support import SECRET, Daemon, issue, sign
 
-from covenq import slice
 from covenq.errors import UsageError
+from covenq.operate.act import archive
 from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
@@ -156,18 +156,18 @@ def test_what_github_gives_is_imported_without_its_signature(
 )
 def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        list(slice.read(io.BytesIO(text), "file"))
+        list(archive.read(io.BytesIO(text), "file"))
     assert words in str(raised.value)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"\xff\xfe", "é".encode(), b'"\xed\xa0\x80"', b"\x00\r\n"])
 def test_any_bytes_come_back(body: bytes) -> None:
-    told: dict[str, Any] = slice.line({"headers": [["A", "b"]]}, body, [])
-    lines = [slice.header("0", "", ""), told, slice.end(1)]
+    told: dict[str, Any] = archive.line({"headers": [["A", "b"]]}, body, [])
+    lines = [archive.header("0", "", ""), told, archive.end(1)]
     text = "\n".join(json.dumps(one) for one in lines).encode() + b"\n"
-    (one,) = slice.read(io.BytesIO(text), "file")
+    (one,) = archive.read(io.BytesIO(text), "file")
     assert one.body == body
-    assert slice.incoming(one.object()) == one
+    assert archive.incoming(one.object()) == one
 
 
 def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, tmp_path: Path) -> None:

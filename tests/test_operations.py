@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from support import issue
 
-from covenq import operations, planning
 from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.model import DeliveryId, Kind, task_id
-from covenq.operations import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
+from covenq.operate.act import actions
+from covenq.operate.act import plan as planning
+from covenq.operate.act.actions import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.store import StateStore
@@ -201,7 +202,7 @@ def test_what_no_route_wants_is_not_replayed_and_stays_ignored(desk: Desk) -> No
 
 
 def test_a_filter_takes_all_that_match_oldest_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "PAGE", 7)
+    monkeypatch.setattr(actions, "PAGE", 7)
     monkeypatch.setattr(planning, "AT_ONCE", 4)
     ids = [desk.deliver(f"g{n}") for n in range(20)]
     for n in range(0, 20, 2):
@@ -293,7 +294,7 @@ def test_what_moved_since_the_plan_is_skipped_and_the_rest_done(desk: Desk) -> N
         desk.deliver(f"g{n}")
         tasks.append(first(f"g{n}"))
         desk.end(tasks[-1], Kind.FAILED)
-    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks)
     desk.journal.append([Entry(f"task.{tasks[1]}", Kind.REQUEUED, {"by": None, "reason": None})])
     answer = apply(plan, desk.journal)
     assert [one["id"] for one in answer["done"]] == [tasks[0], tasks[2]]
@@ -331,11 +332,11 @@ def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: py
         desk.deliver(f"g{n}")
         tasks.append(first(f"g{n}"))
         desk.end(tasks[-1], Kind.FAILED)
-    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks)
     answer = apply(plan, Filling(desk.journal, 1))  # type: ignore[arg-type]
     assert [one["id"] for one in answer["done"]] == tasks[:2]
     assert answer["skipped"] == [{"id": id, "reason": "no space left on the disk"} for id in tasks[2:]]
-    plan = operations.plan_requeue(desk.journal, desk.conn, ids=tasks[2:])
+    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks[2:])
     with pytest.raises(NotDurable):
         apply(plan, Filling(desk.journal, 0))  # type: ignore[arg-type]
 
@@ -393,7 +394,7 @@ def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
 def test_two_reroutes_at_once_make_one(desk: Desk) -> None:
     id = desk.deliver("g1", event="push")
     desk.config = config({**FIX, "match": "event:push"})
-    plans = [operations.plan_reroute(desk.journal, desk.conn, desk.config, ids=[id]) for _ in range(2)]
+    plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, ids=[id]) for _ in range(2)]
     answers = [apply(plan, desk.journal) for plan in plans]
     assert [len(answer["done"]) for answer in answers] == [1, 0]
     assert desk.delivery(id)["tasks"] == [first("g1")]

@@ -9,12 +9,13 @@ from records import START, as_records, empty_state, moved, of, queued, received
 from serving import ROUTE, serving
 from support import issue
 
-from covenq import verified, view
 from covenq.config import load as configuration
 from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
-from covenq.pace import pace, running, stuck
+from covenq.operate.inspect import view
+from covenq.operate.inspect.throughput import pace, running, stuck
+from covenq.operate.maintain import verify_note
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source
@@ -101,16 +102,16 @@ def test_both_sources_tell_the_same(data: Path) -> None:
 
 
 def test_a_verification_is_remembered(tmp_path: Path) -> None:
-    assert verified.last(tmp_path) is None
+    assert verify_note.last(tmp_path) is None
     finding = Damage("torn", "1.jsonl", 5, 2, None, "a\x1bb")
-    verified.remember(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
-    found = verified.last(tmp_path)
+    verify_note.remember(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
+    found = verify_note.last(tmp_path)
     assert found is not None
     assert (found["ok"], found["findings"], found["records"], found["seq"]) == (False, 1, 7, 6)
     assert found["first"] == str(finding)
     for broken in (b"[]", b"{", b'{"at": 1}'):
-        (tmp_path / verified.NOTE_NAME).write_bytes(broken)
-        assert verified.last(tmp_path) is None
+        (tmp_path / verify_note.NOTE_NAME).write_bytes(broken)
+        assert verify_note.last(tmp_path) is None
 
 
 def test_figures_of_nothing_are_none() -> None:

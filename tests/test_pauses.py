@@ -12,9 +12,10 @@ from records import as_records
 from serving import serving
 from support import Daemon, eventually, issue, new_guid
 
-from covenq import pauses, view
 from covenq.config.load import Config
 from covenq.errors import NotFound
+from covenq.operate.act import pauses
+from covenq.operate.inspect import view
 from covenq.source_local import LocalSource
 from covenq.source_remote import RemoteSource
 from covenq.sources import open_source

@@ -15,12 +15,12 @@ from records import as_records, received
 from serving import Served, serving
 from support import Daemon, eventually, issue, records, sign
 
-from covenq import rotation
 from covenq.config.load import build, load
 from covenq.config.secret_keys import Key, read_secrets
 from covenq.config.secret_source import EVERYTHING, Scope, SecretSource
 from covenq.errors import ConfigError
 from covenq.model import at_text
+from covenq.operate.inspect import secret_usage
 from covenq.state import schema
 from covenq.state.fold import fold
 
@@ -199,7 +199,7 @@ class Story:
 
     def verdicts(self, *names: str, broken: str = "") -> dict[str, str]:
         held = [(SecretSource(name, env=name), "is gone" if name == broken else None) for name in names]
-        items = rotation.view(self.conn, held, NOW)["items"]
+        items = secret_usage.view(self.conn, held, NOW)["items"]
         for item in items:
             assert item["retire"] == (item["verdict"] == "retire")
             assert item["reason"].endswith(".")
@@ -233,7 +233,7 @@ def test_a_hook_that_is_silent_is_waited_for_a_month() -> None:
     assert story.verdicts("old", "new")["old"] == "retire"
     story = Story().used("old", "8", days_ago=20).used("old", days_ago=20).used("new", days_ago=19)
     assert story.verdicts("old", "new")["old"] == "wait"
-    item = rotation.view(story.conn, [(SecretSource(n, env=n), None) for n in ("old", "new")], NOW)["items"][0]
+    item = secret_usage.view(story.conn, [(SecretSource(n, env=n), None) for n in ("old", "new")], NOW)["items"][0]
     assert item["waiting_for"] == ["8"]
     assert "not used since new began to be, but hook 8 has not delivered since" in item["reason"]
 
@@ -245,16 +245,16 @@ def test_two_apps_side_by_side_are_both_in_use() -> None:
 
 def test_a_silent_hook_is_not_given_up_for_a_secret_that_may_not_speak_for_it() -> None:
     story = Story().used("one", "1", days_ago=50).used("two", "2", days_ago=40)
-    held: list[rotation.Held] = [
+    held: list[secret_usage.Held] = [
         (SecretSource("one", env="A"), None),
         (SecretSource("two", env="B", scope=Scope(hooks=("2",))), None),
     ]
-    assert rotation.view(story.conn, held, NOW)["items"][0]["verdict"] == "in_use"
+    assert secret_usage.view(story.conn, held, NOW)["items"][0]["verdict"] == "in_use"
 
 
 def test_counts_and_dates() -> None:
     story = Story().used("a", days_ago=50).used("a", days_ago=3).used("a", "8", days_ago=2).used("b", days_ago=1)
-    a, b = rotation.view(story.conn, [(SecretSource(n, file=Path("/x") / n), None) for n in "ab"], NOW)["items"]
+    a, b = secret_usage.view(story.conn, [(SecretSource(n, file=Path("/x") / n), None) for n in "ab"], NOW)["items"]
     assert (a["recent"], a["hooks"], a["first_used_at"], a["last_used_at"]) == (2, 2, _at(50), _at(2))
     assert (a["last_delivery"], b["last_delivery"]) == ("8/g-3", "7/g-4")
     assert (a["source"], a["place"], a["readable"], a["problem"]) == ("file", "/x/a", True, None)
@@ -262,14 +262,18 @@ def test_counts_and_dates() -> None:
 
 def test_many_secrets_and_deliveries_are_asked_for_by_the_index_alone() -> None:
     conn = Story().conn
-    for sql, params in ((rotation._NEXT, ("", "")), (rotation._LAST, ("", "")), (rotation._COUNT, ("", "", 0))):
+    for sql, params in (
+        (secret_usage._NEXT, ("", "")),
+        (secret_usage._LAST, ("", "")),
+        (secret_usage._COUNT, ("", "", 0)),
+    ):
         plan = " ".join(str(row[3]) for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}", params))
         assert "SEARCH" in plan and "COVERING INDEX deliveries_secret" in plan and "TEMP B-TREE" not in plan, plan
 
 
 def test_whether_a_secret_can_be_read_is_told_without_reading_it(tmp_path: Path) -> None:
     def told(environ: dict[str, str] | None = None, **source: Any) -> str | None:
-        return rotation.problem(SecretSource("a", **source), environ or {})
+        return secret_usage.problem(SecretSource("a", **source), environ or {})
 
     (tmp_path / "full").write_text("s")
     (tmp_path / "empty").touch()

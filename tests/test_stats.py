@@ -14,8 +14,8 @@ from covenq import config_caps
 from covenq.config import effective
 from covenq.config.load import build, load
 from covenq.errors import UsageError
-from covenq.figures import stats
 from covenq.filter.grammar import parse
+from covenq.operate.inspect.stats import stats
 from covenq.state.fold import fold
 from journal.file.open import open_journal
 

@@ -15,8 +15,8 @@ import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 from support import Daemon, issue
 
-from covenq import tailing
 from covenq.filter.grammar import parse
+from covenq.operate.inspect import tail
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.records import Entry, Head, Record, Witness
@@ -45,7 +45,7 @@ class Log:
         return iter(self.records[after:])
 
     def answer(self, filter: str = "", **which: Any) -> dict[str, Any]:
-        return tailing.answer(self.conn, self, parse(filter), START + 1000, **which)
+        return tail.answer(self.conn, self, parse(filter), START + 1000, **which)
 
     def seqs(self, filter: str = "", **which: Any) -> list[int]:
         return [item["seq"] for item in self.answer(filter, **which)["items"]]
@@ -90,7 +90,7 @@ def test_it_tells_whose_record_it_is_and_what_it_says() -> None:
     assert (last["task"], last["guid"], last["route"], last["state"]) == (of("a"), "a", "fix", "failed")
     assert last["data"] == {"attempt": 1, "category": "exit", "exit_code": 2}
     assert found["items"][-2]["data"]["what"] == "route"
-    assert " ".join(tailing.words(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
+    assert " ".join(tail.words(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
 
 
 def test_a_filter_takes_the_records_of_what_matches_now() -> None:
@@ -110,15 +110,15 @@ def test_from_a_time_from_a_place_and_the_newest() -> None:
     assert log.seqs(newest=2) == [7, 8]
     assert log.seqs("repo:octo/other", newest=1) == [4]
     for seq in range(1, 9):  # record n came n seconds after START; now is START + 1000
-        assert tailing.since(log, START + seq) == seq - 1
-    assert tailing.since(log, 0) == 0
-    assert tailing.since(log, START + 8.5) == 8
+        assert tail.since(log, START + seq) == seq - 1
+    assert tail.since(log, 0) == 0
+    assert tail.since(log, START + 8.5) == 8
     assert log.seqs(since_s=993.5) == [7, 8]
 
 
 def test_a_look_is_bounded_and_says_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     log = history()
-    told, reached = tailing.look(log.conn, log, parse("state:none*"), 0, now=START, most=3)
+    told, reached = tail.look(log.conn, log, parse("state:none*"), 0, now=START, most=3)
     assert (told, reached) == ([], 3)
 
 

@@ -14,7 +14,7 @@ from test_tui import ROUTES, SIZES, dashboard, document, drawn, enter_filter, li
 from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
-from covenq import verified
+from covenq.operate.maintain import verify_note
 from covenq.tui import overview, pages, text
 from covenq.tui.care import BackupDialog, CompactDialog
 from covenq.tui.dialogs import Confirm
@@ -209,7 +209,7 @@ async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> No
         await pilot.press("escape")
         assert not on(app, VerifyScreen)()
         await until(pilot, lambda: "damage was found" in drawn(app), "it is an alarm from now on", 60)
-    seen = verified.last(daemon.data)
+    seen = verify_note.last(daemon.data)
     assert seen is not None
     assert (seen["ok"], seen["findings"]) == (False, count)
 
@@ -282,7 +282,7 @@ async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:
         await until(pilot, lambda: on(app, CompactDialog)() and "refused" in said(app, "#dialog-body"), "refused")
         await pilot.press("escape", "v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
-    assert verified.last(daemon.data) is None, "and leaves no note"
+    assert verify_note.last(daemon.data) is None, "and leaves no note"
 
 
 async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon, tmp_path: Path) -> None:

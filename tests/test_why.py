@@ -14,7 +14,7 @@ from support import Daemon
 
 from covenq.config.load import load
 from covenq.errors import Ambiguous
-from covenq.inquiry import target_of
+from covenq.operate.inspect.why import target_of
 from covenq.source_local import LocalSource
 from journal.file.open import open_journal
 from journal.records import Appended, Entry

@@ -37,7 +37,7 @@ def backup(
     the files of attempts.
     """
     where = existing(place(data, config))
-    from covenq import copying
+    from covenq.operate.maintain import backup as copying
 
     def live() -> dict[str, Any] | None:
         with source(data, config) as opened:

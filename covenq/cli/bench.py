@@ -114,7 +114,7 @@ def _run(plan: Load) -> Outcome:
 
 
 def _time_syncs(directory: Path, seconds: float) -> list[float]:
-    from covenq.doctor import time_syncs
+    from covenq.operate.maintain.doctor import time_syncs
 
     found: list[float] = []
     began = time.perf_counter()
@@ -210,14 +210,14 @@ def _figures(outcome: Outcome) -> dict[str, float]:
 
 
 def _is_real(middle_ms: float, kind: str) -> bool:
-    from covenq.doctor import FAST_S
+    from covenq.operate.maintain.doctor import FAST_S
     from journal.file.lock import MEMORY
 
     return kind not in MEMORY and middle_ms >= FAST_S * 1000
 
 
 def _of_the_disk(real: bool, middle: float, kind: str) -> Iterator[str]:
-    from covenq.doctor import SLOW_S
+    from covenq.operate.maintain.doctor import SLOW_S
     from journal.file.lock import MEMORY
 
     if kind in MEMORY:

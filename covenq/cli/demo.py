@@ -197,8 +197,8 @@ def _send(
 
 def gather(data: Path, ran: Path) -> Evidence:
     """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
-    from covenq.integrity import check
     from covenq.model import FINAL
+    from covenq.operate.maintain.verify import check
     from journal.file.reader import open_reader
 
     found = Evidence()

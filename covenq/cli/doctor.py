@@ -40,8 +40,8 @@ def doctor(
     Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused. Each
     finding has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
     """
-    from covenq.doctor import examine
-    from covenq.findings import BAD, WARN, Finding, Patient
+    from covenq.operate.maintain.doctor import examine
+    from covenq.operate.maintain.finding import BAD, WARN, Finding, Patient
 
     findings = []
     try:

@@ -19,7 +19,7 @@ from covenq.cli.reach import Place, place, source
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from covenq.integrity import Signatures
+    from covenq.operate.maintain.verify import Signatures
     from journal.file.verify import VerifyReport
     from journal.records import Head
 
@@ -67,8 +67,9 @@ def verify(
     wanted = parse_head(expect) if expect else None
     where = existing(place(data, config))
 
-    from covenq import integrity, verified
     from covenq.model import now_text
+    from covenq.operate.maintain import verify as integrity
+    from covenq.operate.maintain import verify_note
 
     only = None if segment is None else _segment(where, segment)
     upto = bound(data, config)
@@ -83,7 +84,7 @@ def verify(
         )
     if only is None and since is None:
         with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
-            verified.remember(where.data, report, now_text(), time.monotonic() - started)
+            verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
     signed = _signatures(where, upto, since or 0, only, report) if signatures else None
     _tell(report, signed, head=head, json=json)
     if not report.ok:
@@ -121,7 +122,7 @@ def bound(data: str | None, config: str | None) -> int | None:
 
 
 def _segment(where: Place, name: str) -> int:
-    from covenq import integrity
+    from covenq.operate.maintain import verify as integrity
 
     found = integrity.segment_of(where.data / "journal", name)
     if found is None:
@@ -130,8 +131,8 @@ def _segment(where: Place, name: str) -> int:
 
 
 def _signatures(where: Place, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
-    from covenq import integrity
     from covenq.config.secret_keys import known_secrets
+    from covenq.operate.maintain import verify as integrity
 
     secrets, problems = known_secrets(where.config, os.environ, where.data)
     for problem in problems:

@@ -21,7 +21,7 @@ from covenq.cli.progress import bar
 from covenq.cli.reach import source
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
-from covenq.slice import Incoming, end, header, line, read
+from covenq.operate.act.archive import Incoming, end, header, line, read
 
 if TYPE_CHECKING:
     from covenq.source import Source

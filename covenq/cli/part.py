@@ -10,7 +10,7 @@ from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.github.request import decode
 from covenq.jsonpath import pick
-from covenq.resend import curl
+from covenq.operate.inspect.curl import curl
 
 
 def print_part(payload: bytes, path: str, json: bool) -> None:
@@ -27,7 +27,7 @@ def print_part(payload: bytes, path: str, json: bool) -> None:
 
 
 def print_curl(delivery: Mapping[str, Any], url: str | None) -> None:
-    """A command line for a shell, as `covenq.resend.curl` makes it; what is to be known of it goes to stderr."""
+    """A command line for a shell, as `covenq.operate.inspect.curl.curl` makes it; what is to be known of it goes to stderr."""
     command, remarks = curl(delivery, url)
     for remark in remarks:
         say(remark)

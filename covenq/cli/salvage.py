@@ -102,7 +102,7 @@ def _stamp() -> str:
 def _judge(found: Plan, data: Path, upto: int | None) -> None:
     """Name the damage as `covenq verify` does, and add what only the caches know: what is cut off cleanly, and whose the lost
     records were. A bad mark is none to salvage for: an opening does without it."""
-    from covenq.integrity import check
+    from covenq.operate.maintain.verify import check
     from covenq.state.store import read_witness
     from journal.file.files import OsFiles
     from journal.file.verify import witnesses_in

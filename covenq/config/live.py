@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from covenq import rotation
 from covenq.config import load as configuration
 from covenq.config import secret_keys
 from covenq.config.load import Config
@@ -23,6 +22,7 @@ from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
+from covenq.operate.inspect import secret_usage
 
 log = logging.getLogger("covenq.config")
 
@@ -100,8 +100,10 @@ class Files:
             _must_rest(path)
         return config, secret_keys.read_secrets(config, self._env, self._data)
 
-    def held(self, config: Config) -> list[rotation.Held]:
-        return [(source, rotation.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)]
+    def held(self, config: Config) -> list[secret_usage.Held]:
+        return [
+            (source, secret_usage.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
+        ]
 
     def paths(self) -> list[Path]:
         """What to look at: also what the last configuration that parsed names and could not be read."""
@@ -166,7 +168,7 @@ class Live:
             "warnings": list(last.warnings),
         }
 
-    def held(self) -> list[rotation.Held]:
+    def held(self) -> list[secret_usage.Held]:
         """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
         now = self._now
         if self._files is None:

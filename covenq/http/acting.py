@@ -1,4 +1,4 @@
-"""POST /api/v1/replay, reroute, requeue, cancel and import: what operators do, as `covenq.operations` has it."""
+"""POST /api/v1/replay, reroute, requeue, cancel and import: what operators do, as `covenq.operate.act.actions` has it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import falcon
 
-from covenq import importing, operations
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.answers import say
 from covenq.http.api import body_of, ids_of, typed
 from covenq.http.parts import Parts
-from covenq.slice import incoming
+from covenq.operate.act import actions, importing
+from covenq.operate.act.archive import incoming
 
 IMPORT_MAX = 48 << 20
 """Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
@@ -28,7 +28,7 @@ class Replay:
         wanted = _wanted(req, flags=("force",), texts=("route", "to"))
         parts = self._parts
         with parts.upkeep.acting:
-            answer = operations.replay(parts.journal, parts.reader(), parts.config, **wanted)
+            answer = actions.replay(parts.journal, parts.reader(), parts.config, **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
@@ -42,7 +42,7 @@ class Reroute:
         wanted = _wanted(req)
         parts = self._parts
         with parts.upkeep.acting:
-            answer = operations.reroute(parts.journal, parts.reader(), parts.config, **wanted)
+            answer = actions.reroute(parts.journal, parts.reader(), parts.config, **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
@@ -56,7 +56,7 @@ class Requeue:
         wanted = _wanted(req)
         parts = self._parts
         with parts.upkeep.acting:
-            answer = operations.requeue(parts.journal, parts.reader(), **wanted)
+            answer = actions.requeue(parts.journal, parts.reader(), **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
@@ -70,7 +70,7 @@ class Cancel:
         wanted = _wanted(req)
         parts = self._parts
         with parts.upkeep.acting:
-            answer = operations.cancel(parts.journal, parts.reader(), **wanted)
+            answer = actions.cancel(parts.journal, parts.reader(), **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 

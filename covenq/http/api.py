@@ -8,7 +8,6 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq import pace, rotation, verified, view
 from covenq.config.api_tokens import Role
 from covenq.config.load import Config
 from covenq.errors import NotFound, UsageError
@@ -18,6 +17,8 @@ from covenq.http.guard import token_of
 from covenq.http.parts import Parts
 from covenq.intake import refusal_hints
 from covenq.model import JsonObject, parse_id
+from covenq.operate.inspect import secret_usage, throughput, view
+from covenq.operate.maintain import verify_note
 from covenq.state import query
 
 LIMIT = 50
@@ -43,7 +44,7 @@ class Secrets:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parts = self._parts
-        say(resp, 200, {"ok": True, **rotation.view(parts.reader(), parts.live.held(), parts.clock())})
+        say(resp, 200, {"ok": True, **secret_usage.view(parts.reader(), parts.live.held(), parts.clock())})
 
 
 class Listing:
@@ -193,9 +194,9 @@ def status(parts: Parts) -> JsonObject:
         "refused": parts.refusals.counts(),
         "pauses": view.pauses(parts.store.reader()),
         "segments": view.segments(parts.data / "journal"),
-        "verified": verified.last(parts.data),
-        "running": pace.running(parts.store.reader()),
-        "stuck": pace.stuck(parts.store.reader(), parts.clock(), parts.caps),
+        "verified": verify_note.last(parts.data),
+        "running": throughput.running(parts.store.reader()),
+        "stuck": throughput.stuck(parts.store.reader(), parts.clock(), parts.caps),
         "secrets": [{"secret": one.name, "problem": why} for one, why in parts.live.held() if why],
     }
 

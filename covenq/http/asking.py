@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import falcon
 
-from covenq import figures, inquiry, pace, refused, tailing
+from covenq import refused
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
 from covenq.http.answers import say
 from covenq.http.parts import STREAMS, Parts
+from covenq.operate.inspect import stats, tail, throughput, why
 
 
 class Why:
@@ -26,14 +27,14 @@ class Why:
         asked = req.get_param("id") or ""
         parts = self._parts
         config = parts.config
-        answer = inquiry.why(
+        answer = why.why(
             parts.reader(),
             parts.journal,
             config.routes,
             config.sha256,
             asked,
             now=parts.clock(),
-            waiting=inquiry.waiting(replace(config, caps=parts.caps)),
+            waiting=why.waiting(replace(config, caps=parts.caps)),
             refused=lambda: refused.read(parts.data),
         )
         say(resp, 200, {"ok": True, **answer})
@@ -65,7 +66,7 @@ class Tail:
                 self._wait(after, wait_s)
             finally:
                 self._free.release()
-        answer = tailing.answer(
+        answer = tail.answer(
             parts.reader(),
             parts.journal,
             filter,
@@ -97,7 +98,7 @@ class Stats:
         ago = _whole(req, "since_ms")
         now = self._parts.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
-        say(resp, 200, {"ok": True, **figures.stats(self._parts.reader(), filter, since=since, now=now)})
+        say(resp, 200, {"ok": True, **stats.stats(self._parts.reader(), filter, since=since, now=now)})
 
 
 class Pace:
@@ -109,9 +110,9 @@ class Pace:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parts = self._parts
         minutes = _whole(req, "minutes")
-        found = pace.pace(
+        found = throughput.pace(
             parts.reader(),
-            minutes=pace.MINUTES if minutes is None else minutes,
+            minutes=throughput.MINUTES if minutes is None else minutes,
             now=parts.clock(),
             log=refused.read(parts.data),
             refused=parts.refusals.minutes(),

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import falcon
 import orjson
 
-from covenq import view
 from covenq.errors import UsageError
 from covenq.http.answers import say_error
 from covenq.http.parts import STREAMS, Parts
+from covenq.operate.inspect import view
 
 TYPE = "text/event-stream"
 WAIT_S = 0.5

@@ -26,11 +26,11 @@ from prometheus_client.core import (
     Metric,
 )
 
-from covenq import view
 from covenq.http.answers import say_error
 from covenq.http.parts import Parts
 from covenq.http.tally import OTHER
 from covenq.model import Category, State, seconds_of
+from covenq.operate.inspect import view
 from covenq.state import query
 from journal.errors import JournalError
 from journal.file.reserve import Reserve

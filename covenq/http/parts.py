@@ -20,12 +20,12 @@ from covenq.intake.admission import Gate
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.model import DeliveryId, JsonObject
+from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import WAITERS, Claims
-from covenq.upkeep import Upkeep
 from journal.file.engine import FileJournal
 
 FOLD_S = 10.0

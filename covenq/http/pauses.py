@@ -6,10 +6,11 @@ from typing import Any
 
 import falcon
 
-from covenq import pauses, view
 from covenq.http.answers import say
 from covenq.http.api import body_of, routes, typed
 from covenq.http.parts import Parts
+from covenq.operate.act import pauses
+from covenq.operate.inspect import view
 
 
 class Pauses:

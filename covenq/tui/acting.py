@@ -1,6 +1,6 @@
 """What the dashboard can do to what it lists: each action as a plan to show, its doing, and the command that does the same.
 
-The plans and their application are `covenq.operations`', asked for through the source, as the command line does.
+The plans and their application are `covenq.operate.act.actions`', asked for through the source, as the command line does.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from covenq import backups
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
+from covenq.operate.maintain import backup_list
 from covenq.source import Object, Source
 from covenq.tui import care, columns, help, overview, pages, saved, text
 from covenq.tui.commands import Commands
@@ -455,7 +455,7 @@ class Dashboard(Conducted):
         if self.read_only:
             self.tell("--read-only: nothing is copied from here. `covenq backup` does it.", bad=True)
             return
-        known = await self._action_lane.call(lambda: backups.known(data))
+        known = await self._action_lane.call(lambda: backup_list.known(data))
         directory = await self.push_screen_wait(care.BackupDialog(known))
         if directory:
             source = self.link.source

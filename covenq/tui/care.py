@@ -16,8 +16,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from covenq import copying
 from covenq.errors import Failure
+from covenq.operate.maintain import backup
 from covenq.source import Object, Source
 from covenq.tui import text
 from covenq.tui.acting import BY
@@ -181,7 +181,7 @@ def backer(data: Path, directory: str, source: Source | None) -> Callable[[Tell]
         def progress(what: str) -> Iterator[Tell]:
             yield tell
 
-        return copying.copy(data, copying.target_in(data, directory), live, verify=True, progress=progress)
+        return backup.copy(data, backup.target_in(data, directory), live, verify=True, progress=progress)
 
     return run
 

@@ -17,7 +17,7 @@ from textual.command import CommandPalette
 from textual.screen import Screen
 
 from covenq.errors import DaemonUnreachable, Failure, Refused
-from covenq.resend import curl
+from covenq.operate.inspect.curl import curl
 from covenq.source import Object, Source
 from covenq.tui import acting, text
 from covenq.tui.acting import Act, Target

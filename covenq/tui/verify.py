@@ -12,9 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from covenq import integrity, verified
 from covenq.errors import Failure
 from covenq.model import now_text
+from covenq.operate.maintain import verify, verify_note
 from covenq.tui import text
 from covenq.tui.lines import Line, Lines
 from covenq.tui.working import Tell, WorkScreen
@@ -30,10 +30,10 @@ def runner(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> 
 
     def run(progress: Tell) -> VerifyReport:
         started = time.monotonic()
-        report = integrity.check(data, upto=upto(), progress=progress)
+        report = verify.check(data, upto=upto(), progress=progress)
         if note:
             with suppress(OSError):  # a convenience, of a data directory that may be somebody else's
-                verified.remember(data, report, now_text(), time.monotonic() - started)
+                verify_note.remember(data, report, now_text(), time.monotonic() - started)
         return report
 
     return run

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from covenq import aftermath, backups, redaction, retention
 from covenq.config.load import Retention
 from covenq.errors import CovenqError, Refused
 from covenq.model import JsonObject
-from covenq.redaction import Progress, Unfinished
+from covenq.operate.maintain import backup_list, cleanup, redaction, retention
+from covenq.operate.maintain.redaction import Progress, Unfinished
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -60,14 +60,14 @@ def redact(house: House, progress: Progress | None = None, *, dry_run: bool = Fa
     house.fold()
     plan = redaction.plan_redact(house.journal, house.conn(), **which)
     rewritten: list[Rewritten] = []
-    gone = aftermath.Aftermath()
+    gone = cleanup.Aftermath()
     if dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, house.journal, house.fold, progress)
         rewritten = [*rewritten, *_forget_pauses(house, progress, **which)]
         gone = _finish(house)
-    others = {"copies": backups.copies(house.data), "copies_unread": backups.unreadable(house.data)}
+    others = {"copies": backup_list.copies(house.data), "copies_unread": backup_list.unreadable(house.data)}
     return {**answer, **_told(rewritten, gone), **others}
 
 
@@ -120,7 +120,7 @@ def compact(
             lot = []
     if lot:
         rewritten += _drop(house, lot, by, progress)
-    gone = aftermath.Aftermath() if dry_run else _finish(house)
+    gone = cleanup.Aftermath() if dry_run else _finish(house)
     expired, left = _expire(house, now, dry_run=dry_run)
     told = _told(rewritten, gone)
     told |= {"attempts": told["attempts"] + expired, "left": [*told["left"], *left]}
@@ -152,10 +152,10 @@ def _go_on(house: House, progress: Progress | None) -> None:
             raise Unfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
 
 
-def _finish(house: House) -> aftermath.Aftermath:
+def _finish(house: House) -> cleanup.Aftermath:
     house.fold()
     folded = house.journal.head().seq
-    return aftermath.finish(house.conn(), house.data, house.journal.id, folded, house.scrub)
+    return cleanup.finish(house.conn(), house.data, house.journal.id, folded, house.scrub)
 
 
 def _expire(house: House, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
@@ -164,13 +164,13 @@ def _expire(house: House, now: float, *, dry_run: bool) -> tuple[int, list[str]]
         if dry_run:
             removed += 1
             continue
-        gone, failed = aftermath.remove_attempts(house.data, task)
+        gone, failed = cleanup.remove_attempts(house.data, task)
         removed += gone
         left += failed
     return removed, left
 
 
-def _told(rewritten: Sequence[Rewritten], gone: aftermath.Aftermath) -> JsonObject:
+def _told(rewritten: Sequence[Rewritten], gone: cleanup.Aftermath) -> JsonObject:
     return {
         "segments": len({one.segment for one in rewritten}),
         "freed": sum(one.before - one.after for one in rewritten),
@@ -294,15 +294,15 @@ class Upkeep(threading.Thread):
         if house.policy == Retention():
             return
         now = house.clock()
-        note = aftermath.read_note(house.data, house.journal.id)
+        note = cleanup.read_note(house.data, house.journal.id)
         if 0 <= now - note.retained_at < DAY_S:
             return
         try:
             done = self.compact(by="daemon", all=False)
         except Refused:
             return
-        note = aftermath.read_note(house.data, house.journal.id)
-        aftermath.write_note(house.data, replace(note, retained_at=now))
+        note = cleanup.read_note(house.data, house.journal.id)
+        cleanup.write_note(house.data, replace(note, retained_at=now))
         if done["deliveries"] or done["attempts"]:
             log.info(
                 "retention dropped %d payloads in %d segments, and the files of %d tasks",

@@ -1,6 +1,6 @@
 """The story of a delivery: what became of a request and why, from its arrival to where it is now, and what to do next.
 
-Values in, an object and its words out; `covenq.inquiry` gathers what is told. Six questions are answered each by a sentence:
+Values in, an object and its words out; `covenq.operate.inspect.why` gathers what is told. Six questions are answered each by a sentence:
 was it accepted, ignored, failed, retried, duplicated, and where is it now.
 """
 

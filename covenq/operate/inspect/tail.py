@@ -13,8 +13,8 @@ from typing import Any
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
+from covenq.operate.inspect.view import Records
 from covenq.state import query, schema
-from covenq.view import Records
 from journal.records import Record
 
 LOOK = 1000

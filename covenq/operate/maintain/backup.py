@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from covenq import backups
 from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
+from covenq.operate.maintain import backup_list
 from covenq.source import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged, JournalLocked
@@ -59,11 +59,11 @@ def copy(
             report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
             damage = _verify(target, report.head, progress)
     try:
-        backups.remember(data, target.parent, now_text(), report.head)
-    except backups.NoteUnreadable as error:
+        backup_list.remember(data, target.parent, now_text(), report.head)
+    except backup_list.NoteUnreadable as error:
         return report, damage, f"this backup can't be remembered: {error}. {error.hint}"
     except OSError as error:
-        return report, damage, f"this backup can't be remembered in {data / backups.NOTE_NAME}: {error.strerror}"
+        return report, damage, f"this backup can't be remembered in {data / backup_list.NOTE_NAME}: {error.strerror}"
     return report, damage, None
 
 

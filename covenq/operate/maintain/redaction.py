@@ -2,7 +2,7 @@
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
 delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.file.erase`, the fold
-and `covenq.aftermath` each carry out their part from the record alone, now or after a crash. What stays is what never was
+and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. What stays is what never was
 content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from covenq.errors import CovenqError, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
-from covenq.planning import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
+from covenq.operate.act.plan import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
 from journal.errors import JournalFull, JournalWriteFailed

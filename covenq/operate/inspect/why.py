@@ -1,4 +1,4 @@
-"""What is asked by an id, a task's id, an issue's address: found, and gathered for its story (`covenq.story`)."""
+"""What is asked by an id, a task's id, an issue's address: found, and gathered for its story (`covenq.operate.inspect.story`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from covenq import view
 from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
+from covenq.operate.inspect import view
+from covenq.operate.inspect.story import Material, tell
 from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
-from covenq.story import Material, tell
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
 
 STORIES_MAX = 20

@@ -1,12 +1,12 @@
-"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq.doctor`."""
+"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq.operate.maintain.doctor`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq import backups
-from covenq.findings import BAD, GOOD, WARN, Finding, Patient
+from covenq.operate.maintain import backup_list
+from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
 from covenq.source import JOURNAL_NAME
 
 TOLD = 5
@@ -45,12 +45,12 @@ def _paused(one: dict[str, str | None]) -> Finding:
 
 
 def _copies(data: Path) -> Iterator[Finding]:
-    for one in backups.known(data):
+    for one in backup_list.known(data):
         path = Path(str(one["path"]))
         if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
             yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
-    for words in backups.unreadable(data):
-        yield Finding("backups", WARN, words, f"Correct {data / backups.NOTE_NAME}: what is erased is named by it.")
+    for words in backup_list.unreadable(data):
+        yield Finding("backups", WARN, words, f"Correct {data / backup_list.NOTE_NAME}: what is erased is named by it.")
     for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
         words = f"{aside} was salvaged, and is not in place"
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")

@@ -14,9 +14,9 @@ from covenq.github import request
 from covenq.github.columns import columns
 from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
-from covenq.planning import AT_ONCE, Item, append_all, clean_text
+from covenq.operate.act.archive import Incoming
+from covenq.operate.act.plan import AT_ONCE, Item, append_all, clean_text
 from covenq.routing.decide import route
-from covenq.slice import Incoming
 from journal.interface import Journal
 from journal.records import Entry
 

@@ -1,8 +1,8 @@
 """Acting on what is stored: a plan (what would be done, what would not, and why) and its application.
 
 A plan writes nothing. Applying it appends against the records that were read, so what moved meanwhile is skipped, and
-nothing is done twice. Which things are planned, and what is appended for each, is `covenq.operations`' and
-`covenq.redaction`'s.
+nothing is done twice. Which things are planned, and what is appended for each, is `covenq.operate.act.actions`' and
+`covenq.operate.maintain.redaction`'s.
 """
 
 from __future__ import annotations

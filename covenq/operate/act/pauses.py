@@ -14,7 +14,7 @@ from typing import Any
 from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
 from covenq.model import JsonObject, parse_repo
-from covenq.planning import clean_text
+from covenq.operate.act.plan import clean_text
 from covenq.state.fold_pauses import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record

@@ -1,6 +1,6 @@
 """What operators do to what is stored: replay and reroute deliveries, requeue and cancel tasks.
 
-Each is a plan and its application (`covenq.planning`), shared by the commands, the API and the dashboard.
+Each is a plan and its application (`covenq.operate.act.plan`), shared by the commands, the API and the dashboard.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from covenq.config.toml_table import Table
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
-from covenq.planning import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
+from covenq.operate.act.plan import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
 from covenq.routing.decide import PING, Decision, route
 from covenq.state import query
 from journal.interface import Journal

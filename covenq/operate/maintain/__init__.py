@@ -1,0 +1,1 @@
+"""Maintenance of a data directory: retention, redaction, backup, verification, and what doctor looks at."""
