@@ -25,6 +25,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__, allocator, greeting, logs
+from covenq.client.interface import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
@@ -47,7 +48,6 @@ from covenq.notify import Notifier
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.signals import Signals
-from covenq.source import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore

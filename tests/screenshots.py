@@ -25,9 +25,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from records import moved, note, of, queued, received  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
+from covenq.client.local import LocalSource  # noqa: E402
 from covenq.config import load as configuration  # noqa: E402
 from covenq.model import at_text  # noqa: E402
-from covenq.source_local import LocalSource  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.detail import DetailScreen  # noqa: E402
 from covenq.tui.dialogs import Confirm  # noqa: E402

@@ -14,6 +14,7 @@ import pytest
 from support import Daemon, UnixConnection, ask, clean_env, eventually, issue, new_guid
 
 from covenq import greeting
+from covenq.client.open import open_source
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.datadir import make_directory, make_secret
@@ -21,7 +22,6 @@ from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.http.server import bind_tcp
 from covenq.intake.admission import ClosedJournal, Gate, Space
 from covenq.net import unix_socket
-from covenq.sources import open_source
 from journal.errors import JournalClosed
 from journal.file.files import OsFiles
 from journal.file.open import open_journal

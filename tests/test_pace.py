@@ -9,6 +9,9 @@ from records import START, as_records, empty_state, moved, of, queued, received
 from serving import ROUTE, serving
 from support import issue
 
+from covenq.client.local import LocalSource
+from covenq.client.open import open_source
+from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusals
@@ -16,9 +19,6 @@ from covenq.model import at_text
 from covenq.operate.inspect import view
 from covenq.operate.inspect.throughput import pace, running, stuck
 from covenq.operate.maintain import verify_note
-from covenq.source_local import LocalSource
-from covenq.source_remote import RemoteSource
-from covenq.sources import open_source
 from covenq.state.fold import fold
 from journal.file.verify import VerifyReport
 from journal.records import Damage, Head

@@ -12,13 +12,13 @@ from records import as_records
 from serving import serving
 from support import Daemon, eventually, issue, new_guid
 
+from covenq.client.local import LocalSource
+from covenq.client.open import open_source
+from covenq.client.remote import RemoteSource
 from covenq.config.load import Config
 from covenq.errors import NotFound
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
-from covenq.source_local import LocalSource
-from covenq.source_remote import RemoteSource
-from covenq.sources import open_source
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.file.engine import FileJournal

@@ -10,13 +10,13 @@ import pytest
 from serving import serving
 from support import ROOT, SECRET, Daemon, issue, new_guid, signed
 
+from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.hush import Hush
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
 from covenq.intake.refusal_log import Refusals
-from covenq.sources import open_source
 
 WORDS = re.compile(
     r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|say_error\(resp,\ |note\()\s*(?:\d{3},\ )?"([a-z_]+)"

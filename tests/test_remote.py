@@ -17,10 +17,10 @@ import pytest
 from support import Daemon, eventually, free_port, issue, new_guid
 
 from covenq.cli.app import COMMANDS, LOCAL, build
+from covenq.client.open import open_source
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 from covenq.net.address import Remote, parse_url, remote
 from covenq.net.http_client import Client
-from covenq.sources import open_source
 from journal.errors import JournalFull
 
 CONFIG = """

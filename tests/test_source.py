@@ -12,14 +12,14 @@ import pytest
 from serving import ROUTE, Served, serving
 from support import issue, new_guid
 
+from covenq.client.interface import each
+from covenq.client.local import LocalSource
+from covenq.client.open import open_source
+from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.net import unix_socket
-from covenq.source import each
-from covenq.source_local import LocalSource
-from covenq.source_remote import RemoteSource
-from covenq.sources import open_source
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.open import open_journal
 
@@ -141,7 +141,7 @@ def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Pa
 def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.source_local.LOCK_S", 0.05)
+    monkeypatch.setattr("covenq.client.local.LOCK_S", 0.05)
     with serving(data) as served:
         guids = fill(served)
     with open_journal(data / "journal"):

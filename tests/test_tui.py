@@ -15,9 +15,9 @@ from support import Daemon, issue, new_guid
 from textual.pilot import Pilot
 from textual.widgets import Button, Static
 
+from covenq.client.interface import Source
+from covenq.client.open import open_source
 from covenq.config.load import Config
-from covenq.source import Source
-from covenq.sources import open_source
 from covenq.tui.app import Dashboard
 from covenq.tui.detail import DetailScreen
 from covenq.tui.dialogs import Confirm

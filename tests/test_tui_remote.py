@@ -11,8 +11,8 @@ from support import Daemon, free_port, issue
 from test_tui import ROUTES, drawn, enter_filter, first, listed, on, said, until
 from textual.widgets import Button
 
+from covenq.client.open import open_remote
 from covenq.net.address import Remote
-from covenq.sources import open_remote
 from covenq.tui.app import Dashboard
 from covenq.tui.care import CompactDialog
 from covenq.tui.dialogs import Confirm

@@ -12,10 +12,10 @@ import pytest
 from records import POLICY, moved, note, of, queued, received
 from support import Daemon
 
+from covenq.client.local import LocalSource
 from covenq.config.load import load
 from covenq.errors import Ambiguous
 from covenq.operate.inspect.why import target_of
-from covenq.source_local import LocalSource
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
 

@@ -31,7 +31,7 @@ from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
 
 if TYPE_CHECKING:
-    from covenq.source import Source
+    from covenq.client.interface import Source
 
 REDACT = Verb("redact", "redacted", "delivery", "deliveries")
 SHOWN = 20

@@ -87,8 +87,8 @@ class Stage:
         self._secret = default_file(self.data).read_bytes().rstrip()
 
     def _ready(self) -> bool:
+        from covenq.client.open import open_source
         from covenq.config.load import Config
-        from covenq.sources import open_source
 
         if not (self.data / "covenq.sock").exists():
             return False
@@ -169,8 +169,8 @@ class Stage:
 
     def wait_idle(self) -> None:
         """Until no task is queued or running. Raises CovenqError past WORK_TIMEOUT."""
+        from covenq.client.open import open_source
         from covenq.config.load import Config
-        from covenq.sources import open_source
 
         deadline = time.monotonic() + WORK_TIMEOUT
         with open_source(self.data, Config()) as source:

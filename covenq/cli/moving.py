@@ -24,7 +24,7 @@ from covenq.model import JsonObject, at_text
 from covenq.operate.act.archive import Incoming, end, header, line, read
 
 if TYPE_CHECKING:
-    from covenq.source import Source
+    from covenq.client.interface import Source
 
 IMPORT = Verb("import", "imported", "delivery", "deliveries")
 PORTION = 64
@@ -73,7 +73,7 @@ def export(
 
 def _ids(opened: Source, filter: list[str]) -> list[str]:
     """Oldest first."""
-    from covenq.source import each
+    from covenq.client.interface import each
 
     found = [f"{one['hook']}/{one['guid']}" for one in each(opened.deliveries, filter)]
     return found[::-1]

@@ -17,7 +17,7 @@ from covenq.config.load import Config
 from covenq.errors import ConfigError, Refused
 
 if TYPE_CHECKING:
-    from covenq.source import Source
+    from covenq.client.interface import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def config_path(data: str | None, config: str | None) -> Path:
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
-    from covenq.sources import open_remote, open_running, open_source
+    from covenq.client.open import open_remote, open_running, open_source
 
     elsewhere = chosen()
     if elsewhere is not None:  # nothing of this machine is asked, not even its configuration

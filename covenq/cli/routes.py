@@ -24,8 +24,8 @@ from covenq.errors import ConfigError, NotFound, UsageError
 from covenq.model import JsonObject, parse_duration
 
 if TYPE_CHECKING:
+    from covenq.client.interface import Source
     from covenq.config.route import Route
-    from covenq.source import Source
 
 routes = typer.Typer(
     name="routes", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -235,7 +235,7 @@ def diff(
 
 
 def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
-    from covenq.source import each
+    from covenq.client.interface import each
 
     return each(opened.deliveries, filter)
 

@@ -20,7 +20,7 @@ from covenq.cli.reach import here, source
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from covenq.source import Source
+    from covenq.client.interface import Source
 
 Item = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.output import clean
 from covenq.cli.reach import source
-from covenq.source import NOT_RUNNING
+from covenq.client.interface import NOT_RUNNING
 
 Item = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
 
 if TYPE_CHECKING:
-    from covenq.source import Source
+    from covenq.client.interface import Source
 
 SHOWN = 10
 """Records told without --since and --after."""

@@ -28,13 +28,13 @@ def tui(
         raise UsageError("the dashboard needs a terminal", hint="`covenq deliveries` and `covenq tasks` don't.")
     elsewhere = chosen()
     if elsewhere is not None:
-        from covenq.sources import open_remote
+        from covenq.client.open import open_remote
         from covenq.tui.app import run
 
         raise typer.Exit(run(lambda: open_remote(elsewhere), None, read_only=read_only))
     where = place(data, config)
 
-    from covenq.sources import open_source
+    from covenq.client.open import open_source
     from covenq.tui.app import run
 
     raise typer.Exit(run(lambda: open_source(where.data, where.config), where.data, read_only=read_only))

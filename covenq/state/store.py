@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from covenq.client.interface import JOURNAL_NAME
 from covenq.errors import CovenqError
-from covenq.source import JOURNAL_NAME
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from covenq.client.interface import Object, Source
 from covenq.errors import NotDurable, UsageError
-from covenq.source import Object, Source
 
 Noun = tuple[str, str]
 """One, and several."""

@@ -19,9 +19,9 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
+from covenq.client.interface import Object, Source
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.maintain import backup_list
-from covenq.source import Object, Source
 from covenq.tui import care, columns, help, overview, pages, saved, text
 from covenq.tui.commands import Commands
 from covenq.tui.conduct import Conducted

@@ -16,9 +16,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from covenq.client.interface import Object, Source
 from covenq.errors import Failure
 from covenq.operate.maintain import backup
-from covenq.source import Object, Source
 from covenq.tui import text
 from covenq.tui.acting import BY
 from covenq.tui.lanes import Lane

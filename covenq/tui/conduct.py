@@ -16,9 +16,9 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.screen import Screen
 
+from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.operate.inspect.curl import curl
-from covenq.source import Object, Source
 from covenq.tui import acting, text
 from covenq.tui.acting import Act, Target
 from covenq.tui.detail import DetailScreen

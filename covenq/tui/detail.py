@@ -16,8 +16,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
-from covenq.source import Object, Source
 from covenq.tui import text
 from covenq.tui.lanes import Lane
 from covenq.tui.layer import is_open

@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
-from covenq.source import Source
 from covenq.tui import text
 from covenq.tui.jsondiff import ABSENT, LIMIT, Difference, differences
 from covenq.tui.jsontree import shown

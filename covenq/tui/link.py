@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.source import Source
 from covenq.tui.lanes import Lane
 
 Opener = Callable[[], Source]

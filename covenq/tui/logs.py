@@ -12,8 +12,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from covenq.client.interface import LOG_BYTES, Object, Source, Stream
 from covenq.errors import Failure, NotFound
-from covenq.source import LOG_BYTES, Object, Source, Stream
 from covenq.tui import text
 from covenq.tui.lanes import Lane
 from covenq.tui.layer import is_open

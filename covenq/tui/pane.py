@@ -21,9 +21,9 @@ from textual.events import Key as KeyEvent
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from covenq.client.interface import Counted, Source
 from covenq.errors import DaemonUnreachable, Failure, FilterError
 from covenq.filter import grammar
-from covenq.source import Counted, Source
 from covenq.tui import rows as ranges
 from covenq.tui import text
 from covenq.tui.columns import Column

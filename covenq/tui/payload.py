@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.source import Source
 from covenq.tui import text
 from covenq.tui.jsontree import Node
 from covenq.tui.lanes import Lane

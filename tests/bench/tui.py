@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
 from cli import build  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
+from covenq.client.open import open_source  # noqa: E402
 from covenq.config.load import Config  # noqa: E402
-from covenq.sources import open_source  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.pane import FilterInput  # noqa: E402
 from covenq.tui.table import RowTable  # noqa: E402

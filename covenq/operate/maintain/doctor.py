@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import median
 
 from covenq import __version__, refused
+from covenq.client.interface import NOT_RUNNING
 from covenq.config import secret_keys
 from covenq.config.secret_source import CREDENTIALS
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import at_text, seconds_of
 from covenq.operate.maintain.doctor_signs import signs
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
-from covenq.source import NOT_RUNNING
 from covenq.tasks.execution.process_tree import mark_of, read_mark
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of

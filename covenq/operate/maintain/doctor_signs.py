@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.client.interface import JOURNAL_NAME
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
-from covenq.source import JOURNAL_NAME
 
 TOLD = 5
 """Of many alike, so many are told one by one."""

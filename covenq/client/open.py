@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from covenq.client.interface import SOCKET_NAME
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.net.address import Remote
-from covenq.source import SOCKET_NAME
 
 if TYPE_CHECKING:
-    from covenq.source_local import LocalSource
-    from covenq.source_remote import RemoteSource
+    from covenq.client.local import LocalSource
+    from covenq.client.remote import RemoteSource
 
 ANSWER_S = 5.0
 """Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
@@ -21,8 +21,8 @@ ANSWER_S = 5.0
 
 def open_remote(remote: Remote) -> RemoteSource:
     """The daemon at that URL. Raises DaemonUnreachable, and Refused for a token that is not let in."""
+    from covenq.client.remote import RemoteSource
     from covenq.net.http_client import Client
-    from covenq.source_remote import RemoteSource
 
     source = RemoteSource(Client(remote))
     source.status()
@@ -34,8 +34,8 @@ def open_running(data: Path) -> RemoteSource | None:
     # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
     if not (data / SOCKET_NAME).exists():
         return None
+    from covenq.client.remote import RemoteSource
     from covenq.net.http_client import Client
-    from covenq.source_remote import RemoteSource
 
     client = Client(data / SOCKET_NAME)
     return RemoteSource(client) if client.answers(ANSWER_S) else None
@@ -56,6 +56,6 @@ def open_source(
         return running
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
-    from covenq.source_local import LocalSource  # what it needs, a running daemon spares
+    from covenq.client.local import LocalSource  # what it needs, a running daemon spares
 
     return LocalSource(data, config)

@@ -1,6 +1,6 @@
 """Where the command line and the terminal interface get everything from: a running daemon, or the files without one.
 
-`covenq.sources` chooses; `source_remote` and `source_local` are the two. Both answer with the same JSON objects, those of the
+`covenq.client.open` chooses; `source_remote` and `source_local` are the two. Both answer with the same JSON objects, those of the
 HTTP API, so a face never knows, and need not ask, which of the two it talks to (but `live` says so).
 """
 

@@ -1,4 +1,4 @@
-"""Reading and acting on a data directory without a daemon: the other half of `covenq.source`."""
+"""Reading and acting on a data directory without a daemon: the other half of `covenq.client.interface`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from covenq import __version__
-from covenq.config.load import Config
-from covenq.errors import DaemonUnreachable, NotFound, Refused
-from covenq.filter.grammar import parse
-from covenq.net import unix_socket
-from covenq.operate.inspect import view
-from covenq.source import (
+from covenq.client.interface import (
     JOURNAL_NAME,
     LOG_BYTES,
     NOT_RUNNING,
@@ -28,6 +23,11 @@ from covenq.source import (
     Object,
     Stream,
 )
+from covenq.config.load import Config
+from covenq.errors import DaemonUnreachable, NotFound, Refused
+from covenq.filter.grammar import parse
+from covenq.net import unix_socket
+from covenq.operate.inspect import view
 from covenq.state import query
 from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly

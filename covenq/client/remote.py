@@ -1,13 +1,13 @@
-"""Reading and acting through a running daemon's API: one half of `covenq.source`."""
+"""Reading and acting through a running daemon's API: one half of `covenq.client.interface`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from covenq.client.interface import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
 from covenq.errors import NotFound
 from covenq.model import TOKEN, parse_id
-from covenq.source import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
 
 if TYPE_CHECKING:
     from covenq.net.http_client import Client, EventStream
