@@ -34,10 +34,10 @@ from covenq.datadir import make_directory, make_secret, open_locked, tell_recove
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.http.app import make_app
-from covenq.http.parser import Limits
-from covenq.http.parts import API_THREADS, Parts
-from covenq.http.plain import PlainWebhook
-from covenq.http.server import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.http.server.parser import Limits
+from covenq.http.services import API_THREADS, Parts
+from covenq.http.webhook_fast import PlainWebhook
 from covenq.hush import Hush
 from covenq.intake import resume
 from covenq.intake.admission import Gate, Recent

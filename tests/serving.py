@@ -20,10 +20,10 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.http.app import make_app
-from covenq.http.parser import Limits
-from covenq.http.parts import Parts
-from covenq.http.plain import PlainWebhook
-from covenq.http.server import Listener, bind_tcp
+from covenq.http.server.listener import Listener, bind_tcp
+from covenq.http.server.parser import Limits
+from covenq.http.services import Parts
+from covenq.http.webhook_fast import PlainWebhook
 from covenq.intake.admission import Gate, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket

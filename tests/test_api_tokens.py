@@ -19,7 +19,7 @@ from support import Answer, Daemon, ask, encode, issue, new_guid
 from covenq.config.api_tokens import PRESENTED_MAX, Role, Tokens, create, digest, find, read, revoke
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, NotFound, Refused, UsageError
-from covenq.http.openapi import OPERATIONS
+from covenq.http.openapi.operations import OPERATIONS
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from support import ROOT, clean_env
 from covenq.cli import completion, main
 from covenq.cli.app import COMMANDS, build
 from covenq.filter.grammar import FIELDS
-from covenq.http import schemas
+from covenq.http.openapi import schemas
 from journal.file.open import open_journal
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'

@@ -19,7 +19,7 @@ from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
-from covenq.http.server import bind_tcp
+from covenq.http.server.listener import bind_tcp
 from covenq.intake.admission import ClosedJournal, Gate, Space
 from covenq.net import unix_socket
 from journal.errors import JournalClosed

@@ -100,7 +100,7 @@ def _settings_of(line: str, section: str) -> list[str]:
 
 
 def test_every_key_of_the_json_is_in_the_manual() -> None:
-    from covenq.http import schemas
+    from covenq.http.openapi import schemas
 
     page = text("covenq-http.7")
     for name, schema in schemas.SCHEMAS.items():

@@ -14,7 +14,7 @@ from serving import Served, serving
 from support import UnixConnection, eventually, issue, new_guid
 
 from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
-from covenq.http.parts import STREAMS
+from covenq.http.services import STREAMS
 from covenq.intake.refusal_log import Refusals
 from covenq.net.http_client import Client
 

@@ -14,7 +14,7 @@ import pytest
 from serving import Served, serving
 from support import eventually, issue, new_guid, signed
 
-from covenq.http.deferred import PLAIN_MAX
+from covenq.http.server.deferred import PLAIN_MAX
 
 HANG_S = 60.0
 

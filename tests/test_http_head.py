@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
-from covenq.http import head
-from covenq.http.parser import Buffered, Limits, Parser
+from covenq.http.server import head
+from covenq.http.server.parser import Buffered, Limits, Parser
 
 GITHUB = (
     b"POST /webhook HTTP/1.1\r\nHost: covenq.example.org\r\nUser-Agent: GitHub-Hookshot/044aadd\r\nAccept: */*\r\n"

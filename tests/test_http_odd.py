@@ -16,7 +16,7 @@ from support import Answer, UnixConnection, ask, issue, new_guid
 
 from covenq.config.api_tokens import create
 from covenq.errors import UsageError
-from covenq.http.openapi import OPERATIONS
+from covenq.http.openapi.operations import OPERATIONS
 from covenq.net.http_client import error_of
 
 READS = sorted({one.path for one in OPERATIONS if one.method == "GET" and one.path != "/api/v1/events"})

@@ -16,9 +16,9 @@ import pytest
 from serving import serving
 from support import Answer, Daemon, eventually, issue, new_guid, signed
 
-from covenq.http import channel
-from covenq.http.parser import Buffered, Limits
-from covenq.http.server import FIRST, Listener, bind_tcp
+from covenq.http.server import channel
+from covenq.http.server.listener import FIRST, Listener, bind_tcp
+from covenq.http.server.parser import Buffered, Limits
 from covenq.http.webhook import Budget
 
 

@@ -12,7 +12,7 @@ import pytest
 from serving import Served, serving
 from support import issue, new_guid, sign, signed
 
-from covenq.http.parser import HEADERS_MAX
+from covenq.http.server.parser import HEADERS_MAX
 
 LIMIT = 8192
 

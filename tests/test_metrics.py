@@ -13,8 +13,8 @@ from serving import Served, serving
 from support import ROOT, eventually, issue, new_guid
 
 from covenq.github.samples import SAMPLES
+from covenq.http.counters import EVENTS, Tally
 from covenq.http.metrics import METRICS, Metrics
-from covenq.http.tally import EVENTS, Tally
 from covenq.state import query
 from journal.histogram import Histogram
 

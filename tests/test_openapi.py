@@ -19,8 +19,8 @@ from support import ROOT, issue, new_guid
 
 from covenq.config.api_tokens import create
 from covenq.http.app import make_app
-from covenq.http.document import document
-from covenq.http.openapi import OPERATIONS
+from covenq.http.openapi.document import document
+from covenq.http.openapi.operations import OPERATIONS
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def routes(served: Served) -> set[tuple[str, str]]:
 def test_every_route_is_in_the_document_and_nothing_else(served: Served) -> None:
     found = {(method, path) for method, path in routes(served) if method != "HEAD"}
     said = {(one.method, one.path) for one in OPERATIONS}
-    assert said == found, "say each route in covenq/http/openapi.py: its docstring tells how"
+    assert said == found, "say each route in covenq/http/openapi/operations.py: its docstring tells how"
     assert len(said) == len(OPERATIONS)
 
 

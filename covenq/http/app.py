@@ -11,15 +11,15 @@ import falcon
 
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError
-from covenq.http import acting, api, asking, care, claims
 from covenq.http.answers import say_error, say_failure
-from covenq.http.document import Document
-from covenq.http.events import Events
+from covenq.http.api import actions, claims, listings, maintenance, questions
+from covenq.http.api.events import Events
+from covenq.http.api.pauses import Pause, Pauses, Resume
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics
-from covenq.http.parts import Behind, Parts
-from covenq.http.pauses import Pause, Pauses, Resume
+from covenq.http.openapi.document import Document
+from covenq.http.services import Behind, Parts
 from covenq.http.webhook import Webhook
 from covenq.intake import refusal_evidence
 from journal.errors import JournalError
@@ -63,38 +63,38 @@ def _add(app: App, path: str, resource: Any) -> None:
 
 
 def _add_api(app: App, parts: Parts) -> None:
-    _add(app, "/api/v1/status", api.Status(parts))
-    _add(app, "/api/v1/deliveries", api.Listing(parts, "deliveries"))
-    _add(app, "/api/v1/deliveries/{one}", api.Delivery(parts))
-    _add(app, "/api/v1/deliveries/{one}/{two}", api.Delivery(parts))
-    _add(app, "/api/v1/deliveries/{one}/payload", api.Payload(parts))
-    _add(app, "/api/v1/deliveries/{one}/{two}/payload", api.Payload(parts))
-    _add(app, "/api/v1/tasks", api.Listing(parts, "tasks"))
-    _add(app, "/api/v1/attempts", api.Listing(parts, "attempts"))
-    _add(app, "/api/v1/count", api.Count(parts))
-    _add(app, "/api/v1/tasks/{id}", api.Task(parts))
-    _add(app, "/api/v1/tasks/{id}/attempts", api.Attempts(parts))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", api.Log(parts, "stdout"))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", api.Log(parts, "stderr"))
-    _add(app, "/api/v1/why", asking.Why(parts))
-    _add(app, "/api/v1/tail", asking.Tail(parts))
-    _add(app, "/api/v1/stats", asking.Stats(parts))
-    _add(app, "/api/v1/pace", asking.Pace(parts))
-    _add(app, "/api/v1/replay", acting.Replay(parts))
-    _add(app, "/api/v1/reroute", acting.Reroute(parts))
-    _add(app, "/api/v1/import", acting.Import(parts))
-    _add(app, "/api/v1/requeue", acting.Requeue(parts))
-    _add(app, "/api/v1/cancel", acting.Cancel(parts))
+    _add(app, "/api/v1/status", listings.Status(parts))
+    _add(app, "/api/v1/deliveries", listings.Listing(parts, "deliveries"))
+    _add(app, "/api/v1/deliveries/{one}", listings.Delivery(parts))
+    _add(app, "/api/v1/deliveries/{one}/{two}", listings.Delivery(parts))
+    _add(app, "/api/v1/deliveries/{one}/payload", listings.Payload(parts))
+    _add(app, "/api/v1/deliveries/{one}/{two}/payload", listings.Payload(parts))
+    _add(app, "/api/v1/tasks", listings.Listing(parts, "tasks"))
+    _add(app, "/api/v1/attempts", listings.Listing(parts, "attempts"))
+    _add(app, "/api/v1/count", listings.Count(parts))
+    _add(app, "/api/v1/tasks/{id}", listings.Task(parts))
+    _add(app, "/api/v1/tasks/{id}/attempts", listings.Attempts(parts))
+    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", listings.Log(parts, "stdout"))
+    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", listings.Log(parts, "stderr"))
+    _add(app, "/api/v1/why", questions.Why(parts))
+    _add(app, "/api/v1/tail", questions.Tail(parts))
+    _add(app, "/api/v1/stats", questions.Stats(parts))
+    _add(app, "/api/v1/pace", questions.Pace(parts))
+    _add(app, "/api/v1/replay", actions.Replay(parts))
+    _add(app, "/api/v1/reroute", actions.Reroute(parts))
+    _add(app, "/api/v1/import", actions.Import(parts))
+    _add(app, "/api/v1/requeue", actions.Requeue(parts))
+    _add(app, "/api/v1/cancel", actions.Cancel(parts))
     _add(app, "/api/v1/claims", claims.Claiming(parts))
     _add(app, "/api/v1/claims/completed", claims.CompletingAll(parts))
     _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(parts))
     _add(app, "/api/v1/claims/{task}/phase", claims.Phase(parts))
     _add(app, "/api/v1/claims/{task}/complete", claims.Completing(parts))
     _add(app, "/api/v1/claims/{task}/fail", claims.Failing(parts))
-    _add(app, "/api/v1/redact", care.Redact(parts))
-    _add(app, "/api/v1/compact", care.Compact(parts))
-    _add(app, "/api/v1/secrets", api.Secrets(parts))
-    _add(app, "/api/v1/refused", api.Refused(parts))
+    _add(app, "/api/v1/redact", maintenance.Redact(parts))
+    _add(app, "/api/v1/compact", maintenance.Compact(parts))
+    _add(app, "/api/v1/secrets", listings.Secrets(parts))
+    _add(app, "/api/v1/refused", listings.Refused(parts))
     _add(app, "/api/v1/pauses", Pauses(parts))
     _add(app, "/api/v1/pause", Pause(parts))
     _add(app, "/api/v1/resume", Resume(parts))

@@ -14,7 +14,7 @@ import falcon
 from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
 from covenq.http.answers import error_body, say
-from covenq.http.openapi import OPERATIONS, Operation
+from covenq.http.openapi.operations import OPERATIONS, Operation
 from covenq.intake.refusal_log import Refusals
 
 _LEAKED = frozenset({"access_token", "token", "bearer"})

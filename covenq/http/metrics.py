@@ -27,8 +27,8 @@ from prometheus_client.core import (
 )
 
 from covenq.http.answers import say_error
-from covenq.http.parts import Parts
-from covenq.http.tally import OTHER
+from covenq.http.counters import OTHER
+from covenq.http.services import Parts
 from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view
 from covenq.state import query

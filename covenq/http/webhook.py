@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import falcon
 
 from covenq.http.answers import say
-from covenq.http.parts import Parts
+from covenq.http.services import Parts
 from covenq.intake import receive, refusal_evidence
 from covenq.intake.admission import ClosedJournal
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, formed of the table in `covenq.http.openapi`."""
+"""The OpenAPI document, formed of the table in `covenq.http.openapi.operations`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import falcon
 import orjson
 
 from covenq import __version__
-from covenq.http import schemas
-from covenq.http.openapi import OPERATIONS, Access, Answer, Operation
-from covenq.http.schemas import SCHEMAS, ref
+from covenq.http.openapi import schemas
+from covenq.http.openapi.operations import OPERATIONS, Access, Answer, Operation
+from covenq.http.openapi.schemas import SCHEMAS, ref
 
 
 class Document:

@@ -14,7 +14,7 @@ from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.http.answers import say, say_error
 from covenq.http.guard import token_of
-from covenq.http.parts import Parts
+from covenq.http.services import Parts
 from covenq.intake import refusal_hints
 from covenq.model import JsonObject, parse_id
 from covenq.operate.inspect import secret_usage, throughput, view

@@ -27,8 +27,8 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
-from covenq.http.deferred import Deferring, Pending
-from covenq.http.parser import Buffered, Busy, Limits, Parser, TooSlow
+from covenq.http.server.deferred import Deferring, Pending
+from covenq.http.server.parser import Buffered, Busy, Limits, Parser, TooSlow
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import falcon
 
-from covenq.http.acting import filter_of
 from covenq.http.answers import say
-from covenq.http.api import body_of, ids_of, typed
-from covenq.http.parts import Parts
+from covenq.http.api.actions import filter_of
+from covenq.http.api.listings import body_of, ids_of, typed
+from covenq.http.services import Parts
 
 
 class Redact:

@@ -14,8 +14,8 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
-from covenq.http.server import Figures
-from covenq.http.tally import Tally
+from covenq.http.counters import Tally
+from covenq.http.server.listener import Figures
 from covenq.intake.admission import Gate
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins

@@ -21,9 +21,9 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
-from covenq.http.channel import Channel, OnRefusal
-from covenq.http.deferred import Deferrer, ShortWay
-from covenq.http.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buffered, Limits
+from covenq.http.server.channel import Channel, OnRefusal
+from covenq.http.server.deferred import Deferrer, ShortWay
+from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buffered, Limits
 
 BACKLOG = 1024
 CONNECTIONS = 1000

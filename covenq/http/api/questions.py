@@ -13,7 +13,7 @@ from covenq import refused
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
 from covenq.http.answers import say
-from covenq.http.parts import STREAMS, Parts
+from covenq.http.services import STREAMS, Parts
 from covenq.operate.inspect import stats, tail, throughput, why
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from covenq.errors import UsageError
 from covenq.http.answers import say_error
-from covenq.http.parts import STREAMS, Parts
+from covenq.http.services import STREAMS, Parts
 from covenq.operate.inspect import view
 
 TYPE = "text/event-stream"

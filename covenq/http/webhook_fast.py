@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from covenq.http.deferred import Told
-from covenq.http.parts import Parts
+from covenq.http.server.deferred import Told
+from covenq.http.services import Parts
 from covenq.http.webhook import note_answer, spelled
 from covenq.intake import receive
 
@@ -17,7 +17,7 @@ _TELLING = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
 
 
 class PlainWebhook:
-    """See `covenq.http.deferred.ShortWay`. What it doesn't take, `covenq.http.webhook.Webhook` answers."""
+    """See `covenq.http.server.deferred.ShortWay`. What it doesn't take, `covenq.http.webhook.Webhook` answers."""
 
     path = "/webhook"
 

@@ -8,8 +8,8 @@ import falcon
 
 from covenq.errors import UsageError
 from covenq.http.answers import say
-from covenq.http.api import body_of, typed
-from covenq.http.parts import Parts
+from covenq.http.api.listings import body_of, typed
+from covenq.http.services import Parts
 from covenq.tasks.remote.claims import AT_ONCE, Claims, Done
 from covenq.tasks.scheduling.outcome import Usage
 

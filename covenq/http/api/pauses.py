@@ -7,8 +7,8 @@ from typing import Any
 import falcon
 
 from covenq.http.answers import say
-from covenq.http.api import body_of, routes, typed
-from covenq.http.parts import Parts
+from covenq.http.api.listings import body_of, routes, typed
+from covenq.http.services import Parts
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
 

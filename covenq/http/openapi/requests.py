@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.http.schemas import TEXT, TOKEN, Schema, many, maybe
+from covenq.http.openapi.schemas import TEXT, TOKEN, Schema, many, maybe
 from covenq.model import Category
 
 

@@ -23,7 +23,7 @@ from waitress.receiver import FixedStreamReceiver
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 from waitress.utilities import Error as WaitressError
 
-from covenq.http import head
+from covenq.http.server import head
 
 HEADERS_MAX = 64 * 1024
 """Bytes of a request's headers, and of what follows the last chunk."""

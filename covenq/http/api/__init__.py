@@ -1,0 +1,1 @@
+"""/api/v1: deliveries, tasks, claims and what operators do, as Falcon resources."""
