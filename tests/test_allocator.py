@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from covenq import allocator
+from covenq.daemon import allocator
 
 
 def test_glibc_takes_every_setting() -> None:

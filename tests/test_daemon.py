@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from support import Daemon, UnixConnection, ask, clean_env, eventually, issue, new_guid
 
-from covenq import greeting
 from covenq.client.open import open_source
 from covenq.config import load as configuration
 from covenq.config.load import Config
-from covenq.datadir import make_directory, make_secret
+from covenq.daemon import greeting
+from covenq.daemon.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.http.server.listener import bind_tcp
 from covenq.intake.admission import ClosedJournal, Gate, Space

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from support import SECRET, Daemon, eventually, issue, new_guid, sign, signed
 
-from covenq import logs
 from covenq.config.secret_keys import Key
-from covenq.hush import Hush
+from covenq.daemon import logs
+from covenq.daemon.log_masking import Hush
 
 Make = Callable[..., Daemon]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import Daemon, eventually, issue, signed
 
-from covenq.notify import Notifier
+from covenq.daemon.systemd import Notifier
 
 Make = Callable[..., Daemon]
 

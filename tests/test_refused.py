@@ -13,7 +13,7 @@ from support import ROOT, SECRET, Daemon, issue, new_guid, signed
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.hush import Hush
+from covenq.daemon.log_masking import Hush
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
 from covenq.intake.refusal_log import Refusals

@@ -59,9 +59,9 @@ def serve(
             read = replace(read, bind=bind)
         return read if concurrency is None else replace(read, concurrency=concurrency)
 
-    from covenq import daemon
+    from covenq.daemon import run
 
-    raise typer.Exit(daemon.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust))
+    raise typer.Exit(run.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust))
 
 
 def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:

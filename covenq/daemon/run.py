@@ -24,13 +24,17 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from covenq import __version__, allocator, greeting, logs
+from covenq import __version__
 from covenq.client.interface import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
 from covenq.config.secret_keys import default_file
-from covenq.datadir import make_directory, make_secret, open_locked, tell_recovery
+from covenq.daemon import allocator, greeting, logs
+from covenq.daemon.datadir import make_directory, make_secret, open_locked, tell_recovery
+from covenq.daemon.log_masking import Hush
+from covenq.daemon.signals import Signals
+from covenq.daemon.systemd import Notifier
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.http.app import make_app
@@ -38,16 +42,13 @@ from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_
 from covenq.http.server.parser import Limits
 from covenq.http.services import API_THREADS, Parts
 from covenq.http.webhook_fast import PlainWebhook
-from covenq.hush import Hush
 from covenq.intake import resume
 from covenq.intake.admission import Gate, Recent
 from covenq.intake.refusal_log import LOG_NAME, Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
-from covenq.notify import Notifier
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.signals import Signals
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
