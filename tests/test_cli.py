@@ -12,7 +12,7 @@ import pytest
 from support import clean_env
 
 from covenq.cli.app import COMMANDS, TAKES_FILTER, build
-from covenq.cli.init import TEMPLATE
+from covenq.cli.commands.init import TEMPLATE
 from covenq.config.load import build as build_config
 from covenq.config.load import load
 

@@ -12,9 +12,9 @@ import pytest
 from serving import Served, serving
 from support import HOOK, SECRET, clean_env, sign
 
-from covenq import load
-from covenq.cli.bench import Measured, report_of
-from covenq.load import Load, Outcome
+from covenq.cli import bench_client
+from covenq.cli.bench_client import Load, Outcome
+from covenq.cli.commands.bench import Measured, report_of
 
 PLAN = Load("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)
 
@@ -76,7 +76,7 @@ def test_the_verdict_follows_from_the_figures() -> None:
 
 @pytest.mark.parametrize("size", [1000, 8192, 100_000])
 def test_requests_are_signed_distinct_and_of_the_size_asked_for(size: int) -> None:
-    made = load.requests(5, replace(PLAN, size=size))
+    made = bench_client.requests(5, replace(PLAN, size=size))
     assert len({len(one) for one in made}) == 1
     bodies, guids = set(), set()
     for one in made:
@@ -99,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:  # type: ignore[
 def test_what_the_client_counts_is_what_the_journal_has(served: Served) -> None:
     before = served.parts.journal.head().seq
     plan = replace(PLAN, port=served.port)
-    found = load.run(plan, 50)
+    found = bench_client.run(plan, 50)
     assert (found.accepted, found.statuses) == (50, {"202": 50})
     assert len(found.millis) == 50 and found.millis == sorted(found.millis) and found.seconds > 0
     kinds = [record.kind for record in served.parts.journal.read(before)]
@@ -108,21 +108,21 @@ def test_what_the_client_counts_is_what_the_journal_has(served: Served) -> None:
 
 
 def test_at_a_given_rate_no_more_is_sent_than_that(served: Served) -> None:
-    found = load.run(replace(PLAN, port=served.port, seconds=0.5, rate=40.0), 1000)
+    found = bench_client.run(replace(PLAN, port=served.port, seconds=0.5, rate=40.0), 1000)
     assert found.accepted == 20
     assert found.seconds > 0.4
 
 
 def test_refusals_are_counted_and_not_called_accepted(served: Served) -> None:
-    found = load.run(replace(PLAN, port=served.port, secret="a guess"), 5)
+    found = bench_client.run(replace(PLAN, port=served.port, secret="a guess"), 5)
     assert (found.accepted, found.statuses) == (0, {"401": 5})
 
 
 def test_a_server_that_is_not_there_is_an_error(served: Served) -> None:
     with pytest.raises(OSError, match="refused"):
-        load.run(replace(PLAN, port=1), 5)
+        bench_client.run(replace(PLAN, port=1), 5)
 
 
 def test_the_status_is_read_only_of_a_whole_answer() -> None:
     whole = b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\nServer: x\r\n\r\nhello"
-    assert [load._status(whole[:cut]) for cut in range(len(whole) + 1)] == [None] * len(whole) + ["202"]
+    assert [bench_client._status(whole[:cut]) for cut in range(len(whole) + 1)] == [None] * len(whole) + ["202"]

@@ -11,8 +11,8 @@ import pytest
 from records import of, queued, received
 from support import SECRET, Daemon, sign
 
+from covenq.cli.jsonpath import pick
 from covenq.errors import NotFound, UsageError
-from covenq.jsonpath import pick
 from journal.file.open import open_journal
 
 DOCUMENT = {"issue": {"title": "It breaks", "labels": [{"name": "bug"}, {"name": "a b"}], "odd key": None, "n": 1.5}}

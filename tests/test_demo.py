@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import clean_env, eventually
 
-from covenq.cli.demo import BURST, FIRST, FORGED, Evidence, Story, judge
+from covenq.cli.commands.demo import BURST, FIRST, FORGED, Evidence, Story, judge
 
 DEMO = [sys.executable, "-m", "covenq.cli.main", "demo"]
 

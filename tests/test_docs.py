@@ -186,7 +186,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_the_examples_of_configuration_in_the_documents_load(tmp_path: Path) -> None:
-    from covenq.cli.init import TEMPLATE
+    from covenq.cli.commands.init import TEMPLATE
     from covenq.config.load import load
 
     page = text("covenq.toml.5").partition(".SH EXAMPLE\n.nf\n")[2].partition(".fi")[0]

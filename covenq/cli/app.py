@@ -15,44 +15,44 @@ import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
-from covenq.cli.more import takes
+from covenq.cli.options import takes
 from covenq.errors import UsageError
 
 COMMANDS = {
-    "serve": "covenq.cli.serve",
-    "tui": "covenq.cli.tui",
-    "status": "covenq.cli.status",
-    "info": "covenq.cli.info",
-    "deliveries": "covenq.cli.listing",
-    "tasks": "covenq.cli.listing",
-    "show": "covenq.cli.show",
-    "why": "covenq.cli.why",
-    "tail": "covenq.cli.tail",
-    "stats": "covenq.cli.stats",
-    "refused": "covenq.cli.refused",
-    "replay": "covenq.cli.acting",
-    "reroute": "covenq.cli.acting",
-    "requeue": "covenq.cli.acting",
-    "cancel": "covenq.cli.acting",
-    "pause": "covenq.cli.pausing",
-    "resume": "covenq.cli.pausing",
-    "verify": "covenq.cli.journal",
-    "salvage": "covenq.cli.salvage",
-    "backup": "covenq.cli.backup",
-    "compact": "covenq.cli.care",
-    "redact": "covenq.cli.care",
-    "export": "covenq.cli.moving",
-    "import": "covenq.cli.moving",
-    "routes": "covenq.cli.routes",
-    "secrets": "covenq.cli.secrets",
-    "tokens": "covenq.cli.tokens",
-    "send": "covenq.cli.send",
-    "init": "covenq.cli.init",
-    "worker": "covenq.cli.worker",
-    "phase": "covenq.cli.worker",
-    "doctor": "covenq.cli.doctor",
-    "bench": "covenq.cli.bench",
-    "demo": "covenq.cli.demo",
+    "serve": "covenq.cli.commands.serve",
+    "tui": "covenq.cli.commands.tui",
+    "status": "covenq.cli.commands.status",
+    "info": "covenq.cli.commands.info",
+    "deliveries": "covenq.cli.commands.listing",
+    "tasks": "covenq.cli.commands.listing",
+    "show": "covenq.cli.commands.show",
+    "why": "covenq.cli.commands.why",
+    "tail": "covenq.cli.commands.tail",
+    "stats": "covenq.cli.commands.stats",
+    "refused": "covenq.cli.commands.refused",
+    "replay": "covenq.cli.commands.actions",
+    "reroute": "covenq.cli.commands.actions",
+    "requeue": "covenq.cli.commands.actions",
+    "cancel": "covenq.cli.commands.actions",
+    "pause": "covenq.cli.commands.pauses",
+    "resume": "covenq.cli.commands.pauses",
+    "verify": "covenq.cli.commands.verify",
+    "salvage": "covenq.cli.commands.salvage",
+    "backup": "covenq.cli.commands.backup",
+    "compact": "covenq.cli.commands.maintenance",
+    "redact": "covenq.cli.commands.maintenance",
+    "export": "covenq.cli.commands.exchange",
+    "import": "covenq.cli.commands.exchange",
+    "routes": "covenq.cli.commands.routes",
+    "secrets": "covenq.cli.commands.secrets",
+    "tokens": "covenq.cli.commands.tokens",
+    "send": "covenq.cli.commands.send",
+    "init": "covenq.cli.commands.init",
+    "worker": "covenq.cli.commands.worker",
+    "phase": "covenq.cli.commands.worker",
+    "doctor": "covenq.cli.commands.doctor",
+    "bench": "covenq.cli.commands.bench",
+    "demo": "covenq.cli.commands.demo",
 }
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
@@ -91,7 +91,7 @@ def build(name: str) -> Any:
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
     if takes(function, "json"):
-        from covenq.cli.lines import with_lines
+        from covenq.cli.jsonl import with_lines
 
         function = with_lines(function)
     if name not in LOCAL:

@@ -124,7 +124,7 @@ def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[
     import sqlite3
     from contextlib import closing
 
-    from covenq.cli.reach import place
+    from covenq.cli.context import place
     from covenq.client.interface import STATE_NAME
 
     path = place(data, config).data / STATE_NAME
@@ -143,7 +143,7 @@ def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[
 
 def _told(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str]:
     """From a daemon's socket or the journal, as a command would find them: what nobody has folded yet."""
-    from covenq.cli.reach import source
+    from covenq.cli.context import source
 
     found: list[str] = []
     with source(data, config) as opened:

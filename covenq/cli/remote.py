@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from covenq.cli.more import Command, with_more
+from covenq.cli.options import Command, with_more
 from covenq.errors import UsageError
 from covenq.net.address import Remote, remote
 

@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
 os.environ["PYTHONPATH"] = str(HERE.parents[1])  # for the processes it starts: this checkout is what is measured
 
-from covenq import load  # noqa: E402
+from covenq.cli import bench_client  # noqa: E402
 
 SECRET = "a benchmark's secret"
 BARS = {"hmac": 0.9, "full": 4.0, "normal": 1.5, "noop": 1.0}
@@ -217,7 +217,7 @@ def by_wrk(port: int, seconds: int, made: list[bytes], base: Path) -> Figures:
 
 
 def by_python(port: int, seconds: float, count: int, rate: float | None = None) -> Figures:
-    outcome = load.run(load.Load("127.0.0.1", port, SECRET, seconds, rate=rate), count)
+    outcome = bench_client.run(bench_client.Load("127.0.0.1", port, SECRET, seconds, rate=rate), count)
     if outcome.accepted != sum(outcome.statuses.values()):
         raise SystemExit(f"not everything was accepted: {outcome.statuses}")
     return outcome.rate, outcome.percentile(0.5), outcome.percentile(0.99), outcome.percentile(0.999)
@@ -258,9 +258,9 @@ def measure(contenders: list[Contender], args: argparse.Namespace, base: Path) -
     halves: dict[str, list[Figures]] = {one.name: [] for one in contenders}
     cpu: dict[str, list[float]] = {one.name: [] for one in contenders}
     settling: list[float] = []
-    plan = load.Load("127.0.0.1", 0, SECRET, args.seconds)
+    plan = bench_client.Load("127.0.0.1", 0, SECRET, args.seconds)
     for number in range(args.rounds + 1):
-        made = load.requests(12_000 * args.seconds, replace(plan, port=10000)) if args.client == "wrk" else []
+        made = bench_client.requests(12_000 * args.seconds, replace(plan, port=10000)) if args.client == "wrk" else []
         # Each round begins with another of them, so that none always comes after the same.
         for one in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
             before = one.cpu_s()

@@ -11,8 +11,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import source
 from covenq.cli.output import Column, clean, say
-from covenq.cli.reach import source
 
 Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
 SHOWN = 20

@@ -8,8 +8,8 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import source
 from covenq.cli.output import clean
-from covenq.cli.reach import source
 from covenq.client.interface import NOT_RUNNING
 
 Item = Mapping[str, Any]
@@ -64,7 +64,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
     if found.get("pauses"):
-        from covenq.cli.pausing import subject, told
+        from covenq.cli.commands.pauses import subject, told
 
         for pause in found["pauses"]:
             yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"

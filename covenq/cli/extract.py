@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from covenq.cli import output
+from covenq.cli.jsonpath import pick
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.github.request import decode
-from covenq.jsonpath import pick
 from covenq.operate.inspect.curl import curl
 
 

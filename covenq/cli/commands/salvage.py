@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
+from covenq.cli.commands.verify import bound, existing
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.journal import bound, existing
+from covenq.cli.context import place
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import place
 from covenq.errors import Refused, UsageError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, words_and
+from covenq.cli.context import source
 from covenq.cli.output import clean, say
-from covenq.cli.reach import source
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
 

@@ -9,8 +9,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
+from covenq.cli.context import source
 from covenq.cli.output import clean, say
-from covenq.cli.reach import source
 from covenq.errors import NotFound
 from covenq.operate.inspect.story import QUESTIONS, lines
 

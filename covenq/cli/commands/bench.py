@@ -14,12 +14,12 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import place
 from covenq.cli.output import Column, say
-from covenq.cli.reach import place
 from covenq.errors import CovenqError
 
 if TYPE_CHECKING:
-    from covenq.load import Load, Outcome
+    from covenq.cli.bench_client import Load, Outcome
 
 GITHUB_WAITS_S = 10
 """Seconds that GitHub waits for an answer."""
@@ -82,8 +82,8 @@ def bench(
 
 
 def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measured:
-    from covenq import load
-    from covenq.cli.demo_stage import Stage
+    from covenq.cli import bench_client
+    from covenq.cli.demo_daemon import Stage
     from covenq.config.secret_keys import default_file
 
     with _scratch(where) as directory:
@@ -93,7 +93,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
             stage.start()
             host, _, port = stage.url.removeprefix("http://").removesuffix("/webhook").rpartition(":")
             secret = default_file(stage.data).read_text().strip()
-            plan = load.Load(host, int(port), secret, seconds, connections, size)
+            plan = bench_client.Load(host, int(port), secret, seconds, connections, size)
             warm = _run(replace(plan, seconds=seconds / 4))
             peak = _run(plan)
             half = _run(replace(plan, rate=max(1.0, peak.rate / 2)))
@@ -103,12 +103,12 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
 
 
 def _run(plan: Load) -> Outcome:
-    from covenq import load
+    from covenq.cli import bench_client
 
     # Bounded in memory as well: what is sent is made beforehand.
     count = min(int(plan.seconds * MOST_PER_S) + plan.connections, (256 << 20) // plan.size)
     try:
-        return load.run(plan, count)
+        return bench_client.run(plan, count)
     except OSError as error:
         raise CovenqError(f"the measurement came to no end: {error}", hint="Try fewer --connections.") from error
 
@@ -152,7 +152,7 @@ def _existing(data: Path) -> Path:
 
 @contextmanager
 def _scratch(where: Path) -> Iterator[Path]:
-    from covenq.cli.demo import remove
+    from covenq.cli.commands.demo import remove
 
     try:
         directory = Path(tempfile.mkdtemp(prefix=".bench-", dir=where))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
+from covenq.cli.commands.verify import DAMAGED, existing, head_text
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.journal import DAMAGED, existing, head_text
+from covenq.cli.context import place, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import place, source
 
 if TYPE_CHECKING:
     from journal.file.backup import BackupReport

@@ -9,7 +9,7 @@ import typer
 
 from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ids_or_filter, operator, run
 from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json, Tasks, complete_route
-from covenq.cli.reach import source
+from covenq.cli.context import source
 
 REPLAY = Verb("replay", "replayed", "delivery", "deliveries")
 REROUTE = Verb("reroute", "rerouted", "delivery", "deliveries")

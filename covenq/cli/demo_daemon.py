@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from covenq.cli.send import Reply, post
+from covenq.cli.commands.send import Reply, post
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
 

@@ -10,8 +10,8 @@ from typing import Any
 from covenq import __version__
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import place
 from covenq.cli.output import Column, clean
-from covenq.cli.reach import place
 from covenq.config.effective import paths, settings
 
 COLUMNS = [

@@ -24,9 +24,9 @@ from covenq.cli.bulk import (
     say_skipped,
 )
 from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json
+from covenq.cli.context import source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import source
 from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
 

@@ -13,8 +13,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import Place, known_directory, place, source
 from covenq.cli.output import Column, clean, say
-from covenq.cli.reach import Place, known_directory, place, source
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
@@ -100,7 +100,7 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
 
 def _crash(where: Place) -> list[tuple[str, str, str | None]]:
     """(level, words, next) of each promise, held to on the data directory's own disk."""
-    from covenq.cli.demo import crash, remove
+    from covenq.cli.commands.demo import crash, remove
 
     if not where.data.is_dir():
         raise CovenqError(f"{where.data} isn't there yet", hint="Start with `covenq serve`, then test its disk.")

@@ -8,8 +8,8 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import source
 from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
-from covenq.cli.reach import source
 
 Item = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption
+from covenq.cli.context import config_path
 from covenq.cli.output import say
-from covenq.cli.reach import config_path
 from covenq.errors import CovenqError, Refused, UsageError
 
 TEMPLATE = """\

@@ -11,8 +11,8 @@ import typer
 from covenq.cli import output
 from covenq.cli.bulk import Reason, operator
 from covenq.cli.common import ConfigOption, DataOption, Json, complete_paused, one_of
+from covenq.cli.context import source
 from covenq.cli.output import clean, say
-from covenq.cli.reach import source
 from covenq.errors import UsageError
 
 What = Annotated[

@@ -14,8 +14,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import Place, place, source
 from covenq.cli.output import clean, say
-from covenq.cli.reach import Place, place, source
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 
 TIMEOUT = 30.0

@@ -9,8 +9,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json, Words
+from covenq.cli.context import source
 from covenq.cli.output import Column, say
-from covenq.cli.reach import source
 from covenq.model import parse_duration
 
 BAR = 24

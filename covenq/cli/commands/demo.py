@@ -23,7 +23,7 @@ from covenq.cli.common import Json
 from covenq.cli.output import Column, say
 
 if TYPE_CHECKING:
-    from covenq.cli.demo_stage import Stage
+    from covenq.cli.demo_daemon import Stage
 
 WANTED = ("issues", "issue_comment", "pull_request", "push", "check_run", "workflow_run", "release")
 UNSUPPORTED = ("star", "fork", "watch")
@@ -114,7 +114,7 @@ def demo(
 
 def crash(directory: Path) -> list[Check]:
     """The whole play in that directory: the daemon is killed, started again, and held to what it had answered."""
-    from covenq.cli.demo_stage import Stage
+    from covenq.cli.demo_daemon import Stage
 
     with Stage(directory, WANTED) as stage:
         story = play(stage)

@@ -13,9 +13,9 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.context import Place, place, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import Place, place, source
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

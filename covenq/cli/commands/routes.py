@@ -14,10 +14,10 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
-from covenq.cli.lines import with_lines
+from covenq.cli.context import place, source
+from covenq.cli.jsonl import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import place, source
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError

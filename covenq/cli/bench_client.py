@@ -117,7 +117,7 @@ def requests(count: int, load: Load) -> list[bytes]:
 def run(load: Load, count: int) -> Outcome:
     """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "covenq.load"],
+        [sys.executable, "-P", "-m", "covenq.cli.bench_client"],
         input=json.dumps([asdict(load), count]).encode(),
         capture_output=True,
         check=False,

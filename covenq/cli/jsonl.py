@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.more import Command, with_more
+from covenq.cli.options import Command, with_more
 from covenq.errors import UsageError
 
 Jsonl = Annotated[bool | None, typer.Option("--jsonl", help="A JSON object a line: of a list, each item as it comes.")]

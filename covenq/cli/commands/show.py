@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
+from covenq.cli.commands.listing import event_of, target_of
 from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
-from covenq.cli.listing import event_of, target_of
+from covenq.cli.context import here, source
+from covenq.cli.extract import print_curl, print_part
 from covenq.cli.output import Column, clean
-from covenq.cli.part import print_curl, print_part
-from covenq.cli.reach import here, source
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

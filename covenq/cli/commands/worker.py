@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli.common import ConfigOption, DataOption, Json, complete_route
+from covenq.cli.context import place
 from covenq.cli.output import clean, emit_json, say
-from covenq.cli.reach import place
 from covenq.errors import UsageError
 
 

@@ -9,9 +9,9 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.lines import with_lines
+from covenq.cli.context import place
+from covenq.cli.jsonl import with_lines
 from covenq.cli.output import Column, clean, say
-from covenq.cli.reach import place
 from covenq.errors import CovenqError, NotFound, UsageError
 
 tokens = typer.Typer(

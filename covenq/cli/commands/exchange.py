@@ -16,9 +16,9 @@ from covenq import __version__
 from covenq.cli import output
 from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
 from covenq.cli.common import ConfigOption, DataOption, Json, Words
+from covenq.cli.context import source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.cli.reach import source
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
 from covenq.operate.act.archive import Incoming, end, header, line, read

@@ -9,8 +9,8 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.common import After, ConfigOption, DataOption, Json, Limit, Words
+from covenq.cli.context import here, source
 from covenq.cli.output import Column, clean, say
-from covenq.cli.reach import here, source
 
 Item = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption
-from covenq.cli.reach import place
+from covenq.cli.context import place
 from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 
