@@ -29,10 +29,10 @@ from covenq.client.local import LocalSource  # noqa: E402
 from covenq.config import load as configuration  # noqa: E402
 from covenq.model import at_text  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
-from covenq.tui.detail import DetailScreen  # noqa: E402
-from covenq.tui.dialogs import Confirm  # noqa: E402
-from covenq.tui.payload import PayloadScreen  # noqa: E402
-from covenq.tui.table import RowTable  # noqa: E402
+from covenq.tui.panes.detail import DetailScreen  # noqa: E402
+from covenq.tui.panes.payload import PayloadScreen  # noqa: E402
+from covenq.tui.panes.table import RowTable  # noqa: E402
+from covenq.tui.screens.dialogs import Confirm  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.records import Entry  # noqa: E402
 

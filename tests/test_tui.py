@@ -19,12 +19,12 @@ from covenq.client.interface import Source
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.tui.app import Dashboard
-from covenq.tui.detail import DetailScreen
-from covenq.tui.dialogs import Confirm
-from covenq.tui.help import Help
-from covenq.tui.lines import Lines, plain
-from covenq.tui.pane import FilterInput
-from covenq.tui.verify import VerifyScreen
+from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.pane import FilterInput
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.help import Help
+from covenq.tui.screens.verify import VerifyScreen
+from covenq.tui.widgets.lines import Lines, plain
 
 SIZES = [(80, 24), (160, 50)]
 PYTHON = json.dumps(sys.executable)

@@ -13,14 +13,14 @@ from textual.pilot import Pilot
 from textual.widgets import Button, OptionList
 
 from covenq.tui.app import Dashboard
-from covenq.tui.detail import DetailScreen
-from covenq.tui.dialogs import Confirm
-from covenq.tui.diff import DiffScreen
-from covenq.tui.help import Help
-from covenq.tui.logs import LogScreen
-from covenq.tui.menus import Menu
-from covenq.tui.payload import PayloadScreen
-from covenq.tui.story import StoryScreen
+from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.diff import DiffScreen
+from covenq.tui.screens.help import Help
+from covenq.tui.screens.logs import LogScreen
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.why import StoryScreen
 
 LOUD = ROUTES.replace(
     '"raise SystemExit(3)"', "\"import sys; print('the cause', file=sys.stderr); raise SystemExit(3)\""

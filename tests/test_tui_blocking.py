@@ -15,11 +15,11 @@ from textual.pilot import Pilot
 from watchdog import slowness, watching
 
 from covenq.tui.app import steady
-from covenq.tui.detail import DetailScreen
-from covenq.tui.help import Help
-from covenq.tui.payload import PayloadScreen
-from covenq.tui.treeview import TreeView
-from covenq.tui.verify import VerifyScreen
+from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.screens.help import Help
+from covenq.tui.screens.verify import VerifyScreen
+from covenq.tui.widgets.treeview import TreeView
 
 LIMIT_MS = 50.0
 ROUNDS = 4

@@ -14,8 +14,8 @@ from covenq.errors import CovenqError
 from covenq.filter.grammar import FIELDS, parse
 from covenq.tui import saved
 from covenq.tui.complete import complete
-from covenq.tui.jsondiff import ABSENT, Difference, differences
-from covenq.tui.jsontree import CHILDREN, Tree, step
+from covenq.tui.widgets.jsondiff import ABSENT, Difference, differences
+from covenq.tui.widgets.jsontree import CHILDREN, Tree, step
 
 ISSUE = {"action": "opened", "issue": {"user": {"login": "octocat"}, "labels": [{"name": "bug"}, {"name": "good one"}]}}
 DOCUMENTS = st.recursive(

@@ -15,23 +15,23 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 
 from covenq.tui import app as dashboards
+from covenq.tui.actions_mixin import Conducted
 from covenq.tui.app import Dashboard
-from covenq.tui.care import BackupDialog, CompactDialog
-from covenq.tui.conduct import Conducted
-from covenq.tui.detail import DetailScreen
-from covenq.tui.dialogs import Confirm
-from covenq.tui.diff import DiffScreen
-from covenq.tui.help import Help, key_name, pressable
-from covenq.tui.lines import Lines
-from covenq.tui.logs import LogScreen
-from covenq.tui.menus import Menu
-from covenq.tui.pane import ListPane
-from covenq.tui.payload import PayloadScreen
-from covenq.tui.story import StoryScreen
-from covenq.tui.table import RowTable
-from covenq.tui.treeview import TreeView
-from covenq.tui.verify import VerifyScreen
-from covenq.tui.working import WorkScreen
+from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.pane import ListPane
+from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.panes.table import RowTable
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.diff import DiffScreen
+from covenq.tui.screens.help import Help, key_name, pressable
+from covenq.tui.screens.logs import LogScreen
+from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.progress import WorkScreen
+from covenq.tui.screens.verify import VerifyScreen
+from covenq.tui.screens.why import StoryScreen
+from covenq.tui.widgets.lines import Lines
+from covenq.tui.widgets.treeview import TreeView
 
 LAYERS = (
     Dashboard, Conducted, RowTable, ListPane, Lines, dashboards.Journal, DetailScreen, PayloadScreen, TreeView, StoryScreen,

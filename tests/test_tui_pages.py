@@ -15,13 +15,14 @@ from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
 from covenq.operate.maintain import verify_note
-from covenq.tui import overview, pages, text
-from covenq.tui.care import BackupDialog, CompactDialog
-from covenq.tui.dialogs import Confirm
-from covenq.tui.lines import Line, Lines, plain
-from covenq.tui.menus import Menu
-from covenq.tui.verify import VerifyScreen
-from covenq.tui.working import WorkScreen
+from covenq.tui import format as text
+from covenq.tui.panes import overview, pages
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.progress import WorkScreen
+from covenq.tui.screens.verify import VerifyScreen
+from covenq.tui.widgets.lines import Line, Lines, plain
 
 NOW = 1_800_000_000.0
 AGO = "2027-01-15T07:55:00.000000Z"

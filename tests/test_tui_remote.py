@@ -14,9 +14,9 @@ from textual.widgets import Button
 from covenq.client.open import open_remote
 from covenq.net.address import Remote
 from covenq.tui.app import Dashboard
-from covenq.tui.care import CompactDialog
-from covenq.tui.dialogs import Confirm
-from covenq.tui.lines import Lines, plain
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.maintenance import CompactDialog
+from covenq.tui.widgets.lines import Lines, plain
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.tui import rows as ranges
-from covenq.tui.rows import Row, Rows
+from covenq.tui.panes import window as ranges
+from covenq.tui.panes.window import Row, Rows
 
 
 class Listed:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from covenq.model import State
-from covenq.tui import columns, detail, text
-from covenq.tui.acting import DELIVERIES
-from covenq.tui.dialogs import done_lines, plan_lines
-from covenq.tui.lines import plain
+from covenq.tui import format as text
+from covenq.tui.actions import DELIVERIES
+from covenq.tui.panes import columns, detail
+from covenq.tui.screens.dialogs import done_lines, plan_lines
+from covenq.tui.widgets.lines import plain
 
 ANYTHING = st.text(st.characters(codec=None), max_size=200) | st.text(
     "\x00\x07\x1b[31m\x9b\x7f\r\n\t\u202e\u2066\u200dß日"

@@ -22,18 +22,21 @@ from textual.widgets import ContentSwitcher, Footer, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.maintain import backup_list
-from covenq.tui import care, columns, help, overview, pages, saved, text
+from covenq.tui import format as text
+from covenq.tui import saved
+from covenq.tui.actions_mixin import Conducted
+from covenq.tui.background import Lane
 from covenq.tui.commands import Commands
-from covenq.tui.conduct import Conducted
-from covenq.tui.detail import DetailScreen, identity
-from covenq.tui.lanes import Lane
-from covenq.tui.lines import Lines
-from covenq.tui.link import Link, Opener
-from covenq.tui.menus import Menu
-from covenq.tui.pane import Listing, ListPane, say
-from covenq.tui.story import StoryScreen
-from covenq.tui.table import RowTable
-from covenq.tui.verify import VerifyScreen, runner
+from covenq.tui.connection import Link, Opener
+from covenq.tui.panes import columns, overview, pages
+from covenq.tui.panes.detail import DetailScreen, identity
+from covenq.tui.panes.pane import Listing, ListPane, say
+from covenq.tui.panes.table import RowTable
+from covenq.tui.screens import help, maintenance
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.verify import VerifyScreen, runner
+from covenq.tui.screens.why import StoryScreen
+from covenq.tui.widgets.lines import Lines
 
 TICK = 0.1
 """Seconds between looks at whether something changed: nothing is drawn more often for new rows."""
@@ -438,13 +441,13 @@ class Dashboard(Conducted):
             self.push_screen(VerifyScreen(runner(self.data, lambda: head_of(source), note=not self.read_only)))
 
     def action_compact(self) -> None:
-        if not isinstance(self.screen, care.CompactDialog):
-            self.push_screen(care.CompactDialog(self.writable, self._action_lane), self._compact)
+        if not isinstance(self.screen, maintenance.CompactDialog):
+            self.push_screen(maintenance.CompactDialog(self.writable, self._action_lane), self._compact)
 
     def _compact(self, wanted: bool | None) -> None:
         source = self.link.source
         if wanted and source is not None:
-            self.push_screen(care.compact_screen(source))
+            self.push_screen(maintenance.compact_screen(source))
 
     @work(group="backup", exclusive=True)
     async def action_backup(self) -> None:
@@ -456,11 +459,11 @@ class Dashboard(Conducted):
             self.tell("--read-only: nothing is copied from here. `covenq backup` does it.", bad=True)
             return
         known = await self._action_lane.call(lambda: backup_list.known(data))
-        directory = await self.push_screen_wait(care.BackupDialog(known))
+        directory = await self.push_screen_wait(maintenance.BackupDialog(known))
         if directory:
             source = self.link.source
             live = source if source is not None and source.live else None
-            self.push_screen(care.backup_screen(data, directory, live))
+            self.push_screen(maintenance.backup_screen(data, directory, live))
 
 
 def head_of(source: Source | None) -> int | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from covenq.tui import text
-from covenq.tui.help import key_name, pressable
+from covenq.tui import format as text
+from covenq.tui.screens.help import key_name, pressable
 
 if TYPE_CHECKING:
     from covenq.tui.app import Dashboard

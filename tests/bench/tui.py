@@ -29,8 +29,8 @@ from textual.pilot import Pilot  # noqa: E402
 from covenq.client.open import open_source  # noqa: E402
 from covenq.config.load import Config  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
-from covenq.tui.pane import FilterInput  # noqa: E402
-from covenq.tui.table import RowTable  # noqa: E402
+from covenq.tui.panes.pane import FilterInput  # noqa: E402
+from covenq.tui.panes.table import RowTable  # noqa: E402
 
 KEYS = ("up", "up", "pageup", "pageup", "down", "pagedown", "g", "G") * 4
 FILTERS = (

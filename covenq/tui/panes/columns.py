@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from covenq.tui import text
-from covenq.tui.rows import Row
+from covenq.tui import format as text
+from covenq.tui.panes.window import Row
 
 Cell = tuple[str, str]
 """Clean text and a Rich style; an empty style is the table's own."""

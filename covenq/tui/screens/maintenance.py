@@ -19,12 +19,12 @@ from textual.widgets import Button, Input, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import Failure
 from covenq.operate.maintain import backup
-from covenq.tui import text
-from covenq.tui.acting import BY
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
-from covenq.tui.lines import Line
-from covenq.tui.working import Tell, WorkScreen
+from covenq.tui import format as text
+from covenq.tui.actions import BY
+from covenq.tui.background import Lane
+from covenq.tui.screens.is_open import is_open
+from covenq.tui.screens.progress import Tell, WorkScreen
+from covenq.tui.widgets.lines import Line
 from journal.file.backup import BackupReport
 from journal.records import Damage
 

@@ -18,11 +18,11 @@ from textual.widgets import Footer, Static
 
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
-from covenq.tui import text
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
-from covenq.tui.lines import Line, Lines
-from covenq.tui.logs import LogScreen
+from covenq.tui import format as text
+from covenq.tui.background import Lane
+from covenq.tui.screens.is_open import is_open
+from covenq.tui.screens.logs import LogScreen
+from covenq.tui.widgets.lines import Line, Lines
 
 LAID_OUT = 2 * 1024 * 1024
 """Bytes of payload up to which it is laid out as indented JSON; above, its beginning is shown as it came."""

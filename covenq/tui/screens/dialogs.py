@@ -15,10 +15,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from covenq.errors import Failure
-from covenq.tui import text
-from covenq.tui.acting import Act, Noun
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
+from covenq.tui import format as text
+from covenq.tui.actions import Act, Noun
+from covenq.tui.background import Lane
+from covenq.tui.screens.is_open import is_open
 
 LISTED = 6
 """Ids a plan shows; the rest are counted."""

@@ -15,11 +15,11 @@ from textual.widgets import Footer, Input, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.tui import text
-from covenq.tui.jsontree import Node
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
-from covenq.tui.treeview import TreeView
+from covenq.tui import format as text
+from covenq.tui.background import Lane
+from covenq.tui.screens.is_open import is_open
+from covenq.tui.widgets.jsontree import Node
+from covenq.tui.widgets.treeview import TreeView
 
 COPIED_MAX = 64 * 1024
 """Characters put on the clipboard: terminals drop what is much longer."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.tui.jsontree import step
+from covenq.tui.widgets.jsontree import step
 
 LIMIT = 2_000
 """Differences told; two unrelated documents differ everywhere, and nobody reads on."""

@@ -1,4 +1,4 @@
-"""A JSON document as a tree that folds: values and arithmetic only, drawn by `covenq.tui.payload`.
+"""A JSON document as a tree that folds: values and arithmetic only, drawn by `covenq.tui.panes.payload`.
 
 A payload of 25 MiB has a million nodes, of which a screen shows fifty. So a node's children are made when it is first
 opened, and only what is open has lines.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.tui import text
+from covenq.tui import format as text
 
 CHILDREN = 10_000
 """Children shown of one node; what is beyond is said, and `covenq show --payload` has it."""

@@ -15,13 +15,13 @@ from textual.widgets import Footer, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
-from covenq.tui import text
-from covenq.tui.jsondiff import ABSENT, LIMIT, Difference, differences
-from covenq.tui.jsontree import shown
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
-from covenq.tui.lines import Line, Lines
-from covenq.tui.payload import decoded
+from covenq.tui import format as text
+from covenq.tui.background import Lane
+from covenq.tui.panes.payload import decoded
+from covenq.tui.screens.is_open import is_open
+from covenq.tui.widgets.jsondiff import ABSENT, LIMIT, Difference, differences
+from covenq.tui.widgets.jsontree import shown
+from covenq.tui.widgets.lines import Line, Lines
 
 LEFT_OUT = frozenset({"ok", "headers", "tasks", "last_seq"})
 """Of a delivery's object: told elsewhere, or different by nature."""

@@ -20,9 +20,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from covenq.tui import text
-from covenq.tui.columns import GAP, Column, layout
-from covenq.tui.rows import Row, Rows
+from covenq.tui import format as text
+from covenq.tui.panes.columns import GAP, Column, layout
+from covenq.tui.panes.window import Row, Rows
 
 _CURSOR = Style(reverse=True)
 _HEADER = Style(bold=True, underline=True)

@@ -24,13 +24,13 @@ from textual.widgets import Input, Static
 from covenq.client.interface import Counted, Source
 from covenq.errors import DaemonUnreachable, Failure, FilterError
 from covenq.filter import grammar
-from covenq.tui import rows as ranges
-from covenq.tui import text
-from covenq.tui.columns import Column
+from covenq.tui import format as text
+from covenq.tui.background import Lane
 from covenq.tui.complete import Completion
-from covenq.tui.lanes import Lane
-from covenq.tui.rows import Row, Rows
-from covenq.tui.table import RowTable
+from covenq.tui.panes import window as ranges
+from covenq.tui.panes.columns import Column
+from covenq.tui.panes.table import RowTable
+from covenq.tui.panes.window import Row, Rows
 
 STRIDE = 1000
 """Rows a read brings while going to the oldest row."""

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from covenq.tui.jsontree import Node, Tree, shown
+from covenq.tui.widgets.jsontree import Node, Tree, shown
 
 _CURSOR = Style(reverse=True)
 _INDENT = 2

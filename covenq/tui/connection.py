@@ -9,7 +9,7 @@ from pathlib import Path
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.tui.lanes import Lane
+from covenq.tui.background import Lane
 
 Opener = Callable[[], Source]
 """Opens a daemon's source, or the files' without a daemon. Blocks; raises what `open_source` raises."""

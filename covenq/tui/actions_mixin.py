@@ -19,25 +19,26 @@ from textual.screen import Screen
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.operate.inspect.curl import curl
-from covenq.tui import acting, text
-from covenq.tui.acting import Act, Target
-from covenq.tui.detail import DetailScreen
-from covenq.tui.dialogs import Confirm
-from covenq.tui.diff import DiffScreen
-from covenq.tui.lanes import Lane
-from covenq.tui.link import Link
-from covenq.tui.menus import Menu
-from covenq.tui.pane import ListPane
-from covenq.tui.payload import PayloadScreen
-from covenq.tui.rows import Row
-from covenq.tui.story import StoryScreen
+from covenq.tui import actions
+from covenq.tui import format as text
+from covenq.tui.actions import Act, Target
+from covenq.tui.background import Lane
+from covenq.tui.connection import Link
+from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.pane import ListPane
+from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.panes.window import Row
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.diff import DiffScreen
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.why import StoryScreen
 
-ACTS: dict[str, Callable[[acting.Writable, Target], Act]] = {
-    "replay": acting.replay,
-    "reroute": acting.reroute,
-    "requeue": acting.requeue,
-    "cancel": acting.cancel,
-    "redact": acting.redact,
+ACTS: dict[str, Callable[[actions.Writable, Target], Act]] = {
+    "replay": actions.replay,
+    "reroute": actions.reroute,
+    "requeue": actions.requeue,
+    "cancel": actions.cancel,
+    "redact": actions.redact,
 }
 _OF_TASKS = ("requeue", "cancel")
 
@@ -104,8 +105,8 @@ class Conducted(App[int]):
             words = pane.filter
             return Target((), words, f"all that match {words}" if words else "everything")
         rows = self.target_rows()
-        ids = acting.tasks_of(rows) if of_tasks else acting.deliveries_of(rows)
-        noun = acting.TASKS if of_tasks else acting.DELIVERIES
+        ids = actions.tasks_of(rows) if of_tasks else actions.deliveries_of(rows)
+        noun = actions.TASKS if of_tasks else actions.DELIVERIES
         return Target(ids, None, ids[0] if len(ids) == 1 else f"{len(ids):,} {noun[1]}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -156,14 +157,14 @@ class Conducted(App[int]):
             return
         try:
             found = await self._action_lane.call(
-                lambda: acting.choices(acting.with_routes(source, row), source.pauses())
+                lambda: actions.choices(actions.with_routes(source, row), source.pauses())
             )
             lines = [one.told + (f"  (since {text.clean(one.since)})" if one.since else "") for one in found]
             chosen = await self.push_screen_wait(Menu("Pause or resume", lines, "What runs already is left alone."))
             if chosen is None:
                 return
             choice = found[chosen]
-            await self._action_lane.call(lambda: acting.take(self.writable(), choice))
+            await self._action_lane.call(lambda: actions.take(self.writable(), choice))
         except Failure as error:
             self.tell(f"{text.clean(error)}. {text.clean(error.hint)}", bad=True)
             return
@@ -178,18 +179,18 @@ class Conducted(App[int]):
 
     def action_why(self) -> None:
         if (row := self._row()) is not None:
-            self.push_screen(StoryScreen(acting.deliveries_of([row])[0], self.source_now, self._detail_lane))
+            self.push_screen(StoryScreen(actions.deliveries_of([row])[0], self.source_now, self._detail_lane))
 
     def action_payload(self) -> None:
         if (row := self._row()) is not None:
-            self.push_screen(PayloadScreen(acting.deliveries_of([row])[0], self.source_now, self._detail_lane))
+            self.push_screen(PayloadScreen(actions.deliveries_of([row])[0], self.source_now, self._detail_lane))
 
     def action_diff(self) -> None:
         rows = self.target_rows()
         current = self._row()
         if len(rows) == 1 and current is not None:
             rows = [*rows, current]
-        ids = acting.deliveries_of(rows)
+        ids = actions.deliveries_of(rows)
         if len(ids) != 2:
             self.tell("mark one delivery with Space, go to another, and press d")
             return
@@ -215,7 +216,7 @@ class Conducted(App[int]):
 
     def _copied(self, row: Row, chosen: int) -> str:
         """Blocks. Raises Failure."""
-        delivery = acting.deliveries_of([row])[0]
+        delivery = actions.deliveries_of([row])[0]
         task = row.get("task") or (row.get("id") if "tasks" not in row else None)
         match chosen:
             case 0:

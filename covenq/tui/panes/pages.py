@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.tui import overview, text
-from covenq.tui.lines import Line
+from covenq.tui import format as text
+from covenq.tui.panes import overview
+from covenq.tui.widgets.lines import Line
 
 _BAR = 14
 

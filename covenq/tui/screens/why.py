@@ -15,10 +15,10 @@ from textual.widgets import Footer, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure
 from covenq.operate.inspect import story
-from covenq.tui import text
-from covenq.tui.lanes import Lane
-from covenq.tui.layer import is_open
-from covenq.tui.lines import Line, Lines
+from covenq.tui import format as text
+from covenq.tui.background import Lane
+from covenq.tui.screens.is_open import is_open
+from covenq.tui.widgets.lines import Line, Lines
 
 LABEL = 20
 """Columns of what stands before a line's words, where it is a short one."""

@@ -15,9 +15,9 @@ from textual.widgets import Static
 from covenq.errors import Failure
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
-from covenq.tui import text
-from covenq.tui.lines import Line, Lines
-from covenq.tui.working import Tell, WorkScreen
+from covenq.tui import format as text
+from covenq.tui.screens.progress import Tell, WorkScreen
+from covenq.tui.widgets.lines import Line, Lines
 from journal.file.verify import VerifyReport
 
 Run = Callable[[Tell], VerifyReport]

@@ -1,0 +1,1 @@
+"""The pages of the dashboard: lists, one delivery whole, the Overview, the Journal page."""

@@ -1,0 +1,1 @@
+"""Layers over the pages: dialogs, menus, help, and whatever takes long."""
