@@ -15,7 +15,7 @@ from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
 from covenq.operate.maintain import verify_note
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.panes import overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from covenq.model import State
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.actions import DELIVERIES
 from covenq.tui.panes import columns, detail
 from covenq.tui.screens.dialogs import done_lines, plan_lines

@@ -19,8 +19,7 @@ from textual.screen import Screen
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.operate.inspect.curl import curl
-from covenq.tui import actions
-from covenq.tui import format as text
+from covenq.tui import actions, text
 from covenq.tui.actions import Act, Target
 from covenq.tui.background import Lane
 from covenq.tui.connection import Link

@@ -22,8 +22,7 @@ from textual.widgets import ContentSwitcher, Footer, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.maintain import backup_list
-from covenq.tui import format as text
-from covenq.tui import saved
+from covenq.tui import saved, text
 from covenq.tui.actions_mixin import Conducted
 from covenq.tui.background import Lane
 from covenq.tui.commands import Commands

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.screens.help import key_name, pressable
 
 if TYPE_CHECKING:

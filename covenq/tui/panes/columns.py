@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.panes.window import Row
 
 Cell = tuple[str, str]

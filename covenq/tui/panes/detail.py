@@ -18,7 +18,7 @@ from textual.widgets import Footer, Static
 
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.background import Lane
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.screens.logs import LogScreen

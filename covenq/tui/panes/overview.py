@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.widgets.lines import Line
 
 Status = Mapping[str, Any]

@@ -24,7 +24,7 @@ from textual.widgets import Input, Static
 from covenq.client.interface import Counted, Source
 from covenq.errors import DaemonUnreachable, Failure, FilterError
 from covenq.filter import grammar
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.background import Lane
 from covenq.tui.complete import Completion
 from covenq.tui.panes import window as ranges

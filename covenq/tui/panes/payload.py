@@ -15,7 +15,7 @@ from textual.widgets import Footer, Input, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.background import Lane
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.jsontree import Node

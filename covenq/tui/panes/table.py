@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.panes.columns import GAP, Column, layout
 from covenq.tui.panes.window import Row, Rows
 

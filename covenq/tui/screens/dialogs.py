@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from covenq.errors import Failure
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.actions import Act, Noun
 from covenq.tui.background import Lane
 from covenq.tui.screens.is_open import is_open

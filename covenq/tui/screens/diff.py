@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.background import Lane
 from covenq.tui.panes.payload import decoded
 from covenq.tui.screens.is_open import is_open

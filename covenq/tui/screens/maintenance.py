@@ -19,7 +19,7 @@ from textual.widgets import Button, Input, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import Failure
 from covenq.operate.maintain import backup
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.actions import BY
 from covenq.tui.background import Lane
 from covenq.tui.screens.is_open import is_open

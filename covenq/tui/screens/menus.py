@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from covenq.tui import format as text
+from covenq.tui import text
 
 
 class Menu(ModalScreen[int | None]):

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, ProgressBar, Static
 
 from covenq.errors import Failure
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.background import Lane
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.lines import Line, Lines

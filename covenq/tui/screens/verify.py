@@ -15,7 +15,7 @@ from textual.widgets import Static
 from covenq.errors import Failure
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
-from covenq.tui import format as text
+from covenq.tui import text
 from covenq.tui.screens.progress import Tell, WorkScreen
 from covenq.tui.widgets.lines import Line, Lines
 from journal.file.verify import VerifyReport

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.tui import format as text
+from covenq.tui import text
 
 CHILDREN = 10_000
 """Children shown of one node; what is beyond is said, and `covenq show --payload` has it."""
