@@ -166,3 +166,6 @@ def parse_duration(text: str) -> float:
 
 
 JsonObject = dict[str, Any]
+
+NOT_RUNNING = "no daemon is running"
+"""The reason of a status that was read from files which nobody holds."""

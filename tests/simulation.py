@@ -35,7 +35,8 @@ from covenq.state.fold import fold
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.claim import Claim, Stale
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.tasks.scheduling.outcome import Outcome, Task, after, recover, running_without_lease
+from covenq.tasks.scheduling.interruption import recover, running_without_lease
+from covenq.tasks.scheduling.outcome import Outcome, Task, after
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown

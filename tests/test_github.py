@@ -15,6 +15,7 @@ from covenq.config.secret_keys import Key
 from covenq.github import request
 from covenq.github.columns import columns
 from covenq.github.request import BadRequest
+from covenq.github.signature import sign, verify
 from covenq.model import DeliveryId
 
 DOCUMENTED = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
@@ -23,8 +24,8 @@ BODY = b"Hello, World!"
 
 
 def test_the_signature_that_github_documents() -> None:
-    assert request.sign(SECRET, BODY) == DOCUMENTED
-    assert request.verify([Key("app", SECRET)], BODY, DOCUMENTED) == "app"
+    assert sign(SECRET, BODY) == DOCUMENTED
+    assert verify([Key("app", SECRET)], BODY, DOCUMENTED) == "app"
 
 
 @pytest.mark.parametrize(
@@ -47,23 +48,23 @@ def test_the_signature_that_github_documents() -> None:
     ],
 )
 def test_no_other_signature_passes(header: str | None) -> None:
-    assert request.verify([Key("app", SECRET)], BODY, header) is None
+    assert verify([Key("app", SECRET)], BODY, header) is None
 
 
 def test_every_secret_is_tried_and_the_one_that_signed_is_named() -> None:
     secrets = [Key("new", b"n"), Key("old", SECRET), Key("older", b"o")]
-    assert request.verify(secrets, BODY, DOCUMENTED) == "old"
-    assert request.verify(secrets[::2], BODY, DOCUMENTED) is None
-    assert request.verify([], BODY, DOCUMENTED) is None
+    assert verify(secrets, BODY, DOCUMENTED) == "old"
+    assert verify(secrets[::2], BODY, DOCUMENTED) is None
+    assert verify([], BODY, DOCUMENTED) is None
 
 
 @given(st.binary(max_size=200), st.binary(min_size=1, max_size=100))
 def test_signatures_agree_with_the_standard_library(body: bytes, secret: bytes) -> None:
-    assert request.sign(secret, body) == sign_by_library(body, secret)
+    assert sign(secret, body) == sign_by_library(body, secret)
 
 
 def test_another_byte_in_the_body_is_another_signature() -> None:
-    assert request.verify([Key("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
+    assert verify([Key("app", SECRET)], BODY + b"\n", DOCUMENTED) is None
 
 
 # ---- identity

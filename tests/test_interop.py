@@ -17,6 +17,7 @@ from support import ROOT, new_guid
 
 from covenq.config.secret_keys import Key
 from covenq.github import request, samples
+from covenq.github.signature import sign, verify
 
 OCTOKIT = "@octokit/webhooks-methods@6.0.0"
 INSTALL_S = 120.0
@@ -84,15 +85,15 @@ def ask_octokit(place: Path, cases: list[tuple[str, bytes, str]]) -> list[dict[s
 
 
 def test_octokit_and_covenq_make_and_take_the_same_signatures(octokit: Path) -> None:
-    ours = [(secret, body, request.sign(secret.encode(), body)) for secret, body in CASES]
+    ours = [(secret, body, sign(secret.encode(), body)) for secret, body in CASES]
     others = [(f"{secret}.", body, signature) for secret, body, signature in ours]
     answers = ask_octokit(octokit, ours + others)
     for (secret, body, signature), answer in zip(ours, answers, strict=False):
         assert answer == {"signature": signature, "verified": True}
-        assert request.verify([Key("app", secret.encode())], body, answer["signature"]) == "app"
+        assert verify([Key("app", secret.encode())], body, answer["signature"]) == "app"
     for (secret, body, signature), answer in zip(others, answers[len(ours) :], strict=True):
         assert answer["verified"] is False and answer["signature"] != signature
-        assert request.verify([Key("app", secret.encode())], body, signature) is None
+        assert verify([Key("app", secret.encode())], body, signature) is None
 
 
 @pytest.fixture
@@ -121,12 +122,12 @@ def test_gidgethub_takes_what_covenq_signs_and_refuses_what_covenq_refuses() -> 
     from gidgethub.sansio import validate_event
 
     for secret, body in CASES:
-        signature = request.sign(secret.encode(), body)
+        signature = sign(secret.encode(), body)
         validate_event(body, signature=signature, secret=secret)
-        for wrong in (request.sign(b"another", body), request.sign(secret.encode(), body + b"\n")):
+        for wrong in (sign(b"another", body), sign(secret.encode(), body + b"\n")):
             with pytest.raises(ValidationFailure):
                 validate_event(body, signature=wrong, secret=secret)
-            assert request.verify([Key("app", secret.encode())], body, wrong) is None
+            assert verify([Key("app", secret.encode())], body, wrong) is None
 
 
 def test_gidgethub_reads_the_same_event_out_of_the_same_request() -> None:

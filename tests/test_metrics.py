@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import Served, serving
 from support import ROOT, eventually, issue, new_guid
 
+from covenq.github.events import EVENTS
 from covenq.github.samples import SAMPLES
-from covenq.http.counters import EVENTS, Tally
+from covenq.http.counters import Tally
 from covenq.http.metrics import METRICS, Metrics
 from covenq.state import query
 from journal.histogram import Histogram

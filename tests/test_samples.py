@@ -11,6 +11,7 @@ from covenq.config.secret_keys import Key
 from covenq.errors import NotFound
 from covenq.github import request, samples
 from covenq.github.columns import columns
+from covenq.github.signature import verify
 
 HEAD = samples.pulls.sha("head", 3)
 
@@ -90,7 +91,7 @@ def test_actions() -> None:
 def test_headers_verify() -> None:
     body = samples.body("issues")
     headers = request.fold_headers(samples.headers("issues", "g-1", "9", body, b"s").items())
-    assert request.verify([Key("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
+    assert verify([Key("s", b"s")], body, headers["x-hub-signature-256"]) == "s"
     assert str(request.identity(headers).delivery) == "9/g-1"
     assert request.is_form(headers["content-type"]) is False
     unsigned = samples.headers("issues", "g-1", None, body, None, form=True)

@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 
 from covenq.config.route import Retry
 from covenq.model import Category, Kind, at_text
-from covenq.tasks.scheduling.outcome import (
-    INTERRUPTIONS_MAX,
-    RETRY_AFTER_MAX_S,
-    Outcome,
-    Policy,
-    Task,
-    after,
-    backoff,
-    recover,
-)
+from covenq.tasks.scheduling.interruption import INTERRUPTIONS_MAX, recover
+from covenq.tasks.scheduling.outcome import RETRY_AFTER_MAX_S, Outcome, Policy, Task, after, backoff
 
 NOW = 1_800_000_000.0
 POLICY = Policy(("true",), retry=Retry(2, 2.0, 60.0))

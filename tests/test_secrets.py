@@ -15,6 +15,7 @@ from records import as_records, received
 from serving import Served, serving
 from support import Daemon, eventually, issue, records, sign
 
+from covenq.config import secret_source
 from covenq.config.load import build, load
 from covenq.config.secret_keys import Key, read_secrets
 from covenq.config.secret_source import EVERYTHING, Scope, SecretSource
@@ -245,7 +246,7 @@ def test_two_apps_side_by_side_are_both_in_use() -> None:
 
 def test_a_silent_hook_is_not_given_up_for_a_secret_that_may_not_speak_for_it() -> None:
     story = Story().used("one", "1", days_ago=50).used("two", "2", days_ago=40)
-    held: list[secret_usage.Held] = [
+    held: list[secret_source.Held] = [
         (SecretSource("one", env="A"), None),
         (SecretSource("two", env="B", scope=Scope(hooks=("2",))), None),
     ]
@@ -273,7 +274,7 @@ def test_many_secrets_and_deliveries_are_asked_for_by_the_index_alone() -> None:
 
 def test_whether_a_secret_can_be_read_is_told_without_reading_it(tmp_path: Path) -> None:
     def told(environ: dict[str, str] | None = None, **source: Any) -> str | None:
-        return secret_usage.problem(SecretSource("a", **source), environ or {})
+        return secret_source.problem(SecretSource("a", **source), environ or {})
 
     (tmp_path / "full").write_text("s")
     (tmp_path / "empty").touch()

@@ -10,8 +10,7 @@ import pytest
 from records import START, as_records, empty_state, moved, note, of, queued, received
 from support import ROOT, Daemon
 
-from covenq import config_caps
-from covenq.config import effective
+from covenq.config import effective, limits
 from covenq.config.load import build, load
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
@@ -63,7 +62,7 @@ def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
         for section, keys in re.findall(r'top\.table\("(\w+)", \(([^)]*)\)\)', source)
         for key in re.findall(r'"(\w+)"', keys)
     }
-    known |= {f"limits.{key}" for key in config_caps._SECTION} | {"route"}
+    known |= {f"limits.{key}" for key in limits._SECTION} | {"route"}
     assert set(effective.NAMES) == known
 
 

@@ -125,7 +125,7 @@ def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[
     from contextlib import closing
 
     from covenq.cli.context import place
-    from covenq.client.interface import STATE_NAME
+    from covenq.paths import STATE_NAME
 
     path = place(data, config).data / STATE_NAME
     if not path.exists():

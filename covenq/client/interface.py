@@ -29,13 +29,6 @@ Filter = str | Sequence[str]
 PAGE = 1000
 """The most items one request brings; more are fetched page by page."""
 
-SOCKET_NAME = "covenq.sock"
-NOT_RUNNING = "no daemon is running"
-"""The reason of a status that was read from files which nobody holds."""
-STATE_NAME = "state.db"
-JOURNAL_NAME = "journal"
-"""What a data directory holds."""
-
 
 class Source(Protocol):
     """Reads and writes of the faces. Every method may be called from any thread, and blocks.
@@ -56,9 +49,9 @@ class Source(Protocol):
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
         journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
         deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
-        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as `covenq.operate.inspect.throughput` has
-        them, secrets[{secret, problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number,
-        warnings[]} of the configuration.
+        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as
+        `covenq.operate.inspect.throughput` has them, secrets[{secret, problem}] that can't be read, pauses[] as
+        `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the configuration.
 
         Offline: ready is False, reasons begins with NOT_RUNNING, or with who holds the files and doesn't answer; pid,
         started_at, worker, reload and the URLs are None, refused is {}.
@@ -98,8 +91,9 @@ class Source(Protocol):
 
     def why(self, id: str) -> Object:
         """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
-        "refused"}, as `covenq.operate.inspect.why.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number, or an address of an
-        issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID that several hooks share."""
+        "refused"}, as `covenq.operate.inspect.why.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number,
+        or an address of an issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID
+        that several hooks share."""
 
     def tail(
         self,
@@ -122,7 +116,8 @@ class Source(Protocol):
         FilterError, and UsageError for a filter on the payload."""
 
     def pace(self, minutes: int = 60) -> Object:
-        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.pace` has it. Raises UsageError."""
+        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.pace`
+        has it. Raises UsageError."""
 
     def replay(
         self,
@@ -163,8 +158,9 @@ class Source(Protocol):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Record deliveries from elsewhere: `items` as `covenq.operate.act.archive.Incoming.object` makes them. They are ignored until
-        somebody reroutes them, or, with `routed`, routed at once. Answers as `replay`; raises UsageError, NotDurable."""
+        """Record deliveries from elsewhere: `items` as `covenq.operate.act.archive.Incoming.object` makes them. They
+        are ignored until somebody reroutes them, or, with `routed`, routed at once. Answers as `replay`; raises
+        UsageError, NotDurable."""
 
     def requeue(
         self,
@@ -218,7 +214,8 @@ class Source(Protocol):
         """
 
     def secrets(self) -> Object:
-        """{"items": [secret…], "next": None}: the webhook secrets, each as `covenq.operate.inspect.secret_usage.view` has it, never their values."""
+        """{"items": [secret…], "next": None}: the webhook secrets, each as
+        `covenq.operate.inspect.secret_usage.view` has it, never their values."""
 
     def refused(self, *, limit: int = 50) -> list[Object]:
         """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and what else is

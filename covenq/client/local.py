@@ -11,23 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from covenq import __version__
-from covenq.client.interface import (
-    JOURNAL_NAME,
-    LOG_BYTES,
-    NOT_RUNNING,
-    SOCKET_NAME,
-    STATE_NAME,
-    Closing,
-    Counted,
-    Filter,
-    Object,
-    Stream,
-)
+from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Object, Stream
 from covenq.config.load import Config
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.filter.grammar import parse
+from covenq.model import NOT_RUNNING
 from covenq.net import unix_socket
 from covenq.operate.inspect import view
+from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
@@ -67,7 +58,7 @@ class LocalSource(Closing):
         return str(self._data)
 
     def status(self) -> Object:
-        from covenq.operate.inspect import throughput as pace
+        from covenq.operate.inspect import throughput
         from covenq.operate.maintain import verify_note
 
         with self._reading() as (conn, reader):
@@ -99,7 +90,7 @@ class LocalSource(Closing):
                 "state": {"seq": position.seq if position else 0, "lag": 0, "error": None},
                 "segments": view.segments(self._journal),
                 "verified": verify_note.last(self._data),
-                "running": pace.running(conn),
+                "running": throughput.running(conn),
                 "stuck": [],
                 "secrets": [],
                 **view.counts(conn),
@@ -153,19 +144,19 @@ class LocalSource(Closing):
             return query.attempts(conn, task)
 
     def why(self, id: str) -> Object:
-        from covenq import refused
-        from covenq.operate.inspect import why as inquiry
+        from covenq.intake import refusal_log
+        from covenq.operate.inspect import why
 
         with self._reading() as (conn, reader):
-            return inquiry.why(
+            return why.why(
                 conn,
                 reader,
                 self._config.routes,
                 self._config.sha256,
                 id,
                 now=time.time(),
-                waiting=inquiry.waiting(self._config),
-                refused=lambda: refused.read(self._data),
+                waiting=why.waiting(self._config),
+                refused=lambda: refusal_log.read(self._data),
             )
 
     def tail(
@@ -177,25 +168,25 @@ class LocalSource(Closing):
         newest: int | None = None,
         wait_s: float = 0.0,
     ) -> Object:
-        from covenq.operate.inspect import tail as tailing
+        from covenq.operate.inspect import tail
 
         parsed = parse(filter)
         with self._reading() as (conn, reader):
-            return tailing.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
+            return tail.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
-        from covenq.operate.inspect import stats as figures
+        from covenq.operate.inspect import stats
 
         parsed, now = parse(filter), time.time()
         with self._reading() as (conn, _):
-            return figures.stats(conn, parsed, since=now - since_s, now=now)
+            return stats.stats(conn, parsed, since=now - since_s, now=now)
 
     def pace(self, minutes: int = 60) -> Object:
-        from covenq import refused
-        from covenq.operate.inspect import throughput as pace
+        from covenq.intake import refusal_log
+        from covenq.operate.inspect import throughput
 
         with self._reading() as (conn, _):
-            return pace.pace(conn, minutes=minutes, now=time.time(), log=refused.read(self._data))
+            return throughput.pace(conn, minutes=minutes, now=time.time(), log=refusal_log.read(self._data))
 
     def replay(
         self,
@@ -343,11 +334,11 @@ class LocalSource(Closing):
             return upkeep.compact(house, dry_run=dry_run, by=by)
 
     def secrets(self) -> Object:
-        from covenq.config import secret_keys
+        from covenq.config import secret_keys, secret_source
         from covenq.operate.inspect import secret_usage
 
         held = [
-            (one, secret_usage.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)
+            (one, secret_source.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)
         ]
         with self._reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.

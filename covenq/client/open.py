@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covenq.client.interface import SOCKET_NAME
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.net.address import Remote
+from covenq.paths import SOCKET_NAME
 
 if TYPE_CHECKING:
     from covenq.client.local import LocalSource

@@ -1,9 +1,13 @@
-"""How much of the house each installation, repository, route and key may have: values only, as the configuration says them."""
+"""Concurrency limits, quotas and turns: the section `[limits]`, and a route's own keys for them; parsed, and as values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+from covenq.config.toml_table import Table
+from covenq.model import JsonObject
 
 PRIORITIES = 10
 """Priorities are 0 to 9; the higher goes first."""
@@ -58,3 +62,116 @@ NO_CAPS = Caps()
 def tenant_of(installation: int | None, hook: str | None) -> str:
     """Whose turn a task waits for: its App installation's, or, without one, that of the hook it came by."""
     return str(installation) if installation is not None else f"hook:{hook or '-'}"
+
+
+# ---- what the configuration says
+
+SUPERSEDE = ("never", "queued", "running")
+ORDER = ("any", "newest")
+DEBOUNCE_MAX_TIMES = 10
+"""How many quiet periods a burst may hold its task back, unless `debounce_max` says it."""
+
+TURN_KEYS = (
+    "supersede", "debounce", "debounce_max", "order", "priority", "concurrency", "daily", "key_concurrency"
+)  # fmt: skip
+"""The keys of a route that `parse_turns` reads."""
+
+_SECTION = ("installation", "repo", "route", "installations")
+_COUNT = 1_000_000_000
+_WEIGHT = 1000
+_TENANT = re.compile(r"(?:[0-9]{1,19}|hook:[0-9A-Za-z_-]{1,64})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Which of a route's tasks runs, and when.
+
+    `debounce_s` is a quiet period: the task waits until nothing of its key came for so long, at most `debounce_max_s` in
+    all. `order` "newest" lets nothing run that newer work of the same issue or pull request has outdated.
+    """
+
+    supersede: str = "never"
+    debounce_s: float | None = None
+    debounce_max_s: float | None = None
+    order: str = "any"
+    priority: int = 0
+    concurrency: int | None = None
+    daily: int | None = None
+    key_concurrency: int = 1
+
+    def policy(self) -> JsonObject:
+        """What a task freezes of it. The numbers that can be changed for tasks that wait already are not part of it."""
+        frozen: JsonObject = {"supersede": self.supersede}
+        if self.debounce_s is not None:
+            frozen |= {"debounce_s": self.debounce_s, "debounce_max_s": self.debounce_max_s}
+        if self.order != ORDER[0]:
+            frozen["order"] = self.order
+        return frozen
+
+
+NO_TURNS = Turns()
+
+
+def parse_turns(table: Table, *, keyed: bool) -> Turns:
+    """Read a route's TURN_KEYS; `keyed` says whether it has a `key`. Raises ConfigError."""
+    supersede = table.choice("supersede", SUPERSEDE)
+    debounce = longest = None
+    if "debounce" in table.raw:
+        debounce = table.duration("debounce", 0.0)
+        longest = table.duration("debounce_max", DEBOUNCE_MAX_TIMES * debounce)
+        if longest < debounce:
+            raise table.error("debounce_max", "is shorter than the quiet period itself")
+    elif "debounce_max" in table.raw:
+        raise table.error("debounce_max", "says how long a debounce may last, and there is no `debounce`")
+    if not keyed and (debounce is not None or supersede != "never"):
+        word = "debounce" if debounce is not None else "supersede"
+        raise table.error(word, 'needs a `key` that says which tasks are about the same, such as "{repo}#{number}"')
+    if debounce is not None and supersede == "never":
+        supersede = "queued"
+    return Turns(
+        supersede=supersede,
+        debounce_s=debounce,
+        debounce_max_s=longest,
+        order=table.choice("order", ORDER),
+        priority=table.whole("priority", 0, 0, PRIORITIES - 1),
+        concurrency=_count(table, "concurrency", None),
+        daily=_count(table, "daily", None),
+        key_concurrency=_count(table, "key_concurrency", None) or 1,
+    )
+
+
+def parse_caps(top: Table, turns: Iterable[tuple[str, Turns]]) -> Caps:
+    """The limits that the section `[limits]` of `top` and the routes' own keys (name, Turns) say. Raises ConfigError."""
+    table = top.table("limits", _SECTION)
+    installation = _cap(table, "installation")
+    route = _cap(table, "route")
+    return Caps(
+        installation=installation,
+        repo=_cap(table, "repo"),
+        route=route,
+        installations=dict(_shares(table, installation)),
+        routes={
+            name: RouteCap(Cap(one.concurrency or route.concurrency, one.daily or route.daily), one.key_concurrency)
+            for name, one in turns
+        },
+    )
+
+
+def _cap(table: Table, key: str) -> Cap:
+    inner = table.table(key, ("concurrency", "daily"))
+    return Cap(_count(inner, "concurrency", None), _count(inner, "daily", None))
+
+
+def _shares(table: Table, default: Cap) -> Iterable[tuple[str, Share]]:
+    given = table.raw.get("installations")
+    named = table.table("installations", tuple(given) if isinstance(given, Mapping) else ())
+    for name in named.raw:
+        if not _TENANT.match(name):
+            raise named.error(name[:80], "is neither an installation's number nor hook:ID")
+        own = named.table(name, ("concurrency", "daily", "weight"))
+        cap = Cap(_count(own, "concurrency", default.concurrency), _count(own, "daily", default.daily))
+        yield name, Share(own.whole("weight", 1, 1, _WEIGHT), cap)
+
+
+def _count(table: Table, key: str, default: int | None) -> int | None:
+    return table.whole(key, 1, 1, _COUNT) if key in table.raw else default

@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from covenq.config import load as configuration
-from covenq.config import secret_keys
+from covenq.config import secret_keys, secret_source
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
-from covenq.operate.inspect import secret_usage
 
 log = logging.getLogger("covenq.config")
 
@@ -100,9 +99,9 @@ class Files:
             _must_rest(path)
         return config, secret_keys.read_secrets(config, self._env, self._data)
 
-    def held(self, config: Config) -> list[secret_usage.Held]:
+    def held(self, config: Config) -> list[secret_source.Held]:
         return [
-            (source, secret_usage.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
+            (source, secret_source.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
         ]
 
     def paths(self) -> list[Path]:
@@ -168,7 +167,7 @@ class Live:
             "warnings": list(last.warnings),
         }
 
-    def held(self) -> list[secret_usage.Held]:
+    def held(self) -> list[secret_source.Held]:
         """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
         now = self._now
         if self._files is None:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from covenq.config.executor import scrub_of
-from covenq.config.limits import NO_CAPS, Caps
+from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table
-from covenq.config_caps import parse_caps
 from covenq.errors import ConfigError
 from journal.file.codec import PAYLOAD_MAX
 

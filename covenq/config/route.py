@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from covenq.config.executor import KEEP, forward_of, kind_of, limits_of, pull_of, run_of
+from covenq.config.limits import NO_TURNS, TURN_KEYS, Turns, parse_turns
 from covenq.config.resources import NO_LIMITS, Limits
 from covenq.config.toml_table import Table, near
-from covenq.config_caps import NO_TURNS, TURN_KEYS, Turns, parse_turns
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
 from covenq.model import Category, JsonObject

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,3 +138,29 @@ def _scope(table: Table) -> Scope:
             raise table.error("repositories", f"{text[:80]!r} is neither owner/name nor owner/*")
         repositories.append(text.lower())
     return Scope(parse_hooks(table), tuple(installations), tuple(repositories))
+
+
+Held = tuple[SecretSource, str | None]
+"""A configured secret, and what keeps it from being read now, if anything does."""
+
+
+def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
+    """What keeps a secret from being read by this process, looking at whether it is there and not at what it is."""
+    if source.env is not None:
+        if source.env not in env:
+            return f"environment variable {source.env} is not set"
+        return None if env[source.env] else f"environment variable {source.env} is empty"
+    path = source.path(env)
+    if source.credential is not None and path is None:
+        return f"systemd gave no credentials ({CREDENTIALS} is not set)"
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError as error:
+        return f"{path} can't be read: {error.strerror}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} can't be read: it is no regular file"
+    if not os.access(path, os.R_OK):
+        return f"{path} can't be read"
+    return None if found.st_size else f"{path} is empty"

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from covenq.client.interface import JOURNAL_NAME, STATE_NAME
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
+from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalLocked
 from journal.file.engine import FileJournal

@@ -25,7 +25,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import __version__
-from covenq.client.interface import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.config.api_tokens import Tokens
 from covenq.config.live import Snapshot, open_live
 from covenq.config.load import Config, parse_bind
@@ -49,6 +48,7 @@ from covenq.model import at_text
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
+from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore

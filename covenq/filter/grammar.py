@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from covenq.errors import FilterError, UsageError
+from covenq.filter.fields import delivery_fields, task_fields
 from covenq.filter.tree import (
     DIGITS_MAX,
     And,
@@ -31,9 +32,7 @@ from covenq.filter.tree import (
     Payload,
     Within,
     Word,
-    delivery_fields,
     fold_case,
-    task_fields,
 )
 from covenq.model import Category, State, at_text, now_text, parse_duration
 

@@ -6,17 +6,15 @@ someone who is not GitHub, so every value is checked, bounded or dropped before 
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
 from covenq.github.columns import clean
 from covenq.model import TOKEN, DeliveryId, JsonObject
@@ -30,7 +28,6 @@ HEADERS_MAX = 40
 HEADER_NAME_MAX = 64
 HEADER_VALUE_MAX = 1024
 
-_SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _KEPT = ("x-github-", "x-hub-signature")
@@ -70,45 +67,6 @@ class Parsed:
     object: JsonObject
     form: bool
     proof: Proof | None = None
-
-
-def sign(secret: bytes, body: bytes) -> str:
-    """The value of `X-Hub-Signature-256` for these bytes: `sha256=` and 64 hex digits."""
-    return "sha256=" + hmac.digest(secret, body, "sha256").hex()
-
-
-def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]:
-    """Every key that signed `body`, in their order: more than one only where secrets are the same.
-
-    Every key is tried whatever came before, and each comparison takes constant time, so how long it takes tells
-    nothing of which secret, or how much of a signature, was right.
-    """
-    found = _SIGNATURE.match(header) if header else None
-    if found is None:
-        return []
-    claimed = bytes.fromhex(found[1])
-    return [key for key in keys if hmac.compare_digest(_mac(key.secret, body), claimed)]
-
-
-def _mac(secret: bytes, body: bytes) -> bytes:
-    """HMAC-SHA256, of smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
-    if len(body) > _MAC_AT_ONCE:
-        return hmac.digest(secret, body, "sha256")
-    view = memoryview(body)
-    state = hmac.new(secret, digestmod="sha256")
-    for start in range(0, len(body), _MAC_PIECE):
-        state.update(view[start : start + _MAC_PIECE])
-    return state.digest()
-
-
-_MAC_PIECE = 2047
-_MAC_AT_ONCE = 64 << 10
-
-
-def verify(keys: Sequence[Key], body: bytes, header: str | None) -> str | None:
-    """The name of the first of `verifiers`, or None."""
-    signers = verifiers(keys, body, header)
-    return signers[0].name if signers else None
 
 
 def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

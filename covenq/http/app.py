@@ -12,7 +12,7 @@ import falcon
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError
 from covenq.http.answers import say_error, say_failure
-from covenq.http.api import actions, claims, listings, maintenance, questions
+from covenq.http.api import actions, claims, listings, maintenance, questions, status
 from covenq.http.api.events import Events
 from covenq.http.api.pauses import Pause, Pauses, Resume
 from covenq.http.guard import Guard
@@ -63,7 +63,7 @@ def _add(app: App, path: str, resource: Any) -> None:
 
 
 def _add_api(app: App, parts: Parts) -> None:
-    _add(app, "/api/v1/status", listings.Status(parts))
+    _add(app, "/api/v1/status", status.Status(parts))
     _add(app, "/api/v1/deliveries", listings.Listing(parts, "deliveries"))
     _add(app, "/api/v1/deliveries/{one}", listings.Delivery(parts))
     _add(app, "/api/v1/deliveries/{one}/{two}", listings.Delivery(parts))

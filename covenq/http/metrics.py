@@ -26,8 +26,8 @@ from prometheus_client.core import (
     Metric,
 )
 
+from covenq.github.events import OTHER
 from covenq.http.answers import say_error
-from covenq.http.counters import OTHER
 from covenq.http.services import Parts
 from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view

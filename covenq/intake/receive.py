@@ -20,9 +20,10 @@ from typing import Any
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError
-from covenq.github import request as github
+from covenq.github import request as github_request
 from covenq.github.columns import columns as columns_of
 from covenq.github.request import BadRequest
+from covenq.github.signature import verifiers
 from covenq.intake.twins import Reservation, Twins, Unknowable
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
@@ -127,23 +128,23 @@ def receive(
 
 def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
     """The delivery, if whoever sent it may, and it is one; else the refusal."""
-    headers = github.fold_headers(request.headers)
+    headers = github_request.fold_headers(request.headers)
     if len(request.body) > config.body_limit:
         return refuse(413, "body_too_large", f"The body is over {config.body_limit} bytes.")
     content_type = headers.get("content-type")
-    if github.is_form(content_type) is None:
+    if github_request.is_form(content_type) is None:
         return refuse(415, "content_type_unsupported", "Content-Type is neither application/json nor a form.")
     signature = headers.get("x-hub-signature-256")
     if signature is None:
         return refuse(401, "signature_missing", "There is no X-Hub-Signature-256 header.")
-    signers = github.verifiers(keys, request.body, signature)
+    signers = verifiers(keys, request.body, signature)
     if not signers:
         return refuse(401, "signature_wrong", "X-Hub-Signature-256 is not this body's under any configured secret.")
     try:
-        identity = github.identity(headers)
+        identity = github_request.identity(headers)
         if config.hooks and identity.delivery.hook not in config.hooks:
             return refuse(401, "hook_not_allowed", f"Hook {identity.delivery.hook} is not among [github] hooks.")
-        parsed = github.parse(request.body, content_type)
+        parsed = github_request.parse(request.body, content_type)
     except BadRequest as error:
         return refuse(400, error.word, error.detail)
     columns, about = columns_of(identity.event, parsed.object)
@@ -161,7 +162,7 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
         **columns,
         "secret": secret,
         "source": "http",
-        "headers": github.kept_headers(request.headers),
+        "headers": github_request.kept_headers(request.headers),
         "twin": None,
     }
     return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from covenq.http.counters import EVENTS, OTHER
+from covenq.github.events import EVENTS, OTHER
 
 START = 256
 """Bytes of a body that are looked at."""

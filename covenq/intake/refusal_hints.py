@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from covenq import refused
+from covenq.intake import refusal_log
 from covenq.model import JsonObject
 
 HINTS: Mapping[str, str] = {
@@ -100,5 +100,5 @@ def hint_of(refusal: Mapping[str, Any]) -> str:
 
 def latest(data: Path, limit: int) -> list[JsonObject]:
     """The newest refusals that are kept, newest first, each with its "hint". `limit` 0 is all there are."""
-    kept = deque(refused.read(data), maxlen=limit or None)
+    kept = deque(refusal_log.read(data), maxlen=limit or None)
     return [{**one, "hint": hint_of(one)} for one in reversed(kept)]

@@ -1,4 +1,4 @@
-"""What was refused, and why: counted by reason, the newest kept in a bounded log in the data directory.
+"""The log of refused requests: counted by reason, the newest kept in a bounded file in the data directory, and read back.
 
 It answers "why did nothing arrive", and is no part of the journal: it is written without a sync, and may be deleted.
 """
@@ -10,17 +10,22 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from covenq.model import at_text
+from covenq.model import JsonObject, at_text
 
 LOG_NAME = "refused.jsonl"
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
+LINE_MAX = 16384
+"""Bytes of one line; a few hundred are written."""
+
+_FIXED = (("at", str), ("error", str), ("status", int))
+"""What each has. Anybody who may write the directory may write anything there; none of it may fail who reads it."""
 _TEXT_MAX = 200
 MINUTES_MAX = 1440
 TELL_S = 60.0
@@ -109,3 +114,21 @@ class Refusals:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def read(data: Path) -> Iterator[JsonObject]:
+    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be read are left out: one may be
+    on its way to the disk just now. Nothing where there is no log, or it can't be read.
+    """
+    for name in (f"{LOG_NAME}.1", LOG_NAME):
+        try:
+            with (data / name).open("rb") as file:
+                while line := file.readline(LINE_MAX):
+                    try:
+                        found = orjson.loads(line)
+                    except orjson.JSONDecodeError:
+                        continue
+                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIXED):
+                        yield found
+        except OSError:
+            continue

@@ -1,4 +1,5 @@
-"""state.db: opened, caught up with the journal (a daemon follows it, `covenq.state.follow`), or completed in memory for one reading.
+"""state.db: opened, caught up with the journal (a daemon follows it, `covenq.state.follow`), or completed in memory for
+one reading.
 
 It is a cache. Position and rows change in one transaction and only by durable records, so whatever a crash leaves is a
 prefix of the fold, and a file that is missing, of another journal or of another schema is simply folded again.
@@ -12,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from covenq.client.interface import JOURNAL_NAME
 from covenq.errors import CovenqError
+from covenq.paths import JOURNAL_NAME
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged

@@ -10,7 +10,7 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import source
 from covenq.cli.output import clean
-from covenq.client.interface import NOT_RUNNING
+from covenq.model import NOT_RUNNING
 
 Item = Mapping[str, Any]
 

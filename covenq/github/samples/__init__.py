@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from covenq.errors import NotFound
-from covenq.github.request import sign
 from covenq.github.samples import code, places, pulls, talk
+from covenq.github.signature import sign
 
 Builder = Callable[..., dict[str, Any]]
 """Called as `builder(n=1, action=None)`: `n` is the number that ids, titles and commits come from; `action` chooses

@@ -9,7 +9,7 @@ import falcon
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.answers import say
-from covenq.http.api.listings import body_of, ids_of, typed
+from covenq.http.api.params import body_of, ids_of, typed
 from covenq.http.services import Parts
 from covenq.operate.act import actions, importing
 from covenq.operate.act.archive import incoming

@@ -8,7 +8,7 @@ import falcon
 
 from covenq.errors import UsageError
 from covenq.http.answers import say
-from covenq.http.api.listings import body_of, typed
+from covenq.http.api.params import body_of, typed
 from covenq.http.services import Parts
 from covenq.tasks.remote.claims import AT_ONCE, Claims, Done
 from covenq.tasks.scheduling.outcome import Usage

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
 import falcon
-import orjson
 
 from covenq.config.api_tokens import Role
-from covenq.config.load import Config
-from covenq.errors import NotFound, UsageError
+from covenq.errors import NotFound
 from covenq.filter.grammar import parse
 from covenq.http.answers import say, say_error
+from covenq.http.api.params import LIMIT, id_of, limit_of
 from covenq.http.guard import token_of
 from covenq.http.services import Parts
 from covenq.intake import refusal_hints
-from covenq.model import JsonObject, parse_id
-from covenq.operate.inspect import secret_usage, throughput, view
-from covenq.operate.maintain import verify_note
+from covenq.model import parse_id
+from covenq.operate.inspect import secret_usage, view
 from covenq.state import query
 
-LIMIT = 50
-LIMIT_MAX = 1000
-BODY_MAX = 4 << 20
 LOG_MAX = 1 << 20
 """Bytes of an attempt's output that one request brings: the last of them."""
-
-
-class Status:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, status(self._parts))
 
 
 class Secrets:
@@ -55,7 +39,7 @@ class Listing:
         self._what = what
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        limit = _limit(req.get_param("limit"))
+        limit = limit_of(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
         conn = self._parts.reader()
         after, caps = req.get_param("after"), self._parts.caps
@@ -83,7 +67,7 @@ class Delivery:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         conn = self._parts.reader()
-        say(resp, 200, {"ok": True, **view.delivery(conn, self._parts.journal, _id(one, two))})
+        say(resp, 200, {"ok": True, **view.delivery(conn, self._parts.journal, id_of(one, two))})
 
 
 _TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
@@ -100,7 +84,7 @@ class Payload:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         conn = self._parts.reader()
-        found = query.delivery(conn, *parse_id(_id(one, two)))
+        found = query.delivery(conn, *parse_id(id_of(one, two)))
         token = token_of(req)
         if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
@@ -129,7 +113,7 @@ class Attempts:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        limit = _limit(req.get_param("limit"))
+        limit = limit_of(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
         found = query.attempts_of(self._parts.reader(), id, filter, limit, req.get_param("after"))
         say(resp, 200, {"ok": True, "items": found.items, "next": found.next})
@@ -151,70 +135,6 @@ class Log:
         resp.set_header("X-Content-Type-Options", "nosniff")
 
 
-def status(parts: Parts) -> JsonObject:
-    """The daemon's state. Answers even while the fold is stuck: it says so."""
-    journal = parts.journal.status()
-    reasons = [reason.sentence for reason in parts.gate.reasons()]
-    last_sync = journal.last_sync_s
-    return {
-        "ok": True,
-        "ready": not reasons,
-        "reasons": reasons,
-        "version": parts.version,
-        "pid": os.getpid(),
-        "started_at": parts.started_at,
-        "data": str(parts.data),
-        "webhook_url": parts.webhook_url,
-        "api_url": parts.api_url,
-        "journal": {
-            "id": parts.journal.id,
-            "epoch": parts.journal.epoch,
-            "head": view.head(journal.head),
-            "segments": journal.segments,
-            "bytes": journal.bytes,
-            "poisoned": journal.poisoned is not None,
-            "full": journal.full is not None,
-            "last_sync_ms": None if last_sync is None else round(last_sync * 1000, 3),
-            "recent_syncs_ms": view.spread(journal.recent_syncs_s),
-            "recent_batches": view.batches(journal.recent_batches),
-        },
-        "state": {"seq": parts.folder.folded, "lag": parts.folder.lag, "error": parts.folder.error},
-        **_counts(parts),
-        "oldest": query.oldest(parts.store.reader()),
-        "disk": view.disk(parts.data),
-        "worker": {
-            "id": parts.pool.id,
-            "concurrency": parts.pool.concurrency,
-            "running": parts.pool.running(),
-            "error": parts.pool.error,
-        },
-        "upkeep": {"doing": parts.upkeep.doing, "error": parts.upkeep.error},
-        "routes": routes(parts.config),
-        "reload": parts.live.status(),
-        "refused": parts.refusals.counts(),
-        "pauses": view.pauses(parts.store.reader()),
-        "segments": view.segments(parts.data / "journal"),
-        "verified": verify_note.last(parts.data),
-        "running": throughput.running(parts.store.reader()),
-        "stuck": throughput.stuck(parts.store.reader(), parts.clock(), parts.caps),
-        "secrets": [{"secret": one.name, "problem": why} for one, why in parts.live.held() if why],
-    }
-
-
-def routes(config: Config) -> list[str]:
-    return [route.name for route in config.routes]
-
-
-def _counts(parts: Parts) -> dict[str, dict[str, int]]:
-    """By a state that has folded all there was when the question came, or, where that takes too long, as far as it is."""
-    parts.folder.wait_for(parts.journal.head().seq, 1.0)
-    return view.counts(parts.store.reader())
-
-
-def _id(one: str, two: str | None) -> str:
-    return one if two is None else f"{one}/{two}"
-
-
 class Refused:
     """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
 
@@ -223,57 +143,6 @@ class Refused:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
-        _limit(text)
+        limit_of(text)
         found = refusal_hints.latest(self._parts.data, LIMIT if text is None else int(text))
         say(resp, 200, {"ok": True, "items": found, "next": None})
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIMIT
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise UsageError(f"{text[:40]!r} is no limit", hint=f"It is a whole number up to {LIMIT_MAX}.")
-    return min(int(text) or LIMIT_MAX, LIMIT_MAX)
-
-
-def body_of(req: falcon.Request, known: set[str], most: int = BODY_MAX) -> dict[str, Any]:
-    """The JSON object of a request, of at most so many bytes, which has none but the known keys. Raises UsageError."""
-    raw = req.bounded_stream.read(most + 1)
-    try:
-        body = orjson.loads(raw) if len(raw) <= most else None
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
-        raise UsageError("the body is no JSON object", hint='Send {"ids": [...]} or {"filter": "..."}.')
-    for key in body:
-        if key not in known:
-            raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
-    if "by" in known:
-        body["by"] = _who(req, typed(body, "by", str, "a text", None))
-    return body
-
-
-def _who(req: falcon.Request, said: str | None) -> str:
-    """Who acts, for the record: over TCP that is the token's name, and what its bearer says of themselves comes after it."""
-    token = token_of(req)
-    if token is None:
-        return said or "api"
-    return f"token:{token.name} ({said})" if said else f"token:{token.name}"
-
-
-def ids_of(body: dict[str, Any]) -> list[str]:
-    """Raises UsageError."""
-    ids: list[str] = typed(body, "ids", list, "a list of ids", [])
-    if not all(isinstance(id, str) for id in ids):
-        raise UsageError("ids must be a list of ids")
-    return ids
-
-
-def typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -> Any:
-    """The value of `key`, or the default where it is null or not there. Raises UsageError."""
-    value = body.get(key)
-    if value is None:
-        return default
-    if type(value) is not kind:
-        raise UsageError(f"{key} must be {noun}")
-    return value

@@ -6,7 +6,7 @@ import falcon
 
 from covenq.http.answers import say
 from covenq.http.api.actions import filter_of
-from covenq.http.api.listings import body_of, ids_of, typed
+from covenq.http.api.params import body_of, ids_of, typed
 from covenq.http.services import Parts
 
 

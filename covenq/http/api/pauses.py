@@ -7,7 +7,8 @@ from typing import Any
 import falcon
 
 from covenq.http.answers import say
-from covenq.http.api.listings import body_of, routes, typed
+from covenq.http.api.params import body_of, typed
+from covenq.http.api.status import routes
 from covenq.http.services import Parts
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view

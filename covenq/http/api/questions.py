@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import falcon
 
-from covenq import refused
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
 from covenq.http.answers import say
 from covenq.http.services import STREAMS, Parts
+from covenq.intake import refusal_log
 from covenq.operate.inspect import stats, tail, throughput, why
 
 
@@ -35,7 +35,7 @@ class Why:
             asked,
             now=parts.clock(),
             waiting=why.waiting(replace(config, caps=parts.caps)),
-            refused=lambda: refused.read(parts.data),
+            refused=lambda: refusal_log.read(parts.data),
         )
         say(resp, 200, {"ok": True, **answer})
 
@@ -114,7 +114,7 @@ class Pace:
             parts.reader(),
             minutes=throughput.MINUTES if minutes is None else minutes,
             now=parts.clock(),
-            log=refused.read(parts.data),
+            log=refusal_log.read(parts.data),
             refused=parts.refusals.minutes(),
         )
         say(resp, 200, {"ok": True, **found})

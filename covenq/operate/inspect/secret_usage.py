@@ -6,14 +6,12 @@ that has not delivered since can't tell, so its secret waits for it, and after `
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.config.secret_source import CREDENTIALS, EVERYTHING, SecretSource
+from covenq.config.secret_source import EVERYTHING, Held, SecretSource
 from covenq.model import JsonObject, at_text, seconds_of
 
 QUIET_S = 30 * 24 * 3600.0
@@ -33,31 +31,6 @@ _COUNT = (
     "SELECT count(*) FROM webhook_deliveries INDEXED BY deliveries_secret WHERE secret = ? AND hook = ? AND seq >= ?"
 )
 _SINCE = "SELECT seq FROM webhook_deliveries WHERE received_at >= ? ORDER BY received_at LIMIT 1"
-
-Held = tuple[SecretSource, str | None]
-"""A configured secret, and what keeps it from being read now, if anything does."""
-
-
-def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
-    """What keeps a secret from being read by this process, looking at whether it is there and not at what it is."""
-    if source.env is not None:
-        if source.env not in env:
-            return f"environment variable {source.env} is not set"
-        return None if env[source.env] else f"environment variable {source.env} is empty"
-    path = source.path(env)
-    if source.credential is not None and path is None:
-        return f"systemd gave no credentials ({CREDENTIALS} is not set)"
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError as error:
-        return f"{path} can't be read: {error.strerror}"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{path} can't be read: it is no regular file"
-    if not os.access(path, os.R_OK):
-        return f"{path} can't be read"
-    return None if found.st_size else f"{path} is empty"
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The story of a delivery: what became of a request and why, from its arrival to where it is now, and what to do next.
 
-Values in, an object and its words out; `covenq.operate.inspect.why` gathers what is told. Six questions are answered each by a sentence:
-was it accepted, ignored, failed, retried, duplicated, and where is it now.
+Values in, an object and its words out; `covenq.operate.inspect.why` gathers what is told. Six questions are answered
+each by a sentence: was it accepted, ignored, failed, retried, duplicated, and where is it now.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from covenq.client.interface import JOURNAL_NAME, STATE_NAME
 from covenq.errors import Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.operate.maintain import backup_list
+from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.backup import DAMAGED_HINT, BackupReport, room_for

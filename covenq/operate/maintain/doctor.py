@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
-from covenq import __version__, refused
-from covenq.client.interface import NOT_RUNNING
+from covenq import __version__
 from covenq.config import secret_keys
 from covenq.config.secret_source import CREDENTIALS
+from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
-from covenq.model import at_text, seconds_of
+from covenq.model import NOT_RUNNING, at_text, seconds_of
 from covenq.operate.maintain.doctor_signs import signs
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
 from covenq.tasks.execution.process_tree import mark_of, read_mark
@@ -264,7 +264,7 @@ def _port(patient: Patient) -> Iterator[Finding]:
 def _refusals(patient: Patient) -> Iterator[Finding]:
     """What came in the last day and was refused: what a proxy does to requests shows here first."""
     since = at_text(patient.now - DAY_S)
-    lately = [one for one in refused.read(patient.data) if str(one.get("at")) >= since]
+    lately = [one for one in refusal_log.read(patient.data) if str(one.get("at")) >= since]
     if not lately:
         yield Finding("requests", GOOD, "none was refused in the last 24 hours")
         return

@@ -1,13 +1,13 @@
-"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq.operate.maintain.doctor`."""
+"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq doctor`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.client.interface import JOURNAL_NAME
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
+from covenq.paths import JOURNAL_NAME
 
 TOLD = 5
 """Of many alike, so many are told one by one."""

@@ -2,8 +2,8 @@
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
 delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.file.erase`, the fold
-and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. What stays is what never was
-content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
+and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. What stays
+is what never was content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from covenq.config.secret_keys import Key
-from covenq.github import request
+from covenq.github.request import fold_headers
+from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged
@@ -174,9 +175,9 @@ def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Sign
     if record.payload is None:
         found.payload_dropped += record.payload_sha256 is not None
         return None
-    headers = request.fold_headers((str(name), str(value)) for name, value in record.data.get("headers") or ())
+    headers = fold_headers((str(name), str(value)) for name, value in record.data.get("headers") or ())
     signature = headers.get("x-hub-signature-256")
-    if signature is not None and request.verify(keys, record.payload, signature) is not None:
+    if signature is not None and verify_signature(keys, record.payload, signature) is not None:
         found.checked += 1
         return None
     if record.data.get("source") == "import":

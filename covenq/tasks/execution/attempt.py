@@ -1,7 +1,7 @@
 """One attempt at one task, from its claim to the record that ends it.
 
-Every step is a record of its claim (`covenq.tasks.scheduling.claim`), so whoever moved the task meanwhile wins, and this attempt learns
-that it is stale.
+Every step is a record of its claim (`covenq.tasks.scheduling.claim`), so whoever moved the task meanwhile wins, and
+this attempt learns that it is stale.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.claim import AGAIN_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.tasks.scheduling.outcome import Task, recover, running_without_lease
+from covenq.tasks.scheduling.interruption import recover, running_without_lease
+from covenq.tasks.scheduling.outcome import Task
 from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
 from journal.interface import Journal
 from journal.records import Conflict, Entry, Record, Unknown

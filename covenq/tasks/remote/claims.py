@@ -1,8 +1,8 @@
 """Claims by workers elsewhere: taken for a time, kept by renewals, ended by their word, or by their silence.
 
-A claim is the same append as the pool's, with `lease_until` in it. Its token (`covenq.tasks.scheduling.claim`) is all that a worker has to
-show afterwards; whoever's it no longer is gets StaleFence, and the word is recorded as late. When a lease runs out is
-`covenq.tasks.scheduling.leases`' to know.
+A claim is the same append as the pool's, with `lease_until` in it. Its token (`covenq.tasks.scheduling.claim`) is all
+that a worker has to show afterwards; whoever's it no longer is gets StaleFence, and the word is recorded as late. When
+a lease runs out is `covenq.tasks.scheduling.leases`' to know.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from covenq.tasks.execution.workdir import Place
 from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL
-from covenq.tasks.scheduling.leases import LEASE_MAX_S, Leases, lapse
+from covenq.tasks.scheduling.interruption import lapse
+from covenq.tasks.scheduling.leases import LEASE_MAX_S, Leases
 from covenq.tasks.scheduling.outcome import Outcome, Task, Usage, after
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
 from journal.interface import Journal

@@ -1,7 +1,8 @@
 """Who hands tasks out: one a daemon, shared by the pool and by the claims of workers elsewhere.
 
-A pick and the note of what was picked are one step under one lock (`covenq.tasks.scheduling.in_flight`), and what is in hand counts as running. So
-no cap and no quota is passed by two who look at the same moment, nor by one who looks again before the fold has caught up.
+A pick and the note of what was picked are one step under one lock (`covenq.tasks.scheduling.in_flight`), and what is in
+hand counts as running. So no cap and no quota is passed by two who look at the same moment, nor by one who looks again
+before the fold has caught up.
 
 Nothing is claimed here: whoever picked appends `task.claimed` against the task's newest record, and may find that it moved.
 """

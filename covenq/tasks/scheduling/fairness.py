@@ -10,7 +10,8 @@ before anyone's turn. Else who comes first after one that can always run would t
 the ten in its time: whatever waits at some priority is reached within 40 turns of its installation. Of one priority, tasks
 whose not-before time has come and others take turns, each oldest first.
 
-Nothing is kept in memory but whose turn it is. What may run is `covenq.tasks.scheduling.candidates`' to find, and what that costs.
+Nothing is kept in memory but whose turn it is. What may run is `covenq.tasks.scheduling.candidates`' to find, and what
+that costs.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from covenq.model import Category, JsonObject, Kind, at_text, seconds_of
-from covenq.tasks.scheduling.outcome import INTERRUPTIONS_MAX, Task
-from journal.records import Entry
+from covenq.model import seconds_of
+from covenq.tasks.scheduling.outcome import Task
 
 LEASE_MAX_S = 3600
 
@@ -56,27 +55,6 @@ class Leases:
             if lease not in seen and end + LEASE_MAX_S < now:
                 del self._ends[lease]
         return found
-
-
-def lapse(task: Task, now: float) -> Entry:
-    """The record that ends an attempt whose lease ran out: queued again, or failed the third time."""
-    interruptions = task.interruptions + 1
-    given_up = interruptions >= INTERRUPTIONS_MAX
-    detail = "its worker was silent for longer than its lease"
-    if given_up:
-        detail += f"; it was interrupted {interruptions} times, and a person should look before it runs again"
-    data: JsonObject = {
-        "attempt": task.attempts,
-        "claim": task.claim_seq,
-        "category": Category.LEASE_LOST.value,
-        "exit_code": None,
-        "signal": None,
-        "detail": detail,
-        "interruptions": interruptions,
-    }
-    if not given_up:
-        data["not_before"] = at_text(now)
-    return Entry(task.subject, Kind.FAILED if given_up else Kind.RETRY, data, expect=task.last_seq)
 
 
 def _left(until: str, now: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,10 +18,6 @@ import orjson
 from covenq.config.resources import NO_LIMITS, Limits
 from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
-from journal.records import Entry
-
-INTERRUPTIONS_MAX = 3
-"""So many times a task may be running when the daemon dies. A task that kills the daemon can't do it for ever."""
 
 RETRY_AFTER_MAX_S = 86400.0
 """The longest that somebody else's `Retry-After` can make a task wait: a day."""
@@ -212,36 +208,3 @@ def after(
 def retries(retry: Retry, category: Category) -> bool:
     """Whether failures of this category are tried again at all. What was refused by policy would be refused again."""
     return category is not Category.POLICY and (retry.on is None or category.value in retry.on)
-
-
-def recover(tasks: Iterable[Task], now: float) -> list[Entry]:
-    """The records that close what was running when its process died: queued again, or failed the third time.
-
-    Each expects the task's newest record, so a task that moved meanwhile is left alone.
-    """
-    return [_interrupted(task, now) for task in tasks]
-
-
-def _interrupted(task: Task, now: float) -> Entry:
-    interruptions = task.interruptions + 1
-    given_up = interruptions >= INTERRUPTIONS_MAX
-    detail = "the daemon died while it ran"
-    if given_up:
-        detail += f"; it was interrupted {interruptions} times, and a person should look before it runs again"
-    data: JsonObject = {
-        "attempt": task.attempts,
-        "claim": task.claim_seq,
-        "category": Category.INTERRUPTED.value,
-        "exit_code": None,
-        "signal": None,
-        "detail": detail,
-        "interruptions": interruptions,
-    }
-    if not given_up:
-        data["not_before"] = at_text(now)
-    return Entry(task.subject, Kind.FAILED if given_up else Kind.RETRY, data, expect=task.last_seq)
-
-
-def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
-    """Tasks that are running with no lease: a pool of some daemon on this data directory claimed them."""
-    return [Task.of(row) for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")]

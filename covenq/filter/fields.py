@@ -1,0 +1,91 @@
+"""What a filter sees of a delivery's or a task's row: the fields of the grammar, made from the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+class DeliveryFields(Mapping[str, Any]):
+    """A delivery as filters see it, each field made when it is asked for: a route asks for one or two of thirty."""
+
+    __slots__ = ("_payload", "_row", "_tasks")
+
+    def __init__(self, row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], payload: Any) -> None:
+        self._row = row
+        self._tasks = tasks
+        self._payload = payload
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _OF_ROW:
+            return self._row.get(_OF_ROW[name])
+        if name in _OF_TASKS:
+            return [task.get(name) for task in self._tasks]
+        row = self._row
+        match name:
+            case "id":
+                return [row.get("guid"), f"{row.get('hook')}/{row.get('guid')}"]
+            case "label":
+                return _label(row)
+            case "words":
+                whole = f"{row.get('hook')}/{row.get('guid')}"
+                return [_place(row), row.get("title"), whole, [task.get("id") for task in self._tasks]]
+            case "payload":
+                return self._payload
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OF_ROW, *_OF_TASKS, "id", "label", "words", "payload"))
+
+    def __len__(self) -> int:
+        return len(_OF_ROW) + len(_OF_TASKS) + 4
+
+
+_OF_ROW = {
+    name: name
+    for name in """hook guid seq event action repo repo_id owner sender installation number state reason duplicates source
+    secret twin""".split()
+} | {"sha": "head_sha", "size": "payload_bytes", "at": "received_at"}
+"""A filter's fields that are columns of the delivery."""
+
+_OF_TASKS = frozenset({"route", "kind", "worker", "category", "attempts"})
+"""Those that its tasks have, each its own."""
+
+
+def delivery_fields(
+    row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = (), payload: Any = None
+) -> Mapping[str, Any]:
+    """A delivery as filters see it. `row` has the names of the delivery object (absent is null), `tasks` those of its
+    tasks; `payload` is the decoded body, or a callable that gives it.
+    """
+    return DeliveryFields(row, tasks, payload)
+
+
+def task_fields(
+    row: Mapping[str, Any], delivery: Mapping[str, Any] | None = None, payload: Any = None
+) -> dict[str, Any]:
+    """A task as filters see it: `row` has the names of the task object, `delivery` those of its delivery's."""
+    of = delivery or {}
+    own = {name: row.get(name) for name in ("id", "hook", "guid", "event", "action", "repo", "repo_id", "installation")}
+    own |= {name: row.get(name) for name in ("number", "state", "reason", "route", "kind", "worker", "category")}
+    own |= {name: of.get(name) for name in ("owner", "sender", "duplicates", "source", "secret", "twin")}
+    return own | {
+        "attempts": row.get("attempts"),
+        "seq": row.get("delivery_seq"),
+        "sha": row.get("head_sha"),
+        "size": of.get("payload_bytes"),
+        "label": _label(of),
+        "at": row.get("created_at"),
+        "words": [_place(row), of.get("title"), f"{row.get('hook')}/{row.get('guid')}", row.get("id")],
+        "payload": payload,
+    }
+
+
+def _label(row: Mapping[str, Any]) -> Any:
+    label = row.get("label")
+    return label if label is not None else row.get("labels")
+
+
+def _place(row: Mapping[str, Any]) -> str | None:
+    repo, number = row.get("repo"), row.get("number")
+    return repo if repo is None or number is None else f"{repo}#{number}"
