@@ -50,7 +50,7 @@ format: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff check --fix .
 
 screenshots: $(VENV)/.installed-test
-	$(VENV)/bin/python tests/screenshots.py man/screenshots
+	$(VENV)/bin/python tests/support/screenshots.py man/screenshots
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, clean_env
 
 from covenq.cli.app import COMMANDS, build
 from covenq.filter.grammar import FIELDS
+from tests.support.daemon import ROOT, clean_env
 
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 

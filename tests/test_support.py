@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from support import eventually, payload_of, sign
+
+from tests.support.daemon import eventually, payload_of, sign
 
 
 def test_sign_agrees_with_the_vector_github_documents() -> None:

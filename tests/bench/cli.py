@@ -17,13 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from records import moved, note, of, queued, received  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from covenq.state.store import StateStore  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.records import Entry  # noqa: E402
+from tests.support.records import moved, note, of, queued, received  # noqa: E402
 
 RUNS = 7
 BATCH = 500

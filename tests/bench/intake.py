@@ -29,14 +29,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import slow_sync
-
 # Beside this file stands one that bears the journal's name, and a script's folder comes first on the path.
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
 os.environ["PYTHONPATH"] = str(HERE.parents[1])  # for the processes it starts: this checkout is what is measured
 
 from covenq.cli import bench_client  # noqa: E402
+from tests.support import slow_sync  # noqa: E402
 
 SECRET = "a benchmark's secret"
 BARS = {"hmac": 0.9, "full": 4.0, "normal": 1.5, "noop": 1.0}

@@ -24,16 +24,14 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import slow_sync
-
-# This file bears the package's name, and a script's folder comes first on the path. Last, and not gone: verify's processes
-# begin by running this file as well.
+# This file bears the package's name, and a script's folder comes first on the path.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != HERE), str(HERE)]
+sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
 
 from journal.file.open import open_journal  # noqa: E402
 from journal.file.verify import verify  # noqa: E402
 from journal.records import Appended, Entry  # noqa: E402
+from tests.support import slow_sync  # noqa: E402
 
 THREADS = 64
 DATA = {"hook": "123456789", "event": "issues", "action": "opened", "headers": [["X-GitHub-Event", "issues"]] * 6}

@@ -33,11 +33,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import slow_sync
-
 # Beside this file stands one that bears the journal's name, and a script's folder comes first on the path.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [str(HERE.parents[1]), str(HERE.parent)] + [p for p in sys.path if Path(p or ".").resolve() != HERE]
+sys.path[:] = [str(HERE.parents[1])] + [p for p in sys.path if Path(p or ".").resolve() != HERE]
+
+from tests.support import slow_sync  # noqa: E402
 
 POLICY = {"pull": True, "timeout_s": 600.0, "retry": {"max": 0, "backoff_s": 2.0, "cap_s": 300.0}, "env": []}
 CONFIG = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
@@ -51,9 +51,8 @@ RUN = '[[route]]\nname = "r"\nmatch = "event:issues"\nrun = ["date", "+%s.%N"]\n
 
 def queue_tasks(data: Path, number: int) -> None:
     """Deliveries with a pull task each, as the intake appends them."""
-    from records import queued, received
-
     from journal.file.open import open_journal
+    from tests.support.records import queued, received
 
     with open_journal(data / "journal") as journal:
         for start in range(0, number, 500):
@@ -85,7 +84,7 @@ def puller(socket: Path, most: int, name: str) -> None:
 
 def covenq(base: Path, number: int, workers: int, most: int) -> float:
     """Tasks a second."""
-    from support import Daemon, records
+    from tests.support.daemon import Daemon, records
 
     config = base / "covenq.toml"
     config.write_text(CONFIG)
@@ -277,7 +276,7 @@ YARDSTICKS = (
 
 def starts(base: Path, number: int) -> tuple[float, float]:
     """Milliseconds at the median: from the delivery's record to the command's first doing, and of starting it alone."""
-    from support import Daemon, eventually, issue, records
+    from tests.support.daemon import Daemon, eventually, issue, records
 
     config = base / "run.toml"
     config.write_text(RUN)

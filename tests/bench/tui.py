@@ -21,9 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
+sys.path.insert(0, str(ROOT))
 
-from cli import build  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
 from covenq.client.open import open_source  # noqa: E402
@@ -31,6 +30,7 @@ from covenq.config.load import Config  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.pane import FilterInput  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
+from tests.bench.cli import build  # noqa: E402
 
 KEYS = ("up", "up", "pageup", "pageup", "down", "pagedown", "g", "G") * 4
 FILTERS = (
@@ -44,8 +44,8 @@ WRITER = """
 import sys, time
 sys.path[:0] = sys.argv[3:]
 from pathlib import Path
-from serving import serving
-from records import note, received
+from tests.support.serving import serving
+from tests.support.records import note, received
 rate, seconds = int(sys.argv[2]), 3600.0
 with serving(Path(sys.argv[1]), routes=False) as served:
     folder, journal = served.parts.folder, served.parts.journal
@@ -165,7 +165,7 @@ async def measured(pilot: Pilot[int]) -> None:
 
 async def stream(data: Path) -> None:
     """New rows while it follows, and what of a core this process takes for it."""
-    command = [sys.executable, "-c", WRITER, str(data), str(FRESH), str(ROOT), str(ROOT / "tests")]
+    command = [sys.executable, "-c", WRITER, str(data), str(FRESH), str(ROOT)]
     writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert writer.stdin is not None
     assert writer.stdout is not None

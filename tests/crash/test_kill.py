@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from support import Daemon
-from torture import check, config, torture
+from tests.support.daemon import Daemon
+from tests.support.torture import check, config, torture
 
 DEEP_KILLS = int(os.environ.get("COVENQ_TEST_KILLS", "1000"))
 ROUND = 100

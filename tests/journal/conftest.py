@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from explorer import NEVER_S, scratch
 
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from tests.support.journal.explorer import NEVER_S, scratch
 
 
 @pytest.fixture

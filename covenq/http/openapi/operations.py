@@ -3,7 +3,7 @@
 To add a route: give it to the application in `app.py`, say it here in OPERATIONS (its objects in `schemas.py`, its body in
 `requests.py`), and write the document anew with `python -m covenq.http.openapi.document > man/openapi.json`. From this
 table come the OpenAPI document that is served at /openapi.json, the roles that the TCP listener asks for (an operation
-that is not in the table needs `operate`), and the check of query parameters; tests/test_openapi.py fails for a route
+that is not in the table needs `operate`), and the check of query parameters; tests/http/test_openapi.py fails for a route
 that is not in the table, and for one that is only there.
 """
 

@@ -1,0 +1,176 @@
+"""replay, reroute, requeue and cancel as commands, on a directory without a daemon: one, many, from stdin, interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal.file.open import open_journal
+from tests.support.daemon import Daemon, eventually, records
+from tests.support.records import POLICY, moved, note, of, queued, received
+
+CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
+
+
+@pytest.fixture
+def stopped() -> Iterator[Daemon]:
+    """Six deliveries: g0 to g2 failed, g3 waits, g4 was ignored, g5 completed."""
+    with tempfile.TemporaryDirectory(prefix="cq-") as name:
+        data, config = Path(name) / "data", Path(name) / "covenq.toml"
+        data.mkdir(mode=0o700)
+        config.write_text(CONFIG)
+        with open_journal(data / "journal") as journal:
+            for n in range(6):
+                policy = {**POLICY, "run": ["sleep", "600"]} if n == 3 else POLICY
+                journal.append([received(f"g{n}"), *([] if n == 4 else [queued(f"g{n}", policy=policy)])])
+            for n in range(3):
+                journal.append([moved("claimed", of(f"g{n}"), attempt=1, worker="w")])
+                journal.append([moved("failed", of(f"g{n}"), attempt=1, category="exit", exit_code=1)])
+            journal.append([moved("completed", of("g5"))])
+        yield Daemon(data=data, config=config)
+
+
+def failed() -> list[str]:
+    return [of(f"g{n}") for n in range(3)]
+
+
+def kinds(daemon: Daemon, kind: str) -> list[dict[str, Any]]:
+    return [record for record in records(daemon.data) if record["kind"] == kind]
+
+
+def test_ids_come_from_stdin_and_several_need_a_yes(stopped: Daemon) -> None:
+    lines = "\n".join(f"{id} and what else the line says" for id in failed()).encode()
+    refused = stopped.cli("requeue", "-", input=lines, exit_code=2)
+    assert b"this would requeue 3 tasks" in refused.stderr
+    assert not kinds(stopped, "task.requeued")
+    plan = stopped.cli("requeue", "-", "--dry-run", input=lines)
+    assert plan.stdout.decode().split() == failed()
+    done = stopped.cli("requeue", "-", "--yes", "--reason", "the disk was full", input=lines)
+    assert done.stdout.decode().splitlines() == failed(), "each once"
+    assert {one["data"]["reason"] for one in kinds(stopped, "task.requeued")} == {"the disk was full"}
+    again = stopped.cli("requeue", "-", "--yes", input=lines, exit_code=4)
+    assert b"skipped 3: it is queued" in again.stderr
+
+
+def test_one_id_on_stdin_acts_at_once_and_none_is_a_mistake(stopped: Daemon) -> None:
+    assert stopped.cli("cancel", "-", input=of("g3").encode()).stdout.decode().split()[0] == of("g3")
+    assert b"no ids on stdin" in stopped.cli("cancel", "-", input=b"\n \n", exit_code=2).stderr
+    assert b"no text" in stopped.cli("cancel", "-", input=b"\xff\xfe", exit_code=2).stderr
+    assert b"can't be combined" in stopped.cli("cancel", "-", "state:queued", input=b"x", exit_code=2).stderr
+
+
+def test_a_delivery_given_for_a_task_is_told_its_tasks(stopped: Daemon) -> None:
+    with open_journal(stopped.data / "journal") as journal:
+        for hook in ("1", "2"):
+            journal.append([received("shared", hook), queued("shared", hook)])
+    tasks = {"g0": of("g0"), "9/g0": of("g0"), "shared": f"{of('shared', '1')} {of('shared', '2')}"}
+    for command in ("requeue", "cancel"):
+        for id, theirs in tasks.items():
+            said = stopped.cli(command, id, exit_code=3).stderr.decode()
+            assert f"{id} is a delivery, and this is done to tasks\nhint: Its tasks: {theirs}\n" in said
+        assert b"`covenq why g4` says why" in stopped.cli(command, "g4", exit_code=3).stderr
+        assert b"no task 'a b'" in stopped.cli(command, "a b", exit_code=3).stderr
+
+
+def test_the_table_tells_deliveries_of_one_guid_apart_and_marks_conflicts(stopped: Daemon) -> None:
+    with open_journal(stopped.data / "journal") as journal:
+        for hook in ("1", "2"):
+            journal.append([received("shared", hook)])
+        journal.append([note("conflicted", "shared", "2", payload_sha256="0" * 64)])
+    head, newest, other, *_ = stopped.cli("deliveries").stdout.decode().splitlines()
+    assert ("HOOK" in head.split(), "NOTE" in head.split()) == (True, True)
+    assert ({"2", "conflict"} <= set(newest.split()), "1" in other.split()) == (True, True)
+    assert "conflict" not in other
+
+
+def test_cancel_and_back_again(stopped: Daemon) -> None:
+    assert stopped.cli_json("cancel", "state:queued,running", "--yes", "--reason", "stop")["done"][0]["id"] == of("g3")
+    (record,) = kinds(stopped, "task.cancelled")
+    assert record["data"]["reason"] == "stop"
+    assert record["data"]["by"].startswith("cli:")
+    assert stopped.cli_json("tasks", "state:cancelled")["items"][0]["reason"] == "stop"
+    assert b"it is completed already" in stopped.cli("cancel", of("g5"), exit_code=4).stderr
+    assert stopped.cli_json("requeue", of("g3"))["done"]
+
+
+def test_reroute_and_replay_by_one_route(stopped: Daemon) -> None:
+    found = stopped.cli_json("reroute", "state:received,ignored", "--yes")
+    assert [(one["id"], one["tasks"]) for one in found["done"]] == [("9/g4", [of("g4")])]
+    assert stopped.cli_json("replay", "g0", "--route", "fix")["done"][0]["tasks"] == [of("g0", replay=1)]
+    unknown = stopped.cli("replay", "g1", "--route", "fxi", exit_code=2)
+    assert b"hint: Did you mean fix?" in unknown.stderr
+
+
+def test_a_replay_spares_the_routes_that_completed(stopped: Daemon) -> None:
+    stopped.config.write_text(CONFIG + CONFIG.replace("fix", "look"))  # type: ignore[union-attr]
+    with open_journal(stopped.data / "journal") as journal:
+        for guid in ("g0", "g1", "g2"):
+            journal.append([queued(guid, route="look")])
+            journal.append([moved("completed", of(guid, route="look"))])
+    plan = stopped.cli("replay", "g0", "--dry-run")
+    spared = b"skipped 1: its route look has completed; --force replays that too"
+    assert (plan.stdout, spared in plan.stderr) == (b"9/g0\n", True)
+    done = stopped.cli("replay", "g0")
+    assert (done.stdout.decode(), spared in done.stderr) == (f"9/g0 {of('g0', replay=1)}\n", True)
+    found = stopped.cli_json("replay", "state:failed", "--yes")
+    assert [(one["id"], one["tasks"]) for one in found["done"]] == [
+        ("9/g1", [of("g1", replay=1)]), ("9/g2", [of("g2", replay=1)])
+    ]  # fmt: skip
+    assert [one["id"] for one in found["skipped"]] == ["9/g1", "9/g2"], "each told once"
+
+
+def test_an_interrupted_bulk_says_how_far_it_came_and_the_next_does_the_rest(stopped: Daemon) -> None:
+    ids = [f"x{n}" for n in range(3000)]
+    with open_journal(stopped.data / "journal") as journal:
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            journal.append([entry for id in part for entry in (received(id), queued(id))])
+            journal.append([moved("failed", of(id), category="exit") for id in part])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "covenq.cli.main", "requeue", "guid:x*", "--yes", "--json"],
+        env=stopped.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        said = process.stderr.readline()
+        assert b"500 of 3,000" in said
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    if process.returncode != 130:  # it was quicker than the signal
+        assert process.returncode == 0
+    else:
+        assert (out, b"Run it again for the rest" in err) == (b"", True)
+    before = len(kinds(stopped, "task.requeued"))
+    assert before >= 500
+    rest = stopped.cli_json("requeue", "guid:x*", "--yes")
+    assert len(rest["done"]) == 3000 - before
+    assert len({record["subject"] for record in kinds(stopped, "task.requeued")}) == 3000
+
+
+def test_cancel_and_reroute_reach_a_running_daemon(stopped: Daemon) -> None:
+    stopped.config.write_text('[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["sleep", "600"]\n')  # type: ignore[union-attr]
+    daemon = stopped.start()
+    try:
+        done = daemon.cli_json("cancel", of("g3"), "--reason", "no need")
+        assert done["done"][0]["id"] == of("g3")
+        assert daemon.cli_json("reroute", "g4", exit_code=4)["skipped"]  # the start has routed it
+        eventually(lambda: daemon.cli_json("tasks", "state:running")["items"], 30)
+        (running,) = daemon.cli_json("tasks", "state:running")["items"]
+        assert daemon.cli_json("cancel", "state:running", "--yes")["done"][0]["id"] == running["id"]
+        assert json.loads(daemon.cli("show", running["id"], "--json").stdout)["state"] == "cancelled"
+    finally:
+        daemon.kill()

@@ -1,0 +1,159 @@
+"""covenq routes: rules listed, checked, tried on a payload, and two sets of them held against what really came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from covenq.config.load import build
+from covenq.routing.diff import Diff, PayloadLost
+from journal.file.open import open_journal
+from tests.support.daemon import Daemon, issue
+from tests.support.records import note, queued, received
+
+OLD = """
+[[route]]
+name = "fix"
+match = "event:issues label:bug"
+run = ["true"]
+
+[[route]]
+name = "watch"
+match = "event:push"
+run = ["true"]
+"""
+NEW = """
+[[route]]
+name = "fix"
+match = "event:issues payload.issue.title:urgent*"
+run = ["true"]
+timeout = "1m"
+
+[[route]]
+name = "stars"
+match = "event:star"
+run = ["/no/such/command"]
+
+[[route]]
+name = "stars-too"
+match = "event:star"
+run = ["true"]
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    directory = tmp_path_factory.mktemp("routes")
+    data = directory / "data"
+    data.mkdir(mode=0o700)
+    (directory / "old.toml").write_text(OLD)
+    (directory / "new.toml").write_text(NEW)
+    with open_journal(data / "journal") as journal:
+        for n in range(8):
+            title = "urgent: it breaks" if n < 2 else "it breaks"
+            body = json.dumps({"action": "opened", "issue": {"number": n, "title": title}}).encode()
+            journal.append([received(f"i{n}", payload=body, about={"number": n}), queued(f"i{n}")])
+        for n in range(7):
+            journal.append([received(f"s{n}", event="star", action="created", about={"number": None})])
+            journal.append([note("ignored", f"s{n}", reason="no_match", detail="-")])
+        journal.append([received("p", event="push", action=None, about={"number": None}), queued("p", route="watch")])
+        journal.append([received("ping", event="ping", action=None)])
+    yield Daemon(data=data, config=directory / "old.toml")
+
+
+def new(daemon: Daemon) -> str:
+    assert daemon.config is not None
+    return str(daemon.config.with_name("new.toml"))
+
+
+def test_a_diff_counts_what_would_be_otherwise_and_names_a_few(daemon: Daemon) -> None:
+    found = daemon.cli_json("routes", "diff", "--config", new(daemon), "--since", "7d")
+    assert found["gained"] == {"stars": 7, "stars-too": 7}
+    assert found["lost"] == {"fix": 6, "watch": 1}
+    assert {name: found[name] for name in ("deliveries", "same", "changed", "untold", "newly_taken", "newly_ignored")} == {
+        "deliveries": 17, "same": 3, "changed": 14, "untold": 0, "newly_taken": 7, "newly_ignored": 7
+    }  # fmt: skip
+    assert found["policies"] == ["fix"]
+    assert len(found["examples"]["+ stars"]) == 5
+    assert found["examples"]["- watch"][0]["id"] == "9/p"
+    only = daemon.cli_json("routes", "diff", "--config", new(daemon), "event:push", "-number:7")
+    assert (only["deliveries"], only["lost"]) == (1, {"watch": 1})
+    said = daemon.cli("routes", "diff", "--config", new(daemon))
+    assert b"+ stars: 7 tasks more\n    9/s6  star.created  octo/hello\n" in said.stdout
+    assert b"- watch: 1 task fewer\n" in said.stdout
+    assert b"~ fix: its tasks would be run otherwise" in said.stdout
+    assert b"17 deliveries: 3 the same, 14 otherwise" in said.stderr
+
+
+def test_a_diff_with_itself_or_with_nothing_is_a_mistake(daemon: Daemon) -> None:
+    assert (
+        b"is the configuration in use"
+        in daemon.cli("routes", "diff", "--config", str(daemon.config), exit_code=2).stderr
+    )
+    assert b"which is the new one?" in daemon.cli("routes", "diff", exit_code=2).stderr
+    assert b"can't be read" in daemon.cli("routes", "diff", "--config", "/no/such.toml", exit_code=2).stderr
+
+
+def test_what_is_gone_can_not_be_told_and_a_rule_that_fails_says_so() -> None:
+    old = build({"route": [{"name": "a", "match": "event:issues", "run": ["x"]}]}, None, {}).routes
+    by_payload = build({"route": [{"name": "a", "match": "event:issues payload.a:1", "run": ["x"]}]}, None, {}).routes
+    row = {"hook": "9", "guid": "g", "event": "issues", "received_at": "2027-01-15T08:00:00.000000Z"}
+    diff = Diff(old, by_payload)
+
+    def gone() -> object:
+        raise PayloadLost
+
+    def broken() -> object:
+        raise RecursionError
+
+    diff.add(row, gone)
+    diff.add({**row, "event": "push"}, gone)  # no rule asks: an earlier term says no
+    diff.add(row, broken)
+    found = diff.answer()
+    assert (found["untold"], found["same"], found["fails"], found["lost"]) == (1, 1, {"a": 1}, {"a": 1})
+
+
+def test_a_payload_is_tried_without_being_recorded(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps(issue(7)))
+    before = len(daemon.records())
+    found = daemon.cli_json("routes", "test", "--event", "issues", "-f", str(path))
+    assert (found["matching"], found["state"], found["columns"]["number"]) == (["fix"], "queued", 7)
+    assert [route["matches"] for route in found["routes"]] == [True, False]
+    said = daemon.cli("routes", "test", "--event", "push", input=path.read_bytes())
+    assert said.stdout.decode() == (
+        "fix  doesn't match: event:issues is not so: it is push\nwatch  matches: event:push\n"
+    )
+    assert daemon.cli("routes", "test", "--event", "ping", input=b"{}").stderr == b"It would be ignored.\n"
+    assert len(daemon.records()) == before
+
+
+@pytest.mark.parametrize(("expected", "code"), [("fix", 0), ("fix,watch", 1), ("none", 1)])
+def test_what_is_expected_of_a_payload_decides_the_exit_code(daemon: Daemon, expected: str, code: int) -> None:
+    daemon.cli(
+        "routes", "test", "--event", "issues", "--expect", expected, input=json.dumps(issue(7)).encode(), exit_code=code
+    )
+
+
+def test_what_is_no_payload_is_said_so(daemon: Daemon) -> None:
+    for body in (b"[1]", b"\xff"):
+        assert b"is no JSON object" in daemon.cli("routes", "test", "--event", "x", input=body, exit_code=2).stderr
+    for nothing in (b"", b"\n"):
+        told = daemon.cli("routes", "test", "--event", "x", input=nothing, exit_code=2).stderr
+        assert told == b"covenq: no payload came on stdin\nhint: Give --file PATH, or send it on stdin.\n"
+    assert b"can't be read" in daemon.cli("routes", "test", "--event", "x", "-f", "/no/such", exit_code=2).stderr
+
+
+def test_check_and_list(daemon: Daemon) -> None:
+    found = daemon.cli_json("routes", "check", "--config", new(daemon))
+    assert [warning["route"] for warning in found["warnings"]] == ["stars", "stars-too"]
+    assert (
+        b"stars-too: it matches just what stars matches"
+        in daemon.cli("routes", "check", "--config", new(daemon)).stderr
+    )
+    assert daemon.cli("routes", "check").stdout.decode().startswith(f"{daemon.config}: 2 routes, sha256 ")
+    assert [route["name"] for route in daemon.cli_json("routes")["items"]] == ["fix", "watch"]
+    assert b"event:issues label:bug" in daemon.cli("routes").stdout

@@ -1,0 +1,98 @@
+"""covenq show: a part of a payload by its path, and the request as a command that sends it again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from covenq.cli.jsonpath import pick
+from covenq.errors import NotFound, UsageError
+from journal.file.open import open_journal
+from tests.support.daemon import SECRET, Daemon, sign
+from tests.support.records import of, queued, received
+
+DOCUMENT = {"issue": {"title": "It breaks", "labels": [{"name": "bug"}, {"name": "a b"}], "odd key": None, "n": 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        (".", [DOCUMENT]),
+        (".issue.title", ["It breaks"]),
+        (".issue.labels[0].name", ["bug"]),
+        (".issue.labels[-1].name", ["a b"]),
+        (".issue.labels[].name", ["bug", "a b"]),
+        ('.issue["odd key"]', [None]),
+        ('.issue."odd key"', [None]),
+        (".issue.labels.[1].name", ["a b"]),
+        (".issue.n", [1.5]),
+    ],
+)
+def test_paths(path: str, values: list[object]) -> None:
+    assert list(pick(DOCUMENT, path)) == values
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "words", "hint"),
+    [
+        ("issue", UsageError, "is no path", "with a dot in front"),
+        (".issue..title", UsageError, "(column 7)", ".issue.labels[0].name"),
+        (".issue[x]", UsageError, "(column 7)", ".issue.labels[0].name"),
+        ("." + "a" * 2000, UsageError, "too long", "1024"),
+        (".issue.body", NotFound, "there is no .issue.body", ".issue has title, labels, odd key, n."),
+        (".issue.labels[2]", NotFound, "there is no .issue.labels[2]", "has 2 elements"),
+        (".issue.title[]", NotFound, ".issue.title is a text", "Leave out"),
+        (".issue.n.x", NotFound, "there is no .issue.n.x", ".issue.n is a number."),
+    ],
+)
+def test_what_is_wrong_with_a_path(path: str, error: type[Exception], words: str, hint: str) -> None:
+    with pytest.raises(error) as raised:
+        list(pick(DOCUMENT, path))
+    assert words in str(raised.value)
+    assert hint in raised.value.hint  # type: ignore[attr-defined]
+
+
+def test_parts_of_a_payload_are_data(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    with open_journal(data / "journal") as journal:
+        journal.append([received("g1", payload=json.dumps(DOCUMENT).encode()), queued("g1")])
+        journal.append([received("g2", payload=b"\xff")])
+    daemon = Daemon(data=data)
+    assert daemon.cli("show", "g1", "--path", ".issue.labels[].name").stdout == b"bug\na b\n"
+    assert daemon.cli("show", of("g1"), "--path", ".issue.title").stdout == b"It breaks\n"
+    assert daemon.cli("show", "g1", "--path", ".issue.title", "--json").stdout == b'"It breaks"\n'
+    assert json.loads(daemon.cli("show", "g1", "--path", ".").stdout) == DOCUMENT
+    assert b"has title, labels" in daemon.cli("show", "g1", "--path", ".issue.x", exit_code=3).stderr
+    assert b"is no JSON" in daemon.cli("show", "g2", "--path", ".a", exit_code=3).stderr
+    assert b"can't be combined" in daemon.cli("show", "g1", "--path", ".a", "--payload", exit_code=2).stderr
+
+
+def test_no_curl_command_is_written_of_what_is_erased(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    guid = daemon.post("issues", b'{"action":"opened"}').json["delivery"]
+    daemon.cli("redact", guid, "--yes")
+    told = [daemon.cli("show", guid, option, exit_code=3) for option in ("--payload", "--curl")]
+    assert told[0].stderr == told[1].stderr
+    assert told[1].stdout == b""
+
+
+def test_the_curl_command_sends_the_same_request_and_has_no_secret(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    body = b'{"action":"opened","title":"it\'s $(touch /tmp/never) `x`"}'
+    guid = daemon.post("issues", body, "72d3162e-cc78-11e3-81ab-4c9367dc0958").json["delivery"]
+    command = daemon.cli("show", guid, "--curl").stdout.decode()
+    assert SECRET not in command
+    assert sign(body) in command
+    assert command.startswith("covenq show ")
+    assert command.endswith("--data-binary @-\n")
+    # A shell understands it as it is meant: run with `covenq` and `curl` that show their arguments and input.
+    script = 'covenq() { printf "%s\\n" BODY; }; curl() { printf "%s\\n" "$@"; cat; }\n' + command
+    said = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.decode().splitlines()
+    assert f"{daemon.url}/webhook" in said
+    assert f"X-GitHub-Delivery: {guid}" in said
+    assert said[-2:] == ["@-", "BODY"]

@@ -1,0 +1,120 @@
+"""The first run: what `serve` makes and says without any configuration, and what goes wrong in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import ROOT, Daemon, clean_env, eventually, issue, new_guid
+
+Make = Callable[..., Daemon]
+
+
+def test_a_first_start_makes_a_private_directory_and_secret_and_says_what_comes_next(make_daemon: Make) -> None:
+    daemon = make_daemon(secret=None)
+    assert stat.S_IMODE(daemon.data.stat().st_mode) == 0o700
+    secret = daemon.data / "secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) & 0o077 == 0
+    # It is ready a moment before it says so. The commands to try are spelled as they work, here through the module.
+    said = eventually(lambda: "Try next" in daemon.log_tail() and daemon.log_tail(), 10, "the greeting")
+    for words in (f"{daemon.url}/webhook", str(secret), "init", "send issues", "deliveries", "no routes"):
+        assert words in said
+    value = secret.read_text().strip()
+    assert value not in said, "the secret is never printed"
+    guid = new_guid()
+    assert daemon.post("issues", issue(), guid, secret=value).status == 202
+    assert daemon.post("issues", issue(), secret="a guess").status == 401
+    assert daemon.restart().post("issues", issue(), guid, secret=value).json["duplicate"] is True
+    assert secret.read_text().strip() == value
+
+
+def test_a_busy_port_is_one_sentence_with_its_fix(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = daemon.cli("serve", "--bind", f"127.0.0.1:{port}", exit_code=4).stderr.decode()
+    assert str(port) in said
+    assert "--bind" in said
+    assert "COVENQ_BIND" in said
+    assert "Traceback" not in said
+
+
+def test_the_commands_speak_before_there_is_any_data(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    for command in ("deliveries", "tasks", "status", "verify"):
+        done = daemon.cli(command, exit_code=None)
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert done.returncode in (0, 3, 4, 6)
+
+
+def make(directory: Path, path: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """`make` in a copy of the Makefile, with a PATH of our choice."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, directory / name)
+    tool = shutil.which("make")
+    if tool is None:
+        pytest.skip("make is not installed")
+    env = {**clean_env(), "PATH": path}
+    return subprocess.run([tool, *words], cwd=directory, env=env, capture_output=True, text=True, check=False)
+
+
+def fake_python(directory: Path, script: str) -> str:
+    """A directory for PATH that holds the shell's tools and a python3 of our own."""
+    tools = directory / "bin"
+    tools.mkdir()
+    for name in ("sh", "touch", "rm"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    python = tools / "python3"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return str(tools)
+
+
+def test_make_says_that_python_is_too_old(tmp_path: Path) -> None:
+    old = fake_python(tmp_path, 'case "$2" in *print*) echo 3.9;; *) exit 1;; esac')
+    done = make(tmp_path, old, "run")
+    assert done.returncode == 2
+    assert "covenq needs Python 3.11 or newer (python3 is 3.9)" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_says_that_there_is_no_python(tmp_path: Path) -> None:
+    none = fake_python(tmp_path, "exit 127")
+    done = make(tmp_path, none, "test")
+    assert "covenq needs Python 3.11 or newer (no Python found)" in done.stderr
+
+
+def test_make_says_that_venv_is_missing_and_how_to_install_it(tmp_path: Path) -> None:
+    bare = fake_python(tmp_path, 'case "$2" in *print*) echo 3.12;; *ensurepip*) exit 1;; *) exit 0;; esac')
+    done = make(tmp_path, bare, "run")
+    assert done.returncode == 2
+    assert "apt install python3.12-venv" in done.stderr
+
+
+def test_make_passes_bind_and_data_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "$(touch pwned) ; x"
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    installed = tmp_path / ".venv" / ".installed"
+    installed.touch()
+    os.utime(installed, (4e9, 4e9))  # newer than any pyproject.toml
+    program = tmp_path / ".venv" / "bin" / "covenq"
+    program.write_text('#!/bin/sh\necho "$COVENQ_BIND|$COVENQ_DATA|$*"\n')
+    program.chmod(0o755)
+    done = make(tmp_path, os.environ["PATH"], "run", "BIND=127.0.0.1:9000", f"DATA={hostile.replace('$', '$$')}")
+    assert f"127.0.0.1:9000|{hostile}|serve" in done.stdout
+    assert not (tmp_path / "pwned").exists()
+    monkeypatch.setenv("DATA", "/somewhere/else")
+    quiet = make(tmp_path, os.environ["PATH"], "run")
+    assert "||serve" in quiet.stdout, "a DATA that merely stands in the environment is not ours"

@@ -1,0 +1,64 @@
+"""What bodies in flight may take of the daemon's memory, measured: many large ones at once, slow ones among them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Answer, Daemon, eventually, new_guid, signed
+
+BOUND = 384 << 20
+"""What covenq-http(7) says: with the default settings, bodies in flight take no more."""
+SIZE = 24 << 20
+
+
+def memory(pid: int, what: str) -> int:
+    """A figure of /proc, in bytes: VmRSS is now, VmHWM the most there ever was."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == what:
+            return int(value.split()[0]) * 1024
+    raise AssertionError(what)
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(96, marks=pytest.mark.deep)])
+def test_many_large_bodies_at_once_are_all_accepted_within_the_bound(
+    make_daemon: Callable[..., Daemon], count: int
+) -> None:
+    daemon = make_daemon('[server]\nbody_timeout = "5m"\n')
+    before = memory(daemon.pid, "VmRSS")
+    content = b'{"x":"' + b"y" * (SIZE - 8) + b'"}'
+    _, headers = signed("star", content)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    stalled = []
+    for _ in range(10):
+        connection = socket.create_connection(("127.0.0.1", daemon.port), timeout=60)
+        connection.sendall(f"POST /webhook HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {SIZE}\r\n\r\n".encode())
+        connection.sendall(content[: 1 << 20])
+        stalled.append(connection)
+
+    def post(number: int) -> Answer:
+        _, headers = signed("star", content, guid=new_guid())
+        if number % 3:
+            return daemon.request("POST", "/webhook", content, headers, timeout=300)
+        connection = daemon.connect(300)
+        pieces = (content[start : start + 100_000] for start in range(0, SIZE, 100_000))
+        connection.request("POST", "/webhook", pieces, headers, encode_chunked=True)
+        response = connection.getresponse()
+        answer = Answer(response.status, {}, response.read())
+        connection.close()
+        return answer
+
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(post, range(count)))
+    assert [answer.status for answer in answers] == [202] * count
+    most = memory(daemon.pid, "VmHWM") - before
+    assert most < BOUND, f"{most >> 20} MiB"
+    for connection in stalled:
+        connection.close()
+    # And given back: what the bodies took is not kept.
+    eventually(lambda: memory(daemon.pid, "VmRSS") < before + (BOUND // 4), 60, "the memory is given back")

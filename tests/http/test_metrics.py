@@ -1,0 +1,183 @@
+"""GET /metrics: every figure is true, documented, bounded and cheap, and a scrape never fails for what can't be read."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from covenq.github.events import EVENTS
+from covenq.github.samples import SAMPLES
+from covenq.http.counters import Tally
+from covenq.http.metrics import METRICS, Metrics
+from covenq.state import query
+from journal.histogram import Histogram
+from tests.support.daemon import ROOT, eventually, issue, new_guid
+from tests.support.serving import Served, serving
+
+Figures = dict[str, dict[tuple[str, ...], float]]
+
+
+def scrape(served: Served) -> Figures:
+    """Samples by name, and there by the values of their labels in the order of the labels' names."""
+    answer = served.request("GET", "/metrics")
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found: Figures = {}
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for sample in family.samples:
+            key = tuple(value for _, value in sorted(sample.labels.items()))
+            assert key not in found.setdefault(sample.name, {}), sample
+            found[sample.name][key] = sample.value
+    return found
+
+
+def one(figures: Figures, name: str, *labels: str) -> float:
+    return figures[name][labels]
+
+
+def folded(served: Served) -> Figures:
+    head = served.parts.journal.head().seq
+    assert served.parts.folder.wait_for(head, 30.0)
+    return scrape(served)
+
+
+def test_the_webhook_is_counted_as_it_answers(data: Path) -> None:
+    with serving(data) as served:
+        guid = new_guid()
+        served.post("issues", issue(1), guid)
+        served.post("issues", issue(1), guid)
+        served.post("issues", issue(2), guid)
+        served.post("ping", {"zen": "x"})
+        served.post("made_up_by_a_secrets_holder", {})
+        served.post("issues", issue(3), secret="wrong")
+        served.request("POST", "/webhook", b"{}")
+        served.request("POST", "/elsewhere", b"{}")
+        figures = scrape(served)
+        accepted = figures["covenq_webhook_accepted_total"]
+        assert accepted == {("issues",): 1, ("ping",): 1, ("other",): 1}
+        assert one(figures, "covenq_webhook_duplicates_total") == 1
+        refused = {
+            ("delivery_conflict",): 1,
+            ("signature_wrong",): 1,
+            ("content_type_unsupported",): 1,
+            ("path_unknown",): 1,
+        }
+        assert figures["covenq_webhook_refused_total"] == refused
+        answers = {("200",): 2, ("202",): 2, ("401",): 1, ("404",): 1, ("409",): 1, ("415",): 1}
+        assert figures["covenq_webhook_answers_total"] == answers
+
+
+def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
+    with serving(data) as served:
+        for number in range(3):
+            served.post("issues", issue(number))
+        served.post("star", {"action": "created"})
+        served.ask("/api/v1/pause", {"what": "worker"})
+        figures = folded(served)
+        status = served.parts.journal.status()
+        assert one(figures, "covenq_journal_head_seq") <= status.head.seq
+        assert one(figures, "covenq_journal_sync_seconds_count") == one(figures, "covenq_journal_batch_records_count")
+        assert one(figures, "covenq_journal_batch_records_sum") == one(figures, "covenq_journal_head_seq")
+        assert one(figures, "covenq_journal_sync_seconds_bucket", "+Inf") >= 4
+        assert figures["covenq_deliveries"][("queued",)] == 3
+        assert figures["covenq_deliveries"][("ignored",)] == 1
+        assert figures["covenq_tasks"][("queued",)] == 3 and figures["covenq_tasks"][("failed",)] == 0
+        assert 0 <= one(figures, "covenq_tasks_oldest_age_seconds", "queued") < 600
+        assert figures["covenq_paused"] == {("worker",): 1}
+        assert one(figures, "covenq_ready") == one(figures, "covenq_intake_open") == 1
+        assert one(figures, "covenq_disk_free_bytes") == served.disk.free
+        assert one(figures, "covenq_disk_reserve_bytes") == 64 << 20
+        assert one(figures, "covenq_http_threads", "webhook") == 8
+        assert one(figures, "covenq_http_connections", "webhook") >= 1
+        assert one(figures, "covenq_http_threads_busy", "webhook") >= 1, "the one that answers this"
+        assert one(figures, "process_open_fds") > 3
+        served.disk.free = 0
+        assert one(scrape(served), "covenq_intake_open") == 0
+
+
+def test_every_metric_is_in_the_answer_in_the_table_and_in_the_manual(data: Path) -> None:
+    with serving(data) as served:
+        served.post("issues", issue(1))
+        eventually(lambda: one(scrape(served), "covenq_tasks", "queued") == 1)
+        body = served.request("GET", "/metrics").body.decode()
+    told = set(re.findall(r"^# TYPE (covenq_\w+) ", body, re.MULTILINE))
+    suffix = {"counter": "_total", "info": "_info"}
+    assert told == {name + suffix.get(known.kind, "") for name, known in METRICS.items()}
+    page = (ROOT / "man" / "covenq-http.7").read_text().replace("\\-", "-")
+    section = page.partition(".SH GET /metrics")[2].partition(".SH ")[0]
+    assert set(re.findall(r"covenq_\w+", section)) == told
+    for name, known in METRICS.items():
+        entry = re.search(rf"^\\fB{name}(?:_total|_info)?\\fR(?:\{{(.*?)\}})?\n(.*)$", section, re.MULTILINE)
+        assert entry is not None, name
+        assert tuple(filter(None, (entry[1] or "").split(", "))) == known.labels, name
+        assert entry[2] == known.about, name
+
+
+def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(data) as served:
+
+        def broken() -> sqlite3.Connection:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(served.parts.store, "reader", broken)
+        figures = scrape(served)
+        assert "covenq_deliveries" not in figures
+        assert "covenq_fold_lag_records" in figures and "covenq_http_threads" in figures
+
+
+def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
+    with serving(data) as served:
+        resource = Metrics(served.parts)
+        free = resource._free
+        while free.acquire(blocking=False):
+            pass
+
+        class Resp:
+            def set_header(self, name: str, value: str) -> None: ...
+
+        resp = Resp()
+        resource.on_get(None, resp)  # type: ignore[arg-type]
+        assert resp.status.startswith("503")  # type: ignore[attr-defined]
+
+
+def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path) -> None:
+    """No table is read from one end to the other: SQLite's own plan says so."""
+    with serving(data) as served:
+        conn = served.parts.store.reader()
+        asked: list[str] = []
+        conn.set_trace_callback(asked.append)
+        query.counts(conn)
+        query.oldest(conn)
+        query.attempts_ended(conn)
+        conn.set_trace_callback(None)
+        assert len(asked) >= 5
+        for sql in asked:
+            for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}"):
+                assert not row["detail"].startswith("SCAN") or "tallies" in row["detail"], (sql, row["detail"])
+
+
+def test_counts_of_ended_threads_stay(tmp_path: Path) -> None:
+    tally = Tally()
+    threads = [threading.Thread(target=lambda: [tally.add(202, False, "push") for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tally.add(202, False, "x" * 1000)
+    assert sorted(tally.counts().values()) == [1, 4000]
+
+
+def test_events_that_covenq_has_samples_of_are_known_by_name() -> None:
+    assert set(SAMPLES) <= EVENTS
+
+
+def test_a_histogram_puts_each_value_below_its_bound() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 2.0, 2.5):
+        histogram.add(value)
+    assert histogram.read() == ((1.0, 2.0), (2, 2, 1), 7.5)

@@ -1,0 +1,181 @@
+"""covenq export and import: a slice that comes back byte for byte, GitHub's own objects, and nothing run unasked."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covenq.errors import UsageError
+from covenq.operate.act import archive
+from journal.file.open import open_journal
+from tests.support.daemon import SECRET, Daemon, issue, sign
+from tests.support.records import moved, note, of, queued, received
+
+CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
+BODIES = {
+    "g0": json.dumps(issue(1)).encode(),
+    "g1": b'{ "a" : 1,\n"n":1e400 }',
+    "g2": '{"t":"\\ud800 é\u202e"}'.encode(),
+}
+GITHUB = {
+    "id": 12345678,
+    "guid": "0b989ba4-242f-11e5-81e1-c7b6966d2516",
+    "delivered_at": "2026-11-20T00:57:16Z",
+    "redelivery": False,
+    "event": "issues",
+    "request": {
+        "headers": {
+            "X-GitHub-Delivery": "0b989ba4-242f-11e5-81e1-c7b6966d2516",
+            "X-GitHub-Hook-ID": "30",
+            "X-Hub-Signature-256": "sha256=6dcb09b5b57875f334f61aebed695e2e4193db5e",
+            "X-GitHub-Event": "issues",
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        "payload": issue(7),
+    },
+    "response": {"headers": {}, "payload": "ok"},
+}
+
+
+def headers(guid: str, body: bytes) -> list[list[str]]:
+    return [
+        ["Content-Type", "application/json"],
+        ["X-GitHub-Event", "issues"],
+        ["X-GitHub-Delivery", guid],
+        ["X-GitHub-Hook-ID", "9"],
+        ["X-Hub-Signature-256", sign(body)],
+    ]
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Daemon:
+    """A directory to export from: three deliveries with odd bytes, one of which ran, and an ignored one."""
+    data = tmp_path / "there"
+    data.mkdir(mode=0o700)
+    with open_journal(data / "journal") as journal:
+        for guid, body in BODIES.items():
+            journal.append([received(guid, payload=body, headers=headers(guid, body)), queued(guid)])
+        journal.append([moved("claimed", of("g0"), attempt=1, worker="w")])
+        journal.append([moved("completed", of("g0"), attempt=1)])
+        star = [["X-GitHub-Event", "star"], ["X-GitHub-Delivery", "s"], ["X-GitHub-Hook-ID", "9"]]
+        journal.append([received("s", event="star", headers=star), note("ignored", "s", reason="no_match", detail="-")])
+    return Daemon(data=data)
+
+
+def here(tmp_path: Path) -> Daemon:
+    config = tmp_path / "here.toml"
+    config.write_text(CONFIG)
+    return Daemon(data=tmp_path / "here", config=config)
+
+
+def test_a_slice_comes_back_byte_for_byte_and_runs_nothing_unasked(there: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "slice.jsonl"
+    assert there.cli("export", "event:issues", "--output", str(file)).stderr.startswith(b"3 deliveries written to ")
+    assert file.stat().st_mode & 0o777 == 0o600
+    first, *lines, last = [json.loads(text) for text in file.read_bytes().splitlines()]
+    assert (first["format"], first["filter"], last["deliveries"]) == ("covenq-slice", "event:issues", 3)
+    assert [one["delivery"]["guid"] for one in lines] == ["g0", "g1", "g2"]
+    assert lines[0]["tasks"][0]["attempt_objects"][0]["outcome"] == "completed"
+    other = here(tmp_path)
+    assert other.cli("import", str(file), exit_code=2).stderr.startswith(b"covenq: this would import 3 deliveries")
+    assert other.cli_json("import", str(file), "--dry-run")["eligible"] == ["9/g0", "9/g1", "9/g2"]
+    found = other.cli_json("import", str(file), "--yes", "--reason", "a test of ours")
+    assert [one["id"] for one in found["done"]] == ["9/g0", "9/g1", "9/g2"]
+    for guid, body in BODIES.items():
+        assert other.cli("show", guid, "--payload").stdout == body
+    for one in other.cli_json("deliveries")["items"]:
+        assert (one["state"], one["reason"], one["source"], one["secret"]) == ("ignored", "imported", "import", None)
+    (record, *_) = other.records("delivery.received")
+    assert record["data"]["origin"]["received_at"] == lines[0]["delivery"]["received_at"]
+    assert (record["data"]["origin"]["reason"], record["data"]["origin"]["format"]) == (
+        "a test of ours",
+        "covenq-slice",
+    )
+    assert other.cli("verify", "--signatures", env={"COVENQ_WEBHOOK_SECRET": SECRET}).returncode == 0
+    told = other.cli("verify", "--signatures", env={"COVENQ_WEBHOOK_SECRET": "another" * 6}).stderr
+    assert b"3 not checked: they were imported, without a signature that can be checked." in told
+    assert b"None" not in told
+    again = other.cli("import", str(file), "--yes", exit_code=4)
+    assert b"skipped 3: it is here already" in again.stderr
+    rerouted = other.cli_json("reroute", "source:import", "--yes")
+    assert [one["tasks"] for one in rerouted["done"]] == [[of(guid)] for guid in BODIES]
+
+
+def test_a_slice_may_be_routed_at_once_and_piped(there: Daemon, tmp_path: Path) -> None:
+    piped = there.cli("export", "guid:g0").stdout
+    other = here(tmp_path)
+    assert b"nobody to ask" in other.cli("import", "-", input=piped, exit_code=2).stderr
+    done = json.loads(other.cli("import", "-", "--yes", "--route", "--json", input=piped).stdout)["done"]
+    assert done[0]["tasks"] == [of("g0")]
+    told = there.cli("export", "--output", "/no/such/file", exit_code=1).stderr
+    assert told.startswith(b"covenq: /no/such/file: No such file or directory\nhint: ")
+    assert b"is there already" in there.cli("export", "--output", str(there.data), exit_code=4).stderr
+
+
+def test_what_github_gives_is_imported_without_its_signature(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    daemon = make_daemon(CONFIG)
+    for number, text in enumerate([json.dumps(GITHUB), json.dumps([GITHUB], indent=2), json.dumps(GITHUB, indent=2)]):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        done = json.loads(daemon.cli("import", str(path), "--json", exit_code=4 if number else 0).stdout)
+        assert [one["id"] for one in done["done"]] == ([] if number else [f"30/{GITHUB['guid']}"])
+    (one,) = daemon.cli_json("deliveries")["items"]
+    assert (one["number"], one["secret"], one["source"]) == (7, None, "import")
+    shown = daemon.cli_json("show", one["guid"])
+    assert "x-hub-signature-256" not in {name.lower() for name, _ in shown["headers"]}
+    assert json.loads(daemon.cli("show", one["guid"], "--payload").stdout) == issue(7)
+    assert "it was imported, so no signature was checked" in daemon.cli("why", one["guid"]).stdout.decode()
+    assert daemon.records("delivery.received")[0]["data"]["origin"]["id"] == 12345678
+    # What GitHub then sends again under that id is known: another body, since these bytes were written anew.
+    assert daemon.post("issues", b'{ "action": "opened" }', str(GITHUB["guid"]), "30").status == 409
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is neither a slice nor"),
+        (b"nonsense", "is neither a slice nor"),
+        (b'{"id":1,"request":{"headers":{},"payload":"x"}}', "line 1: is neither"),
+        (b'[{"id":1,"event":"push"}]', "delivery 1: is neither"),
+        (b'{"format":"covenq-slice","version":2}\n', "a slice of version 2"),
+        (b'{"format":"covenq-slice","version":1}\n', "is cut short"),
+        (b'{"format":"covenq-slice","version":1}\n{"delivery":{"hook"', "is cut short"),
+        (b'{"format":"covenq-slice","vers', "is cut short"),
+        (b'{"format":"covenq-slice","version":1}\n{"end":true,"deliveries":3}\n', "has 0 deliveries and says 3"),
+        (b'{"format":"covenq-slice","version":1}\nnonsense\n', "line 2: is no line of a slice"),
+        (b'{"format":"covenq-slice","version":1}\n{"delivery":{"headers":[["a"]]}}\n', "a header is no pair"),
+        (b'{"format":"covenq-slice","version":1}\n{"delivery":{"headers":[]},"body64":"?"}\n', "is no base64"),
+    ],
+)
+def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        list(archive.read(io.BytesIO(text), "file"))
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"\xff\xfe", "é".encode(), b'"\xed\xa0\x80"', b"\x00\r\n"])
+def test_any_bytes_come_back(body: bytes) -> None:
+    told: dict[str, Any] = archive.line({"headers": [["A", "b"]]}, body, [])
+    lines = [archive.header("0", "", ""), told, archive.end(1)]
+    text = "\n".join(json.dumps(one) for one in lines).encode() + b"\n"
+    (one,) = archive.read(io.BytesIO(text), "file")
+    assert one.body == body
+    assert archive.incoming(one.object()) == one
+
+
+def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, tmp_path: Path) -> None:
+    lines = there.cli("export", "guid:g0,g1").stdout.splitlines()
+    hostile = json.loads(lines[1])
+    hostile["delivery"]["headers"] = [["X-GitHub-Event", "x"], ["X-GitHub-Delivery", "../../etc"]]
+    other = here(tmp_path)
+    file = b"\n".join([lines[0], json.dumps(hostile).encode(), *lines[2:]]) + b"\n"
+    done = json.loads(other.cli("import", "-", "--yes", "--json", input=file).stdout)
+    assert [one["id"] for one in done["done"]] == ["9/g1"]
+    assert "X-GitHub-Delivery is not" in done["skipped"][0]["reason"]

@@ -1,0 +1,302 @@
+"""covenq doctor: each thing that can be wrong is found, with one next step; a healthy directory has no problem."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covenq.config.load import build
+from covenq.operate.maintain import doctor
+from covenq.operate.maintain.doctor import examine
+from covenq.operate.maintain.doctor_signs import signs
+from covenq.operate.maintain.finding import BAD, GOOD, Finding, Patient
+from covenq.tasks.execution.process_tree import mark_of, write_mark
+from journal.file.open import open_journal
+from tests.support.daemon import Daemon, eventually
+from tests.support.records import received
+
+NOW = 1_800_000_000.0
+STATUS: dict[str, Any] = {
+    "pid": None,
+    "ready": False,
+    "reasons": ["no daemon is running"],
+    "version": doctor.__version__,
+    "webhook_url": None,
+    "journal": {"poisoned": False, "head": {"seq": 1}, "segments": 1},
+    "state": {"error": None},
+    "oldest": {"tasks": {}},
+}
+LONG = {"github": {"webhook_secrets": [{"name": "app", "value": "x" * 32}]}}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def look(data: Path, config: dict[str, Any] | None = None, **more: Any) -> list[Finding]:
+    given = {"server": {"bind": "127.0.0.1:0"}, **LONG, **(config or {})}
+    timer: Callable[[], float] = more.pop("timer", Clock(0.001))
+    command = more.pop("command", lambda name: name)
+    fields = {"status": STATUS, "trouble": None, "newest_at": None, "env": {}, **more}
+    patient = Patient(build(given, None, {}), data, fields.pop("env"), now=NOW, **fields)
+    return list(examine(patient, command=command, timer=timer))
+
+
+class Clock:
+    """Each look at it is so many seconds after the one before."""
+
+    def __init__(self, step: float) -> None:
+        self.at, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.at += self.step
+        return self.at
+
+
+def of(found: list[Finding], check: str) -> list[tuple[str, str]]:
+    return [(finding.level, finding.words) for finding in found if finding.check == check]
+
+
+def only(found: list[Finding], check: str) -> Finding:
+    (finding,) = [finding for finding in found if finding.check == check and finding.level != GOOD]
+    assert finding.next
+    return finding
+
+
+@pytest.fixture(autouse=True)
+def _on_a_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever the tests' own directory is on."""
+    monkeypatch.setattr(doctor, "filesystem_of", lambda path: "ext4")
+    yield
+
+
+def test_a_healthy_directory_has_no_problem(data: Path) -> None:
+    found = look(data, {"route": [{"name": "a", "match": "event:push", "run": ["true"]}]})
+    assert [finding for finding in found if finding.level == BAD] == []
+    assert of(found, "sync") == [("ok", "20 syncs of 8 KiB on ext4: half within 1.00 ms, the slowest 1.00 ms")]
+    assert not list(data.iterdir())
+
+
+def test_secrets(data: Path) -> None:
+    short = {"github": {"webhook_secrets": [{"name": "app", "value": "hush"}, {"name": "two", "file": "/no/such"}]}}
+    found = look(data, short)
+    assert of(found, "secret") == [
+        ("problem", "webhook secret 'two': file /no/such can't be read: No such file or directory"),
+        ("problem", "webhook secret 'app' is short: 4 bytes, where 16 and more are safe"),
+    ]
+    assert "hush" not in json.dumps([finding.object() for finding in found])
+
+
+def test_permissions(data: Path) -> None:
+    data.chmod(0o755)
+    (data / "secret").write_text("x" * 40)
+    (data / "secret").chmod(0o644)
+    found = look(data, {"github": {}})
+    assert [finding.next for finding in found if finding.check == "permissions"] == [
+        f"chmod go= {data}",
+        f"chmod go= {data / 'secret'}",
+    ]
+
+
+def test_the_command_of_a_route_and_no_routes(data: Path) -> None:
+    route = {"route": [{"name": "fix", "match": "event:push", "run": ["nowhere"]}]}
+    assert "'nowhere' is no command" in only(look(data, route, command=lambda name: None), "configuration").words
+    assert only(look(data), "configuration").next == "covenq init"
+
+
+@pytest.mark.parametrize(
+    ("step", "level", "words"),
+    [
+        (0.000001, "problem", "no disk is so fast"),
+        (0.2, "warning", "deliveries wait for it"),
+        (0.002, "ok", "half within"),
+    ],
+)
+def test_the_speed_of_a_sync_tells_whether_it_is_one(data: Path, step: float, level: str, words: str) -> None:
+    ((found, told),) = of(look(data, timer=Clock(step)), "sync")
+    assert (found, words in told) == (level, True)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("tmpfs", "memory"), ("nfs4", "locks and syncs")])
+def test_filesystems_that_keep_nothing(data: Path, monkeypatch: pytest.MonkeyPatch, kind: str, words: str) -> None:
+    monkeypatch.setattr(doctor, "filesystem_of", lambda path: kind)
+    assert words in only(look(data), "disk").words
+
+
+def test_the_clock_and_the_port(data: Path) -> None:
+    assert "was set back" in only(look(data, newest_at="2027-01-15T08:01:00.000000Z"), "clock").words
+    assert of(look(data, newest_at="2027-01-15T07:59:00.000000Z"), "clock")[0][0] == "ok"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert "Address already in use" in only(look(data, {"server": {"bind": bind}}), "port").words
+
+
+def test_the_daemon_and_its_version(data: Path) -> None:
+    assert only(look(data), "daemon").next == "covenq serve"
+    running = {**STATUS, "pid": 7, "ready": True, "version": "0.0.1", "webhook_url": "http://x/webhook"}
+    assert "this command" in only(look(data, status=running), "version").words
+    assert only(look(data, status={**running, "ready": False, "reasons": ["The disk is low."]}), "daemon")
+    assert "can't be read" in only(look(data, status=None, trouble="it can't be read"), "daemon").words
+    reload = {"reload": {"ok": False, "error": "line 3", "warnings": []}}
+    found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status={**running, **reload})
+    assert only(found, "configuration").next == "covenq routes check"
+    held = {**STATUS, "reasons": ["/d/journal is in use by process 9, and no daemon answers"]}
+    found = look(data, status=held)
+    assert only(found, "daemon").words == held["reasons"][0]
+    assert not any(one.check == "processes" for one in found), "its commands are no orphans"
+    damaged = {**STATUS, "reasons": ["no daemon is running", "bad sum in 1.jsonl at byte 7, seq 3: …"]}
+    assert only(look(data, status=damaged), "journal").next == "covenq verify"
+
+
+def test_refusals_are_told_with_what_to_do(data: Path) -> None:
+    line = {"at": "2027-01-15T07:00:00.000000Z", "error": "signature_wrong", "status": 401, "body": "reformatted"}
+    old = {**line, "at": "2027-01-13T07:00:00.000000Z", "error": "busy"}
+    (data / "refused.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (old, line, line)))
+    finding = only(look(data), "requests")
+    assert finding.words.startswith("2 refused in the last 24 hours: signature_wrong, last at 2027-01-15T07:00:00Z")
+    assert "covenq-proxy(7)" in str(finding.next)
+
+
+def test_commands_that_outlived_their_daemon(data: Path) -> None:
+    place = data / "attempts" / "t1" / "1"
+    place.mkdir(parents=True)
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    try:
+        mark = eventually(lambda: mark_of(process.pid))
+        write_mark(place / "process.json", mark)
+        assert str(process.pid) in only(look(data), "processes").words
+        running = {**STATUS, "pid": os.getpid(), "ready": True, "webhook_url": "x"}
+        assert of(look(data, status=running), "processes") == []
+    finally:
+        process.communicate()
+    assert of(look(data), "processes")[0][0] == "ok"
+
+
+def test_a_task_that_waits_for_long(data: Path) -> None:
+    waiting = {**STATUS, "oldest": {"tasks": {"queued": "2027-01-15T04:30:00.000000Z"}}}
+    assert only(look(data, status=waiting), "tasks").words == "the oldest task waits for 3 hours"
+
+
+def test_the_command_exits_with_1_for_a_problem_alone(tmp_path: Path) -> None:
+    data = tmp_path / "here"
+    data.mkdir(mode=0o755)
+    with open_journal(data / "journal") as journal:
+        journal.append([received("a")])
+    daemon = Daemon(data=data, env={"COVENQ_BIND": "127.0.0.1:0"})
+    found = daemon.cli_json("doctor", exit_code=1)
+    assert found["ok"] is False
+    assert {"check", "level", "words", "next"} == set(found["findings"][0])
+    assert f"permissions: chmod go= {data}" in daemon.cli("doctor", exit_code=1).stderr.decode()
+
+
+def findings(daemon: Daemon, *args: str, exit_code: int = 1) -> dict[str, list[dict[str, Any]]]:
+    """What `covenq doctor` says of it, without what is well, by what was looked at."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in daemon.cli_json("doctor", *args, exit_code=exit_code)["findings"]:
+        if one["level"] != "ok" and one["check"] not in ("disk", "sync", "space"):
+            assert one["next"]
+            found.setdefault(one["check"], []).append(one)
+    return found
+
+
+def test_a_daemon_that_is_paused_and_refused_its_configuration(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n')
+    daemon.data.chmod(0o700)
+    daemon.cli("pause", "intake", "--reason", "moving house")
+    daemon.cli("pause", "worker")
+    assert daemon.config is not None
+    daemon.config.write_text("[[route]]\nname = 7\n")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: not (daemon.api("/api/v1/status").json["reload"] or {"ok": True})["ok"])
+    assert daemon.request("POST", "/webhook", b"{}", {"X-Forwarded-For": "10.0.0.1", "Via": "1.1 p"}).status >= 400
+    found = findings(daemon)
+    assert [(one["level"], one["next"]) for one in found["pauses"]] == [
+        ("problem", "covenq resume intake"),
+        ("warning", "covenq resume worker"),
+    ]
+    assert found["pauses"][0]["words"].endswith(": moving house")
+    assert "name" in found["configuration"][0]["words"]
+    assert "through a proxy" in found["requests"][0]["words"]
+
+
+def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.data.chmod(0o700)
+    daemon.cli("backup", str(daemon.data.parent / "copy"))
+    assert daemon.stop() == 0
+    assert set(findings(daemon, exit_code=0)) <= {"configuration", "daemon"}
+
+    (daemon.data.parent / "copy" / "journal" / "x.tmp").touch()
+    (daemon.data / "journal.salvaged-1").mkdir()
+    (daemon.data / "verified.json").write_text(
+        json.dumps({"at": "2026-11-23T00:00:00Z", "ok": False, "records": 1, "findings": 1, "seq": 1, "seconds": 0.1})
+    )
+    daemon.data.chmod(0o757)
+    left = daemon.data / "attempts" / "t1" / "1"
+    left.mkdir(parents=True)
+    orphan = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    daemon.secret = "short"
+    try:
+        write_mark(left / "process.json", eventually(lambda: mark_of(orphan.pid)))
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            daemon.env["COVENQ_BIND"] = f"127.0.0.1:{taken.getsockname()[1]}"
+            found = findings(daemon)
+    finally:
+        orphan.communicate()
+    assert str(orphan.pid) in found["processes"][0]["words"]
+    assert found["backups"][0]["next"] == f"covenq backup {daemon.data.parent / 'copy'}"
+    assert {"the last verification, 2026-11-23T00:00:00Z, found damage: None"} <= {
+        one["words"] for one in found["journal"]
+    }
+    assert any("journal.salvaged-1" in one["words"] for one in found["journal"])
+    assert found["permissions"][0]["next"] == f"chmod go= {daemon.data}"
+    assert "in use" in found["port"][0]["words"]
+    assert "short: 5 bytes" in found["secret"][0]["words"]
+
+
+def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon("")
+    assert daemon.config is not None
+    daemon.config.write_text("[server]\nbind = 7\n")
+    found = findings(daemon)
+    assert "server.bind" in found["configuration"][0]["words"]
+    assert "daemon" not in found
+
+
+def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> None:
+    running = {**STATUS, "pid": 7, "ready": True, "webhook_url": "x"}
+    patient = Patient(build(LONG, None, {}), data, {}, running, None, None, NOW)
+    environ = tmp_path / "7" / "environ"
+    environ.parent.mkdir()
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0")
+    assert only(list(signs(patient, tmp_path)), "systemd").next == "covenq init --systemd"
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0WATCHDOG_USEC=30000000\0")
+    assert of(list(signs(patient, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
+    environ.write_bytes(b"SYSTEMD_EXEC_PID=1\0")
+    assert list(signs(patient, tmp_path)) == []
+
+
+@pytest.mark.deep
+def test_the_crash_test_holds_this_disk_to_every_promise(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    found = json.loads(daemon.cli("doctor", "--crash-test", "--json", exit_code=None, timeout=180).stdout)
+    (crash,) = [one for one in found["findings"] if one["check"] == "crash test"]
+    assert crash["level"] == "ok", crash
+    assert not list(daemon.data.glob(".crash-test-*"))

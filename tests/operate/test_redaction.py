@@ -1,0 +1,384 @@
+"""redact and compact on a real daemon, and without one: what is erased is nowhere, and what stays still answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journal.file.erase import write_note
+from journal.file.files import OsFiles
+from tests.support.daemon import HOOK, Daemon, eventually, issue, new_guid, records, segments, wait_for_daily_run
+
+Make = Callable[..., Daemon]
+
+ROUTE = """
+[[route]]
+name = "all"
+match = "event:issues"
+run = ["sh", "-c", "cat; cp \\"$COVENQ_PAYLOAD\\" \\"$COVENQ_RESULT\\"; echo $COVENQ_REPO >&2"]
+key = "{repo}#{number}"
+"""
+
+PERSONAL = (
+    b"personal-owner",
+    b"personal-repo",
+    b"personal title",
+    b"personal body",
+    b"personal-login",
+    b"personal-label",
+)
+KEPT = b"unconcerned-repo"
+
+
+def personal(number: int = 7, repo: str = "personal-owner/personal-repo") -> dict[str, Any]:
+    payload = issue(number, repo=repo)
+    payload["issue"] |= {"title": "personal title", "body": "personal body", "labels": [{"name": "personal-label"}]}
+    payload["sender"]["login"] = "personal-login"
+    return payload
+
+
+def everywhere(data: Path) -> dict[str, bytes]:
+    """Every file of the data directory, by its name, as bytes."""
+    found = {}
+    for path in data.rglob("*"):
+        if path.is_file() and path.name != "ballast":
+            found[str(path.relative_to(data))] = path.read_bytes()
+    return found
+
+
+def holding(data: Path, needles: tuple[bytes, ...] = PERSONAL) -> list[tuple[str, bytes]]:
+    return [(name, needle) for name, content in everywhere(data).items() for needle in needles if needle in content]
+
+
+def post(daemon: Daemon, payload: dict[str, Any], **options: Any) -> str:
+    guid = new_guid()
+    assert daemon.post("issues", payload, guid, **options).status == 202
+    return guid
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_is_redacted_is_nowhere_and_its_id_is_still_known(
+    make_daemon: Make, tmp_path: Path, running: bool
+) -> None:
+    daemon = make_daemon(ROUTE)
+    guid = post(daemon, personal())
+    other = post(daemon, issue(3, repo="octo/unconcerned-repo"))
+    daemon.wait_all_done()
+    (daemon.data / "journal" / f"{1:020d}.5.{'a' * 16}.torn").write_bytes(b"personal body")
+    assert {needle for _, needle in holding(daemon.data)} == set(PERSONAL)
+    backup = tmp_path / "backup"
+    daemon.cli("backup", str(backup))
+    if not running:
+        assert daemon.stop() == 0
+
+    plan = daemon.cli_json("redact", guid, "--dry-run")
+    assert plan["eligible"] == [f"{HOOK}/{guid}"] and not plan["done"]
+    done = daemon.cli("redact", guid, "--reason", "asked for")
+    assert str(backup) in done.stderr.decode()
+    if running:
+        assert holding(daemon.data) == []
+        assert daemon.stop() == 0
+    assert holding(daemon.data) == []
+    assert any(KEPT in content for content in everywhere(daemon.data).values())
+    assert not list((daemon.data / "journal").glob("*.torn"))
+    assert daemon.cli_json("verify")["ok"] is True
+
+    row = daemon.cli_json("show", guid)
+    assert (row["state"], row["event"], row["action"], row["hook"]) == ("completed", "issues", "opened", HOOK)
+    assert {row[name] for name in ("repo", "owner", "sender", "number", "head_sha", "label", "title")} == {None}
+    assert row["payload_bytes"] > 0 and len(row["payload_sha256"]) == 64
+    [task] = row["task_objects"]
+    assert {task[name] for name in ("repo", "number", "head_sha", "key")} == {None}
+    assert (row["dropped_by"]["reason"], row["redacted"]) == ("asked for", row["dropped_by"]["seq"])
+    daemon.cli("show", guid, "--payload", exit_code=3)
+    assert "ERASED" in daemon.cli("show", guid).stdout.decode()
+    assert daemon.cli_json("show", other)["repo"] == "octo/unconcerned-repo"
+    [record] = daemon.records("delivery.redacted")
+    assert record["data"]["received"] == row["seq"]
+    assert record["data"]["about"] is True
+
+    for name in daemon.data.glob("state.db*"):
+        name.unlink()
+    again = daemon.cli_json("show", guid)
+    assert again == row, "folded from the log anew, it says the same"
+    daemon.start()
+    assert daemon.post("issues", personal(), guid).json["duplicate"] is True
+    assert daemon.post("issues", personal(8), guid).status == 409
+    skipped = daemon.cli_json("replay", guid, "--force", exit_code=4)["skipped"]
+    assert "erased" in skipped[0]["reason"]
+    skipped = daemon.cli_json("redact", guid, exit_code=4)["skipped"]
+    assert "erased before" in skipped[0]["reason"]
+    daemon.cli("backup", str(backup))
+    assert holding(backup) == []
+
+
+def test_an_erasure_that_damage_holds_up_keeps_no_daemon_from_starting(make_daemon: Make) -> None:
+    """Without one it would start: rot in old segments is verify's to find."""
+    daemon = make_daemon(ROUTE)
+    first, second = post(daemon, personal(1)), post(daemon, personal(2))
+    daemon.wait_all_done()
+    daemon.cli("redact", first)
+    path = segments(daemon.data)[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"personal title", b"personal tit1e"))
+    assert path.name in daemon.cli("redact", second, exit_code=5).stderr.decode()
+    daemon.restart()
+    assert daemon.post("issues", issue(3), new_guid()).status == 202
+    eventually(lambda: path.name in str(daemon.cli_json("status")["upkeep"]["error"]), 30, "it says what it waits for")
+    assert daemon.post("issues", personal(2), second).json["duplicate"] is True
+    assert daemon.stop() == 0
+    said = daemon.cli("compact", exit_code=5).stderr.decode()
+    assert path.name in said and "covenq salvage" in said
+    path.write_bytes(whole)
+    daemon.start()
+    assert holding(daemon.data / "journal") == []
+    assert daemon.cli_json("verify")["ok"] is True
+
+
+def test_a_repository_and_an_installation_are_erased_after_a_question(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    mine = [post(daemon, personal(n)) for n in (1, 2)]
+    mine.append(post(daemon, personal(3, repo="Personal-Owner/personal-REPO")))
+    theirs = post(daemon, issue(4, repo="octo/unconcerned-repo", installation={"id": 99}))
+    daemon.wait_all_done()
+    daemon.cli("redact", "--repo", "personal-owner/personal-repo", exit_code=2)
+    assert holding(daemon.data), "without a terminal it takes --yes"
+    plan = daemon.cli_json("redact", "--repo", "personal-owner/personal-repo", "--dry-run")
+    assert plan["eligible"] == [f"{HOOK}/{guid}" for guid in mine]
+    done = daemon.cli_json("redact", "--repo", "personal-owner/personal-repo", "--yes")
+    assert [one["id"] for one in done["done"]] == plan["eligible"]
+    assert (done["segments"], done["attempts"], done["left"]) == (1, 3, [])
+    assert holding(daemon.data) == []
+    assert len(daemon.records("delivery.redacted")) == 3
+    assert daemon.cli_json("redact", "--repo", "personal-owner/personal-repo", "--yes")["done"] == []
+    assert daemon.cli_json("redact", "--installation", "99", "--yes")["done"][0]["id"] == f"{HOOK}/{theirs}"
+    assert holding(daemon.data, (KEPT,)) == []
+    daemon.cli("redact", new_guid(), exit_code=3)
+    assert daemon.stop() == 0
+    assert daemon.cli_json("verify")["ok"] is True
+
+
+def test_what_a_filter_matches_or_stdin_names_is_erased_after_a_question(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    mine = [post(daemon, personal(n)) for n in (1, 2, 3)]
+    theirs = post(daemon, issue(4, repo="octo/unconcerned-repo"))
+    daemon.wait_all_done()
+    ids = [f"{HOOK}/{guid}" for guid in mine]
+    lines = "".join(f"{guid} and more\n" for guid in mine[:2]).encode()
+    for asked in (["payload.issue.title:personal*"], ["repo:personal-owner/personal-repo", "-number:2,3"]):
+        plan = daemon.cli_json("redact", *asked, "--dry-run")
+        assert plan["eligible"] == (ids if len(asked) == 1 else ids[:1])
+        assert b"no terminal to ask at" in daemon.cli("redact", *asked, exit_code=2).stderr
+    assert daemon.cli("redact", "-", "--dry-run", input=lines).stdout.decode().split() == ids[:2]
+    assert b"this would redact 2 deliveries" in daemon.cli("redact", "-", input=lines, exit_code=2).stderr
+    assert daemon.records("delivery.redacted") == []
+    done = json.loads(daemon.cli("redact", "-", "--yes", "--json", input=lines).stdout)
+    assert ([one["id"] for one in done["done"]], done["attempts"], done["skipped"]) == (ids[:2], 2, [])
+    rest = daemon.cli_json("redact", "payload.issue.title:personal*", "--yes", "--reason", "asked for")
+    assert ([one["id"] for one in rest["done"]], rest["left"]) == (ids[2:], [])
+    assert daemon.records("delivery.redacted")[-1]["data"]["reason"] == "asked for"
+    assert holding(daemon.data) == []
+    again = json.loads(daemon.cli("redact", "-", "--yes", "--json", input=lines, exit_code=4).stdout)
+    assert [one["id"] for one in again["skipped"]] == ids[:2]
+    answer = daemon.api("/api/v1/redact", "POST", {"filter": "event:issues -repo:personal*", "dry_run": True}).json
+    assert answer["eligible"][-1] == f"{HOOK}/{theirs}"
+    assert daemon.stop() == 0
+    assert daemon.cli_json("redact", "repo:octo/unconcerned-repo", "--yes")["done"][0]["id"] == f"{HOOK}/{theirs}"
+    assert holding(daemon.data, (KEPT,)) == []
+
+
+def test_what_runs_is_skipped_and_what_waits_is_cancelled(make_daemon: Make, tmp_path: Path) -> None:
+    started, go_on = tmp_path / "started", tmp_path / "go_on"
+    script = f"touch {started}; while ! test -e {go_on}; do sleep 0.02; done"
+    config = ROUTE.partition("run =")[0] + f'run = ["sh", "-c", "{script}"]\n[worker]\nconcurrency = 1\n'
+    daemon = make_daemon(config.replace("[[route]]", "", 1).join(["[[route]]", ""]))
+    running = post(daemon, personal(1))
+    eventually(started.exists, 30, "it runs")
+    waiting = post(daemon, personal(2))
+    answer = daemon.api("/api/v1/redact", "POST", {"ids": [running, waiting], "by": "test"}).json
+    assert [one["id"] for one in answer["skipped"]] == [f"{HOOK}/{running}"]
+    assert "running" in answer["skipped"][0]["reason"]
+    assert [one["id"] for one in answer["done"]] == [f"{HOOK}/{waiting}"]
+    assert daemon.cli_json("show", waiting)["state"] == "cancelled"
+    go_on.touch()
+    daemon.wait_all_done()
+    assert daemon.cli_json("redact", running)["done"]
+    assert daemon.stop() == 0
+    assert holding(daemon.data) == []
+    [task] = daemon.cli_json("show", waiting)["task_objects"]
+    skipped = daemon.cli_json("requeue", task["id"], exit_code=4)["skipped"]
+    assert "erased" in skipped[0]["reason"]
+
+
+def test_what_no_route_has_seen_yet_is_erased_and_ignored(make_daemon: Make) -> None:
+    daemon = make_daemon('[[route]]\nname = "all"\nmatch = "event:issues payload.issue.number:7"\nrun = ["true"]\n')
+    guid = new_guid()
+    daemon.post("star", personal(), guid)
+    assert daemon.cli_json("redact", guid)["done"]
+    assert daemon.stop() == 0
+    assert holding(daemon.data) == []
+
+
+def test_what_a_crash_cut_short_is_finished_at_the_next_start(make_daemon: Make) -> None:
+    """The process dies when the record is durable, and nothing else has been done: the most that can be left."""
+    daemon = make_daemon(ROUTE)
+    guid = post(daemon, personal())
+    daemon.wait_all_done()
+    row = daemon.cli_json("show", guid)
+    assert daemon.stop() == 0
+    record(daemon.data, guid, row)
+    assert holding(daemon.data), "nothing but the record was written"
+
+    daemon.start()
+    eventually(lambda: not holding(daemon.data), 30, "it is finished")
+    assert not (daemon.data / "journal" / "erasing.json").exists()
+    assert daemon.stop() == 0
+    assert holding(daemon.data) == []
+    assert daemon.cli_json("verify")["ok"] is True
+
+
+def record(data: Path, guid: str, row: dict[str, Any]) -> None:
+    """What `journal.file.erase` writes before it rewrites anything."""
+    from journal.file.open import open_journal
+    from journal.records import Appended, Entry
+
+    drops = [[row["seq"], row["seq"]], *[[task["created_seq"]] * 2 for task in row["task_objects"]]]
+    subject = f"delivery.{HOOK}.{guid}"
+    with open_journal(data / "journal") as journal:
+        write_note(OsFiles(), data / "journal", journal.head().seq)
+        newest = journal.last(subject)
+        assert newest is not None
+        entry = Entry(
+            subject, "delivery.redacted", {"received": row["seq"], "drops": drops, "about": True}, expect=newest.seq
+        )
+        assert isinstance(journal.append([entry]), Appended)
+
+
+def test_killed_at_any_moment_of_an_erasure_it_opens_and_finishes(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    guids = [post(daemon, personal(n)) for n in range(1, 13)]
+    daemon.wait_all_done()
+    for number, guid in enumerate(guids):
+        before = len(daemon.records("delivery.redacted"))
+        asked = threading.Thread(target=ask_to_redact, args=(daemon, guid))
+        asked.start()
+        if number % 3:
+            eventually(lambda before=before: len(daemon.records("delivery.redacted")) > before, 30, "it is recorded")
+        daemon.kill()
+        asked.join(30)
+        daemon.start()
+    done = {one["subject"].split(".")[2] for one in daemon.records("delivery.redacted")}
+    assert done
+    rest = [guid for guid in guids if guid not in done]
+    if rest:
+        assert daemon.api("/api/v1/redact", "POST", {"ids": rest}).status == 200
+    eventually(lambda: not holding(daemon.data), 30, "all of it is finished")
+    assert daemon.stop() == 0
+    assert daemon.cli_json("verify")["ok"] is True
+    assert len(daemon.records("delivery.received")) == 12
+
+
+def ask_to_redact(daemon: Daemon, guid: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):  # it is killed meanwhile
+        daemon.api("/api/v1/redact", "POST", {"ids": [guid]})
+
+
+# ---- compact
+
+
+def test_compact_drops_what_the_policy_says_and_tells_it_clearly(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE + '[retention]\npayloads = "0s"\nattempts = "1h"\n')
+    wait_for_daily_run(daemon)
+    guids = [post(daemon, personal(n)) for n in (1, 2)]
+    star = new_guid()
+    daemon.post("star", personal(), star)
+    daemon.wait_all_done()
+    plan = daemon.cli_json("compact", "--dry-run")
+    assert (plan["deliveries"], plan["segments"], plan["attempts"], plan["dry_run"]) == (3, 1, 0, True)
+    assert plan["policy"] == {"payloads_s": 0.0, "attempts_s": 3600.0}
+    assert not daemon.records("journal.dropped")
+    done = daemon.cli_json("compact")
+    assert (done["deliveries"], done["payload_bytes"]) == (3, plan["payload_bytes"])
+    assert done["freed"] > 0
+    assert holding(daemon.data, (b"personal body",)) == [
+        (name, needle)
+        for name, needle in holding(daemon.data, (b"personal body",))
+        if name.endswith(("/stdout", "/result"))
+    ], "attempts are kept longer, but for their copy of the payload"
+    [dropped] = daemon.records("journal.dropped")
+    assert (dropped["subject"], dropped["data"]["reason"]) == ("ops.retention", "retention")
+    assert daemon.cli_json("compact")["deliveries"] == 0
+
+    row = daemon.cli_json("show", guids[0])
+    assert (row["payload_dropped"], row["redacted"], row["repo"]) == (
+        dropped["seq"],
+        None,
+        "personal-owner/personal-repo",
+    )
+    assert "DROPPED" in daemon.cli("show", guids[0]).stdout.decode()
+    assert b"dropped by record" in daemon.cli("show", guids[0], "--payload", exit_code=3).stderr
+    skipped = daemon.cli_json("replay", guids[0], "--force", exit_code=4)["skipped"]
+    assert "payload was dropped" in skipped[0]["reason"]
+    assert daemon.post("issues", personal(1), guids[0]).json["duplicate"] is True
+    assert daemon.stop() == 0
+    assert daemon.cli_json("verify", "--signatures")["signatures"]["payload_dropped"] == 3
+
+
+def test_without_a_policy_nothing_is_dropped_and_without_a_daemon_it_works(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    guid = post(daemon, personal())
+    daemon.wait_all_done()
+    assert b"no [retention]" in daemon.cli("compact").stderr
+    assert daemon.stop() == 0
+    daemon.config = tmp_path / "other.toml"
+    daemon.config.write_text(ROUTE + '[retention]\nattempts = "0s"\n')
+    done = daemon.cli_json("compact")
+    assert (done["attempts"], done["deliveries"]) == (1, 0)
+    assert not list((daemon.data / "attempts").iterdir())
+    daemon.config.write_text(ROUTE + '[retention]\npayloads = "30d"\n')
+    assert daemon.cli_json("compact")["deliveries"] == 0
+    daemon.config.write_text(ROUTE + '[retention]\npayloads = "0s"\n')
+    assert daemon.cli_json("compact")["deliveries"] == 1
+    assert daemon.cli_json("show", guid)["payload_dropped"]
+    assert daemon.cli_json("verify")["ok"] is True
+
+
+def test_the_daemon_drops_by_itself_once_a_day(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    for number in range(1, 4):
+        post(daemon, personal(number))
+    daemon.wait_all_done()
+    assert daemon.stop() == 0
+    assert daemon.config is not None
+    daemon.config.write_text(ROUTE + '[retention]\npayloads = "0s"\n')
+    daemon.start()
+    eventually(lambda: daemon.records("journal.dropped"), 30, "a run of its own")
+    first = wait_for_daily_run(daemon)
+    post(daemon, personal(9))
+    daemon.wait_all_done()
+    daemon.restart()
+    assert json.loads((daemon.data / "upkeep.json").read_bytes())["retained_at"] == first
+    assert len(daemon.records("journal.dropped")) == 1
+    assert len(segments(daemon.data)) == 2
+
+
+def test_state_db_frees_nothing_that_can_be_read(make_daemon: Make) -> None:
+    """secure_delete is per connection: that of the daemon's writer is what counts."""
+    daemon = make_daemon(ROUTE)
+    guid = post(daemon, personal())
+    daemon.wait_all_done()
+    daemon.cli("redact", guid)
+    with sqlite3.connect(daemon.data / "state.db") as conn:
+        assert conn.execute("SELECT redacted IS NOT NULL FROM webhook_deliveries").fetchone() == (1,)
+    conn.close()
+    content = b"".join(path.read_bytes() for path in daemon.data.glob("state.db*"))
+    assert not [needle for needle in PERSONAL if needle in content]
+    assert len(records(daemon.data, "delivery.received")) == 1

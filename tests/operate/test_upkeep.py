@@ -1,0 +1,79 @@
+"""Room kept back: the ballast is laid, given to running tasks when the disk is full, and laid again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from covenq.intake.admission import Gate, Space
+from journal.file.open import open_journal
+from journal.file.reserve import Reserve, ballast_of, threshold_of
+from tests.support.daemon import Daemon, eventually, issue
+
+Make = Callable[..., Daemon]
+
+
+def test_a_daemon_lays_the_ballast_and_gives_it_to_the_end_of_what_runs(
+    make_daemon: Make, faults: Path, tmp_path: Path
+) -> None:
+    started, go_on, ended = (tmp_path / name for name in ("started", "go_on", "ended"))
+    script = f"touch {started}; while ! test -e {go_on}; do sleep 0.02; done; touch {ended}"
+    route = f'[[route]]\nname = "all"\nmatch = "event:issues"\nrun = ["sh", "-c", "{script}"]\n'
+    daemon = make_daemon(route, faults=faults)
+    ballast = daemon.data / "journal" / "ballast"
+    eventually(ballast.exists, 30, "it is laid")
+    found = os.statvfs(daemon.data)
+    eventually(lambda: ballast.stat().st_size == ballast_of(found.f_blocks * found.f_frsize), 30, "all of it")
+    assert daemon.post("issues", issue()).status == 202
+    eventually(started.exists, 30, "it runs")
+
+    (faults / "pwrite").write_text("ENOSPC")
+    go_on.touch()
+    eventually(ended.exists, 30, "the command ended")
+    eventually(lambda: "ballast was released" in daemon.log_tail(), 30, "its end found no space")
+    (faults / "pwrite").unlink()
+    assert list(daemon.wait_all_done().values()) == [["task.completed"]]
+    eventually(ballast.exists, 30, "it is laid again")
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("total", "ballast", "threshold"),
+    [(1 << 41, 16 << 20, 64 << 20), (256 << 20, (256 << 20) // 100, (256 << 20) // 20), (1 << 20, 64 << 10, 256 << 10)],
+)
+def test_what_is_kept_back_shrinks_with_the_disk(total: int, ballast: int, threshold: int) -> None:
+    assert (ballast_of(total), threshold_of(total)) == (ballast, threshold)
+
+
+def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> None:
+    total = 1 << 41
+    space = Space(1 << 40, total)
+    missing = ballast_of(total)
+    with open_journal(tmp_path / "journal") as journal:
+        gate = Gate(journal, tmp_path, lambda path: space, lambda: missing)
+        space = Space(threshold_of(total) - 1, total)
+        gate.look()
+        assert [one.word for one in gate.reasons()] == ["disk_low"]
+        space = Space(threshold_of(total) + 1, total)
+        gate.look()
+        assert [one.word for one in gate.reasons()] == ["disk_low"], "not at the first byte"
+        space = Space(threshold_of(total) * 3 // 2 + missing, total)
+        gate.look()
+        assert gate.reasons() == []
+        space = Space(threshold_of(total) + 1, total)
+        assert gate.reasons() == []
+
+
+def test_a_release_is_one_thread_s(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path, total=1 << 20)
+    assert reserve.lay() and reserve.lay()
+    assert (reserve.missing(), reserve.path.stat().st_size) == (0, reserve.ballast)
+    assert [reserve.release(), reserve.release()] == [True, False]
+    assert reserve.missing() == reserve.ballast
+    reserve.path.write_bytes(b"what a crash left of it")
+    assert reserve.missing() == reserve.ballast
+    assert reserve.lay()
+    assert reserve.path.stat().st_size == reserve.ballast

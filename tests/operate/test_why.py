@@ -1,0 +1,299 @@
+"""covenq why: the six questions, each answered by a sentence, on a journal that has all there is to ask about."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covenq.client.local import LocalSource
+from covenq.config.load import load
+from covenq.errors import Ambiguous
+from covenq.operate.inspect.why import target_of
+from journal.file.open import open_journal
+from journal.records import Appended, Entry
+from tests.support.daemon import Daemon
+from tests.support.records import POLICY, moved, note, of, queued, received
+
+CONFIG = """
+[[route]]
+name = "fix"
+match = "event:issues action:opened label:bug -sender:*[bot]"
+run = ["true"]
+
+[[route]]
+name = "review"
+match = "event:pull_request number>100"
+run = ["true"]
+"""
+
+
+class Past:
+    """A data directory without a daemon, in which everything has happened once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data, self.config = directory / "data", directory / "covenq.toml"
+        self.data.mkdir(mode=0o700)
+        self.config.write_text(CONFIG)
+        self.sha256 = load(self.config, {}).sha256
+        with open_journal(self.data / "journal") as journal:
+
+            def append(*entries: Entry) -> None:
+                assert isinstance(journal.append(entries), Appended)
+
+            def ran(guid: str, kind: str, attempt: int = 1, **data: Any) -> None:
+                task = of(guid)
+                append(moved("claimed", task, attempt=attempt, worker="w1"))
+                append(moved("phase", task, attempt=attempt, phase="started"))
+                append(moved(kind, task, attempt=attempt, **data))
+
+            now = {"config": self.sha256}
+            append(received("done"), queued("done", **now))
+            ran("done", "completed", result="attempts/x/1/result")
+            append(received("failed"), queued("failed", **now))
+            ran("failed", "retry", category="exit", exit_code=3, not_before="2027-01-15T08:00:00.000000Z")
+            ran("failed", "failed", attempt=2, category="timeout", detail="it ran for 600 s")
+            append(moved("requeued", of("failed"), by="cli:ada", reason="a larger machine"))
+            ran("failed", "failed", attempt=3, category="exit", exit_code=4)
+            append(
+                received("ignored", event="star", action="created", about={"number": None, "repo": "octo/hello"}),
+                note("ignored", "ignored", reason="no_match", detail="No route matches event star.", config="0" * 64),
+            )
+            append(received("twice"), queued("twice"))
+            append(note("repeated", "twice", received=1))
+            append(note("repeated", "twice", received=1))
+            append(note("conflicted", "twice", received=1))
+            append(received("twin", payload=b'{"guid":"twice"}'), queued("twin", **now))
+            append(moved("cancelled", of("twin"), by="cli:ada", reason="the issue is closed"))
+            append(received("waits"), queued("waits", **now))
+            append(received("runs"), queued("runs", **now))
+            append(moved("claimed", of("runs"), attempt=1, worker="w1"))
+            append(moved("phase", of("runs"), attempt=1, phase="started"))
+            append(received("undecided", about={"labels": [], "sender": "renovate[bot]"}))
+            append(received("again"), queued("again", **now))
+            ran("again", "completed")
+            append(note("replayed", "again", replay=1, tasks=[of("again", replay=1)], by="cli:bob", reason="once more"))
+            append(queued("again", replay=1, **now))
+            append(received("shared", hook="1"), queued("shared", "1"))
+            append(received("shared", hook="2"), queued("shared", "2", policy=POLICY))
+        (self.data / "refused.jsonl").write_text(
+            '{"at":"2026-11-23T02:00:00.000000Z","error":"signature_wrong","status":401,"detail":"No secret made it.",'
+            '"delivery":"forged","hook":"9"}\nnot json\n'
+        )
+        self.source = LocalSource(self.data, load(self.config, {}))
+
+    def story(self, id: str) -> dict[str, Any]:
+        (story,) = self.source.why(id)["stories"]
+        return story
+
+    def answer(self, id: str, question: str) -> tuple[bool | None, str]:
+        found = self.story(id)["answers"][question]
+        return found["yes"], found["words"]
+
+    def commands(self, id: str) -> list[str]:
+        return [step["command"] for step in self.story(id)["next"]]
+
+
+@pytest.fixture(scope="module")
+def past() -> Iterator[Past]:
+    with tempfile.TemporaryDirectory(prefix="cq-") as name:
+        yield Past(Path(name))
+
+
+def test_was_it_accepted(past: Past) -> None:
+    yes, words = past.answer("done", "accepted")
+    assert yes
+    assert "durable as record 1 since 20" in words
+    assert "signature was made with the secret 'app'" in words
+    for question in ("ignored", "failed", "retried", "duplicated"):
+        assert past.answer("done", question)[0] is False
+    assert past.source.why("nobody-knows-it")["kind"] == "nothing"
+
+
+def test_was_it_ignored_and_what_on(past: Past) -> None:
+    assert past.answer("ignored", "ignored") == (True, "Yes, no_match: No route matches event star.")
+    assert past.answer("done", "ignored") == (False, "No: route fix wanted it.")
+    fix, review = past.story("ignored")["rules"]["routes"]
+    assert (fix["matches"], review["matches"]) == (False, False)
+    assert {term["term"]: term["holds"] for term in fix["terms"]} == {
+        "event:issues": False,
+        "action:opened": False,
+        "label:bug": True,
+        "-sender:*[bot]": True,
+    }
+    assert fix["terms"][0]["seen"] == ["star"]
+    assert past.story("ignored")["rules"]["same"] is False  # it was decided by another configuration
+    assert past.story("done")["rules"]["same"] is True
+
+
+def test_did_it_fail_and_how(past: Past) -> None:
+    yes, words = past.answer("failed", "failed")
+    assert yes
+    assert words == f"Yes: task {of('failed')} of route fix failed after 3 attempts, exit, exit code 4."
+    assert past.commands("failed") == [
+        f"covenq show {of('failed')}",
+        f"covenq requeue {of('failed')}",
+        "covenq replay 9/failed",
+    ]
+
+
+def test_was_it_retried_and_by_whom(past: Past) -> None:
+    yes, words = past.answer("failed", "retried")
+    assert yes
+    assert words == f"Yes: 3 attempts of {of('failed')} (route fix); requeued by cli:ada: a larger machine."
+    assert past.answer("again", "retried") == (True, "Yes: replayed by cli:bob: once more.")
+    assert past.answer("waits", "retried") == (False, "No.")
+
+
+def test_was_it_duplicated(past: Past) -> None:
+    yes, words = past.answer("twice", "duplicated")
+    assert yes
+    assert "it came twice more, last at 20" in words
+    assert "once it came with another body, which was refused with 409" in words
+    yes, words = past.answer("twin", "duplicated")
+    assert yes
+    assert "its body had come before as twice" in words
+
+
+def test_where_is_it_now(past: Past) -> None:
+    def now(id: str) -> str:
+        return past.answer(id, "now")[1]
+
+    assert now("waits").startswith(f"{of('waits')} (route fix) waits")
+    assert now("runs").startswith(f"{of('runs')} (route fix) runs: attempt 1 since 20")
+    assert now("runs").endswith("at w1, started.")
+    assert now("done").startswith(f"{of('done')} (route fix) completed at 20")
+    assert now("twin").startswith(f"{of('twin')} (route fix) was cancelled at 20")
+    assert now("twin").endswith(", the issue is closed.")
+    assert "it stays so until somebody reroutes it" in now("ignored")
+    assert now("undecided").startswith("Received, and not routed")
+    # Of several replays, the newest is where it is.
+    assert now("again").startswith(f"{of('again', replay=1)} (route fix) waits")
+
+
+def test_it_tells_what_happened_in_order(past: Past) -> None:
+    events = past.story("failed")["events"]
+    assert [event["word"] for event in events] == [
+        "received", "queued", "attempt", "phase", "failed", "attempt", "phase", "failed", "requeued", "attempt", "phase",
+        "failed",
+    ]  # fmt: skip
+    assert events[8]["words"] == f"{of('failed')} was requeued by cli:ada: a larger machine"
+    assert events[7]["words"] == "attempt 2 failed, timeout: it ran for 600 s"
+    assert [event["at"] for event in events] == sorted(event["at"] for event in events)
+
+
+def test_it_says_what_to_type_next(past: Past) -> None:
+    assert past.commands("waits") == [f"covenq cancel {of('waits')}"]
+    assert past.commands("runs") == [f"covenq tail -f id:{of('runs')}", f"covenq cancel {of('runs')}"]
+    assert past.commands("undecided") == ["covenq reroute 9/undecided"]
+    assert past.commands("ignored") == ["covenq routes diff"]
+    assert past.commands("done") == ["covenq replay 9/done --force"]
+
+
+def test_a_tasks_id_a_shared_guid_and_an_issue_are_found(past: Past) -> None:
+    by_task = past.source.why(of("done"))
+    assert (by_task["task"], by_task["stories"][0]["id"]) == (of("done"), "9/done")
+    with pytest.raises(Ambiguous) as shared:
+        past.source.why("shared")
+    assert shared.value.ids == ["1/shared", "2/shared"]
+    assert [story["id"] for story in past.source.why("2/shared")["stories"]] == ["2/shared"]
+    for asked in ("octo/hello#12", "https://github.com/octo/hello/pull/12/files", "Octo/Hello#12"):
+        found = past.source.why(asked)
+        assert (found["kind"], len(found["stories"]), found["more"]) == ("target", 10, False)
+    assert past.source.why("octo/hello#13")["kind"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("asked", "target"),
+    [
+        ("https://github.com/octo/hello/pull/7", ("octo/hello", 7)),
+        ("https://ghe.example:8443/octo/hello/issues/7#issuecomment-1", ("octo/hello", 7)),
+        ("octo/hello.js#7", ("octo/hello.js", 7)),
+        ("9/72d3162e-cc78-11e3-81ab-4c9367dc0958", None),
+        ("https://github.com/octo/hello", None),
+        ("octo/hello#" + "9" * 19, None),
+    ],
+)
+def test_addresses(asked: str, target: tuple[str, int] | None) -> None:
+    assert target_of(asked) == target
+
+
+def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
+    daemon = Daemon(data=past.data, config=past.config)
+    said = daemon.cli("why", "failed").stdout.decode()
+    for expected in (
+        "delivery 9/failed\n",
+        "  accepted?            Yes: durable as record",
+        "  failed?              Yes: task",
+        "what happened\n",
+        "today's rules, the ones it was decided by\n",
+        "  fix                  matches: event:issues action:opened label:bug -sender:*[bot]\n",
+        "  review               doesn't match: event:pull_request is not so: it is issues; number:101.. is not so: it is 12\n",
+        f"  covenq requeue {of('failed')}  (run it again, as it was decided then)\n",
+    ):
+        assert expected in said, said
+    found = daemon.cli_json("why", "failed")
+    assert {name: found[name] for name in ("asked", "kind", "task", "target", "more", "refused")} == {
+        "asked": "failed", "kind": "delivery", "task": None, "target": None, "more": False, "refused": []
+    }  # fmt: skip
+    assert found == json.loads(json.dumps(past.source.why("failed")))
+    shared = daemon.cli("why", "shared", exit_code=2)
+    assert (shared.stdout, b"from several hooks: 1/shared, 2/shared" in shared.stderr) == (b"", True)
+    issue = daemon.cli("why", "octo/hello#12").stdout.decode()
+    assert issue.startswith("octo/hello#12: 10 deliveries, newest first\n")
+    assert "  failed: task" in issue
+
+
+def test_what_never_arrived_or_was_refused_is_said_so(past: Past) -> None:
+    daemon = Daemon(data=past.data, config=past.config)
+    refused = daemon.cli("why", "forged", exit_code=3).stderr.decode()
+    assert "401 signature_wrong: No secret made it." in refused
+    assert "it arrived, and was refused once" in refused
+    unknown = daemon.cli("why", "nobody-knows-it", exit_code=3).stderr.decode()
+    assert "it never arrived here" in unknown
+    assert json.loads(daemon.cli("why", "forged", "--json", exit_code=3).stdout)["refused"][0]["status"] == 401
+    assert "hint: Give a GUID, hook/GUID, a task's id" in daemon.cli("why", "", exit_code=2).stderr.decode()
+    assert "is no delivery id" in daemon.cli("why", "../../x y", exit_code=2).stderr.decode()
+
+
+def test_a_daemon_tells_the_same(past: Past, tmp_path: Path) -> None:
+    from tests.support.serving import serving
+
+    with serving(tmp_path / "data") as served:
+        assert served.post("issues", {"action": "opened", "issue": {"number": 7}}, "g1").status == 202
+        answer = served.ask("/api/v1/why?id=g1")
+        assert answer.status == 200
+        (story,) = answer.json["stories"]
+        assert story["answers"]["accepted"]["secret"] == "test"
+        assert story["answers"]["now"]["word"] == "queued"
+        assert served.ask("/api/v1/why?id=none").json["kind"] == "nothing"
+        assert served.ask("/api/v1/why?id=" + "x" * 65).status == 400
+        assert served.ask("/api/v1/why").status == 400
+
+
+def test_of_what_was_erased_it_tells_by_whom_and_what_can_not_be_told(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    assert past.source.redact(ids=["done"], by="cli:ada", reason="they asked us to")["done"]
+    story = past.story("done")
+    assert story["events"][-1]["words"] == "its content was erased by cli:ada: they asked us to"
+    assert [event["word"] for event in story["events"]].count("dropped") == 1
+    fix = story["rules"]["routes"][0]
+    assert {term["term"]: term["problem"] for term in fix["terms"] if term["problem"]} == {
+        "label:bug": "its content was erased",
+        "-sender:*[bot]": "its content was erased",
+    }
+    assert fix["matches"] is None
+    assert story["next"] == []  # nothing is left to be done with it
+
+
+def test_what_a_pause_holds_is_said_so(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    past.source.pause("route", "fix", reason="the runner is down", by="cli:ada")
+    waiting = past.story("waits")["tasks"][0]["waiting"]
+    assert waiting["word"] == "paused_route"
+    assert "the runner is down" in past.answer("waits", "now")[1]
+    assert past.commands("waits")[0] == "covenq status"

@@ -1,0 +1,98 @@
+"""Driving the dashboard through Textual's Pilot: opening it, waiting for it, reading what it has drawn."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from covenq.client.interface import Source
+from covenq.client.open import open_source
+from covenq.config.load import Config
+from covenq.tui.app import Dashboard
+from covenq.tui.panes.pane import FilterInput
+from covenq.tui.widgets.lines import Lines, plain
+
+SIZES = [(80, 24), (160, 50)]
+
+PYTHON = json.dumps(sys.executable)
+
+ROUTES = f"""
+[worker]
+concurrency = 1
+
+[[route]]
+name = "fine"
+match = "event:issues action:opened"
+run = [{PYTHON}, "-c", "pass"]
+
+[[route]]
+name = "bad"
+match = "event:issues action:closed"
+run = [{PYTHON}, "-c", "raise SystemExit(3)"]
+"""
+
+
+def dashboard(data: Path, *, read_only: bool = False, filters: Path | None = None) -> Dashboard:
+    def opener() -> Source:
+        return open_source(data, Config())
+
+    return Dashboard(opener, data, read_only=read_only, filters=filters or data / "filters.json")
+
+
+async def until(pilot: Pilot[int], true: Callable[[], object], what: str, timeout: float = 30.0) -> None:
+    """Wait until `true()` holds, letting the dashboard run."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}\n{drawn(pilot.app)}"
+        await pilot.pause(0.02)
+    await pilot.pause()
+
+
+def drawn(app: object) -> str:
+    """The screen as text, line by line."""
+    assert isinstance(app, Dashboard)
+    lines = app.screen._compositor.render_strips(app.size)
+    return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+def rows(app: Dashboard) -> list[str]:
+    """The rows in view, as drawn."""
+    assert app.pane is not None
+    table = app.pane.table
+    texts = [table.render_line(y).text for y in range(1, table.size.height)]
+    return [line for line in texts if line.strip()]
+
+
+def first(app: Dashboard) -> str:
+    """The first row in view, empty while none is drawn."""
+    return next(iter(rows(app)), "")
+
+
+def listed(app: Dashboard) -> int:
+    return app.pane.table.rows.count if app.pane is not None and app.pane.table.rows.loaded else -1
+
+
+def document(app: Dashboard) -> str:
+    return plain(app.screen.query_one(Lines).lines)
+
+
+def said(app: Dashboard, selector: str) -> str:
+    return str(app.screen.query_one(selector, Static).content)
+
+
+def on(app: Dashboard, kind: type) -> Callable[[], bool]:
+    return lambda: isinstance(app.screen, kind)
+
+
+async def enter_filter(pilot: Pilot[int], words: str) -> None:
+    """The words at once: a key at a time takes Pilot long."""
+    await pilot.press("slash")
+    assert isinstance(pilot.app.focused, FilterInput)
+    pilot.app.focused.value = words
+    await pilot.press("enter")

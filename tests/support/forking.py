@@ -1,0 +1,234 @@
+"""Commands as processes of their own, forked from one that has imported everything: real descriptors, limits, users and
+signals, at a few hundredths of a second each.
+
+This file is both: `Forker` is what tests use, and run as a program it is the process that forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOBODY = 65534
+HANG_S = 60
+"""Seconds after which a command that does not end is ended by SIGALRM."""
+OUTSIDE = (
+    "http.client", "rich.console", "rich.progress", "getpass", "pwd", "stringprep", "unicodedata", "sqlite3", "shlex",
+    "concurrent.futures.thread", "orjson", "asyncio", "ctypes", "traceback", "pickle", "locale", "gettext", "textwrap",
+    "difflib", "wsgiref.handlers", "logging.handlers", "importlib.readers", "importlib.resources", "encodings.idna",
+    "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape", "encodings.utf_8_sig",
+)  # fmt: skip
+"""What commands import late, and a user who may not read the interpreter's own files could not."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its exit code (negative: the signal), and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Forker:
+    """Starts the process that forks; one command at a time. Use as a context."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Forker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+    def run(
+        self,
+        *args: str,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdout: str = "file",
+        file_limit: int | None = None,
+        user: int | None = None,
+        while_running: Callable[[int], None] | None = None,
+    ) -> Done:
+        """Run `covenq ARGS` to its end.
+
+        `stdout`: "file"; "gone", a pipe nobody reads any more; "full", a device that is full; "stuck", a pipe that is full
+        and not read; "terminal", where stderr and stdin are one too. `file_limit`: bytes that a file may have. `user`: whom
+        to become.
+        `while_running` is called with the pid.
+        """
+        with tempfile.TemporaryDirectory(prefix="covenq-forked-") as scratch:
+            asked = {"args": args, "env": dict(env), "cwd": str(cwd), "stdout": stdout, "scratch": scratch}
+            asked |= {"file_limit": file_limit, "user": user}
+            pid = int(self._ask(asked)["pid"])
+            try:
+                if while_running is not None:
+                    while_running(pid)
+            except BaseException:
+                os.kill(pid, signal.SIGKILL)
+                self._ask({"wait": pid})
+                raise
+            code = int(self._ask({"wait": pid})["code"])
+            said = [(Path(scratch) / name).read_bytes().decode("utf-8", "replace") for name in ("out", "err")]
+        return Done(code, *said)
+
+    def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+# ---- the process that forks
+
+
+def _serve() -> None:
+    for name in OUTSIDE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    import covenq
+    import journal
+
+    for package in (covenq, journal):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.startswith(("covenq.tui.", "covenq.http.")):
+                importlib.import_module(module.name)
+    from covenq.cli.app import COMMANDS, build
+
+    for name in COMMANDS:  # Typer too imports late: what it converts options with
+        build(name).make_context(name, [], resilient_parsing=True)
+    copying: dict[int, int] = {}
+    unread: dict[int, int] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            pid = asked["wait"]
+            _, status = os.waitpid(pid, 0)
+            if pid in copying:
+                os.waitpid(copying.pop(pid), 0)
+            if pid in unread:
+                os.close(unread.pop(pid))
+            answer = {"code": os.waitstatus_to_exitcode(status)}
+        else:
+            pid = _start(asked, copying, unread)
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+def _start(asked: dict[str, Any], copying: dict[int, int], unread: dict[int, int]) -> int:
+    scratch = Path(asked["scratch"])
+    out, err = (os.open(scratch / name, os.O_RDWR | os.O_CREAT) for name in ("out", "err"))
+    kept = [out, err]
+    terminal = None
+    if asked["stdout"] == "gone":
+        reader, out = os.pipe()
+        os.close(reader)
+        kept.append(out)
+    elif asked["stdout"] == "full":
+        out = os.open("/dev/full", os.O_WRONLY)
+        kept.append(out)
+    elif asked["stdout"] == "stuck":
+        reader, out = os.pipe()
+        kept.append(out)
+        os.set_blocking(out, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(out, b"x" * 4096)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(out, b"x")
+        os.set_blocking(out, True)
+    elif asked["stdout"] == "terminal":
+        terminal, out = os.openpty()
+        kept += [terminal, out]
+    pid = os.fork()
+    if pid == 0:
+        _run(asked, out, out if asked["stdout"] == "terminal" else err)
+    if asked["stdout"] == "stuck":
+        unread[pid] = reader
+    if terminal is not None:  # what is written to a terminal is gone when its last writer is, so it is read meanwhile
+        copier = os.fork()
+        if copier == 0:
+            os.close(out)
+            with contextlib.suppress(OSError):
+                while data := os.read(terminal, 65536):
+                    os.write(kept[0], data)
+            os._exit(0)
+        copying[pid] = copier
+    for descriptor in kept:
+        os.close(descriptor)
+    return pid
+
+
+def _run(asked: dict[str, Any], out: int, err: int) -> None:
+    """In the child: become the command."""
+    code = 70
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        signal.alarm(HANG_S)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for descriptor, place in ((out if os.isatty(out) else nothing, 0), (out, 1), (err, 2)):
+            os.dup2(descriptor, place)
+        os.closerange(3, 256)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        os.chdir(asked["cwd"])
+        os.environ.clear()
+        os.environ.update(asked["env"])
+        if asked["file_limit"] is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_limit"], asked["file_limit"]))
+        if asked["user"] is not None:
+            os.setgroups([])
+            os.setgid(asked["user"])
+            os.setuid(asked["user"])
+        sys.argv = ["covenq", *asked["args"]]
+        from covenq.cli.main import main
+
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            try:
+                sys.stdout.flush()  # as the interpreter does at its end, and says so when it can't
+            except OSError as error:
+                print(f"Exception ignored: {error}", file=sys.stderr)
+                code = 120
+    except BaseException:  # noqa: BLE001 - what the interpreter would do
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,1 @@
+"""What the journal's tests share: a simulated disk, the crash explorer, journals to damage."""

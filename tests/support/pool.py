@@ -1,0 +1,155 @@
+"""A data directory in this process with pools of workers over it: real journal, state and processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from covenq.model import DeliveryId, Kind, task_id
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
+from journal.file.engine import FileJournal
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.records import Appended, Entry, Record
+from tests.support.daemon import eventually
+
+
+class TightFiles(OsFiles):
+    """The real files of a disk that can be told to be full."""
+
+    full = False
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().pwrite(fd, data, offset)
+
+
+@dataclass
+class Harness:
+    """A data directory with its journal and its state, and pools over it."""
+
+    data: Path
+    files: TightFiles = field(default_factory=TightFiles)
+    pools: list[Pool] = field(default_factory=list)
+
+    def open(self) -> Harness:
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        self.journal: FileJournal = open_journal(self.data / "journal", files=self.files)
+        self.store = StateStore(self.data / "state.db", self.journal)
+        self.store.catch_up()
+        self.folder = Folder(self.store, self.journal)
+        self.folder.start()
+        return self
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.stop(5.0)
+        self.pools.clear()
+        self.folder.stop()
+        self.store.close()
+        self.journal.close()
+
+    def pool(self, concurrency: int = 2, **options: Any) -> Pool:
+        options.setdefault("grace_s", 5.0)
+        pool = Pool(self.journal, self.store, self.folder, self.data, concurrency=concurrency, **options)
+        self.pools.append(pool)
+        pool.start()
+        return pool
+
+    def add(
+        self,
+        name: str,
+        run: list[str],
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: dict[str, float] | None = None,
+        env: list[str] | None = None,
+        payload: bytes = b'{"a": 1}',
+        repo: str | None = "octo/hello",
+        action: str | None = "opened",
+    ) -> str:
+        """A delivery and its one task, appended as the intake does. The task's id."""
+        delivery = DeliveryId("9", name)
+        task = task_id(delivery, "r", 0)
+        about = {"repo": repo, "number": 7, "head_sha": None}
+        policy = {
+            "run": run,
+            "timeout_s": timeout_s,
+            "retry": retry or {"max": 0},
+            "supersede": "never",
+            "env": env or [],
+        }
+        answer = self.journal.append(
+            [
+                Entry(
+                    delivery.subject,
+                    Kind.RECEIVED,
+                    {"hook": "9", "guid": name, "event": "issues", "action": action, "source": "http"},
+                    about,
+                    payload,
+                    expect=0,
+                ),
+                Entry(
+                    f"task.{task}",
+                    Kind.QUEUED,
+                    {
+                        "hook": "9",
+                        "guid": name,
+                        "delivery_seq": None,
+                        "route": "r",
+                        "kind": "run",
+                        "replay": 0,
+                        "priority": 0,
+                        "policy": policy,
+                        "event": "issues",
+                        "action": action,
+                    },
+                    {**about, "key": key},
+                    expect=0,
+                ),
+            ]
+        )
+        assert isinstance(answer, Appended)
+        return task
+
+    def records(self, task: str) -> list[Record]:
+        return [record for record in self.journal.read(0) if record.subject == f"task.{task}"]
+
+    def kinds(self, task: str) -> list[str]:
+        return [
+            f"phase {record.data['phase']}" if record.kind == Kind.PHASE else record.kind.removeprefix("task.")
+            for record in self.records(task)
+        ]
+
+    def row(self, task: str) -> dict[str, Any]:
+        assert self.folder.wait_for(self.journal.head().seq, 30)
+        return query.task(self.store.reader(), task)
+
+    def attempts(self, task: str) -> list[dict[str, Any]]:
+        assert self.folder.wait_for(self.journal.head().seq, 30)
+        return query.attempts(self.store.reader(), task)
+
+    def wait(self, task: str, *states: str) -> dict[str, Any]:
+        def reached() -> dict[str, Any] | None:
+            row = self.row(task)
+            return row if row["state"] in (states or ("completed", "failed")) else None
+
+        return eventually(reached, what=f"{task} is {states or 'final'}")
+
+    def file(self, task: str, name: str, attempt: int = 1) -> Path:
+        return self.data / "attempts" / task / str(attempt) / name
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,187 @@
+"""The web faces over a real journal and state, in this process, on real sockets: what the HTTP tests stand on."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from covenq.config import load as configuration
+from covenq.config.api_tokens import Tokens
+from covenq.config.live import Live
+from covenq.config.load import Config
+from covenq.config.secret_keys import Key
+from covenq.http.app import make_app
+from covenq.http.server.listener import Listener, bind_tcp
+from covenq.http.server.parser import Limits
+from covenq.http.services import Parts
+from covenq.http.webhook_fast import PlainWebhook
+from covenq.intake.admission import Gate, Space
+from covenq.intake.refusal_log import Refusals
+from covenq.net import unix_socket
+from covenq.operate.act import pauses
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
+from covenq.tasks.remote.claims import Claims
+from covenq.tasks.scheduling.dispatcher import Dispatcher
+from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from tests.support.daemon import SECRET, Answer, UnixConnection, ask, encode, signed
+
+ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
+
+
+class Disk:
+    """A disk whose free space a test sets."""
+
+    def __init__(self) -> None:
+        self.free = 1 << 40
+
+    def __call__(self, path: Path) -> Space:
+        return Space(self.free, 1 << 41)
+
+
+class HeldFiles(OsFiles):
+    """Files whose fdatasync waits until `go` is set, and fails if `broken` is."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.syncing = threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        if not self.go.is_set():
+            self.syncing.set()
+            assert self.go.wait(30)
+        if self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        super().fdatasync(fd)
+
+
+@dataclass
+class Served:
+    """One set of faces, and how to talk to it."""
+
+    parts: Parts
+    webhook: Listener
+    api: Listener
+    port: int
+    socket: Path
+    disk: Disk
+    files: HeldFiles
+    remote_port: int = 0
+    """Of the listener of [api], if the configuration has that."""
+
+    def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        connection = self.connect()
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def post(self, event: str, payload: Any, guid: str | None = None, hook: str = "7", **options: Any) -> Answer:
+        body, headers = signed(event, payload, guid, hook, **options)
+        return self.request("POST", "/webhook", body, headers)
+
+    def ask(self, path: str, payload: Any = None) -> Answer:
+        """A GET on the Unix socket, or with `payload` a POST."""
+        connection = UnixConnection(self.socket, 30.0)
+        try:
+            if payload is None:
+                return ask(connection, "GET", path)
+            return ask(connection, "POST", path, encode(payload), {"Content-Type": "application/json"})
+        finally:
+            connection.close()
+
+    def refused(self) -> dict[str, int]:
+        return self.parts.refusals.counts()
+
+
+@contextmanager
+def serving(
+    data: Path,
+    raw: Mapping[str, Any] | None = None,
+    *,
+    routes: bool = True,
+    threads: int = 8,
+    keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
+) -> Iterator[Served]:
+    """Everything but a worker that runs: tasks stay queued. `raw` is a configuration as TOML gives it."""
+    config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
+    data.mkdir(parents=True, exist_ok=True)
+    files, disk = HeldFiles(), Disk()
+    with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
+        folder = Folder(store, journal)
+        gate = Gate(journal, data, disk, paused=lambda: pauses.intake(journal))
+        bound = bind_tcp("127.0.0.1", 0)
+        port = bound.getsockname()[1]
+        unix = unix_socket.bind(data / "covenq.sock")
+        refusals = Refusals(data / "refused.jsonl", room=gate.room)
+        dispatcher = Dispatcher(journal, lambda: folder.folded)
+        claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
+        parts = Parts(
+            live=Live(config, keys),
+            data=data,
+            journal=journal,
+            store=store,
+            folder=folder,
+            pool=Pool(journal, store, folder, data, dispatcher=dispatcher),
+            claims=claims,
+            gate=gate,
+            upkeep=Upkeep(journal, store, folder, data, lambda: config.retention),
+            refusals=refusals,
+            webhook_url=f"http://127.0.0.1:{port}/webhook",
+            started_at="2026-11-23T00:00:00.000000Z",
+            version="0",
+        )
+
+        def listener(name: str, app: Any, socket: Any, streams: bool) -> Listener:
+            return Listener(
+                app,
+                socket,
+                name=name,
+                threads=threads,
+                limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
+                on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
+                streams=streams,
+                way=None if streams else PlainWebhook(parts),
+            )
+
+        webhook = listener("webhook", make_app(parts, {"webhook", "health"}), bound, False)
+        api = listener("api", make_app(parts, {"webhook", "health", "api"}), unix, True)
+        listeners = [webhook, api]
+        remote_port = 0
+        if config.api_bind is not None:
+            remote_bound = bind_tcp("127.0.0.1", 0)
+            remote_port = remote_bound.getsockname()[1]
+            guarded = make_app(parts, {"health", "api"}, Tokens(config.token_file(data)))
+            listeners.append(listener("remote", guarded, remote_bound, True))
+        folder.start()
+        claims.start()
+        for one in listeners:
+            parts.listeners[one.name] = one.figures
+            one.start()
+        try:
+            yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
+        finally:
+            parts.stopping.set()
+            files.go.set()
+            claims.stop()
+            for one in listeners:
+                one.close()
+            folder.stop()

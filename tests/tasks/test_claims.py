@@ -1,0 +1,391 @@
+"""Claims by workers elsewhere, on the real journal and state, with clocks that the test sets."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covenq.errors import NotFound, Refused, StaleFence, UsageError
+from covenq.model import Kind
+from covenq.state import query
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
+from covenq.tasks.remote.claims import Claims, Done
+from covenq.tasks.scheduling.leases import FIRST_LOOK_S
+from covenq.tasks.scheduling.outcome import Usage
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Entry
+from tests.support.daemon import eventually
+from tests.support.records import queued, received
+
+
+@dataclass
+class Clock:
+    wall: float = 1_800_000_000.0
+    mono: float = 1000.0
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+
+@dataclass
+class Harness:
+    data: Path
+    clock: Clock = field(default_factory=Clock)
+
+    def open(self) -> Harness:
+        self.data.mkdir(exist_ok=True)
+        self.journal: FileJournal = open_journal(self.data / "journal")
+        self.store = StateStore(self.data / "state.db", self.journal)
+        self.folder = Folder(self.store, self.journal)
+        self.folder.start()
+        self.claims = Claims(
+            self.journal,
+            self.store,
+            self.folder,
+            self.data,
+            clock=lambda: self.clock.wall,
+            monotonic=lambda: self.clock.mono,
+            random=lambda: 1.0,
+        )
+        self.claims.start()
+        return self
+
+    def close(self) -> None:
+        self.claims.stop()
+        self.folder.stop()
+        self.store.close()
+        self.journal.close()
+
+    def add(self, guid: str, route: str = "p", *, kind: str = "pull", key: str | None = None, **policy: Any) -> str:
+        frozen = {"pull": True, "timeout_s": 600.0, "retry": {"max": 0, "backoff_s": 2.0, "cap_s": 300.0}, **policy}
+        entry = queued(guid, route=route, kind=kind, policy=frozen, about={"key": key})
+        assert isinstance(self.journal.append([received(guid), entry]), Appended)
+        return entry.subject.removeprefix("task.")
+
+    def row(self, task: str) -> dict[str, Any]:
+        assert self.folder.wait_for(self.journal.head().seq, 30)
+        return query.task(self.store.reader(), task)
+
+    def attempts(self, task: str) -> list[dict[str, Any]]:
+        assert self.folder.wait_for(self.journal.head().seq, 30)
+        return query.attempts(self.store.reader(), task)
+
+    def kinds(self, task: str) -> list[str]:
+        return [r.kind.removeprefix("task.") for r in self.journal.read(0) if r.subject == f"task.{task}"]
+
+    def late(self) -> list[dict[str, Any]]:
+        return [r.data for r in self.journal.read(0) if r.kind == "ops.late"]
+
+    def lapse(self, task: str, times: int = 1) -> None:
+        before = self.row(task)["interruptions"]
+        eventually(lambda: self.row(task)["interruptions"] >= before + times, what="the lease is ended")
+
+
+@pytest.fixture
+def make_harness(tmp_path: Path) -> Iterator[Callable[[], Harness]]:
+    opened: list[Harness] = []
+    clock = Clock()
+
+    def make() -> Harness:
+        opened.append(Harness(tmp_path / "data", clock).open())
+        return opened[-1]
+
+    yield make
+    for harness in opened:
+        harness.close()
+
+
+@pytest.fixture
+def harness(make_harness: Callable[[], Harness]) -> Harness:
+    return make_harness()
+
+
+def claim(harness: Harness, worker: str = "w1", lease_s: float = 60, **more: Any) -> dict[str, Any]:
+    found = harness.claims.claim(worker, lease_s, **more)
+    assert found is not None
+    return found
+
+
+def test_a_claim_gives_the_whole_task_and_its_token(harness: Harness) -> None:
+    task = harness.add("g1")
+    found = claim(harness)
+    assert found["task"] == harness.row(task)
+    assert (found["task"]["state"], found["task"]["worker"], found["task"]["attempts"]) == ("running", "w1", 1)
+    assert found["lease_until"] == found["task"]["lease_until"] == "2027-01-15T08:01:00.000000Z"
+    assert found["payload_url"] == "/api/v1/deliveries/9/g1/payload"
+    assert harness.attempts(task)[0]["fence"] == found["fence"]
+    assert harness.claims.claim("w2", 60) is None
+
+
+def test_only_pull_tasks_of_the_wanted_routes_are_claimed(harness: Harness) -> None:
+    harness.add("g1", kind="run")
+    task = harness.add("g2", "other")
+    assert harness.claims.claim("w", 60, routes=["p"]) is None
+    assert claim(harness, routes=["p", "other"])["task"]["id"] == task
+
+
+def test_a_claims_life(harness: Harness) -> None:
+    task = harness.add("g1")
+    fence = claim(harness)["fence"]
+    harness.clock.pass_(30)
+    assert harness.claims.renew(task, fence, 120)["lease_until"] == harness.row(task)["lease_until"]
+    assert harness.claims.phase(task, fence, " building\n ghp_" + "a" * 36)["phase"] == "building  ghp_***"
+    answer = harness.claims.complete(task, fence, result={"pr": 7}, exit_code=0, usage=Usage(1.5, 0.25, 1 << 20))
+    assert answer == {"state": "completed", "result": f"attempts/{task}/1/result", "duplicate": False}
+    (attempt,) = harness.attempts(task)
+    assert (attempt["outcome"], attempt["exit_code"], attempt["result"]) == ("completed", 0, answer["result"])
+    assert attempt["usage"] == {"user_s": 1.5, "system_s": 0.25, "max_rss": 1 << 20}
+    assert [name for name, _ in attempt["phases"]] == ["building  ghp_***"]
+    assert json.loads((harness.data / answer["result"]).read_bytes()) == {"pr": 7}
+    assert harness.kinds(task) == ["queued", "claimed", "renewed", "phase", "completed"]
+
+
+def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
+    task = harness.add("g1")
+    fence = claim(harness)["fence"]
+    harness.claims.complete(task, fence)
+    assert harness.claims.complete(task, fence)["duplicate"] is True
+    assert harness.kinds(task).count("completed") == 1
+    with pytest.raises(StaleFence):
+        harness.claims.fail(task, fence, category="exit")
+    assert [one["what"] for one in harness.late()] == ["fail"]
+
+
+@pytest.mark.parametrize("word", ["renew", "phase", "complete", "fail"])
+def test_every_late_word_is_refused_and_recorded(harness: Harness, word: str) -> None:
+    task = harness.add("g1")
+    first = claim(harness, "slow", 10)
+    harness.clock.pass_(11)
+    harness.lapse(task)
+    second = claim(harness, "quick", 60)
+    say: dict[str, Callable[[str], Any]] = {
+        "renew": lambda fence: harness.claims.renew(task, fence, 60),
+        "phase": lambda fence: harness.claims.phase(task, fence, "x"),
+        "complete": lambda fence: harness.claims.complete(task, fence),
+        "fail": lambda fence: harness.claims.fail(task, fence, category="exit"),
+    }
+    with pytest.raises(StaleFence):
+        say[word](first["fence"])
+    assert harness.late() == [{"task": task, "attempt": 1, "fence": first["fence"], "what": word, "worker": "slow"}]
+    say[word](second["fence"])
+    assert len(harness.late()) == 1
+    assert harness.attempts(task)[0]["category"] == "lease_lost"
+
+
+@pytest.mark.parametrize("fence", ["", "x", "0" * 16 + ".7", ".", "a.b", "1" * 200])
+def test_a_token_that_never_was_is_refused_and_not_recorded(harness: Harness, fence: str) -> None:
+    task = harness.add("g1")
+    claim(harness)
+    with pytest.raises(StaleFence):
+        harness.claims.complete(task, fence)
+    with pytest.raises(NotFound):
+        harness.claims.complete("nothing", fence)
+    assert harness.late() == []
+
+
+def test_another_tasks_token_is_not_this_ones(harness: Harness) -> None:
+    one, other = harness.add("g1"), harness.add("g2")
+    found = claim(harness)
+    claim(harness)
+    assert found["task"]["id"] == one
+    with pytest.raises(StaleFence):
+        harness.claims.complete(other, found["fence"])
+    assert harness.row(other)["state"] == "running"
+
+
+def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
+    task = harness.add("g1", kind="run")
+    answer = harness.journal.append(
+        [Entry(f"task.{task}", Kind.CLAIMED, {"attempt": 1, "worker": "pool", "lease_until": None})]
+    )
+    assert isinstance(answer, Appended)
+    fence = harness.attempts(task)[0]["fence"]
+    harness.claims.phase(task, fence, "halfway")
+    for say in (harness.claims.renew, harness.claims.complete):
+        with pytest.raises(Refused):
+            say(task, fence, 60) if say == harness.claims.renew else say(task, fence)
+    assert harness.kinds(task) == ["queued", "claimed", "phase"]
+
+
+def test_a_failure_is_tried_again_as_the_policy_has_it(harness: Harness) -> None:
+    task = harness.add("g1", retry={"max": 2, "backoff_s": 2.0, "cap_s": 300.0})
+    fence = claim(harness)["fence"]
+    said = harness.claims.fail(task, fence, category="http", detail="x" * 1000, retry_after_s=90)
+    assert (said["state"], said["not_before"]) == ("queued", "2027-01-15T08:01:30.000000Z")
+    assert harness.claims.fail(task, fence, category="http")["duplicate"] is True
+    assert harness.late() == []
+    assert (harness.row(task)["retries"], len(harness.row(task)["detail"])) == (1, 300)
+    assert harness.claims.claim("w", 60) is None
+    harness.clock.pass_(91)
+    fence = claim(harness)["fence"]
+    assert harness.claims.fail(task, fence, category="exit", exit_code=3, retry=False)["state"] == "failed"
+    assert harness.attempts(task)[-1]["exit_code"] == 3
+
+
+def test_what_is_given_back_burns_nothing(harness: Harness) -> None:
+    task = harness.add("g1")
+    for number in range(1, 6):
+        fence = claim(harness)["fence"]
+        assert harness.claims.fail(task, fence, category="interrupted")["state"] == "queued"
+        row = harness.row(task)
+        assert (row["attempts"], row["retries"], row["interruptions"]) == (number, 0, 0)
+
+
+def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
+    task = harness.add("g1")
+    for number in (1, 2, 3):
+        claim(harness, f"w{number}", 5)
+        harness.clock.pass_(6)
+        harness.lapse(task)
+        row = harness.row(task)
+        assert (row["state"], row["category"], row["retries"]) == (
+            "failed" if number == 3 else "queued",
+            "lease_lost",
+            0,
+        )
+    assert harness.claims.claim("w", 60) is None
+
+
+def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
+    task, marker = harness.add("g1"), harness.add("g2")
+    claim(harness, lease_s=60)
+    claim(harness, lease_s=5)
+    harness.clock.wall += 10 * 86400
+    harness.clock.mono += 6
+    harness.lapse(marker)  # the leases were looked at
+    assert harness.row(task)["state"] == "running"
+    harness.clock.wall -= 20 * 86400
+    harness.clock.mono += 60
+    harness.lapse(task)
+
+
+def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None:
+    harness = make_harness()
+    task, other = harness.add("g1"), harness.add("g2")
+    fence = claim(harness, lease_s=60)["fence"]
+    claim(harness, lease_s=5)
+    harness.close()
+    harness.clock.wall += 30
+    harness.clock.mono = 5.0  # another boot's, perhaps
+    harness = make_harness()
+    harness.claims.renew(task, fence, 3600)
+    eventually(lambda: harness.row(other)["interruptions"] or harness.clock.pass_(2), what="the other lease is ended")
+    assert harness.clock.mono > 5.0 + FIRST_LOOK_S
+    assert harness.claims.complete(task, fence)["state"] == "completed"
+
+
+def test_a_waiting_claim_is_given_what_comes(harness: Harness) -> None:
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(harness.claims.claim(f"w{n}", 60, wait_s=60)))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    tasks = [harness.add(f"g{n}") for n in range(4)]
+    for thread in threads:
+        thread.join(30)
+    assert sorted(one["task"]["id"] for one in found) == sorted(tasks)
+
+
+def test_a_claim_waits_no_longer_than_it_said_nor_for_who_has_gone(harness: Harness) -> None:
+    done = threading.Event()
+
+    def wait(**more: Any) -> None:
+        assert harness.claims.claim("w", 60, wait_s=60, **more) is None
+        done.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    eventually(lambda: harness.clock.pass_(20) or done.is_set())
+    thread.join()
+    assert harness.claims.claim("w", 60, wait_s=60, gone=lambda: True) is None
+    harness.add("g1")
+    assert claim(harness)
+
+
+def test_one_running_task_a_key(harness: Harness) -> None:
+    first, second = harness.add("g1", key="k"), harness.add("g2", key="k")
+    found = claim(harness)
+    assert found["task"]["id"] == first
+    assert harness.claims.claim("w", 60) is None
+    harness.claims.complete(first, found["fence"])
+    assert claim(harness)["task"]["id"] == second
+
+
+def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
+    tasks = [harness.add(f"g{n}") for n in range(40)]
+    found: list[str] = []
+
+    def work(worker: str) -> None:
+        while (one := harness.claims.claim(worker, 60)) is not None:
+            found.append(one["task"]["id"])
+            harness.claims.complete(one["task"]["id"], one["fence"])
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found) == sorted(tasks)
+    assert {harness.row(task)["state"] for task in tasks} == {"completed"}
+    assert harness.late() == []
+
+
+def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) -> None:
+    tasks = [harness.add(f"g{n}") for n in range(5)]
+    harness.row(tasks[-1])  # the state has them all
+    before = harness.journal.status().batches
+    found = harness.claims.claim_all("w", 60, 64)
+    assert [one["task"]["id"] for one in found] == tasks
+    assert harness.journal.status().batches == before + 1
+    assert found[3]["task"] == harness.row(tasks[3])
+    cancelled = harness.journal.last(f"task.{tasks[1]}")
+    assert cancelled is not None
+    harness.journal.append([Entry(f"task.{tasks[1]}", Kind.CANCELLED, {"by": "me"}, expect=cancelled.seq)])
+    done = [Done(one["task"]["id"], one["fence"], 0) for one in found]
+    answers = harness.claims.complete_all([*done[:4], Done(tasks[4], done[0].fence), Done("nothing", "x.1")])
+    assert [(one["task"], one["ok"], one.get("error")) for one in answers] == [
+        (tasks[0], True, None),
+        (tasks[1], False, "stale_fence"),
+        (tasks[2], True, None),
+        (tasks[3], True, None),
+        (tasks[4], False, "stale_fence"),
+        ("nothing", False, "not_found"),
+    ]
+    assert [harness.row(task)["state"] for task in tasks] == [
+        "completed",
+        "cancelled",
+        "completed",
+        "completed",
+        "running",
+    ]
+    assert [one["task"] for one in harness.late()] == [tasks[1]]
+    again = harness.claims.complete_all(done)
+    assert [one.get("duplicate") for one in again] == [True, None, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("", 60), {}),
+        (("a b", 60), {}),
+        (("w", 0), {}),
+        (("w", 3601), {}),
+        (("w", 60), {"wait_s": 61}),
+        (("w", 60), {"routes": []}),
+        (("w", 60), {"routes": ["a b"]}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(harness: Harness, words: tuple[str, float], options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        harness.claims.claim(*words, **options)

@@ -1,0 +1,317 @@
+"""Forwarding, to a real receiver that checks GitHub's signature itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covenq import __version__
+from covenq.model import Category
+from covenq.tasks.execution.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
+from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
+from tests.support.daemon import SECRET, Daemon, eventually, issue, records
+
+
+class Receiver(ThreadingHTTPServer):
+    """Like a GitHub App: it believes no request whose signature doesn't fit the raw body."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _App)
+        self.seen: list[tuple[dict[str, str], bytes, bool]] = []
+        self.answer: Callable[[int], tuple[int, dict[str, str], bytes]] = lambda number: (200, {}, b"thanks")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?app=1"
+
+
+class _App(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        signed = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+        good = hmac.compare_digest(signed, self.headers.get("X-Hub-Signature-256", ""))
+        self.server.seen.append(({k.lower(): v for k, v in self.headers.items()} | {":path": self.path}, body, good))
+        status, headers, said = self.server.answer(len(self.server.seen))
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(said)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    stop = Stop()
+    yield stop
+    stop.close()
+
+
+def route(receiver: Receiver, more: str = "") -> str:
+    return f'[[route]]\nname = "f"\nmatch = "event:issues"\nforward = "{receiver.url}"\n{more}\n'
+
+
+def last(daemon: Daemon, task: str) -> dict[str, Any]:
+    """The task's only or newest attempt, when the task has come to its end."""
+    row = daemon.api(f"/api/v1/tasks/{task}").json
+    assert row["state"] in ("completed", "failed"), row
+    return {**daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"][-1], "task_row": row}
+
+
+def test_a_github_app_behind_covenq_needs_no_change(make_daemon: Any, receiver: Receiver) -> None:
+    daemon: Daemon = make_daemon(config=route(receiver))
+    body = b'{ "action":"opened",\n "issue": {"number": 7, "title": "\xc3\xa9"}, "repository": {"full_name": "o/r"} }'
+    task = daemon.post("issues", body, guid="g-1", hook="77").json["tasks"][0]
+    found = eventually(lambda: last(daemon, task))
+    assert (found["outcome"], found["http_status"]) == ("completed", 200)
+    assert [name for name, _ in found["phases"]] == ["prepared", "started", "collected"]
+    ((headers, got, good),) = receiver.seen
+    assert (got, good) == (body, True)
+    assert headers["x-github-event"] == "issues"
+    assert headers["x-github-delivery"] == "g-1"
+    assert headers["x-github-hook-id"] == "77"
+    assert headers["x-github-hook-installation-target-type"] == "integration"
+    assert headers["content-type"] == "application/json"
+    assert headers["user-agent"] == "GitHub-Hookshot/0000000"
+    assert (headers["x-covenq-task"], headers["x-covenq-attempt"]) == (task, "1")
+    assert headers[":path"] == "/hook?app=1"
+    assert (daemon.data / found["stdout"]).read_bytes() == b"HTTP 200\n\nthanks"
+
+
+def test_a_form_is_forwarded_as_the_form_it_was(make_daemon: Any, receiver: Receiver) -> None:
+    from urllib.parse import urlencode
+
+    daemon: Daemon = make_daemon(config=route(receiver))
+    body = urlencode({"payload": json.dumps(issue(7))}).encode()
+    kind = "application/x-www-form-urlencoded"
+    task = daemon.post("issues", body, content_type=kind).json["tasks"][0]
+    assert eventually(lambda: last(daemon, task))["outcome"] == "completed"
+    ((headers, got, good),) = receiver.seen
+    assert (headers["content-type"], got, good) == (kind, body, True)
+
+
+def test_trouble_is_tried_again_and_refusals_are_not(make_daemon: Any, receiver: Receiver) -> None:
+    answers = {1: 503, 2: 429, 3: 200, 4: 422, 5: 302}
+    receiver.answer = lambda number: (answers[number], {"Location": "/elsewhere", "Retry-After": "0"}, b"")
+    more = 'retry = { max = 5, backoff = "10ms", cap = "20ms" }'
+    daemon: Daemon = make_daemon(config=route(receiver, more))
+    task = daemon.post("issues", issue(1)).json["tasks"][0]
+    found = eventually(lambda: last(daemon, task))
+    assert (found["attempt"], found["http_status"]) == (3, 200)
+    every = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+    assert [(one["category"], one["http_status"]) for one in every] == [("http", 503), ("http", 429), (None, 200)]
+    for number, status in ((2, 422), (3, 302)):
+        task = daemon.post("issues", issue(number)).json["tasks"][0]
+        found = eventually(lambda task=task: last(daemon, task))
+        assert (found["task_row"]["state"], found["attempt"], found["http_status"]) == ("failed", 1, status)
+    assert len(receiver.seen) == 5
+
+
+def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
+    make_daemon: Any, receiver: Receiver
+) -> None:
+    receiver.answer = lambda number: (500, {}, b"")
+    config = route(receiver) + '[[route]]\nname = "other"\nmatch = "event:push"\nrun = ["true"]\n'
+    daemon: Daemon = make_daemon(config="[worker]\nconcurrency = 1\n" + config)
+    failed = [daemon.post("issues", issue(n)).json["tasks"][0] for n in range(1, OPENS_AFTER + 1)]
+    for task in failed:
+        eventually(lambda task=task: last(daemon, task))
+    task = daemon.post("issues", issue(50)).json["tasks"][0]
+    other = daemon.post("push", {"ref": "x"}).json["tasks"][0]
+    eventually(lambda: last(daemon, other))
+    row = daemon.api(f"/api/v1/tasks/{task}").json
+    assert (row["state"], row["attempts"], row["retries"]) == ("queued", 0, 0)
+    assert row["waits"]["word"] == "receiver"
+    assert f"failed {OPENS_AFTER} times in a row" in row["waits"]["why"]
+    assert len(receiver.seen) == OPENS_AFTER
+
+
+def test_a_forward_in_flight_ends_with_the_daemon_and_burns_nothing(make_daemon: Any, receiver: Receiver) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def answer(number: int) -> tuple[int, dict[str, str], bytes]:
+        held.set()
+        go.wait(60)
+        return 200, {}, b""
+
+    receiver.answer = answer
+    daemon: Daemon = make_daemon(config=route(receiver))
+    task = daemon.post("issues", issue(1)).json["tasks"][0]
+    assert held.wait(30)
+    daemon.stop()
+    go.set()
+    (end,) = [one["data"] for one in records(daemon.data, "task.retry")]
+    assert end["category"] == "interrupted"
+    daemon.start()
+    assert eventually(lambda: last(daemon, task))["attempt"] == 2
+
+
+# ---- one POST
+
+
+def test_a_large_answer_is_cut(receiver: Receiver, stop: Stop) -> None:
+    receiver.answer = lambda number: (200, {}, b"x" * (KEPT_MAX * 4))
+    reply = post(receiver.url, [], b"{}", 30.0, [stop])
+    assert (reply.status, len(reply.body)) == (200, KEPT_MAX)
+
+
+def test_no_answer_in_time_no_receiver_no_http(stop: Stop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        assert post(url, [], b"{}", 0.2, [stop]).error == "it gave no whole answer within 0.2 s"
+        threading.Timer(0.1, stop.set, (0.1,)).start()
+        assert post(url, [], b"{}", 60.0, [stop]).status is None
+    assert post(url, [], b"{}", 5.0, []).error == "Connection refused"
+    assert post("http://nowhere.invalid/", [], b"{}", 5.0, []).error == "its name can't be resolved"
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+
+        def talk() -> None:
+            connection, _ = odd.accept()
+            connection.sendall(b"hello ghp_secret\r\n\r\n")
+            connection.recv(100)
+            connection.close()
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        reply = post(f"http://127.0.0.1:{odd.getsockname()[1]}/", [], b"{}", 5.0, [])
+        thread.join()
+    assert reply.status is None
+    assert "ghp_secret" not in str(reply.error)
+
+
+def test_a_drip_does_not_outlive_the_deadline(stop: Stop) -> None:
+    """Each byte comes before any one wait is over; all of them never do."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def drip() -> None:
+            connection, _ = slow.accept()
+            with connection:
+                try:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                    while not ended.wait(0.01):
+                        connection.sendall(b"X: y\r\n"[:1])
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        reply = post(f"http://127.0.0.1:{slow.getsockname()[1]}/", [], b"{}", 0.5, [stop])
+        ended.set()
+        thread.join()
+    assert reply.status is None
+
+
+def test_certificates_are_checked(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    words += " -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        [openssl, *words.split(), "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    receiver.handle_error = lambda *_: None  # type: ignore[method-assign]
+    url = f"https://localhost:{receiver.server_address[1]}/"
+    reply = post(url, [], b"{}", 30.0, [])
+    assert reply.status is None
+    assert reply.error is not None
+    assert reply.error.startswith("its certificate does not hold: self")
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    assert post(url, [], b"{}", 30.0, []).status == 200
+
+
+def test_what_a_reply_makes_of_the_attempt() -> None:
+    assert outcome_of(Reply(204), 0.0).category is None
+    for status, final in ((400, True), (401, True), (404, True), (408, False), (429, False), (500, False), (301, True)):
+        outcome = outcome_of(Reply(status), 0.0)
+        assert (outcome.category, outcome.final, outcome.http_status) == (Category.HTTP, final, status)
+    assert outcome_of(Reply(503, (("retry-after", "120"),)), 0.0).retry_after_s == 120.0
+    assert outcome_of(Reply(error="Connection refused"), 0.0).final is False
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert retry_after("30", 0.0) == 30.0
+    assert retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 10.0) == 50.0
+    assert retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 100.0) == 0.0
+    for wrong in (None, "", "soon", "-1", "1e9", "9" * 400):
+        assert retry_after(wrong, 0.0) is None
+
+
+def test_headers_of_the_connection_are_its_own() -> None:
+    original = [["Host", "a"], ["X-GitHub-Event", "push"], ["Content-Length", "9"], ["Connection", "close"], ["Odd"]]
+    names = [name for name, _ in headers_for(original, [("X-Covenq-Task", "t")])]
+    assert names == ["X-GitHub-Event", "User-Agent", "X-Covenq-Task"]
+
+
+def test_the_senders_name_is_sent_as_it_came_and_ours_where_it_gave_none() -> None:
+    original = [["user-agent", "GitHub-Hookshot/1"], ["X-GitHub-Event", "push"]]
+    assert headers_for(original, []) == [("user-agent", "GitHub-Hookshot/1"), ("X-GitHub-Event", "push")]
+    assert headers_for([], []) == [("User-Agent", f"covenq/{__version__}")]
+
+
+def test_a_circuit_opens_is_probed_and_closes() -> None:
+    now = [0.0]
+    breakers = Breakers(lambda: now[0])
+    target = target_of("https://x.example/a")
+    assert target == "https://x.example:443"
+    for number in range(1, OPENS_AFTER + 1):
+        assert breakers.admit(target, "r")
+        assert breakers.told(target, well=False) is (number == OPENS_AFTER)
+    assert not breakers.admit(target, "r")
+    assert list(breakers.waiting()) == ["r"]
+    assert breakers.next_s() == FIRST_S
+    opens = FIRST_S
+    for _ in range(8):
+        now[0] += opens
+        assert breakers.waiting() == {}
+        assert breakers.admit(target, "r")
+        assert not breakers.admit(target, "s"), "one probe at a time"
+        assert set(breakers.waiting()) == {"r", "s"}
+        assert breakers.told(target, well=False)
+        opens = min(opens * 2, LONGEST_S)
+        assert breakers.next_s() == opens
+    now[0] += opens
+    assert breakers.admit(target, "r")
+    breakers.undone(target)
+    assert breakers.admit(target, "r"), "a probe that was not made is made by the next"
+    breakers.told(target, well=True)
+    assert breakers.admit(target, "r")
+    assert breakers.admit(target, "s")
+    assert breakers.next_s() is None

@@ -1,0 +1,111 @@
+"""The simulation can fail: each promise, broken on purpose, is missed within a few histories."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from covenq.tasks.scheduling import claim, fairness, limiter, outcome, supersede
+from covenq.tasks.scheduling.in_flight import Hands
+from journal.records import Entry
+from tests.support.simulation import Violated, World
+
+Patch = pytest.MonkeyPatch
+
+
+def hands_are_forgotten(patch: Patch) -> None:
+    @contextmanager
+    def picking(self: Hands) -> Iterator[tuple[()]]:
+        yield ()
+
+    patch.setattr(Hands, "picking", picking)
+
+
+def claims_expect_nothing(patch: Patch) -> None:
+    real = claim.Entry
+    patch.setattr(claim, "Entry", lambda *args, expect=None, **more: real(*args, **more))
+
+
+def nothing_is_recovered(patch: Patch) -> None:
+    patch.setattr("simulation.recover", lambda tasks, now: [])
+
+
+def recovery_looks_at_nothing_new(patch: Patch) -> None:
+    real = outcome.recover
+    patch.setattr("simulation.recover", lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2)
+
+
+def turns_are_not_kept(patch: Patch) -> None:
+    real = fairness.Picker._one
+    patch.setattr(fairness.Picker, "_one", lambda self, pick, turn, idle: real(self, pick, fairness._Round(), idle))
+
+
+def days_are_not_counted(patch: Patch) -> None:
+    patch.setattr(limiter.Standing, "_begun", lambda self, scope: 0)
+
+
+def a_cap_is_one_more(patch: Patch) -> None:
+    real = limiter.Standing._full
+
+    def full(self: Any, level: str, name: Any, cap: Any, shown: Any) -> Any:
+        more = None if cap.concurrency is None else cap.concurrency + 1
+        return real(self, level, name, replace(cap, concurrency=more), shown)
+
+    patch.setattr(limiter.Standing, "_full", full)
+
+
+def the_oldest_outdates(patch: Patch) -> None:
+    def oldest(conn: Any, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
+        rows = conn.execute(supersede.NEWEST.replace(" DESC", ""), place).fetchall()
+        newer = conn.execute(supersede.NEWEST, place).fetchone()
+        if rows and newer["created_seq"] > rows[0]["created_seq"] and newer["state"] == "queued":
+            yield (supersede._record(newer, rows[0]["id"], supersede.NEWER),)
+
+    patch.setattr(supersede, "_superseded", oldest)
+
+
+def lost_answers_are_given_up(patch: Patch) -> None:
+    def take(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None, **_: Any) -> Any:
+        data = {"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until}
+        answer = journal.append([Entry(task.subject, "task.claimed", data, expect=task.last_seq)])
+        seqs = getattr(answer, "seqs", None)
+        return None if seqs is None else cls(journal, task.id, task.attempts + 1, seqs[0], lease_until=lease_until)
+
+    patch.setattr(claim.Claim, "take", classmethod(take))
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        hands_are_forgotten,
+        claims_expect_nothing,
+        nothing_is_recovered,
+        recovery_looks_at_nothing_new,
+        turns_are_not_kept,
+        the_oldest_outdates,
+        days_are_not_counted,
+        a_cap_is_one_more,
+        lost_answers_are_given_up,
+    ],
+)
+def test_a_broken_promise_is_seen(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    monkeypatch.setattr(claim, "AGAIN_S", 0.0)
+    mutant(monkeypatch)
+    logging.disable(logging.CRITICAL)
+    try:
+        for seed in range(200):
+            world = World(seed)
+            try:
+                world.run()
+            except (Violated, AssertionError):
+                return
+            finally:
+                world.conn.close()
+    finally:
+        logging.disable(logging.NOTSET)
+    raise AssertionError(f"200 histories, and nobody saw that {mutant.__name__.replace('_', ' ')}")

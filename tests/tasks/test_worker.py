@@ -1,0 +1,222 @@
+"""`covenq worker` and `covenq phase` as processes, against the real daemon."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import ROOT, Daemon, clean_env, eventually, free_port, issue, records
+
+PULL = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
+RUN = '[[route]]\nname = "r"\nmatch = "event:issues"\n'
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """start(daemon, *words, env=…) → a `covenq worker` process; ended with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(daemon: Daemon, *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-m", "covenq.cli.main", "worker", "--work", str(tmp_path / "work"), *words]
+        log = (tmp_path / f"worker{len(started)}.log").open("wb")
+        process = subprocess.Popen(argv, env={**daemon.environment(), **(env or {})}, stderr=log, stdout=log, cwd=ROOT)
+        log.close()
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def kinds(daemon: Daemon, task: str) -> list[str]:
+    return [one["kind"].removeprefix("task.") for one in records(daemon.data) if one["subject"] == f"task.{task}"]
+
+
+def attempt(daemon: Daemon, task: str) -> dict[str, Any]:
+    return daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"][-1]
+
+
+CODE = """if True:
+    import json, os, subprocess, sys
+    done = subprocess.run([sys.executable, "-m", "covenq.cli.main", "phase", "running tests"])
+    json.dump({"stdin": sys.stdin.read(), "env": {k: v for k, v in os.environ.items() if k.startswith("COVENQ_")},
+               "phase": done.returncode, "brief": json.load(open(sys.argv[1]))}, open(os.environ["COVENQ_RESULT"], "w"))
+"""
+
+
+@pytest.mark.parametrize("where", ["worker", "daemon"])
+def test_a_command_gets_the_same_and_says_its_phases_wherever_it_runs(
+    make_daemon: Any, start: Start, where: str, tmp_path: Path
+) -> None:
+    code = tmp_path / "code.py"
+    code.write_text(CODE)
+    argv = [sys.executable, str(code), "{brief}"]
+    env = clean_env(PYTHONPATH=str(ROOT))
+    config = PULL if where == "worker" else RUN + f"run = {json.dumps(argv)}\nenv = ['PYTHONPATH']\n"
+    daemon: Daemon = make_daemon(config=config, env={"PYTHONPATH": env["PYTHONPATH"]})
+    task = daemon.post("issues", issue(7), guid="g1").json["tasks"][0]
+    if where == "worker":
+        start(daemon, "--env", "PYTHONPATH", "--name", "w1", "--keep", "all", "--", *argv)
+    eventually(lambda: "completed" in kinds(daemon, task), what="it is completed")
+    found = attempt(daemon, task)
+    assert [name for name, _ in found["phases"]] == ["prepared", "started", "running tests", "collected"]
+    assert (found["outcome"], found["exit_code"]) == ("completed", 0)
+    assert found["usage"]["max_rss"] > 0
+    result = json.loads((daemon.data / found["result"]).read_bytes())
+    assert result["phase"] == 0
+    assert json.loads(result["stdin"]) == issue(7)
+    assert {
+        key: result["env"][f"COVENQ_{key}"] for key in ("TASK", "ATTEMPT", "FENCE", "GUID", "EVENT", "ACTION", "REPO")
+    } == {
+        "TASK": task,
+        "ATTEMPT": "1",
+        "FENCE": found["fence"],
+        "GUID": "g1",
+        "EVENT": "issues",
+        "ACTION": "opened",
+        "REPO": "octo/hello",
+    }
+    assert set(result["env"]) == {
+        f"COVENQ_{key}" for key in "TASK ATTEMPT FENCE HOOK GUID EVENT ACTION REPO PAYLOAD RESULT SOCKET".split()
+    }
+    assert (result["brief"]["task"], result["brief"]["number"]) == (task, 7)
+
+
+def test_a_stopped_worker_gives_its_task_back_and_another_finishes_it(
+    make_daemon: Any, start: Start, tmp_path: Path
+) -> None:
+    daemon: Daemon = make_daemon(config=PULL)
+    task = daemon.post("issues", issue(7)).json["tasks"][0]
+    first = start(
+        daemon, "--", sys.executable, "-S", "-c", "import signal; signal.signal(15, signal.SIG_IGN); signal.pause()"
+    )
+    eventually(lambda: kinds(daemon, task).count("phase") >= 2, what="it runs")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 0
+    row = daemon.api(f"/api/v1/tasks/{task}").json
+    assert (row["state"], row["retries"], row["interruptions"]) == ("queued", 0, 0)
+    assert attempt(daemon, task)["category"] == "interrupted"
+    start(daemon, "--", "true")
+    eventually(lambda: "completed" in kinds(daemon, task), what="it is completed")
+    assert not [one for one in records(daemon.data) if one["kind"] == "ops.late"]
+
+
+def test_failures_are_told_and_a_cancelled_task_is_ended(make_daemon: Any, start: Start, tmp_path: Path) -> None:
+    daemon: Daemon = make_daemon(config=PULL)
+    tasks = [daemon.post("issues", issue(n)).json["tasks"][0] for n in (1, 2)]
+    code = """if True:
+        import json, os, sys, time
+        if json.load(sys.stdin)["issue"]["number"] == 1:
+            sys.exit(3)
+        open(sys.argv[1], "w").write(str(os.getpid()))
+        time.sleep(600)
+    """
+    pid = tmp_path / "pid"
+    start(daemon, "--lease", "1s", "--concurrency", "2", "--", sys.executable, "-S", "-c", code, str(pid))
+    eventually(lambda: "failed" in kinds(daemon, tasks[0]))
+    assert (attempt(daemon, tasks[0])["category"], attempt(daemon, tasks[0])["exit_code"]) == ("exit", 3)
+    eventually(lambda: kinds(daemon, tasks[1]).count("renewed") >= 2, what="the lease is renewed")
+    running = int(eventually(lambda: pid.exists() and pid.read_text()))
+    daemon.cli("cancel", tasks[1])
+    eventually(lambda: not Path(f"/proc/{running}").exists(), what="the command is ended")
+    assert kinds(daemon, tasks[1])[-1] == "cancelled"
+
+
+def test_a_worker_over_tcp_has_its_token_to_itself(make_daemon: Any, start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    daemon: Daemon = make_daemon(config=f'[api]\nbind = "127.0.0.1:{port}"\n' + PULL)
+    token = daemon.cli("tokens", "new", "--name", "w", "--role", "worker").stdout.decode().split()[-1]
+    task = daemon.post("issues", issue(7)).json["tasks"][0]
+    code = f"import os, sys; sys.exit(any('{token}' in value for value in os.environ.values()))"
+    env = {"COVENQ_TOKEN": token, "COVENQ_URL": f"http://127.0.0.1:{port}"}
+    start(daemon, "--", sys.executable, "-S", "-c", code, env=env)
+    eventually(lambda: "completed" in kinds(daemon, task), what="it is completed")
+    wrong = start(daemon, "--", "true", env={**env, "COVENQ_TOKEN": "cqw_" + "x" * 40})
+    assert wrong.wait(60) == 4
+
+
+PAUSED = """if True:
+    import os, sys, time
+    from pathlib import Path
+    from covenq.errors import StaleFence
+    from covenq.tasks.remote.client import Line
+    socket, directory, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    line, gate, first = Line(socket), directory / "gate", True
+    log = open(directory / f"{name}.log", "a", buffering=1)
+    while True:
+        granted = line.claim(name, 1, wait_s=0 if first else 2)
+        if granted is None:
+            continue
+        if first:
+            (directory / f"{name}.held").touch()
+            while not gate.exists():
+                time.sleep(0.02)
+            first = False
+        for word, more in (("phase", {"phase": "woken"}), ("renew", {"lease_s": 60}), ("complete", {})):
+            try:
+                line.say(granted, word, **more)
+                said = "ok"
+            except StaleFence:
+                said = "stale"
+            print(granted.id, granted.fence, word, said, file=log)
+"""
+
+
+def test_ten_workers_paused_past_their_leases_complete_nothing_twice(make_daemon: Any, tmp_path: Path) -> None:
+    daemon: Daemon = make_daemon(config=PULL)
+    tasks = [daemon.post("issues", issue(n)).json["tasks"][0] for n in range(1, 16)]
+    names = [f"w{n}" for n in range(10)]
+    workers = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", PAUSED, str(daemon.socket), str(tmp_path), name], env=clean_env(), cwd=ROOT
+        )
+        for name in names
+    }
+    try:
+        for name in names:
+            eventually((tmp_path / f"{name}.held").exists, timeout=60, what=f"{name} holds a task")
+            workers[name].send_signal(signal.SIGSTOP)
+
+        def lost() -> set[str]:
+            found = [one for one in records(daemon.data, "task.retry") if one["data"]["category"] == "lease_lost"]
+            return {one["subject"] for one in found}
+
+        eventually(lambda: len(lost()) == 10, what="ten leases have run out")
+        (tmp_path / "gate").touch()
+        for name in names[:5]:
+            workers[name].send_signal(signal.SIGCONT)
+        done = lambda: {one["subject"].removeprefix("task.") for one in records(daemon.data, "task.completed")}  # noqa: E731
+        eventually(lambda: done() == set(tasks), what="half of the workers have done everything")
+        for name in names[5:]:
+            workers[name].send_signal(signal.SIGCONT)
+        eventually(
+            lambda: all((tmp_path / f"{name}.log").read_text().count("\n") >= 3 for name in names),
+            what="the others have said their late words",
+        )
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.wait()
+    said = [line.split() for name in names for line in (tmp_path / f"{name}.log").read_text().splitlines()]
+    late = [
+        (one["data"]["task"], one["data"]["fence"], one["data"]["what"]) for one in records(daemon.data, "ops.late")
+    ]
+    assert sorted(late) == sorted((task, fence, word) for task, fence, word, answer in said if answer == "stale")
+    assert len(late) >= 30
+    for task in tasks:
+        assert kinds(daemon, task).count("completed") == 1, kinds(daemon, task)
+        assert kinds(daemon, task)[-1] == "completed"
+        assert sum(one[0] == task and one[2:] == ["complete", "ok"] for one in said) == 1
+    fences = [one["data"]["claim"] for one in records(daemon.data, "task.completed")]
+    assert len(set(fences)) == len(tasks)

@@ -1,0 +1,361 @@
+"""The Overview and Journal pages: as pure functions, and what their keys do over a real daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.command import Command, CommandList, CommandPalette
+from textual.widgets import Button, Input, Static
+
+from covenq.operate.maintain import verify_note
+from covenq.tui import text
+from covenq.tui.panes import overview, pages
+from covenq.tui.screens.dialogs import Confirm
+from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
+from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.progress import WorkScreen
+from covenq.tui.screens.verify import VerifyScreen
+from covenq.tui.widgets.lines import Line, Lines, plain
+from tests.support.daemon import Daemon, issue
+from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, enter_filter, listed, on, said, until
+
+NOW = 1_800_000_000.0
+AGO = "2027-01-15T07:55:00.000000Z"
+"""Five minutes before NOW."""
+
+STATUS: dict[str, Any] = {
+    "ready": True,
+    "reasons": [],
+    "webhook_url": "http://127.0.0.1:8787/webhook",
+    "data": "/var/lib/covenq",
+    "pid": 7,
+    "started_at": AGO,
+    "version": "0.1.0",
+    "routes": ["fix"],
+    "journal": {
+        "id": "j",
+        "epoch": "e",
+        "head": {"seq": 1234, "sum": "ab" * 32},
+        "segments": 3,
+        "bytes": 3 << 20,
+        "last_sync_ms": 1.0,
+        "recent_syncs_ms": {"count": 1024, "median": 1.2, "p99": 4.5, "slowest": 9.0},
+        "recent_batches": {"count": 512, "median": 3, "largest": 64},
+    },
+    "segments": [
+        {"name": "00000000000000001000.jsonl", "first": 1000, "bytes": 1 << 20},
+        {"name": "00000000000000000500.jsonl", "first": 500, "bytes": 2 << 20},
+    ],
+    "state": {"seq": 1234, "lag": 0, "error": None},
+    "deliveries": {"completed": 1000, "failed": 3},
+    "tasks": {"queued": 4, "running": 1, "completed": 1000},
+    "oldest": {"deliveries": {}, "tasks": {"queued": AGO, "running": AGO}},
+    "disk": {"free": 40 << 30, "total": 100 << 30},
+    "worker": {"concurrency": 4, "running": [{"task": "t"}], "error": None},
+    "running": [
+        {"task": "t1", "route": "fix", "repo": "octo/hello", "number": 12, "since": AGO, "timeout_s": 600.0},
+    ],
+    "refused": {"signature_wrong": 2},
+    "pauses": [],
+}
+PACE = {
+    "minutes": 60,
+    "accepted": [*[0] * 57, 8, 4, 1],
+    "refused": [0] * 60,
+    "completed": [*[0] * 59, 2],
+    "failed": [0] * 60,
+}
+
+
+def told(status: dict[str, Any], width: int = 80) -> str:
+    return plain(overview.overview(status, PACE, NOW, width))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_overview_tells_how_fast_what_waits_who_works_and_how_the_disk_does(width: int) -> None:
+    page = told(STATUS, width)
+    lines = page.splitlines()
+    assert max(map(len, lines)) <= width
+    accepted = next(line for line in lines if "accepted" in line)
+    assert "█▄▁" in accepted
+    assert accepted.split()[-3:] == ["4", "8", "13"], "the last full minute, the peak, and all"
+    assert re.search(r"○ queued +4  the oldest for 5m", page)
+    assert "p50 1.2 ms, p99 4.5 ms" in page
+    assert "40.0 GiB free of 100.0 GiB" in page
+    assert "fold lag    none" in page
+    assert "1 of 4 slots busy" in page
+    assert "◐ 5m of 10m  fix  octo/hello#12  t1" in page
+    assert "signature_wrong" in page
+    assert len(lines) <= (26 if width == 160 else 50)
+
+
+def test_a_sparkline_has_a_cell_for_each_value() -> None:
+    assert overview.sparkline([]) == ""
+    assert overview.sparkline([0, 0]) == "··"
+    assert overview.sparkline([0, 1, 50, 100]) == "·▁▄█"
+    assert overview.sparkline([5], most=10) == "▄"
+    assert "counting" in plain(overview.overview(STATUS, None, NOW, 80))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"reasons": ["The intake is paused."]}, "The intake is paused."),
+        (
+            {"verified": {"ok": False, "at": AGO, "findings": 3, "first": "torn \x1b at 7", "records": 1, "seq": 1}},
+            "damage was found 5m ago: torn ␛ at 7 and 2 more",
+        ),
+        ({"state": {"seq": 1, "lag": 3, "error": "no space"}}, "the state lags: no space"),
+        ({"state": {"seq": 1, "lag": 20000, "error": None}}, "20,000 records behind"),
+        ({"secrets": [{"secret": "old", "problem": "it is gone"}]}, "secret old: it is gone"),
+        (
+            {"reload": {"ok": False, "at": AGO, "error": "line 3"}},
+            "was refused 5m ago, and the one before stays: line 3",
+        ),
+        ({"worker": {"concurrency": 1, "running": [], "error": "poisoned"}}, "nothing more is run: poisoned"),
+        (
+            {"stuck": [{"task": "t9", "route": "fix", "repo": "o/r", "state": "queued", "since": AGO, "why": "w"}]},
+            "task t9 (fix, o/r) is queued for 5m: w",
+        ),
+        (
+            {"pauses": [{"what": "route", "name": "fix", "since": AGO, "by": "mona", "reason": "deploy"}]},
+            "route fix is paused for 5m by mona: deploy",
+        ),
+        ({"upkeep": {"doing": None, "error": "no room"}}, "upkeep waits: no room"),
+    ],
+)
+def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
+    assert overview.alarms(STATUS, NOW) == []
+    found = overview.alarms({**STATUS, **change}, NOW)
+    assert len(found) == 1
+    assert words in found[0]
+    assert found[0][:20] in told({**STATUS, **change}).splitlines()[0], "the page begins with it"
+
+
+def test_the_journal_page_lists_segments_with_what_is_in_them() -> None:
+    page = plain(pages.journal(STATUS, NOW))
+    assert "head seq    1,234" in page
+    assert "half have 3 or less, the largest 64" in page
+    assert "00000000000000001000.jsonl     1.0 MiB" in page
+    assert "seq 1,000 – 1,234" in page
+    assert "seq 500 – 999" in page
+    assert "and 1 older ones" in page
+    assert "verified    not yet" in page
+    seen = {"ok": True, "at": AGO, "records": 1234, "seq": 1234, "seconds": 2.5, "findings": 0, "first": None}
+    assert "✓ 5m ago: 1,234 records, to seq 1,234, in 2s" in plain(pages.journal({**STATUS, "verified": seen}, NOW))
+    assert "covenq verify, covenq backup" in plain(pages.journal(STATUS, NOW, here=False))
+
+
+def test_two_columns_begin_where_they_should() -> None:
+    left: list[Line] = [[("✓ wide ├", "")], [("x", "")], []]
+    right: list[Line] = [[("a", "")], [], [("b", "")], [("c", "")]]
+    lines = plain(overview.beside(left, right, 12)).splitlines()
+    assert [line.find(one) for line, one in zip(lines, ("a", "", "b", "c"), strict=True)] == [12, 0, 12, 12]
+    assert text.cells(lines[0]) == 13
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    return make_daemon('[retention]\npayloads = "1s"\n' + ROUTES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_overview_of_a_daemon_counts_what_came(daemon: Daemon, size: tuple[int, int]) -> None:
+    daemon.post("issues", issue(1))
+    daemon.post("issues", issue(2), secret="wrong")
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("1")
+
+        def figures(name: str) -> list[str]:
+            lines = plain(app.screen.query_one("#overview", Lines).lines).splitlines()
+            return next((line.split()[-1:] for line in lines if line.strip().startswith(name)), [])
+
+        for name in ("accepted", "refused", "completed"):
+            await until(pilot, lambda name=name: figures(name) == ["1"], f"one {name}")  # type: ignore[misc]
+        assert figures("failed") == ["0"]
+        assert "0 of 1 slots busy" in drawn(app) or size == (80, 24)
+        await pilot.press("j", "G", "k", "g")
+        await pilot.press("q")
+    assert app.return_code == 0
+
+
+async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> None:
+    for number in range(3):
+        daemon.post("push", issue(number))
+    assert daemon.stop() == 0
+    segment = next((daemon.data / "journal").glob("*.jsonl"))
+    content = segment.read_bytes()
+    for number in (0, 2):
+        content = content.replace(f'"number":{number},"title"'.encode(), f'"number":{number + 5},"title"'.encode())
+    segment.write_bytes(content)
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "✗" in drawn(app) or listed(app) >= 0, "something is shown")
+        await pilot.press("5", "v")
+        await until(pilot, lambda: on(app, VerifyScreen)() and "findings" in document(app), "the findings")
+        count = len(app.screen.report.damage) if isinstance(app.screen, VerifyScreen) and app.screen.report else 0
+        assert count >= 2
+        for key, expected in (("n", 1), ("n", 2), ("N", 1), ("N", count)):
+            await pilot.press(key)
+            assert f"finding {expected} of {count}" in said(app, "#work-said")
+            marked = [line for line in app.screen.query_one(Lines).lines if line and "reverse" in line[0][1]]
+            assert [line[0][0].split(".")[0] for line in marked] == [str(expected)]
+        await pilot.press("escape")
+        assert not on(app, VerifyScreen)()
+        await until(pilot, lambda: "damage was found" in drawn(app), "it is an alarm from now on", 60)
+    seen = verify_note.last(daemon.data)
+    assert seen is not None
+    assert (seen["ok"], seen["findings"]) == (False, count)
+
+
+async def test_a_backup_is_made_and_proven_from_the_journal_page(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.post("issues", issue(1))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: listed(app) == 1, "open")
+        await pilot.press("5")
+        assert "Back up" in drawn(app).splitlines()[-1], "the footer tells it"
+        await pilot.press("B")
+        await until(pilot, on(app, BackupDialog), "it asks where to")
+        app.screen.query_one(Input).value = str(tmp_path / "copy")
+        await pilot.press("enter")
+        await until(pilot, lambda: on(app, WorkScreen)() and "the copy verifies" in document(app), "copied")
+        assert f"covenq backup {tmp_path / 'copy'}" in document(app)
+        await pilot.press("escape", "B")
+        await until(pilot, on(app, BackupDialog), "it asks again")
+        assert app.screen.query_one(Input).value == str(tmp_path / "copy"), "the last one is suggested"
+        app.screen.query_one(Input).value = str(daemon.data)
+        await pilot.press("enter")
+        await until(pilot, lambda: on(app, WorkScreen)() and "the journal itself" in said(app, "#work-said"), "refused")
+        await pilot.press("escape")
+    assert list((tmp_path / "copy" / "journal").glob("*.jsonl"))
+
+
+async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
+    daemon.post("issues", issue(1))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: listed(app) == 1, "open")
+        await pilot.press("5", "K")
+        await until(
+            pilot, lambda: on(app, CompactDialog)() and "would be dropped" in said(app, "#dialog-body"), "a plan"
+        )
+        assert app.focused is app.screen.query_one("#cancel")
+        await pilot.press("enter")
+        assert not on(app, CompactDialog)()
+        assert daemon.records("delivery.payload_dropped") == []
+
+        async def planned() -> bool:
+            await pilot.press("K")
+            await until(pilot, lambda: "would be" in said(app, "#dialog-body"), "a plan")
+            if not app.screen.query_one("#go", Button).disabled:
+                return True
+            await pilot.press("escape")
+            return False
+
+        for _ in range(100):  # until the payload is a second old
+            if await planned():
+                break
+            await pilot.pause(0.1)
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: on(app, WorkScreen)() and "dropped" in document(app), "done")
+        assert "covenq compact" in document(app)
+        await pilot.press("escape")
+    assert [record["data"]["by"] for record in daemon.records() if record["kind"].endswith("dropped")] == ["tui"]
+
+
+async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:
+    app = dashboard(daemon.data, read_only=True)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: listed(app) == 0, "open")
+        await pilot.press("5", "B")
+        await until(pilot, lambda: "--read-only" in drawn(app), "it says why not")
+        await pilot.press("K")
+        await until(pilot, lambda: on(app, CompactDialog)() and "refused" in said(app, "#dialog-body"), "refused")
+        await pilot.press("escape", "v")
+        await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
+    assert verify_note.last(daemon.data) is None, "and leaves no note"
+
+
+async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.post("push", issue(1))
+    filters = tmp_path / "filters.json"
+    filters.write_text('{"mine": "event:issues"}')
+    app = dashboard(daemon.data, filters=filters)
+    async with app.run_test(size=(80, 24)) as pilot:
+
+        async def command(words: str) -> None:
+            await pilot.press("ctrl+p")
+            await until(pilot, on(app, CommandPalette), "the palette")
+            app.screen.query_one(Input).value = words
+
+            def found() -> bool:
+                hits = app.screen.query_one(CommandList)
+                hit = hits.get_option_at_index(0) if hits.option_count else None
+                return isinstance(hit, Command) and words in str(hit.hit.text or "").lower()
+
+            await until(pilot, found, words)
+            await pilot.press("enter")
+            await until(pilot, lambda: not on(app, CommandPalette)(), "closed")
+
+        await until(pilot, lambda: listed(app) == 1, "open")
+        await command("journal")
+        await until(pilot, lambda: "Segments" in drawn(app), "the journal page")
+        await command("deliveries")
+        await until(pilot, lambda: listed(app) == 1, "the list again")
+        await command("mine")
+        await until(pilot, lambda: app.pane is not None and app.pane.filter == "event:issues", "the saved filter")
+        await pilot.press("escape")
+        await command("copy the id")
+        await until(pilot, on(app, Menu), "what can be copied")
+        await pilot.press("escape")
+        assert all(isinstance(one, Static) for one in app.screen.query("#tabs"))
+
+
+async def test_the_tasks_that_a_filter_shows_are_those_of_the_command_line(daemon: Daemon) -> None:
+    for number in range(1, 4):
+        daemon.post("issues", issue(number, repo=f"octo/{number}"))
+        daemon.post("issues", issue(number, action="closed"))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda: listed(app) == 6, "the tasks")
+        pane = app.pane
+        assert pane is not None
+        for words in ("state:failed -number:2", "route:fine repo:octo/*"):
+            await enter_filter(pilot, words)
+            items = (await asyncio.to_thread(daemon.cli_json, "tasks", words))["items"]
+            expected = [item["id"] for item in reversed(items)]
+            assert expected
+
+            def shown() -> list[str]:
+                kept = pane.table.rows
+                return [row["id"] for at in range(kept.count) if (row := kept.row(at)) is not None]
+
+            await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
+
+
+async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str], Path]) -> None:
+    daemon.post("star", {**issue(1), "action": "created"})
+    write_config(ROUTES + '\n[[route]]\nname = "stars"\nmatch = "event:star"\nrun = ["true"]\n')
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: "stars" in app.status.get("routes", ()), "the new route is in effect")
+        await pilot.press("R")
+        await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
+        assert "covenq reroute" in said(app, "#dialog-body")
+        await pilot.press("escape")
+    assert [one["data"]["route"] for one in daemon.records("task.queued")] == ["stars"]
