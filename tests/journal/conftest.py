@@ -10,7 +10,7 @@ import pytest
 
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
-from tests.support.journal.explorer import NEVER_S, scratch
+from tests.support.journals.explorer import NEVER_S, scratch
 
 
 @pytest.fixture

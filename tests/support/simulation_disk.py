@@ -10,7 +10,7 @@ from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
-from tests.support.journal.simdisk import SimDisk
+from tests.support.journals.simdisk import SimDisk
 from tests.support.simulation import Crash
 
 NEVER_S = 1e6

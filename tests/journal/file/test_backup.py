@@ -24,7 +24,7 @@ from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry, Head
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 
 def take(journal: FileJournal, target: Path, files: OsFiles | None = None) -> BackupReport:

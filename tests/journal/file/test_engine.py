@@ -29,9 +29,9 @@ from journal.file.segment import list_segments
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
 from tests.support.daemon import eventually
-from tests.support.journal.explorer import Run, digest
-from tests.support.journal.simdisk import SimDisk
-from tests.support.journal.workloads import PAYLOADS, delivery, task
+from tests.support.journals.explorer import Run, digest
+from tests.support.journals.simdisk import SimDisk
+from tests.support.journals.workloads import PAYLOADS, delivery, task
 
 Opened = Callable[..., FileJournal]
 A, B = "delivery.h.a", "delivery.h.b"
@@ -399,7 +399,7 @@ def test_every_missing_directory_is_synced_into_its_parent(tmp_path: Path) -> No
 
 def test_the_simulated_disk_holds_what_the_real_one_would(root: Path) -> None:
     """The same workload over the real calls gives the same bytes under the same names."""
-    from tests.support.journal.workloads import rotation
+    from tests.support.journals.workloads import rotation
 
     simulated = Run(root)
     rotation(simulated)

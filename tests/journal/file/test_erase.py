@@ -18,7 +18,7 @@ from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 SECRETS = {
     "object": b'{"body":"secret-in-an-object"}',

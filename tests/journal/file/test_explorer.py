@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.journal.explorer import Checker, Count, Plan, Run, explore, scratch
-from tests.support.journal.simdisk import Density
-from tests.support.journal.workloads import WORKLOADS
+from tests.support.journals.explorer import Checker, Count, Plan, Run, explore, scratch
+from tests.support.journals.simdisk import Density
+from tests.support.journals.workloads import WORKLOADS
 
 SHALLOW = Density(stride=61, sets=4, subsets=16, combinations=256)
 FULL = Density(stride=1, sets=64, subsets=256, combinations=8192)

@@ -17,8 +17,8 @@ import pytest
 from journal.errors import JournalDamaged
 from journal.file.verify import VerifyReport, verify
 from journal.records import Entry
-from tests.support.journal import independent_reader, making
-from tests.support.journal.explorer import scratch
+from tests.support.journals import independent_reader, making
+from tests.support.journals.explorer import scratch
 
 NAMES = "none twice lone form lines nul latin empty marks".split()
 SHARDS = 8

@@ -18,7 +18,7 @@ from journal.file.segment import name_of, parse_header, write_header, write_mark
 from journal.file.segment_check import check_piece
 from journal.file.verify import verify
 from journal.records import SEQ_MAX, Damage, Entry
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 GUESSES = ["0" * 64, "a" * 64, "", "f" * 64]
 

@@ -13,7 +13,7 @@ from journal.file.reader import open_reader
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
 from tests.journal.file.golden import make_golden
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.json"))

@@ -20,8 +20,8 @@ from journal.file.salvage import salvage
 from journal.file.segment import parse_header
 from journal.file.verify import verify
 from journal.records import Entry
-from tests.support.journal import independent_reader, making
-from tests.support.journal.independent_reader import Reading
+from tests.support.journals import independent_reader, making
+from tests.support.journals.independent_reader import Reading
 
 
 def read(directory: Path) -> Reading:

@@ -18,7 +18,7 @@ from journal.file.open import drop_index, open_journal
 from journal.file.reader import open_reader
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry, Record, Witness
-from tests.support.journal.explorer import NEVER_S, digest
+from tests.support.journals.explorer import NEVER_S, digest
 
 SUBJECTS = st.sampled_from(
     [f"delivery.h.g{number}" for number in range(4)] + [f"task.t{number}" for number in range(3)]

@@ -14,7 +14,7 @@ from journal.file.index import Index
 from journal.file.open import open_journal
 from journal.records import Conflict, Entry
 from tests.support.daemon import ROOT
-from tests.support.journal.mutants import MUTANTS
+from tests.support.journals.mutants import MUTANTS
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ def test_a_broken_engine_is_caught(name: str, tmp_path: Path) -> None:
                 "-q",
                 "-x",
                 "-p",
-                "tests.support.journal.mutants",
+                "tests.support.journals.mutants",
                 "-p",
                 "no:cacheprovider",
             ),

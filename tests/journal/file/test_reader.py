@@ -15,7 +15,7 @@ from journal.file.reader import open_reader
 from journal.file.segment import parse_header
 from journal.file.verify import verify
 from journal.records import Witness
-from tests.support.journal import making
+from tests.support.journals import making
 
 NAMES = "none object form binary empty lone".split()
 

@@ -13,7 +13,7 @@ from journal.file.salvage import Plan, SalvageRefused, plan, salvage
 from journal.file.segment import list_segments
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 COUNT = 24
 

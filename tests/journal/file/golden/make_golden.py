@@ -22,7 +22,7 @@ from journal.file.backup import backup
 from journal.file.files import OsFiles
 from journal.file.salvage import salvage
 from journal.records import Entry
-from tests.support.journal import independent_reader, making
+from tests.support.journals import independent_reader, making
 
 HERE = Path(__file__).resolve().parent
 CUT_AT = 6000

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from journal.errors import JournalFull, JournalPoisoned
 from journal.records import Entry
-from tests.support.journal.explorer import Run
-from tests.support.journal.simdisk import SimDisk
+from tests.support.journals.explorer import Run
+from tests.support.journals.simdisk import SimDisk
 
 PAYLOADS = [
     b'{"action":"opened","issue":{"number":7,"title":"caf\xc3\xa9 \\ud83d"}}',

@@ -28,7 +28,7 @@ from journal.file.recovery import examine
 from journal.file.segment import SegmentFile, list_segments
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry, Head, Record, Witness
-from tests.support.journal.simdisk import Crashes, Density, Image, SimDisk
+from tests.support.journals.simdisk import Crashes, Density, Image, SimDisk
 
 CUT_AT = 2048
 NEVER_S = 1e6
