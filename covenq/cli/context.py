@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where everything is: the configuration and the data directory."""
 
     config: Config
     data: Path
 
 
-def place(data: str | None, config: str | None) -> Place:
+def place(data: str | None, config: str | None) -> Location:
     """What `--data`, `--config` and the environment say. Raises ConfigError."""
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
     if _is_something_else(where):
         raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
-    return Place(loaded, where)
+    return Location(loaded, where)
 
 
 def here(data: str | None, config: str | None) -> Path | None:

@@ -43,7 +43,7 @@ class Delivery:
     headers: Mapping[str, str]
 
 
-class Stage:
+class DemoDaemon:
     """A directory with a configuration, and the daemon on it. Whatever runs is ended at the end of the `with`."""
 
     def __init__(self, directory: Path, wanted: Sequence[str]) -> None:

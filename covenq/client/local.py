@@ -28,7 +28,7 @@ from journal.interface import Journal
 from journal.records import Entry, Head, Record
 
 if TYPE_CHECKING:
-    from covenq.operate.maintain.upkeep import House
+    from covenq.operate.maintain.upkeep import UpkeepContext
     from journal.file.engine import FileJournal
 
 LOCK_S = 1.0
@@ -315,9 +315,9 @@ class LocalSource(Closing):
         from covenq.operate.maintain import upkeep
 
         parsed = None if filter is None else parse(filter)
-        with self._house() as house:
+        with self._context() as context:
             return upkeep.redact(
-                house,
+                context,
                 dry_run=dry_run,
                 ids=ids,
                 filter=parsed,
@@ -330,8 +330,8 @@ class LocalSource(Closing):
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
         from covenq.operate.maintain import upkeep
 
-        with self._house() as house:
-            return upkeep.compact(house, dry_run=dry_run, by=by)
+        with self._context() as context:
+            return upkeep.compact(context, dry_run=dry_run, by=by)
 
     def secrets(self) -> Object:
         from covenq.config import secret_keys, secret_source
@@ -375,15 +375,15 @@ class LocalSource(Closing):
         """Nothing stays open between calls."""
 
     @contextmanager
-    def _house(self) -> Iterator[House]:
-        from covenq.operate.maintain.upkeep import House
+    def _context(self) -> Iterator[UpkeepContext]:
+        from covenq.operate.maintain.upkeep import UpkeepContext
 
         with self._writing() as (journal, store):
 
             def fold() -> None:
                 store.catch_up()
 
-            yield House(journal, self._data, self._config.retention, store.reader, fold, store.scrub)
+            yield UpkeepContext(journal, self._data, self._config.retention, store.reader, fold, store.scrub)
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | _Nothing]]:

@@ -99,7 +99,7 @@ class Files:
             _must_rest(path)
         return config, secret_keys.read_secrets(config, self._env, self._data)
 
-    def held(self, config: Config) -> list[secret_source.Held]:
+    def held(self, config: Config) -> list[secret_source.SecretStatus]:
         return [
             (source, secret_source.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
         ]
@@ -167,7 +167,7 @@ class Live:
             "warnings": list(last.warnings),
         }
 
-    def held(self) -> list[secret_source.Held]:
+    def held(self) -> list[secret_source.SecretStatus]:
         """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
         now = self._now
         if self._files is None:

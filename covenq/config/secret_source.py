@@ -140,7 +140,7 @@ def _scope(table: Table) -> Scope:
     return Scope(parse_hooks(table), tuple(installations), tuple(repositories))
 
 
-Held = tuple[SecretSource, str | None]
+SecretStatus = tuple[SecretSource, str | None]
 """A configured secret, and what keeps it from being read now, if anything does."""
 
 

@@ -11,7 +11,7 @@ OWN_TOKEN = r"covenq_[0-9A-Za-z_\-]{43}"  # noqa: S105 - what ours look like, no
 """As `covenq tokens` makes them."""
 
 
-class Hush:
+class LogMask:
     """Masks them in a text. From any thread. It is the last line of a defence: what is logged is ids and words anyway."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """The daemon's log on stderr: a line an event, for people or as JSON, and nothing in it that must not be.
 
-What is logged is ids, words and counts. Behind that stands this module: every line passes through `hush`, which masks
+What is logged is ids, words and counts. Behind that stands this module: every line passes through `mask`, which masks
 secrets and tokens; control characters are escaped, so that no value makes one line look like two; and of an exception
 only its type and place are told, since its text may quote what was received.
 """
@@ -29,7 +29,7 @@ def configure(
     format: str = LOG_FORMATS[0],
     level: str = LOG_LEVELS[0],
     *,
-    hush: Hushed = lambda text: text,
+    mask: Hushed = lambda text: text,
     stream: IO[str] | None = None,
 ) -> None:
     """Log to `stream` (stderr), in this format, from this level on. May be called again, to change either.
@@ -37,7 +37,7 @@ def configure(
     Libraries are heard from `warning` on. Threads that fail, and the process itself, are logged in the same way.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines(hush) if format == "json" else Human(hush))
+    handler.setFormatter(JsonLines(mask) if format == "json" else Human(mask))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
@@ -50,9 +50,9 @@ def configure(
 class Human(logging.Formatter):
     """`2026-11-23T02:34:56.123Z WARNING covenq.intake.receive: the intake is closed: …`."""
 
-    def __init__(self, hush: Hushed) -> None:
+    def __init__(self, mask: Hushed) -> None:
         super().__init__()
-        self._hush = hush
+        self._hush = mask
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
@@ -63,9 +63,9 @@ class Human(logging.Formatter):
 class JsonLines(logging.Formatter):
     """`{"at":…,"level":…,"logger":…,"message":…}` and the fields of the event, in ASCII."""
 
-    def __init__(self, hush: Hushed) -> None:
+    def __init__(self, mask: Hushed) -> None:
         super().__init__()
-        self._hush = hush
+        self._hush = mask
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -31,7 +31,7 @@ from covenq.config.load import Config, parse_bind
 from covenq.config.secret_keys import default_file
 from covenq.daemon import allocator, greeting, logs
 from covenq.daemon.datadir import make_directory, make_secret, open_locked, tell_recovery
-from covenq.daemon.log_masking import Hush
+from covenq.daemon.log_masking import LogMask
 from covenq.daemon.signals import Signals
 from covenq.daemon.systemd import Notifier
 from covenq.errors import CovenqError
@@ -39,10 +39,10 @@ from covenq.filter.grammar import parse
 from covenq.http.app import make_app
 from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.http.server.parser import Limits
-from covenq.http.services import API_THREADS, Parts
+from covenq.http.services import API_THREADS, Services
 from covenq.http.webhook_fast import PlainWebhook
 from covenq.intake import resume
-from covenq.intake.admission import Gate, Recent
+from covenq.intake.admission import Admission, Recent
 from covenq.intake.refusal_log import LOG_NAME, Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
@@ -91,18 +91,18 @@ def run(
     command line says over the file, whenever that is read again; `config` has it already.
     """
     env = os.environ if env is None else env
-    hush = Hush()
-    logs.configure(config.log_format, config.log_level, hush=hush)
+    mask = LogMask()
+    logs.configure(config.log_format, config.log_level, mask=mask)
     allocator.give_back()
     process_tree.adopt()
     stop = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(stop.restore)
-        parts, listeners = _start(config, data, env, cleanup, accept_head, adjust, hush)
+        services, listeners = _start(config, data, env, cleanup, accept_head, adjust, mask)
         # What is there now stays: the collector need not look at it, with every thread waiting, for as long as we run.
         gc.collect()
         gc.freeze()
-        return _serve(parts, listeners, stop, Notifier(env))
+        return _serve(services, listeners, stop, Notifier(env))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def _start(
     cleanup: ExitStack,
     accept_head: int | None,
     adjust: Callable[[Config], Config],
-    hush: Hush,
-) -> tuple[Parts, Listeners]:
+    mask: LogMask,
+) -> tuple[Services, Listeners]:
     """Everything running and listening; `cleanup` takes it apart again, in the reverse order."""
     bound = bind_tcp(*config.address)
     cleanup.callback(bound.close)
@@ -139,8 +139,8 @@ def _start(
     made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     live = open_live(config, env, data, adjust)
-    hush.use(lambda: live.now.keys)
-    live.subscribe(lambda _, now: logs.configure(now.config.log_format, now.config.log_level, hush=hush))
+    mask.use(lambda: live.now.keys)
+    live.subscribe(lambda _, now: logs.configure(now.config.log_format, now.config.log_level, mask=mask))
     for warning in live.last.warnings:
         log.warning("%s", warning)
     journal = open_locked(data, accept_head=accept_head)
@@ -152,7 +152,7 @@ def _start(
     folder = Folder(store, journal)
     cleanup.callback(folder.stop, 2.0)
     reserve = Reserve(data / JOURNAL_NAME)
-    gate = Gate(
+    admission = Admission(
         journal,
         data,
         Recent(),
@@ -169,12 +169,12 @@ def _start(
         folder,
         data,
         dispatcher=dispatcher,
-        room=gate.room,
+        room=admission.room,
         on_full=lambda: _release(reserve),
     )
     cleanup.callback(claims.stop)
     url = f"http://{_reachable(address_of(bound))}/webhook"
-    parts = Parts(
+    services = Services(
         live=live,
         data=data,
         journal=journal,
@@ -190,13 +190,13 @@ def _start(
             scrubber=lambda secrets: Scrubber(
                 live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
             ),
-            room=gate.room,
+            room=admission.room,
             on_full=lambda: _release(reserve),
         ),
         claims=claims,
-        gate=gate,
+        admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / LOG_NAME, room=gate.room, hush=hush),
+        refusals=Refusals(data / LOG_NAME, room=admission.room, mask=mask),
         webhook_url=url,
         api_url=None if api_bound is None else f"http://{_reachable(address_of(api_bound))}",
         started_at=at_text(time.time()),
@@ -209,22 +209,22 @@ def _start(
     connections = _connections(2 if api_bound is None else 3)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
-        parts.refusals.note(word, status, detail, path=at, client=client)
+        services.refusals.note(word, status, detail, path=at, client=client)
 
     limits = Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
     webhook = Listener(
-        make_app(parts, {"webhook", "health"}),
+        make_app(services, {"webhook", "health"}),
         bound,
         name="webhook",
         threads=config.threads,
         limits=limits,
         on_refusal=on_refusal,
         connections=connections,
-        way=PlainWebhook(parts),
+        way=PlainWebhook(services),
     )
     cleanup.callback(webhook.close)
     api = Listener(
-        make_app(parts, {"webhook", "health", "api"}),
+        make_app(services, {"webhook", "health", "api"}),
         unix,
         name="api",
         threads=API_THREADS,
@@ -239,7 +239,7 @@ def _start(
         tokens = Tokens(config.token_file(data))
         # Nobody waits for this one but who waits for the API: its streams and long polls hold threads of its own.
         remote = Listener(
-            make_app(parts, {"health", "api"}, tokens),
+            make_app(services, {"health", "api"}, tokens),
             api_bound,
             name="remote",
             threads=API_THREADS,
@@ -252,35 +252,37 @@ def _start(
         _tell_remote(api_bound, tokens)
     for listener in (webhook, api, remote):
         if listener is not None:
-            parts.listeners[listener.name] = listener.figures
+            services.listeners[listener.name] = listener.stats
     folder.start()
-    parts.pool.start()
+    services.pool.start()
     claims.start()
     upkeep.start()
     api.start()
     if remote is not None:
         remote.start()
     webhook.start()
-    _start_reroute(parts)
-    live.subscribe(lambda before, now: _reroute_if_mended(parts, before, now))
-    live.subscribe(lambda before, now: parts.pool.look())
+    _start_reroute(services)
+    live.subscribe(lambda before, now: _reroute_if_mended(services, before, now))
+    live.subscribe(lambda before, now: services.pool.look())
     if config.log_format == "json":
         routes = [route.name for route in config.routes]
-        log.info("ready", extra={"fields": {"webhook": url, "api": parts.api_url, "data": str(data), "routes": routes}})
-        return parts, Listeners(webhook, api, remote)
+        log.info(
+            "ready", extra={"fields": {"webhook": url, "api": services.api_url, "data": str(data), "routes": routes}}
+        )
+        return services, Listeners(webhook, api, remote)
     said = greeting.words(
         config,
         data,
-        version=parts.version,
+        version=services.version,
         url=url,
-        api_url=parts.api_url,
+        api_url=services.api_url,
         first=made or journal.recovery.created,
         secret_made=secret_made,
         argv=sys.argv,
         env=env,
     )
     print(said, end="", file=sys.stderr, flush=True)
-    return parts, Listeners(webhook, api, remote)
+    return services, Listeners(webhook, api, remote)
 
 
 def _bind_api(bind: str) -> socket.socket:
@@ -314,35 +316,35 @@ def _release(reserve: Reserve) -> bool:
     return released
 
 
-def _start_reroute(parts: Parts) -> None:
-    threading.Thread(target=_reroute, args=(parts,), name="reroute", daemon=True).start()
+def _start_reroute(services: Services) -> None:
+    threading.Thread(target=_reroute, args=(services,), name="reroute", daemon=True).start()
 
 
-def _reroute_if_mended(parts: Parts, before: Snapshot, now: Snapshot) -> None:
+def _reroute_if_mended(services: Services, before: Snapshot, now: Snapshot) -> None:
     """After a reload: with other routes, what a failed rule left in `received` may find its way."""
     if before.config.sha256 != now.config.sha256:
-        _start_reroute(parts)
+        _start_reroute(services)
 
 
-def _reroute(parts: Parts) -> None:
+def _reroute(services: Services) -> None:
     """Route what was left in `received`: by a failed rule, or by a crash between a delivery and its tasks.
 
     Two at a time do no harm: a task's id is derived, and the second append of one is refused.
     """
     try:
-        while not parts.folder.wait_for(parts.journal.head().seq, 1.0):
-            if parts.stopping.is_set() or parts.journal.poisoned:
+        while not services.folder.wait_for(services.journal.head().seq, 1.0):
+            if services.stopping.is_set() or services.journal.poisoned:
                 return
         after: str | None = None
         while True:
-            page = query.deliveries(parts.store.reader(), parse("state:received"), 500, after)
+            page = query.deliveries(services.store.reader(), parse("state:received"), 500, after)
             for row in page.items:
-                with parts.upkeep.acting:
-                    record = parts.journal.get(row["seq"])
-                    if parts.stopping.is_set() or record is None:
+                with services.upkeep.acting:
+                    record = services.journal.get(row["seq"])
+                    if services.stopping.is_set() or record is None:
                         return
                     if record.dropped is None:
-                        resume.route_received(parts.journal, parts.config, row, record)
+                        resume.route_received(services.journal, services.config, row, record)
             after = page.next
             if after is None:
                 return
@@ -366,70 +368,75 @@ def _reachable(address: str) -> str:
 # ---- running and stopping
 
 
-def _serve(parts: Parts, listeners: Listeners, stop: Signals, notifier: Notifier) -> int:
+def _serve(services: Services, listeners: Listeners, stop: Signals, notifier: Notifier) -> int:
     """Wait for the end, and come to it in order. What is left to close is `_start`'s cleanup."""
-    notifier.ready(_in_a_line(parts))
+    notifier.ready(_in_a_line(services))
     while not stop.asked.wait(LOOK_S):
-        if parts.journal.poisoned:
+        if services.journal.poisoned:
             notifier.stopping()
-            return _poisoned(parts, listeners)
+            return _poisoned(services, listeners)
         if not listeners.alive:
             log.error("a listener has ended by itself")
             notifier.stopping()
-            _stop(parts, listeners, drain_s=1.0, grace_s=GRACE_S)
+            _stop(services, listeners, drain_s=1.0, grace_s=GRACE_S)
             return 1
-        parts.gate.look()
+        services.admission.look()
         if stop.reload_asked():
-            parts.live.ask("SIGHUP")
+            services.live.ask("SIGHUP")
             notifier.reloading()
-        if parts.live.look() is not None:
-            notifier.ready(_in_a_line(parts))
-        notifier.status(_in_a_line(parts))
-        notifier.feed(parts.journal.beat)
+        if services.live.look() is not None:
+            notifier.ready(_in_a_line(services))
+        notifier.status(_in_a_line(services))
+        notifier.feed(services.journal.beat)
     notifier.stopping()
     log.info("stopping: what is in flight is finished first")
-    _stop(parts, listeners, drain_s=DRAIN_S, grace_s=GRACE_S, alive=lambda: notifier.feed(parts.journal.beat))
-    if parts.journal.poisoned:
-        return _poisoned(parts, listeners)
+    _stop(services, listeners, drain_s=DRAIN_S, grace_s=GRACE_S, alive=lambda: notifier.feed(services.journal.beat))
+    if services.journal.poisoned:
+        return _poisoned(services, listeners)
     return 0
 
 
-def _in_a_line(parts: Parts) -> str:
+def _in_a_line(services: Services) -> str:
     """How it is, for the service manager."""
-    reasons = [reason.sentence for reason in parts.gate.reasons()]
-    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {parts.webhook_url}"
+    reasons = [reason.sentence for reason in services.admission.reasons()]
+    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {services.webhook_url}"
 
 
 def _stop(
-    parts: Parts, listeners: Listeners, *, drain_s: float, grace_s: float, alive: Callable[[], object] = lambda: None
+    services: Services,
+    listeners: Listeners,
+    *,
+    drain_s: float,
+    grace_s: float,
+    alive: Callable[[], object] = lambda: None,
 ) -> None:
     """`alive` is called between the steps: a watchdog goes on waiting for signs of life while we stop."""
-    parts.gate.stopping = True
+    services.admission.stopping = True
     if not listeners.webhook.drain(drain_s):
         log.warning("some requests did not come to an end within %g s", drain_s)
     listeners.webhook.close()
     alive()
-    if not parts.pool.stop(grace_s):
+    if not services.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
-    parts.stopping.set()
-    parts.claims.stop()
+    services.stopping.set()
+    services.claims.stop()
     alive()
-    parts.upkeep.stop(UPKEEP_S)
+    services.upkeep.stop(UPKEEP_S)
     alive()
     for listener in (listeners.remote, listeners.api):
         if listener is not None:
             listener.drain(min(drain_s, 5.0))
             listener.close()
-    parts.folder.stop()
+    services.folder.stop()
 
 
-def _poisoned(parts: Parts, listeners: Listeners) -> int:
+def _poisoned(services: Services, listeners: Listeners) -> int:
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    status = parts.journal.status()
+    status = services.journal.status()
     log.critical("the journal can't be relied on any more, so covenq ends: %s", status.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
-    parts.stopping.set()
-    _stop(parts, listeners, drain_s=1.0, grace_s=0.5)
+    services.stopping.set()
+    _stop(services, listeners, drain_s=1.0, grace_s=0.5)
     return 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.filter.tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
+from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
 from covenq.model import JsonObject
 
 SEEN_MAX = 5
@@ -61,7 +61,7 @@ def _seen(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
                 yield from _seen(inner, fields)
         case Match(field) | Within(field):
             yield from _texts(fields.get(field))
-        case Came():
+        case Age():
             yield from _texts(fields.get("at"))
         case Word():
             yield from _texts(fields.get("words"))
@@ -100,7 +100,7 @@ def node_text(node: Node) -> str:
             if low is None and high is not None and high < 0:
                 return f"{field}<{high + 1}"
             return f"{field}:{','.join(_range(low, high) for low, high in ranges)}"
-        case Came(op, ago, at):
+        case Age(op, ago, at):
             if at is not None:
                 return f"{'since' if op == '>=' else 'before'}:{at}"
             flipped = {">": "<", ">=": "<=", "<": ">", "<=": ">="}[op]

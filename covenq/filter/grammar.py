@@ -22,8 +22,8 @@ from covenq.errors import FilterError, UsageError
 from covenq.filter.fields import delivery_fields, task_fields
 from covenq.filter.tree import (
     DIGITS_MAX,
+    Age,
     And,
-    Came,
     Filter,
     Match,
     Node,
@@ -319,7 +319,7 @@ _AGE_OPS = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 """A smaller age is a later time."""
 
 
-def _time(name: str, op: str, value: _Chars) -> Came:
+def _time(name: str, op: str, value: _Chars) -> Age:
     text, column = "".join(char.text for char in value), value[0].column
     if (op == ":") == (name == "age"):
         raise FilterError(f"{name}{op} can't be read", column=column, hint=_example(name))
@@ -329,10 +329,10 @@ def _time(name: str, op: str, value: _Chars) -> Came:
         at = None if name == "age" else _moment(text)
         if at is None:
             raise FilterError(f"{text[:40]!r} is no time", column=column, hint=_example(name)) from None
-        return Came(">=" if name == "since" else "<", None, at)
+        return Age(">=" if name == "since" else "<", None, at)
     if name == "age":
-        return Came(_AGE_OPS[op], ago, None)
-    return Came(">=" if name == "since" else "<", ago, None)
+        return Age(_AGE_OPS[op], ago, None)
+    return Age(">=" if name == "since" else "<", ago, None)
 
 
 def _moment(text: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from covenq.filter.tree import And, Came, Filter, Match, Node, Not, Pattern, Payload, Within, Word
+from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word
 
 Table = Literal["webhook_deliveries", "tasks"]
 
@@ -91,11 +91,11 @@ class _Parts:
         match node:
             case And(nodes):
                 return "(" + (" AND ".join(self.clause(inner) for inner in nodes) or "1") + ")"
-            case Not(Came(op, ago, at)):  # the one column that always has a value
-                return self.clause(Came(_OPPOSITE[op], ago, at))
+            case Not(Age(op, ago, at)):  # the one column that always has a value
+                return self.clause(Age(_OPPOSITE[op], ago, at))
             case Not(inner):
                 return f"({self.clause(inner)}) IS NOT TRUE"
-            case Came():
+            case Age():
                 return self.came(node)
             case Word(pattern):
                 return self.word(pattern)
@@ -120,7 +120,7 @@ class _Parts:
             case Payload():
                 raise AssertionError("payload terms are for the predicate")
 
-    def came(self, node: Came) -> str:
+    def came(self, node: Age) -> str:
         moment = node.moment(self.now)
         if self.table == "tasks":
             self.params.append(moment)

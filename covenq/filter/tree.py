@@ -79,7 +79,7 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class Age:
     """When it came, against a moment: `ago` seconds before now, or `at`. `op` compares times: `>` is later."""
 
     op: str
@@ -116,7 +116,7 @@ class And:
     nodes: tuple[Node, ...]
 
 
-Node = Match | Within | Came | Word | Payload | Not | And
+Node = Match | Within | Age | Word | Payload | Not | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _names(node: Node) -> Iterator[str]:
             yield from _names(inner)
         case Match(field) | Within(field):
             yield field
-        case Came():
+        case Age():
             yield "age"
         case Word():
             yield "word"
@@ -183,7 +183,7 @@ def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
                 for value in _whole(fields.get(field))
                 for low, high in ranges
             )
-        case Came():
+        case Age():
             at = fields.get("at")
             return isinstance(at, str) and _later(node.op, at, node.moment(now))
         case Word(pattern):

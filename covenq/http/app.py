@@ -19,7 +19,7 @@ from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics
 from covenq.http.openapi.document import Document
-from covenq.http.services import Behind, Parts
+from covenq.http.services import Services, StateBehind
 from covenq.http.webhook import Webhook
 from covenq.intake import refusal_evidence
 from journal.errors import JournalError
@@ -30,28 +30,28 @@ Face = Literal["webhook", "health", "api"]
 log = logging.getLogger("covenq.http")
 
 
-def make_app(parts: Parts, faces: Collection[Face], tokens: Tokens | None = None) -> App:
+def make_app(services: Services, faces: Collection[Face], tokens: Tokens | None = None) -> App:
     """The application of one listener, with these faces on it. With `tokens`, the API asks for one of them."""
     # The intake's own listener has no guard: there is nothing on it that a token could open, and it is the hot path.
-    app: App = falcon.App(middleware=[Guard(parts.refusals, tokens)] if "api" in faces else [])
+    app: App = falcon.App(middleware=[Guard(services.refusals, tokens)] if "api" in faces else [])
     # A body is only ever what a resource reads: forms are GitHub's, and their raw bytes are signed.
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
-    errors = _Errors(parts)
+    errors = _Errors(services)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
     app.add_error_handler(JournalError, errors.failure)
     if "webhook" in faces:
-        _add(app, "/webhook", Webhook(parts))
+        _add(app, "/webhook", Webhook(services))
     if "health" in faces:
         _add(app, "/healthz", Health())
-        _add(app, "/readyz", Readiness(parts.gate))
-        _add(app, "/metrics", Metrics(parts))
-        _add(app, "/openapi.json", Document(parts.version))
+        _add(app, "/readyz", Readiness(services.admission))
+        _add(app, "/metrics", Metrics(services))
+        _add(app, "/openapi.json", Document(services.version))
     if "api" in faces:
-        _add_api(app, parts)
+        _add_api(app, services)
     return app
 
 
@@ -62,50 +62,50 @@ def _add(app: App, path: str, resource: Any) -> None:
     app.add_route(path, resource)
 
 
-def _add_api(app: App, parts: Parts) -> None:
-    _add(app, "/api/v1/status", status.Status(parts))
-    _add(app, "/api/v1/deliveries", listings.Listing(parts, "deliveries"))
-    _add(app, "/api/v1/deliveries/{one}", listings.Delivery(parts))
-    _add(app, "/api/v1/deliveries/{one}/{two}", listings.Delivery(parts))
-    _add(app, "/api/v1/deliveries/{one}/payload", listings.Payload(parts))
-    _add(app, "/api/v1/deliveries/{one}/{two}/payload", listings.Payload(parts))
-    _add(app, "/api/v1/tasks", listings.Listing(parts, "tasks"))
-    _add(app, "/api/v1/attempts", listings.Listing(parts, "attempts"))
-    _add(app, "/api/v1/count", listings.Count(parts))
-    _add(app, "/api/v1/tasks/{id}", listings.Task(parts))
-    _add(app, "/api/v1/tasks/{id}/attempts", listings.Attempts(parts))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", listings.Log(parts, "stdout"))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", listings.Log(parts, "stderr"))
-    _add(app, "/api/v1/why", questions.Why(parts))
-    _add(app, "/api/v1/tail", questions.Tail(parts))
-    _add(app, "/api/v1/stats", questions.Stats(parts))
-    _add(app, "/api/v1/pace", questions.Pace(parts))
-    _add(app, "/api/v1/replay", actions.Replay(parts))
-    _add(app, "/api/v1/reroute", actions.Reroute(parts))
-    _add(app, "/api/v1/import", actions.Import(parts))
-    _add(app, "/api/v1/requeue", actions.Requeue(parts))
-    _add(app, "/api/v1/cancel", actions.Cancel(parts))
-    _add(app, "/api/v1/claims", claims.Claiming(parts))
-    _add(app, "/api/v1/claims/completed", claims.CompletingAll(parts))
-    _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(parts))
-    _add(app, "/api/v1/claims/{task}/phase", claims.Phase(parts))
-    _add(app, "/api/v1/claims/{task}/complete", claims.Completing(parts))
-    _add(app, "/api/v1/claims/{task}/fail", claims.Failing(parts))
-    _add(app, "/api/v1/redact", maintenance.Redact(parts))
-    _add(app, "/api/v1/compact", maintenance.Compact(parts))
-    _add(app, "/api/v1/secrets", listings.Secrets(parts))
-    _add(app, "/api/v1/refused", listings.Refused(parts))
-    _add(app, "/api/v1/pauses", Pauses(parts))
-    _add(app, "/api/v1/pause", Pause(parts))
-    _add(app, "/api/v1/resume", Resume(parts))
-    _add(app, "/api/v1/events", Events(parts))
+def _add_api(app: App, services: Services) -> None:
+    _add(app, "/api/v1/status", status.Status(services))
+    _add(app, "/api/v1/deliveries", listings.Listing(services, "deliveries"))
+    _add(app, "/api/v1/deliveries/{one}", listings.Delivery(services))
+    _add(app, "/api/v1/deliveries/{one}/{two}", listings.Delivery(services))
+    _add(app, "/api/v1/deliveries/{one}/payload", listings.Payload(services))
+    _add(app, "/api/v1/deliveries/{one}/{two}/payload", listings.Payload(services))
+    _add(app, "/api/v1/tasks", listings.Listing(services, "tasks"))
+    _add(app, "/api/v1/attempts", listings.Listing(services, "attempts"))
+    _add(app, "/api/v1/count", listings.Count(services))
+    _add(app, "/api/v1/tasks/{id}", listings.Task(services))
+    _add(app, "/api/v1/tasks/{id}/attempts", listings.Attempts(services))
+    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", listings.Log(services, "stdout"))
+    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", listings.Log(services, "stderr"))
+    _add(app, "/api/v1/why", questions.Why(services))
+    _add(app, "/api/v1/tail", questions.Tail(services))
+    _add(app, "/api/v1/stats", questions.Stats(services))
+    _add(app, "/api/v1/pace", questions.Pace(services))
+    _add(app, "/api/v1/replay", actions.Replay(services))
+    _add(app, "/api/v1/reroute", actions.Reroute(services))
+    _add(app, "/api/v1/import", actions.Import(services))
+    _add(app, "/api/v1/requeue", actions.Requeue(services))
+    _add(app, "/api/v1/cancel", actions.Cancel(services))
+    _add(app, "/api/v1/claims", claims.Claiming(services))
+    _add(app, "/api/v1/claims/completed", claims.CompletingAll(services))
+    _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(services))
+    _add(app, "/api/v1/claims/{task}/phase", claims.Phase(services))
+    _add(app, "/api/v1/claims/{task}/complete", claims.Completing(services))
+    _add(app, "/api/v1/claims/{task}/fail", claims.Failing(services))
+    _add(app, "/api/v1/redact", maintenance.Redact(services))
+    _add(app, "/api/v1/compact", maintenance.Compact(services))
+    _add(app, "/api/v1/secrets", listings.Secrets(services))
+    _add(app, "/api/v1/refused", listings.Refused(services))
+    _add(app, "/api/v1/pauses", Pauses(services))
+    _add(app, "/api/v1/pause", Pause(services))
+    _add(app, "/api/v1/resume", Resume(services))
+    _add(app, "/api/v1/events", Events(services))
 
 
 class _Errors:
     """What falcon, our own code, or a bug raises, as JSON."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def http(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
@@ -119,7 +119,7 @@ class _Errors:
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
             shown = refusal_evidence.of(lambda name: req.get_header(name.replace("_", "-")))
             shown["body"] = None  # it was not looked at
-            self._parts.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
+            self._services.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
         say_error(resp, status, word, detail)
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)
@@ -131,7 +131,7 @@ class _Errors:
         error: CovenqError | JournalError,
         params: dict[str, object],
     ) -> None:
-        if isinstance(error, Behind):
+        if isinstance(error, StateBehind):
             say_error(resp, 503, "state_behind", f"{error}.")
         else:
             say_failure(resp, error)
@@ -143,7 +143,7 @@ class _Errors:
         log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _place(error))
         detail = "covenq failed to answer; its log says where."
         if req.method == "POST":
-            self._parts.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
+            self._services.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
         say_error(resp, 500, "internal", detail)
 
 

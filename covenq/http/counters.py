@@ -17,7 +17,7 @@ class Accepted(NamedTuple):
     event: str
 
 
-class Tally:
+class AcceptedCounts:
     """Counts by kind. `add` takes no lock: each thread has counts of its own, which `counts` adds up."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon
 
 from covenq.http.answers import error_body, say
-from covenq.intake.admission import Gate
+from covenq.intake.admission import Admission
 
 
 class Health:
@@ -14,8 +14,8 @@ class Health:
 
 
 class Readiness:
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, admission: Admission) -> None:
+        self._gate = admission
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reasons = [reason.sentence for reason in self._gate.reasons()]

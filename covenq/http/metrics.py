@@ -28,7 +28,7 @@ from prometheus_client.core import (
 
 from covenq.github.events import OTHER
 from covenq.http.answers import say_error
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view
 from covenq.state import query
@@ -100,10 +100,10 @@ _CATEGORIES = frozenset(map(str, Category)) | {""}
 class Metrics:
     """The resource. One registry a daemon: nothing here is the process's own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, services: Services) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Collector(parts))
+        self._registry.register(_Collector(services))
         self._free = threading.BoundedSemaphore(AT_ONCE)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -118,8 +118,8 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def collect(self) -> Iterator[Metric]:
         for part in (self._own, self._webhook, self._journal, self._state, self._worker, self._disk, self._http):
@@ -130,18 +130,18 @@ class _Collector:
                 log.warning("metrics are incomplete: %s", type(error).__name__)
 
     def _own(self) -> Iterator[Metric]:
-        parts = self._parts
-        yield _info("covenq_build", {"version": parts.version, "python": platform.python_version()})
-        yield _gauge("covenq_ready", not parts.gate.reasons())
-        yield _gauge("covenq_intake_open", parts.gate.intake() is None)
-        yield _gauge("covenq_config_reload_ok", parts.live.last.ok)
+        services = self._services
+        yield _info("covenq_build", {"version": services.version, "python": platform.python_version()})
+        yield _gauge("covenq_ready", not services.admission.reasons())
+        yield _gauge("covenq_intake_open", services.admission.intake() is None)
+        yield _gauge("covenq_config_reload_ok", services.live.last.ok)
 
     def _webhook(self) -> Iterator[Metric]:
-        parts = self._parts
+        services = self._services
         accepted: Counter[str] = Counter()
-        answers: Counter[str] = Counter({str(status): n for status, n in parts.refusals.statuses().items()})
+        answers: Counter[str] = Counter({str(status): n for status, n in services.refusals.statuses().items()})
         duplicates = 0
-        for key, number in parts.tally.counts().items():
+        for key, number in services.accepted.counts().items():
             answers[str(key.status)] += number
             if key.seen_before:
                 duplicates += number
@@ -149,11 +149,11 @@ class _Collector:
                 accepted[key.event] += number
         yield _by("covenq_webhook_accepted", accepted)
         yield _counter("covenq_webhook_duplicates", duplicates)
-        yield _by("covenq_webhook_refused", parts.refusals.counts())
+        yield _by("covenq_webhook_refused", services.refusals.counts())
         yield _by("covenq_webhook_answers", answers)
 
     def _journal(self) -> Iterator[Metric]:
-        status = self._parts.journal.status()
+        status = self._services.journal.status()
         yield _histogram("covenq_journal_sync_seconds", status.syncs_s)
         yield _histogram("covenq_journal_batch_records", status.batch_records)
         yield _gauge("covenq_journal_head_seq", status.head.seq)
@@ -166,11 +166,11 @@ class _Collector:
 
     def _state(self) -> Iterator[Metric]:
         """As far as it is folded: a scrape waits for nothing."""
-        parts = self._parts
-        yield _gauge("covenq_fold_lag_records", parts.folder.lag)
-        yield _gauge("covenq_fold_failing", parts.folder.error is not None)
-        conn = parts.store.reader()
-        counts, oldest, now = query.counts(conn), query.oldest(conn), parts.clock()
+        services = self._services
+        yield _gauge("covenq_fold_lag_records", services.folder.lag)
+        yield _gauge("covenq_fold_failing", services.folder.error is not None)
+        conn = services.store.reader()
+        counts, oldest, now = query.counts(conn), query.oldest(conn), services.clock()
         for what in ("deliveries", "tasks"):
             yield _by(f"covenq_{what}", counts[what])
             ages = {state: max(0.0, now - seconds_of(at)) for state, at in oldest[what].items()}
@@ -186,25 +186,25 @@ class _Collector:
         yield _by("covenq_attempts_ended", ended)
 
     def _worker(self) -> Iterator[Metric]:
-        pool, upkeep = self._parts.pool, self._parts.upkeep
+        pool, upkeep = self._services.pool, self._services.upkeep
         yield _gauge("covenq_worker_slots", pool.concurrency)
         yield _gauge("covenq_worker_running", len(pool.running()))
         yield _gauge("covenq_upkeep_failing", upkeep.error is not None)
 
     def _disk(self) -> Iterator[Metric]:
-        space, kept = self._parts.gate.space()
-        reserve = Reserve(self._parts.journal.directory, total=space.total)
+        space, kept = self._services.admission.space()
+        reserve = Reserve(self._services.journal.directory, total=space.total)
         yield _gauge("covenq_disk_free_bytes", space.free)
         yield _gauge("covenq_disk_reserve_bytes", kept)
         yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.laid() else 0)
 
     def _http(self) -> Iterator[Metric]:
-        figures = {name: read() for name, read in self._parts.listeners.items()}
-        yield _by("covenq_http_connections", {name: one.connections for name, one in figures.items()})
-        yield _by("covenq_http_threads", {name: one.threads for name, one in figures.items()})
-        yield _by("covenq_http_threads_busy", {name: one.busy for name, one in figures.items()})
-        yield _by("covenq_http_requests_waiting", {name: one.waiting for name, one in figures.items()})
-        yield _by("covenq_http_body_bytes", {name: one.body_bytes for name, one in figures.items()})
+        stats = {name: read() for name, read in self._services.listeners.items()}
+        yield _by("covenq_http_connections", {name: one.connections for name, one in stats.items()})
+        yield _by("covenq_http_threads", {name: one.threads for name, one in stats.items()})
+        yield _by("covenq_http_threads_busy", {name: one.busy for name, one in stats.items()})
+        yield _by("covenq_http_requests_waiting", {name: one.waiting for name, one in stats.items()})
+        yield _by("covenq_http_body_bytes", {name: one.body_bytes for name, one in stats.items()})
 
 
 # ---- families of the library, out of the table

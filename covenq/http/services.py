@@ -14,9 +14,9 @@ from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
-from covenq.http.counters import Tally
-from covenq.http.server.listener import Figures
-from covenq.intake.admission import Gate
+from covenq.http.counters import AcceptedCounts
+from covenq.http.server.listener import ListenerStats
+from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.model import DeliveryId, JsonObject
@@ -37,14 +37,14 @@ API_THREADS = STREAMS + STREAMS + WAITERS + 8
 """Of each listener of the API: what streams, tails and claims may hold together while they wait, and some that never wait."""
 
 
-class Behind(CovenqError):
+class StateBehind(CovenqError):
     """The state is behind the journal for too long to wait."""
 
     hint = "`covenq status` says why; the journal itself is complete."
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """One running daemon."""
 
     live: Live
@@ -54,7 +54,7 @@ class Parts:
     folder: Folder
     pool: Pool
     claims: Claims
-    gate: Gate
+    admission: Admission
     upkeep: Upkeep
     refusals: Refusals
     webhook_url: str
@@ -65,9 +65,9 @@ class Parts:
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when event streams have to end."""
-    tally: Tally = field(default_factory=Tally)
+    accepted: AcceptedCounts = field(default_factory=AcceptedCounts)
     """What the webhook accepted, by status and event."""
-    listeners: dict[str, Callable[[], Figures]] = field(default_factory=dict)
+    listeners: dict[str, Callable[[], ListenerStats]] = field(default_factory=dict)
     """What each listener holds at the moment, by its name."""
 
     twins: Twins = field(init=False)
@@ -114,4 +114,4 @@ class Parts:
     def _reach(self, seq: int) -> None:
         if not self.folder.reach(seq, FOLD_S):
             why = f": {self.folder.error}" if self.folder.error else ""
-            raise Behind(f"the state is {self.folder.lag} records behind the journal{why}")
+            raise StateBehind(f"the state is {self.folder.lag} records behind the journal{why}")

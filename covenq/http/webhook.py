@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import falcon
 
 from covenq.http.answers import say
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.intake import receive, refusal_evidence
 from covenq.intake.admission import ClosedJournal
 
@@ -57,9 +57,9 @@ class Budget:
 class Webhook:
     """The one resource that the world may post to."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._budget = Budget(max(HELD_MAX, parts.config.body_limit))
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._budget = Budget(max(HELD_MAX, services.config.body_limit))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         size = req.content_length or 0
@@ -69,24 +69,24 @@ class Webhook:
             start = body[: refusal_evidence.START]
             answer = self._answer(headers, body, size)
             del body  # what is counted as held is held no longer
-        note_answer(self._parts, answer, headers.get, path=req.path, client=req.remote_addr, start=start)
+        note_answer(self._services, answer, headers.get, path=req.path, client=req.remote_addr, start=start)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         say(resp, answer.status, answer.body)
 
     def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> receive.Answer:
-        parts = self._parts
-        closed = parts.gate.intake(size)
-        live = parts.live.now
+        services = self._services
+        closed = services.admission.intake(size)
+        live = services.live.now
         request = receive.Request([(spelled(name), value) for name, value in headers.items()], body)
         answer = receive.receive(
             request,
-            journal=parts.journal if closed is None else ClosedJournal(parts.journal),
+            journal=services.journal if closed is None else ClosedJournal(services.journal),
             secrets=live.keys,
             config=live.config,
-            lookup=parts.lookup,
-            clock=parts.clock,
-            twins=parts.twins,
+            lookup=services.lookup,
+            clock=services.clock,
+            twins=services.twins,
         )
         # A request's own faults come first in the table of answers, and what is known already is still told.
         if closed is not None and answer.status == 503:
@@ -96,7 +96,7 @@ class Webhook:
 
 
 def note_answer(
-    parts: Parts,
+    services: Services,
     answer: receive.Answer,
     header: Callable[[str], str | None],
     *,
@@ -107,14 +107,14 @@ def note_answer(
     """Count an answer to a delivery, and log it if it is a refusal. `header` gives one by its name without HTTP_, `start` is
     the beginning of the body."""
     if answer.refusal is None:
-        parts.tally.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
+        services.accepted.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
         if log.isEnabledFor(logging.DEBUG):
             ids = {name: answer.body[name] for name in ("delivery", "seq", "state", "tasks", "duplicate")}
             log.debug(
                 "delivery", extra={"fields": {"status": answer.status, "hook": header("X_GITHUB_HOOK_ID"), **ids}}
             )
         return
-    parts.refusals.note(
+    services.refusals.note(
         answer.refusal,
         answer.status,
         str(answer.body.get("detail", "")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from covenq.http.server.deferred import Told
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.http.webhook import note_answer, spelled
 from covenq.intake import receive
 
@@ -21,38 +21,40 @@ class PlainWebhook:
 
     path = "/webhook"
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def begin(
         self, headers: Mapping[str, str], body: bytes, client: str, told: Told, after: Callable[[], None]
     ) -> bool:
-        parts = self._parts
-        if parts.gate.intake(len(body)) is not None:
+        services = self._services
+        if services.admission.intake(len(body)) is not None:
             return False
-        live = parts.live.now
+        live = services.live.now
         return receive.submit(
             receive.Request([(spelled(name), headers[name]) for name in headers if name.startswith(_TELLING)], body),
-            journal=parts.journal,
+            journal=services.journal,
             secrets=live.keys,
             config=live.config,
-            lookup=parts.lookup,
-            done=lambda submitted: told(_Taken(parts, submitted, headers, client)),
+            lookup=services.lookup,
+            done=lambda submitted: told(_Taken(services, submitted, headers, client)),
             after=after,
-            clock=parts.clock,
+            clock=services.clock,
         )
 
     def go(self) -> None:
-        self._parts.journal.start_batch()
+        self._services.journal.start_batch()
 
 
 class _Taken:
     """A delivery that was told what the journal makes of it, and counts as what it is answered."""
 
-    __slots__ = ("_client", "_headers", "_parts", "_submitted")
+    __slots__ = ("_client", "_headers", "_services", "_submitted")
 
-    def __init__(self, parts: Parts, submitted: receive.Submitted, headers: Mapping[str, str], client: str) -> None:
-        self._parts = parts
+    def __init__(
+        self, services: Services, submitted: receive.Submitted, headers: Mapping[str, str], client: str
+    ) -> None:
+        self._services = services
         self._submitted = submitted
         self._headers = headers
         self._client = client
@@ -63,5 +65,5 @@ class _Taken:
 
     def answer(self) -> receive.Answer:
         answer = self._submitted.answer()
-        note_answer(self._parts, answer, self._headers.get, path=PlainWebhook.path, client=self._client)
+        note_answer(self._services, answer, self._headers.get, path=PlainWebhook.path, client=self._client)
         return answer

@@ -82,7 +82,7 @@ class Recent:
         return seen[1]
 
 
-class Gate:
+class Admission:
     """Answers from any thread; `look` is for one thread, a few times a second."""
 
     def __init__(

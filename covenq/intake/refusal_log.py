@@ -44,10 +44,10 @@ class Refusals:
         clock: Callable[[], float] = time.time,
         room: Callable[[], bool] = lambda: True,
         limit: int = LOG_MAX,
-        hush: Callable[[str], str] = lambda text: text,
+        mask: Callable[[str], str] = lambda text: text,
     ) -> None:
-        """`path` is the log's (None: count only); `room` says whether the disk has space for it; `hush` masks secrets."""
-        self._hush = hush
+        """`path` is the log's (None: count only); `room` says whether the disk has space for it; `mask` masks secrets."""
+        self._hush = mask
         self._said: dict[str, float] = {}
         self._path = path
         self._clock = clock

@@ -21,8 +21,8 @@ from covenq.errors import DaemonUnreachable, Failure, Refused
 from covenq.operate.inspect.curl import curl
 from covenq.tui import actions, text
 from covenq.tui.actions import Act, Target
-from covenq.tui.background import Lane
-from covenq.tui.connection import Link
+from covenq.tui.background import BackgroundThread
+from covenq.tui.connection import Connection
 from covenq.tui.panes.detail import DetailScreen
 from covenq.tui.panes.pane import ListPane
 from covenq.tui.panes.payload import PayloadScreen
@@ -44,7 +44,7 @@ _OF_TASKS = ("requeue", "cancel")
 COPIES = ("id", "command that shows it", "JSON", "curl command that sends it again")
 
 
-class Conducted(App[int]):
+class ActionsMixin(App[int]):
     """The part of the dashboard that acts. `Dashboard` is the rest."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -62,12 +62,12 @@ class Conducted(App[int]):
         Binding("y", "copy", "Copy", show=False, tooltip="copy the id, JSON, a command, curl"),
     ]
 
-    def __init__(self, link: Link, *, read_only: bool = False) -> None:
+    def __init__(self, link: Connection, *, read_only: bool = False) -> None:
         super().__init__()
         self.link = link
         self.read_only = read_only
-        self._detail_lane = Lane("detail")
-        self._action_lane = Lane("action")
+        self._detail_lane = BackgroundThread("detail")
+        self._action_lane = BackgroundThread("action")
 
     @property
     def pane(self) -> ListPane | None:

@@ -23,10 +23,10 @@ from covenq.client.interface import Object, Source
 from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.maintain import backup_list
 from covenq.tui import saved, text
-from covenq.tui.actions_mixin import Conducted
-from covenq.tui.background import Lane
+from covenq.tui.actions_mixin import ActionsMixin
+from covenq.tui.background import BackgroundThread
 from covenq.tui.commands import Commands
-from covenq.tui.connection import Link, Opener
+from covenq.tui.connection import Connection, Opener
 from covenq.tui.panes import columns, overview, pages
 from covenq.tui.panes.detail import DetailScreen, identity
 from covenq.tui.panes.pane import Listing, ListPane, say
@@ -91,7 +91,7 @@ class Journal(Lines):
     ]
 
 
-class Dashboard(Conducted):
+class Dashboard(ActionsMixin):
     """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
     directory, for verifying, None where it is another machine's. `filters` is the file of saved filters.
     """
@@ -112,7 +112,7 @@ class Dashboard(Conducted):
     def __init__(
         self, opener: Opener, data: Path | None, *, read_only: bool = False, filters: Path | None = None
     ) -> None:
-        super().__init__(Link(opener, data), read_only=read_only)
+        super().__init__(Connection(opener, data), read_only=read_only)
         self.data = data
         self._saved_at = filters or saved.place(os.environ)
         self.status: Object = {}
@@ -120,7 +120,7 @@ class Dashboard(Conducted):
         """Why there is no source, while there is none."""
         self._pace: Object | None = None
         self._pace_due = 0.0
-        self._pace_lane = Lane("pace")
+        self._pace_lane = BackgroundThread("pace")
         self._status_due = 0.0
         self._retry_due = 0.0
         self._busy = False

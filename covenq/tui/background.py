@@ -18,7 +18,7 @@ T = TypeVar("T")
 _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
 
 
-class Lane:
+class BackgroundThread:
     """One daemon thread for blocking calls. `call` may be cancelled: a call not yet begun is then left out."""
 
     def __init__(self, name: str) -> None:

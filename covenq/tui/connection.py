@@ -9,7 +9,7 @@ from pathlib import Path
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 
 Opener = Callable[[], Source]
 """Opens a daemon's source, or the files' without a daemon. Blocks; raises what `open_source` raises."""
@@ -60,13 +60,13 @@ class Watch:
         return self._over.is_set()
 
 
-class Link:
+class Connection:
     """The source in use, if any, and the lane its opening and its status are read on."""
 
     def __init__(self, opener: Opener, data: Path | None) -> None:
         self._opener = opener
         self._data = data
-        self.lane = Lane("status")
+        self.lane = BackgroundThread("status")
         self.source: Source | None = None
         self.watch: Watch | None = None
 

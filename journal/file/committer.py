@@ -154,7 +154,7 @@ BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.
 
 
 @dataclass(slots=True)
-class Figures:
+class CommitStats:
     """What the committer has done: for status and metrics."""
 
     batches: int = 0
@@ -188,7 +188,7 @@ class Committer(threading.Thread):
         self.directory = directory
         self.tail = tail
         self.catalogue = catalogue
-        self.figures = Figures()
+        self.figures = CommitStats()
         self.poisoned: JournalError | None = None
         self.full: JournalError | None = None
         self.beat = time.monotonic()

@@ -91,7 +91,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Place:
+class Location:
     """A directory of one's own, and commands in it."""
 
     def __init__(self, path: Path, forker: Forker) -> None:
@@ -105,8 +105,8 @@ class Place:
 
 
 @pytest.fixture
-def place(template: Path, tmp_path: Path, forker: Forker) -> Place:
-    return Place(_copy(template, tmp_path / "here"), forker)
+def place(template: Path, tmp_path: Path, forker: Forker) -> Location:
+    return Location(_copy(template, tmp_path / "here"), forker)
 
 
 def _copy(template: Path, to: Path) -> Path:
@@ -131,7 +131,7 @@ def told_once(done: Done) -> str:
 
 
 @pytest.mark.parametrize("name", [*READS, *ACTS])
-def test_a_reader_that_left_is_no_trouble_of_its_own(place: Place, name: str) -> None:
+def test_a_reader_that_left_is_no_trouble_of_its_own(place: Location, name: str) -> None:
     done = place.run(name, stdout="gone")
     assert done.code in (0, 1, 4)
     assert "Traceback" not in done.err
@@ -143,7 +143,7 @@ def test_a_reader_that_left_is_no_trouble_of_its_own(place: Place, name: str) ->
         assert done.code == 0, "the act is done"
 
 
-def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Place) -> None:
+def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Location) -> None:
     env = {**os.environ, "COVENQ_DATA": str(place.data), "COVENQ_CONFIG": str(place.path / "covenq.toml")}
     act = f'exec "{sys.executable}" -m covenq.cli.main requeue {of("g0")} "$@" >&-'
     for words, code in (([], 0), (["--json"], 4)):  # the second time there is nothing to requeue
@@ -153,13 +153,13 @@ def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Place) -> 
 
 
 @pytest.mark.parametrize("name", PRINTS)
-def test_a_full_disk_behind_stdout_is_told(place: Place, name: str) -> None:
+def test_a_full_disk_behind_stdout_is_told(place: Location, name: str) -> None:
     done = place.run(name, stdout="full")
     assert done.code == 1
     assert "No space left on device" in told_once(done)
 
 
-def test_a_token_that_nobody_saw_is_taken_back(place: Place) -> None:
+def test_a_token_that_nobody_saw_is_taken_back(place: Location) -> None:
     for stdout in ("full", "gone"):
         assert place.run("tokens new", stdout=stdout).code == 1
         assert place.run("tokens").out == ""
@@ -192,13 +192,13 @@ def test_a_full_disk_below_the_data_is_told_and_nothing_is_half_done(
 ) -> None:
     with small_disk(tmp_path / "disk") as mounted:
         if mounted:
-            place = Place(_copy(template, tmp_path / "disk" / "here"), forker)
+            place = Location(_copy(template, tmp_path / "disk" / "here"), forker)
             with contextlib.suppress(OSError), (tmp_path / "disk" / "filler").open("wb", 0) as filler:
                 while filler.write(b"x" * 4096):
                     pass
             done = place.run(name, env={"COVENQ_UNSAFE_FILESYSTEM": "1"})
         else:
-            place = Place(_copy(template, tmp_path / "here"), forker)
+            place = Location(_copy(template, tmp_path / "here"), forker)
             done = place.run(name, file_limit=4096)
         assert "Traceback" not in done.err, done.err
         assert done.code in CODES
@@ -217,7 +217,7 @@ def test_a_full_disk_below_the_data_is_told_and_nothing_is_half_done(
 def test_what_may_not_be_read_is_named(
     template: Path, forker: Forker, open_directory: Path, name: str, what: str
 ) -> None:
-    place = Place(_copy(template, open_directory / "here"), forker)
+    place = Location(_copy(template, open_directory / "here"), forker)
     closed = [*place.data.glob("journal/*.jsonl")] if what.endswith("segment") else [place.path / what]
     user = NOBODY if os.geteuid() == 0 else None
     given_away = ["chown", "-R", f"{NOBODY}:{NOBODY}", str(place.path)]
@@ -242,7 +242,7 @@ def test_what_may_not_be_read_is_named(
 
 
 @pytest.mark.parametrize("name", [*READS, *ACTS])
-def test_the_socket_of_a_daemon_that_is_gone_keeps_nobody(place: Place, name: str) -> None:
+def test_the_socket_of_a_daemon_that_is_gone_keeps_nobody(place: Location, name: str) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(os.path.relpath(place.data / "covenq.sock"))
     done = place.run(name)
@@ -250,14 +250,14 @@ def test_the_socket_of_a_daemon_that_is_gone_keeps_nobody(place: Place, name: st
 
 
 @pytest.mark.parametrize(("name", "code"), [("send", 6), ("phase", 2), ("tui", 2)])
-def test_what_needs_a_daemon_or_a_terminal_says_so(place: Place, name: str, code: int) -> None:
+def test_what_needs_a_daemon_or_a_terminal_says_so(place: Location, name: str, code: int) -> None:
     done = place.run(name, "issues" if name == "send" else "x" if name == "phase" else "--read-only")
     assert done.code == code
     told_once(done)
 
 
 @pytest.mark.parametrize("name", [name for name in (*READS, *ACTS) if name != "info"])
-def test_a_configuration_that_is_none_is_told_with_its_place(place: Place, name: str) -> None:
+def test_a_configuration_that_is_none_is_told_with_its_place(place: Location, name: str) -> None:
     (place.path / "covenq.toml").write_text("[server]\nbind = 7\n")
     done = place.run(name)
     if name == "init":
@@ -271,7 +271,7 @@ def test_a_configuration_that_is_none_is_told_with_its_place(place: Place, name:
 
 
 @pytest.mark.parametrize("name", PRINTS)
-def test_ctrl_c_ends_a_command_whose_reader_does_not_read(place: Place, name: str) -> None:
+def test_ctrl_c_ends_a_command_whose_reader_does_not_read(place: Location, name: str) -> None:
     def interrupt(pid: int) -> None:
         eventually(lambda: _writes(pid), 30, "it waits for its reader")
         os.kill(pid, signal.SIGINT)
@@ -290,7 +290,7 @@ def _writes(pid: int) -> bool:
     return "pipe" in words or words.lstrip("0").startswith(("1 0x1 ", "64 0x1 "))
 
 
-def test_ctrl_c_ends_what_follows(place: Place) -> None:
+def test_ctrl_c_ends_what_follows(place: Location) -> None:
     done = place.run(
         "tail",
         "--follow",
@@ -301,20 +301,20 @@ def test_ctrl_c_ends_what_follows(place: Place) -> None:
     assert done.out.count("\n") == 10
 
 
-def _said_something(place: Place, pid: int) -> int:
+def _said_something(place: Location, pid: int) -> int:
     """The pid, once it has written to stderr."""
     return pid if Path(f"/proc/{pid}/fd/2").stat().st_size else 0
 
 
 @pytest.mark.parametrize("name", [*READS, *ACTS])
-def test_no_colour_and_no_movement_on_a_dumb_terminal(place: Place, name: str) -> None:
+def test_no_colour_and_no_movement_on_a_dumb_terminal(place: Location, name: str) -> None:
     done = place.run(name, stdout="terminal", env={"TERM": "dumb"})
     assert done.code == 0, done
     assert "\x1b" not in done.out
 
 
 @pytest.mark.parametrize("name", ["deliveries", "tasks", "show", "why", "tail", "doctor"])
-def test_no_colour_where_none_is_wanted_and_some_where_it_helps(place: Place, name: str) -> None:
+def test_no_colour_where_none_is_wanted_and_some_where_it_helps(place: Location, name: str) -> None:
     plain = place.run(name, stdout="terminal", env={"TERM": "xterm-256color", "NO_COLOR": "1"})
     assert "\x1b[3" not in plain.out
     assert "\x1b[1m" not in plain.out
@@ -336,7 +336,7 @@ HOSTILE = ("\x1b[2J", "../../etc/passwd", "x" * 5000, "a b", "%s%n", "'; DROP TA
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_a_hostile_value_is_one_sentence(place: Place, words: list[str]) -> None:
+def test_a_hostile_value_is_one_sentence(place: Location, words: list[str]) -> None:
     for value in HOSTILE:
         done = (
             place.run(words[0], *words[1:], value) if words[0] not in {**READS, **ACTS} else _plain(place, words, value)
@@ -349,7 +349,7 @@ def test_a_hostile_value_is_one_sentence(place: Place, words: list[str]) -> None
             assert len(done.err) < 8000
 
 
-def _plain(place: Place, words: list[str], value: str) -> Done:
+def _plain(place: Location, words: list[str], value: str) -> Done:
     given = {"COVENQ_DATA": str(place.data), "COVENQ_CONFIG": str(place.path / "covenq.toml"), "LANG": "C.UTF-8"}
     given |= {"PATH": os.environ["PATH"], "HOME": str(place.path)}
     return place._forker.run(*words, value, env=given, cwd=place.path)

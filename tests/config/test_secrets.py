@@ -165,9 +165,9 @@ def test_a_delivery_records_the_secret_within_whose_scope_it_is(served: Served) 
     assert accepted(bare, "octo", hook="8") is None
     assert accepted(bare, "app") is None
     assert served.refused() == {"signature_out_of_scope": 5}
-    lines = [json.loads(line) for line in (served.parts.data / "refused.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (served.services.data / "refused.jsonl").read_text().splitlines()]
     assert "Secret 'app' signed it" in lines[-1]["detail"]
-    assert len(records(served.parts.data, "delivery.received")) == 4
+    assert len(records(served.services.data, "delivery.received")) == 4
 
 
 def test_an_unsigned_body_is_never_parsed_to_find_whose_it_is(served: Served) -> None:
@@ -246,7 +246,7 @@ def test_two_apps_side_by_side_are_both_in_use() -> None:
 
 def test_a_silent_hook_is_not_given_up_for_a_secret_that_may_not_speak_for_it() -> None:
     story = Story().used("one", "1", days_ago=50).used("two", "2", days_ago=40)
-    held: list[secret_source.Held] = [
+    held: list[secret_source.SecretStatus] = [
         (SecretSource("one", env="A"), None),
         (SecretSource("two", env="B", scope=Scope(hooks=("2",))), None),
     ]

@@ -16,7 +16,7 @@ import pytest
 
 from covenq.config.secret_keys import Key
 from covenq.daemon import logs
-from covenq.daemon.log_masking import Hush
+from covenq.daemon.log_masking import LogMask
 from tests.support.daemon import SECRET, Daemon, eventually, issue, new_guid, sign, signed
 
 Make = Callable[..., Daemon]
@@ -43,9 +43,9 @@ def _as_before() -> Iterator[None]:
     sys.excepthook, threading.excepthook = hooks
 
 
-def logged(format: str, level: str = "info", *, hush: Callable[[str], str] = lambda text: text) -> io.StringIO:
+def logged(format: str, level: str = "info", *, mask: Callable[[str], str] = lambda text: text) -> io.StringIO:
     stream = io.StringIO()
-    logs.configure(format, level, hush=hush, stream=stream)
+    logs.configure(format, level, mask=mask, stream=stream)
     return stream
 
 
@@ -88,11 +88,11 @@ def test_an_exception_is_told_by_type_and_place_not_by_its_text(format: str) -> 
 
 
 def test_secrets_and_tokens_are_masked_wherever_they_come_from() -> None:
-    hush = Hush()
+    mask = LogMask()
     keys = (Key("k", b"a secret of ours"),)
     for format in ("human", "json"):
-        stream = logged(format, hush=hush)
-        hush.use(lambda: keys)
+        stream = logged(format, mask=mask)
+        mask.use(lambda: keys)
         logging.getLogger("covenq").error(
             "x a secret of ours y %s", TOKENS["github"], extra={"fields": {"t": TOKENS["own"]}}
         )

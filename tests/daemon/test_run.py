@@ -19,7 +19,7 @@ from covenq.daemon import greeting
 from covenq.daemon.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.http.server.listener import bind_tcp
-from covenq.intake.admission import ClosedJournal, Gate, Space
+from covenq.intake.admission import Admission, ClosedJournal, Space
 from covenq.net import unix_socket
 from journal.errors import JournalClosed
 from journal.file.files import OsFiles
@@ -267,33 +267,33 @@ def test_the_gate_closes_in_time_and_opens_by_itself(tmp_path: Path) -> None:
     space = Space(1 << 40, 1 << 41)
     files = FullDisk()
     with open_journal(tmp_path / "journal", files=files) as journal:
-        gate = Gate(journal, tmp_path, lambda path: space)
-        assert gate.reasons() == []
-        assert gate.intake(1 << 39) is None
+        admission = Admission(journal, tmp_path, lambda path: space)
+        assert admission.reasons() == []
+        assert admission.intake(1 << 39) is None
         space = Space((64 << 20) + 100, 1 << 41)
-        assert gate.intake(100) is None
-        assert gate.intake(101) is not None, "what it would take counts"
+        assert admission.intake(100) is None
+        assert admission.intake(101) is not None, "what it would take counts"
         space = Space(15 << 20, 256 << 20)
-        assert gate.intake() is None, "a small disk keeps a twentieth"
+        assert admission.intake() is None, "a small disk keeps a twentieth"
         space = Space(12 << 20, 256 << 20)
-        gate.look()
-        assert [reason.word for reason in gate.reasons()] == ["disk_low"]
+        admission.look()
+        assert [reason.word for reason in admission.reasons()] == ["disk_low"]
         space = Space(1 << 40, 1 << 41)
 
         files.full = True
         entry = Entry("ops.test", "ops.test", {})
         with pytest.raises(Exception, match="space"):
             journal.append([entry])
-        assert [reason.word for reason in gate.reasons()] == ["journal_full"]
-        gate.look()
-        assert gate.reasons() and not gate.room()
+        assert [reason.word for reason in admission.reasons()] == ["journal_full"]
+        admission.look()
+        assert admission.reasons() and not admission.room()
         files.full = False
-        gate.look()
-        assert gate.reasons() == [], "it tried, and nobody had to post"
+        admission.look()
+        assert admission.reasons() == [], "it tried, and nobody had to post"
         newest = journal.last("ops.intake")
         assert newest is not None and newest.kind == "ops.intake_opened"
-        gate.stopping = True
-        assert [reason.word for reason in gate.reasons()] == ["stopping"]
+        admission.stopping = True
+        assert [reason.word for reason in admission.reasons()] == ["stopping"]
 
 
 def test_a_closed_journal_knows_what_it_holds_and_takes_nothing(tmp_path: Path) -> None:

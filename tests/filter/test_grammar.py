@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from covenq.errors import FilterError
 from covenq.filter.grammar import FIELDS, delivery_fields, parse, task_fields
-from covenq.filter.tree import Came, Match, Not, Pattern, Within, reach
+from covenq.filter.tree import Age, Match, Not, Pattern, Within, reach
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -133,7 +133,7 @@ def test_since_and_before_part_time_in_two() -> None:
 
 
 def test_ages_that_reach_before_1970_stop_there() -> None:
-    assert Came(">", 1e18, None).moment(NOW) == "1970-01-01T00:00:00.000000Z"
+    assert Age(">", 1e18, None).moment(NOW) == "1970-01-01T00:00:00.000000Z"
     assert matches("age<999999999d since:0001-01-01")
 
 

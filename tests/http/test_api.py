@@ -142,7 +142,7 @@ def test_the_event_stream_follows_the_journal_and_ends_with_the_daemon(served: S
     eventually(lambda: [one for one in got if one["seq"] == answer.json["seq"]])
     assert [one["seq"] for one in got] == list(range(1, len(got) + 1))
     assert set(got[0]) == {"seq", "at", "subject", "kind"}
-    served.parts.stopping.set()
+    served.services.stopping.set()
     assert ended.wait(30)
     thread.join(30)
     assert served.api.drain(30)
@@ -184,7 +184,7 @@ def test_a_stream_whose_client_reads_nothing_stops_no_one(served: Served) -> Non
         for number in range(50):
             assert served.post("issues", issue(number)).status == 202
         assert served.ask("/api/v1/status").json["deliveries"] == {"queued": 50}
-        served.parts.stopping.set()
+        served.services.stopping.set()
     assert served.api.drain(30)
 
 

@@ -141,8 +141,8 @@ def framed(kind: str, body: bytes) -> tuple[list[bytes], bytes]:
     """The headers that say where the body ends, and the body, rightly or wrongly so."""
     length = b"Content-Length: %d" % len(body)
     half = len(body) // 2
-    parts = [part for part in (body[:half], body[half:]) if part]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+    services = [part for part in (body[:half], body[half:]) if part]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in services)
     encoded = b"Transfer-Encoding: chunked"
     match kind:
         case "length":
@@ -274,7 +274,7 @@ class Watched:
     def recorded(self) -> list[str]:
         """The GUIDs of the deliveries received since the last call."""
         found = []
-        for record in self.served.parts.journal.read(self.seq):
+        for record in self.served.services.journal.read(self.seq):
             self.seq = record.seq
             if record.kind == "delivery.received":
                 found.append(record.data["guid"])

@@ -12,22 +12,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from covenq.github.events import EVENTS
 from covenq.github.samples import SAMPLES
-from covenq.http.counters import Tally
+from covenq.http.counters import AcceptedCounts
 from covenq.http.metrics import METRICS, Metrics
 from covenq.state import query
 from journal.histogram import Histogram
 from tests.support.daemon import ROOT, eventually, issue, new_guid
 from tests.support.serving import Served, serving
 
-Figures = dict[str, dict[tuple[str, ...], float]]
+ListenerStats = dict[str, dict[tuple[str, ...], float]]
 
 
-def scrape(served: Served) -> Figures:
+def scrape(served: Served) -> ListenerStats:
     """Samples by name, and there by the values of their labels in the order of the labels' names."""
     answer = served.request("GET", "/metrics")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found: Figures = {}
+    found: ListenerStats = {}
     for family in text_string_to_metric_families(answer.body.decode()):
         for sample in family.samples:
             key = tuple(value for _, value in sorted(sample.labels.items()))
@@ -36,13 +36,13 @@ def scrape(served: Served) -> Figures:
     return found
 
 
-def one(figures: Figures, name: str, *labels: str) -> float:
-    return figures[name][labels]
+def one(stats: ListenerStats, name: str, *labels: str) -> float:
+    return stats[name][labels]
 
 
-def folded(served: Served) -> Figures:
-    head = served.parts.journal.head().seq
-    assert served.parts.folder.wait_for(head, 30.0)
+def folded(served: Served) -> ListenerStats:
+    head = served.services.journal.head().seq
+    assert served.services.folder.wait_for(head, 30.0)
     return scrape(served)
 
 
@@ -57,19 +57,19 @@ def test_the_webhook_is_counted_as_it_answers(data: Path) -> None:
         served.post("issues", issue(3), secret="wrong")
         served.request("POST", "/webhook", b"{}")
         served.request("POST", "/elsewhere", b"{}")
-        figures = scrape(served)
-        accepted = figures["covenq_webhook_accepted_total"]
+        stats = scrape(served)
+        accepted = stats["covenq_webhook_accepted_total"]
         assert accepted == {("issues",): 1, ("ping",): 1, ("other",): 1}
-        assert one(figures, "covenq_webhook_duplicates_total") == 1
+        assert one(stats, "covenq_webhook_duplicates_total") == 1
         refused = {
             ("delivery_conflict",): 1,
             ("signature_wrong",): 1,
             ("content_type_unsupported",): 1,
             ("path_unknown",): 1,
         }
-        assert figures["covenq_webhook_refused_total"] == refused
+        assert stats["covenq_webhook_refused_total"] == refused
         answers = {("200",): 2, ("202",): 2, ("401",): 1, ("404",): 1, ("409",): 1, ("415",): 1}
-        assert figures["covenq_webhook_answers_total"] == answers
+        assert stats["covenq_webhook_answers_total"] == answers
 
 
 def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
@@ -78,24 +78,24 @@ def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
             served.post("issues", issue(number))
         served.post("star", {"action": "created"})
         served.ask("/api/v1/pause", {"what": "worker"})
-        figures = folded(served)
-        status = served.parts.journal.status()
-        assert one(figures, "covenq_journal_head_seq") <= status.head.seq
-        assert one(figures, "covenq_journal_sync_seconds_count") == one(figures, "covenq_journal_batch_records_count")
-        assert one(figures, "covenq_journal_batch_records_sum") == one(figures, "covenq_journal_head_seq")
-        assert one(figures, "covenq_journal_sync_seconds_bucket", "+Inf") >= 4
-        assert figures["covenq_deliveries"][("queued",)] == 3
-        assert figures["covenq_deliveries"][("ignored",)] == 1
-        assert figures["covenq_tasks"][("queued",)] == 3 and figures["covenq_tasks"][("failed",)] == 0
-        assert 0 <= one(figures, "covenq_tasks_oldest_age_seconds", "queued") < 600
-        assert figures["covenq_paused"] == {("worker",): 1}
-        assert one(figures, "covenq_ready") == one(figures, "covenq_intake_open") == 1
-        assert one(figures, "covenq_disk_free_bytes") == served.disk.free
-        assert one(figures, "covenq_disk_reserve_bytes") == 64 << 20
-        assert one(figures, "covenq_http_threads", "webhook") == 8
-        assert one(figures, "covenq_http_connections", "webhook") >= 1
-        assert one(figures, "covenq_http_threads_busy", "webhook") >= 1, "the one that answers this"
-        assert one(figures, "process_open_fds") > 3
+        stats = folded(served)
+        status = served.services.journal.status()
+        assert one(stats, "covenq_journal_head_seq") <= status.head.seq
+        assert one(stats, "covenq_journal_sync_seconds_count") == one(stats, "covenq_journal_batch_records_count")
+        assert one(stats, "covenq_journal_batch_records_sum") == one(stats, "covenq_journal_head_seq")
+        assert one(stats, "covenq_journal_sync_seconds_bucket", "+Inf") >= 4
+        assert stats["covenq_deliveries"][("queued",)] == 3
+        assert stats["covenq_deliveries"][("ignored",)] == 1
+        assert stats["covenq_tasks"][("queued",)] == 3 and stats["covenq_tasks"][("failed",)] == 0
+        assert 0 <= one(stats, "covenq_tasks_oldest_age_seconds", "queued") < 600
+        assert stats["covenq_paused"] == {("worker",): 1}
+        assert one(stats, "covenq_ready") == one(stats, "covenq_intake_open") == 1
+        assert one(stats, "covenq_disk_free_bytes") == served.disk.free
+        assert one(stats, "covenq_disk_reserve_bytes") == 64 << 20
+        assert one(stats, "covenq_http_threads", "webhook") == 8
+        assert one(stats, "covenq_http_connections", "webhook") >= 1
+        assert one(stats, "covenq_http_threads_busy", "webhook") >= 1, "the one that answers this"
+        assert one(stats, "process_open_fds") > 3
         served.disk.free = 0
         assert one(scrape(served), "covenq_intake_open") == 0
 
@@ -124,15 +124,15 @@ def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypa
         def broken() -> sqlite3.Connection:
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(served.parts.store, "reader", broken)
-        figures = scrape(served)
-        assert "covenq_deliveries" not in figures
-        assert "covenq_fold_lag_records" in figures and "covenq_http_threads" in figures
+        monkeypatch.setattr(served.services.store, "reader", broken)
+        stats = scrape(served)
+        assert "covenq_deliveries" not in stats
+        assert "covenq_fold_lag_records" in stats and "covenq_http_threads" in stats
 
 
 def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
     with serving(data) as served:
-        resource = Metrics(served.parts)
+        resource = Metrics(served.services)
         free = resource._free
         while free.acquire(blocking=False):
             pass
@@ -148,7 +148,7 @@ def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
 def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path) -> None:
     """No table is read from one end to the other: SQLite's own plan says so."""
     with serving(data) as served:
-        conn = served.parts.store.reader()
+        conn = served.services.store.reader()
         asked: list[str] = []
         conn.set_trace_callback(asked.append)
         query.counts(conn)
@@ -162,14 +162,16 @@ def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path
 
 
 def test_counts_of_ended_threads_stay(tmp_path: Path) -> None:
-    tally = Tally()
-    threads = [threading.Thread(target=lambda: [tally.add(202, False, "push") for _ in range(1000)]) for _ in range(4)]
+    accepted = AcceptedCounts()
+    threads = [
+        threading.Thread(target=lambda: [accepted.add(202, False, "push") for _ in range(1000)]) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    tally.add(202, False, "x" * 1000)
-    assert sorted(tally.counts().values()) == [1, 4000]
+    accepted.add(202, False, "x" * 1000)
+    assert sorted(accepted.counts().values()) == [1, 4000]
 
 
 def test_events_that_covenq_has_samples_of_are_known_by_name() -> None:

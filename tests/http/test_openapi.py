@@ -31,7 +31,7 @@ def served(data: Path) -> Iterator[Served]:
 
 def routes(served: Served) -> set[tuple[str, str]]:
     """(method, path) of all that the application answers, on all listeners together."""
-    app = make_app(served.parts, {"webhook", "health", "api"})
+    app = make_app(served.services, {"webhook", "health", "api"})
     return {
         (method.method, route.path)
         for route in falcon.inspect.inspect_routes(app)

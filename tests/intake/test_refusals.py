@@ -11,7 +11,7 @@ import pytest
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.daemon.log_masking import Hush
+from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
 from covenq.intake.refusal_log import Refusals
@@ -120,13 +120,13 @@ TOKENS = ("ghp_" + "a1B2" * 9, "github_pat_" + "x" * 30, "covenq_" + "Zz09" * 10
 
 
 def test_no_secret_or_token_of_a_request_is_kept(data: Path) -> None:
-    hush = Hush()
+    mask = LogMask()
     keys = (Key("k", SECRET.encode()),)
-    hush.use(lambda: keys)
-    refusals = Refusals(data, hush=hush)
+    mask.use(lambda: keys)
+    refusals = Refusals(data, mask=mask)
     data.parent.mkdir(exist_ok=True)
     path = data.parent / "log.jsonl"
-    refusals = Refusals(path, hush=hush)
+    refusals = Refusals(path, mask=mask)
     for token in (*TOKENS, SECRET):
         refusals.note("path_unknown", 404, f"nothing at /{token}", path=f"/hooks/{token}/x", client=token)
         told = refusal_evidence.of(

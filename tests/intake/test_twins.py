@@ -69,10 +69,10 @@ def test_twins_that_arrive_at_once_are_one(served: Served) -> None:
     """While the first one waits for the disk, and while the state has not folded it."""
     for number in range(5):
         body = encode(issue(number))
-        gate = threading.Barrier(8)
+        admission = threading.Barrier(8)
 
-        def send(guid: str, body: bytes = body, gate: threading.Barrier = gate) -> int:
-            gate.wait(30)
+        def send(guid: str, body: bytes = body, admission: threading.Barrier = admission) -> int:
+            admission.wait(30)
             return served.post("issues", body, guid).status
 
         with ThreadPoolExecutor(8) as pool:

@@ -18,7 +18,7 @@ from covenq.config.load import build
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_signs import signs
-from covenq.operate.maintain.finding import BAD, GOOD, Finding, Patient
+from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from journal.file.open import open_journal
 from tests.support.daemon import Daemon, eventually
@@ -50,8 +50,8 @@ def look(data: Path, config: dict[str, Any] | None = None, **more: Any) -> list[
     timer: Callable[[], float] = more.pop("timer", Clock(0.001))
     command = more.pop("command", lambda name: name)
     fields = {"status": STATUS, "trouble": None, "newest_at": None, "env": {}, **more}
-    patient = Patient(build(given, None, {}), data, fields.pop("env"), now=NOW, **fields)
-    return list(examine(patient, command=command, timer=timer))
+    context = DoctorContext(build(given, None, {}), data, fields.pop("env"), now=NOW, **fields)
+    return list(examine(context, command=command, timer=timer))
 
 
 class Clock:
@@ -282,15 +282,15 @@ def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Ca
 
 def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> None:
     running = {**STATUS, "pid": 7, "ready": True, "webhook_url": "x"}
-    patient = Patient(build(LONG, None, {}), data, {}, running, None, None, NOW)
+    context = DoctorContext(build(LONG, None, {}), data, {}, running, None, None, NOW)
     environ = tmp_path / "7" / "environ"
     environ.parent.mkdir()
     environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0")
-    assert only(list(signs(patient, tmp_path)), "systemd").next == "covenq init --systemd"
+    assert only(list(signs(context, tmp_path)), "systemd").next == "covenq init --systemd"
     environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0WATCHDOG_USEC=30000000\0")
-    assert of(list(signs(patient, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
+    assert of(list(signs(context, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
     environ.write_bytes(b"SYSTEMD_EXEC_PID=1\0")
-    assert list(signs(patient, tmp_path)) == []
+    assert list(signs(context, tmp_path)) == []
 
 
 @pytest.mark.deep

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.intake.admission import Gate, Space
+from covenq.intake.admission import Admission, Space
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
 from tests.support.daemon import Daemon, eventually, issue
@@ -53,18 +53,18 @@ def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> 
     space = Space(1 << 40, total)
     missing = ballast_of(total)
     with open_journal(tmp_path / "journal") as journal:
-        gate = Gate(journal, tmp_path, lambda path: space, lambda: missing)
+        admission = Admission(journal, tmp_path, lambda path: space, lambda: missing)
         space = Space(threshold_of(total) - 1, total)
-        gate.look()
-        assert [one.word for one in gate.reasons()] == ["disk_low"]
+        admission.look()
+        assert [one.word for one in admission.reasons()] == ["disk_low"]
         space = Space(threshold_of(total) + 1, total)
-        gate.look()
-        assert [one.word for one in gate.reasons()] == ["disk_low"], "not at the first byte"
+        admission.look()
+        assert [one.word for one in admission.reasons()] == ["disk_low"], "not at the first byte"
         space = Space(threshold_of(total) * 3 // 2 + missing, total)
-        gate.look()
-        assert gate.reasons() == []
+        admission.look()
+        assert admission.reasons() == []
         space = Space(threshold_of(total) + 1, total)
-        assert gate.reasons() == []
+        assert admission.reasons() == []
 
 
 def test_a_release_is_one_thread_s(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from covenq.github.samples.services import API, node, organization, repository, small_repository, user, when
+
 from covenq.github.samples import code, places, pulls, talk
-from covenq.github.samples.parts import API, node, organization, repository, small_repository, user, when
 
 Json = dict[str, Any]
 

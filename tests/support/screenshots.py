@@ -94,7 +94,7 @@ def entries() -> Iterator[tuple[float, list[Entry]]]:
         yield ago, found
 
 
-class Stage(LocalSource):
+class DemoDaemon(LocalSource):
     """The files, told as a running daemon would tell them."""
 
     live = True  # type: ignore[assignment]
@@ -182,7 +182,7 @@ async def until(pilot: Pilot[int], true: Any, what: str) -> None:
 async def take(data: Path) -> dict[str, str]:
     """Name → SVG."""
     shots: dict[str, str] = {}
-    source = Stage(data, configuration.build(CONFIG, None, {}))
+    source = DemoDaemon(data, configuration.build(CONFIG, None, {}))
     app = Dashboard(lambda: source, data, filters=data / "filters.json")
 
     def shoot(name: str, title: str) -> None:

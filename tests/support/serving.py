@@ -20,9 +20,9 @@ from covenq.config.secret_keys import Key
 from covenq.http.app import make_app
 from covenq.http.server.listener import Listener, bind_tcp
 from covenq.http.server.parser import Limits
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.http.webhook_fast import PlainWebhook
-from covenq.intake.admission import Gate, Space
+from covenq.intake.admission import Admission, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
@@ -72,7 +72,7 @@ class HeldFiles(OsFiles):
 class Served:
     """One set of faces, and how to talk to it."""
 
-    parts: Parts
+    services: Services
     webhook: Listener
     api: Listener
     port: int
@@ -109,7 +109,7 @@ class Served:
             connection.close()
 
     def refused(self) -> dict[str, int]:
-        return self.parts.refusals.counts()
+        return self.services.refusals.counts()
 
 
 @contextmanager
@@ -127,14 +127,14 @@ def serving(
     files, disk = HeldFiles(), Disk()
     with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
         folder = Folder(store, journal)
-        gate = Gate(journal, data, disk, paused=lambda: pauses.intake(journal))
+        admission = Admission(journal, data, disk, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
-        refusals = Refusals(data / "refused.jsonl", room=gate.room)
+        refusals = Refusals(data / "refused.jsonl", room=admission.room)
         dispatcher = Dispatcher(journal, lambda: folder.folded)
         claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
-        parts = Parts(
+        services = Services(
             live=Live(config, keys),
             data=data,
             journal=journal,
@@ -142,7 +142,7 @@ def serving(
             folder=folder,
             pool=Pool(journal, store, folder, data, dispatcher=dispatcher),
             claims=claims,
-            gate=gate,
+            admission=admission,
             upkeep=Upkeep(journal, store, folder, data, lambda: config.retention),
             refusals=refusals,
             webhook_url=f"http://127.0.0.1:{port}/webhook",
@@ -159,27 +159,27 @@ def serving(
                 limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
-                way=None if streams else PlainWebhook(parts),
+                way=None if streams else PlainWebhook(services),
             )
 
-        webhook = listener("webhook", make_app(parts, {"webhook", "health"}), bound, False)
-        api = listener("api", make_app(parts, {"webhook", "health", "api"}), unix, True)
+        webhook = listener("webhook", make_app(services, {"webhook", "health"}), bound, False)
+        api = listener("api", make_app(services, {"webhook", "health", "api"}), unix, True)
         listeners = [webhook, api]
         remote_port = 0
         if config.api_bind is not None:
             remote_bound = bind_tcp("127.0.0.1", 0)
             remote_port = remote_bound.getsockname()[1]
-            guarded = make_app(parts, {"health", "api"}, Tokens(config.token_file(data)))
+            guarded = make_app(services, {"health", "api"}, Tokens(config.token_file(data)))
             listeners.append(listener("remote", guarded, remote_bound, True))
         folder.start()
         claims.start()
         for one in listeners:
-            parts.listeners[one.name] = one.figures
+            services.listeners[one.name] = one.figures
             one.start()
         try:
-            yield Served(parts, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
+            yield Served(services, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
         finally:
-            parts.stopping.set()
+            services.stopping.set()
             files.go.set()
             claims.stop()
             for one in listeners:

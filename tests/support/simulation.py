@@ -480,7 +480,7 @@ class World:
 
     def _able(self) -> set[str]:
         """Who has something that could start now."""
-        with self.dispatcher._hands.picking() as held:
+        with self.dispatcher._in_flight.picking() as held:
             look, ids = Waiting(self.conn, self.now, self.config.caps, held), {task.id for task in held}
         rows = self.conn.execute("SELECT id, tenant FROM tasks WHERE state = 'queued' AND NOT pull").fetchall()
         told = [(row["tenant"], look.of(row["id"])) for row in rows if row["id"] not in ids]

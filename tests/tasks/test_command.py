@@ -29,7 +29,7 @@ from covenq.tasks.execution.process_tree import (
     starting,
     write_mark,
 )
-from covenq.tasks.execution.workdir import Place
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome
 from tests.support.daemon import eventually
 
@@ -45,8 +45,8 @@ def stop() -> Iterator[Stop]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place.of(tmp_path, "t1", 1)
+def place(tmp_path: Path) -> AttemptDirectory:
+    place = AttemptDirectory.of(tmp_path, "t1", 1)
     place.prepare(b'{"hello": "w\xc3\xb6rld"}', {})
     return place
 
@@ -56,7 +56,7 @@ def env(**more: str) -> dict[str, str]:
 
 
 def run(
-    place: Place,
+    place: AttemptDirectory,
     code: str,
     stop: Stop,
     *,
@@ -80,7 +80,7 @@ def pid_in(path: Path) -> int:
     return eventually(lambda: path.exists() and path.read_text().endswith("\n") and int(path.read_text()))
 
 
-def test_payload_is_stdin_and_output_is_kept(place: Place, stop: Stop) -> None:
+def test_payload_is_stdin_and_output_is_kept(place: AttemptDirectory, stop: Stop) -> None:
     code = "import sys; sys.stdout.write(sys.stdin.read()); sys.stderr.write('words'); open('result', 'w').write('{}')"
     assert run(place, code, stop) == Outcome(None, 0)
     assert place.stdout.read_bytes() == b'{"hello": "w\xc3\xb6rld"}'
@@ -88,7 +88,7 @@ def test_payload_is_stdin_and_output_is_kept(place: Place, stop: Stop) -> None:
     assert place.collect()
 
 
-def test_everything_is_private(place: Place, stop: Stop, tmp_path: Path) -> None:
+def test_everything_is_private(place: AttemptDirectory, stop: Stop, tmp_path: Path) -> None:
     code = "import os; os.mkdir('d'); open('f', 'w').close(); open('result', 'w').close(); os.chmod('result', 0o666)"
     assert run(place, code, stop).category is None
     place.collect()
@@ -97,14 +97,14 @@ def test_everything_is_private(place: Place, stop: Stop, tmp_path: Path) -> None
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
-def test_exit_code_and_signal(place: Place, stop: Stop) -> None:
+def test_exit_code_and_signal(place: AttemptDirectory, stop: Stop) -> None:
     assert run(place, "import sys; sys.exit(3)", stop) == Outcome(Category.EXIT, 3, None, "it exited with 3")
     ended = run(place, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", stop)
     assert ended == Outcome(Category.SIGNAL, None, signal.SIGSEGV, "it was ended by SIGSEGV")
 
 
 @pytest.mark.parametrize("argv", [["/nonexistent/program"], ["/etc/passwd"], ["a\0b"], [""]])
-def test_what_can_not_be_started(place: Place, argv: list[str]) -> None:
+def test_what_can_not_be_started(place: AttemptDirectory, argv: list[str]) -> None:
     with pytest.raises((OSError, ValueError)) as caught:
         Command(argv, env(), place)
     outcome = not_started(caught.value)  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ def test_what_can_not_be_started(place: Place, argv: list[str]) -> None:
     assert outcome.detail.startswith("it could not be started: ")
 
 
-def test_no_shell_sees_the_words(place: Place, stop: Stop, tmp_path: Path) -> None:
+def test_no_shell_sees_the_words(place: AttemptDirectory, stop: Stop, tmp_path: Path) -> None:
     hostile = "$(touch owned); `touch owned` | touch owned & {task}\n"
     argv = command_line(["printf", "%s", hostile], {"task": "t1"})
     assert Command(argv, env(), place).wait(30.0, 5.0, stop) == Outcome(None, 0)
@@ -127,7 +127,7 @@ def test_placeholders_are_put_in_once() -> None:
     assert command_line(words, values) == ["--x={task}", "rp", "2", "{repo}", "{}", "{t}"]
 
 
-def test_environment_holds_what_was_allowed_and_nothing_else(place: Place, stop: Stop) -> None:
+def test_environment_holds_what_was_allowed_and_nothing_else(place: AttemptDirectory, stop: Stop) -> None:
     base = {"PATH": os.environ["PATH"], "HOME": "/h", "LANG": "C", "TZ": "UTC", "TOKEN": "x", "SECRET": "s"}
     own = {"REPO": "octo/\x00\nhello\ud800" + "a" * 5000, "ACTION": None, "ATTEMPT": 2}
     made = environment(base, ["TOKEN", "ABSENT"], own)
@@ -148,14 +148,14 @@ def test_environment_holds_what_was_allowed_and_nothing_else(place: Place, stop:
 )
 @pytest.mark.parametrize("limits", [NO_LIMITS, Limits(open_files=64)], ids=["no limits", "limits"])
 def test_limits_change_nothing_about_the_environment(
-    place: Place, stop: Stop, given: dict[str, str], limits: Limits
+    place: AttemptDirectory, stop: Stop, given: dict[str, str], limits: Limits
 ) -> None:
     made = {"PATH": os.environ["PATH"], "HOME": "/h", **given}
     assert Command(["env", "-0"], made, place, limits=limits).wait(30.0, 5.0, stop) == Outcome(None, 0)
     assert dict(line.split("=", 1) for line in os.fsdecode(place.stdout.read_bytes()).split("\0")[:-1]) == made
 
 
-def test_timeout_ends_a_group_that_ignores_sigterm(place: Place, stop: Stop) -> None:
+def test_timeout_ends_a_group_that_ignores_sigterm(place: AttemptDirectory, stop: Stop) -> None:
     code = """if True:
         import os, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -169,7 +169,7 @@ def test_timeout_ends_a_group_that_ignores_sigterm(place: Place, stop: Stop) -> 
         eventually(lambda: not alive(pid_in(place.directory / "grandchild")))
 
 
-def test_timeout_lets_a_command_end_itself(place: Place, stop: Stop) -> None:
+def test_timeout_lets_a_command_end_itself(place: AttemptDirectory, stop: Stop) -> None:
     code = """if True:
         import signal, sys, time
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -183,13 +183,13 @@ def test_timeout_lets_a_command_end_itself(place: Place, stop: Stop) -> None:
     }  # TERM may come before the handler
 
 
-def test_a_stopped_command_is_ended_too(place: Place, stop: Stop) -> None:
+def test_a_stopped_command_is_ended_too(place: AttemptDirectory, stop: Stop) -> None:
     outcome = run(place, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", stop, timeout=0.3, grace=60.0)
     assert outcome.category is Category.TIMEOUT
     assert outcome.signal == signal.SIGTERM
 
 
-def test_what_the_leader_left_in_its_group_is_killed(place: Place, stop: Stop) -> None:
+def test_what_the_leader_left_in_its_group_is_killed(place: AttemptDirectory, stop: Stop) -> None:
     code = """if True:
         import os, signal, time
         r, w = os.pipe()
@@ -206,7 +206,7 @@ def test_what_the_leader_left_in_its_group_is_killed(place: Place, stop: Stop) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what left the group is found by Linux's /proc")
-def test_timeout_finds_what_left_the_group(place: Place, stop: Stop) -> None:
+def test_timeout_finds_what_left_the_group(place: AttemptDirectory, stop: Stop) -> None:
     code = """if True:
         import os, signal, time
         if os.fork() == 0:
@@ -220,8 +220,8 @@ def test_timeout_finds_what_left_the_group(place: Place, stop: Stop) -> None:
     eventually(lambda: not alive(pid_in(place.directory / "escaped")))
 
 
-def test_stop_ends_all_that_run(place: Place, tmp_path: Path, stop: Stop) -> None:
-    other = Place.of(tmp_path, "t2", 1)
+def test_stop_ends_all_that_run(place: AttemptDirectory, tmp_path: Path, stop: Stop) -> None:
+    other = AttemptDirectory.of(tmp_path, "t2", 1)
     other.prepare(b"", {})
     outcomes: list[Outcome] = []
     sleep = "import time; time.sleep(600)"
@@ -237,7 +237,7 @@ def test_stop_ends_all_that_run(place: Place, tmp_path: Path, stop: Stop) -> Non
     assert [outcome.category for outcome in outcomes] == [Category.INTERRUPTED] * 2
 
 
-def test_output_is_cut_at_the_limit_and_the_command_lives(place: Place, stop: Stop) -> None:
+def test_output_is_cut_at_the_limit_and_the_command_lives(place: AttemptDirectory, stop: Stop) -> None:
     code = "import sys; sys.stdout.write('x' * 1_000_000 + 'the end.'); sys.stderr.write('done')"
     assert run(place, code, stop, limit=1000) == Outcome(None, 0)
     said = place.stdout.read_text()
@@ -251,7 +251,7 @@ def test_output_is_cut_at_the_limit_and_the_command_lives(place: Place, stop: St
     assert place.stderr.read_text() == "done"
 
 
-def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: Place, stop: Stop) -> None:
+def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: AttemptDirectory, stop: Stop) -> None:
     code = """if True:
         import os, time
         r, w = os.pipe()
@@ -270,7 +270,7 @@ def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: Place, st
     assert kill_leftovers([Trace(FENCE)]) == [pid]
 
 
-def test_output_files_are_not_written_through_links(place: Place, tmp_path: Path) -> None:
+def test_output_files_are_not_written_through_links(place: AttemptDirectory, tmp_path: Path) -> None:
     place.stdout.unlink()
     place.stdout.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="stdout"):
@@ -278,7 +278,7 @@ def test_output_files_are_not_written_through_links(place: Place, tmp_path: Path
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_result_is_a_plain_file(place: Place, tmp_path: Path) -> None:
+def test_a_result_is_a_plain_file(place: AttemptDirectory, tmp_path: Path) -> None:
     assert not place.collect()
     (tmp_path / "elsewhere").write_text("secret")
     place.result.symlink_to(tmp_path / "elsewhere")
@@ -294,10 +294,10 @@ def test_a_result_is_a_plain_file(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("task", "attempt"), [("../x", 1), ("", 1), ("a/b", 1), ("a\n", 1), ("t", 0), ("t" * 65, 1)])
 def test_no_path_from_anything_but_a_plain_id(tmp_path: Path, task: str, attempt: int) -> None:
     with pytest.raises(ValueError, match="names no directory"):
-        Place.of(tmp_path, task, attempt)
+        AttemptDirectory.of(tmp_path, task, attempt)
 
 
-def test_a_directory_in_the_way_is_moved_aside(place: Place) -> None:
+def test_a_directory_in_the_way_is_moved_aside(place: AttemptDirectory) -> None:
     place.stdout.write_text("of another history")
     place.prepare(b"new", {})
     assert place.payload.read_bytes() == b"new"

@@ -207,8 +207,8 @@ def test_stop_ends_children_and_burns_nothing(harness: Harness) -> None:
 
 def test_a_cancelled_task_is_not_finished_by_its_attempt(harness: Harness, tmp_path: Path) -> None:
     """Whoever moved the task wins: the late completion is refused, and nothing of it is recorded."""
-    gate = tmp_path / "gate"
-    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"])
+    admission = tmp_path / "gate"
+    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
     other = harness.add("g2", ["true"], key="later")
     pool = harness.pool(concurrency=1)
     newest = eventually(lambda: (r := harness.records(task)[-1]).data.get("phase") == "started" and r)
@@ -216,7 +216,7 @@ def test_a_cancelled_task_is_not_finished_by_its_attempt(harness: Harness, tmp_p
         [Entry(f"task.{task}", Kind.CANCELLED, {"by": "me", "reason": None}, expect=newest.seq)]
     )
     assert isinstance(answer, Appended)
-    gate.touch()
+    admission.touch()
     assert harness.wait(other)["state"] == "completed"
     assert harness.kinds(task)[-1] == "cancelled"
     assert harness.row(task)["state"] == "cancelled"
@@ -232,13 +232,13 @@ def test_a_requeued_task_runs_again(harness: Harness) -> None:
 
 
 def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"])
+    admission = tmp_path / "gate"
+    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
     waiting = harness.add("g2", ["true"])
     pool = harness.pool(concurrency=1)
     eventually(lambda: "phase started" in harness.kinds(task))
     harness.files.full = True
-    gate.touch()
+    admission.touch()
     eventually(lambda: harness.journal.status().full)
     assert harness.kinds(task)[-1] == "phase started"
     harness.files.full = False

@@ -158,13 +158,13 @@ def test_a_requeued_task_does_not_overlap_the_attempt_that_lost_it(harness: Harn
 
 def test_a_late_end_of_the_daemons_own_attempt_is_recorded_as_such(harness: Harness, tmp_path: Path) -> None:
     """The fold is behind, so the pool can't see that the task was taken; the journal refuses its word all the same."""
-    gate = tmp_path / "gate"
-    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"])
+    admission = tmp_path / "gate"
+    task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
     pool = harness.pool(concurrency=1)
     eventually(lambda: "phase started" in harness.kinds(task))
     pool._drop_lost = lambda conn: None  # type: ignore[method-assign]
     cancel(harness, task)
-    gate.touch()
+    admission.touch()
     (late,) = eventually(lambda: [r.data for r in harness.journal.read(0) if r.kind == "ops.late"])
     assert late == {
         "task": task,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from covenq.tasks.scheduling import claim, fairness, limiter, outcome, supersede
-from covenq.tasks.scheduling.in_flight import Hands
+from covenq.tasks.scheduling.in_flight import InFlight
 from journal.records import Entry
 from tests.support.simulation import Violated, World
 
@@ -20,10 +20,10 @@ Patch = pytest.MonkeyPatch
 
 def hands_are_forgotten(patch: Patch) -> None:
     @contextmanager
-    def picking(self: Hands) -> Iterator[tuple[()]]:
+    def picking(self: InFlight) -> Iterator[tuple[()]]:
         yield ()
 
-    patch.setattr(Hands, "picking", picking)
+    patch.setattr(InFlight, "picking", picking)
 
 
 def claims_expect_nothing(patch: Patch) -> None:
@@ -46,17 +46,17 @@ def turns_are_not_kept(patch: Patch) -> None:
 
 
 def days_are_not_counted(patch: Patch) -> None:
-    patch.setattr(limiter.Standing, "_begun", lambda self, scope: 0)
+    patch.setattr(limiter.Limiter, "_begun", lambda self, scope: 0)
 
 
 def a_cap_is_one_more(patch: Patch) -> None:
-    real = limiter.Standing._full
+    real = limiter.Limiter._full
 
     def full(self: Any, level: str, name: Any, cap: Any, shown: Any) -> Any:
         more = None if cap.concurrency is None else cap.concurrency + 1
         return real(self, level, name, replace(cap, concurrency=more), shown)
 
-    patch.setattr(limiter.Standing, "_full", full)
+    patch.setattr(limiter.Limiter, "_full", full)
 
 
 def the_oldest_outdates(patch: Patch) -> None:

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 
 from covenq.tui import app as dashboards
-from covenq.tui.actions_mixin import Conducted
+from covenq.tui.actions_mixin import ActionsMixin
 from covenq.tui.app import Dashboard
 from covenq.tui.panes.detail import DetailScreen
 from covenq.tui.panes.pane import ListPane
@@ -34,7 +34,7 @@ from tests.support.daemon import ROOT, Daemon, issue
 from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, listed, on, until
 
 LAYERS = (
-    Dashboard, Conducted, RowTable, ListPane, Lines, dashboards.Journal, DetailScreen, PayloadScreen, TreeView, StoryScreen,
+    Dashboard, ActionsMixin, RowTable, ListPane, Lines, dashboards.Journal, DetailScreen, PayloadScreen, TreeView, StoryScreen,
     DiffScreen, LogScreen, VerifyScreen, WorkScreen, Confirm, Menu, Help, CompactDialog, BackupDialog,
 )  # fmt: skip
 """Whatever has keys of its own."""

@@ -83,13 +83,13 @@ def bench(
 
 def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measured:
     from covenq.cli import bench_client
-    from covenq.cli.demo_daemon import Stage
+    from covenq.cli.demo_daemon import DemoDaemon
     from covenq.config.secret_keys import default_file
 
     with _scratch(where) as directory:
         say(f"Measuring in {directory}, which is removed afterwards …")
         syncs = _time_syncs(directory, min(PROBE_S, seconds))
-        with Stage(directory, ["push"]) as stage:  # a route, which matches nothing of what is sent
+        with DemoDaemon(directory, ["push"]) as stage:  # a route, which matches nothing of what is sent
             stage.start()
             host, _, port = stage.url.removeprefix("http://").removesuffix("/webhook").rpartition(":")
             secret = default_file(stage.data).read_text().strip()

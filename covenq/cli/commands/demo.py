@@ -23,7 +23,7 @@ from covenq.cli.common import Json
 from covenq.cli.output import Column, say
 
 if TYPE_CHECKING:
-    from covenq.cli.demo_daemon import Stage
+    from covenq.cli.demo_daemon import DemoDaemon
 
 WANTED = ("issues", "issue_comment", "pull_request", "push", "check_run", "workflow_run", "release")
 UNSUPPORTED = ("star", "fork", "watch")
@@ -114,9 +114,9 @@ def demo(
 
 def crash(directory: Path) -> list[Check]:
     """The whole play in that directory: the daemon is killed, started again, and held to what it had answered."""
-    from covenq.cli.demo_daemon import Stage
+    from covenq.cli.demo_daemon import DemoDaemon
 
-    with Stage(directory, WANTED) as stage:
+    with DemoDaemon(directory, WANTED) as stage:
         story = play(stage)
     say("Reading the journal from its files, and verifying it.")
     return judge(story, gather(directory / "data", stage.ran))
@@ -145,7 +145,7 @@ COLUMNS = [
 ]
 
 
-def play(stage: Stage) -> Story:
+def play(stage: DemoDaemon) -> Story:
     """Send the stream, kill in the middle of the burst, restart, and send everything again as GitHub's button would."""
     story = Story()
     say(f"Starting a daemon in {stage.directory}, with four workers and no delivery yet.")
@@ -177,7 +177,7 @@ def play(stage: Stage) -> Story:
 
 
 def _send(
-    stage: Stage, story: Story, deliveries: Sequence[Any], *, again: bool = False, kill_after: int | None = None
+    stage: DemoDaemon, story: Story, deliveries: Sequence[Any], *, again: bool = False, kill_after: int | None = None
 ) -> None:
     """Post them from several threads and note the answers; on the way, kill the daemon after so many answers."""
     known = set(story.accepted) if again else set()

@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Place, known_directory, place, source
+from covenq.cli.context import Location, known_directory, place, source
 from covenq.cli.output import Column, clean, say
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
@@ -41,7 +41,7 @@ def doctor(
     finding has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
     """
     from covenq.operate.maintain.doctor import examine
-    from covenq.operate.maintain.finding import BAD, WARN, Finding, Patient
+    from covenq.operate.maintain.finding import BAD, WARN, DoctorContext, Finding
 
     findings = []
     try:
@@ -51,11 +51,11 @@ def doctor(
         if directory is None:
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
-        where = Place(build({}, None, {}), directory)
+        where = Location(build({}, None, {}), directory)
     status, newest, trouble, damage = _ask(data, config)
-    patient = Patient(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
+    context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
     unread = bool(findings)
-    findings += [one for one in examine(patient, command=shutil.which) if not unread or one.check not in OF_FILE]
+    findings += [one for one in examine(context, command=shutil.which) if not unread or one.check not in OF_FILE]
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash(where)]
     worst = [finding for finding in findings if finding.level == BAD]
@@ -98,7 +98,7 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
         return None, None, str(error), None
 
 
-def _crash(where: Place) -> list[tuple[str, str, str | None]]:
+def _crash(where: Location) -> list[tuple[str, str, str | None]]:
     """(level, words, next) of each promise, held to on the data directory's own disk."""
     from covenq.cli.commands.demo import crash, remove
 

@@ -14,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Place, place, source
+from covenq.cli.context import Location, place, source
 from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 
@@ -150,14 +150,14 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
     return samples.body(name, number, action)
 
 
-def webhook_url(where: Place, data: str | None, config: str | None) -> str:
+def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     """The running daemon's webhook, else the one the configuration would give it."""
     with source(data, config) as opened:
         url = opened.status()["webhook_url"] if opened.live else None
     return str(url) if url else f"http://{where.config.bind}/webhook"
 
 
-def read_secret(file: str | None, where: Place, hook: str, body: bytes) -> bytes:
+def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
     """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
     command line itself: other users can read that."""
     from covenq.config.secret_keys import readable, sources_of

@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Place, place, source
+from covenq.cli.context import Location, place, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
@@ -106,7 +106,7 @@ def head_text(head: Head) -> str:
     return f"{head.seq}:{head.sum}"
 
 
-def existing(where: Place) -> Place:
+def existing(where: Location) -> Location:
     """The place, if there is a journal. Raises NotFound."""
     if not (where.data / "journal").is_dir():
         raise NotFound(
@@ -121,7 +121,7 @@ def bound(data: str | None, config: str | None) -> int | None:
         return int(opened.status()["journal"]["head"]["seq"]) if opened.live else None
 
 
-def _segment(where: Place, name: str) -> int:
+def _segment(where: Location, name: str) -> int:
     from covenq.operate.maintain import verify as integrity
 
     found = integrity.segment_of(where.data / "journal", name)
@@ -130,7 +130,7 @@ def _segment(where: Place, name: str) -> int:
     return found
 
 
-def _signatures(where: Place, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
+def _signatures(where: Location, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
     from covenq.config.secret_keys import known_secrets
     from covenq.operate.maintain import verify as integrity
 

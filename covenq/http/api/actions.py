@@ -10,7 +10,7 @@ from covenq.errors import UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.answers import say
 from covenq.http.api.params import body_of, ids_of, typed
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.operate.act import actions, importing
 from covenq.operate.act.archive import incoming
 
@@ -21,79 +21,79 @@ IMPORT_MAX = 48 << 20
 class Replay:
     """POST {"ids": […]} or {"filter": "…"}, and "route" or "to", "force", "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req, flags=("force",), texts=("route", "to"))
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = actions.replay(parts.journal, parts.reader(), parts.config, **wanted)
+        services = self._services
+        with services.upkeep.acting:
+            answer = actions.replay(services.journal, services.reader(), services.config, **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
 class Reroute:
     """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req)
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = actions.reroute(parts.journal, parts.reader(), parts.config, **wanted)
+        services = self._services
+        with services.upkeep.acting:
+            answer = actions.reroute(services.journal, services.reader(), services.config, **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
 class Requeue:
     """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req)
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = actions.requeue(parts.journal, parts.reader(), **wanted)
+        services = self._services
+        with services.upkeep.acting:
+            answer = actions.requeue(services.journal, services.reader(), **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
 class Cancel:
     """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         wanted = _wanted(req)
-        parts = self._parts
-        with parts.upkeep.acting:
-            answer = actions.cancel(parts.journal, parts.reader(), **wanted)
+        services = self._services
+        with services.upkeep.acting:
+            answer = actions.cancel(services.journal, services.reader(), **wanted)
         say(resp, 200, {"ok": True, **answer})
 
 
 class Import:
     """POST {"items": [{"headers", "body64", "origin"}…]}, and "routed", "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"items", "routed", "dry_run", "reason", "by"}, IMPORT_MAX)
         given = typed(body, "items", list, "a list of deliveries", [])
-        parts = self._parts
-        with parts.upkeep.acting:
+        services = self._services
+        with services.upkeep.acting:
             answer = importing.take(
-                parts.journal,
-                parts.config,
+                services.journal,
+                services.config,
                 [incoming(one) for one in given],
                 routed=typed(body, "routed", bool, "true or false", False),
                 dry_run=typed(body, "dry_run", bool, "true or false", False),
                 reason=typed(body, "reason", str, "a text", None),
                 by=body.get("by") or "api",
-                clock=parts.clock,
+                clock=services.clock,
             )
         say(resp, 200, {"ok": True, **answer})
 

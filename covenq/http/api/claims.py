@@ -9,7 +9,7 @@ import falcon
 from covenq.errors import UsageError
 from covenq.http.answers import say
 from covenq.http.api.params import body_of, typed
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.tasks.remote.claims import AT_ONCE, Claims, Done
 from covenq.tasks.scheduling.outcome import Usage
 
@@ -20,8 +20,8 @@ LEASE_S = 60
 class Claiming:
     """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
@@ -46,8 +46,8 @@ class Claiming:
 class Renewing:
     """POST {"fence", "lease_s"?}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "lease_s"})
@@ -59,8 +59,8 @@ class Renewing:
 class Phase:
     """POST {"fence", "phase"}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "phase"})
@@ -70,8 +70,8 @@ class Phase:
 class Completing:
     """POST {"fence", "result"?, "exit_code"?, "usage"?}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims: Claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims: Claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "result", "exit_code", "usage"})
@@ -88,8 +88,8 @@ class Completing:
 class CompletingAll:
     """POST {"done": [{"task", "fence", "exit_code"?, "usage"?}, …]}: `items`, each answered by itself."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         listed = typed(body_of(req, {"done"}), "done", list, "a list", [])
@@ -105,8 +105,8 @@ class CompletingAll:
 class Failing:
     """POST {"fence", "category"?, "detail"?, "retry"?, "retry_after_s"?, "exit_code"?, "signal"?, "usage"?}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._claims = parts.claims
+    def __init__(self, services: Services) -> None:
+        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}

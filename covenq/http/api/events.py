@@ -12,7 +12,7 @@ import orjson
 
 from covenq.errors import UsageError
 from covenq.http.answers import say_error
-from covenq.http.services import STREAMS, Parts
+from covenq.http.services import STREAMS, Services
 from covenq.operate.inspect import view
 
 TYPE = "text/event-stream"
@@ -26,8 +26,8 @@ CHUNK_RECORDS = 100
 class Events:
     """Streams hold a thread each, so their number is limited: nothing else of the listener waits for one."""
 
-    def __init__(self, parts: Parts, most: int = STREAMS) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, most: int = STREAMS) -> None:
+        self._services = services
         self._free = threading.BoundedSemaphore(most)
 
     def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -41,21 +41,21 @@ class Events:
         if not self._free.acquire(blocking=False):
             say_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
             return
-        head = self._parts.journal.head().seq
+        head = self._services.journal.head().seq
         resp.status = falcon.HTTP_200
         resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would keep the pieces until it has enough of them
         gone = req.env.get("waitress.client_disconnected", lambda: False)
-        resp.stream = Stream(self._parts, head if after is None else after, gone, self._free.release)
+        resp.stream = Stream(self._services, head if after is None else after, gone, self._free.release)
 
 
 class Stream:
     """The pieces of one stream; `close` is called by the server whatever happens, so what it holds is given back."""
 
-    def __init__(self, parts: Parts, after: int, gone: object, over: Callable[[], None]) -> None:
+    def __init__(self, services: Services, after: int, gone: object, over: Callable[[], None]) -> None:
         """`gone` tells whether the client has, if it is callable; `over` is called once, at the end."""
-        self._parts = parts
+        self._services = services
         self._over = over
         self._seq = after
         self._gone = gone if callable(gone) else lambda: False
@@ -68,11 +68,11 @@ class Stream:
 
     def __next__(self) -> bytes:
         while not self._waiting:
-            if self._parts.stopping.is_set() or self._gone():
+            if self._services.stopping.is_set() or self._gone():
                 raise StopIteration
-            if self._parts.journal.wait(self._seq, WAIT_S):
+            if self._services.journal.wait(self._seq, WAIT_S):
                 self._fetch()
-            elif self._parts.journal.poisoned:
+            elif self._services.journal.poisoned:
                 raise StopIteration  # there will never be another record
             elif time.monotonic() - self._said > BEAT_S:
                 self._waiting.append(b":\n\n")
@@ -81,7 +81,7 @@ class Stream:
 
     def _fetch(self) -> None:
         pieces = []
-        for record in self._parts.journal.read(self._seq):
+        for record in self._services.journal.read(self._seq):
             self._seq = record.seq
             pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, orjson.dumps(view.event(record))))
             if len(pieces) == CHUNK_RECORDS:

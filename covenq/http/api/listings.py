@@ -10,7 +10,7 @@ from covenq.filter.grammar import parse
 from covenq.http.answers import say, say_error
 from covenq.http.api.params import LIMIT, id_of, limit_of
 from covenq.http.guard import token_of
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
 from covenq.operate.inspect import secret_usage, view
@@ -23,51 +23,51 @@ LOG_MAX = 1 << 20
 class Secrets:
     """GET …/secrets: how each is used, and which may be retired; never what it is."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parts = self._parts
-        say(resp, 200, {"ok": True, **secret_usage.view(parts.reader(), parts.live.held(), parts.clock())})
+        services = self._services
+        say(resp, 200, {"ok": True, **secret_usage.view(services.reader(), services.live.held(), services.clock())})
 
 
 class Listing:
     """GET …/deliveries and …/tasks: `filter=`, `limit=` (0 is the most there may be), `after=`."""
 
-    def __init__(self, parts: Parts, what: view.What) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, what: view.What) -> None:
+        self._services = services
         self._what = what
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = limit_of(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
-        conn = self._parts.reader()
-        after, caps = req.get_param("after"), self._parts.caps
-        found = view.items(conn, self._parts.journal, self._what, filter, limit, after, caps=caps)
+        conn = self._services.reader()
+        after, caps = req.get_param("after"), self._services.caps
+        found = view.items(conn, self._services.journal, self._what, filter, limit, after, caps=caps)
         say(resp, 200, {"ok": True, **found})
 
 
 class Count:
     """GET …/count: `what=`, `filter=`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         filter = parse(req.get_param("filter") or "")
         what: view.Counted = "tasks" if req.get_param("what") == "tasks" else "deliveries"
-        say(resp, 200, {"ok": True, "count": view.count(self._parts.reader(), what, filter)})
+        say(resp, 200, {"ok": True, "count": view.count(self._services.reader(), what, filter)})
 
 
 class Delivery:
     """GET …/deliveries/GUID and …/deliveries/HOOK/GUID."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self._parts.reader()
-        say(resp, 200, {"ok": True, **view.delivery(conn, self._parts.journal, id_of(one, two))})
+        conn = self._services.reader()
+        say(resp, 200, {"ok": True, **view.delivery(conn, self._services.journal, id_of(one, two))})
 
 
 _TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
@@ -79,18 +79,18 @@ class Payload:
     A token of the role `worker` gets those of deliveries that a pull worker holds a task of, now.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self._parts.reader()
+        conn = self._services.reader()
         found = query.delivery(conn, *parse_id(id_of(one, two)))
         token = token_of(req)
         if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
             say_error(resp, 403, "not_claimed", detail)
             return
-        content, kind = view.body(self._parts.journal, found)
+        content, kind = view.body(self._services.journal, found)
         resp.data = content
         resp.content_type = _TYPES.get(kind, "application/octet-stream")
         resp.set_header("X-Content-Type-Options", "nosniff")
@@ -99,38 +99,38 @@ class Payload:
 
 
 class Task:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        say(resp, 200, {"ok": True, **view.task(self._parts.reader(), id, caps=self._parts.caps)})
+        say(resp, 200, {"ok": True, **view.task(self._services.reader(), id, caps=self._services.caps)})
 
 
 class Attempts:
     """GET …/tasks/ID/attempts, as `Listing`, but first to last; the filter is held against the task."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
         limit = limit_of(req.get_param("limit"))
         filter = parse(req.get_param("filter") or "")
-        found = query.attempts_of(self._parts.reader(), id, filter, limit, req.get_param("after"))
+        found = query.attempts_of(self._services.reader(), id, filter, limit, req.get_param("after"))
         say(resp, 200, {"ok": True, "items": found.items, "next": found.next})
 
 
 class Log:
     """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, as plain text."""
 
-    def __init__(self, parts: Parts, stream: str) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, stream: str) -> None:
+        self._services = services
         self._stream = stream
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str, attempt: str) -> None:
         last = req.get_param_as_int("last", min_value=1, max_value=LOG_MAX, default=LOG_MAX)
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
-        resp.data = view.log(self._parts.data, id, int(attempt), self._stream, last)
+        resp.data = view.log(self._services.data, id, int(attempt), self._stream, last)
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 
@@ -138,11 +138,11 @@ class Log:
 class Refused:
     """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
         limit_of(text)
-        found = refusal_hints.latest(self._parts.data, LIMIT if text is None else int(text))
+        found = refusal_hints.latest(self._services.data, LIMIT if text is None else int(text))
         say(resp, 200, {"ok": True, "items": found, "next": None})

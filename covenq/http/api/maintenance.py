@@ -7,18 +7,18 @@ import falcon
 from covenq.http.answers import say
 from covenq.http.api.actions import filter_of
 from covenq.http.api.params import body_of, ids_of, typed
-from covenq.http.services import Parts
+from covenq.http.services import Services
 
 
 class Redact:
     """POST {"ids": […]}, {"filter": "…"}, {"repo": "OWNER/NAME"} or {"installation": N}, and "dry_run", "reason", "by"."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"ids", "filter", "repo", "installation", "dry_run", "reason", "by"})
-        answer = self._parts.upkeep.redact(
+        answer = self._services.upkeep.redact(
             ids=ids_of(body),
             filter=filter_of(body.get("filter")),
             repo=typed(body, "repo", str, "a text", None),
@@ -33,12 +33,12 @@ class Redact:
 class Compact:
     """POST {} and perhaps "dry_run", "by": drop all that the configured retention lets go."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"dry_run", "by"})
-        answer = self._parts.upkeep.compact(
+        answer = self._services.upkeep.compact(
             by=typed(body, "by", str, "a text", None) or "api",
             dry_run=typed(body, "dry_run", bool, "true or false", False),
         )

@@ -9,7 +9,7 @@ import falcon
 from covenq.http.answers import say
 from covenq.http.api.params import body_of, typed
 from covenq.http.api.status import routes
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
 
@@ -17,36 +17,36 @@ from covenq.operate.inspect import view
 class Pauses:
     """GET: what is paused, oldest first."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, {"ok": True, "items": view.pauses(self._parts.reader()), "next": None})
+        say(resp, 200, {"ok": True, "items": view.pauses(self._services.reader()), "next": None})
 
 
 class Pause:
     """POST {"what": …, "name"?: …, "reason"?: …, "by"?: …}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parts = self._parts
-        done = pauses.pause(parts.journal, parts.reader, routes=routes(parts.config), **_wanted(req))
-        parts.gate.refresh()
+        services = self._services
+        done = pauses.pause(services.journal, services.reader, routes=routes(services.config), **_wanted(req))
+        services.admission.refresh()
         say(resp, 200, {"ok": True, **done})
 
 
 class Resume:
     """POST as for Pause."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parts = self._parts
-        done = pauses.resume(parts.journal, parts.reader, **_wanted(req))
-        parts.gate.refresh()
+        services = self._services
+        done = pauses.resume(services.journal, services.reader, **_wanted(req))
+        services.admission.refresh()
         say(resp, 200, {"ok": True, **done})
 
 

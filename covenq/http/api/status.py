@@ -8,7 +8,7 @@ import falcon
 
 from covenq.config.load import Config
 from covenq.http.answers import say
-from covenq.http.services import Parts
+from covenq.http.services import Services
 from covenq.model import JsonObject
 from covenq.operate.inspect import throughput, view
 from covenq.operate.maintain import verify_note
@@ -16,31 +16,31 @@ from covenq.state import query
 
 
 class Status:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, status(self._parts))
+        say(resp, 200, status(self._services))
 
 
-def status(parts: Parts) -> JsonObject:
+def status(services: Services) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
-    journal = parts.journal.status()
-    reasons = [reason.sentence for reason in parts.gate.reasons()]
+    journal = services.journal.status()
+    reasons = [reason.sentence for reason in services.admission.reasons()]
     last_sync = journal.last_sync_s
     return {
         "ok": True,
         "ready": not reasons,
         "reasons": reasons,
-        "version": parts.version,
+        "version": services.version,
         "pid": os.getpid(),
-        "started_at": parts.started_at,
-        "data": str(parts.data),
-        "webhook_url": parts.webhook_url,
-        "api_url": parts.api_url,
+        "started_at": services.started_at,
+        "data": str(services.data),
+        "webhook_url": services.webhook_url,
+        "api_url": services.api_url,
         "journal": {
-            "id": parts.journal.id,
-            "epoch": parts.journal.epoch,
+            "id": services.journal.id,
+            "epoch": services.journal.epoch,
             "head": view.head(journal.head),
             "segments": journal.segments,
             "bytes": journal.bytes,
@@ -50,26 +50,26 @@ def status(parts: Parts) -> JsonObject:
             "recent_syncs_ms": view.spread(journal.recent_syncs_s),
             "recent_batches": view.batches(journal.recent_batches),
         },
-        "state": {"seq": parts.folder.folded, "lag": parts.folder.lag, "error": parts.folder.error},
-        **_counts(parts),
-        "oldest": query.oldest(parts.store.reader()),
-        "disk": view.disk(parts.data),
+        "state": {"seq": services.folder.folded, "lag": services.folder.lag, "error": services.folder.error},
+        **_counts(services),
+        "oldest": query.oldest(services.store.reader()),
+        "disk": view.disk(services.data),
         "worker": {
-            "id": parts.pool.id,
-            "concurrency": parts.pool.concurrency,
-            "running": parts.pool.running(),
-            "error": parts.pool.error,
+            "id": services.pool.id,
+            "concurrency": services.pool.concurrency,
+            "running": services.pool.running(),
+            "error": services.pool.error,
         },
-        "upkeep": {"doing": parts.upkeep.doing, "error": parts.upkeep.error},
-        "routes": routes(parts.config),
-        "reload": parts.live.status(),
-        "refused": parts.refusals.counts(),
-        "pauses": view.pauses(parts.store.reader()),
-        "segments": view.segments(parts.data / "journal"),
-        "verified": verify_note.last(parts.data),
-        "running": throughput.running(parts.store.reader()),
-        "stuck": throughput.stuck(parts.store.reader(), parts.clock(), parts.caps),
-        "secrets": [{"secret": one.name, "problem": why} for one, why in parts.live.held() if why],
+        "upkeep": {"doing": services.upkeep.doing, "error": services.upkeep.error},
+        "routes": routes(services.config),
+        "reload": services.live.status(),
+        "refused": services.refusals.counts(),
+        "pauses": view.pauses(services.store.reader()),
+        "segments": view.segments(services.data / "journal"),
+        "verified": verify_note.last(services.data),
+        "running": throughput.running(services.store.reader()),
+        "stuck": throughput.stuck(services.store.reader(), services.clock(), services.caps),
+        "secrets": [{"secret": one.name, "problem": why} for one, why in services.live.held() if why],
     }
 
 
@@ -77,7 +77,7 @@ def routes(config: Config) -> list[str]:
     return [route.name for route in config.routes]
 
 
-def _counts(parts: Parts) -> dict[str, dict[str, int]]:
+def _counts(services: Services) -> dict[str, dict[str, int]]:
     """By a state that has folded all there was when the question came, or, where that takes too long, as far as it is."""
-    parts.folder.wait_for(parts.journal.head().seq, 1.0)
-    return view.counts(parts.store.reader())
+    services.folder.wait_for(services.journal.head().seq, 1.0)
+    return view.counts(services.store.reader())

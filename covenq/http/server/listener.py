@@ -89,7 +89,7 @@ class _UnixServer(_Extras, UnixWSGIServer):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ListenerStats:
     """What a listener holds at the moment."""
 
     connections: int
@@ -173,10 +173,10 @@ class Listener:
         self._dispatcher.set_thread_count(self._threads)
         self._loop.start()
 
-    def figures(self) -> Figures:
+    def stats(self) -> ListenerStats:
         """From any thread."""
         dispatcher = self._dispatcher
-        return Figures(
+        return ListenerStats(
             connections=len(self._server.active_channels),
             threads=self._threads,
             busy=dispatcher.active_count,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.config.secret_source import EVERYTHING, Held, SecretSource
+from covenq.config.secret_source import EVERYTHING, SecretSource, SecretStatus
 from covenq.model import JsonObject, at_text, seconds_of
 
 QUIET_S = 30 * 24 * 3600.0
@@ -64,7 +64,7 @@ def uses(conn: sqlite3.Connection, since: str) -> dict[str, Use]:
 
 def view(
     conn: sqlite3.Connection,
-    held: Sequence[Held],
+    held: Sequence[SecretStatus],
     now: float,
     *,
     elsewhere: Callable[[SecretSource], bool] = lambda _: False,

@@ -18,7 +18,7 @@ from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.state import query
-from covenq.tasks.execution.workdir import Place
+from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
 
 SEGMENTS_MAX = 200
@@ -205,7 +205,7 @@ def disk(data: Path) -> JsonObject | None:
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
     """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
     try:
-        place = Place.of(data, task, attempt)
+        place = AttemptDirectory.of(data, task, attempt)
     except ValueError:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
     path = place.stdout if stream == "stdout" else place.stderr

@@ -34,7 +34,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
+class Cleanup:
     """What was removed: the directories of whole tasks, and single payload files. `left` could not be."""
 
     attempts: int = 0
@@ -58,7 +58,7 @@ def write_note(data: Path, note: Note) -> None:
     publish(OsFiles(), data / NOTE_NAME, orjson.dumps(content) + b"\n")
 
 
-def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> Aftermath:
+def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> Cleanup:
     """Carry out what records up to `folded`, which `conn` has, say of files. Raises OSError, sqlite3.Error.
 
     Where something could not be removed, or readers kept older pages of state.db in use, the note stays as it was.
@@ -69,7 +69,7 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
         " coalesce((SELECT max(payload_dropped) FROM webhook_deliveries WHERE payload_dropped IS NOT NULL), 0))"
     ).fetchone()[0]
     if newest <= note.done:
-        return Aftermath()
+        return Cleanup()
     attempts = payloads = 0
     left: list[str] = []
     for task in _tasks(conn, "redacted", note.done):
@@ -84,7 +84,7 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
         _sync(data / "attempts")
     if scrub() and not left:
         write_note(data, replace(note, done=max(folded, newest)))
-    return Aftermath(attempts, payloads, tuple(left))
+    return Cleanup(attempts, payloads, tuple(left))
 
 
 def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_of
 from covenq.operate.maintain.doctor_signs import signs
-from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
+from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import mark_of, read_mark
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
@@ -41,21 +41,21 @@ MADE_AT = 1_793_500_000.0
 
 
 def examine(
-    patient: Patient, *, command: Callable[[str], str | None], timer: Callable[[], float] = time.perf_counter
+    context: DoctorContext, *, command: Callable[[str], str | None], timer: Callable[[], float] = time.perf_counter
 ) -> Iterator[Finding]:
     """Every finding, in the order in which they matter. `command` finds a program, as `shutil.which` does."""
-    yield from _configuration(patient, command)
+    yield from _configuration(context, command)
     for check, found in (
-        ("secret", _secrets(patient)),
-        ("permissions", _permissions(patient)),
-        ("daemon", _daemon(patient)),
-        ("journal", _journal(patient)),
-        ("data", signs(patient)),
-        ("disk", _disk(patient, timer)),
-        ("clock", _clock(patient)),
-        ("port", _port(patient)),
-        ("requests", _refusals(patient)),
-        ("processes", _work(patient)),
+        ("secret", _secrets(context)),
+        ("permissions", _permissions(context)),
+        ("daemon", _daemon(context)),
+        ("journal", _journal(context)),
+        ("data", signs(context)),
+        ("disk", _disk(context, timer)),
+        ("clock", _clock(context)),
+        ("port", _port(context)),
+        ("requests", _refusals(context)),
+        ("processes", _work(context)),
     ):
         yield from _as_far_as_it_goes(check, found)
 
@@ -69,8 +69,8 @@ def _as_far_as_it_goes(check: str, found: Iterator[Finding]) -> Iterator[Finding
         yield Finding(check, BAD, words, "Run doctor as the daemon's user.")
 
 
-def _configuration(patient: Patient, command: Callable[[str], str | None]) -> Iterator[Finding]:
-    config = patient.config
+def _configuration(context: DoctorContext, command: Callable[[str], str | None]) -> Iterator[Finding]:
+    config = context.config
     where = "none, so the defaults" if config.path is None else str(config.path)
     if not config.routes:
         words = f"{where}: there are no routes, so every delivery is kept and ignored"
@@ -84,30 +84,30 @@ def _configuration(patient: Patient, command: Callable[[str], str | None]) -> It
             yield Finding("configuration", WARN, words, f"Install it, or write its whole path in {where}.")
 
 
-def _secrets(patient: Patient) -> Iterator[Finding]:
-    sources = secret_keys.sources_of(patient.config, patient.data)
+def _secrets(context: DoctorContext) -> Iterator[Finding]:
+    sources = secret_keys.sources_of(context.config, context.data)
     if not sources:
         words = "there is none yet: the first `covenq serve` makes one"
         yield Finding("secret", GOOD, words)
         return
-    keys, problems = secret_keys.readable(sources, patient.env)
-    credentials = any(one.credential for one in sources) and CREDENTIALS not in patient.env
+    keys, problems = secret_keys.readable(sources, context.env)
+    credentials = any(one.credential for one in sources) and CREDENTIALS not in context.env
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
-        yield Finding("secret", WARN if patient.status and patient.status["pid"] else BAD, problem, next)
+        yield Finding("secret", WARN if context.status and context.status["pid"] else BAD, problem, next)
     for warning in secret_keys.warnings(keys):
         yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
     if keys and not problems and not secret_keys.warnings(keys):
         yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
 
 
-def _permissions(patient: Patient) -> Iterator[Finding]:
+def _permissions(context: DoctorContext) -> Iterator[Finding]:
     # A group may read: that is how operators who aren't the daemon's user are let in.
-    files = [(patient.data, 0o027, "the data directory")]
-    sources = secret_keys.sources_of(patient.config, patient.data)
-    files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(patient.env))]
-    if patient.config.path is not None and any(one.value is not None for one in patient.config.secrets):
-        files.append((patient.config.path, 0o027, "the configuration, which holds a secret"))
+    files = [(context.data, 0o027, "the data directory")]
+    sources = secret_keys.sources_of(context.config, context.data)
+    files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(context.env))]
+    if context.config.path is not None and any(one.value is not None for one in context.config.secrets):
+        files.append((context.config.path, 0o027, "the configuration, which holds a secret"))
     found = False
     for path, mask, what in files:
         try:
@@ -126,12 +126,12 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
         yield Finding("permissions", GOOD, "nothing of covenq's is open to other users")
 
 
-def _daemon(patient: Patient) -> Iterator[Finding]:
-    status = patient.status
-    if status is None and patient.damage is not None:
+def _daemon(context: DoctorContext) -> Iterator[Finding]:
+    status = context.status
+    if status is None and context.damage is not None:
         yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
     elif status is None:
-        yield Finding("daemon", BAD, patient.trouble or "its status can't be had", "covenq status")
+        yield Finding("daemon", BAD, context.trouble or "its status can't be had", "covenq status")
     elif status["pid"] is None and NOT_RUNNING not in status["reasons"]:
         words = "Look at that process; if its socket is gone, restart it."
         yield Finding("daemon", BAD, status["reasons"][0], words)
@@ -152,11 +152,11 @@ def _daemon(patient: Patient) -> Iterator[Finding]:
         yield Finding("configuration", WARN, warning, "Restart the daemon.")
 
 
-def _journal(patient: Patient) -> Iterator[Finding]:
-    status = patient.status
+def _journal(context: DoctorContext) -> Iterator[Finding]:
+    status = context.status
     damage = [reason for reason in (status or {}).get("reasons", ()) if " at byte " in reason]
-    if patient.damage is not None and not damage:
-        damage.append(patient.damage)
+    if context.damage is not None and not damage:
+        damage.append(context.damage)
     verified = (status or {}).get("verified")
     told = verified is not None and not verified["ok"]  # by `signs`, with what is to be done after a verification
     for one in () if told else damage:
@@ -172,8 +172,8 @@ def _journal(patient: Patient) -> Iterator[Finding]:
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
 
 
-def _disk(patient: Patient, timer: Callable[[], float]) -> Iterator[Finding]:
-    directory = _existing(patient.data)
+def _disk(context: DoctorContext, timer: Callable[[], float]) -> Iterator[Finding]:
+    directory = _existing(context.data)
     kind = filesystem_of(directory)
     if kind in MEMORY:
         words = f"{directory} is on {kind}: memory, which keeps nothing over a power cut"
@@ -230,22 +230,22 @@ def time_syncs(directory: Path, timer: Callable[[], float]) -> Iterator[float]:
         path.unlink(missing_ok=True)
 
 
-def _clock(patient: Patient) -> Iterator[Finding]:
-    newest = patient.newest_at
-    if newest is not None and seconds_of(newest) > patient.now + CLOCK_BACK_S:
-        words = f"it is {at_text(patient.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
+def _clock(context: DoctorContext) -> Iterator[Finding]:
+    newest = context.newest_at
+    if newest is not None and seconds_of(newest) > context.now + CLOCK_BACK_S:
+        words = f"it is {at_text(context.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
         yield Finding("clock", BAD, f"{words}: the clock was set back", "Set it, and keep it with NTP.")
-    elif patient.now < MADE_AT:
-        words = f"it is {at_text(patient.now)[:19]}Z, which is before this covenq was made"
+    elif context.now < MADE_AT:
+        words = f"it is {at_text(context.now)[:19]}Z, which is before this covenq was made"
         yield Finding("clock", BAD, words, "Set it, and keep it with NTP.")
     else:
-        yield Finding("clock", GOOD, f"{at_text(patient.now)[:19]}Z")
+        yield Finding("clock", GOOD, f"{at_text(context.now)[:19]}Z")
 
 
-def _port(patient: Patient) -> Iterator[Finding]:
-    host, port = patient.config.address
-    if patient.status is not None and patient.status["pid"] is not None:
-        url = patient.status["webhook_url"]
+def _port(context: DoctorContext) -> Iterator[Finding]:
+    host, port = context.config.address
+    if context.status is not None and context.status["pid"] is not None:
+        url = context.status["webhook_url"]
         words = f"the daemon listens: {url}"
         yield Finding("port", GOOD, words)
         return
@@ -255,16 +255,16 @@ def _port(patient: Patient) -> Iterator[Finding]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        words = f"{patient.config.bind} can't be listened on: {error.strerror}"
+        words = f"{context.config.bind} can't be listened on: {error.strerror}"
         yield Finding("port", BAD, words, "Choose another with [server] bind or COVENQ_BIND.")
     else:
-        yield Finding("port", GOOD, f"{patient.config.bind} is free")
+        yield Finding("port", GOOD, f"{context.config.bind} is free")
 
 
-def _refusals(patient: Patient) -> Iterator[Finding]:
+def _refusals(context: DoctorContext) -> Iterator[Finding]:
     """What came in the last day and was refused: what a proxy does to requests shows here first."""
-    since = at_text(patient.now - DAY_S)
-    lately = [one for one in refusal_log.read(patient.data) if str(one.get("at")) >= since]
+    since = at_text(context.now - DAY_S)
+    lately = [one for one in refusal_log.read(context.data) if str(one.get("at")) >= since]
     if not lately:
         yield Finding("requests", GOOD, "none was refused in the last 24 hours")
         return
@@ -277,18 +277,18 @@ def _refusals(patient: Patient) -> Iterator[Finding]:
         yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")
 
 
-def _work(patient: Patient) -> Iterator[Finding]:
-    status = patient.status
+def _work(context: DoctorContext) -> Iterator[Finding]:
+    status = context.status
     if status is not None and status["pid"] is None and NOT_RUNNING in status["reasons"]:
-        left = list(orphans(patient.data))
+        left = list(orphans(context.data))
         if left:
             words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"
             yield Finding("processes", BAD, words, "covenq serve ends them before it starts any")
         else:
             yield Finding("processes", GOOD, "no command is left of a daemon that is gone")
     oldest = ((status or {}).get("oldest") or {}).get("tasks") or {}
-    if "queued" in oldest and patient.now - seconds_of(oldest["queued"]) > OLD_S:
-        hours = int((patient.now - seconds_of(oldest["queued"])) // 3600)
+    if "queued" in oldest and context.now - seconds_of(oldest["queued"]) > OLD_S:
+        hours = int((context.now - seconds_of(oldest["queued"])) // 3600)
         words = f"the oldest task waits for {hours} hour{'' if hours == 1 else 's'}"
         yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
 

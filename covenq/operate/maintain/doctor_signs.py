@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from covenq.operate.maintain import backup_list
-from covenq.operate.maintain.finding import BAD, GOOD, WARN, Finding, Patient
+from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import JOURNAL_NAME
 
 TOLD = 5
 """Of many alike, so many are told one by one."""
 
 
-def signs(patient: Patient, proc: Path = Path("/proc")) -> Iterator[Finding]:
+def signs(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Finding]:
     """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
-    status = patient.status or {}
+    status = context.status or {}
     for one in status.get("pauses") or ():
         yield _paused(one)
     for one in status.get("secrets") or ():
@@ -32,7 +32,7 @@ def signs(patient: Patient, proc: Path = Path("/proc")) -> Iterator[Finding]:
     if verified and not verified["ok"]:
         words = f"the last verification, {verified['at'][:19]}Z, found damage: {verified['first']}"
         yield Finding("journal", BAD, words, "covenq salvage")
-    yield from _copies(patient.data)
+    yield from _copies(context.data)
     yield from _watchdog(status.get("pid"), proc)
 
 

@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorContext:
     """What is looked at. `status` is `Source.status`'s, None where it could not be asked, and `trouble` why."""
 
     config: Config

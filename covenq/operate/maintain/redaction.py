@@ -33,7 +33,7 @@ _TASK_CONTENT = ("repo", "number", "head_sha", "key")
 Progress = Callable[[int, int], None]
 
 
-class Unfinished(CovenqError):
+class ErasureUnfinished(CovenqError):
     """The erasure is recorded, and can't be carried out now."""
 
     hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."
@@ -154,7 +154,9 @@ def _erase(
         except OSError as error:
             if journal.head().seq == recorded:
                 raise NotDurable(f"nothing was erased: {error.strerror}") from error
-            raise Unfinished(f"the erasure is recorded, but not carried out everywhere: {error.strerror}") from error
+            raise ErasureUnfinished(
+                f"the erasure is recorded, but not carried out everywhere: {error.strerror}"
+            ) from error
         if not isinstance(answer, Conflict):
             skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
             at = 0

@@ -18,7 +18,7 @@ from covenq.config.load import Retention
 from covenq.errors import CovenqError, Refused
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.redaction import Progress, Unfinished
+from covenq.operate.maintain.redaction import ErasureUnfinished, Progress
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -38,7 +38,7 @@ log = logging.getLogger("covenq.upkeep")
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class UpkeepContext:
     """What the work stands on. `fold` brings `conn`'s rows up to what is durable; it raises if that can't be done."""
 
     journal: FileJournal
@@ -50,29 +50,31 @@ class House:
     clock: Callable[[], float] = time.time
 
 
-def redact(house: House, progress: Progress | None = None, *, dry_run: bool = False, **which: Any) -> JsonObject:
+def redact(
+    context: UpkeepContext, progress: Progress | None = None, *, dry_run: bool = False, **which: Any
+) -> JsonObject:
     """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
 
     → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
     tasks were removed, "left": paths that could not be, "copies": what only the operator can reach (`backups.copies`), and
     "copies_unread": why there may be more of those.
     """
-    house.fold()
-    plan = redaction.plan_redact(house.journal, house.conn(), **which)
+    context.fold()
+    plan = redaction.plan_redact(context.journal, context.conn(), **which)
     rewritten: list[Rewritten] = []
-    gone = cleanup.Aftermath()
+    gone = cleanup.Cleanup()
     if dry_run:
         answer = plan.answer()
     else:
-        answer, rewritten = redaction.apply(plan, house.journal, house.fold, progress)
-        rewritten = [*rewritten, *_forget_pauses(house, progress, **which)]
-        gone = _finish(house)
-    others = {"copies": backup_list.copies(house.data), "copies_unread": backup_list.unreadable(house.data)}
+        answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
+        rewritten = [*rewritten, *_forget_pauses(context, progress, **which)]
+        gone = _finish(context)
+    others = {"copies": backup_list.copies(context.data), "copies_unread": backup_list.unreadable(context.data)}
     return {**answer, **_told(rewritten, gone), **others}
 
 
 def _forget_pauses(
-    house: House,
+    context: UpkeepContext,
     progress: Progress | None,
     *,
     repo: str | None = None,
@@ -81,17 +83,22 @@ def _forget_pauses(
     **_: Any,
 ) -> list[Rewritten]:
     """A repository's name also stands in the records that paused it."""
-    entry = None if repo is None else redaction.forgotten_pauses(house.conn(), repo, reason=reason, by=by)
+    entry = None if repo is None else redaction.forgotten_pauses(context.conn(), repo, reason=reason, by=by)
     if entry is None:
         return []
     try:
-        return house.journal.erase([entry], progress)[1]
+        return context.journal.erase([entry], progress)[1]
     except OSError as error:
-        raise Unfinished(f"not all of it could be rewritten: {error.strerror}") from error
+        raise ErasureUnfinished(f"not all of it could be rewritten: {error.strerror}") from error
 
 
 def compact(
-    house: House, progress: Progress | None = None, *, dry_run: bool = False, by: str | None = None, all: bool = True
+    context: UpkeepContext,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
+    by: str | None = None,
+    all: bool = True,
 ) -> JsonObject:
     """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting is worth it.
 
@@ -99,16 +106,16 @@ def compact(
     many bytes went (or would), in how many segments, how much shorter the log is, and how many tasks' files went.
     """
     if not dry_run:
-        _go_on(house, progress)
-    house.fold()
-    now = house.clock()
+        _go_on(context, progress)
+    context.fold()
+    now = context.clock()
     files = OsFiles()
-    directory = house.journal.directory
+    directory = context.journal.directory
     sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
     found = {"deliveries": 0, "payload_bytes": 0, "segments": 0}
     rewritten: list[Rewritten] = []
     lot: list[retention.Segment] = []
-    for segment in retention.droppable(house.conn(), sizes, house.policy, now, all=all):
+    for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
         found["deliveries"] += segment.deliveries
         found["payload_bytes"] += segment.payload_bytes
         found["segments"] += 1
@@ -116,61 +123,63 @@ def compact(
             continue
         lot.append(segment)
         if len(lot) == retention.SEGMENTS_AT_ONCE:
-            rewritten += _drop(house, lot, by, progress)
+            rewritten += _drop(context, lot, by, progress)
             lot = []
     if lot:
-        rewritten += _drop(house, lot, by, progress)
-    gone = cleanup.Aftermath() if dry_run else _finish(house)
-    expired, left = _expire(house, now, dry_run=dry_run)
+        rewritten += _drop(context, lot, by, progress)
+    gone = cleanup.Cleanup() if dry_run else _finish(context)
+    expired, left = _expire(context, now, dry_run=dry_run)
     told = _told(rewritten, gone)
     told |= {"attempts": told["attempts"] + expired, "left": [*told["left"], *left]}
-    return {"policy": retention.words(house.policy), **told, **found, "dry_run": dry_run}
+    return {"policy": retention.words(context.policy), **told, **found, "dry_run": dry_run}
 
 
-def finish(house: House, progress: Progress | None = None) -> None:
+def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
     """Finish what was recorded and not carried out everywhere. Cheap where there is nothing."""
-    _go_on(house, progress)
-    house.fold()
-    _finish(house)
+    _go_on(context, progress)
+    context.fold()
+    _finish(context)
 
 
-def _drop(house: House, lot: Sequence[retention.Segment], by: str | None, progress: Progress | None) -> list[Rewritten]:
+def _drop(
+    context: UpkeepContext, lot: Sequence[retention.Segment], by: str | None, progress: Progress | None
+) -> list[Rewritten]:
     try:
-        answer, rewritten = house.journal.erase(retention.entries(lot, by), progress)
+        answer, rewritten = context.journal.erase(retention.entries(lot, by), progress)
     except OSError as error:
-        raise Unfinished(f"not all of it could be rewritten: {error.strerror}") from error
+        raise ErasureUnfinished(f"not all of it could be rewritten: {error.strerror}") from error
     if isinstance(answer, Conflict):
         raise AssertionError("these records expect nothing")
     return rewritten
 
 
-def _go_on(house: House, progress: Progress | None) -> None:
-    if house.journal.erasing:
+def _go_on(context: UpkeepContext, progress: Progress | None) -> None:
+    if context.journal.erasing:
         try:
-            house.journal.resume_erasure(progress)
+            context.journal.resume_erasure(progress)
         except OSError as error:
-            raise Unfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
+            raise ErasureUnfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
 
 
-def _finish(house: House) -> cleanup.Aftermath:
-    house.fold()
-    folded = house.journal.head().seq
-    return cleanup.finish(house.conn(), house.data, house.journal.id, folded, house.scrub)
+def _finish(context: UpkeepContext) -> cleanup.Cleanup:
+    context.fold()
+    folded = context.journal.head().seq
+    return cleanup.finish(context.conn(), context.data, context.journal.id, folded, context.scrub)
 
 
-def _expire(house: House, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
+def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
     removed, left = 0, []
-    for task in retention.expired_attempts(house.conn(), house.data, house.policy, now):
+    for task in retention.expired_attempts(context.conn(), context.data, context.policy, now):
         if dry_run:
             removed += 1
             continue
-        gone, failed = cleanup.remove_attempts(house.data, task)
+        gone, failed = cleanup.remove_attempts(context.data, task)
         removed += gone
         left += failed
     return removed, left
 
 
-def _told(rewritten: Sequence[Rewritten], gone: cleanup.Aftermath) -> JsonObject:
+def _told(rewritten: Sequence[Rewritten], gone: cleanup.Cleanup) -> JsonObject:
     return {
         "segments": len({one.segment for one in rewritten}),
         "freed": sum(one.before - one.after for one in rewritten),
@@ -216,12 +225,12 @@ class Upkeep(threading.Thread):
         self._folder = folder
         self._doing: JsonObject | None = None
         self._policy = policy
-        self._house = House(journal, data, policy(), store.reader, self._fold, store.scrub, clock)
+        self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.scrub, clock)
 
     @property
-    def house(self) -> House:
+    def context(self) -> UpkeepContext:
         """With the policy that is in effect now."""
-        return replace(self._house, policy=self._policy())
+        return replace(self._context, policy=self._policy())
 
     @property
     def doing(self) -> JsonObject | None:
@@ -231,19 +240,19 @@ class Upkeep(threading.Thread):
     def redact(self, *, dry_run: bool = False, **which: Any) -> JsonObject:
         """`redact` of this daemon's data. Waits for other work of the kind."""
         if dry_run:
-            return redact(self.house, dry_run=True, **which)
+            return redact(self.context, dry_run=True, **which)
         with self.acting, self._working, self._told("redact") as progress:
-            return redact(self.house, progress, **which)
+            return redact(self.context, progress, **which)
 
     def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
         """`compact` of this daemon's data. Raises Refused while other work of the kind is under way."""
         if dry_run:
-            return compact(self.house, dry_run=True, by=by)
+            return compact(self.context, dry_run=True, by=by)
         if not self._working.acquire(blocking=False):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
             with self._told("compact") as progress:
-                return compact(self.house, progress, by=by, all=all)
+                return compact(self.context, progress, by=by, all=all)
         finally:
             self._working.release()
 
@@ -262,7 +271,7 @@ class Upkeep(threading.Thread):
             try:
                 self._lay()
                 if time.monotonic() >= next_try:
-                    if not finished or self.house.journal.erasing:
+                    if not finished or self.context.journal.erasing:
                         self._finish()
                         finished = True
                     self._retain()
@@ -285,24 +294,24 @@ class Upkeep(threading.Thread):
             return
         try:
             with self._told("finish") as progress:
-                finish(self.house, progress)
+                finish(self.context, progress)
         finally:
             self._working.release()
 
     def _retain(self) -> None:
-        house = self.house
-        if house.policy == Retention():
+        context = self.context
+        if context.policy == Retention():
             return
-        now = house.clock()
-        note = cleanup.read_note(house.data, house.journal.id)
+        now = context.clock()
+        note = cleanup.read_note(context.data, context.journal.id)
         if 0 <= now - note.retained_at < DAY_S:
             return
         try:
             done = self.compact(by="daemon", all=False)
         except Refused:
             return
-        note = cleanup.read_note(house.data, house.journal.id)
-        cleanup.write_note(house.data, replace(note, retained_at=now))
+        note = cleanup.read_note(context.data, context.journal.id)
+        cleanup.write_note(context.data, replace(note, retained_at=now))
         if done["deliveries"] or done["attempts"]:
             log.info(
                 "retention dropped %d payloads in %d segments, and the files of %d tasks",
@@ -327,7 +336,7 @@ class Upkeep(threading.Thread):
             self._doing = None
 
     def _fold(self) -> None:
-        head = self.house.journal.head().seq
+        head = self.context.journal.head().seq
         deadline = time.monotonic() + 60.0
         while not self._folder.wait_for(head, 0.5):
             if self._stop_asked.is_set():

@@ -19,7 +19,7 @@ from covenq.tasks.execution.command import Command, Stop, command_line, environm
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
-from covenq.tasks.execution.workdir import Place
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, after
 from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
@@ -48,7 +48,7 @@ class Ended(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AttemptContext:
     """What all attempts of a pool share. `delivery_of` gives the record of a task's delivery; `scrubber` what to take out of
     the output of a command with these secrets; `breakers` know whom to leave alone."""
 
@@ -73,7 +73,7 @@ class Attempt:
     """Runs one picked task. `since` and `attempt` are for whoever shows what is running."""
 
     task: Task
-    around: Surroundings
+    context: AttemptContext
     since: float = 0.0
     last: int = 0
     """The seq of the newest record this attempt knows of: what the fold must reach to know as much."""
@@ -94,14 +94,14 @@ class Attempt:
 
     def run(self) -> Ended:
         """Claim, prepare, start, wait, collect, record. Raises the journal's errors, except that it is full."""
-        around = self.around
-        self.since = around.clock()
+        context = self.context
+        self.since = context.clock()
         try:
-            claim = Claim.take(around.journal, self.task, around.worker)
+            claim = Claim.take(context.journal, self.task, context.worker)
         except NOT_NOW:
             return Ended.FULL
         if claim is None:
-            newest = around.journal.last(self.task.subject)
+            newest = context.journal.last(self.task.subject)
             self.last = newest.seq if newest is not None else 0
             return Ended.LOST
         self.last = self.claim_seq = claim.seq
@@ -117,16 +117,16 @@ class Attempt:
 
     def lose(self) -> None:
         """Somebody took the task away: end what runs, and let nothing of it count."""
-        self.lost.set(self.around.grace_s)
+        self.lost.set(self.context.grace_s)
 
     def close(self) -> None:
         """When it is over, or will never be run."""
         self.lost.close()
         if self.task.policy.forward and not self._asked:
-            self.around.breakers.undone(target_of(self.task.policy.forward))
+            self.context.breakers.undone(target_of(self.task.policy.forward))
 
     def _held_run(self, claim: Claim) -> Ended:
-        place = Place.of(self.around.data, self.task.id, claim.attempt)
+        place = AttemptDirectory.of(self.context.data, self.task.id, claim.attempt)
         found = self._delivery()
         outcome = found if isinstance(found, Outcome) else self._prepare(claim, place, found)
         if outcome is None and isinstance(found, Record):
@@ -141,14 +141,14 @@ class Attempt:
     def _delivery(self) -> Record | Outcome:
         """What the task is about, with its payload; an outcome if that can't be had any more."""
         try:
-            record = self.around.delivery_of(self.task)
+            record = self.context.delivery_of(self.task)
         except JournalDamaged as error:
             return Outcome(Category.POLICY, detail=f"the delivery can't be read: {error}"[:500])
         if record is None or record.payload is None:
             return Outcome(Category.POLICY, detail="the delivery's payload is no longer kept")
         return record
 
-    def _prepare(self, claim: Claim, place: Place, delivery: Record) -> Outcome | None:
+    def _prepare(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be."""
         payload: bytes | None = None
         brief: JsonObject | None = None
@@ -162,10 +162,10 @@ class Attempt:
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     return not_started(error)
-            if self.around.stop.wait(AGAIN_S):
+            if self.context.stop.wait(AGAIN_S):
                 return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began: no space")
 
-    def _brief(self, claim: Claim, place: Place, seq: int | None) -> JsonObject:
+    def _brief(self, claim: Claim, place: AttemptDirectory, seq: int | None) -> JsonObject:
         task = self.task
         return {
             "task": task.id,
@@ -185,8 +185,8 @@ class Attempt:
             "result": str(place.result),
         }
 
-    def _execute(self, claim: Claim, place: Place) -> Outcome:
-        around, task, policy = self.around, self.task, self.task.policy
+    def _execute(self, claim: Claim, place: AttemptDirectory) -> Outcome:
+        context, task, policy = self.context, self.task, self.task.policy
         values = {
             "brief": str(place.brief),
             "result": str(place.result),
@@ -205,22 +205,22 @@ class Attempt:
             "REPO": task.repo,
             "PAYLOAD": str(place.payload),
             "RESULT": str(place.result),
-            "SOCKET": str(around.data / "covenq.sock"),
+            "SOCKET": str(context.data / "covenq.sock"),
         }
         if not policy.run:
             return Outcome(Category.POLICY, detail="the task says no command")
-        if around.stop.is_set():
+        if context.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
             argv = command_line(policy.run, values)
-            env = environment(around.environ, policy.env, own)
+            env = environment(context.environ, policy.env, own)
             command = Command(
                 argv,
                 env,
                 place,
-                around.output_limit,
+                context.output_limit,
                 limits=policy.limits,
-                scrubber=around.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
+                scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
             )
         except (OSError, ValueError) as error:
             return not_started(error)
@@ -229,7 +229,7 @@ class Attempt:
             if mark is not None:
                 write_mark(place.process, mark)
             self._phase(claim, "started")
-            return command.wait(policy.timeout_s, around.grace_s, around.stop, self.lost)
+            return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
         except OSError as error:  # of this process: no descriptors left, for one
             command.abandon()
             return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
@@ -237,26 +237,26 @@ class Attempt:
             command.abandon()
             raise
 
-    def _forward(self, claim: Claim, place: Place, delivery: Record) -> Outcome:
-        around, url = self.around, self.task.policy.forward
+    def _forward(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome:
+        context, url = self.context, self.task.policy.forward
         if not url:
             return Outcome(Category.POLICY, detail="the task says no address")
-        if around.stop.is_set():
+        if context.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         original = delivery.data.get("headers")
         more = [("X-Covenq-Task", self.task.id), ("X-Covenq-Attempt", str(claim.attempt))]
         headers = headers_for(original if isinstance(original, list) else [], more)
         self._phase(claim, "started")
-        signs = [around.stop, self.lost]
+        signs = [context.stop, self.lost]
         reply = post(url, headers, delivery.payload or b"", self.task.policy.timeout_s, signs)
         if reply.status is None and any(sign.is_set() for sign in signs):
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped")
         self._asked = True
-        if around.breakers.told(target_of(url), well=not reply.ill):
+        if context.breakers.told(target_of(url), well=not reply.ill):
             log.warning("%s is left alone for a while: it failed again and again", target_of(url))
         if reply.status is not None:
-            place.say(around.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
-        return outcome_of(reply, around.clock())
+            place.say(context.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
+        return outcome_of(reply, context.clock())
 
     def _phase(self, claim: Claim, name: str) -> None:
         """Record a phase; on a full disk it waits for the next record, since the work itself needs no space here."""
@@ -273,23 +273,23 @@ class Attempt:
             claim.record(notes)
         except Stale:
             if not self.lost.is_set():
-                record_late(self.around.journal, claim, what)
+                record_late(self.context.journal, claim, what)
             raise
 
-    def _finish(self, claim: Claim, place: Place, outcome: Outcome) -> Ended:
+    def _finish(self, claim: Claim, place: AttemptDirectory, outcome: Outcome) -> Ended:
         """Record the end, in one append with the phase `collected`. While the disk is full it is held, until the stop."""
-        around = self.around
+        context = self.context
         result: str | None = None
         try:
             if place.collect():
-                result = str(place.result.relative_to(around.data))
+                result = str(place.result.relative_to(context.data))
         except OSError as error:
             if outcome.category is None:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
         if self.task.policy.keep == "logs" or (self.task.policy.keep == "failed" and outcome.category is None):
             place.clean()
         ending = after(
-            self.task, claim.attempt, claim.seq, outcome, result=result, now=around.clock(), random=around.random
+            self.task, claim.attempt, claim.seq, outcome, result=result, now=context.clock(), random=context.random
         )
         end: JsonObject = dict(ending.data)
         if outcome.usage is not None:
@@ -300,16 +300,16 @@ class Attempt:
         what = "complete" if ending.kind is Kind.COMPLETED else "fail"
         self.over = True
         while True:
-            stopping = around.stop.is_set()
+            stopping = context.stop.is_set()
             try:
                 self._record(claim, notes, what)
                 return Ended.DONE
             except NOT_NOW as error:
-                if isinstance(error, JournalFull) and around.on_full():
+                if isinstance(error, JournalFull) and context.on_full():
                     continue  # room was kept for just this
                 if stopping:
                     log.error(
                         "task %s attempt %d ended and could not be recorded: %s", self.task.id, self.number, error
                     )
                     return Ended.UNRECORDED
-            around.stop.wait(AGAIN_S)
+            context.stop.wait(AGAIN_S)

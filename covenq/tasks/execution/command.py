@@ -28,7 +28,7 @@ from covenq.tasks.execution import launch
 from covenq.tasks.execution.output import Output
 from covenq.tasks.execution.process_tree import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
 from covenq.tasks.execution.scrub import Scrubber
-from covenq.tasks.execution.workdir import Place, open_for_writing
+from covenq.tasks.execution.workdir import AttemptDirectory, open_for_writing
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
 KEPT = ("PATH", "HOME", "LANG", "TZ")
@@ -107,7 +107,7 @@ class Command:
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
-        place: Place,
+        place: AttemptDirectory,
         limit: int = OUTPUT_LIMIT,
         *,
         limits: Limits = NO_LIMITS,

@@ -24,12 +24,12 @@ from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
-from covenq.tasks.execution.attempt import NOT_NOW, Attempt, Ended, Surroundings
+from covenq.tasks.execution.attempt import NOT_NOW, Attempt, AttemptContext, Ended
 from covenq.tasks.execution.command import Stop
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_mark, reap
 from covenq.tasks.execution.scrub import Scrubber
-from covenq.tasks.execution.workdir import Place
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import AGAIN_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
@@ -100,7 +100,7 @@ class Pool:
         self._clock = clock
         self._room = room
         self._stop = Stop()
-        self._around = Surroundings(
+        self._around = AttemptContext(
             journal=journal,
             data=self._data,
             worker=self.id,
@@ -269,7 +269,7 @@ class Pool:
     def _traces(self, conn: sqlite3.Connection, task: Task) -> Sequence[Trace]:
         """What is known of the processes of a task's current attempt."""
         try:
-            place = Place.of(self._data, task.id, task.attempts)
+            place = AttemptDirectory.of(self._data, task.id, task.attempts)
         except ValueError:
             return []
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))

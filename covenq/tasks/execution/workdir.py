@@ -16,13 +16,13 @@ from covenq.model import TOKEN, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AttemptDirectory:
     """The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
 
     directory: Path
 
     @classmethod
-    def of(cls, data: Path, task: str, attempt: int) -> Place:
+    def of(cls, data: Path, task: str, attempt: int) -> AttemptDirectory:
         """Only ids that are a single plain word make a path (model.TOKEN); anything else raises ValueError."""
         if not TOKEN.match(task) or attempt < 1:
             raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")

@@ -25,7 +25,7 @@ from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
-from covenq.tasks.execution.workdir import Place
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import AGAIN_S, Claim, Stale, record_late
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL
@@ -281,7 +281,7 @@ class Claims:
         claim = self._held(task, token, "complete")
         path: str | None = None
         if text is not None:
-            place = Place.of(self._data, task, claim.attempt)
+            place = AttemptDirectory.of(self._data, task, claim.attempt)
             try:
                 place.keep(text)
             except OSError as error:

@@ -33,7 +33,7 @@ class Granted:
         return str(self.task["id"])
 
 
-class Line(Client):
+class ClaimsClient(Client):
     """Requests over one connection that is kept. For one thread. Raises as Client does.
 
     A request that met a connection closed in the meantime is made once more on a new one. Every word but a claim may be said

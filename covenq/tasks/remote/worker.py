@@ -32,8 +32,8 @@ from covenq.tasks.execution.command import Command, Stop, command_line, environm
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
-from covenq.tasks.execution.workdir import Place
-from covenq.tasks.remote.client import Granted, Line
+from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.remote.client import ClaimsClient, Granted
 from covenq.tasks.scheduling.outcome import Outcome
 from journal.errors import JournalError
 
@@ -68,7 +68,7 @@ class Job:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-class Held:
+class LeasedTask:
     """One task in hand. `lost` is set when it no longer is."""
 
     def __init__(self, granted: Granted, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -90,14 +90,14 @@ class Held:
 class Worker:
     """`line` makes a connection to the daemon, one a thread. One `run`."""
 
-    def __init__(self, line: Callable[[], Line], job: Job, work: Path) -> None:
+    def __init__(self, line: Callable[[], ClaimsClient], job: Job, work: Path) -> None:
         """`work` is this worker's alone (see `work_directory`)."""
         self._line = line
         self._job = job
         self._work = work
         self._stop = Stop()
         self._lock = threading.Lock()
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, LeasedTask] = {}
         self._error: Exception | None = None
         self._asked = False
         self._socket = work / "phase.sock"
@@ -155,15 +155,15 @@ class Worker:
                 return
             waits.well()
             if granted is not None:
-                self._do(line, Held(granted, self._job.lease_s))
+                self._do(line, LeasedTask(granted, self._job.lease_s))
             elif time.monotonic() - asked < 1.0:
                 self._stop.wait(1.0)  # as many wait as may: later
 
-    def _do(self, line: Line, held: Held) -> None:
+    def _do(self, line: ClaimsClient, held: LeasedTask) -> None:
         granted = held.granted
         with self._lock:
             self._held[granted.id] = held
-        place = Place.of(self._work, granted.id, granted.attempt)
+        place = AttemptDirectory.of(self._work, granted.id, granted.attempt)
         try:
             outcome = self._attempt(line, held, place)
             if held.lost.is_set():
@@ -180,7 +180,7 @@ class Worker:
                 del self._held[granted.id]
             held.lost.close()
 
-    def _attempt(self, line: Line, held: Held, place: Place) -> Outcome:
+    def _attempt(self, line: ClaimsClient, held: LeasedTask, place: AttemptDirectory) -> Outcome:
         granted, job = held.granted, self._job
         try:
             payload = self._insist(held, lambda: line.payload(granted))
@@ -219,7 +219,7 @@ class Worker:
             command.abandon()
             raise
 
-    def _own(self, granted: Granted, place: Place) -> dict[str, str | int | None]:
+    def _own(self, granted: Granted, place: AttemptDirectory) -> dict[str, str | int | None]:
         task = granted.task
         return {
             "TASK": granted.id,
@@ -235,7 +235,7 @@ class Worker:
             "SOCKET": str(self._socket),
         }
 
-    def _tell(self, line: Line, held: Held, place: Place, outcome: Outcome) -> None:
+    def _tell(self, line: ClaimsClient, held: LeasedTask, place: AttemptDirectory, outcome: Outcome) -> None:
         """Say how it ended, until the daemon has heard it."""
         result: Any = None
         if outcome.category is None:
@@ -263,7 +263,7 @@ class Worker:
             shutil.rmtree(place.directory.parent, ignore_errors=True)
         prune(self._work)
 
-    def _insist(self, held: Held, ask: Callable[[], Any]) -> Any:
+    def _insist(self, held: LeasedTask, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer; None when the lease ran out before, or some time after the stop."""
         waits = _Backoff()
         last: float | None = None
@@ -282,7 +282,7 @@ class Worker:
             if held.over:
                 return None
 
-    def _phase(self, line: Line, held: Held, name: str) -> None:
+    def _phase(self, line: ClaimsClient, held: LeasedTask, name: str) -> None:
         """Phases are for people: one that the daemon can't take now is left out. Raises StaleFence."""
         try:
             line.say(held.granted, "phase", phase=name)
@@ -320,7 +320,7 @@ class Worker:
                     due[id] = now + (every if self._renew_one(line, one) else min(every, 2.0))
             time.sleep(min(every, 0.25))
 
-    def _renew_one(self, line: Line, held: Held) -> bool:
+    def _renew_one(self, line: ClaimsClient, held: LeasedTask) -> bool:
         asked = time.monotonic()
         try:
             line.say(held.granted, "renew", lease_s=self._job.lease_s)
@@ -385,7 +385,7 @@ def prune(work: Path, keep: int = FAILED_KEPT) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _brief(granted: Granted, place: Place) -> JsonObject:
+def _brief(granted: Granted, place: AttemptDirectory) -> JsonObject:
     task = granted.task
     plain = ("route", "hook", "guid", "event", "action", "repo", "installation", "number", "head_sha")
     return {
@@ -405,7 +405,7 @@ def _timeout(granted: Granted) -> float:
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
-def _result(place: Place) -> Any:
+def _result(place: AttemptDirectory) -> Any:
     """The command's result as JSON: what it wrote if that is JSON, else its text. Raises ValueError."""
     if not place.collect():
         return None
@@ -426,9 +426,9 @@ def _given_back() -> Outcome:
     return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")
 
 
-def lines(target: Path | Any) -> Callable[[], Line]:
+def lines(target: Path | Any) -> Callable[[], ClaimsClient]:
     """Connections to a daemon: the path of its socket, or a `covenq.net.address.Remote`."""
-    return lambda: Line(target)
+    return lambda: ClaimsClient(target)
 
 
 def check(run: Sequence[str]) -> tuple[str, ...]:

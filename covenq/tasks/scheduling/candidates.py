@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from covenq.config.limits import PRIORITIES
-from covenq.tasks.scheduling.limiter import Block, Lane, Standing
-from covenq.tasks.scheduling.supersede import NEWEST, Rivals, outdated_by
+from covenq.tasks.scheduling.limiter import Block, LimitedTask, Limiter
+from covenq.tasks.scheduling.supersede import NEWEST, Superseder, outdated_by
 
 WINDOW = 64
 OTHER_EVERY = 4
@@ -123,16 +123,16 @@ def anything(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
     return bool(conn.execute(_ANYTHING, (pull, now)).fetchone()[0])
 
 
-class Look:
+class CandidateScan:
     """One look at the tables, within one transaction, for up to `limit` tasks; `held` and `exclude` are not to be picked."""
 
     def __init__(
         self,
         conn: sqlite3.Connection,
         now: str,
-        standing: Standing,
-        rivals: Rivals,
-        held: Iterable[Lane],
+        limiter: Limiter,
+        superseder: Superseder,
+        held: Iterable[LimitedTask],
         exclude: Iterable[str],
         pull: bool,
         routes: frozenset[str] | None,
@@ -140,10 +140,10 @@ class Look:
         limit: int,
     ) -> None:
         self.pull = pull
-        self.standing = standing
+        self.limiter = limiter
         self._conn = conn
         self._now = now
-        self._rivals = rivals
+        self._superseder = superseder
         self._exclude = set(exclude)
         self._window = WINDOW + len(self._exclude) + limit
         in_hand: dict[str, list[str]] = {}
@@ -165,16 +165,16 @@ class Look:
 
     def took(self, row: Candidate) -> None:
         self._exclude.add(row.id)
-        self.standing.begin(row)
+        self.limiter.begin(row)
         self._note(row)
 
     def _note(self, row: Candidate) -> None:
-        self._rivals.note(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
+        self._superseder.note(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
 
     def has_room(self, missed: dict[str, Candidate], full: set[str]) -> bool:
         """Whether one of these may start now; scopes without room are noted in `full`, not to be asked again."""
         for scope in missed.keys() - full:
-            block = self.standing.of(missed[scope])
+            block = self.limiter.of(missed[scope])
             if block is None:
                 return True
             if block.scope == scope:
@@ -254,7 +254,7 @@ class Look:
         """The first that is due and may run, and of the `WINDOW` rows from there on the one of the best priority."""
         if not self._due:
             return None
-        busy = json.dumps(self.standing.busy_keys())
+        busy = json.dumps(self.limiter.busy_keys())
         rows = (Candidate(*row) for row in self._conn.execute(_DUE, (self.pull, tenant, self._now, busy)))
         first = next(filter(self._may, rows), None)
         if first is None:
@@ -268,7 +268,7 @@ class Look:
     def _may(self, row: Candidate) -> bool:
         if row.id in self._exclude or not self._wanted(row.route):
             return False
-        if self._held(row, self.standing.of(row)):
+        if self._held(row, self.limiter.of(row)):
             return False
         if row.supersede is None and row.source_at is None:
             return True
@@ -278,7 +278,7 @@ class Look:
         return False
 
     def _held(self, row: Candidate, block: Block | None) -> bool:
-        if block is not None and block.scope and self.standing.shared(block.scope, row.tenant):
+        if block is not None and block.scope and self.limiter.shared(block.scope, row.tenant):
             self.missed.setdefault(block.scope, row)
         return block is not None
 
@@ -306,11 +306,11 @@ class Look:
             place, level = lane, "key"
             route, repo_id, key = lane[0] or None, lane[1] or None, lane[2] or None
             some = Candidate("", tenant, route, repo_id, None, key, None, 0, None, None)
-            if not self._wanted(route) or self._held(some, self.standing.route(route)):
+            if not self._wanted(route) or self._held(some, self.limiter.route(route)):
                 level = "route"
-            elif self._held(some, self.standing.repo(repo_id, None)):
+            elif self._held(some, self.limiter.repo(repo_id, None)):
                 level = "repo"
-            elif not self._held(some, self.standing.key(key, route)):
+            elif not self._held(some, self.limiter.key(key, route)):
                 yield lane
 
     def _lane(self, tenant: str, place: LaneKey, level: str) -> LaneKey | None:

@@ -18,7 +18,7 @@ _AHEAD = """SELECT id, not_before, updated_at, since, last_seq FROM tasks INDEXE
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull IN (0, 1) AND not_before > ? AND updated_at > ? LIMIT ?"""
 
 
-class Setback:
+class ClockSkew:
     """Looks through what waits once at the start, and whenever the clock is seen to have been set back: then until the state
     has folded all that the clock before had written."""
 

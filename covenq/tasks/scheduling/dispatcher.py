@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
-from covenq.tasks.scheduling.clock_skew import Setback
+from covenq.tasks.scheduling.clock_skew import ClockSkew
 from covenq.tasks.scheduling.fairness import OWN, Picker
-from covenq.tasks.scheduling.in_flight import Hands
+from covenq.tasks.scheduling.in_flight import InFlight
 from covenq.tasks.scheduling.outcome import Task
 from journal.interface import Journal
 from journal.records import Appended
@@ -27,8 +27,8 @@ class Dispatcher:
     def __init__(self, journal: Journal, folded: Callable[[], int], caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._journal = journal
         self._folded = folded
-        self._hands = Hands(folded)
-        self._setback = Setback()
+        self._in_flight = InFlight(folded)
+        self._setback = ClockSkew()
         self._picker = Picker(caps)
 
     def pick(
@@ -42,15 +42,15 @@ class Dispatcher:
         without: Collection[str] = (),
     ) -> list[Task]:
         """Up to `limit` tasks that may start at `now`, in hand until `release`. See `Picker.next`."""
-        with self._hands.picking() as held:
+        with self._in_flight.picking() as held:
             tasks = self._picker.next(conn, now, limit, held=held, kinds=kinds, routes=routes, without=without)
             for task in tasks:
-                self._hands.take(task)
+                self._in_flight.take(task)
         return tasks
 
     def release(self, task: Task, last: int) -> None:
         """It is out of hand; `last` is the seq of its newest known record, 0 if nothing was recorded."""
-        self._hands.release(task, last)
+        self._in_flight.release(task, last)
 
     def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
         """When the next task that waits for its not-before time is ready, if any does."""
@@ -64,7 +64,7 @@ class Dispatcher:
         that seq. Raises what append raises.
         """
         folded, head = self._folded(), self._journal.head().seq
-        with self._hands.picking():  # what is remembered of the last look has one user at a time
+        with self._in_flight.picking():  # what is remembered of the last look has one user at a time
             moves = self._setback.moves(conn, now, folded=folded, head=head) or self._picker.outdated(conn)
         if not moves:
             return 0
@@ -80,5 +80,5 @@ class Dispatcher:
 
     def look_again(self) -> None:
         """Forget what was looked at: something went wrong in between."""
-        with self._hands.picking():
+        with self._in_flight.picking():
             self._picker.reset()

@@ -24,10 +24,10 @@ from typing import TypeVar
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
-from covenq.tasks.scheduling.candidates import Candidate, Look, Turns, anything
-from covenq.tasks.scheduling.limiter import Lane, Standing
+from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, Turns, anything
+from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 from covenq.tasks.scheduling.outcome import Task, queued_tasks
-from covenq.tasks.scheduling.supersede import Rivals
+from covenq.tasks.scheduling.supersede import Superseder
 from journal.records import Entry
 
 _K = TypeVar("_K")
@@ -71,11 +71,11 @@ class Picker:
     def __init__(self, caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._caps = caps
         self._rounds: dict[tuple[bool, frozenset[str] | None], _Round] = {}
-        self._rivals = Rivals()
+        self._superseder = Superseder()
 
     def reset(self) -> None:
         """Look at everything again: something that was decided here was not recorded."""
-        self._rivals = Rivals()
+        self._superseder = Superseder()
 
     def next(
         self,
@@ -83,7 +83,7 @@ class Picker:
         now: float,
         limit: int,
         *,
-        held: Collection[Lane] = (),
+        held: Collection[LimitedTask] = (),
         exclude: Collection[str] = (),
         keys: Collection[str] = (),
         kinds: Collection[str] = OWN,
@@ -105,11 +105,11 @@ class Picker:
                 if (turn := self._rounds.get((pull, wanted))) is not None:
                     turn.owed.clear()  # who has nothing is owed nothing
                 return []
-            standing = Standing(conn, now, self._caps(), held, keys)
-            if standing.house() is not None:
+            limiter = Limiter(conn, now, self._caps(), held, keys)
+            if limiter.everything() is not None:
                 return []
-            look = Look(
-                conn, at_text(now), standing, self._rivals, held, exclude, pull, wanted, frozenset(without), limit
+            look = CandidateScan(
+                conn, at_text(now), limiter, self._superseder, held, exclude, pull, wanted, frozenset(without), limit
             )
             return queued_tasks(conn, [row.id for row in self._choose(look, limit)])
 
@@ -125,9 +125,9 @@ class Picker:
         Conflict is nothing but somebody else's move, and is looked at again with the next call.
         """
         with snapshot(conn):
-            return self._rivals.moves(conn, limit)
+            return self._superseder.moves(conn, limit)
 
-    def _choose(self, look: Look, limit: int) -> Iterator[Candidate]:
+    def _choose(self, look: CandidateScan, limit: int) -> Iterator[Candidate]:
         turn = _newest(self._rounds, (look.pull, look.routes), _Round, ROUNDS_KEPT)
         idle: set[str] = set()
         for _ in range(limit):
@@ -137,7 +137,7 @@ class Picker:
             look.took(row)
             yield row
 
-    def _one(self, look: Look, turn: _Round, idle: set[str]) -> Candidate | None:
+    def _one(self, look: CandidateScan, turn: _Round, idle: set[str]) -> Candidate | None:
         """The next task of whoever's turn it is; None when nobody has one."""
         caps = self._caps()
         if turn.owed and (row := self._owed(look, turn, idle)) is not None:
@@ -151,10 +151,10 @@ class Picker:
                 return row
         return None
 
-    def _of(self, look: Look, turn: _Round, tenant: str, idle: set[str]) -> Candidate | None:
+    def _of(self, look: CandidateScan, turn: _Round, tenant: str, idle: set[str]) -> Candidate | None:
         if tenant in idle:
             return None
-        if look.standing.tenant(tenant) is None:
+        if look.limiter.tenant(tenant) is None:
             turns = _newest(turn.turns, tenant, Turns, TURNS_KEPT)
             row = look.of(tenant, turns)
             turn.owed.pop(tenant, None)
@@ -167,7 +167,7 @@ class Picker:
         idle.add(tenant)
         return None
 
-    def _owed(self, look: Look, turn: _Round, idle: set[str]) -> Candidate | None:
+    def _owed(self, look: CandidateScan, turn: _Round, idle: set[str]) -> Candidate | None:
         """The next task of who lost a turn for want of something that has room again."""
         full: set[str] = set()
         for tenant in sorted(turn.owed, key=lambda tenant: turn.turns.get(tenant, Turns()).last):

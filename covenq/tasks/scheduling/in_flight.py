@@ -16,7 +16,7 @@ from covenq.tasks.scheduling.outcome import Task
 
 
 @dataclass
-class Hands:
+class InFlight:
     """`folded` tells the newest seq that the state has folded."""
 
     folded: Callable[[], int]

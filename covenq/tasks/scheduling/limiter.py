@@ -21,7 +21,7 @@ from covenq.state.fold_pauses import What
 DAY_S = 86400.0
 
 
-class Lane(Protocol):
+class LimitedTask(Protocol):
     """A task, as far as limits know it."""
 
     @property
@@ -58,7 +58,7 @@ _PAUSES = "SELECT what, name, repo, since, reason FROM pauses"
 _SPENT = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
 
-class Standing:
+class Limiter:
     """One look. `begin` counts what is picked meanwhile, so that one look can pick several.
 
     A daily limit counts attempts by the hour in which they began, whole hours only: never too few of the last 24 hours, so
@@ -71,7 +71,7 @@ class Standing:
         conn: sqlite3.Connection,
         now: float,
         caps: Caps,
-        held: Iterable[Lane] = (),
+        held: Iterable[LimitedTask] = (),
         keys: Collection[str] = (),
     ) -> None:
         """`held` are tasks that were picked and may not run yet by `conn`; `keys` are more keys that are in use."""
@@ -88,7 +88,7 @@ class Standing:
         self._least: dict[str, int] = {}
         """Key → the least that a route of those who have it lets run at once."""
         self._pauses = _pauses(conn)
-        self._uncounted: list[Lane] = list(held)
+        self._uncounted: list[LimitedTask] = list(held)
         """What this look can't see running, and is not counted for any limit yet."""
         self._counted: set[str] | None = None
         """The ids that are seen running, once those are counted."""
@@ -100,7 +100,7 @@ class Standing:
             if task.key is not None and task.id not in running:
                 self._use_key(task.id, task.tenant, task.route, task.key)
 
-    def begin(self, task: Lane) -> None:
+    def begin(self, task: LimitedTask) -> None:
         """Count a task as running that this look can't see running."""
         self._uncounted.append(task)
         if task.key is not None:
@@ -136,7 +136,7 @@ class Standing:
 
     # ---- what blocks, from the widest to the narrowest
 
-    def house(self) -> Block | None:
+    def everything(self) -> Block | None:
         """Everything is paused."""
         return self._pauses.get((What.WORKER, ""))
 
@@ -168,10 +168,10 @@ class Standing:
         what = f"task {holder}" if holder is not None and cap == 1 else f"{self._keys[key]} tasks"
         return Block("key", f"{what} with the same key {'runs' if cap == 1 else 'run'}", f"key {key}")
 
-    def of(self, task: Lane) -> Block | None:
+    def of(self, task: LimitedTask) -> Block | None:
         """The widest thing in this task's way."""
         return (
-            self.house()
+            self.everything()
             or self.tenant(task.tenant)
             or self.route(task.route)
             or self.repo(task.repo_id, task.repo)
@@ -222,6 +222,6 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], Block]:
     return found
 
 
-def each_scope(task: Lane) -> Iterator[str]:
+def each_scope(task: LimitedTask) -> Iterator[str]:
     """What this task's start counts for."""
     return scopes({"tenant": task.tenant, "route": task.route, "repo_id": task.repo_id})

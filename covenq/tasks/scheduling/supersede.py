@@ -83,7 +83,7 @@ _Look = Callable[[sqlite3.Connection, tuple[Any, ...], int], Iterator[tuple[Entr
 
 
 @dataclass
-class Rivals:
+class Superseder:
     """Remembers how far the queue was looked at, and which groups have something to record. All of it can be lost."""
 
     _floor: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import JsonObject, State, at_text
 from covenq.tasks.scheduling import supersede
-from covenq.tasks.scheduling.limiter import Lane, Standing
+from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 
 POSITION_MAX = 1000
 """Further back, a place is not counted: a page of tasks must cost no more than a page."""
@@ -25,7 +25,7 @@ _ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, prior
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _QueuedTask:
     id: str
     tenant: str
     route: str | None
@@ -37,10 +37,12 @@ class _Place:
 class Waiting:
     """One look at what stands in the way, for as many tasks as there are to tell about."""
 
-    def __init__(self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, held: Collection[Lane] = ()) -> None:
+    def __init__(
+        self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, held: Collection[LimitedTask] = ()
+    ) -> None:
         self._conn = conn
         self._now = at_text(now)
-        self._standing = Standing(conn, now, caps, held)
+        self._limiter = Limiter(conn, now, caps, held)
 
     def of(self, task: str) -> JsonObject | None:
         """{"word", "why", "position"} of a queued task, None for any other.
@@ -53,12 +55,12 @@ class Waiting:
             return None
         if row["not_before"] is not None and row["not_before"] > self._now:
             return _told(*_not_yet(row))
-        place = _Place(*(row[name] for name in _Place.__slots__))
+        place = _QueuedTask(*(row[name] for name in _QueuedTask.__slots__))
         if row["supersede"] is not None or row["source_at"] is not None:
             outdated = supersede.outdated_by(self._conn, task)
             if outdated is not None:
                 return _told("outdated", f"task {outdated.by} has outdated it: it will be superseded")
-        block = self._standing.of(place)
+        block = self._limiter.of(place)
         if block is not None:
             return _told(block.word, block.why, self._position(row))
         position = self._position(row)

@@ -19,7 +19,7 @@ from textual.widgets import Footer, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.widgets.lines import Line, Lines
@@ -164,7 +164,7 @@ class DetailScreen(Screen[None]):
     ]
 
     def __init__(
-        self, id: str, source: Callable[[], Source | None], lane: Lane, step: Callable[[int], str | None]
+        self, id: str, source: Callable[[], Source | None], lane: BackgroundThread, step: Callable[[int], str | None]
     ) -> None:
         """`step` goes on in the list this came from, up (-1) or down (1): the delivery there, None at its end."""
         super().__init__()

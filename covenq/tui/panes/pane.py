@@ -25,7 +25,7 @@ from covenq.client.interface import Counted, Source
 from covenq.errors import DaemonUnreachable, Failure, FilterError
 from covenq.filter import grammar
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.complete import Completion
 from covenq.tui.panes import window as ranges
 from covenq.tui.panes.columns import Column
@@ -95,11 +95,11 @@ class ListPane(Vertical):
         self._completion = Completion()
         self._matching: int | None = None
         """How many match the filter, once counted."""
-        self._counting = Lane(f"{id}-count")
+        self._counting = BackgroundThread(f"{id}-count")
         self._uncounted = False
         self._next_count = 0.0
         self._source: Source | None = None
-        self._lane = Lane(id)
+        self._lane = BackgroundThread(id)
         self._rows = Rows(listing.key)
         self._generation = 0
         self._wake = asyncio.Event()

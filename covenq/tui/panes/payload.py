@@ -16,7 +16,7 @@ from textual.widgets import Footer, Input, Static
 from covenq.client.interface import Source
 from covenq.errors import Failure
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.jsontree import Node
 from covenq.tui.widgets.treeview import TreeView
@@ -45,7 +45,7 @@ class PayloadScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, id: str, source: Callable[[], Source | None], lane: Lane) -> None:
+    def __init__(self, id: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
         super().__init__()
         self._delivery = id
         self._source = source

@@ -17,7 +17,7 @@ from textual.widgets import Button, Static
 from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.actions import Act, Noun
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 
 LISTED = 6
@@ -81,7 +81,7 @@ class Confirm(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, act: Act, lane: Lane) -> None:
+    def __init__(self, act: Act, lane: BackgroundThread) -> None:
         super().__init__()
         self._act = act
         self._lane = lane

@@ -16,7 +16,7 @@ from textual.widgets import Footer, Static
 from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.panes.payload import decoded
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.jsondiff import ABSENT, LIMIT, Difference, differences
@@ -84,7 +84,7 @@ class DiffScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, one: str, other: str, source: Callable[[], Source | None], lane: Lane) -> None:
+    def __init__(self, one: str, other: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
         super().__init__()
         self._ids = (one, other)
         self._source = source

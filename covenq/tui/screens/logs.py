@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static
 from covenq.client.interface import LOG_BYTES, Object, Source, Stream
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.lines import Line, Lines
 
@@ -33,7 +33,7 @@ class LogScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, attempt: Object, source: Callable[[], Source | None], lane: Lane) -> None:
+    def __init__(self, attempt: Object, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
         super().__init__()
         self._attempt = attempt
         self._source = source

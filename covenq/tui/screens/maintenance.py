@@ -21,7 +21,7 @@ from covenq.errors import Failure
 from covenq.operate.maintain import backup
 from covenq.tui import text
 from covenq.tui.actions import BY
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.screens.progress import Tell, WorkScreen
 from covenq.tui.widgets.lines import Line
@@ -101,7 +101,7 @@ class CompactDialog(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, writable: Callable[[], Source], lane: Lane) -> None:
+    def __init__(self, writable: Callable[[], Source], lane: BackgroundThread) -> None:
         super().__init__()
         self._writable = writable
         self._lane = lane

@@ -15,7 +15,7 @@ from textual.widgets import Footer, ProgressBar, Static
 
 from covenq.errors import Failure
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.lines import Line, Lines
 
@@ -57,7 +57,7 @@ class WorkScreen(Screen[None], Generic[T]):
         self._ok = ok
         self._unit = unit
         self._failed = failed
-        self._lane = Lane("work")
+        self._lane = BackgroundThread("work")
         self._progress = (0, 0)
         self._abandoned = False
         self.result: T | None = None

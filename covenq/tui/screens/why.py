@@ -16,7 +16,7 @@ from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure
 from covenq.operate.inspect import story
 from covenq.tui import text
-from covenq.tui.background import Lane
+from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.lines import Line, Lines
 
@@ -56,7 +56,7 @@ class StoryScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, id: str, source: Callable[[], Source | None], lane: Lane) -> None:
+    def __init__(self, id: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
         super().__init__()
         self._asked = id
         self._source = source

@@ -41,7 +41,7 @@ def entry(subject: str = A, expect: int | None = 0, **data: object) -> Entry:
     return Entry(subject, "delivery.received", data, None, b"{}", expect)
 
 
-class Gate:
+class Admission:
     """A hook that holds the next sync up until it is opened, and then lets it succeed or fail."""
 
     def __init__(self) -> None:
@@ -61,21 +61,21 @@ class Gate:
         self.opened.set()
 
 
-Gates = Callable[[], Gate]
+Gates = Callable[[], Admission]
 
 
 @pytest.fixture
 def gates(opened: Opened) -> Iterator[Gates]:
     """gates() → a Gate, open at the latest when the test has ended: a failed one must not keep the journal from closing."""
-    made: list[Gate] = []
+    made: list[Admission] = []
 
-    def make() -> Gate:
-        made.append(Gate())
+    def make() -> Admission:
+        made.append(Admission())
         return made[-1]
 
     yield make
-    for gate in made:
-        gate.opened.set()
+    for admission in made:
+        admission.opened.set()
 
 
 class Caller(threading.Thread):
@@ -191,13 +191,13 @@ def test_the_marker_of_another_form_in_about_does_not_hide_the_payload(opened: O
 
 
 def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened, gates: Gates) -> None:
-    disk, gate = SimDisk(root), gates()
+    disk, admission = SimDisk(root), gates()
     journal = opened(files=disk)
     journal.append([entry(A)])
     head = journal.head()
-    disk.hook = gate
+    disk.hook = admission
     first = Caller(journal, entry(A, 1), entry(B))
-    assert gate.reached.wait(30)
+    assert admission.reached.wait(30)
     assert b'"subject":"delivery.h.b"' in disk.image()["journal/00000000000000000001.jsonl"], "it is written"
     assert journal.head() == head
     assert journal.get(2) is None
@@ -206,7 +206,7 @@ def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened, gates: 
     assert [record.seq for record in journal.read(0)] == [1]
     assert not journal.wait(1, 0.01)
     assert first.is_alive(), "nobody is answered before the sync"
-    gate.let_go()
+    admission.let_go()
     assert first.result() == Appended((2, 3))
     assert journal.wait(1, 30)
     assert journal.last(A) == journal.get(2)
@@ -216,15 +216,15 @@ def test_nothing_un_synced_is_seen_by_anyone(root: Path, opened: Opened, gates: 
 def test_a_duplicate_of_an_append_in_flight_shares_its_fate(
     root: Path, opened: Opened, gates: Gates, failing: bool
 ) -> None:
-    disk, gate = SimDisk(root), gates()
+    disk, admission = SimDisk(root), gates()
     journal = opened(files=disk)
-    disk.hook = gate
+    disk.hook = admission
     first = Caller(journal, entry(A))
-    assert gate.reached.wait(30)
+    assert admission.reached.wait(30)
     duplicates = [Caller(journal, entry(A)), Caller(journal, entry(B), entry(A))]
     eventually(lambda: len(journal._committer._queue) == 2)
     assert all(one.is_alive() for one in (first, *duplicates))
-    gate.let_go(errno.EIO if failing else 0)
+    admission.let_go(errno.EIO if failing else 0)
     if failing:
         answers = [one.result() for one in (first, *duplicates)]
         assert all(isinstance(answer, JournalPoisoned) for answer in answers)
@@ -236,19 +236,19 @@ def test_a_duplicate_of_an_append_in_flight_shares_its_fate(
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_conflict_within_a_batch_waits_for_its_sync(root: Path, opened: Opened, gates: Gates, failing: bool) -> None:
-    disk, gate = SimDisk(root), gates()
+    disk, admission = SimDisk(root), gates()
     journal = opened(files=disk)
     journal.append([entry("ops.before")])
-    disk.hook = gate
+    disk.hook = admission
     held = Caller(journal, entry("ops.held"))
-    assert gate.reached.wait(30)
+    assert admission.reached.wait(30)
     callers = []
     for queued, entries in enumerate(([entry(A)], [entry(A)], [entry("ops.before")], [entry(B)]), 1):
         callers.append(Caller(journal, *entries))
         eventually(lambda queued=queued: len(journal._committer._queue) == queued)
     second = gates()
     disk.hook = second
-    gate.let_go()
+    admission.let_go()
     assert held.result() == Appended((2,))
     assert second.reached.wait(30)
     assert callers[0].is_alive() and callers[1].is_alive()

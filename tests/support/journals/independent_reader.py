@@ -75,8 +75,8 @@ def check(condition: object, detail: str) -> None:
         raise ValueError(detail)
 
 
-def sha256(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).hexdigest().encode()
+def sha256(*services: bytes) -> bytes:
+    return hashlib.sha256(b"".join(services)).hexdigest().encode()
 
 
 def seq_of_clean_close(directory: Path) -> int:

@@ -303,14 +303,14 @@ class _Inode:
         """
         content = bytearray(self.base)
         for at, op in enumerate(self.ops):
-            sized, parts = changed.get(at, (True, None))
+            sized, services = changed.get(at, (True, None))
             if op.data is None:
                 if sized:
                     resize(content, op.offset)
                 continue
             if sized and len(content) < op.end:
                 resize(content, op.end)
-            for low, high in [(op.offset, op.end)] if parts is None else parts:
+            for low, high in [(op.offset, op.end)] if services is None else services:
                 low = low // SECTOR * SECTOR
                 if high == op.end:
                     high = min(-(-high // SECTOR) * SECTOR, len(op.after))
@@ -395,9 +395,9 @@ class Crashes:
             for at in uncertain:
                 op = inode.ops[at]
                 if at not in lost and op.data is not None:
-                    for parts in self._torn(op.offset, op.data, rng):
-                        yield inode.content({**lost, at: (False, parts)})
-                        yield inode.content({**lost, at: (True, parts)})
+                    for services in self._torn(op.offset, op.data, rng):
+                        yield inode.content({**lost, at: (False, services)})
+                        yield inode.content({**lost, at: (True, services)})
 
     def _torn(self, offset: int, data: bytes, rng: random.Random) -> Iterator[list[Part]]:
         end = offset + len(data)
