@@ -35,8 +35,8 @@ def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
         from covenq.cli import completion
 
         given = ctx.params
-        words, place = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
-        return completion.of_filter(words, incomplete, *place, also=also)
+        words, where = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
+        return completion.of_filter(words, incomplete, *where, also=also)
 
     return complete
 
@@ -93,11 +93,11 @@ def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
 
     def checked(ctx: typer.Context, words: list[str] | None) -> list[str] | None:
         given = words or []
-        for place, word in enumerate(given, 1):
+        for index, word in enumerate(given, 1):
             short = word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()
             if (short or word.startswith("--")) and word not in dashed:
                 name, _, value = word.partition("=")
-                value = value or "".join(given[place : place + 1])
+                value = value or "".join(given[index : index + 1])
                 raise UsageError(f"there is no option {name}", hint=_meant(ctx, name, value))
         return words
 

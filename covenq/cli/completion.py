@@ -124,10 +124,10 @@ def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[
     import sqlite3
     from contextlib import closing
 
-    from covenq.cli.context import place
+    from covenq.cli.context import locate
     from covenq.paths import STATE_NAME
 
-    path = place(data, config).data / STATE_NAME
+    path = locate(data, config).data / STATE_NAME
     if not path.exists():
         return None
     found: list[str] = []

@@ -28,7 +28,7 @@ class Location:
     data: Path
 
 
-def place(data: str | None, config: str | None) -> Location:
+def locate(data: str | None, config: str | None) -> Location:
     """What `--data`, `--config` and the environment say. Raises ConfigError."""
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
@@ -43,7 +43,7 @@ def here(data: str | None, config: str | None) -> Path | None:
     if chosen() is not None:
         return None
     try:
-        return place(data, config).data
+        return locate(data, config).data
     except ConfigError:
         return known_directory(data, config)
 
@@ -78,7 +78,7 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
             yield remote
         return
     try:
-        where = place(data, config)
+        where = locate(data, config)
     except ConfigError as error:
         # What a daemon refuses to reload must not keep anyone from asking it why.
         directory = known_directory(data, config)

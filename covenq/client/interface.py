@@ -115,8 +115,8 @@ class Source(Protocol):
         """Counts of what came in the last `since_s` seconds and matches, as `covenq.operate.inspect.stats.stats` has them. Raises
         FilterError, and UsageError for a filter on the payload."""
 
-    def pace(self, minutes: int = 60) -> Object:
-        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.pace`
+    def throughput(self, minutes: int = 60) -> Object:
+        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.per_minute`
         has it. Raises UsageError."""
 
     def replay(

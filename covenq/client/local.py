@@ -181,12 +181,12 @@ class LocalSource(Closing):
         with self._reading() as (conn, _):
             return stats.stats(conn, parsed, since=now - since_s, now=now)
 
-    def pace(self, minutes: int = 60) -> Object:
+    def throughput(self, minutes: int = 60) -> Object:
         from covenq.intake import refusal_log
         from covenq.operate.inspect import throughput
 
         with self._reading() as (conn, _):
-            return throughput.pace(conn, minutes=minutes, now=time.time(), log=refusal_log.read(self._data))
+            return throughput.per_minute(conn, minutes=minutes, now=time.time(), log=refusal_log.read(self._data))
 
     def replay(
         self,

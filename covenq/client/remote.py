@@ -87,7 +87,7 @@ class RemoteSource(Closing):
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
         return _plain(self._client.get("/api/v1/stats", params))
 
-    def pace(self, minutes: int = 60) -> Object:
+    def throughput(self, minutes: int = 60) -> Object:
         return _plain(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}))
 
     def replay(

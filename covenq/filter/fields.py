@@ -29,7 +29,7 @@ class DeliveryFields(Mapping[str, Any]):
                 return _label(row)
             case "words":
                 whole = f"{row.get('hook')}/{row.get('guid')}"
-                return [_place(row), row.get("title"), whole, [task.get("id") for task in self._tasks]]
+                return [_address(row), row.get("title"), whole, [task.get("id") for task in self._tasks]]
             case "payload":
                 return self._payload
         raise KeyError(name)
@@ -76,7 +76,7 @@ def task_fields(
         "size": of.get("payload_bytes"),
         "label": _label(of),
         "at": row.get("created_at"),
-        "words": [_place(row), of.get("title"), f"{row.get('hook')}/{row.get('guid')}", row.get("id")],
+        "words": [_address(row), of.get("title"), f"{row.get('hook')}/{row.get('guid')}", row.get("id")],
         "payload": payload,
     }
 
@@ -86,6 +86,6 @@ def _label(row: Mapping[str, Any]) -> Any:
     return label if label is not None else row.get("labels")
 
 
-def _place(row: Mapping[str, Any]) -> str | None:
+def _address(row: Mapping[str, Any]) -> str | None:
     repo, number = row.get("repo"), row.get("number")
     return repo if repo is None or number is None else f"{repo}#{number}"

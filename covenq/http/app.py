@@ -79,7 +79,7 @@ def _add_api(app: App, services: Services) -> None:
     _add(app, "/api/v1/why", questions.Why(services))
     _add(app, "/api/v1/tail", questions.Tail(services))
     _add(app, "/api/v1/stats", questions.Stats(services))
-    _add(app, "/api/v1/pace", questions.Pace(services))
+    _add(app, "/api/v1/pace", questions.Throughput(services))
     _add(app, "/api/v1/replay", actions.Replay(services))
     _add(app, "/api/v1/reroute", actions.Reroute(services))
     _add(app, "/api/v1/import", actions.Import(services))
@@ -140,14 +140,14 @@ class _Errors:
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]
     ) -> None:
         # The type and place, not the text: an error may quote the payload.
-        log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _place(error))
+        log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _raised_in(error))
         detail = "covenq failed to answer; its log says where."
         if req.method == "POST":
             self._services.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
         say_error(resp, 500, "internal", detail)
 
 
-def _place(error: Exception) -> str:
+def _raised_in(error: Exception) -> str:
     """Where it was raised: file:line."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"

@@ -114,13 +114,13 @@ class Dashboard(ActionsMixin):
     ) -> None:
         super().__init__(Connection(opener, data), read_only=read_only)
         self.data = data
-        self._saved_at = filters or saved.place(os.environ)
+        self._saved_at = filters or saved.path_of(os.environ)
         self.status: Object = {}
         self.error: BaseException | None = None
         """Why there is no source, while there is none."""
-        self._pace: Object | None = None
+        self._throughput: Object | None = None
         self._pace_due = 0.0
-        self._pace_lane = BackgroundThread("pace")
+        self._throughput_thread = BackgroundThread("pace")
         self._status_due = 0.0
         self._retry_due = 0.0
         self._busy = False
@@ -249,9 +249,9 @@ class Dashboard(ActionsMixin):
         started = time.monotonic()
         self._pace_due = started + 60.0
         try:
-            self._pace = await self._pace_lane.call(source.pace)
+            self._throughput = await self._throughput_thread.call(source.throughput)
         except Failure as error:
-            self._pace = {"error": text.clean(error)}
+            self._throughput = {"error": text.clean(error)}
         now = time.monotonic()
         self._pace_due = now + max(PACE, 10 * (now - started))
         if self.is_running:
@@ -263,7 +263,7 @@ class Dashboard(ActionsMixin):
             return
         now, screen = time.time(), self.screen_stack[0]
         if self._page == "overview":
-            drawn = overview.overview(self.status, self._pace, now, self.size.width - 1)
+            drawn = overview.overview(self.status, self._throughput, now, self.size.width - 1)
             screen.query_one("#overview", Lines).show(drawn)
         elif self._page == "journal":
             screen.query_one("#journal", Lines).show(pages.journal(self.status, now, here=self.data is not None))

@@ -12,7 +12,7 @@ KEPT = 100
 NAME_MAX = 60
 
 
-def place(env: Mapping[str, str]) -> Path:
+def path_of(env: Mapping[str, str]) -> Path:
     """`$XDG_CONFIG_HOME/covenq/filters.json`, or the same below `~/.config`."""
     base = env.get("XDG_CONFIG_HOME", "")
     home = Path(base) if base and Path(base).is_absolute() else Path(env.get("HOME") or Path.home()) / ".config"

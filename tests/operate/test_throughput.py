@@ -14,7 +14,7 @@ from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.operate.inspect import view
-from covenq.operate.inspect.throughput import pace, running, stuck
+from covenq.operate.inspect.throughput import per_minute, running, stuck
 from covenq.operate.maintain import verify_note
 from covenq.state.fold import fold
 from journal.file.verify import VerifyReport
@@ -35,7 +35,7 @@ def test_each_minute_counts_what_came_and_ended_in_it() -> None:
         entries.append(moved("failed" if n < 3 else "completed", of(f"i{n}"), attempt=1, category="exit"))
     fold(conn, as_records(entries))
     log = [{"at": at_text(START + 61)}, {"at": "nonsense"}, {"at": at_text(START - 1)}]
-    found = pace(conn, minutes=3, now=START + 130, log=log, refused={at_text(START + 61)[:16]: 7})
+    found = per_minute(conn, minutes=3, now=START + 130, log=log, refused={at_text(START + 61)[:16]: 7})
     assert found["at"] == "2027-01-15T08:00:00Z"
     assert sum(found["accepted"]) == 40
     assert found["accepted"][0] in (29, 30)
@@ -43,10 +43,10 @@ def test_each_minute_counts_what_came_and_ended_in_it() -> None:
     assert sum(found["failed"]) == 3
     assert found["failed"][1] == 3, "the ends begin in the second minute"
     assert found["refused"] == [0, 7, 0], "a log that a flood ran through knows less than the process"
-    assert pace(conn, minutes=1, now=START + 3600)["accepted"] == [0]
+    assert per_minute(conn, minutes=1, now=START + 3600)["accepted"] == [0]
     for wrong in (0, 721):
         with pytest.raises(UsageError):
-            pace(conn, minutes=wrong, now=START)
+            per_minute(conn, minutes=wrong, now=START)
 
 
 def test_ends_are_kept_by_the_minute_for_a_day() -> None:
@@ -89,16 +89,16 @@ def test_both_sources_tell_the_same(data: Path) -> None:
         served.post("issues", issue(2), secret="wrong")
         with open_source(data) as remote:
             assert isinstance(remote, RemoteSource)
-            told = remote.pace(5)
+            told = remote.throughput(5)
             assert (sum(told["accepted"]), sum(told["refused"])) == (1, 1)
             status = remote.status()
     assert status["segments"][0]["first"] == 1
     assert status["segments"][0]["bytes"] > 0
     offline = LocalSource(data, CONFIG)
-    assert sum(offline.pace(5)["accepted"]) == 1
-    assert sum(offline.pace(5)["refused"]) == 1
+    assert sum(offline.throughput(5)["accepted"]) == 1
+    assert sum(offline.throughput(5)["refused"]) == 1
     with pytest.raises(UsageError):
-        offline.pace(0)
+        offline.throughput(0)
 
 
 def test_a_verification_is_remembered(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ async def take(data: Path) -> dict[str, str]:
         await pilot.press("plus")
         shoot("payload", "a payload as a tree")
         await pilot.press("escape", "1")
-        await until(pilot, lambda: app._pace is not None, "the last hour")
+        await until(pilot, lambda: app._throughput is not None, "the last hour")
         shoot("overview", "overview")
         await pilot.press("5")
         await pilot.pause()

@@ -137,7 +137,7 @@ def test_every_field_is_completed_to_something_that_parses() -> None:
 
 
 def test_saved_filters_survive_and_a_broken_file_is_named(tmp_path: Path) -> None:
-    path = saved.place({"XDG_CONFIG_HOME": str(tmp_path)})
+    path = saved.path_of({"XDG_CONFIG_HOME": str(tmp_path)})
     assert saved.read(path) == {}
     saved.write(path, {"failed today": "state:failed since:1d"})
     assert saved.read(path) == {"failed today": "state:failed since:1d"}
@@ -146,4 +146,4 @@ def test_saved_filters_survive_and_a_broken_file_is_named(tmp_path: Path) -> Non
         saved.read(path)
     with pytest.raises(CovenqError, match="100"):
         saved.write(path, {str(n): "x" for n in range(101)})
-    assert saved.place({"HOME": "/home/x"}) == Path("/home/x/.config/covenq/filters.json")
+    assert saved.path_of({"HOME": "/home/x"}) == Path("/home/x/.config/covenq/filters.json")

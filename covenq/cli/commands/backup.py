@@ -11,7 +11,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.commands.verify import DAMAGED, existing, head_text
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import place, source
+from covenq.cli.context import locate, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 
@@ -36,7 +36,7 @@ def backup(
     Copied is the journal, which is all there is to know of deliveries and tasks; not the secret, the configuration, nor
     the files of attempts.
     """
-    where = existing(place(data, config))
+    where = existing(locate(data, config))
     from covenq.operate.maintain import backup as copying
 
     def live() -> dict[str, Any] | None:

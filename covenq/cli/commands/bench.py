@@ -14,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.output import Column, say
 from covenq.errors import CovenqError
 
@@ -64,7 +64,7 @@ def bench(
     """
     from journal.file.lock import filesystem_of
 
-    where = _existing(place(data, config).data)
+    where = _existing(locate(data, config).data)
     kind = filesystem_of(where)
     measured = _measure(where, seconds=seconds, connections=connections, size=size)
     report = report_of(measured, where=str(where), kind=kind, connections=connections, size=size)
@@ -182,8 +182,8 @@ def report_of(measured: Measured, *, where: str, kind: str, connections: int, si
         "connections": connections,
         "body_bytes": size,
         "sync": {"count": len(measured.syncs), "p50_ms": middle, "p99_ms": slow, "real": real},
-        "peak": {**_figures(measured.peak), "records_per_sync": measured.batches},
-        "half": _figures(measured.half),
+        "peak": {**_measurements(measured.peak), "records_per_sync": measured.batches},
+        "half": _measurements(measured.half),
         "accepted": measured.sent,
         "refused": refused,
         "missing": missing,
@@ -200,7 +200,7 @@ def at(ordered: list[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else 0.0
 
 
-def _figures(outcome: Outcome) -> dict[str, float]:
+def _measurements(outcome: Outcome) -> dict[str, float]:
     return {
         "accepts_per_s": round(outcome.rate, 1),
         "p50_ms": round(outcome.percentile(0.5), 3),

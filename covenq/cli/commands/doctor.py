@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Location, known_directory, place, source
+from covenq.cli.context import Location, known_directory, locate, source
 from covenq.cli.output import Column, clean, say
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
@@ -45,7 +45,7 @@ def doctor(
 
     findings = []
     try:
-        where = place(data, config)
+        where = locate(data, config)
     except ConfigError as error:
         directory = known_directory(data, config)
         if directory is None:

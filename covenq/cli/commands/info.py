@@ -10,7 +10,7 @@ from typing import Any
 from covenq import __version__
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.output import Column, clean
 from covenq.config.effective import paths, settings
 
@@ -35,7 +35,7 @@ def info(json: Json = False, data: DataOption = None, config: ConfigOption = Non
     """
     import sqlite3
 
-    where = place(data, config)
+    where = locate(data, config)
     found = {
         "version": __version__,
         "python": platform.python_version(),

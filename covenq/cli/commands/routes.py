@@ -14,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
-from covenq.cli.context import place, source
+from covenq.cli.context import locate, source
 from covenq.cli.jsonl import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.cli.progress import bar
@@ -46,7 +46,7 @@ def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, con
     """
     if ctx.invoked_subcommand is not None:
         return
-    loaded = place(data, config).config
+    loaded = locate(data, config).config
     found = [_object(route) for route in loaded.routes]
     if json:
         output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
@@ -80,7 +80,7 @@ def check(json: Json = False, data: DataOption = None, config: ConfigOption = No
 
     Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
     """
-    loaded = place(data, config).config
+    loaded = locate(data, config).config
     warnings = list(_warnings(loaded))
     if json:
         found = [_object(route) for route in loaded.routes]
@@ -130,7 +130,7 @@ def test(
     from covenq.routing.decide import PING, key
     from covenq.routing.verdicts import verdicts
 
-    loaded = place(data, config).config
+    loaded = locate(data, config).config
     content = _read(file)
     if file == "-" and not content.strip():
         raise UsageError("no payload came on stdin", hint="Give --file PATH, or send it on stdin.")
@@ -214,7 +214,7 @@ def diff(
         raise UsageError("which is the new one?", hint="Give --config PATH; nothing is changed by looking.")
     parse_duration(since)
     new = configuration.load(Path(config).expanduser(), os.environ)
-    now = place(data, old).config
+    now = locate(data, old).config
     if now.path is not None and new.path is not None and _same_file(now.path, new.path):
         raise UsageError(
             f"{config} is the configuration in use: there is nothing to compare",

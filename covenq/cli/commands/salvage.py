@@ -15,7 +15,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.commands.verify import bound, existing
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Refused, UsageError
@@ -49,7 +49,7 @@ def salvage(
     """
     if write and dry_run:
         raise UsageError("--write and --dry-run can't be combined", hint="--dry-run is the default.")
-    where = existing(place(data, config))
+    where = existing(locate(data, config))
     directory = where.data / "journal"
 
     from journal.file.lock import DirectoryLock

@@ -34,7 +34,7 @@ def secrets(json: Json = False, data: DataOption = None, config: ConfigOption = 
 def _show(items: list[Item], now: float) -> None:
     columns = [
         Column("NAME", lambda item: item["name"]),
-        Column("FROM", _place, shrink=12),
+        Column("FROM", _origin, shrink=12),
         Column("SCOPE", _scope, shrink=12),
         Column("LAST USED", lambda item: _ago(item, now)),
         Column("30 DAYS", lambda item: f"{item['recent']:,}", right=True),
@@ -47,7 +47,7 @@ def _show(items: list[Item], now: float) -> None:
         say(f"{clean(item['name'])}: {clean(item['reason'])}")
 
 
-def _place(item: Item) -> str:
+def _origin(item: Item) -> str:
     match item["source"]:
         case None:
             return "not configured"

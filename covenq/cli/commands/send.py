@@ -14,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Location, place, source
+from covenq.cli.context import Location, locate, source
 from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 
@@ -106,7 +106,7 @@ def send(
         raise UsageError("--action and --number are of samples", hint="With --file the body is sent as it is.")
     guid = guid or str(uuid.uuid4())
     body = read_body(file) if file else sample_body(name, guid, action, number)
-    where = place(data, config)
+    where = locate(data, config)
     target = url or webhook_url(where, data, config)
     hooks = where.config.hooks
     hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from covenq.cli.common import ConfigOption, DataOption
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
 
@@ -46,7 +46,7 @@ def serve(
     the configuration and its secrets read again, as does a change of their files.
     COVENQ_WEBHOOK_SECRET adds a webhook secret; without any, one is made in the data directory at the first start.
     """
-    where = place(data, config)
+    where = locate(data, config)
     if bind is not None:
         parse_bind(bind)
 

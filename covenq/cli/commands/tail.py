@@ -61,7 +61,7 @@ def tail(
         raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
     told = Told(filter, follow, None if since is None else parse_duration(since), after, data, config)
     if json and not output.are_lines():
-        output.emit_items(chain.from_iterable(told), lambda: told.place)
+        output.emit_items(chain.from_iterable(told), lambda: told.position)
         return
     for items in told:
         for item in items:
@@ -71,12 +71,12 @@ def tail(
 
 @dataclass(slots=True)
 class Told:
-    """What the journal records, as many at a time as a request answers; `place` is behind the last of them."""
+    """What the journal records, as many at a time as a request answers; `position` is behind the last of them."""
 
     filter: list[str]
     follow: bool
     since_s: float | None
-    place: int | None
+    position: int | None
     data: str | None
     config: str | None
     epoch: str | None = None
@@ -105,11 +105,11 @@ class Told:
 
     def _of(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
         while True:
-            wait = WAIT_S if self.follow and opened.live and self.place is not None else 0.0
-            newest = SHOWN if self.place is None and self.since_s is None else None
-            found = opened.tail(self.filter, after=self.place, since_s=self.since_s, newest=newest, wait_s=wait)
+            wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
+            newest = SHOWN if self.position is None and self.since_s is None else None
+            found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
             self.since_s = None
-            self.place = _place(found, self.epoch)
+            self.position = _position(found, self.epoch)
             self.epoch = found["epoch"]
             yield found["items"]
             if found["next"] >= found["head"]:
@@ -119,7 +119,7 @@ class Told:
                     raise DaemonUnreachable("there is no daemon")
 
 
-def _place(found: Mapping[str, Any], epoch: str | None) -> int:
+def _position(found: Mapping[str, Any], epoch: str | None) -> int:
     """Where to go on. After a restore the journal may be shorter than what was seen of the one before."""
     if epoch is not None and found["epoch"] != epoch:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")

@@ -9,7 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.jsonl import with_lines
 from covenq.cli.output import Column, clean, say
 from covenq.errors import CovenqError, NotFound, UsageError
@@ -74,7 +74,7 @@ def new(
     from covenq.config.api_tokens import create
     from covenq.config.api_tokens import revoke as take_out
 
-    where = place(data, config)
+    where = locate(data, config)
     path = where.config.token_file(where.data)
     token = create(path, name, role)
     try:
@@ -109,7 +109,7 @@ def revoke(
 
 def token_file(data: str | None, config: str | None) -> Path:
     """Where the tokens are. Raises NotFound where there is no data directory to look in."""
-    where = place(data, config)
+    where = locate(data, config)
     path = where.config.token_file(where.data)
     if not path.parent.is_dir():
         raise NotFound(f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another.")

@@ -10,7 +10,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 
@@ -32,7 +32,7 @@ def tui(
         from covenq.tui.app import run
 
         raise typer.Exit(run(lambda: open_remote(elsewhere), None, read_only=read_only))
-    where = place(data, config)
+    where = locate(data, config)
 
     from covenq.client.open import open_source
     from covenq.tui.app import run

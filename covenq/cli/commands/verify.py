@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Location, place, source
+from covenq.cli.context import Location, locate, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
@@ -65,7 +65,7 @@ def verify(
             "--since and --segment can't be combined", hint="--segment is one, --since that one and all after."
         )
     wanted = parse_head(expect) if expect else None
-    where = existing(place(data, config))
+    where = existing(locate(data, config))
 
     from covenq.model import now_text
     from covenq.operate.maintain import verify as integrity

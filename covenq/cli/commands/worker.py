@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from covenq.cli.common import ConfigOption, DataOption, Json, complete_route
-from covenq.cli.context import place
+from covenq.cli.context import locate
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
 
@@ -81,7 +81,7 @@ def worker(
             raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
     target: Path | Remote | None = chosen()
     if target is None:
-        target = Path(socket) if socket is not None else place(data, config).data / "covenq.sock"
+        target = Path(socket) if socket is not None else locate(data, config).data / "covenq.sock"
     elif socket is not None:
         raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
     job = Job(

@@ -101,7 +101,7 @@ class Stats:
         say(resp, 200, {"ok": True, **stats.stats(self._services.reader(), filter, since=since, now=now)})
 
 
-class Pace:
+class Throughput:
     """`minutes=` (60): how many came, were refused and ended in each of them."""
 
     def __init__(self, services: Services) -> None:
@@ -110,7 +110,7 @@ class Pace:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         services = self._services
         minutes = _whole(req, "minutes")
-        found = throughput.pace(
+        found = throughput.per_minute(
             services.reader(),
             minutes=throughput.MINUTES if minutes is None else minutes,
             now=services.clock(),

@@ -37,7 +37,7 @@ _WORDS = ("worker", "pull")
 """What a task waits for that nothing announces: not a time, a pause or a limit."""
 
 
-def pace(
+def per_minute(
     conn: sqlite3.Connection,
     *,
     minutes: int,

@@ -91,15 +91,15 @@ def _paused(one: Mapping[str, Any], now: float) -> str:
     return f"{of} is paused for {text.age(one.get('since'), now)}{by}{why} (p resumes it)"
 
 
-def overview(status: Status, pace: Status | None, now: float, width: int) -> list[Line]:
-    """The page. `pace` is `Source.pace`'s answer, None while there is none."""
+def overview(status: Status, throughput: Status | None, now: float, width: int) -> list[Line]:
+    """The page. `throughput` is `Source.throughput`'s answer, None while there is none."""
     lines: list[Line] = []
     for alarm in alarms(status, now):
         for number, part in enumerate(_wrapped(alarm, width - 3)):
             lines.append([(f"{'!' if not number else ' '} {part}", "red")])
     if lines:
         lines.append([])
-    lines += _paces(pace, width)
+    lines += _throughput_lines(throughput, width)
     lines.append([])
     tasks, deliveries = (_depth(title, status, title.lower(), now) for title in ("Tasks", "Deliveries"))
     worker, health, where = _worker(status, now), _health(status), _where(status, now)
@@ -111,14 +111,14 @@ def overview(status: Status, pace: Status | None, now: float, width: int) -> lis
 # ---- how fast
 
 
-def _paces(pace: Status | None, width: int) -> list[Line]:
-    if pace is None:
+def _throughput_lines(throughput: Status | None, width: int) -> list[Line]:
+    if throughput is None:
         return [[("A minute", "bold"), ("   … counting", "dim")]]
-    room = max(8, min(GRAPH_MAX, int(pace["minutes"]), width - _LABEL - _FIGURES - 3))
+    room = max(8, min(GRAPH_MAX, int(throughput["minutes"]), width - _LABEL - _FIGURES - 3))
     head = f"{'full min':>9}{'peak':>8}{'in all':>10}"
     lines: list[Line] = [[("A minute", "bold"), (f"{'':<{_LABEL + room - 6}}{head}", "dim")]]
     for name, style in PACES:
-        values = [int(value) for value in pace[name]][-room:]
+        values = [int(value) for value in throughput[name]][-room:]
         full = values[-2] if len(values) > 1 else 0
         figures = f"{text.number(full):>9}{text.number(max(values)):>8}{text.number(sum(values)):>10}"
         lines.append([(f"  {name:<{_LABEL - 2}}", ""), (sparkline(values), style), (f" {figures}", "")])
