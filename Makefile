@@ -26,7 +26,7 @@ help:
 	@echo 'make run        start covenq on 127.0.0.1:8787 (BIND=host:port DATA=directory CONFIG=file)'
 	@echo 'make test       run the tests'
 	@echo 'make test-deep  run the tests that take minutes to hours'
-	@echo 'make lint       check formatting, lint and types'
+	@echo 'make lint       check formatting, lint, types and who imports whom'
 	@echo 'make format     format the code'
 	@echo 'make screenshots  make the pictures of the dashboard anew, in man/screenshots'
 	@echo 'make clean      remove .venv and the caches'
@@ -44,6 +44,7 @@ lint: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy journal covenq
+	$(VENV)/bin/lint-imports --no-logo
 
 format: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format .

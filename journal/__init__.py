@@ -1,1 +1,7 @@
-"""An append-only, hash-chained, fsynced JSON Lines journal. Knows nothing of GitHub, tasks or HTTP."""
+"""An append-only, hash-chained log of records, fsynced before it answers. Knows nothing of GitHub, tasks or HTTP.
+
+TODO
+"""
+
+DISTRIBUTION = "covenq"
+"""Whose package this is: PyPI has another distribution with a package of this name (`covenq.cli.main`)."""

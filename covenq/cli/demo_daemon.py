@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from covenq.cli.commands.send import Reply, post
+from covenq.cli.webhook_client import Reply, post
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
 
@@ -73,7 +73,7 @@ class DemoDaemon:
         """Start the daemon and wait until it is ready. Raises CovenqError, with what it said, if it doesn't come up."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("COVENQ_")}
         # -P: a directory named covenq, wherever the demo is run, is not what is demonstrated.
-        command = [sys.executable, "-P", "-m", "covenq.cli.main", "serve", "--bind", "127.0.0.1:0"]
+        command = [sys.executable, "-P", "-m", "covenq", "serve", "--bind", "127.0.0.1:0"]
         command += ["--data", str(self.data), "--config", str(self._config), "--concurrency", str(WORKERS)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -12,6 +12,7 @@ import os
 import sys
 
 INTERRUPTED = 130
+REFUSED = 4
 HINTS = {
     errno.ENOSPC: "Free space there; what was written is not complete.",
     errno.EDQUOT: "Free space there, or raise the quota; what was written is not complete.",
@@ -41,6 +42,9 @@ def main() -> None:
 
 def _run() -> int:
     _open_standard_descriptors()
+    stranger = _foreign_journal()
+    if stranger is not None:
+        return _tell_of(stranger)
     from covenq.errors import Failure
 
     try:
@@ -70,6 +74,40 @@ def _run() -> int:
             1,
         )
     return 0
+
+
+def _foreign_journal() -> str | None:
+    """The file that `import journal` finds where it isn't covenq's package of that name; None where it is.
+
+    PyPI has another distribution that is named so, and whose package replaces ours; so does a folder that comes first on
+    the path. Asked by importing it, which every command does anyway.
+    """
+    try:
+        import journal
+    except (Exception, SystemExit):  # noqa: BLE001 - it is somebody else's code, and may raise anything
+        from importlib.util import find_spec
+
+        found = find_spec("journal")
+        return (found.origin if found is not None else None) or "nothing"
+    if getattr(journal, "DISTRIBUTION", None) == "covenq":
+        return None
+    return getattr(journal, "__file__", None) or str(next(iter(journal.__path__), "nothing"))
+
+
+def _tell_of(stranger: str) -> int:
+    """Said without `covenq.cli.output`, which needs what is not there."""
+    from pathlib import Path
+
+    entry = Path(stranger).absolute().parent
+    if entry.name == "journal":
+        entry = entry.parent
+    if stranger == "nothing" or entry == Path(__file__).absolute().parents[2]:
+        hint = "Another distribution replaced it: pip uninstall journal, then pip install --force-reinstall covenq."
+    else:
+        hint = f"Take {entry} out of PYTHONPATH, or start covenq from another directory."
+    for line in (f"covenq: `import journal` finds {stranger}, which is not covenq's package", f"hint: {hint}"):
+        print(line.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+    return REFUSED
 
 
 def _is_of_sqlite(error: Exception) -> bool:

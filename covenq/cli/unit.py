@@ -24,7 +24,7 @@ def unit(command: list[str], config: Path) -> str:
         if not set(word) <= _PLAIN:
             raise Refused(f"{word!r} can't be written in a unit as it is", hint="Use paths of letters, digits and ._-+")
     homes = any(word.startswith(("/home/", "/root/")) for word in (*command, sys.prefix, sys.base_prefix))
-    text = files("covenq").joinpath("systemd/covenq.service").read_text("utf-8")
+    text = files("covenq.cli").joinpath("covenq.service").read_text("utf-8")
     for name, value in (
         ("COVENQ", " ".join(command)),
         ("CONFIG", str(config)),
@@ -40,7 +40,7 @@ def this_command(argv0: str, executable: str) -> list[str]:
     path = Path(argv0).absolute()
     if path.suffix != ".py" and path.is_file():
         return [str(path)]
-    return [str(Path(executable).absolute()), "-m", "covenq.cli.main"]
+    return [str(Path(executable).absolute()), "-m", "covenq"]
 
 
 def steps(config: Path, path: Path | None) -> list[str]:

@@ -20,7 +20,7 @@ def program(argv0: str, which: str | None, here: Path) -> str:
     """
     path = Path(argv0)
     if path.suffix == ".py":
-        return f"{shlex.quote(sys.executable)} -m covenq.cli.main"
+        return f"{shlex.quote(sys.executable)} -m covenq"
     if which is not None and path.absolute() == Path(which).absolute():
         return "covenq"
     try:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.dom import DOMNode
+from textual.screen import Screen
 
 from covenq.tui import text
+from covenq.tui.panes.pane import ListPane
 from covenq.tui.screens.help import key_name, pressable
 
-if TYPE_CHECKING:
-    from covenq.tui.app import Dashboard
+
+class Host(Protocol):
+    """What the palette needs of the application it is opened over."""
+
+    @property
+    def pane(self) -> ListPane | None: ...
+    @property
+    def screen_stack(self) -> list[Screen[Any]]: ...
+    async def saved_filters(self) -> dict[str, str]: ...
+    async def run_action(self, action: str, default_namespace: DOMNode | None = None) -> bool: ...
 
 
 class Entry(NamedTuple):
@@ -28,11 +39,11 @@ class Commands(Provider):
     """Everything that the keys can do now on the layer it was opened over; the pages; the saved filters."""
 
     async def startup(self) -> None:
-        app: Dashboard = self.app  # type: ignore[assignment] # this app's, and no other's
+        app: Host = self.app  # type: ignore[assignment] # this app's, and no other's
         saved = await app.saved_filters() if app.pane is not None and self.screen is app.screen_stack[0] else {}
         self._entries = list(self._found(app, saved))
 
-    def _found(self, app: Dashboard, saved: Mapping[str, str]) -> Iterator[Entry]:
+    def _found(self, app: Host, saved: Mapping[str, str]) -> Iterator[Entry]:
         told = set()
         for node, binding in pressable(self.screen):
             if binding.action in told or not binding.description:

@@ -120,7 +120,7 @@ def main() -> None:
         print(f"{empty[0]:5.0f} ms {empty[1]:5.0f} ms  1.00  an empty Typer program")
         for name, words in [("--help", ["--help"]), *commands(count)]:
             where = [] if words == ["--help"] else ["--data", str(data)]
-            took = timed([sys.executable, "-m", "covenq.cli.main", *words, *where])
+            took = timed([sys.executable, "-m", "covenq", *words, *where])
             print(f"{took[0]:5.0f} ms {took[1]:5.0f} ms  {took[1] / empty[1]:.2f}  covenq {name}", flush=True)
 
 

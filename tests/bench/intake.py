@@ -120,7 +120,7 @@ class Contender:
             config = base / "covenq.toml"
             rules = "".join(f'[[route]]\nname = "r{n}"\nmatch = "event:push"\nrun = ["true"]\n' for n in range(routes))
             config.write_text(f'[server]\nbind = "127.0.0.1:0"\nthreads = {threads}\n{rules}')
-            argv = ["-m", "covenq.cli.main", "serve", "--config", str(config), "--data", str(base / "data")]
+            argv = ["-m", "covenq", "serve", "--config", str(config), "--data", str(base / "data")]
             self.process = subprocess.Popen([sys.executable, *argv], env=env, stderr=subprocess.PIPE, text=True)
             assert self.process.stderr is not None
             said = self.process.stderr

@@ -136,7 +136,7 @@ def test_an_interrupted_bulk_says_how_far_it_came_and_the_next_does_the_rest(sto
             journal.append([entry for id in part for entry in (received(id), queued(id))])
             journal.append([moved("failed", of(id), category="exit") for id in part])
     process = subprocess.Popen(
-        [sys.executable, "-m", "covenq.cli.main", "requeue", "guid:x*", "--yes", "--json"],
+        [sys.executable, "-m", "covenq", "requeue", "guid:x*", "--yes", "--json"],
         env=stopped.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ def test_bench_measures_says_what_it_means_and_leaves_nothing(tmp_path: Path) ->
     data.mkdir()
     words = ["bench", "--seconds", "0.2", "--connections", "4", "--json", "--data", str(data)]
     done = subprocess.run(
-        [sys.executable, "-m", "covenq.cli.main", *words],
+        [sys.executable, "-m", "covenq", *words],
         env=clean_env(),
         capture_output=True,
         check=False,

@@ -84,7 +84,7 @@ class InTerminal:
     def __init__(self, daemon: Daemon, *args: str, typed: bytes = b"", **env: str) -> None:
         master, slave = pty.openpty()
         environment = {**daemon.environment(), "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "", **env}
-        command = [sys.executable, "-m", "covenq.cli.main", *args]
+        command = [sys.executable, "-m", "covenq", *args]
         process = subprocess.Popen(
             command, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
         )
@@ -216,7 +216,7 @@ def test_a_pipe_that_closes_early_is_no_traceback(past: Daemon) -> None:
         ["status"],
         ["show", failed_task(past)["guid"], "--payload"],
     ):
-        command = [sys.executable, "-m", "covenq.cli.main", *args]
+        command = [sys.executable, "-m", "covenq", *args]
         done = subprocess.run(command, env=past.environment(), stdout=write, stderr=subprocess.PIPE, timeout=60)
         assert (done.returncode, done.stderr) == (1, b""), args
     os.close(write)

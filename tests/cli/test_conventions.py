@@ -348,7 +348,7 @@ def test_a_shell_completes(directory: Path) -> None:
             COVENQ_DATA=str(directory / "data"), COVENQ_CONFIG=str(directory / "covenq.toml"),
             _COVENQ_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(place),
         )  # fmt: skip
-        program = [sys.executable, "-m", "covenq.cli.main"]
+        program = [sys.executable, "-m", "covenq"]
         return subprocess.run(program, env=env, capture_output=True, text=True, check=False).stdout.split()
 
     assert complete("covenq\nreq", 1) == ["requeue"]

@@ -16,7 +16,7 @@ import pytest
 from covenq.cli.commands.demo import BURST, FIRST, FORGED, Evidence, Story, judge
 from tests.support.daemon import clean_env, eventually
 
-DEMO = [sys.executable, "-m", "covenq.cli.main", "demo"]
+DEMO = [sys.executable, "-m", "covenq", "demo"]
 
 
 def test_the_demo_keeps_every_promise_and_cleans_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from covenq import __version__
 from covenq.cli.app import COMMANDS, TAKES_FILTER, build
 from covenq.cli.commands.init import TEMPLATE
 from covenq.config.load import build as build_config
 from covenq.config.load import load
-from tests.support.daemon import clean_env
+from tests.support.daemon import ROOT, clean_env
 
-COVENQ = [sys.executable, "-m", "covenq.cli.main"]
+COVENQ = [sys.executable, "-m", "covenq"]
 
 
 def run(*args: str, exit_code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
@@ -154,7 +156,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
 @pytest.mark.parametrize("closed", ["<&- >&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_never_taken_for_files(tmp_path: Path, closed: str) -> None:
     target = tmp_path / "covenq.toml"
-    line = f'"$0" -m covenq.cli.main init --config "$1" {closed}'
+    line = f'"$0" -m covenq init --config "$1" {closed}'
     done = subprocess.run(
         ["sh", "-c", line, sys.executable, str(target)], env=clean_env(), capture_output=True, timeout=60
     )
@@ -238,3 +240,34 @@ def test_a_data_directory_that_is_something_else_is_refused(command: str, tmp_pa
     said = run(command, "--data", str(path), exit_code=4)
     assert "is no directory" in said.stderr
     assert said.stdout == ""
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "covenq", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"covenq {__version__}\n")
+
+
+@pytest.mark.parametrize("text", ["", "raise SystemError('not for this Python')\n"])
+@pytest.mark.parametrize("name", ["journal.py", "journal/__init__.py"])
+def test_another_journal_on_the_path_is_named(tmp_path: Path, name: str, text: str) -> None:
+    stranger = tmp_path / name
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*COVENQ, "tasks"], capture_output=True, text=True, env=environment, cwd=ROOT.parent)
+    assert (done.returncode, done.stdout) == (4, "")
+    first, second = done.stderr.splitlines()
+    assert first == f"covenq: `import journal` finds {stranger}, which is not covenq's package"
+    assert f"Take {tmp_path} out of PYTHONPATH" in second
+
+
+def test_another_distribution_that_replaced_journal_is_named(tmp_path: Path) -> None:
+    """What `pip install journal` does: a file of ours is overwritten, the others stay."""
+    for package in ("covenq", "journal"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "journal" / "__init__.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*COVENQ, "tasks"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert str(tmp_path / "journal" / "__init__.py") in done.stderr
+    assert "pip uninstall journal" in done.stderr

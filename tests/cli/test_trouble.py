@@ -145,7 +145,7 @@ def test_a_reader_that_left_is_no_trouble_of_its_own(place: Location, name: str)
 
 def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Location) -> None:
     env = {**os.environ, "COVENQ_DATA": str(place.data), "COVENQ_CONFIG": str(place.path / "covenq.toml")}
-    act = f'exec "{sys.executable}" -m covenq.cli.main requeue {of("g0")} "$@" >&-'
+    act = f'exec "{sys.executable}" -m covenq requeue {of("g0")} "$@" >&-'
     for words, code in (([], 0), (["--json"], 4)):  # the second time there is nothing to requeue
         done = subprocess.run(["sh", "-c", act, "sh", *words], env=env, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code, done.stderr

@@ -146,7 +146,7 @@ def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) 
     daemon = make_daemon(secret=None)
 
     def offered() -> list[str]:
-        commands = [line.strip() for line in daemon.log_tail().splitlines() if " -m covenq.cli.main " in line]
+        commands = [line.strip() for line in daemon.log_tail().splitlines() if " -m covenq " in line]
         assert len(commands) == 3
         return commands
 
@@ -173,7 +173,7 @@ def test_how_the_program_was_called_is_how_it_is_spelled() -> None:
     assert greeting.program(f"{here}/.venv/bin/covenq", None, here) == ".venv/bin/covenq"
     assert greeting.program("/usr/bin/covenq", "/usr/bin/covenq", here) == "covenq"
     assert greeting.program("/opt/a b/covenq", None, here) == "'/opt/a b/covenq'"
-    assert greeting.program("/x/covenq/cli/main.py", None, here) == f"{sys.executable} -m covenq.cli.main"
+    assert greeting.program("/x/covenq/cli/main.py", None, here) == f"{sys.executable} -m covenq"
 
 
 def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_is_in_it_works_without_the_checkout(wheel: Path, tmp_path: Path) -
         opened.extractall(tmp_path / "site")
     env = {**clean_env(), "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
     for args, said in ((["--version"], "covenq "), (["init", "--systemd"], "[Service]")):
-        program = [sys.executable, "-m", "covenq.cli.main", *args]
+        program = [sys.executable, "-m", "covenq", *args]
         done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout

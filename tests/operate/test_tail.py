@@ -130,7 +130,7 @@ class Followed:
 
     def __init__(self, daemon: Daemon, *words: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "covenq.cli.main", "tail", "-f", "--jsonl", *words],
+            [sys.executable, "-m", "covenq", "tail", "-f", "--jsonl", *words],
             env=daemon.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -264,7 +264,7 @@ def test_ctrl_c_ends_a_verify_without_a_word_of_python(make_daemon: Make, tmp_pa
     daemon = make_daemon(start=False)
     big(daemon.data / "journal", 56)
     process = subprocess.Popen(
-        [sys.executable, "-m", "covenq.cli.main", "verify"],
+        [sys.executable, "-m", "covenq", "verify"],
         env=daemon.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -577,7 +577,7 @@ def test_a_backup_taken_while_content_is_erased_is_whole(make_daemon: Make, tmp_
     guids = filled(daemon, 6)
     words = [] if verify else ["--no-verify"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "covenq.cli.main", "backup", str(tmp_path / "copy"), "--json", *words],
+        [sys.executable, "-m", "covenq", "backup", str(tmp_path / "copy"), "--json", *words],
         env=daemon.environment(),
         stdout=subprocess.PIPE,
     )

@@ -262,7 +262,7 @@ class Daemon:
         return env
 
     def command(self) -> list[str]:
-        program = [str(FAULTY)] if self.faults is not None else ["-m", "covenq.cli.main"]
+        program = [str(FAULTY)] if self.faults is not None else ["-m", "covenq"]
         bind = f"127.0.0.1:{self.port}"
         return [*self.wrapper, sys.executable, *program, "serve", "--bind", bind, *self.args]
 
@@ -392,7 +392,7 @@ class Daemon:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a covenq command on this data directory; `exit_code` is what it must exit with (None: anything)."""
         done = subprocess.run(
-            [sys.executable, "-m", "covenq.cli.main", *args],
+            [sys.executable, "-m", "covenq", *args],
             env={**self.environment(), **(env or {})},
             input=input if input is not None else b"",
             capture_output=True,

@@ -26,7 +26,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def run(daemon: Daemon, *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-m", "covenq.cli.main", "worker", "--work", str(tmp_path / "work"), *words]
+        argv = [sys.executable, "-m", "covenq", "worker", "--work", str(tmp_path / "work"), *words]
         log = (tmp_path / f"worker{len(started)}.log").open("wb")
         process = subprocess.Popen(argv, env={**daemon.environment(), **(env or {})}, stderr=log, stdout=log, cwd=ROOT)
         log.close()
@@ -49,7 +49,7 @@ def attempt(daemon: Daemon, task: str) -> dict[str, Any]:
 
 CODE = """if True:
     import json, os, subprocess, sys
-    done = subprocess.run([sys.executable, "-m", "covenq.cli.main", "phase", "running tests"])
+    done = subprocess.run([sys.executable, "-m", "covenq", "phase", "running tests"])
     json.dump({"stdin": sys.stdin.read(), "env": {k: v for k, v in os.environ.items() if k.startswith("COVENQ_")},
                "phase": done.returncode, "brief": json.load(open(sys.argv[1]))}, open(os.environ["COVENQ_RESULT"], "w"))
 """

@@ -66,7 +66,7 @@ def terminal(daemon: Daemon, data: Path) -> Iterator[Terminal]:
     env = {**daemon.environment(), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     env.pop("NO_COLOR", None)
     env.pop("COLUMNS", None)
-    command = ["env", "TERM=xterm", sys.executable, "-m", "covenq.cli.main", "tui"]
+    command = ["env", "TERM=xterm", sys.executable, "-m", "covenq", "tui"]
     terminal = Terminal(data.with_name("tmux"), env, command)
     yield terminal
     terminal.end()

@@ -6,7 +6,6 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,31 +15,8 @@ from covenq.cli import output
 from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, locate, source
 from covenq.cli.output import clean, say
-from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
-
-TIMEOUT = 30.0
-"""Seconds: three times what GitHub itself waits for an answer."""
-
-ANSWER_LIMIT = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the other side answered. `body` is at most ANSWER_LIMIT bytes of it."""
-
-    status: int
-    body: bytes
-
-    @property
-    def object(self) -> dict[str, Any]:
-        """The body if it is a JSON object, else {}."""
-        import json
-
-        try:
-            found = json.loads(self.body)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+from covenq.cli.webhook_client import Reply, post
+from covenq.errors import CovenqError, Refused, UsageError
 
 
 def send(
@@ -180,34 +156,6 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     data, about = columns("", told if isinstance(told, dict) else {})
     within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
     return next(within, keys[0]).secret
-
-
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:
-    """One POST. Raises UsageError for a URL that is none, DaemonUnreachable when no whole answer comes."""
-    import http.client
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url!r} is no web address", hint="Write it as http://127.0.0.1:8787/webhook.")
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"{url!r} is no web address: {error}", hint="A port is a number up to 65535.") from None
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=timeout)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", target, body=body, headers=dict(headers))
-        response = connection.getresponse()
-        return Reply(response.status, response.read(ANSWER_LIMIT))
-    except ValueError as error:  # a header, or a path, that HTTP can't carry
-        raise UsageError(f"this can't be sent: {error}", hint="Look at --guid, --hook, --event and --url.") from error
-    except (OSError, http.client.HTTPException) as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DaemonUnreachable(f"no answer from {url}: {said}") from error
-    finally:
-        connection.close()
 
 
 def report(reply: Reply, url: str, json: bool) -> None:

@@ -18,7 +18,7 @@ from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.is_open import is_open
-from covenq.tui.widgets.jsontree import Node
+from covenq.tui.widgets.jsontree import Node, decoded
 from covenq.tui.widgets.treeview import TreeView
 
 COPIED_MAX = 64 * 1024
@@ -147,11 +147,3 @@ class PayloadScreen(Screen[None]):
             self._leave_search()
         else:
             self.dismiss(None)
-
-
-def decoded(body: bytes) -> object:
-    """The JSON document in a body; of a form, its `payload`; what is neither, as text."""
-    from covenq.github.request import decode
-
-    found = decode(body)
-    return found if found is not None else body.decode("utf-8", "replace")

@@ -17,10 +17,9 @@ from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.panes.payload import decoded
 from covenq.tui.screens.is_open import is_open
 from covenq.tui.widgets.jsondiff import ABSENT, LIMIT, Difference, differences
-from covenq.tui.widgets.jsontree import shown
+from covenq.tui.widgets.jsontree import decoded, shown
 from covenq.tui.widgets.lines import Line, Lines
 
 LEFT_OUT = frozenset({"ok", "headers", "tasks", "last_seq"})

@@ -193,3 +193,11 @@ class Tree:
             yield node
             if node.folds:
                 stack.extend(reversed(node.children()))
+
+
+def decoded(body: bytes) -> object:
+    """The JSON document in a body; of a form, its `payload`; what is neither, as text."""
+    from covenq.github.request import decode
+
+    found = decode(body)
+    return found if found is not None else body.decode("utf-8", "replace")
