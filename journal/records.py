@@ -15,6 +15,8 @@ TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 
 SUBJECT = re.compile(r"(?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64}\Z")
 KIND = re.compile(r"[a-z]{1,16}\.[a-z_]{1,32}\Z")
+OWN_SUBJECT = "ops.journal"
+"""The subject of the records that a journal writes by itself."""
 
 SEQ_MAX = (1 << 63) - 1
 """The greatest seq there can be: where the integers of SQLite end, and those of most readers."""

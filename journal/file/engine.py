@@ -19,7 +19,7 @@ import orjson
 from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, prepare
-from journal.file.committer import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
+from journal.file.committer import Committer, Durable, Tail
 from journal.file.erase import (
     Erasure,
     Named,
@@ -34,10 +34,11 @@ from journal.file.erase import finish as finish_erasure
 from journal.file.files import Files
 from journal.file.lock import DirectoryLock
 from journal.file.recovery import Torn
+from journal.file.request import Done, Request
 from journal.file.scan import find_record, read_records
 from journal.file.segment import SegmentFile, list_segments, write_mark
 from journal.histogram import Counts
-from journal.records import Appended, Conflict, Damage, Entry, Head, Record
+from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record
 
 RECENT_RECORDS = 4096
 RECENT_BYTES = 8 << 20
@@ -251,7 +252,7 @@ class FileJournal:
     def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
         named = Named(erasures)
         if named.newest >= list_segments(self.files, self.directory)[-1]:
-            self._committer.cut()
+            self._committer.rotate()
         work = segments_with(self.files, self.directory, named, below=self._committer.tail.header.first)
         done: list[Rewritten] = []
         damage: list[Damage] = []
@@ -279,10 +280,10 @@ class FileJournal:
         if self._committer.tail.offset == self._committer.tail.header.size:
             # The next segment would have this one's name. A record makes room for it.
             self.append([Entry(OWN_SUBJECT, "journal.epoch", {"epoch": epoch})])
-        self._committer.cut(epoch)
+        self._committer.rotate(epoch)
 
     def status(self) -> JournalStatus:
-        committer, figures = self._committer, self._committer.figures
+        committer, stats = self._committer, self._committer.stats
         segments = list_segments(self.files, self.directory)
         return JournalStatus(
             head=self._head,
@@ -290,16 +291,16 @@ class FileJournal:
             bytes=sum(self._size(first) for first in segments),
             poisoned=None if committer.poisoned is None else str(committer.poisoned),
             full=None if committer.full is None else str(committer.full),
-            last_sync_s=figures.last_sync_s,
-            recent_syncs_s=tuple(figures.recent_syncs_s.copy()),
-            recent_batches=tuple(figures.recent_batches.copy()),
-            batches=figures.batches,
-            records=figures.records,
+            last_sync_s=stats.last_sync_s,
+            recent_syncs_s=tuple(stats.recent_syncs_s.copy()),
+            recent_batches=tuple(stats.recent_batches.copy()),
+            batches=stats.batches,
+            records=stats.records,
             index_backlog=self._catalogue.backlog,
             index_error=self._catalogue.error,
             beat=committer.beat,
-            syncs_s=figures.syncs_s.read(),
-            batch_records=figures.batch_records.read(),
+            syncs_s=stats.syncs_s.read(),
+            batch_records=stats.batch_records.read(),
         )
 
     def _size(self, first: int) -> int:

@@ -10,11 +10,14 @@ is atomic. Un-synced writes may survive in any part and any order.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
 from pathlib import Path
 from typing import Protocol
+
+from journal.errors import JournalError, JournalFull, JournalGone, JournalReadOnly, JournalWriteFailed
 
 
 class Files(Protocol):
@@ -113,7 +116,7 @@ def write_all(files: Files, fd: int, data: bytes, offset: int) -> None:
     while view:
         written = files.pwrite(fd, view, offset)
         if written <= 0:
-            raise OSError(28, "the disk took no bytes")
+            raise OSError(errno.ENOSPC, "the disk took no bytes")
         view = view[written:]
         offset += written
 
@@ -164,3 +167,15 @@ def publish(files: Files, path: Path, content: bytes) -> None:
             files.close(fd)
     files.rename(temporary, path)
     files.fsync_dir(path.parent)
+
+
+def journal_error(error: OSError, directory: Path) -> JournalError:
+    """What the system refused, as the journal's own error, whose hint says what to do."""
+    reason = error.strerror or os.strerror(error.errno or errno.EIO)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JournalFull(f"no room for the journal in {directory}: {reason}")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return JournalReadOnly(f"{directory} can't be written: {reason}")
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return JournalGone(f"{directory} vanished: {reason}")
+    return JournalWriteFailed(f"writing to {directory} failed: {reason}")

@@ -18,15 +18,15 @@ from journal.errors import JournalDamaged, JournalUnaccepted
 from journal.file.backup import BackupUnfinished, backup_witness, forget_backup, read_backup
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
-from journal.file.committer import OWN_SUBJECT, Tail, named
+from journal.file.committer import Tail
 from journal.file.engine import FileJournal, Recovery
-from journal.file.files import Files, OsFiles
+from journal.file.files import Files, OsFiles, journal_error
 from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.file.lock import DirectoryLock, check_filesystem
 from journal.file.recovery import Examination, examine, settle, sweep
 from journal.file.scan import find_record
 from journal.file.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
-from journal.records import Damage, Entry, Witness
+from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 IDLE_S = 0.05
 """After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
@@ -76,7 +76,7 @@ def open_journal(
         )
     except OSError as error:
         lock.release()
-        raise named(error, directory) from error
+        raise journal_error(error, directory) from error
     except BaseException:
         lock.release()
         raise
@@ -89,7 +89,7 @@ def _make_directory(files: Files, directory: Path) -> None:
         for path in missing:
             files.fsync_dir(path.parent)
     except OSError as error:
-        raise named(error, directory) from error
+        raise journal_error(error, directory) from error
 
 
 def _open_locked(

@@ -33,12 +33,11 @@ from journal.file.codec import (
     open_envelope,
     prepare,
 )
-from journal.file.committer import OWN_SUBJECT
 from journal.file.erase import Erasure, Named, allows, erasure_in, pairs, without
 from journal.file.files import Files, OsFiles, write_all
 from journal.file.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
-from journal.records import NO_SEQ_HINT, SEQ_MAX, Damage, Entry
+from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
 
 SALVAGED_KIND = "journal.salvaged"
 DROPPED_KIND = "journal.dropped"

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from journal.errors import EntryRefused
-from journal.file.committer import OWN_SUBJECT
 from journal.file.engine import FileJournal
 from journal.file.open import drop_index, open_journal
 from journal.file.reader import open_reader
 from journal.file.verify import verify
-from journal.records import Appended, Conflict, Entry, Record, Witness
+from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Record, Witness
 from tests.support.journals.explorer import NEVER_S, digest
 
 SUBJECTS = st.sampled_from(

@@ -240,7 +240,7 @@ def test_segments_gone_foreign_renamed_and_in_another_order(journal: Path, tmp_p
     with making.opened(other, seed=5, cut_at=6000) as opened:
         for number in range(1, firsts[1]):
             opened.append([making.delivery(f"h{number}", b"{}")])
-        opened._committer.cut()
+        opened._committer.rotate()
     foreign = making.segments(other)[0]
     told = again(lambda: paths[0].write_bytes(foreign.read_bytes()))
     assert told[0][:3] == ("foreign segment", paths[1].name, 0)

@@ -19,7 +19,6 @@ import orjson
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.file.backup import backup, read_backup
 from journal.file.codec import Envelope
-from journal.file.committer import OWN_SUBJECT
 from journal.file.engine import FileJournal
 from journal.file.erase import covers, erasure_of
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
@@ -27,7 +26,7 @@ from journal.file.open import open_journal
 from journal.file.recovery import examine
 from journal.file.segment import SegmentFile, list_segments
 from journal.file.verify import verify
-from journal.records import Appended, Conflict, Entry, Head, Record, Witness
+from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record, Witness
 from tests.support.journals.simdisk import Crashes, Density, Image, SimDisk
 
 CUT_AT = 2048

@@ -46,7 +46,7 @@ MUTANTS = {
         "journal.file.committer",
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "        for request in accepted:\n"
-        "            request.tell(Appended(tuple(one.seq for one in records)))\n"
+        "            request.resolve(Appended(tuple(one.seq for one in records)))\n"
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "test_journal_engine.py::test_nothing_un_synced_is_seen_by_anyone",
     ),
@@ -60,13 +60,13 @@ MUTANTS = {
     "Conflict answered before the sync": Mutant(
         "journal.file.committer",
         "                request.pending = Conflict(conflict[0], conflict[1])\n",
-        "                request.tell(Conflict(conflict[0], conflict[1]))\n",
+        "                request.resolve(Conflict(conflict[0], conflict[1]))\n",
         "test_journal_engine.py::test_a_conflict_within_a_batch_waits_for_its_sync",
     ),
     "submitters told before the sync": Mutant(
         "journal.file.committer",
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
-        "        for one in accepted:\n            if one.after:\n                one.tell(Appended((tail.seq + 1,)))\n"
+        "        for one in accepted:\n            if one.after:\n                one.resolve(Appended((tail.seq + 1,)))\n"
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "test_submit.py::test_nobody_is_told_before_the_sync_and_everybody_once_after_it",
     ),
