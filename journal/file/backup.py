@@ -29,7 +29,7 @@ import orjson
 
 from journal.errors import JournalDamaged, JournalError
 from journal.file.files import Files, OsFiles, publish, read_all, write_all
-from journal.file.recovery import sweep
+from journal.file.recovery import remove_drafts
 from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
 from journal.file.segment_check import SegmentReport, check_segment, joint
 from journal.records import SEQ_MAX, Damage, Head, Witness
@@ -121,13 +121,13 @@ def backup(
     if note is None or note.get("finished") is not True:
         publish(files, target / BACKUP_NAME, begun)
     else:
-        sweep(files, target)
+        remove_drafts(files, target)
     stage = _Stage(files, source, target, journal, earlier, again)
     try:
         ends = _settled(stage, head, progress)
     except BaseException:
         with suppress(OSError):  # drafts of a backup that isn't made are of use to nobody, and take room
-            sweep(files, target)
+            remove_drafts(files, target)
         raise
     names = {name_of(first) for first in stage.copies}
     stale = [name for name in files.listdir(target) if name.endswith(SUFFIX) and name not in names]

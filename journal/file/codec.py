@@ -260,6 +260,12 @@ class Envelope:
     def kind(self) -> str:
         return self.match[5].decode()
 
+    @property
+    def delivery(self) -> str | None:
+        """`hook/guid` of a delivery's record, else None."""
+        subject = self.subject
+        return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
+
 
 def open_envelope(line: bytes, salted: Salted) -> Envelope:
     """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
@@ -377,27 +383,3 @@ def record_of(
         sum=envelope.sum,
         epoch=epoch,
     )
-
-
-# ---- what failing bytes still tell
-
-_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
-_HOLES = re.compile(rb"[\n\0]+")
-LEGIBLE_MAX = 1000
-
-
-def legible(data: bytes) -> tuple[str, ...]:
-    """Delivery ids (`hook/guid`) that can still be read in damaged bytes: a hint for people.
-
-    Of each line, or what is left of one beside a hole, the first, and only if it stands before what the line holds of content:
-    there anyone can write what looks like an id.
-    """
-    seen: dict[str, None] = {}
-    for part in _HOLES.split(data):
-        found = _LEGIBLE.search(part)
-        if found is None:
-            continue
-        content = min((at for at in (part.find(b',"data":{'), part.find(MARK)) if at >= 0), default=len(part))
-        if found.start() < content:
-            seen[f"{found[1].decode()}/{found[2].decode()}"] = None
-    return tuple(seen)[:LEGIBLE_MAX]

@@ -33,10 +33,10 @@ from journal.file.erase import (
 from journal.file.erase import finish as finish_erasure
 from journal.file.files import Files
 from journal.file.lock import DirectoryLock
-from journal.file.recovery import Torn
 from journal.file.request import Done, Request
 from journal.file.scan import find_record, read_records
 from journal.file.segment import SegmentFile, list_segments, write_mark
+from journal.file.torn import Torn
 from journal.histogram import Counts
 from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record
 

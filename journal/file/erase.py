@@ -28,8 +28,9 @@ from typing import Any
 import orjson
 
 from journal.errors import JournalDamaged, JournalError
-from journal.file.codec import Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
+from journal.file.legible import legible_id
 from journal.file.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
 from journal.records import SEQ_MAX, Damage
 
@@ -245,7 +246,6 @@ def _copy(
     buffer = [files.pread(segment.fd, header_size, 0)]
     written, held, changed = 0, header_size, 0
     expected = header.first
-    expected = header.first
     places: list[Pair] = []
     for offset, line in segment.lines(header_size):
         try:
@@ -253,8 +253,8 @@ def _copy(
             check_tail(line, envelope)
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
-            whose = next(iter(legible(line)), None)
-            raise JournalDamaged([Damage(error.kind, segment.name, offset, expected, whose, detail)]) from error
+            damage = Damage(error.kind, segment.name, offset, expected, legible_id(line), detail)
+            raise JournalDamaged([damage]) from error
         expected = envelope.seq + 1
         new = without(line, envelope, named)
         changed += new is not line

@@ -20,12 +20,13 @@ from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
 from journal.file.committer import Tail
 from journal.file.engine import FileJournal, Recovery
+from journal.file.examine import Examination, belongs, examine
 from journal.file.files import Files, OsFiles, journal_error
 from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.file.lock import DirectoryLock, check_filesystem
-from journal.file.recovery import Examination, examine, settle, sweep
+from journal.file.recovery import remove_drafts, settle
 from journal.file.scan import find_record
-from journal.file.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
+from journal.file.segment import CUT_AT, GENESIS, list_segments, name_of, read_mark, write_header
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 IDLE_S = 0.05
@@ -105,7 +106,7 @@ def _open_locked(
     warning: str | None,
     accept_head: int | None,
 ) -> FileJournal:
-    sweep(files, directory)
+    remove_drafts(files, directory)
     restoring = read_backup(files, directory)
     if restoring is not None and restoring.get("finished") is not True:
         raise BackupUnfinished(f"{directory} is a backup that was not finished")
@@ -192,7 +193,7 @@ def _recover(
         return Examination(header=header, segment=1, end=header.size, sum=header.sum), True
     index.begin()
     try:
-        foreign = position is not None and first and not _is_ours(files, directory, first[0], position)
+        foreign = position is not None and first and not belongs(files, directory, first[0], position)
         if foreign or accept_head is not None:
             index.clear()
             position = None
@@ -223,12 +224,6 @@ def _recover(
         index.rollback()
         raise
     return found, False
-
-
-def _is_ours(files: Files, directory: Path, first: int, position: Position) -> bool:
-    with SegmentFile(files, directory, first) as segment:
-        header, _ = segment.header()
-    return header is None or header.journal == position.journal
 
 
 def _check_older(files: Files, directory: Path, found: Examination, index: Index, witnesses: Sequence[Witness]) -> None:

@@ -16,10 +16,11 @@ from typing import NoReturn
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.file.backup import backup_witness
+from journal.file.examine import Examination, belongs, examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index, Position
 from journal.file.lock import DirectoryLock
-from journal.file.recovery import Examination, examine, rewrite
+from journal.file.recovery import rewrite
 from journal.file.scan import find_record, read_records
 from journal.file.segment import GENESIS, SegmentFile, list_segments, name_of
 from journal.records import Damage, Entry, Head, Record, Witness
@@ -187,9 +188,7 @@ def _usable(files: Files, directory: Path, index: Index | None) -> Position | No
     segments = list_segments(files, directory)
     if position is None or not segments:
         return position
-    with SegmentFile(files, directory, segments[0]) as segment:
-        header, _ = segment.header()
-    return None if header is not None and header.journal != position.journal else position
+    return position if belongs(files, directory, segments[0], position) else None
 
 
 def _upto(files: Files, directory: Path, index: Index | None, upto: int) -> JournalReader:

@@ -22,19 +22,18 @@ from pathlib import Path
 
 from journal.errors import JournalError
 from journal.file.codec import (
-    LEGIBLE_MAX,
     MARK,
     Envelope,
     LineError,
     Salted,
     check_tail,
     finish,
-    legible,
     open_envelope,
     prepare,
 )
 from journal.file.erase import Erasure, Named, allows, erasure_in, pairs, without
 from journal.file.files import Files, OsFiles, write_all
+from journal.file.legible import LEGIBLE_MAX, legible_ids
 from journal.file.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
@@ -138,7 +137,7 @@ def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
                 try:
                     places.append((open_envelope(line, salted).seq, offset))
                 except LineError as error:
-                    whose = legible(line)
+                    whose = legible_ids(line)
                     found.deliveries += whose
                     delivery = whose[0] if whose else None
                     found.damage.append(Damage(error.kind, segment.name, offset, None, delivery, error.detail))
@@ -151,7 +150,7 @@ def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
                 try:
                     check_tail(line, envelope)
                 except LineError as error:
-                    delivery = _delivery(envelope)
+                    delivery = envelope.delivery
                     found.damage.append(Damage(error.kind, segment.name, offset, seq, delivery, error.detail))
                     if delivery:
                         found.deliveries.append(delivery)
@@ -174,7 +173,7 @@ def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Hea
                 detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
                 found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
                 for _, line in segment.lines(0):
-                    found.deliveries += legible(line)
+                    found.deliveries += legible_ids(line)
                 continue
             headers.append((first, header))
             sizes[header.journal] += segment.size()
@@ -188,11 +187,6 @@ def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Hea
         ((first, header) for first, header in headers if header.journal == found.journal),
         key=lambda one: (one[1].first, one[0]),
     )
-
-
-def _delivery(envelope: Envelope) -> str | None:
-    subject = envelope.subject
-    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
 # ---- writing

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
-from journal.file.codec import LineError, decode, legible, open_envelope
+from journal.file.codec import LineError, decode, open_envelope
 from journal.file.files import Files
-from journal.file.segment import Header, SegmentFile, list_segments
+from journal.file.legible import legible_id
+from journal.file.segment import Header, SegmentFile, header_damage, list_segments
 from journal.records import Damage, Record
 
 
@@ -104,8 +105,7 @@ def _seq(line: bytes) -> int:
 def _header(segment: SegmentFile) -> Header:
     header, _ = segment.header()
     if header is None:
-        detail = "neither copy of the segment's header verifies"
-        raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
+        raise JournalDamaged(header_damage(segment.name, None, []))
     return header
 
 
@@ -113,6 +113,5 @@ def _decode(segment: SegmentFile, header: Header, offset: int, line: bytes) -> R
     try:
         return decode(line, header.salted, header.epoch)
     except LineError as error:
-        whose = legible(line)
-        damage = Damage(error.kind, segment.name, offset, None, whose[0] if whose else None, error.detail)
+        damage = Damage(error.kind, segment.name, offset, None, legible_id(line), error.detail)
         raise JournalDamaged([damage]) from error

@@ -27,11 +27,13 @@ import orjson
 from journal.errors import FormatUnknown, JournalGone
 from journal.file.codec import MARK, ZERO_SUM, Salted
 from journal.file.files import Files, publish
-from journal.records import SEQ_MAX
+from journal.records import SEQ_MAX, Damage
 
 FORMAT = 1
 SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
+GENESIS = ZERO_SUM
+"""The `prev` of the first segment's header, which continues nothing."""
 CUT_AT = 64 << 20
 """Bytes after which the next batch starts a new segment."""
 NAME = re.compile(r"(\d{20})\.jsonl\Z")
@@ -164,6 +166,14 @@ def _header_line(line: bytes) -> Header | None:
     )
 
 
+def header_damage(name: str, header: Header | None, faults: list[HeaderFault]) -> list[Damage]:
+    """The damage of a segment's header, as `parse_header` found it: none if both copies verify."""
+    if header is None:
+        return [Damage("bad header", name, 0, None, None, "neither copy of the segment's header verifies")]
+    detail = "copy {} of the header does not verify"
+    return [Damage("bad header", name, one.offset, None, None, detail.format(one.copy + 1)) for one in faults]
+
+
 HEADER_BYTES = 1024
 """More than two headers of format 1 can take."""
 
@@ -288,6 +298,3 @@ def read_mark(files: Files, directory: Path) -> CloseMark | None:
         return CloseMark(body["journal"], body["seq"], body["sum"], body["segment"], body["size"])
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
         return None
-
-
-GENESIS = ZERO_SUM

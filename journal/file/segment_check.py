@@ -6,11 +6,12 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.file.codec import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.codec import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import Erasure, erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
-from journal.file.segment import GENESIS, Header, SegmentFile
+from journal.file.legible import legible_id
+from journal.file.segment import GENESIS, Header, SegmentFile, header_damage
 from journal.records import SEQ_MAX, Damage, Head
 
 
@@ -54,13 +55,9 @@ def check_segment(
     with SegmentFile(files, directory, first, draft=draft) as segment:
         header, faults = segment.header()
         report.header = header
+        report.damage += header_damage(segment.name, header, faults)
         if header is None:
-            detail = "neither copy of the segment's header verifies"
-            report.damage.append(Damage("bad header", segment.name, 0, None, None, detail))
             return report
-        for fault in faults:
-            detail = f"copy {fault.copy + 1} of the header does not verify"
-            report.damage.append(Damage("bad header", segment.name, fault.offset, None, None, detail))
         if header.first != first:
             detail = f"its header says it starts at seq {header.first}"
             report.damage.append(Damage("wrong segment order", segment.name, 0, first, None, detail))
@@ -82,15 +79,14 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             kind, detail = error.kind, error.detail
             if not line.endswith(b"\n"):
                 kind, detail = "truncated", "the file ends within it"
-            whose = legible(line)
-            report.damage.append(Damage(kind, name, offset, expected, whose[0] if whose else None, detail))
+            report.damage.append(Damage(kind, name, offset, expected, legible_id(line), detail))
             _fails(report, header, good)
             expected, linked = expected + 1, False
             report.failing += 1
             continue
         if upto is not None and envelope.seq > upto:
             return
-        delivery = _delivery(envelope)
+        delivery = envelope.delivery
         fault = _chain_fault(envelope, expected, report.sum, linked)
         if fault is not None:
             report.damage.append(Damage(fault[0], name, offset, envelope.seq, delivery, fault[1]))
@@ -134,11 +130,6 @@ def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int
         erasure = erasure_in(envelope)
         if erasure is not None:
             report.drops.append(erasure)
-
-
-def _delivery(envelope: Envelope) -> str | None:
-    subject = envelope.subject
-    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
 def check_piece(directory: str, first: int, start: int, end: int) -> SegmentReport | None:

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from journal.errors import JournalGone
 from journal.file.backup import backup_witness
-from journal.file.codec import legible
 from journal.file.erase import Erasure, allows
+from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
-from journal.file.recovery import examine
+from journal.file.legible import legible_id
 from journal.file.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
 from journal.file.segment_check import SegmentReport, check_piece, check_segment, joint
 from journal.records import Damage, Head, Witness
@@ -165,7 +165,7 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
 
 def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
     with SegmentFile(files, directory, first) as segment:
-        return next(iter(legible(segment.line_at(offset))), None)
+        return legible_id(segment.line_at(offset))
 
 
 # ---- side by side

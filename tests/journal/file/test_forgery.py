@@ -10,9 +10,9 @@ import pytest
 
 from journal.errors import JournalDamaged, JournalError, JournalFull
 from journal.file.codec import MARK, Salted, finish, prepare
+from journal.file.examine import examine
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
-from journal.file.recovery import examine
 from journal.file.salvage import SalvageRefused, plan, salvage
 from journal.file.segment import name_of, parse_header, write_header, write_mark
 from journal.file.segment_check import check_piece

@@ -21,9 +21,9 @@ from journal.file.backup import backup, read_backup
 from journal.file.codec import Envelope
 from journal.file.engine import FileJournal
 from journal.file.erase import covers, erasure_of
+from journal.file.examine import examine
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.file.open import open_journal
-from journal.file.recovery import examine
 from journal.file.segment import SegmentFile, list_segments
 from journal.file.verify import verify
 from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record, Witness
