@@ -1,4 +1,4 @@
-"""One line of format 1: how an entry becomes bytes, and how bytes are proven to be a record.
+"""The codec of format 1's line: an entry to bytes, and bytes to a verified record.
 
     {"seq":…,"at":…,"synced":…,"subject":…,"kind":…[,"about_sha256":…][,"payload_sha256":…,"payload_bytes":…],"data":{…},
      "prev":"…","sum":"…"[,"about":{…}][,"payload":{…} | ,"body":"…" | ,"body64":"…" | ,"dropped":N]}\n      (one line)
@@ -47,7 +47,7 @@ _SUM = re.compile(rb'[0-9a-f]{64}"')
 
 
 class LineError(Exception):
-    """These bytes are no record of this segment. `kind` is the damage it would be: flipped, foreign, truncated, payload."""
+    """These bytes are no record of this segment. `kind` is the kind of damage: flipped, foreign, truncated, payload, …"""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -72,7 +72,7 @@ class Salted:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 in pieces short enough that hashlib keeps the interpreter's lock.
 
-    For larger pieces it lets go of the lock, and among many threads getting it back takes longer than the hashing.
+    For larger pieces it releases the lock, and among many threads getting it back takes longer than the hashing.
     """
     if len(data) > _HASH_AT_ONCE:
         return hashlib.sha256(data).hexdigest()
@@ -90,21 +90,21 @@ _HASH_AT_ONCE = 64 << 10
 
 @dataclass(slots=True)
 class Prepared:
-    """An entry as bytes, but for what only its place in the log decides: seq, time, watermark, prev, sum."""
+    """An entry as bytes, without what depends on its position in the log: seq, time, watermark, prev, sum."""
 
     entry: Entry
     data: bytes
     about: bytes | None
     middle: bytes
     tail: tuple[bytes, ...]
-    """What follows the sum, in pieces, of which one is the payload itself and no copy: it is kept for a while."""
+    """The line after the sum, in pieces; one is the payload itself, not a copy, since it stays in memory for a while."""
     payload_sha256: str | None
     size: int
     """An upper bound of the finished line's length in bytes."""
 
 
 def prepare(entry: Entry) -> Prepared:
-    """Everything of a line that costs time and needs no order, done in the caller's thread. Raises EntryRefused."""
+    """The part of encoding that costs time and needs no order, done in the caller's thread. Raises EntryRefused."""
     if not SUBJECT.match(entry.subject):
         raise EntryRefused(f"{entry.subject[:100]!r} is no subject")
     if not KIND.match(entry.kind):
@@ -158,7 +158,7 @@ def _dump(value: Any, name: str) -> bytes:
     return found
 
 
-# ---- what may follow the sum
+# ---- the payload in its line
 
 
 def parse(payload: bytes) -> tuple[Any, Proof]:
@@ -167,7 +167,7 @@ def parse(payload: bytes) -> tuple[Any, Proof]:
 
 
 def payload_form(payload: bytes) -> bytes:
-    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass."""
+    """A payload as written in its line. A function of the bytes alone, so that no other spelling can pass."""
     return b"".join(_form(payload, proven=False))
 
 
@@ -196,22 +196,22 @@ def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:
         orjson.loads(payload)
     except orjson.JSONDecodeError:
         # The grammar allows what orjson can't make a value of: a lone surrogate's escape, a number out of range.
-        return _is_grammar(payload)
+        return _matches_grammar(payload)
     return True
 
 
 def _too_deep(payload: bytes) -> bool:
     """Whether more than DEPTH_MAX brackets are open at once outside strings, for a payload that is JSON.
 
-    At the speed of bytes' own methods: escapes go, then everything but brackets and quotes, then the strings, then each pass
-    takes the innermost level away.
+    By the fast methods of bytes alone: remove the escapes, then everything but brackets and quotes, then the strings; then each
+    pass removes the innermost level.
     """
     if b"\\" in payload:
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
-    small = payload.translate(_ONE_KIND, _NEITHER)
+    small = payload.translate(_TO_BRACES, _NO_BRACKETS)
     if small.count(b"{") <= DEPTH_MAX:
         return False
-    # Two quotes side by side change nothing for what stands outside strings, so most can go before the costly split.
+    # Two adjacent quotes change nothing outside strings, so most can be removed before the costly split.
     brackets = b"".join(small.replace(b'""', b"").replace(b'""', b"").split(b'"')[::2])
     for _ in range(DEPTH_MAX):
         smaller = brackets.replace(b"{}", b"")
@@ -221,11 +221,11 @@ def _too_deep(payload: bytes) -> bool:
     return bool(brackets)
 
 
-_ONE_KIND = bytes.maketrans(b"[]", b"{}")
-_NEITHER = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+_TO_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'{}[]"')
 
 
-def _is_grammar(payload: bytes) -> bool:
+def _matches_grammar(payload: bytes) -> bool:
     try:
         text = payload.decode()
         found = json.loads(text, parse_int=len, parse_float=len, parse_constant=_refuse)
@@ -243,7 +243,7 @@ def _refuse(word: str) -> NoReturn:
 
 @dataclass(slots=True)
 class Envelope:
-    """What the hashed part of a line says. Its sum has been checked; what follows it has not."""
+    """The hashed part of a line. Its sum has been checked; the bytes after it have not."""
 
     seq: int
     synced: int
@@ -289,7 +289,7 @@ def open_envelope(line: bytes, salted: Salted) -> Envelope:
 
 
 def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | None, int | None]:
-    """What stands after the sum, proven: (about as JSON bytes, payload, seq of the record that dropped it).
+    """The part of a line after the sum, verified: (about as JSON bytes, payload, seq of the record that dropped it).
 
     Everything is compared as bytes with what the writer would have written, so that no change of it passes, however
     harmless to a JSON parser. Raises LineError(payload).
@@ -349,7 +349,7 @@ def _payload(tail: bytes, size: int) -> tuple[bytes, int]:
 
 
 def decode(line: bytes, salted: Salted, epoch: str) -> Record:
-    """The record of a line, every byte of it proven but its link (`prev`, `seq`) and whether a drop was legitimate.
+    """The record of a line, with every byte verified but its link (`prev`, `seq`) and whether a drop was legitimate.
 
     Raises LineError.
     """
@@ -361,7 +361,7 @@ def decode(line: bytes, salted: Salted, epoch: str) -> Record:
 def record_of(
     envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
 ) -> Record:
-    """Raises LineError for what is no JSON, though the sums match: whoever can write the directory can give it any."""
+    """Raises LineError if `data` or `about` is no JSON although the sums match: a forger of the directory can compute any sum."""
     match = envelope.match
     try:
         data, described = orjson.loads(match[9]), None if about is None else orjson.loads(about)

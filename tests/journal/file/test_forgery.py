@@ -8,12 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from journal.errors import JournalDamaged, JournalError, JournalFull
+from journal.errors import JournalDamaged, JournalError, JournalFull, SalvageRefused
 from journal.file.codec import MARK, Salted, finish, prepare
 from journal.file.examine import examine
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
-from journal.file.salvage import SalvageRefused, plan, salvage
+from journal.file.salvage import plan, salvage
 from journal.file.segment import name_of, parse_header, write_header, write_mark
 from journal.file.segment_check import check_piece
 from journal.file.verify import verify

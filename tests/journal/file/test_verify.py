@@ -464,12 +464,12 @@ def test_pieces_find_what_one_reading_finds(journal: Path) -> None:
             path.write_bytes(raw[: at + 40] + change + raw[at + 41 :])
             cuts = module._pieces(files, journal, first, path.stat().st_size)
             parts = [module.check_piece(str(journal), first, start, end) for start, end in cuts]
-            assert module._sound(files, journal, first, parts) is None
+            assert module._merge_pieces(files, journal, first, parts) is None
             assert module.check_segment(files, journal, first).damage
     path.write_bytes(raw)
     cuts = module._pieces(files, journal, first, len(raw))
     assert len(cuts) > 2
-    sound = module._sound(files, journal, first, [module.check_piece(str(journal), first, *cut) for cut in cuts])
+    sound = module._merge_pieces(files, journal, first, [module.check_piece(str(journal), first, *cut) for cut in cuts])
     one = module.check_segment(files, journal, first)
     assert sound is not None
     assert (sound.records, sound.last, sound.sum, sound.dropped) == (one.records, one.last, one.sum, one.dropped)
