@@ -112,7 +112,7 @@ class Head:
 class Witness:
     """A cache's position: it had seen record `seq`, with sum `sum`, of journal `journal`, as durable.
 
-    The log may not be shorter than any witness says.
+    A log that ends before a witness, or has another sum there, has lost records.
     """
 
     journal: str

@@ -26,10 +26,10 @@ import orjson
 from journal.errors import EntryRefused
 from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
 
-MARK = b',"sum":"'
+SUM_MARK = b',"sum":"'
 ZERO_SUM = "0" * 64
 DEPTH_MAX = 128
-"""How deep a payload may nest and still stand in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
+"""How deep a payload may nest and still be written in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
 DATA_MAX = 1 << 20
 """Bytes of `data` and of `about`, each. What GitHub sends is the payload; these are notes about it."""
 PAYLOAD_MAX = 64 << 20
@@ -127,7 +127,7 @@ def prepare(entry: Entry) -> Prepared:
         tail += _form(entry.payload, proven=proven)
     tail += (b"}\n",)
     middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
-    if MARK in middle:
+    if SUM_MARK in middle:
         raise EntryRefused("data holds a key that would stand in the way of the sum")
     size = len(middle) + sum(map(len, tail)) + 256
     return Prepared(entry, data, about, middle, tail, payload_sha256, size)
@@ -143,7 +143,7 @@ def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, sal
         prev.encode(),
     )
     total = salted.sum(envelope)
-    return b"".join((envelope, MARK, total.encode(), *prepared.tail)), total
+    return b"".join((envelope, SUM_MARK, total.encode(), *prepared.tail)), total
 
 
 def _dump(value: Any, name: str) -> bytes:
@@ -216,7 +216,7 @@ def _too_deep(payload: bytes) -> bool:
     for _ in range(DEPTH_MAX):
         smaller = brackets.replace(b"{}", b"")
         if len(smaller) == len(brackets):
-            return False  # all gone; or unbalanced, which is no JSON, and the parser says so
+            return False  # none is left; or they are unbalanced, which is no JSON, as the parser will find
         brackets = smaller
     return bool(brackets)
 
@@ -269,7 +269,7 @@ class Envelope:
 
 def open_envelope(line: bytes, salted: Salted) -> Envelope:
     """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
-    cut = line.find(MARK)
+    cut = line.find(SUM_MARK)
     if cut < 0 or not line.startswith(b'{"seq":'):
         raise LineError("foreign", "no line of this journal")
     written = line[cut + 8 : cut + 73]

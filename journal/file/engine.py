@@ -75,7 +75,6 @@ class JournalStatus:
     batches: int
     records: int
     index_backlog: int
-    index_error: str | None
     beat: float
     syncs_s: Counts
     batch_records: Counts
@@ -295,7 +294,6 @@ class FileJournal:
             batches=stats.batches,
             records=stats.records,
             index_backlog=self._catalogue.backlog,
-            index_error=self._catalogue.error,
             beat=committer.beat,
             syncs_s=stats.syncs_s.read(),
             batch_records=stats.batch_records.read(),

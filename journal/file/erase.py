@@ -12,13 +12,13 @@ The order, and why no crash loses or half-erases anything:
 4. Each segment is written anew beside the old one: the header and every hashed byte verbatim, only tails replaced. It is
    synced, read back and proven whole, line by line, against the old one, and only then renamed over it; the directory is
    synced. A crash leaves the old or the new segment, each whole. Open readers go on reading the old one.
-5. `.torn` files are removed: they may hold the same bytes, in records that can't be told apart. The note is removed last.
+5. `.torn` files are removed: they may hold the same content, in bytes that no record accounts for. The note is removed last.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -31,7 +31,7 @@ from journal.errors import JournalDamaged, JournalError
 from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
 from journal.file.legible import legible_id
-from journal.file.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
+from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
 from journal.records import SEQ_MAX, Damage
 
 NOTE_NAME = "erasing.json"
@@ -198,7 +198,6 @@ def rewrite_segment(
     directory: Path,
     first: int,
     erasures: ErasureLookup,
-    progress: Callable[[int], None] | None = None,
 ) -> Rewritten | None:
     """Step 4 for one sealed segment; None if no line in it had content left to drop.
 
@@ -209,12 +208,12 @@ def rewrite_segment(
         if header is None or faults:
             detail = "its header does not verify, so it is not rewritten"
             raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
-        temporary = segment.path.with_name(segment.name + ".tmp")
+        temporary = directory / draft_of(first)
         if temporary.name in files.listdir(directory):
             files.unlink(temporary)
         fd = files.create(temporary)
         try:
-            offsets, changed = _copy(files, segment, fd, header.size, erasures, progress)
+            offsets, changed = _copy(files, segment, fd, header.size, erasures)
             if changed:
                 files.fdatasync(fd)
                 size = _prove(files, segment, fd, header.size)
@@ -239,7 +238,6 @@ def _copy(
     fd: int,
     header_size: int,
     erasures: ErasureLookup,
-    progress: Callable[[int], None] | None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Write the segment's lines to `fd`, less the content that is erased: (seq, new offset) of each, and how many changed."""
     header, _ = segment.header()
@@ -268,8 +266,6 @@ def _copy(
             write_all(files, fd, data, written)
             written, held = written + len(data), 0
             buffer.clear()
-            if progress is not None:
-                progress(offset)
     write_all(files, fd, b"".join(buffer), written)
     return offsets, changed
 

@@ -39,7 +39,7 @@ Visit = Callable[[Envelope, int, int, int], None]
 
 @dataclass(slots=True)
 class Examination:
-    """What the files say. The last linked record is `seq`, from `start` to `end` in `segment`, or that segment's header.
+    """What the files hold. The last linked record is `seq`, from `start` to `end` in `segment`, or that segment's header.
 
     `proven` is the witness; bytes of the last segment from `unproven_from` on may never have reached the medium. `newlines` are
     the offsets where a newline is to be mended; `unmended` is (seq, end) of the last record before the first of them.
@@ -205,7 +205,7 @@ class _Examiner:
         return (envelope.seq, envelope.sum) == (position.seq, position.sum)
 
     def _read_segment(self, first: int, start_at: int, *, last: bool) -> bool:
-        """Read one segment. False if nothing behind its failing point can be linked."""
+        """Read one segment. False if nothing after its failing point can be linked."""
         with SegmentFile(self.files, self.directory, first) as segment:
             header, faults = segment.header()
             if header is None:

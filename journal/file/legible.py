@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from journal.file.codec import MARK
+from journal.file.codec import SUM_MARK
 
 LEGIBLE_MAX = 1000
 """Ids that are read out of one piece of damage, and that one record names."""
@@ -23,7 +23,7 @@ def legible_ids(data: bytes) -> tuple[str, ...]:
         found = _LEGIBLE.search(part)
         if found is None:
             continue
-        content = min((at for at in (part.find(b',"data":{'), part.find(MARK)) if at >= 0), default=len(part))
+        content = min((at for at in (part.find(b',"data":{'), part.find(SUM_MARK)) if at >= 0), default=len(part))
         if found.start() < content:
             seen[f"{found[1].decode()}/{found[2].decode()}"] = None
     return tuple(seen)[:LEGIBLE_MAX]

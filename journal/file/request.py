@@ -36,7 +36,7 @@ class Request:
         self.after = after
         """Called when all of the batch have been answered; once, however many requests name it."""
         self.rotate_to = rotate_to
-        """No append: the active segment is to be ended, and the next begun in this epoch."""
+        """No append: the committer ends the active segment and starts the next in this epoch."""
         self.answer: Appended | Conflict | None = None
         """The answer unless the batch fails."""
         self.pending: Conflict | None = None

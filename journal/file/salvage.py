@@ -4,7 +4,7 @@ What is kept: every line whose envelope verifies under its segment's salt, where
 stay the same, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record names its
 seqs. Where records are missing, a segment's header of the new journal shows it: `first` is more than `after` + 1.
 Lines hidden inside a payload never come back as records: without the salt their sums do not verify. Nor does content come
-back that a record says was erased: not where the erasure was cut short, and not in a copy of the line that someone sent us.
+back that a record says was erased: neither where the erasure was cut short, nor in a copy of the line that a payload holds.
 
 The new journal has an id of its own and a new epoch: seqs after the loss may have been assigned before. It is written in a
 directory of its own, every file synced, and appears under its name only when it is whole.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from journal.errors import SalvageRefused
 from journal.file.codec import (
-    MARK,
+    SUM_MARK,
     Envelope,
     LineError,
     Salted,
@@ -250,7 +250,7 @@ class _Writer:
 
     def add(self, envelope: Envelope, line: bytes, dropped_by: int | None) -> None:
         self._rotate_for(envelope.seq, len(line))
-        old = line[: envelope.tail_at - 65 - len(MARK)]
+        old = line[: envelope.tail_at - 65 - len(SUM_MARK)]
         new = old[: old.rindex(b',"prev":"')] + b',"prev":"' + self._prev.encode() + b'"'
         if dropped_by is None:
             tail = line[envelope.tail_at :]
@@ -259,7 +259,7 @@ class _Writer:
         else:
             tail = b',"dropped":%d}\n' % dropped_by
         total = self._salted.sum(new)
-        self._put(new + MARK + total.encode() + b'"' + tail, envelope.seq, total)
+        self._put(new + SUM_MARK + total.encode() + b'"' + tail, envelope.seq, total)
 
     def close(self, entries: Sequence[Entry], first: int, now: float) -> None:
         """The salvage's own records, from seq `first` on."""

@@ -93,7 +93,7 @@ def sound_lines(
 
 
 def _start(segment: SegmentFile, header: Header, seq: int, offset_of: Callable[[int], int | None]) -> int:
-    """Where to start reading for record `seq`: at its line if the hint is right, else behind the header."""
+    """Where to start reading for record `seq`: at its line if the hint is right, else after the header."""
     hint = offset_of(seq)
     if hint is not None:
         with suppress(LineError):

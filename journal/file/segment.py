@@ -25,7 +25,7 @@ from pathlib import Path
 import orjson
 
 from journal.errors import FormatUnknown, JournalGone
-from journal.file.codec import MARK, ZERO_SUM, Salted
+from journal.file.codec import SUM_MARK, ZERO_SUM, Salted
 from journal.file.files import Files, publish
 from journal.records import SEQ_MAX, Damage
 
@@ -101,7 +101,7 @@ def write_header(
         salt.encode(),
     )
     total = Salted(salt).sum(envelope)
-    line = envelope + MARK + total.encode() + b'"}\n'
+    line = envelope + SUM_MARK + total.encode() + b'"}\n'
     publish(files, directory / name_of(first), line * 2)
     return Header(journal, epoch, first, after, prev, salt, total, 2 * len(line))
 
@@ -139,10 +139,10 @@ def parse_header(head: bytes) -> tuple[Header | None, list[HeaderFault]]:
 
 
 def _header_line(line: bytes) -> Header | None:
-    cut = line.find(MARK)
+    cut = line.find(SUM_MARK)
     if cut < 0:
         return None
-    envelope, rest = line[:cut], line[cut + len(MARK) :]
+    envelope, rest = line[:cut], line[cut + len(SUM_MARK) :]
     match = _HEADER.match(envelope)
     if match is None or len(rest) != 67 or not rest.endswith(b'"}\n'):
         return None

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.file.codec import ENVELOPE, MARK, Envelope, LineError, check_tail, open_envelope
+from journal.file.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import Erasure, erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
@@ -145,7 +145,7 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
         for offset, line in segment.lines(start, end):
             # The common line in as few steps as possible: nothing after the sum, and the chain goes on. It proves the same as
             # the steps below.
-            cut = line.find(MARK)
+            cut = line.find(SUM_MARK)
             if line.endswith(b'"}\n') and len(line) == cut + 75:
                 match = ENVELOPE.match(line, 0, cut)
                 if (

@@ -11,7 +11,7 @@ import pytest
 
 from journal.errors import FormatUnknown, JournalGone
 from journal.file import verify as module
-from journal.file.codec import MARK, Salted
+from journal.file.codec import SUM_MARK, Salted
 from journal.file.files import OsFiles
 from journal.file.segment import parse_header
 from journal.file.segment_check import check_segment
@@ -130,9 +130,9 @@ def test_a_record_that_continues_another(journal: Path) -> None:
     changed = lines(path)
     header, _ = parse_header(path.read_bytes())
     assert header is not None
-    envelope, tail = changed[3].split(MARK)
+    envelope, tail = changed[3].split(SUM_MARK)
     envelope = envelope.replace(b'"delivery.received"', b'"delivery.replayed"')
-    changed[3] = envelope + MARK + header.salted.sum(envelope).encode() + tail[64:]
+    changed[3] = envelope + SUM_MARK + header.salted.sum(envelope).encode() + tail[64:]
     put(path, changed)
     behind = seq_of(changed[4])
     assert found(journal) == [("reordered", path.name, offset(path, 4), behind, f"9/g{behind}")]
@@ -257,9 +257,9 @@ def test_a_segment_whose_predecessor_was_another(journal: Path) -> None:
     changed = lines(first)
     header, _ = parse_header(first.read_bytes())
     assert header is not None
-    envelope, tail = changed[-1].split(MARK)
+    envelope, tail = changed[-1].split(SUM_MARK)
     envelope = envelope.replace(b'"delivery.received"', b'"delivery.replayed"')
-    put(first, [*changed[:-1], envelope + MARK + header.salted.sum(envelope).encode() + tail[64:]])
+    put(first, [*changed[:-1], envelope + SUM_MARK + header.salted.sum(envelope).encode() + tail[64:]])
     assert found(journal) == [("wrong segment order", second.name, 0, int(second.stem), None)]
 
 
@@ -308,10 +308,10 @@ def test_nothing_left_and_nothing_ever(journal: Path, whole: Path, tmp_path: Pat
 def test_another_format(journal: Path) -> None:
     path = making.segments(journal)[0]
     line = lines(path)[0].replace(b'"format":1', b'"format":2')
-    envelope = line[: line.index(MARK)]
+    envelope = line[: line.index(SUM_MARK)]
     header, _ = parse_header(path.read_bytes())
     assert header is not None
-    line = envelope + MARK + Salted(header.salt).sum(envelope).encode() + b'"}\n'
+    line = envelope + SUM_MARK + Salted(header.salt).sum(envelope).encode() + b'"}\n'
     put(path, [line, line, *lines(path)[2:]])
     with pytest.raises(FormatUnknown):
         verify(journal)
