@@ -1,4 +1,4 @@
-"""Every error the journal raises: what happened, and what to type next.
+"""Every error that a journal raises: the message says what happened, the hint what to type next.
 
 `exit_code` follows the command line's table (1 failed, 2 usage, 4 refused by a precondition, 5 integrity damage);
 `hint` is one sentence for an operator.
@@ -12,7 +12,7 @@ from journal.records import Damage
 
 
 class JournalError(Exception):
-    """Base of all. The message is one sentence; `hint` says what to do about it."""
+    """Base class. The message is one sentence; `hint` says what to do about it."""
 
     exit_code = 1
     hint = "Look at `covenq status`, and run `covenq verify` if the disk is suspected."
@@ -24,7 +24,7 @@ class JournalError(Exception):
 
 
 class EntryRefused(JournalError):
-    """An entry that the format can't hold: a bad subject, a key in the way of the sum, a value that is no JSON."""
+    """An entry that the format can't hold: a bad subject, a key that looks like the sum's, a value that is no JSON."""
 
     exit_code = 2
     hint = "Nothing was written; correct the entry."
@@ -38,7 +38,7 @@ class JournalLocked(JournalError):
 
 
 class JournalUnsafe(JournalError):
-    """The directory stands on a filesystem whose locks or syncs can't be relied on."""
+    """The directory is on a filesystem whose locks or syncs can't be relied on."""
 
     exit_code = 4
     hint = "Put the data directory on a local disk, or force it with COVENQ_UNSAFE_FILESYSTEM=1."
@@ -82,9 +82,37 @@ class JournalClosed(JournalError):
 
 
 class JournalUnaccepted(JournalError):
-    """The head an operator accepts is not where the log ends."""
+    """The log does not end at the head that an operator accepts."""
 
     exit_code = 4
+
+
+class BackupRefused(JournalError):
+    """The target can't take this backup."""
+
+    exit_code = 4
+    hint = "Choose an empty directory, or one that holds an earlier backup of this journal."
+
+
+class BackupUnfinished(JournalError):
+    """This directory is a copy in the making, or one that was cut short."""
+
+    exit_code = 4
+    hint = "Run `covenq backup` on it again; it goes on from what is there."
+
+
+class BackupOutrun(JournalError):
+    """Content was erased from the journal as fast as it was copied."""
+
+    exit_code = 4
+    hint = "Run `covenq backup` again when that is done: `covenq status` shows it. No earlier copy was touched."
+
+
+class SalvageRefused(JournalError):
+    """There is nothing to salvage, or the target exists already."""
+
+    exit_code = 4
+    hint = "Give another directory."
 
 
 class FormatUnknown(JournalError):

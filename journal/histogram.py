@@ -1,4 +1,4 @@
-"""Counts of values by size, for status and metrics: cheap to add to, and bounded for ever."""
+"""A histogram with fixed buckets, for status and metrics: cheap to add to, and of bounded size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """A reading. `counts[i]` values were at most `bounds[i]` and above the bound before; the last ones were above all."""
+    """A snapshot. `counts[i]` values were at most `bounds[i]` and above the bound before; the last count is for all above."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -15,7 +15,7 @@ class Counts(NamedTuple):
 
 
 class Histogram:
-    """Added to by one thread, read by any: a reading may lack the value that is being added, and never tears a count."""
+    """Written by one thread, read by any: a snapshot may lack the value that is being added, and never tears a count."""
 
     __slots__ = ("_bounds", "_counts", "_total")
 

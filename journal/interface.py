@@ -1,6 +1,6 @@
-"""The interface of a journal: what covenq asks of a log, whichever engine keeps it.
+"""The interface of a journal, which every engine implements.
 
-Engines stand behind it in folders of their own (`journal.file`); nothing here names a file.
+An engine is a package of its own (`journal.file`); nothing here names a file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
 
 class Journal(Protocol):
-    """What covenq needs of a log, whoever keeps it. Methods may be called from any thread."""
+    """An append-only log of records. Methods may be called from any thread."""
 
     @property
     def id(self) -> str:
-        """Names this journal for ever: 32 hex digits."""
+        """Identifies this journal for ever: 32 hex digits."""
 
     @property
     def epoch(self) -> str:
@@ -46,7 +46,7 @@ class Journal(Protocol):
 
 
 class Submitting(Journal, Protocol):
-    """A journal that need not be waited for: the file engine is one."""
+    """A journal that also takes appends without blocking the caller."""
 
     def submit(
         self,
@@ -54,19 +54,18 @@ class Submitting(Journal, Protocol):
         done: Callable[[Appended | Conflict | JournalError], None],
         after: Callable[[], None] | None = None,
     ) -> None:
-        """`append` without the wait: `done` is called once with what `append` would have returned or raised.
+        """`append` without blocking: `done` is called once with what `append` would have returned or raised.
 
-        It begins at the latest with `start_batch`, which whoever submits has to call when there is nothing more to submit
-        at the moment: so many submissions cost one wake-up.
+        The entries are written at the latest after `start_batch`, which the submitter has to call when it has nothing more to
+        submit at the moment: so many submissions cost one wake-up.
 
-        It is called only when the entries are durable, exactly where `append` would have returned; so what `append`'s
-        caller may say to others, `done` may. It is called on the journal's own thread, which must go on: it may neither
-        block nor raise nor call the journal. `after` is called when all who were answered together have been; once for
-        them all, if they name the same.
+        `done` is called exactly when `append` would have returned: with Appended only when the entries are durable. It is
+        called on the journal's own thread, which must go on: it may neither block nor raise nor call the journal. `after`
+        is called when all submissions that are answered together have been; once for all of them that give the same.
 
         Raises EntryRefused, and JournalPoisoned, JournalClosed and the like if that is known at once; `done` is then
         never called.
         """
 
     def start_batch(self) -> None:
-        """Let what was submitted be written now. From any thread; costs nothing if there is nothing."""
+        """Have what was submitted written now. From any thread; costs nothing if there is nothing."""

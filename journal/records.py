@@ -1,6 +1,6 @@
-"""The journal's data types: entries going in, records coming out, and the three answers an append can have.
+"""The journal's data types: entries going in, records coming out, and the three answers of an append.
 
-Every engine takes and gives these (`journal.interface`), so nothing here names a file.
+They are the same for every engine (`journal.interface`), so nothing here names a file.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
-"""What stands between the dots of a subject. Nothing in it can leave a path, a shell word or a NATS subject."""
+"""A part of a subject between dots. No character of it is special in a path, a shell word or a NATS subject."""
 
 SUBJECT = re.compile(r"(?:delivery\.[0-9A-Za-z_-]{1,64}|task|ops)\.[0-9A-Za-z_-]{1,64}\Z")
 KIND = re.compile(r"[a-z]{1,16}\.[a-z_]{1,32}\Z")
+OWN_SUBJECT = "ops.journal"
+"""The subject of the records that a journal writes by itself."""
 
 SEQ_MAX = (1 << 63) - 1
 """The greatest seq there can be: where the integers of SQLite end, and those of most readers."""
@@ -23,9 +25,9 @@ NO_SEQ_HINT = "No covenq counted that far: put back a backup, or begin a new jou
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That these bytes are JSON, so that who had to parse them anyway spares the journal doing it again.
+    """Proof that these bytes are JSON: a caller that had to parse them anyway spares the journal doing it again.
 
-    Made by `journal.file.codec.parse` alone, which did parse them.
+    Only `journal.file.codec.parse` makes one, when it has parsed them.
     """
 
     payload: bytes
@@ -35,10 +37,10 @@ class Proof:
 class Entry:
     """What a caller wants recorded.
 
-    `expect` is the seq of the subject's newest record that the caller has seen; 0 means "the subject must be new";
-    None appends whatever the subject's state (for notes that claim nothing).
-    `data` holds ids, sizes and names of rules, nothing that would ever have to be forgotten; `about` holds what was
-    read out of a payload, and can be erased with it. `payload` is any bytes.
+    `expect` is the seq of the subject's newest record that the caller has seen; 0 means "the subject must be new"; None
+    appends whatever the subject's newest record is (for notes that claim nothing).
+    `data` holds ids, sizes and names of rules, nothing that would ever have to be erased; `about` holds what was read out of
+    a payload, and can be erased with it. `payload` is any bytes.
     """
 
     subject: str
@@ -48,12 +50,12 @@ class Entry:
     payload: bytes | None = None
     expect: int | None = None
     proof: Proof | None = None
-    """Of `payload`, if there is one; of any other bytes, equal ones too, it proves nothing."""
+    """For the very object `payload`; it proves nothing about other bytes, not even equal ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One durable line. `at` is RFC 3339 UTC with microseconds; order is by `seq`, never by `at`.
+    """One durable record. `at` is RFC 3339 UTC with microseconds; order is by `seq`, never by `at`.
 
     `payload` is exactly the bytes that were appended, or None: there was none (`payload_sha256` is None too), or it
     was dropped by the record `dropped`.
@@ -92,7 +94,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Sent, and no answer came. Repeat the identical entries until Appended or Conflict.
+    """Sent, but no answer came. Repeat the identical entries until Appended or Conflict.
 
     The file engine never returns it.
     """
@@ -110,7 +112,7 @@ class Head:
 class Witness:
     """A cache's position: it had seen record `seq`, with sum `sum`, of journal `journal`, as durable.
 
-    The log may not be shorter than any witness says.
+    A log that ends before a witness, or has another sum there, has lost records.
     """
 
     journal: str

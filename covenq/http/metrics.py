@@ -196,7 +196,7 @@ class _Collector:
         reserve = Reserve(self._services.journal.directory, total=space.total)
         yield _gauge("covenq_disk_free_bytes", space.free)
         yield _gauge("covenq_disk_reserve_bytes", kept)
-        yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.laid() else 0)
+        yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.allocated() else 0)
 
     def _http(self) -> Iterator[Metric]:
         stats = {name: read() for name, read in self._services.listeners.items()}

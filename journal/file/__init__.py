@@ -1,6 +1,15 @@
 """The file engine: a journal in a directory of JSON Lines segments, owned by one process.
 
-`open` makes one, `engine` is it, `committer` writes and syncs, `reader` reads beside a daemon that writes. `recovery`
-says what the files hold when nobody is writing, `verify` proves them, `salvage` and `erase` make new segments of old
-ones. `files` is the one place that makes file calls.
+A module each, from the top downwards:
+
+- `open` opens a journal, recovering what a crash left; `engine` is the journal that it gives; `reader` is one for reading only
+- `committer` writes and syncs batches in its thread; `request` is an append on its way through it; `commit_stats` its statistics
+- `salvage` makes a new journal of what verifies in a damaged one; `verify` checks every byte of a journal
+- `backup` copies a journal while it is written; `segment_check` checks one segment by itself, for both
+- `reserve` keeps disk space free for the records that end running work
+- `recovery` makes the end of the log safe to append to; `examine` finds what is proven, torn or damaged; `torn` is a torn tail
+- `erase` takes content out of sealed segments; `scan` reads records out of segments
+- `catalogue` looks up subjects and offsets; `index` is their cache in SQLite
+- `segment` is the format of a segment, `codec` that of a line; `legible` reads delivery ids out of damaged ones
+- `lock` is the lock on the directory; `files` makes all file calls
 """

@@ -1,19 +1,19 @@
-"""A copy of the log, taken while it is written, that verifies and opens.
+"""Online backup: a copy of the log, taken while it is written, that verifies and opens.
 
-A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. What
-an erasure rewrote meanwhile may name, as the record that erased it, one behind that head: so with a segment that was rewritten
-(another file behind its name), or names such a record, a newer head is taken and what changed is copied again, before
-anything of it counts. Each copy is written as a draft (`.tmp`),
-read back and proven, line by line and against the end of the segment before it, and synced. So what rots in the source never
-takes the place of a copy that is whole: with the first damage the drafts go, and an earlier backup stays as it was.
+A head is taken first; then every segment is copied by its descriptor, the one that holds the head up to the head's end. A
+segment that an erasure rewrote meanwhile may name a record after that head as the one that erased content. So if a segment
+was rewritten (its name means another file), or names such a record, a newer head is taken and the changed segments are copied
+again, before any copy counts. Each copy is written as a draft (`.tmp`), read back and proven, line by line and against the end
+of the segment before it, and synced. So damage in the source never replaces a copy that is whole: at the first damage the
+drafts are removed, and an earlier backup stays as it was.
 
-Only when every draft is proven they are renamed, and the directory synced. `backup.json` says whether the backup is finished,
-and with which head: from the first that a new one isn't, and before the first rename that an earlier one isn't any more; and
-only after the last that it is. An unfinished copy is not opened. Opening a finished one begins a new epoch, because the
+Only when every draft is proven are they renamed, and the directory synced. `backup.json` states whether the backup is
+finished, and with which head: a new one is unfinished from the start, an earlier one from before the first rename, and either
+is finished only after the last. An unfinished copy is not opened. Opening a finished one begins a new epoch, because the
 original may go on to give the same seqs to other records.
 
-Run again on the same directory, only segments whose file has changed since are copied, and those of which the copy is no
-longer there in full.
+A later run on the same directory is incremental: it copies the segments whose file has changed since, and those whose copy is
+no longer there in full.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any, get_type_hints
 
 import orjson
 
-from journal.errors import JournalDamaged, JournalError
+from journal.errors import BackupOutrun, BackupRefused, JournalDamaged, JournalError
 from journal.file.files import Files, OsFiles, publish, read_all, write_all
-from journal.file.recovery import sweep
-from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of
-from journal.file.segment_check import SegmentReport, check_segment, joint
+from journal.file.recovery import remove_drafts
+from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of, segment_size
+from journal.file.segment_check import SegmentReport, check_segment, continuity_damage
 from journal.records import SEQ_MAX, Damage, Head, Witness
 
 BACKUP_NAME = "backup.json"
@@ -40,35 +40,14 @@ DAMAGED_HINT = (
     "damaged journal is a matter for `cp -a`."
 )
 MISREAD_HINT = "Check the disk there (dmesg), or choose another; no earlier copy was touched."
-TRIES = 10
-"""Heads taken because segments were rewritten meanwhile; at each but the first only what changed is copied."""
+ATTEMPTS_MAX = 10
+"""Heads taken while segments are rewritten; at each but the first only the changed segments are copied."""
 _CHUNK = 4 << 20
-
-
-class BackupRefused(JournalError):
-    """The target can't take this backup."""
-
-    exit_code = 4
-    hint = "Choose an empty directory, or one that holds an earlier backup of this journal."
-
-
-class BackupUnfinished(JournalError):
-    """This directory is a copy in the making, or one that was cut short."""
-
-    exit_code = 4
-    hint = "Run `covenq backup` on it again; it goes on from what is there."
-
-
-class BackupOutrun(JournalError):
-    """Content was erased from the journal as fast as it was copied."""
-
-    exit_code = 4
-    hint = "Run `covenq backup` again when that is done: `covenq status` shows it. No earlier copy was touched."
 
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What was done: the head the copy ends at, segments copied and left as they were, bytes copied."""
+    """The head that the copy ends at, segments copied and left as they were, bytes copied."""
 
     head: Head
     copied: int
@@ -78,8 +57,10 @@ class BackupReport:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One segment's copy: of which file it was made, of how many bytes, how many of them it holds, and what it ends with.
-    `erased_by` is the newest record that is named in it as having erased content; 0 if none is."""
+    """One segment's copy: the source file and its size, the bytes copied of it, and the newest record in the copy.
+
+    `erased_by` is the newest record that is named in it as having erased content; 0 if none is.
+    """
 
     device: int
     inode: int
@@ -94,7 +75,7 @@ class Copy:
         return Head(self.seq, self.sum)
 
 
-_SHAPE = get_type_hints(Copy)
+_FIELD_TYPES = get_type_hints(Copy)
 
 
 def backup(
@@ -103,14 +84,14 @@ def backup(
     *,
     journal: str,
     head: Callable[[], Head],
-    again: Collection[str] = (),
+    recopy: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     files: Files | None = None,
 ) -> BackupReport:
     """Copy the journal in `source` up to its head into directory `target`.
 
-    `journal` is the source's id; `head` gives what is durable now; `again` are names of segments to copy although they
-    didn't change. `progress` is told (bytes done, bytes in all). Raises BackupRefused, and, with no earlier copy touched,
+    `journal` is the source's id; `head()` is the newest durable record; `recopy` are names of segments to copy although they
+    didn't change. `progress` is called with (bytes done, bytes in all). Raises BackupRefused, and, with no earlier copy touched,
     JournalDamaged, BackupOutrun, JournalGone, OSError.
     """
     files = files or OsFiles()
@@ -121,13 +102,13 @@ def backup(
     if note is None or note.get("finished") is not True:
         publish(files, target / BACKUP_NAME, begun)
     else:
-        sweep(files, target)
-    stage = _Stage(files, source, target, journal, earlier, again)
+        remove_drafts(files, target)
+    stage = _Staging(files, source, target, journal, earlier, recopy)
     try:
-        ends = _settled(stage, head, progress)
+        ends = _copy_until_stable(stage, head, progress)
     except BaseException:
-        with suppress(OSError):  # drafts of a backup that isn't made are of use to nobody, and take room
-            sweep(files, target)
+        with suppress(OSError):  # drafts of a failed backup are useless, and take room
+            remove_drafts(files, target)
         raise
     names = {name_of(first) for first in stage.copies}
     stale = [name for name in files.listdir(target) if name.endswith(SUFFIX) and name not in names]
@@ -145,18 +126,21 @@ def backup(
     return BackupReport(ends, len(stage.drafts), len(stage.copies) - len(stage.drafts), copied)
 
 
-def _settled(stage: _Stage, head: Callable[[], Head], progress: Callable[[int, int], None] | None) -> Head:
-    """Fill the stage, until nothing was rewritten meanwhile; the head it ends at."""
-    for _ in range(TRIES):
+def _copy_until_stable(stage: _Staging, head: Callable[[], Head], progress: Callable[[int, int], None] | None) -> Head:
+    """Fill the staging area until no segment was rewritten meanwhile. → the head it ends at. Raises BackupOutrun."""
+    for _ in range(ATTEMPTS_MAX):
         ends = head()
         stage.fill(ends, progress)
-        if stage.is_settled(ends):
+        if stage.is_stable(ends):
             return ends
     raise BackupOutrun("content is erased from the journal as fast as it is copied")
 
 
-class _Stage:
-    """Every segment up to the head, as a copy that may be kept or as a proven draft; nothing that counts is changed."""
+class _Staging:
+    """Staging area: each segment up to the head, as an earlier copy that can stay or as a proven draft.
+
+    Nothing of an earlier backup is changed here.
+    """
 
     def __init__(
         self,
@@ -165,14 +149,14 @@ class _Stage:
         target: Path,
         journal: str,
         earlier: Mapping[str, Copy],
-        again: Collection[str],
+        recopy: Collection[str],
     ) -> None:
         self.copies: dict[int, Copy] = {}
         """By the segment's first seq, in order."""
         self.drafts: set[int] = set()
         self._files, self._source, self._target = files, source, target
         self._journal = journal
-        self._earlier, self._again = earlier, again
+        self._earlier, self._recopy = earlier, recopy
 
     def fill(self, head: Head, progress: Callable[[int, int], None] | None) -> None:
         files = self._files
@@ -180,7 +164,7 @@ class _Stage:
         if not firsts:
             detail = f"no segment is left, but seq {head.seq} had been seen"
             raise JournalDamaged([Damage("gone", name_of(1), 0, head.seq, None, detail)], hint=DAMAGED_HINT)
-        total = sum(_size(files, self._source, first) for first in firsts)
+        total = sum(segment_size(files, self._source, first) for first in firsts)
         before: Head | None = None
         done = 0
         for first in firsts:
@@ -191,8 +175,8 @@ class _Stage:
             if progress is not None:
                 progress(min(done, total), total)
 
-    def is_settled(self, head: Head) -> bool:
-        """Whether each is still a copy of the file that has the segment's name, and no erasure in it is newer than the head."""
+    def is_stable(self, head: Head) -> bool:
+        """Whether each copy is still of the file with the segment's name, and no erasure in it is newer than the head."""
         return all(
             copy.erased_by <= head.seq
             and self._files.identity_at(self._source / name_of(first)) == (copy.device, copy.inode)
@@ -207,8 +191,8 @@ class _Stage:
         if known is not None and (known.device, known.inode, known.size) == (device, inode, size):
             name = draft_of(first) if first in self.drafts else name_of(first)
             ends = known.bytes == size if head is None else known.end == head
-            if ends and _is_there(self._files, self._target, name, known.bytes):
-                self._hold(first, before)
+            if ends and _has_copy(self._files, self._target, name, known.bytes):
+                self._check_kept(first, before)
                 return known
         report = self._draft(segment, size, before, head)
         newest = max(report.dropped, default=0)
@@ -217,18 +201,18 @@ class _Stage:
     def _known(self, first: int) -> Copy | None:
         if first in self.drafts:
             return self.copies[first]
-        return None if name_of(first) in self._again else self._earlier.get(name_of(first))
+        return None if name_of(first) in self._recopy else self._earlier.get(name_of(first))
 
-    def _hold(self, first: int, before: Head | None) -> None:
-        """A copy that stays against the segment before it, which may be a new one."""
+    def _check_kept(self, first: int, before: Head | None) -> None:
+        """Check that a copy that stays continues the segment before it, which may be new. Raises JournalDamaged."""
         with SegmentFile(self._files, self._target, first, draft=first in self.drafts) as copy:
             header, _ = copy.header()
-        damage = [] if header is None else joint(name_of(first), header, self._journal, before)
+        damage = [] if header is None else continuity_damage(name_of(first), header, self._journal, before)
         if damage:
             raise JournalDamaged(damage, hint=DAMAGED_HINT)
 
     def _draft(self, segment: SegmentFile, size: int, before: Head | None, head: Head | None) -> SegmentReport:
-        """Bytes behind the head are another's, in flight: what is proven ends with it, and so does the draft."""
+        """Copy a segment as a proven and synced draft. Bytes after the head are in flight, so the draft ends with the head."""
         files, path = self._files, self._target / draft_of(segment.first)
         if path.name in files.listdir(self._target):
             files.unlink(path)
@@ -257,7 +241,7 @@ class _Stage:
         report = check_segment(self._files, directory, first, upto=upto, draft=draft)
         if report.header is None:
             return report, report.damage
-        damage = report.damage + joint(name_of(first), report.header, self._journal, before)
+        damage = report.damage + continuity_damage(name_of(first), report.header, self._journal, before)
         if head is not None and not damage and report.end != head:
             damage = [_other_end(name_of(first), report, head)]
         return report, damage
@@ -272,7 +256,7 @@ def _other_end(name: str, report: SegmentReport, head: Head) -> Damage:
     return Damage("other history", name, report.size, head.seq, None, "another record had been seen at this seq")
 
 
-def _is_there(files: Files, target: Path, name: str, size: int) -> bool:
+def _has_copy(files: Files, target: Path, name: str, size: int) -> bool:
     if name not in files.listdir(target):
         return False
     fd = files.open(target / name, write=False)
@@ -280,11 +264,6 @@ def _is_there(files: Files, target: Path, name: str, size: int) -> bool:
         return files.size(fd) == size
     finally:
         files.close(fd)
-
-
-def _size(files: Files, source: Path, first: int) -> int:
-    with SegmentFile(files, source, first) as segment:
-        return segment.size()
 
 
 def _earlier(files: Files, target: Path, journal: str) -> dict[str, Any] | None:
@@ -301,19 +280,19 @@ def _earlier(files: Files, target: Path, journal: str) -> dict[str, Any] | None:
 
 
 def _copies(note: dict[str, Any] | None) -> dict[str, Copy]:
-    """What an earlier backup copied, by segment. What isn't said in full is copied again."""
+    """The copies of an earlier backup, by segment. One whose note is incomplete is left out, and so copied again."""
     found = note.get("sources") if note is not None else None
     if not isinstance(found, dict):
         return {}
     return {
         name: Copy(**one)
         for name, one in found.items()
-        if isinstance(one, dict) and {key: type(value) for key, value in one.items()} == _SHAPE
+        if isinstance(one, dict) and {key: type(value) for key, value in one.items()} == _FIELD_TYPES
     }
 
 
 def read_backup(files: Files, directory: Path) -> dict[str, Any] | None:
-    """What `backup.json` says; None if there is none. `finished` is whether the copy may be opened."""
+    """The content of `backup.json`; None if there is none. `finished` is whether the copy may be opened."""
     if BACKUP_NAME not in files.listdir(directory):
         return None
     fd = files.open(directory / BACKUP_NAME, write=False)
@@ -343,7 +322,7 @@ def _is_seq(value: Any) -> bool:
 def backup_witness(files: Files, directory: Path) -> Witness | None:
     """The head that a finished backup ends at, until it is opened; None for any other directory.
 
-    Caches beside a backup may be those of the journal that it was taken from: that they know of more tells nothing of it.
+    Caches beside a backup may be those of the journal that it was taken from: that they are ahead proves nothing about it.
     """
     note = read_backup(files, directory)
     if note is None or note.get("finished") is not True:
@@ -352,13 +331,13 @@ def backup_witness(files: Files, directory: Path) -> Witness | None:
 
 
 def forget_backup(files: Files, directory: Path) -> None:
-    """The copy has begun a life of its own."""
+    """Remove the note: from now on the directory is a journal of its own. Durable on return."""
     files.unlink(directory / BACKUP_NAME)
     files.fsync_dir(directory)
 
 
 def room_for(source: Path, target: Path) -> bool:
     """Whether the target's disk has room for all of the source."""
-    size = sum(_size(OsFiles(), source, first) for first in list_segments(OsFiles(), source))
+    size = sum(segment_size(OsFiles(), source, first) for first in list_segments(OsFiles(), source))
     parent = next(path for path in (target, *target.parents) if path.exists())
     return shutil.disk_usage(parent).free > size

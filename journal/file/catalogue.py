@@ -1,8 +1,8 @@
-"""What the engine knows of its durable records: the newest seq of each subject, and where each line stands.
+"""The index with a write-behind buffer: the newest seq of each subject, and the offset of each record's line.
 
-Fresh rows are kept in memory until the index on disk holds them, so neither an append nor its answer waits for SQLite. The
-rows are written in the background, many in one transaction. Only durable records are ever noted here, so nothing that is
-looked up can vanish in a crash.
+New rows stay in memory until the index on disk holds them, so neither an append nor its answer waits for SQLite. They are
+written in the background, many in one transaction. Only durable records are ever noted here, so nothing that is looked up
+can vanish in a crash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 BACKLOG_MAX = 200_000
 """Rows that may wait for the index. When its disk takes no more, appends are refused rather than memory filled."""
-_LOTS = 256
+BATCHES_MAX = 256
 """Batches of the log that go into one transaction of the index."""
 
 
@@ -33,8 +33,8 @@ class Catalogue:
         self._inode = index.path.stat().st_ino
         self._readers = threading.local()
         self._open_readers: list[Index] = []
-        self._fresh: dict[str, int] = {}
-        self._places: dict[int, int] = {}
+        self._unwritten: dict[str, int] = {}
+        self._offsets: dict[int, int] = {}
         self._waiting: deque[tuple[list[Row], Position]] = deque()
         self._backlog = 0
         self._lock = threading.Lock()
@@ -53,30 +53,31 @@ class Catalogue:
 
     def last(self, subject: str) -> int:
         """The subject's newest durable seq; 0 if it has none. Raises sqlite3.Error."""
-        found = self._fresh.get(subject)
-        return self._ask(lambda index: index.last(subject)) if found is None else found
+        found = self._unwritten.get(subject)
+        return self._query(lambda index: index.last(subject)) if found is None else found
 
     def last_of(self, subjects: list[str]) -> dict[str, int]:
         """The newest durable seqs of all of these; 0 where there is none. Raises sqlite3.Error."""
-        fresh = self._fresh
-        found = {subject: fresh.get(subject, 0) for subject in subjects}
+        unwritten = self._unwritten
+        found = {subject: unwritten.get(subject, 0) for subject in subjects}
         unknown = [subject for subject, seq in found.items() if not seq]
         if unknown:
-            found.update(self._ask(lambda index: index.last_of(unknown)))
+            found.update(self._query(lambda index: index.last_of(unknown)))
         return found
 
-    def place(self, seq: int) -> int | None:
-        """Where the line stands in its segment: a hint. None if not known."""
-        found = self._places.get(seq)
+    def offset_of(self, seq: int) -> int | None:
+        """Where the record's line starts in its segment: a hint (`journal.file.index`). None if not known."""
+        found = self._offsets.get(seq)
         if found is not None:
             return found
         try:
-            return self._ask(lambda index: index.place(seq))
+            return self._query(lambda index: index.offset_of(seq))
         except sqlite3.Error:
             return None  # without the hint the segment is read from its start
 
-    def _ask(self, question: Callable[[Index], T]) -> T:
-        """A broken index must not answer, and not outlive this process: it is unlinked, and the next opening builds it anew."""
+    def _query(self, question: Callable[[Index], T]) -> T:
+        """Ask this thread's connection. A broken index must not answer, and not outlive this process: it is removed, and the
+        next opening rebuilds it."""
         try:
             return question(self._reader())
         except sqlite3.OperationalError:
@@ -94,26 +95,27 @@ class Catalogue:
         """These records are durable, and the log goes on at `position`."""
         with self._lock:
             for subject, seq, offset in rows:
-                self._fresh[subject] = seq
-                self._places[seq] = offset
+                self._unwritten[subject] = seq
+                self._offsets[seq] = offset
             self._waiting.append((rows, position))
             self._backlog += len(rows)
             if self._idle:
                 self._wake.notify()
 
-    def move(self, places: list[tuple[int, int]]) -> None:
-        """A segment was rewritten: its lines stand elsewhere now. Best effort; a stale place is found out when followed."""
+    def move(self, offsets: list[tuple[int, int]]) -> None:
+        """A segment was rewritten: these are the new (seq, offset) of its lines. Best effort; a stale offset is noticed when
+        it is used."""
         with self._lock:
-            for seq, place in places:
-                if seq in self._places:
-                    self._places[seq] = place
+            for seq, offset in offsets:
+                if seq in self._offsets:
+                    self._offsets[seq] = offset
         try:
             index = Index(self._index.path)
         except sqlite3.Error:
-            return  # the places in it are stale now, and will be found out
+            return  # its offsets are stale now, which is noticed when they are used
         try:
             index.begin()
-            index.move(places)
+            index.move(offsets)
             index.db.execute("COMMIT")
         except sqlite3.Error:
             index.rollback()  # as above
@@ -121,7 +123,7 @@ class Catalogue:
             index.close()
 
     def close(self) -> None:
-        """Write what waits, as far as the disk allows, and close. What is left out is found again at the next open."""
+        """Write the waiting rows, as far as the disk allows, and close. The next opening reads the others from the log."""
         with self._lock:
             self._closing = True
             self._wake.notify()
@@ -135,7 +137,7 @@ class Catalogue:
         if reader is None:
             reader = Index(self._index.path, readonly=True)
             if not self._is_ours():
-                # An index that somebody removed and another process began anew would answer "new" for everything.
+                # An index that somebody removed and another process created anew would answer "new" for everything.
                 reader.close()
                 raise sqlite3.DatabaseError("the index was replaced")
             self._readers.index = reader
@@ -156,37 +158,37 @@ class Catalogue:
                     self._idle = True
                     self._wake.wait()
                     self._idle = False
-                lots = list(islice(self._waiting, _LOTS))
+                batches = list(islice(self._waiting, BATCHES_MAX))
                 closing = self._closing
-            if not lots:
+            if not batches:
                 return
             try:
                 self._index.begin()
-                self._index.add(row for rows, _ in lots for row in rows)
-                self._index.commit(lots[-1][1])
+                self._index.add(row for rows, _ in batches for row in rows)
+                self._index.commit(batches[-1][1])
                 self.error = None
             except sqlite3.Error as error:
                 self.error = str(error)
                 self._index.rollback()
                 if closing:
                     return
-                self._rest(1.0)
+                self._pause(1.0)
             else:
-                self._forget(lots)
-                # Batches come in bursts: a short rest makes one transaction of many.
-                self._rest(0.05)
+                self._drop_written(batches)
+                # Batches come in bursts: a short pause makes one transaction of many.
+                self._pause(0.05)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         with self._lock:
             if not self._closing:
                 self._wake.wait_for(lambda: self._closing, seconds)
 
-    def _forget(self, lots: list[tuple[list[Row], Position]]) -> None:
+    def _drop_written(self, batches: list[tuple[list[Row], Position]]) -> None:
         with self._lock:
-            for rows, _ in lots:
+            for rows, _ in batches:
                 self._waiting.popleft()
                 self._backlog -= len(rows)
                 for subject, seq, _offset in rows:
-                    self._places.pop(seq, None)
-                    if self._fresh.get(subject) == seq:
-                        del self._fresh[subject]
+                    self._offsets.pop(seq, None)
+                    if self._unwritten.get(subject) == seq:
+                        del self._unwritten[subject]

@@ -1,4 +1,4 @@
-"""One line of format 1: how an entry becomes bytes, and how bytes are proven to be a record.
+"""The codec of format 1's line: an entry to bytes, and bytes to a verified record.
 
     {"seq":…,"at":…,"synced":…,"subject":…,"kind":…[,"about_sha256":…][,"payload_sha256":…,"payload_bytes":…],"data":{…},
      "prev":"…","sum":"…"[,"about":{…}][,"payload":{…} | ,"body":"…" | ,"body64":"…" | ,"dropped":N]}\n      (one line)
@@ -26,10 +26,10 @@ import orjson
 from journal.errors import EntryRefused
 from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
 
-MARK = b',"sum":"'
+SUM_MARK = b',"sum":"'
 ZERO_SUM = "0" * 64
 DEPTH_MAX = 128
-"""How deep a payload may nest and still stand in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
+"""How deep a payload may nest and still be written in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
 DATA_MAX = 1 << 20
 """Bytes of `data` and of `about`, each. What GitHub sends is the payload; these are notes about it."""
 PAYLOAD_MAX = 64 << 20
@@ -47,7 +47,7 @@ _SUM = re.compile(rb'[0-9a-f]{64}"')
 
 
 class LineError(Exception):
-    """These bytes are no record of this segment. `kind` is the damage it would be: flipped, foreign, truncated, payload."""
+    """These bytes are no record of this segment. `kind` is the kind of damage: flipped, foreign, truncated, payload, …"""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -72,7 +72,7 @@ class Salted:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 in pieces short enough that hashlib keeps the interpreter's lock.
 
-    For larger pieces it lets go of the lock, and among many threads getting it back takes longer than the hashing.
+    For larger pieces it releases the lock, and among many threads getting it back takes longer than the hashing.
     """
     if len(data) > _HASH_AT_ONCE:
         return hashlib.sha256(data).hexdigest()
@@ -90,21 +90,21 @@ _HASH_AT_ONCE = 64 << 10
 
 @dataclass(slots=True)
 class Prepared:
-    """An entry as bytes, but for what only its place in the log decides: seq, time, watermark, prev, sum."""
+    """An entry as bytes, without what depends on its position in the log: seq, time, watermark, prev, sum."""
 
     entry: Entry
     data: bytes
     about: bytes | None
     middle: bytes
     tail: tuple[bytes, ...]
-    """What follows the sum, in pieces, of which one is the payload itself and no copy: it is kept for a while."""
+    """The line after the sum, in pieces; one is the payload itself, not a copy, since it stays in memory for a while."""
     payload_sha256: str | None
     size: int
     """An upper bound of the finished line's length in bytes."""
 
 
 def prepare(entry: Entry) -> Prepared:
-    """Everything of a line that costs time and needs no order, done in the caller's thread. Raises EntryRefused."""
+    """The part of encoding that costs time and needs no order, done in the caller's thread. Raises EntryRefused."""
     if not SUBJECT.match(entry.subject):
         raise EntryRefused(f"{entry.subject[:100]!r} is no subject")
     if not KIND.match(entry.kind):
@@ -127,7 +127,7 @@ def prepare(entry: Entry) -> Prepared:
         tail += _form(entry.payload, proven=proven)
     tail += (b"}\n",)
     middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
-    if MARK in middle:
+    if SUM_MARK in middle:
         raise EntryRefused("data holds a key that would stand in the way of the sum")
     size = len(middle) + sum(map(len, tail)) + 256
     return Prepared(entry, data, about, middle, tail, payload_sha256, size)
@@ -143,7 +143,7 @@ def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, sal
         prev.encode(),
     )
     total = salted.sum(envelope)
-    return b"".join((envelope, MARK, total.encode(), *prepared.tail)), total
+    return b"".join((envelope, SUM_MARK, total.encode(), *prepared.tail)), total
 
 
 def _dump(value: Any, name: str) -> bytes:
@@ -158,7 +158,7 @@ def _dump(value: Any, name: str) -> bytes:
     return found
 
 
-# ---- what may follow the sum
+# ---- the payload in its line
 
 
 def parse(payload: bytes) -> tuple[Any, Proof]:
@@ -167,7 +167,7 @@ def parse(payload: bytes) -> tuple[Any, Proof]:
 
 
 def payload_form(payload: bytes) -> bytes:
-    """How a payload stands in its line. A function of the bytes alone, so that no other spelling can pass."""
+    """A payload as written in its line. A function of the bytes alone, so that no other spelling can pass."""
     return b"".join(_form(payload, proven=False))
 
 
@@ -196,36 +196,36 @@ def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:
         orjson.loads(payload)
     except orjson.JSONDecodeError:
         # The grammar allows what orjson can't make a value of: a lone surrogate's escape, a number out of range.
-        return _is_grammar(payload)
+        return _matches_grammar(payload)
     return True
 
 
 def _too_deep(payload: bytes) -> bool:
     """Whether more than DEPTH_MAX brackets are open at once outside strings, for a payload that is JSON.
 
-    At the speed of bytes' own methods: escapes go, then everything but brackets and quotes, then the strings, then each pass
-    takes the innermost level away.
+    By the fast methods of bytes alone: remove the escapes, then everything but brackets and quotes, then the strings; then each
+    pass removes the innermost level.
     """
     if b"\\" in payload:
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
-    small = payload.translate(_ONE_KIND, _NEITHER)
+    small = payload.translate(_TO_BRACES, _NO_BRACKETS)
     if small.count(b"{") <= DEPTH_MAX:
         return False
-    # Two quotes side by side change nothing for what stands outside strings, so most can go before the costly split.
+    # Two adjacent quotes change nothing outside strings, so most can be removed before the costly split.
     brackets = b"".join(small.replace(b'""', b"").replace(b'""', b"").split(b'"')[::2])
     for _ in range(DEPTH_MAX):
         smaller = brackets.replace(b"{}", b"")
         if len(smaller) == len(brackets):
-            return False  # all gone; or unbalanced, which is no JSON, and the parser says so
+            return False  # none is left; or they are unbalanced, which is no JSON, as the parser will find
         brackets = smaller
     return bool(brackets)
 
 
-_ONE_KIND = bytes.maketrans(b"[]", b"{}")
-_NEITHER = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+_TO_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'{}[]"')
 
 
-def _is_grammar(payload: bytes) -> bool:
+def _matches_grammar(payload: bytes) -> bool:
     try:
         text = payload.decode()
         found = json.loads(text, parse_int=len, parse_float=len, parse_constant=_refuse)
@@ -243,7 +243,7 @@ def _refuse(word: str) -> NoReturn:
 
 @dataclass(slots=True)
 class Envelope:
-    """What the hashed part of a line says. Its sum has been checked; what follows it has not."""
+    """The hashed part of a line. Its sum has been checked; the bytes after it have not."""
 
     seq: int
     synced: int
@@ -260,10 +260,16 @@ class Envelope:
     def kind(self) -> str:
         return self.match[5].decode()
 
+    @property
+    def delivery(self) -> str | None:
+        """`hook/guid` of a delivery's record, else None."""
+        subject = self.subject
+        return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
+
 
 def open_envelope(line: bytes, salted: Salted) -> Envelope:
     """The envelope of a line whose sum verifies under this salt. Raises LineError (flipped or foreign)."""
-    cut = line.find(MARK)
+    cut = line.find(SUM_MARK)
     if cut < 0 or not line.startswith(b'{"seq":'):
         raise LineError("foreign", "no line of this journal")
     written = line[cut + 8 : cut + 73]
@@ -283,7 +289,7 @@ def open_envelope(line: bytes, salted: Salted) -> Envelope:
 
 
 def check_tail(line: bytes, envelope: Envelope) -> tuple[bytes | None, bytes | None, int | None]:
-    """What stands after the sum, proven: (about as JSON bytes, payload, seq of the record that dropped it).
+    """The part of a line after the sum, verified: (about as JSON bytes, payload, seq of the record that dropped it).
 
     Everything is compared as bytes with what the writer would have written, so that no change of it passes, however
     harmless to a JSON parser. Raises LineError(payload).
@@ -343,7 +349,7 @@ def _payload(tail: bytes, size: int) -> tuple[bytes, int]:
 
 
 def decode(line: bytes, salted: Salted, epoch: str) -> Record:
-    """The record of a line, every byte of it proven but its link (`prev`, `seq`) and whether a drop was legitimate.
+    """The record of a line, with every byte verified but its link (`prev`, `seq`) and whether a drop was legitimate.
 
     Raises LineError.
     """
@@ -355,7 +361,7 @@ def decode(line: bytes, salted: Salted, epoch: str) -> Record:
 def record_of(
     envelope: Envelope, about: bytes | None, payload: bytes | None, dropped: int | None, epoch: str
 ) -> Record:
-    """Raises LineError for what is no JSON, though the sums match: whoever can write the directory can give it any."""
+    """Raises LineError if `data` or `about` is no JSON although the sums match: a forger of the directory can compute any sum."""
     match = envelope.match
     try:
         data, described = orjson.loads(match[9]), None if about is None else orjson.loads(about)
@@ -377,27 +383,3 @@ def record_of(
         sum=envelope.sum,
         epoch=epoch,
     )
-
-
-# ---- what failing bytes still tell
-
-_LEGIBLE = re.compile(rb'"subject":"delivery\.([0-9A-Za-z_-]{1,64})\.([0-9A-Za-z_-]{1,64})"')
-_HOLES = re.compile(rb"[\n\0]+")
-LEGIBLE_MAX = 1000
-
-
-def legible(data: bytes) -> tuple[str, ...]:
-    """Delivery ids (`hook/guid`) that can still be read in damaged bytes: a hint for people.
-
-    Of each line, or what is left of one beside a hole, the first, and only if it stands before what the line holds of content:
-    there anyone can write what looks like an id.
-    """
-    seen: dict[str, None] = {}
-    for part in _HOLES.split(data):
-        found = _LEGIBLE.search(part)
-        if found is None:
-            continue
-        content = min((at for at in (part.find(b',"data":{'), part.find(MARK)) if at >= 0), default=len(part))
-        if found.start() < content:
-            seen[f"{found[1].decode()}/{found[2].decode()}"] = None
-    return tuple(seen)[:LEGIBLE_MAX]

@@ -1,19 +1,16 @@
-"""Group commit: one thread turns what callers bring into synced bytes, a batch at a time.
+"""Group commit: one thread writes and syncs the queued appends, a batch at a time, and answers them.
 
 The order within a batch, and what rests on it:
 
 1. Each append's `expect` is checked against durable records and the appends before it in this batch.
-2. Seq, time, watermark (`synced`, the newest durable seq), `prev` and sum are given; one buffer is written at the tracked
+2. Seq, time, watermark (`synced`, the newest durable seq), `prev` and sum are assigned; one buffer is written at the tracked
    offset. The batch before was synced, so at most one batch is ever in flight.
 3. The file is synced, once.
-4. The name is checked to mean still the file that was synced (else somebody replaced the directory under us).
+4. The segment's name is checked to mean still the file that was synced (else somebody replaced the directory).
 5. Only now the durable head moves, the index and the readers learn of the records, and the callers are answered: Appended,
-   and Conflict too where it rests on a record of this very batch. So no un-synced seq is ever seen by anyone.
+   and Conflict too where it rests on a record of this very batch. So nobody ever sees a seq that is not synced.
 
-How a caller is answered changes nothing of this: `Request.tell` is called in `_tell` alone, and `_tell` only after step 5 or
-after a failure. Who calls `append` sleeps until then; who calls `submit` goes on, and is called back.
-
-If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers are told so, and the next batch
+If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers get the error, and the next batch
 may try again: nothing of the failed one is left to be found. If that fails as well, or if 3 fails, the journal is poisoned:
 the page cache can't be believed any more, the sync is not tried again, and only a new process, which rewrites the unproven
 tail, may go on.
@@ -21,44 +18,34 @@ tail, may go on.
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.errors import (
-    JournalClosed,
-    JournalError,
-    JournalFull,
-    JournalGone,
-    JournalPoisoned,
-    JournalReadOnly,
-    JournalWriteFailed,
-)
+from journal.errors import JournalClosed, JournalError, JournalFull, JournalGone, JournalPoisoned, JournalWriteFailed
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, finish, prepare
-from journal.file.files import Files, SyncFailed, write_all
+from journal.file.commit_stats import CommitStats
+from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
+from journal.file.request import Request, Waiter, copy_of, ignore_answer, resolve_all
 from journal.file.segment import Header, name_of, write_header
-from journal.histogram import Histogram
-from journal.records import NO_SEQ_HINT, SEQ_MAX, Appended, Conflict, Entry, Head
+from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Appended, Conflict, Entry, Head
 
 BATCH_MAX = 16 << 20
 """Bytes after which a batch is closed: bounds the buffer and the time to its sync. A single append may be larger."""
 SYNCED_KIND = "journal.synced"
-OWN_SUBJECT = "ops.journal"
 
 
 @dataclass(slots=True)
 class Tail:
-    """Where the log ends: everything up to `offset` in `segment` is durable."""
+    """The end of the log: everything up to `offset` in the segment of `header` is durable."""
 
     header: Header
     fd: int
@@ -70,7 +57,7 @@ class Tail:
 
 
 class Durable(NamedTuple):
-    """One durable record as the committer hands it on. A tuple: one is made for every record, on the way to its answer."""
+    """One durable record, as passed to `publish`. A tuple, since one is made for every record before its append is answered."""
 
     seq: int
     at: str
@@ -83,92 +70,12 @@ class Durable(NamedTuple):
     epoch: str
 
 
-Answer = Appended | Conflict | JournalError
-Done = Callable[[Answer], None]
-"""Told one append's answer, once, on the committer's thread: it must neither block nor raise."""
-
-
-class Request:
-    """One caller's append, and who is to be told what became of it."""
-
-    __slots__ = ("_done", "_told", "after", "answer", "cut", "pending", "prepared")
-
-    def __init__(
-        self,
-        prepared: list[Prepared],
-        done: Done,
-        *,
-        after: Callable[[], None] | None = None,
-        cut: str | None = None,
-    ) -> None:
-        self.prepared = prepared
-        self.after = after
-        """Called when all of the batch have been told; once, however many of them name it."""
-        self.cut = cut
-        """No append: the active segment is to be ended, and the next begun in this epoch."""
-        self.answer: Appended | Conflict | None = None
-        """What it will be told unless the batch fails."""
-        self.pending: Conflict | None = None
-        """A Conflict that rests on this batch: it is told after the sync, and fails with it."""
-        self._done = done
-        self._told = False
-
-    def tell(self, answer: Answer) -> None:
-        """Answer the caller, once; the first word counts."""
-        if not self._told:
-            self._told = True
-            self._done(answer)
-
-
-class Waiter:
-    """For a caller who has nothing else to do: it sleeps on a bare lock, the cheapest hand-off there is."""
-
-    __slots__ = ("_answer", "_lock")
-
-    def __init__(self) -> None:
-        self._answer: Answer | None = None
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def __call__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._lock.release()
-
-    def wait(self) -> Appended | Conflict:
-        """Raises a JournalError of this caller's own."""
-        self._lock.acquire()
-        answer = self._answer
-        if isinstance(answer, JournalError):
-            raise again(answer)
-        assert answer is not None
-        return answer
-
-
-def _nobody(answer: Answer) -> None:
-    """The committer's own records: what becomes of them shows in its figures, or in its end."""
-
-
-SYNC_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-"""Buckets of the figures: a sync's seconds, a batch's records."""
-
-
-@dataclass(slots=True)
-class CommitStats:
-    """What the committer has done: for status and metrics."""
-
-    batches: int = 0
-    records: int = 0
-    bytes: int = 0
-    last_sync_s: float | None = None
-    recent_syncs_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
-    recent_batches: deque[int] = field(default_factory=lambda: deque(maxlen=512))
-    syncs_s: Histogram = field(default_factory=lambda: Histogram(SYNC_BOUNDS_S))
-    batch_records: Histogram = field(default_factory=lambda: Histogram(BATCH_BOUNDS))
-
-
 class Committer(threading.Thread):
-    """Owns the tail. `append` from any thread; everything else happens in its own."""
+    """The thread that owns the tail. `append`, `rotate`, `submit`, `start_batch` and `stop` may be called from any other.
+
+    `publish(records, head)` is called with each batch once it is durable, and with no records when the journal is poisoned.
+    `cut_at` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it closes the proof.
+    """
 
     def __init__(
         self,
@@ -188,11 +95,11 @@ class Committer(threading.Thread):
         self.directory = directory
         self.tail = tail
         self.catalogue = catalogue
-        self.figures = CommitStats()
+        self.stats = CommitStats()
         self.poisoned: JournalError | None = None
         self.full: JournalError | None = None
         self.beat = time.monotonic()
-        """When the loop last came round: what a watchdog looks at."""
+        """When the loop last completed a turn, by the monotonic clock: the heartbeat that a watchdog checks."""
         self._publish = publish
         self._clock = clock
         self._salt = salt
@@ -212,24 +119,24 @@ class Committer(threading.Thread):
         self.submit(Request(prepared, waiter))
         return waiter.wait()
 
-    def cut(self, epoch: str | None = None) -> None:
+    def rotate(self, epoch: str | None = None) -> None:
         """End the active segment, if it holds a record, and start the next, in a new epoch if one is given.
 
         Raises as `append` does.
         """
         waiter = Waiter()
-        self.submit(Request([], waiter, cut=epoch or self.tail.header.epoch))
+        self.submit(Request([], waiter, rotate_to=epoch or self.tail.header.epoch))
         waiter.wait()
 
     def submit(self, request: Request, *, start: bool = True) -> None:
-        """Queue it: it is told its answer when step 5 of the module's argument has come, or why it won't.
+        """Queue a request. It is answered after step 5 of the module's argument, or when its batch fails.
 
-        Without `start` a committer that sleeps is left asleep until `start` is called, or for a second at most.
-        Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never told.
+        Without `start` a committer that sleeps is left asleep until `start_batch` is called, or for a second at most.
+        Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never answered.
         """
         with self._wake:
             if self.poisoned is not None:
-                raise again(self.poisoned)
+                raise copy_of(self.poisoned)
             if self._closing:
                 raise JournalClosed("the journal is closed")
             self._queue.append(request)
@@ -240,14 +147,14 @@ class Committer(threading.Thread):
     def start_batch(self) -> None:
         """Commit what was queued without `start`."""
         if not (self._asleep and self._queue):
-            return  # who comes to the queue while this is asked finds it, or asks again itself
+            return  # a request that is queued meanwhile is found by the running turn, or its own submitter starts it
         with self._wake:
             if self._asleep:
                 self._asleep = False
                 self._wake.notify()
 
     def stop(self) -> None:
-        """Take no more, answer what is queued, prove the last batch, and end. Waits for all of it."""
+        """Refuse new requests, answer the queued ones, close the proof of the last batch, and end. Waits for all of it."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -257,31 +164,31 @@ class Committer(threading.Thread):
 
     def run(self) -> None:
         try:
-            while self._turn():
+            while self._run_once():
                 self.beat = time.monotonic()
         except BaseException as error:
-            # Whatever it is, callers must not wait for ever, and nothing may be written after a state we don't understand.
+            # Whatever failed, callers must not wait for ever, and nothing may be written after a state we don't understand.
             poison = JournalPoisoned(f"the committer failed: {error!r}")
             self._poison(poison)
-            _tell(self._batch, lambda _: poison)
+            resolve_all(self._batch, lambda _: poison)
             raise
 
-    def _turn(self) -> bool:
+    def _run_once(self) -> bool:
         with self._wake:
             if not self._queue and not self._closing:
-                self._asleep = True  # until who brings the first request says otherwise: one wake-up is enough
-                self._wake.wait(self._idle_s if self._unproven() else max(self._idle_s, 1.0))
+                self._asleep = True  # the submitter of the first request clears it: one wake-up is enough
+                self._wake.wait(self._idle_s if self._lacks_proof() else max(self._idle_s, 1.0))
                 self._asleep = False
-            batch = self._take()
+            batch = self._take_batch()
             closing = self._closing
         if batch:
             self._commit(batch)
             return True
-        if self._unproven() and self.poisoned is None:
-            self._prove()
+        if self._lacks_proof() and self.poisoned is None:
+            self._append_proof()
         return not closing
 
-    def _take(self) -> list[Request]:
+    def _take_batch(self) -> list[Request]:
         batch: list[Request] = []
         size = 0
         while self._queue and (not batch or size < BATCH_MAX):
@@ -290,12 +197,13 @@ class Committer(threading.Thread):
             batch.append(request)
         return batch
 
-    def _unproven(self) -> bool:
+    def _lacks_proof(self) -> bool:
+        """Whether no line states yet that the newest batch was durable. A proof itself needs none."""
         return self.tail.last_kind != SYNCED_KIND and self.tail.seq > 0 and self.full is None
 
-    def _prove(self) -> None:
-        """Close the proof: a later line states that everything before it was durable. Never one after itself."""
-        self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], _nobody)])
+    def _append_proof(self) -> None:
+        """Close the proof: append a line that states, as its `synced`, that everything before it was durable."""
+        self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], ignore_answer)])
 
     def _commit(self, batch: list[Request]) -> None:
         self._batch = batch
@@ -304,8 +212,8 @@ class Committer(threading.Thread):
                 raise self.poisoned
             self.catalogue.check_room()
             for request in batch:
-                if request.cut and self.tail.offset > self.tail.header.size:
-                    self._rotate(request.cut)
+                if request.rotate_to and self.tail.offset > self.tail.header.size:
+                    self._rotate(request.rotate_to)
             accepted = [request for request in self._check(batch) if request.prepared]
             if accepted:
                 records = self._write(accepted)
@@ -315,14 +223,14 @@ class Committer(threading.Thread):
             if self.poisoned is None:
                 self.full = error
             failed = error
-            _tell(batch, lambda request: request.answer if isinstance(request.answer, Conflict) else failed)
+            resolve_all(batch, lambda request: request.answer if isinstance(request.answer, Conflict) else failed)
         else:
-            _tell(batch, lambda request: request.answer or request.pending or Appended(()))
+            resolve_all(batch, lambda request: request.answer or request.pending or Appended(()))
         self._batch = []
 
     def _check(self, batch: list[Request]) -> list[Request]:
-        """The requests whose expectations hold, each against the durable log and the accepted ones before it."""
-        known = self._known(batch)
+        """Step 1: the requests whose expectations hold, each against the durable log and the accepted ones before it."""
+        known = self._last_seqs(batch)
         pending: dict[str, int] = {}
         accepted = []
         seq = self.tail.seq
@@ -347,7 +255,7 @@ class Committer(threading.Thread):
                 request.answer = Conflict(conflict[0], conflict[1])
         return accepted
 
-    def _known(self, batch: list[Request]) -> dict[str, int]:
+    def _last_seqs(self, batch: list[Request]) -> dict[str, int]:
         subjects = [one.entry.subject for request in batch for one in request.prepared if one.entry.expect is not None]
         if not subjects:
             return {}
@@ -364,25 +272,29 @@ class Committer(threading.Thread):
         if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
             self._rotate(tail.header.epoch)
             tail = self.tail
-        records, buffer = self._lines(accepted)
+        records, buffer = self._format(accepted)
         try:
             write_all(self.files, tail.fd, buffer, tail.offset)
         except OSError as error:
             self._cut_back(error)
-            raise named(error, self.directory) from error
+            raise journal_error(error, self.directory) from error
         began = time.perf_counter()
         try:
             self.files.fdatasync(tail.fd)
         except OSError as error:
-            poison = JournalPoisoned(f"the sync of {name_of(tail.header.first)} failed: {error.strerror}")
-            self._poison(poison)
-            raise poison from error
+            raise self._poison(
+                JournalPoisoned(f"the sync of {name_of(tail.header.first)} failed: {error.strerror}")
+            ) from error
         took = time.perf_counter() - began
         self._check_name()
         tail.offset += len(buffer)
         tail.seq, tail.sum = records[-1].seq, records[-1].sum
         tail.last_kind = records[-1].prepared.entry.kind
-        self._note(records, len(buffer), took)
+        self.stats.add(len(records), len(buffer), took)
+        rows: list[Row] = [(one.prepared.entry.subject, one.seq, one.offset) for one in records]
+        newest = records[-1]
+        position = Position(tail.header.journal, newest.seq, newest.sum, newest.segment, newest.offset, tail.offset)
+        self.catalogue.note(rows, position)
         seq = records[0].seq
         for request in accepted:
             count = len(request.prepared)
@@ -390,7 +302,7 @@ class Committer(threading.Thread):
             seq += count
         return records
 
-    def _lines(self, accepted: list[Request]) -> tuple[list[Durable], bytes]:
+    def _format(self, accepted: list[Request]) -> tuple[list[Durable], bytes]:
         tail = self.tail
         salted = tail.header.salted
         at = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -408,29 +320,13 @@ class Committer(threading.Thread):
                 prev = total
         return records, b"".join(lines)
 
-    def _note(self, records: list[Durable], size: int, took: float) -> None:
-        figures = self.figures
-        figures.batches += 1
-        figures.records += len(records)
-        figures.bytes += size
-        figures.last_sync_s = took
-        figures.recent_syncs_s.append(took)
-        figures.recent_batches.append(len(records))
-        figures.syncs_s.add(took)
-        figures.batch_records.add(len(records))
-        journal = self.tail.header.journal
-        rows: list[Row] = [(one.prepared.entry.subject, one.seq, one.offset) for one in records]
-        newest = records[-1]
-        position = Position(journal, newest.seq, newest.sum, newest.segment, newest.offset, self.tail.offset)
-        self.catalogue.note(rows, position)
-
     def _check_seqs(self, count: int) -> None:
-        """Raises JournalFull if fewer are left: nobody appends so many, but whoever can write the log can state any."""
+        """Raises JournalFull if fewer are left: nobody appends so many, but a forged log can state any seq."""
         if max(self.tail.seq, self.tail.header.first - 1) + count > SEQ_MAX:
             raise JournalFull(f"behind seq {self.tail.seq} no seq is left", hint=NO_SEQ_HINT)
 
     def _rotate(self, epoch: str) -> None:
-        """Start the next segment. Everything before is synced: a batch is not begun before the last one is."""
+        """Start the next segment. Everything before it is synced: no batch begins before the previous one is."""
         self._check_seqs(1)
         tail = self.tail
         header = self._new_segment(epoch=epoch, first=tail.seq + 1)
@@ -439,6 +335,7 @@ class Committer(threading.Thread):
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
 
     def _new_segment(self, *, epoch: str, first: int) -> Header:
+        """Create it, durably. Raises JournalError; poisoned if it can't be told whether the new name is there to stay."""
         tail = self.tail
         try:
             return write_header(
@@ -453,15 +350,11 @@ class Committer(threading.Thread):
             )
         except OSError as error:
             if isinstance(error, SyncFailed):
-                poison = JournalPoisoned(f"the sync of a new segment failed: {error.strerror}")
-                self._poison(poison)
-                raise poison from error
+                raise self._poison(JournalPoisoned(f"the sync of a new segment failed: {error.strerror}")) from error
             if self._may_be_named(first):
                 # Renamed, but the directory's sync failed: the name may come back or not, and another try would collide.
-                poison = JournalPoisoned(f"the directory's sync failed: {error.strerror}")
-                self._poison(poison)
-                raise poison from error
-            raise named(error, self.directory) from error
+                raise self._poison(JournalPoisoned(f"the directory's sync failed: {error.strerror}")) from error
+            raise journal_error(error, self.directory) from error
 
     def _may_be_named(self, first: int) -> bool:
         try:
@@ -473,22 +366,18 @@ class Committer(threading.Thread):
         try:
             return self.files.open(self.directory / name_of(header.first), write=True)
         except OSError as error:
-            poison = JournalPoisoned(f"the new segment can't be opened: {error.strerror}")
-            self._poison(poison)
-            raise poison from error
+            raise self._poison(JournalPoisoned(f"the new segment can't be opened: {error.strerror}")) from error
 
     def _cut_back(self, cause: OSError) -> None:
-        """Leave nothing of a failed batch, durably, before anything else is written or claimed."""
+        """Remove all of a failed batch, durably, before anything else is written or answered."""
         tail = self.tail
         try:
             self.files.truncate(tail.fd, tail.offset)
             self.files.fdatasync(tail.fd)
         except OSError as error:
-            poison = JournalPoisoned(
-                f"a write failed ({cause.strerror}), and cutting it back did too: {error.strerror}"
-            )
-            self._poison(poison)
-            raise poison from error
+            raise self._poison(
+                JournalPoisoned(f"a write failed ({cause.strerror}), and cutting it back did too: {error.strerror}")
+            ) from error
 
     def _check_name(self) -> None:
         path = self.directory / name_of(self.tail.header.first)
@@ -497,40 +386,14 @@ class Committer(threading.Thread):
         except OSError:
             same = False
         if not same:
-            gone = JournalGone(f"{path} vanished or was replaced while it was written")
-            self._poison(gone)
-            raise gone
+            raise self._poison(JournalGone(f"{path} vanished or was replaced while it was written"))
 
-    def _poison(self, error: JournalError) -> None:
-        """Nothing is written any more. Everyone who waits is told; `_commit` tells the batch it is in."""
+    def _poison(self, error: JournalError) -> JournalError:
+        """Write nothing any more. The queued requests fail here; those of the current batch in `_commit`. → the error."""
         with self._wake:
             self.poisoned = error
             waiting = list(self._queue)
             self._queue.clear()
-        _tell(waiting, lambda _: error)
+        resolve_all(waiting, lambda _: error)
         self._publish([], Head(self.tail.seq, self.tail.sum))
-
-
-def _tell(requests: list[Request], answer: Callable[[Request], Answer]) -> None:
-    """Answer them all, then call what is to be called after, each once: one wake-up for all who wait in one place."""
-    for request in requests:
-        request.tell(answer(request))
-    for after in {request.after: None for request in requests if request.after is not None}:
-        after()
-
-
-def again(error: JournalError) -> JournalError:
-    """A fresh exception of the same kind: one object raised in many threads would mix their tracebacks."""
-    return type(error)(str(error), hint=error.hint)
-
-
-def named(error: OSError, directory: Path) -> JournalError:
-    """What the system refused, as the journal's own error, whose hint says what to do."""
-    reason = error.strerror or os.strerror(error.errno or errno.EIO)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return JournalFull(f"no room for the journal in {directory}: {reason}")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return JournalReadOnly(f"{directory} can't be written: {reason}")
-    if error.errno in (errno.ENOENT, errno.ESTALE):
-        return JournalGone(f"{directory} vanished: {reason}")
-    return JournalWriteFailed(f"writing to {directory} failed: {reason}")
+        return error

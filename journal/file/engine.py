@@ -1,7 +1,8 @@
-"""The file engine: a journal in a directory of JSON Lines segments, owned by one process (`opening` makes one).
+"""The file engine: a journal in a directory of JSON Lines segments, owned by one process (`journal.file.open` makes one).
 
-Why what it hands out is durable: what was there when it was opened had been proven, or written again and synced, before; what
-is appended later is served only after its batch's sync (`commit`). Readers, waiters and `Conflict` alike see nothing sooner.
+Why everything it serves is durable: what was there when it was opened had been proven, or rewritten and synced, before; what
+is appended later is served only after its batch's sync (`journal.file.committer`). Readers, waiters and `Conflict` alike see
+nothing sooner.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ import orjson
 from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, prepare
-from journal.file.committer import OWN_SUBJECT, Committer, Done, Durable, Request, Tail
+from journal.file.committer import Committer, Durable, Tail
 from journal.file.erase import (
     Erasure,
-    Named,
+    ErasureLookup,
     Rewritten,
     erasure_of,
+    finish_erasure,
     read_note,
     rewrite_segment,
     segments_with,
     write_note,
 )
-from journal.file.erase import finish as finish_erasure
 from journal.file.files import Files
 from journal.file.lock import DirectoryLock
-from journal.file.recovery import Torn
+from journal.file.request import Done, Request
 from journal.file.scan import find_record, read_records
-from journal.file.segment import SegmentFile, list_segments, write_mark
+from journal.file.segment import list_segments, segment_size, write_mark
+from journal.file.torn import Torn
 from journal.histogram import Counts
-from journal.records import Appended, Conflict, Damage, Entry, Head, Record
+from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record
 
 RECENT_RECORDS = 4096
 RECENT_BYTES = 8 << 20
@@ -45,7 +47,7 @@ RECENT_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What the opening found and did. `possibly` are ids legible in a torn tail: perhaps acknowledged, better asked for."""
+    """What the opening found and did. `possibly` are ids legible in a torn tail: perhaps acknowledged, so worth reconciling."""
 
     created: bool
     torn: Torn | None
@@ -73,7 +75,6 @@ class JournalStatus:
     batches: int
     records: int
     index_backlog: int
-    index_error: str | None
     beat: float
     syncs_s: Counts
     batch_records: Counts
@@ -160,7 +161,7 @@ class FileJournal:
             first = self._recent[0].seq if self._recent else 0
             recent = list(islice(self._recent, max(0, after + 1 - first), None)) if 0 < first <= after + 1 else None
         if recent is None:
-            yield from read_records(self.files, self.directory, after, upto, self._catalogue.place)
+            yield from read_records(self.files, self.directory, after, upto, self._catalogue.offset_of)
             return
         for one in recent:
             if one.seq <= upto:
@@ -173,7 +174,7 @@ class FileJournal:
             recent = self._recent[seq - self._recent[0].seq] if self._recent and seq >= self._recent[0].seq else None
         if recent is not None and recent.seq == seq:
             return _record(recent)
-        return find_record(self.files, self.directory, seq, self._catalogue.place(seq))
+        return find_record(self.files, self.directory, seq, self._catalogue.offset_of(seq))
 
     def last(self, subject: str) -> Record | None:
         try:
@@ -182,41 +183,38 @@ class FileJournal:
             hint = "Start covenq again: it builds the index anew from the log."
             raise JournalError(f"the index can't be read: {error}", hint=hint) from error
         if seq > self._head.seq:
-            # Durable, and noted in the catalogue a moment before the head moves on to it.
+            # Durable, and noted in the catalogue a moment before the head moves to it.
             self.wait(seq - 1, None)
         return self.get(seq) if seq else None
 
     def wait(self, after: int, timeout: float | None) -> bool:
         with self._advanced:
-            self._advanced.wait_for(lambda: self._head.seq > after or self._closed or self._stuck(), timeout)
+            self._advanced.wait_for(lambda: self._head.seq > after or self._closed or self.poisoned, timeout)
             return self._head.seq > after
-
-    def _stuck(self) -> bool:
-        return self._committer.poisoned is not None
 
     @property
     def beat(self) -> float:
-        """When the thread that syncs last came round, by the monotonic clock; it does so every second, or it hangs."""
+        """The heartbeat of the thread that syncs, by the monotonic clock: renewed every second, unless it hangs."""
         return self._committer.beat
 
     @property
     def poisoned(self) -> bool:
         """A sync failed: nothing will ever be appended by this process again."""
-        return self._stuck()
+        return self._committer.poisoned is not None
 
     @property
     def full(self) -> bool:
-        """The last append could not be written, for want of space or because the disk refused; the next may be."""
+        """The last append could not be written, for lack of space or because the disk refused; the next one may succeed."""
         return self._committer.full is not None
 
     def erase(
         self, entries: Sequence[Entry], progress: Callable[[int, int], None] | None = None
     ) -> tuple[Appended | Conflict, list[Rewritten]]:
-        """Append `entries`, and take out of the log what their `data.drops` name. `journal.file.erase` has the argument.
+        """Append `entries`, and remove the content that their `data.drops` name. `journal.file.erase` has the argument.
 
-        On return the content is gone from every segment, and that of an erasure that was cut short before with it. `progress`
-        is told (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does not
-        verify: it is left as it is, and the erasure unfinished; of the others the content is gone.
+        On return the content is gone from every segment, with that of an erasure that was cut short before. `progress` is
+        called with (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does
+        not verify: it is left as it is, and the erasure unfinished; the content is gone from the others.
         """
         with self._maintenance:
             after = read_note(self.files, self.directory)
@@ -224,45 +222,45 @@ class FileJournal:
                 write_note(self.files, self.directory, self._head.seq)
             answer = self.append(entries)
             if after is not None:
-                return answer, self._rewrite(self._named(after), progress)
+                return answer, self._rewrite(self._erasures_after(after), progress)
             if isinstance(answer, Conflict):
                 finish_erasure(self.files, self.directory)
                 return answer, []
-            named = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
-            return answer, self._rewrite([one for one in named if one is not None], progress)
+            erasures = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
+            return answer, self._rewrite([one for one in erasures if one is not None], progress)
 
-    def _named(self, after: int) -> list[Erasure]:
+    def _erasures_after(self, after: int) -> list[Erasure]:
         found = [erasure_of(record.seq, record.data) for record in self.read(after)]
         return [one for one in found if one is not None]
 
     @property
     def erasing(self) -> bool:
-        """Whether an erasure is under way, or waits for `resume_erasure`: for room on the disk, or for a damaged segment."""
+        """Whether an erasure is under way, or unfinished: for lack of room on the disk, or because a segment is damaged."""
         return read_note(self.files, self.directory) is not None
 
     def resume_erasure(self, progress: Callable[[int, int], None] | None = None) -> list[Rewritten]:
-        """Go on with an erasure that a crash cut short; does nothing if there was none. `progress` as for `erase`."""
+        """Finish an erasure that was cut short; do nothing if there is none. `progress` and errors as for `erase`."""
         with self._maintenance:
             after = read_note(self.files, self.directory)
             if after is None:
                 return []
-            return self._rewrite(self._named(after), progress)
+            return self._rewrite(self._erasures_after(after), progress)
 
     def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
-        named = Named(erasures)
-        if named.newest >= list_segments(self.files, self.directory)[-1]:
-            self._committer.cut()
-        work = segments_with(self.files, self.directory, named, below=self._committer.tail.header.first)
+        lookup = ErasureLookup(erasures)
+        if lookup.newest >= list_segments(self.files, self.directory)[-1]:
+            self._committer.rotate()
+        work = segments_with(self.files, self.directory, lookup, below=self._committer.tail.header.first)
         done: list[Rewritten] = []
         damage: list[Damage] = []
         for number, first in enumerate(work):
             try:
-                rewritten = rewrite_segment(self.files, self.directory, first, named)
+                rewritten = rewrite_segment(self.files, self.directory, first, lookup)
             except JournalDamaged as error:
-                damage += error.damage  # what is to go from the other segments goes all the same
+                damage += error.damage  # the other segments are rewritten all the same
                 continue
             if rewritten is not None:
-                self._catalogue.move(list(rewritten.places))
+                self._catalogue.move(list(rewritten.offsets))
                 done.append(rewritten)
             if progress is not None:
                 progress(number + 1, len(work))
@@ -275,41 +273,36 @@ class FileJournal:
         return done
 
     def begin_epoch(self, epoch: str) -> None:
-        """Start a new epoch: from here on seqs may have been given before, elsewhere. Fencing tokens carry it."""
+        """Start a new epoch: seqs from here on may have been assigned before, to other records. Fencing tokens carry it."""
         if self._committer.tail.offset == self._committer.tail.header.size:
-            # The next segment would have this one's name. A record makes room for it.
+            # An empty segment has the name that the next one would get: it needs a record first.
             self.append([Entry(OWN_SUBJECT, "journal.epoch", {"epoch": epoch})])
-        self._committer.cut(epoch)
+        self._committer.rotate(epoch)
 
     def status(self) -> JournalStatus:
-        committer, figures = self._committer, self._committer.figures
+        committer, stats = self._committer, self._committer.stats
         segments = list_segments(self.files, self.directory)
         return JournalStatus(
             head=self._head,
             segments=len(segments),
-            bytes=sum(self._size(first) for first in segments),
+            bytes=sum(segment_size(self.files, self.directory, first) for first in segments),
             poisoned=None if committer.poisoned is None else str(committer.poisoned),
             full=None if committer.full is None else str(committer.full),
-            last_sync_s=figures.last_sync_s,
-            recent_syncs_s=tuple(figures.recent_syncs_s.copy()),
-            recent_batches=tuple(figures.recent_batches.copy()),
-            batches=figures.batches,
-            records=figures.records,
+            last_sync_s=stats.last_sync_s,
+            recent_syncs_s=tuple(stats.recent_syncs_s.copy()),
+            recent_batches=tuple(stats.recent_batches.copy()),
+            batches=stats.batches,
+            records=stats.records,
             index_backlog=self._catalogue.backlog,
-            index_error=self._catalogue.error,
             beat=committer.beat,
-            syncs_s=figures.syncs_s.read(),
-            batch_records=figures.batch_records.read(),
+            syncs_s=stats.syncs_s.read(),
+            batch_records=stats.batch_records.read(),
         )
 
-    def _size(self, first: int) -> int:
-        with SegmentFile(self.files, self.directory, first) as segment:
-            return segment.size()
-
     def close(self) -> None:
-        """Answer what is queued, prove the last batch, leave the mark of a clean close, release the lock. May be repeated.
+        """Answer queued appends, close the proof of the last batch, write the clean-close mark, release the lock. Repeatable.
 
-        The mark is written only when nothing was poisoned: it states what a later, shorter log would have lost.
+        The mark is written only when nothing was poisoned: it proves how long the log was, if it is found shorter later.
         """
         if self._closed:
             return
@@ -320,7 +313,7 @@ class FileJournal:
         self._catalogue.close()
         try:
             if self._committer.poisoned is None:
-                self.mark()
+                self.write_close_mark()
         except OSError:
             # The mark is one proof among several; a full disk must not turn a clean stop into a failure.
             pass
@@ -328,8 +321,8 @@ class FileJournal:
             self.files.close(self._committer.tail.fd)
             self._lock.release()
 
-    def mark(self) -> None:
-        """Leave the mark of where the log ends now. Only while nothing is appended. Raises OSError."""
+    def write_close_mark(self) -> None:
+        """Write the mark that states where the log ends now. Only while nothing is appended. Raises OSError."""
         tail = self._committer.tail
         if tail.seq:
             write_mark(
@@ -360,7 +353,7 @@ class FileJournal:
 
 
 def _check_subjects(entries: Sequence[Entry]) -> None:
-    """No caller can know the seq that an earlier entry of the same call will get, so none can be expected."""
+    """Refuse an `expect` on a subject of an earlier entry of the same call: no caller can know the seq that it will get."""
     before: set[str] = set()
     for entry in entries:
         if entry.expect is not None and entry.subject in before:

@@ -1,24 +1,24 @@
 """Taking content out of the log without breaking its chain: retention and erasure.
 
-What stands after a line's sum is bound to the record by hashes inside the sum, so it can go and the record still verifies. It
-may go only if a record says so: some record's `data.drops` names the seqs, as [first, last] pairs, and the line then names
-that record: `,"dropped":N`. With `data.about` true, what the record was about goes too.
+The part of a line after its sum is bound to the record by hashes inside the sum, so it can be removed and the record still
+verifies. It may be removed only if a record says so: some record's `data.drops` names the seqs, as [first, last] pairs, and the
+line then names that record: `,"dropped":N`. With `data.about` true, the record's `about` is removed too.
 
 The order, and why no crash loses or half-erases anything:
 
-1. A note of what is to be done is published (`erasing.json`): whoever opens the journal after a crash goes on from it.
+1. A note of the pending erasure is published (`erasing.json`): the opening after a crash continues from it.
 2. The naming record is appended and synced. Until then nothing was changed; from then on the missing content is accounted for.
 3. The active segment is ended, if it holds any of it: only sealed segments are rewritten.
 4. Each segment is written anew beside the old one: the header and every hashed byte verbatim, only tails replaced. It is
    synced, read back and proven whole, line by line, against the old one, and only then renamed over it; the directory is
    synced. A crash leaves the old or the new segment, each whole. Open readers go on reading the old one.
-5. `.torn` files are removed: they may hold the same bytes in a form no one can name. The note is removed last.
+5. `.torn` files are removed: they may hold the same content, in bytes that no record accounts for. The note is removed last.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -28,41 +28,42 @@ from typing import Any
 import orjson
 
 from journal.errors import JournalDamaged, JournalError
-from journal.file.codec import Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
-from journal.file.segment import TORN_SUFFIX, SegmentFile, list_segments, split_lines
+from journal.file.legible import legible_id
+from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
 from journal.records import SEQ_MAX, Damage
 
 NOTE_NAME = "erasing.json"
 _CHUNK = 1 << 20
 
-Pair = tuple[int, int]
-"""A stretch of seqs, both ends counted."""
+SeqRange = tuple[int, int]
+"""(first, last), both counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What a naming record allows to be missing, and in which record that is written."""
+    """The content that record `by` allows to be missing."""
 
     by: int
-    drops: tuple[Pair, ...]
+    drops: tuple[SeqRange, ...]
     about: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """One segment done: how many records lost content, and its bytes before and after."""
+    """One rewritten segment: how many records lost content, and its bytes before and after."""
 
     segment: int
     records: int
     before: int
     after: int
-    places: tuple[Pair, ...]
+    offsets: tuple[tuple[int, int], ...]
     """(seq, new offset) of every line"""
 
 
-def pairs(seqs: Sequence[int]) -> list[list[int]]:
-    """Seqs as the shortest list of [first, last] stretches."""
+def seq_ranges(seqs: Sequence[int]) -> list[list[int]]:
+    """Seqs as the shortest list of [first, last] ranges."""
     found: list[list[int]] = []
     for seq in sorted(set(seqs)):
         if found and found[-1][1] == seq - 1:
@@ -73,19 +74,19 @@ def pairs(seqs: Sequence[int]) -> list[list[int]]:
 
 
 def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
-    """What record `by` names, from its data; None if it names nothing. Of any numbers: it can name only earlier records."""
+    """The erasure that record `by` names in its data; None if it names none. Seqs that are not before `by` are left out."""
     drops = data.get("drops")
     if not isinstance(drops, list) or not drops:
         return None
     try:
-        stretches = sorted((max(int(low), 1), min(int(high), by - 1)) for low, high in drops)
+        ranges = sorted((max(int(low), 1), min(int(high), by - 1)) for low, high in drops)
     except (TypeError, ValueError, OverflowError):
         return None
-    stretches = [(low, high) for low, high in stretches if low <= high]
-    if not stretches:
+    ranges = [(low, high) for low, high in ranges if low <= high]
+    if not ranges:
         return None
-    merged: list[Pair] = []
-    for low, high in stretches:
+    merged: list[SeqRange] = []
+    for low, high in ranges:
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(merged[-1][1], high))
         else:
@@ -94,7 +95,7 @@ def erasure_of(by: int, data: dict[str, Any]) -> Erasure | None:
 
 
 def erasure_in(envelope: Envelope) -> Erasure | None:
-    """What the record of this line names; None if it names nothing, or says it in what is no JSON."""
+    """The erasure that the record of this line names; None if it names none, or its data is no JSON."""
     try:
         return erasure_of(envelope.seq, orjson.loads(envelope.match[9]))
     except orjson.JSONDecodeError:
@@ -102,39 +103,40 @@ def erasure_in(envelope: Envelope) -> Erasure | None:
 
 
 def allows(erasure: Erasure, seq: int, *, about: bool) -> bool:
-    """Whether the content of record `seq` may be missing by this erasure, with what it was about if that is gone too.
+    """Whether this erasure allows the payload of record `seq` to be missing, and with `about` its about as well.
 
-    A record says so only of earlier ones: so whoever reads on from any missing content meets the record that accounts for it.
+    A record can name only earlier ones: so a scan on from any missing content meets the record that accounts for it.
     """
     return seq < erasure.by and (erasure.about or not about) and covers(erasure.drops, seq)
 
 
-def covers(drops: Sequence[Pair], seq: int) -> bool:
+def covers(drops: Sequence[SeqRange], seq: int) -> bool:
     at = bisect_right(drops, (seq, 1 << 63)) - 1
     return at >= 0 and drops[at][0] <= seq <= drops[at][1]
 
 
-class Named:
-    """Several erasures as one look-up, so that each segment is written once, whatever number of records name parts of it."""
+class ErasureLookup:
+    """Look-up of seqs in several erasures at once, so that each segment is rewritten once, however many records name parts
+    of it."""
 
     def __init__(self, erasures: Iterable[Erasure]) -> None:
         self._spans = sorted((low, high, one.by, one.about) for one in erasures for low, high in one.drops)
         self._lows = [span[0] for span in self._spans]
         self._reach = list(accumulate((span[1] for span in self._spans), max))
-        """How far the spans up to each one reach: looking back for one that holds a seq ends where none can."""
+        """The greatest seq in the spans up to each one: a search backwards for a seq ends where no span can hold it."""
 
     @property
     def newest(self) -> int:
         """The greatest seq that is named; 0 if none is."""
         return self._reach[-1] if self._reach else 0
 
-    def within(self, low: int, high: int) -> bool:
+    def overlaps(self, low: int, high: int) -> bool:
         """Whether any seq from `low` to `high`, both counted, is named."""
         at = bisect_right(self._lows, high) - 1
         return at >= 0 and self._reach[at] >= low
 
-    def of(self, seq: int) -> tuple[int, bool] | None:
-        """(the record that names it, whether what it was about goes too). Of several the one that takes more."""
+    def find(self, seq: int) -> tuple[int, bool] | None:
+        """(the record that names the seq, whether its about goes too); None if none does. Of several the one that drops more."""
         found: tuple[int, bool] | None = None
         at = bisect_right(self._lows, seq) - 1
         while at >= 0 and self._reach[at] >= seq:
@@ -149,12 +151,12 @@ class Named:
 
 
 def write_note(files: Files, directory: Path, after: int) -> None:
-    """Before the naming record: a record with seq > `after` may name seqs whose content is still there."""
+    """Step 1: note that records with seq > `after` may name seqs whose content is still there. Raises OSError."""
     publish(files, directory / NOTE_NAME, orjson.dumps({"after": after}) + b"\n")
 
 
 def read_note(files: Files, directory: Path) -> int | None:
-    """The `after` of an erasure that may not be finished, or None."""
+    """The `after` of an erasure that may not be finished, or None if there is none."""
     if NOTE_NAME not in files.listdir(directory):
         return None
     fd = files.open(directory / NOTE_NAME, write=False)
@@ -167,7 +169,7 @@ def read_note(files: Files, directory: Path) -> int | None:
         files.close(fd)
 
 
-def finish(files: Files, directory: Path) -> None:
+def finish_erasure(files: Files, directory: Path) -> None:
     """Step 5: the torn files, then the note; both removals durable on return."""
     for name in files.listdir(directory):
         if name.endswith(TORN_SUFFIX):
@@ -181,13 +183,13 @@ def finish(files: Files, directory: Path) -> None:
 # ---- rewriting
 
 
-def segments_with(files: Files, directory: Path, named: Named, *, below: int) -> list[int]:
-    """The sealed segments (those before segment `below`) that hold any of the named seqs."""
+def segments_with(files: Files, directory: Path, erasures: ErasureLookup, *, below: int) -> list[int]:
+    """The sealed segments (those before segment `below`) that hold any of the erased seqs."""
     firsts = list_segments(files, directory)
     return [
         first
         for number, first in enumerate(firsts[:-1])
-        if first < below and named.within(first, firsts[number + 1] - 1)
+        if first < below and erasures.overlaps(first, firsts[number + 1] - 1)
     ]
 
 
@@ -195,10 +197,9 @@ def rewrite_segment(
     files: Files,
     directory: Path,
     first: int,
-    named: Named,
-    progress: Callable[[int], None] | None = None,
+    erasures: ErasureLookup,
 ) -> Rewritten | None:
-    """Step 4 for one sealed segment; None if nothing in it had anything left to drop.
+    """Step 4 for one sealed segment; None if no line in it had content left to drop.
 
     Raises JournalDamaged if a line of it does not verify (nothing is changed then), OSError.
     """
@@ -207,17 +208,17 @@ def rewrite_segment(
         if header is None or faults:
             detail = "its header does not verify, so it is not rewritten"
             raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
-        temporary = segment.path.with_name(segment.name + ".tmp")
+        temporary = directory / draft_of(first)
         if temporary.name in files.listdir(directory):
             files.unlink(temporary)
         fd = files.create(temporary)
         try:
-            places, changed = _copy(files, segment, fd, header.size, named, progress)
+            offsets, changed = _copy(files, segment, fd, header.size, erasures)
             if changed:
                 files.fdatasync(fd)
                 size = _prove(files, segment, fd, header.size)
         except Exception:
-            with suppress(OSError):  # a part of a copy is of use to nobody: it holds content, and room
+            with suppress(OSError):  # a partial copy is useless, takes room, and holds content
                 files.unlink(temporary)
             raise
         finally:
@@ -228,7 +229,7 @@ def rewrite_segment(
         before = segment.size()
         files.rename(temporary, segment.path)
         files.fsync_dir(directory)
-    return Rewritten(first, changed, before, size, tuple(places))
+    return Rewritten(first, changed, before, size, tuple(offsets))
 
 
 def _copy(
@@ -236,29 +237,28 @@ def _copy(
     segment: SegmentFile,
     fd: int,
     header_size: int,
-    named: Named,
-    progress: Callable[[int], None] | None,
-) -> tuple[list[Pair], int]:
+    erasures: ErasureLookup,
+) -> tuple[list[tuple[int, int]], int]:
+    """Write the segment's lines to `fd`, less the content that is erased: (seq, new offset) of each, and how many changed."""
     header, _ = segment.header()
     assert header is not None
     salted = header.salted
     buffer = [files.pread(segment.fd, header_size, 0)]
     written, held, changed = 0, header_size, 0
     expected = header.first
-    expected = header.first
-    places: list[Pair] = []
+    offsets: list[tuple[int, int]] = []
     for offset, line in segment.lines(header_size):
         try:
             envelope = open_envelope(line, salted)
             check_tail(line, envelope)
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
-            whose = next(iter(legible(line)), None)
-            raise JournalDamaged([Damage(error.kind, segment.name, offset, expected, whose, detail)]) from error
+            damage = Damage(error.kind, segment.name, offset, expected, legible_id(line), detail)
+            raise JournalDamaged([damage]) from error
         expected = envelope.seq + 1
-        new = without(line, envelope, named)
+        new = drop_content(line, envelope, erasures)
         changed += new is not line
-        places.append((envelope.seq, written + held))
+        offsets.append((envelope.seq, written + held))
         buffer.append(new)
         held += len(new)
         if held >= _CHUNK:
@@ -266,15 +266,13 @@ def _copy(
             write_all(files, fd, data, written)
             written, held = written + len(data), 0
             buffer.clear()
-            if progress is not None:
-                progress(offset)
     write_all(files, fd, b"".join(buffer), written)
-    return places, changed
+    return offsets, changed
 
 
-def without(line: bytes, envelope: Envelope, named: Named) -> bytes:
-    """The line without what is named of it, or the very same line."""
-    found = named.of(envelope.seq)
+def drop_content(line: bytes, envelope: Envelope, erasures: ErasureLookup) -> bytes:
+    """The line without its erased content, or the very same object if it has none."""
+    found = erasures.find(envelope.seq)
     if found is None:
         return line
     by, with_about = found
@@ -286,7 +284,7 @@ def without(line: bytes, envelope: Envelope, named: Named) -> bytes:
 
 
 def _prove(files: Files, old: SegmentFile, fd: int, header_size: int) -> int:
-    """Read the new file back: every line of the old one stands there with the same hashed bytes, and verifies."""
+    """Read the new file back: every line of the old one is there with the same hashed bytes, and verifies. → its size."""
     header, _ = old.header()
     assert header is not None
     salted = header.salted

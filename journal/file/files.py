@@ -1,20 +1,23 @@
-"""The file calls the engine makes, in one place: the seam where crashes and faults are explored.
+"""Every file call of the engine, in one place: the seam where tests inject crashes and faults.
 
-Everything that could lose data goes through `Files`: tests put a recording or failing double there. Reading that decides
-nothing (listing, `open` for a scan) goes through it as well, so that a double sees one world.
+Everything that could lose data goes through `Files`, for which tests substitute a recording or failing double. Reading and
+listing go through it as well, so that a double has one consistent file system.
 
-What the engine relies on, and no more: bytes handed to `pwrite` are durable after `fdatasync` of that descriptor returns
+The engine relies on this and no more: bytes handed to `pwrite` are durable after `fdatasync` of that descriptor returns
 without error; a created, renamed or removed name is durable after `fsync_dir` of its directory; a rename within a directory
 is atomic. Un-synced writes may survive in any part and any order.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
 from pathlib import Path
 from typing import Protocol
+
+from journal.errors import JournalError, JournalFull, JournalGone, JournalReadOnly, JournalWriteFailed
 
 
 class Files(Protocol):
@@ -38,10 +41,10 @@ class Files(Protocol):
 
 
 class OsFiles:
-    """The real thing."""
+    """The system's own calls."""
 
     def open(self, path: Path, *, write: bool) -> int:
-        # Without O_NONBLOCK a named pipe that stands in a file's place would hold us for ever.
+        # Without O_NONBLOCK the open of a named pipe with a file's name would block for ever.
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | flags)
 
@@ -63,7 +66,7 @@ class OsFiles:
         return os.fstat(fd).st_size
 
     def identity(self, fd: int) -> tuple[int, int]:
-        """(device, inode) of an open file: tells whether a name still means it."""
+        """(device, inode) of an open file: shows whether a name still means it."""
         found = os.fstat(fd)
         return found.st_dev, found.st_ino
 
@@ -102,7 +105,7 @@ class OsFiles:
         return sorted(os.listdir(path))
 
     def free_bytes(self, path: Path) -> int:
-        """What an unprivileged writer may still use on the path's filesystem."""
+        """Bytes that an unprivileged process may still write on the path's filesystem."""
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
@@ -113,7 +116,7 @@ def write_all(files: Files, fd: int, data: bytes, offset: int) -> None:
     while view:
         written = files.pwrite(fd, view, offset)
         if written <= 0:
-            raise OSError(28, "the disk took no bytes")
+            raise OSError(errno.ENOSPC, "the disk took no bytes")
         view = view[written:]
         offset += written
 
@@ -145,7 +148,7 @@ def publish(files: Files, path: Path, content: bytes) -> None:
     """A file that is there whole or not at all: written as `.tmp`, synced, renamed, the directory synced.
 
     Durable on return: the bytes by the sync before the rename, the name by the directory's sync after it. Raises OSError;
-    SyncFailed if it was the sync of the bytes, which tells of a disk that can't be believed any more.
+    SyncFailed if it was the sync of the bytes: the page cache can't be believed any more then.
     """
     temporary = path.with_name(path.name + ".tmp")
     if temporary.name in files.listdir(path.parent):
@@ -164,3 +167,15 @@ def publish(files: Files, path: Path, content: bytes) -> None:
             files.close(fd)
     files.rename(temporary, path)
     files.fsync_dir(path.parent)
+
+
+def journal_error(error: OSError, directory: Path) -> JournalError:
+    """A system call's error as the journal's own, whose hint says what to do."""
+    reason = error.strerror or os.strerror(error.errno or errno.EIO)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return JournalFull(f"no room for the journal in {directory}: {reason}")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return JournalReadOnly(f"{directory} can't be written: {reason}")
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return JournalGone(f"{directory} vanished: {reason}")
+    return JournalWriteFailed(f"writing to {directory} failed: {reason}")

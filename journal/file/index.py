@@ -1,11 +1,12 @@
-"""The index: subject → seq of its newest record, and seq → where its line stands. A cache in SQLite; delete it freely.
+"""The index: subject → seq of its newest record, and seq → offset of its line in its segment. A cache in SQLite.
 
-It lives beside the segments as `index.sqlite`, so that its size follows the disk and not memory. Rows and position are
+It may be deleted while nobody writes, and is rebuilt from the log. It lives beside the segments as `index.sqlite`, so that
+its size is bounded by the disk and not by memory. Rows and position are
 written in one transaction, so the position never names a record whose rows are missing. `synchronous=NORMAL` in WAL mode
 may lose the newest transactions in a power cut, never their order or consistency: the index is then merely behind, and
 catches up from its position. It is never OFF: a corrupt index would answer "new" for a delivery that is known.
 
-A place is a hint: whoever follows one checks that the line there is the record it wants, and scans the segment otherwise.
+An offset is a hint: its user checks that the line there is the record it wants, and scans the segment otherwise.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ _LAST_OF = "SELECT subject, seq FROM subjects WHERE subject IN (SELECT value FRO
 _ADD_SUBJECTS = (
     "INSERT OR REPLACE INTO subjects SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
 )
-_ADD_PLACES = (
+_ADD_OFFSETS = (
     "INSERT OR REPLACE INTO places SELECT json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The newest record the index knows: it stands in segment `segment`, bytes `start` to `finish`.
+    """The newest record that the index covers, in segment `segment`, bytes `start` to `finish`.
 
-    With seq equal to the segment's `after`, it stands for the header alone.
+    With seq equal to the segment's `after`, the position is that of the header alone.
     """
 
     journal: str
@@ -90,14 +91,15 @@ class Index:
         return 0 if row is None else int(row[0])
 
     def last_of(self, subjects: list[str]) -> dict[str, int]:
-        """The newest seqs of those the index knows, asked for in one step.
+        """The newest seqs of the subjects that the index knows, in one step.
 
         One step, because SQLite gives up the interpreter's lock at every step, and taking it back among many threads costs
         more than the look-up.
         """
         return dict(self.db.execute(_LAST_OF, (orjson.dumps(subjects).decode(),)).fetchall())
 
-    def place(self, seq: int) -> int | None:
+    def offset_of(self, seq: int) -> int | None:
+        """Where the record's line starts in its segment: a hint. None if the index has none."""
         if seq > SEQ_MAX:
             return None  # none that SQLite could hold
         row = self.db.execute("SELECT place FROM places WHERE seq = ?", (seq,)).fetchone()
@@ -107,14 +109,14 @@ class Index:
         self.db.execute("BEGIN IMMEDIATE")
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Inside a transaction: these records are there. Rows come in order of seq."""
+        """Inside a transaction: add rows, in order of seq."""
         text = orjson.dumps(list(rows)).decode()
         self.db.execute(_ADD_SUBJECTS, (text,))
-        self.db.execute(_ADD_PLACES, (text,))
+        self.db.execute(_ADD_OFFSETS, (text,))
 
-    def move(self, places: Iterable[tuple[int, int]]) -> None:
-        """Inside a transaction: these lines stand elsewhere in their segment now, after a rewrite."""
-        self.db.executemany("UPDATE places SET place = ?2 WHERE seq = ?1", list(places))
+    def move(self, offsets: Iterable[tuple[int, int]]) -> None:
+        """Inside a transaction: the new (seq, offset) of lines in a segment that was rewritten."""
+        self.db.executemany("UPDATE places SET place = ?2 WHERE seq = ?1", list(offsets))
 
     def commit(self, position: Position) -> None:
         """The rows added since `begin`, and the position that covers them, in one step."""
@@ -135,7 +137,7 @@ class Index:
 
 
 def open_index(path: Path) -> Index:
-    """The index at `path`; a file that is no usable index is a lost cache: it is removed and begun anew."""
+    """The index at `path`; a file that is no usable index is a lost cache: it is removed and created anew."""
     try:
         return Index(path)
     except sqlite3.DatabaseError as error:

@@ -1,7 +1,7 @@
-"""One process owns a journal's directory: a flock held for life, and what it stands on is checked.
+"""The directory lock: one process owns a journal's directory, by a flock held for life. And a check of its filesystem.
 
-The lock file is never unlinked: whoever removed and made it anew would own another lock. That the name still means the file
-we hold is checked after locking, and again by the engine while it writes.
+The lock file is never unlinked: a process that created it anew would hold another lock beside ours. That the name still means
+the locked file is checked after locking.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 
 class DirectoryLock:
-    """The flock on `directory`/lock. Raises JournalLocked if another process holds it, naming its pid if it says so."""
+    """The flock on `directory`/lock. Raises JournalLocked if another process holds it, with its pid if the file has it."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / LOCK_NAME
@@ -38,14 +38,14 @@ class DirectoryLock:
                 os.close(self._fd)
                 who = f"process {owner}" if owner.isdigit() else "another process"
                 raise JournalLocked(f"{directory} is in use by {who}") from error
-            if self.held():
+            if self._is_current():
                 break
             os.close(self._fd)  # somebody replaced the file between our open and our lock
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
-    def held(self) -> bool:
-        """Whether the name still means the file whose lock we hold."""
+    def _is_current(self) -> bool:
+        """Whether the name still means the file that we locked."""
         try:
             named = os.stat(self.path)
         except FileNotFoundError:
@@ -61,7 +61,7 @@ class DirectoryLock:
 
 
 def filesystem_of(path: Path) -> str:
-    """The type of the filesystem `path` stands on, as /proc/self/mountinfo has it; "" where that can't be read."""
+    """The type of the filesystem that `path` is on, from /proc/self/mountinfo; "" where that can't be read."""
     try:
         text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     except OSError:

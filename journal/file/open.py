@@ -1,6 +1,6 @@
 """Opening a journal: the lock, the examination, the settling, the index, and only then a `FileJournal`.
 
-Why what is handed out is durable: everything in it is either proven by the witness, or was rewritten and synced here, before
+Why everything it serves is durable: each record is either proven by the witness, or was rewritten and synced here, before
 anything was served or folded (`journal.file.recovery` has the argument).
 """
 
@@ -14,25 +14,26 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.errors import JournalDamaged, JournalUnaccepted
-from journal.file.backup import BackupUnfinished, backup_witness, forget_backup, read_backup
+from journal.errors import BackupUnfinished, JournalDamaged, JournalUnaccepted
+from journal.file.backup import backup_witness, forget_backup, read_backup
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
-from journal.file.committer import OWN_SUBJECT, Tail, named
+from journal.file.committer import Tail
 from journal.file.engine import FileJournal, Recovery
-from journal.file.files import Files, OsFiles
+from journal.file.examine import Examination, belongs, examine
+from journal.file.files import Files, OsFiles, journal_error
 from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.file.lock import DirectoryLock, check_filesystem
-from journal.file.recovery import Examination, examine, settle, sweep
+from journal.file.recovery import remove_drafts, settle
 from journal.file.scan import find_record
-from journal.file.segment import CUT_AT, GENESIS, SegmentFile, list_segments, name_of, read_mark, write_header
-from journal.records import Damage, Entry, Witness
+from journal.file.segment import CUT_AT, GENESIS, list_segments, name_of, read_mark, write_header
+from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 IDLE_S = 0.05
 """After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
 
-NEWLINES_TOLD = 1000
-"""Offsets that the record of a mending names. A batch may have lost more than a record can hold."""
+NEWLINES_MAX = 1000
+"""Offsets that one `journal.mended` record names. A batch may have lost more newlines than a record can hold."""
 
 
 def open_journal(
@@ -50,10 +51,10 @@ def open_journal(
     """The journal in `directory`, created if there is none, recovered if it was not closed.
 
     `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
-    `accept_head` is an operator's word that a log which its caches say was longer is to go on from this seq, which must be
-    the last that links; what the caches knew beyond it is given up, and a new epoch begins.
-    Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupUnfinished, and for what the
-    disk refuses JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
+    `accept_head` is an operator's decision that a log which was longer, as its caches prove, is to go on from this seq, which
+    must be the last that links; what the caches knew beyond it is given up, and a new epoch begins.
+    Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupUnfinished,
+    JournalUnaccepted, and for errors of the disk JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
     """
     files = files or OsFiles()
     if force_filesystem is None:
@@ -76,7 +77,7 @@ def open_journal(
         )
     except OSError as error:
         lock.release()
-        raise named(error, directory) from error
+        raise journal_error(error, directory) from error
     except BaseException:
         lock.release()
         raise
@@ -89,7 +90,7 @@ def _make_directory(files: Files, directory: Path) -> None:
         for path in missing:
             files.fsync_dir(path.parent)
     except OSError as error:
-        raise named(error, directory) from error
+        raise journal_error(error, directory) from error
 
 
 def _open_locked(
@@ -105,7 +106,7 @@ def _open_locked(
     warning: str | None,
     accept_head: int | None,
 ) -> FileJournal:
-    sweep(files, directory)
+    remove_drafts(files, directory)
     restoring = read_backup(files, directory)
     if restoring is not None and restoring.get("finished") is not True:
         raise BackupUnfinished(f"{directory} is a backup that was not finished")
@@ -153,15 +154,15 @@ def _open_locked(
         idle_s=idle_s,
     )
     try:
-        _note_recovery(journal, found)
+        _record_recovery(journal, found)
         if accept_head is not None:
             journal.begin_epoch(token(8))
             journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
-            journal.mark()  # the old mark still says that the log was longer
+            journal.write_close_mark()  # the old mark still says that the log was longer
         if restoring is not None:
             journal.begin_epoch(token(8))
             forget_backup(files, directory)
-        _go_on_erasing(journal)
+        _resume_erasure(journal)
     except BaseException:
         journal.close()
         raise
@@ -176,7 +177,10 @@ def _recover(
     token: Callable[[int], str],
     accept_head: int | None,
 ) -> tuple[Examination, bool]:
-    """Examine, settle, and bring the index up to date; or create. The index commits only what is settled."""
+    """Examine, settle, and bring the index up to date; or create the journal. → (the examination, whether it was created).
+
+    The index commits only what is settled.
+    """
     if accept_head is not None:
         witnesses = ()
     first = list_segments(files, directory)[:1]
@@ -192,11 +196,11 @@ def _recover(
         return Examination(header=header, segment=1, end=header.size, sum=header.sum), True
     index.begin()
     try:
-        foreign = position is not None and first and not _is_ours(files, directory, first[0], position)
+        foreign = position is not None and first and not belongs(files, directory, first[0], position)
         if foreign or accept_head is not None:
             index.clear()
             position = None
-        rows = _Rows(index)
+        rows = _RowCollector(index)
         found = examine(
             files,
             directory,
@@ -205,7 +209,7 @@ def _recover(
             visit=rows.visit,
             use_mark=accept_head is None,
         )
-        _check_older(files, directory, found, index, witnesses)
+        _check_older_witnesses(files, directory, found, index, witnesses)
         if found.damage:
             raise JournalDamaged(found.damage)
         if accept_head is not None and accept_head != found.seq:
@@ -225,20 +229,16 @@ def _recover(
     return found, False
 
 
-def _is_ours(files: Files, directory: Path, first: int, position: Position) -> bool:
-    with SegmentFile(files, directory, first) as segment:
-        header, _ = segment.header()
-    return header is None or header.journal == position.journal
-
-
-def _check_older(files: Files, directory: Path, found: Examination, index: Index, witnesses: Sequence[Witness]) -> None:
-    """Witnesses behind the index's position were not met in the scan: look their records up one by one."""
+def _check_older_witnesses(
+    files: Files, directory: Path, found: Examination, index: Index, witnesses: Sequence[Witness]
+) -> None:
+    """The scan did not reach witnesses before the index's position: look their records up one by one."""
     if found.damage or found.header is None:
         return
     for witness in witnesses:
         if witness.journal != found.header.journal or not 0 < witness.seq <= found.seq - found.visited:
             continue
-        record = find_record(files, directory, witness.seq, index.place(witness.seq))
+        record = find_record(files, directory, witness.seq, index.offset_of(witness.seq))
         if record is None or record.sum != witness.sum:
             detail = "a cache had seen another record at this seq"
             found.damage.append(
@@ -246,9 +246,9 @@ def _check_older(files: Files, directory: Path, found: Examination, index: Index
             )
 
 
-def _go_on_erasing(journal: FileJournal) -> None:
-    """What a crash cut short. A rewrite needs room for a segment, and a segment that is whole: without them the log opens all
-    the same, as it would without an erasure, and this waits for `resume_erasure`, which says why."""
+def _resume_erasure(journal: FileJournal) -> None:
+    """Finish an erasure that a crash cut short. Without room for a segment, or with a damaged segment to rewrite, the log opens
+    all the same, and the erasure stays unfinished until `resume_erasure` is called, which raises the reason."""
     try:
         journal.resume_erasure()
     except JournalDamaged:
@@ -258,8 +258,8 @@ def _go_on_erasing(journal: FileJournal) -> None:
             raise
 
 
-class _Rows:
-    """Collects index rows while the log is examined, and hands them on in lots, so that a rebuild has bounded memory."""
+class _RowCollector:
+    """Collects index rows while the log is examined, and adds them 10,000 at a time, so that a rebuild has bounded memory."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -282,8 +282,8 @@ class _Rows:
         return Position(journal, envelope.seq, envelope.sum, segment, offset, end)
 
 
-def _note_recovery(journal: FileJournal, found: Examination) -> None:
-    """Record what was cut or mended, so that the log itself tells of it."""
+def _record_recovery(journal: FileJournal, found: Examination) -> None:
+    """Append records of what was cut or mended, so that the log itself shows it."""
     if found.torn is not None:
         torn = found.torn
         data = {
@@ -295,8 +295,8 @@ def _note_recovery(journal: FileJournal, found: Examination) -> None:
         }
         journal.append([Entry(OWN_SUBJECT, "journal.torn", data)])
     if found.newlines:
-        data = {"segment": name_of(found.segment), "newlines": found.newlines[:NEWLINES_TOLD]}
-        if (more := len(found.newlines) - NEWLINES_TOLD) > 0:
+        data = {"segment": name_of(found.segment), "newlines": found.newlines[:NEWLINES_MAX]}
+        if (more := len(found.newlines) - NEWLINES_MAX) > 0:
             data["more"] = more
         journal.append([Entry(OWN_SUBJECT, "journal.mended", data)])
 

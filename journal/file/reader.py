@@ -1,9 +1,9 @@
-"""Reading a journal that another process may be writing, or that nobody is.
+"""A read-only journal, whether or not another process is writing it.
 
-How far may one read? With a daemon: up to the head it tells (`upto`). Without one: up to the witness; what lies beyond was in
-flight and may never have been acknowledged, and what the page cache shows of it may not be on the medium. Whoever can take
-the lock may adopt that tail as an opening would: the linked records that verify are rewritten over themselves and synced,
-and are then as durable as the rest (`adopt=True`). Nothing is cut and nothing appended by reading.
+How far may one read? With a daemon: up to the head that it reports (`upto`). Without one: up to the witness; bytes beyond it
+were in flight and may never have been acknowledged, and what the page cache shows of them may not be on the medium. A reader
+that can take the lock may adopt that tail as an opening would: the linked records that verify are rewritten over themselves
+and synced, and are then as durable as the rest (`adopt=True`). Reading cuts nothing and appends nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import NoReturn
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.file.backup import backup_witness
+from journal.file.examine import Examination, belongs, examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index, Position
 from journal.file.lock import DirectoryLock
-from journal.file.recovery import Examination, examine, rewrite
+from journal.file.recovery import rewrite
 from journal.file.scan import find_record, read_records
 from journal.file.segment import GENESIS, SegmentFile, list_segments, name_of
 from journal.records import Damage, Entry, Head, Record, Witness
@@ -56,12 +57,12 @@ class JournalReader:
 
     @property
     def epoch(self) -> str:
-        """That of the log's end; "" for a backup, whose own begins with its first opening."""
+        """That of the log's end; "" for a backup, which gets its own epoch at its first opening."""
         return self._epoch
 
     @property
     def locked(self) -> bool:
-        """Whether this reader holds the lock: nobody else is writing, and its caches may be written."""
+        """Whether this reader holds the lock: nobody else is writing, and the caches beside the log may be written."""
         return self._lock is not None
 
     def append(self, entries: Sequence[Entry]) -> NoReturn:
@@ -71,12 +72,12 @@ class JournalReader:
         return self._head
 
     def read(self, after: int) -> Iterator[Record]:
-        return read_records(self._files, self.directory, after, self._head.seq, self._place)
+        return read_records(self._files, self.directory, after, self._head.seq, self.offset_of)
 
     def get(self, seq: int) -> Record | None:
         if not 0 < seq <= self._head.seq:
             return None
-        return find_record(self._files, self.directory, seq, self._place(seq))
+        return find_record(self._files, self.directory, seq, self.offset_of(seq))
 
     def last(self, subject: str) -> Record | None:
         """By the index as far as it goes, by reading on from there; without an index, by reading everything."""
@@ -110,17 +111,14 @@ class JournalReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def place(self, seq: int) -> int | None:
-        """Where the record's line stands in its segment, by the index: a hint. None if that can't be told."""
-        return self._place(seq)
-
-    def _place(self, seq: int) -> int | None:
+    def offset_of(self, seq: int) -> int | None:
+        """Where the record's line starts in its segment, by the index: a hint. None if it has none."""
         if self._index is None:
             return None
         try:
-            return self._index.place(seq)
+            return self._index.offset_of(seq)
         except sqlite3.Error:
-            return None  # a place is a hint: without it the segment is read from its start
+            return None  # without the hint the segment is read from its start
 
 
 def open_reader(
@@ -134,7 +132,7 @@ def open_reader(
     """A reader up to `upto`, or else up to the witness, or else (`adopt`) to the end of what links and verifies.
 
     `adopt` takes the lock and holds it until `close`. Raises JournalGone if there is no journal, JournalLocked (adopt, and
-    another process holds it), FormatUnknown. Damage is not raised but told by `.damage`.
+    another process holds it), FormatUnknown. Damage is not raised but reported by `.damage`.
     """
     files = files or OsFiles()
     if not directory.is_dir():
@@ -142,19 +140,19 @@ def open_reader(
     lock = DirectoryLock(directory) if adopt else None
     index = None
     try:
-        index = _index(directory)
+        index = _open_index(directory)
         ends = backup_witness(files, directory)
         witnesses = witnesses if ends is None else [*witnesses, ends]
         if not list_segments(files, directory) and not witnesses:
             head = Head(0, GENESIS)
             return JournalReader(files, directory, journal="", epoch="", head=head, index=index, lock=lock, damage=())
-        position = _usable(files, directory, index)
+        position = _usable_position(files, directory, index)
         if upto is not None:
-            return _upto(files, directory, index, upto)
+            return _reader_upto(files, directory, index, upto)
         found = examine(files, directory, position=position, witnesses=witnesses)
         if adopt and not found.damage:
             _adopt(files, directory, found)
-        reader = _found(files, directory, found, index, lock, adopted=adopt and not found.damage)
+        reader = _reader_of(files, directory, found, index, lock, adopted=adopt and not found.damage)
         if ends is not None:
             reader._epoch = ""
         return reader
@@ -166,7 +164,7 @@ def open_reader(
         raise
 
 
-def _index(directory: Path) -> Index | None:
+def _open_index(directory: Path) -> Index | None:
     path = directory / INDEX_NAME
     if not path.exists():
         return None
@@ -176,7 +174,7 @@ def _index(directory: Path) -> Index | None:
         return None  # a cache: without it reading is slower, not wrong
 
 
-def _usable(files: Files, directory: Path, index: Index | None) -> Position | None:
+def _usable_position(files: Files, directory: Path, index: Index | None) -> Position | None:
     """The index's position if it is one of this journal."""
     if index is None:
         return None
@@ -187,12 +185,10 @@ def _usable(files: Files, directory: Path, index: Index | None) -> Position | No
     segments = list_segments(files, directory)
     if position is None or not segments:
         return position
-    with SegmentFile(files, directory, segments[0]) as segment:
-        header, _ = segment.header()
-    return None if header is not None and header.journal != position.journal else position
+    return position if belongs(files, directory, segments[0], position) else None
 
 
-def _upto(files: Files, directory: Path, index: Index | None, upto: int) -> JournalReader:
+def _reader_upto(files: Files, directory: Path, index: Index | None, upto: int) -> JournalReader:
     segments = list_segments(files, directory)
     with SegmentFile(files, directory, segments[-1]) as segment:
         header, _ = segment.header()
@@ -216,7 +212,7 @@ def _upto(files: Files, directory: Path, index: Index | None, upto: int) -> Jour
 
 
 def _adopt(files: Files, directory: Path, found: Examination) -> None:
-    """As an opening does it: the unproven bytes that link and verify are made durable, before anyone is told of them."""
+    """Make the unproven bytes that link and verify durable, as an opening does, before any reader sees them."""
     _, end = found.unmended or (found.seq, found.end)
     if found.header is None or end <= found.unproven_from:
         return
@@ -228,7 +224,7 @@ def _adopt(files: Files, directory: Path, found: Examination) -> None:
         files.close(fd)
 
 
-def _found(
+def _reader_of(
     files: Files,
     directory: Path,
     found: Examination,
@@ -237,7 +233,8 @@ def _found(
     *,
     adopted: bool,
 ) -> JournalReader:
-    whole = found.unmended[0] if found.unmended else found.seq  # a line without its newline is for an opening to mend
+    """A reader up to the last whole record that was found, or, unless the tail was adopted, to the last that is proven."""
+    whole = found.unmended[0] if found.unmended else found.seq  # only an opening mends a missing newline
     seq = whole if adopted else min(whole, found.proven)
     journal, epoch = ("", "") if found.header is None else (found.header.journal, found.header.epoch)
     reader = JournalReader(

@@ -1,12 +1,12 @@
 """A new journal of all that still verifies in a damaged one. The old one is never touched.
 
-What is kept: every line whose envelope verifies under its segment's salt, wherever it stands; its seq, time, subject and data
-stay, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record says of which
-seqs. Where records are missing the new journal says so in a segment's header: `first` is more than `after` + 1.
-What was hidden inside a payload never comes back as a record: without the salt its sum does not verify. Nor does content
-that a record says was erased: not where the erasure was cut short, and not in a copy of the line that someone sent us.
+What is kept: every line whose envelope verifies under its segment's salt, wherever it is; its seq, time, subject and data
+stay the same, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record names its
+seqs. Where records are missing, a segment's header of the new journal shows it: `first` is more than `after` + 1.
+Lines hidden inside a payload never come back as records: without the salt their sums do not verify. Nor does content come
+back that a record says was erased: neither where the erasure was cut short, nor in a copy of the line that a payload holds.
 
-The new journal has an id of its own and a new epoch: seqs after the loss may have been given before. It is written in a
+The new journal has an id of its own and a new epoch: seqs after the loss may have been assigned before. It is written in a
 directory of its own, every file synced, and appears under its name only when it is whole.
 """
 
@@ -20,43 +20,34 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from journal.errors import JournalError
+from journal.errors import SalvageRefused
 from journal.file.codec import (
-    LEGIBLE_MAX,
-    MARK,
+    SUM_MARK,
     Envelope,
     LineError,
     Salted,
     check_tail,
     finish,
-    legible,
     open_envelope,
     prepare,
 )
-from journal.file.committer import OWN_SUBJECT
-from journal.file.erase import Erasure, Named, allows, erasure_in, pairs, without
+from journal.file.erase import Erasure, ErasureLookup, allows, drop_content, erasure_in, seq_ranges
 from journal.file.files import Files, OsFiles, write_all
+from journal.file.legible import LEGIBLE_MAX, legible_id, legible_ids
 from journal.file.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
-from journal.records import NO_SEQ_HINT, SEQ_MAX, Damage, Entry
+from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
 
 SALVAGED_KIND = "journal.salvaged"
 DROPPED_KIND = "journal.dropped"
-PAIRS_MAX = 10_000
-"""Stretches of seqs that one record names as dropped: some hundred kilobytes."""
-
-
-class SalvageRefused(JournalError):
-    """There is nothing to salvage, or the target is taken."""
-
-    exit_code = 4
-    hint = "Give another directory."
+RANGES_MAX = 10_000
+"""Ranges of seqs that one record names as dropped: some hundred kilobytes."""
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a salvage would keep and lose. `lost` are stretches of seqs that are missing up to the newest that is known;
-    `deliveries` are ids legible in what is lost: a hint, for damaged bytes can say anything."""
+    """What a salvage would keep and lose. `lost` are ranges of seqs that are missing up to the newest one found;
+    `deliveries` are ids legible in lost bytes: a hint, for damaged bytes can hold anything."""
 
     journal: str = ""
     kept: int = 0
@@ -69,25 +60,27 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Line:
+    """A line whose envelope verifies; `content_ok` is whether the part after its sum verifies too."""
+
     envelope: Envelope
     line: bytes
-    sound: bool
+    content_ok: bool
 
 
 def plan(directory: Path, *, progress: Callable[[int], None] | None = None, files: Files | None = None) -> Plan:
     """Read everything, change nothing. Raises SalvageRefused if no segment can be read at all."""
-    return _survey(files or OsFiles(), directory, progress)[0]
+    return _scan(files or OsFiles(), directory, progress)[0]
 
 
-def _survey(files: Files, directory: Path, progress: Callable[[int], None] | None = None) -> tuple[Plan, Named]:
-    """The plan, and all that the kept records say is erased."""
+def _scan(files: Files, directory: Path, progress: Callable[[int], None] | None = None) -> tuple[Plan, ErasureLookup]:
+    """The plan, and everything that the kept records name as erased."""
     found = Plan()
     seqs_without: list[int] = []
     erasures: dict[int, Erasure] = {}
     gone: dict[int, array[int]] = {}
     newest = 0
-    for kept in _walk(files, directory, found):
+    for kept in _verified_lines(files, directory, found):
         envelope = kept.envelope
         if found.kept == 0:
             found.first = envelope.seq
@@ -97,7 +90,7 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
             found.lost.append([newest + 1, envelope.seq - 1])
         newest = envelope.seq
         found.kept += 1
-        if not kept.sound:
+        if not kept.content_ok:
             seqs_without.append(envelope.seq)
         else:
             _note_drops(kept, erasures, gone)
@@ -113,12 +106,12 @@ def _survey(files: Files, directory: Path, progress: Callable[[int], None] | Non
             for seq, about in zip(numbers, numbers, strict=True)
             if by not in erasures or not allows(erasures[by], seq, about=bool(about))
         )
-    found.dropped = pairs(seqs_without)
-    return found, Named(erasures.values())
+    found.dropped = seq_ranges(seqs_without)
+    return found, ErasureLookup(erasures.values())
 
 
-def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: dict[int, array[int]]) -> None:
-    """`gone` is, by the record said to have dropped content: seq, and whether its about is gone too; and again."""
+def _note_drops(kept: _Line, erasures: dict[int, Erasure], gone: dict[int, array[int]]) -> None:
+    """`gone` holds, by the record said to have dropped content, pairs of seq and whether its about is gone too, packed."""
     envelope = kept.envelope
     if b'"drops":' in envelope.match[9]:
         erasure = erasure_in(envelope)
@@ -129,21 +122,19 @@ def _note_drops(kept: _Kept, erasures: dict[int, Erasure], gone: dict[int, array
         gone.setdefault(by, array("q")).extend((envelope.seq, about is None and envelope.match[6] is not None))
 
 
-def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
-    """Every verifying line, in order of seq, each seq once. Notes in `found` what does not verify."""
+def _verified_lines(files: Files, directory: Path, found: Plan) -> Iterator[_Line]:
+    """Every verifying line, in order of seq, each seq once. Adds to `found` the damage of all others."""
     newest = 0
-    for first, header in _in_order(files, directory, found):
+    for first, header in _segments_in_order(files, directory, found):
         with SegmentFile(files, directory, first) as segment:
-            places, salted = [], header.salted
+            offsets, salted = [], header.salted
             for offset, line in segment.lines(header.size):
                 try:
-                    places.append((open_envelope(line, salted).seq, offset))
+                    offsets.append((open_envelope(line, salted).seq, offset))
                 except LineError as error:
-                    whose = legible(line)
-                    found.deliveries += whose
-                    delivery = whose[0] if whose else None
-                    found.damage.append(Damage(error.kind, segment.name, offset, None, delivery, error.detail))
-            for seq, offset in sorted(places):
+                    found.deliveries += legible_ids(line)
+                    found.damage.append(Damage(error.kind, segment.name, offset, None, legible_id(line), error.detail))
+            for seq, offset in sorted(offsets):
                 if seq <= newest:
                     continue
                 newest = seq
@@ -152,19 +143,19 @@ def _walk(files: Files, directory: Path, found: Plan) -> Iterator[_Kept]:
                 try:
                     check_tail(line, envelope)
                 except LineError as error:
-                    delivery = _delivery(envelope)
+                    delivery = envelope.delivery
                     found.damage.append(Damage(error.kind, segment.name, offset, seq, delivery, error.detail))
                     if delivery:
                         found.deliveries.append(delivery)
-                    yield _Kept(envelope, line, sound=False)
+                    yield _Line(envelope, line, content_ok=False)
                 else:
-                    yield _Kept(envelope, line, sound=True)
+                    yield _Line(envelope, line, content_ok=True)
 
 
-def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Header]]:
+def _segments_in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Header]]:
     """The segments (by the seq in their name) whose header verifies, in the order of their headers: names can be changed.
 
-    Whose journal it is, the mark of a clean close or the index says, else what the larger part of the bytes belongs to.
+    The journal's id is the one in the mark of a clean close or in the index, else the one to which most bytes belong.
     """
     headers: list[tuple[int, Header]] = []
     sizes: Counter[str] = Counter()
@@ -175,7 +166,7 @@ def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Hea
                 detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
                 found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
                 for _, line in segment.lines(0):
-                    found.deliveries += legible(line)
+                    found.deliveries += legible_ids(line)
                 continue
             headers.append((first, header))
             sizes[header.journal] += segment.size()
@@ -189,11 +180,6 @@ def _in_order(files: Files, directory: Path, found: Plan) -> list[tuple[int, Hea
         ((first, header) for first, header in headers if header.journal == found.journal),
         key=lambda one: (one[1].first, one[0]),
     )
-
-
-def _delivery(envelope: Envelope) -> str | None:
-    subject = envelope.subject
-    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
 # ---- writing
@@ -213,8 +199,8 @@ def salvage(
     files = files or OsFiles()
     if target.exists():
         raise SalvageRefused(f"{target} is there already")
-    found, erased = _survey(files, directory)
-    if found.last + 1 + len(found.dropped) // PAIRS_MAX >= SEQ_MAX:
+    found, erased = _scan(files, directory)
+    if found.last + 1 + len(found.dropped) // RANGES_MAX >= SEQ_MAX:
         raise SalvageRefused(f"behind seq {found.last} no seq is left for what a salvage records", hint=NO_SEQ_HINT)
     work = target.with_name(target.name + ".tmp")
     if work.exists():
@@ -224,15 +210,15 @@ def salvage(
         work.mkdir(mode=0o700)
     writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, cut_at=cut_at)
     lows = [low for low, _ in found.dropped]
-    for count, kept in enumerate(_walk(files, directory, Plan()), 1):
+    for count, kept in enumerate(_verified_lines(files, directory, Plan()), 1):
         at = bisect_right(lows, kept.envelope.seq) - 1
         if at >= 0 and kept.envelope.seq <= found.dropped[at][1]:
-            writer.add(kept.envelope, kept.line, found.last + 1 + at // PAIRS_MAX)
+            writer.add(kept.envelope, kept.line, found.last + 1 + at // RANGES_MAX)
         else:
-            writer.add(kept.envelope, without(kept.line, kept.envelope, erased), None)
+            writer.add(kept.envelope, drop_content(kept.line, kept.envelope, erased), None)
         if progress is not None and count % 4096 == 0:
             progress(count)
-    *before, drops = [found.dropped[at : at + PAIRS_MAX] for at in range(0, max(len(lows), 1), PAIRS_MAX)]
+    *before, drops = [found.dropped[at : at + RANGES_MAX] for at in range(0, max(len(lows), 1), RANGES_MAX)]
     entries = [Entry(OWN_SUBJECT, DROPPED_KIND, {"drops": some, "about": True}) for some in before]
     data = {
         "from": found.journal,
@@ -249,7 +235,7 @@ def salvage(
 
 
 class _Writer:
-    """Lines into segments, under new salts and a new chain; a gap in seqs or a full segment starts the next."""
+    """Writes lines to segments, under new salts and a new chain; a gap in seqs or a full segment starts the next."""
 
     def __init__(
         self, files: Files, directory: Path, *, journal: str, epoch: str, token: Callable[[int], str], cut_at: int
@@ -263,24 +249,24 @@ class _Writer:
         self._prev = GENESIS
 
     def add(self, envelope: Envelope, line: bytes, dropped_by: int | None) -> None:
-        self._room_for(envelope.seq, len(line))
-        old = line[: envelope.tail_at - 65 - len(MARK)]
+        self._rotate_for(envelope.seq, len(line))
+        old = line[: envelope.tail_at - 65 - len(SUM_MARK)]
         new = old[: old.rindex(b',"prev":"')] + b',"prev":"' + self._prev.encode() + b'"'
         if dropped_by is None:
             tail = line[envelope.tail_at :]
         elif envelope.match[6] is None and envelope.match[7] is None:
-            tail = b"}\n"  # it never had content: what stood there was not the journal's
+            tail = b"}\n"  # it never had content: the bytes there were not written by the journal
         else:
             tail = b',"dropped":%d}\n' % dropped_by
         total = self._salted.sum(new)
-        self._put(new + MARK + total.encode() + b'"' + tail, envelope.seq, total)
+        self._put(new + SUM_MARK + total.encode() + b'"' + tail, envelope.seq, total)
 
     def close(self, entries: Sequence[Entry], first: int, now: float) -> None:
         """The salvage's own records, from seq `first` on."""
         at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         for seq, entry in enumerate(entries, first):
             prepared = prepare(entry)
-            self._room_for(seq, prepared.size)
+            self._rotate_for(seq, prepared.size)
             line, total = finish(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
             self._put(line, seq, total)
         self._end()
@@ -290,7 +276,7 @@ class _Writer:
         self._offset += len(line)
         self._seq, self._sum, self._prev = seq, total, total
 
-    def _room_for(self, seq: int, size: int) -> None:
+    def _rotate_for(self, seq: int, size: int) -> None:
         if self._fd >= 0 and seq == self._seq + 1 and self._offset + size <= self._cut_at:
             return
         self._end()

@@ -1,4 +1,4 @@
-"""Reading durable records out of the segments: one by seq, or a stretch in order. Every record is proven as it is read."""
+"""Reading durable records out of the segments: one by seq, or a range in order. Every record is verified as it is read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from journal.errors import JournalDamaged
-from journal.file.codec import LineError, decode, legible, open_envelope
+from journal.file.codec import LineError, decode, open_envelope
 from journal.file.files import Files
-from journal.file.segment import Header, SegmentFile, list_segments
+from journal.file.legible import legible_id
+from journal.file.segment import Header, SegmentFile, header_damage, list_segments
 from journal.records import Damage, Record
 
 
-def find_record(files: Files, directory: Path, seq: int, place: int | None) -> Record | None:
-    """The record with that seq; `place` is a hint where its line starts. Raises JournalDamaged if it does not verify."""
+def find_record(files: Files, directory: Path, seq: int, hint: int | None) -> Record | None:
+    """The record with that seq; `hint` is where its line may start in its segment.
+
+    Raises JournalDamaged if it does not verify.
+    """
     segments = list_segments(files, directory)
     at = bisect_right(segments, seq) - 1
     if at < 0:
@@ -23,9 +27,9 @@ def find_record(files: Files, directory: Path, seq: int, place: int | None) -> R
     with SegmentFile(files, directory, segments[at]) as segment:
         header = _header(segment)
         wanted = b'{"seq":%d,' % seq
-        line = b"" if place is None else segment.line_at(place)
+        line = b"" if hint is None else segment.line_at(hint)
         if line.startswith(wanted):
-            # A stale place may be within a payload that looks like the record: only what verifies counts.
+            # A stale hint may point into a payload that looks like the record: only a line that verifies counts.
             with suppress(LineError):
                 return decode(line, header.salted, header.epoch)
         for offset, line in segment.lines(header.size):
@@ -35,9 +39,12 @@ def find_record(files: Files, directory: Path, seq: int, place: int | None) -> R
 
 
 def read_records(
-    files: Files, directory: Path, after: int, upto: int, place: Callable[[int], int | None]
+    files: Files, directory: Path, after: int, upto: int, offset_of: Callable[[int], int | None]
 ) -> Iterator[Record]:
-    """The records with `after` < seq ≤ `upto`, in order. Raises JournalDamaged at the first that does not verify."""
+    """The records with `after` < seq ≤ `upto`, in order; `offset_of(seq)` is a hint where a line starts in its segment.
+
+    Raises JournalDamaged at the first that does not verify.
+    """
     segments = list_segments(files, directory)
     at = max(0, bisect_right(segments, after + 1) - 1)
     seq = after
@@ -46,7 +53,7 @@ def read_records(
             return
         with SegmentFile(files, directory, segments[number]) as segment:
             header = _header(segment)
-            start = _start(segment, header, after + 1, place) if number == at else header.size
+            start = _start(segment, header, after + 1, offset_of) if number == at else header.size
             for offset, line in segment.lines(start):
                 if number == at and _seq(line) <= after:
                     continue
@@ -66,7 +73,7 @@ def sound_lines(
     files: Files, directory: Path, after: int, upto: int | None
 ) -> Iterator[tuple[str, int, Record | None]]:
     """(segment, offset, record) of every line from seq `after` + 1 to `upto`: None for one that does not verify, and reading
-    goes on behind it. A last line without its newline is none yet."""
+    goes on after it. A last line without its newline does not count yet."""
     segments = list_segments(files, directory)
     for first in segments[max(0, bisect_right(segments, after + 1) - 1) :]:
         with SegmentFile(files, directory, first) as segment:
@@ -85,8 +92,9 @@ def sound_lines(
                     return
 
 
-def _start(segment: SegmentFile, header: Header, seq: int, place: Callable[[int], int | None]) -> int:
-    hint = place(seq)
+def _start(segment: SegmentFile, header: Header, seq: int, offset_of: Callable[[int], int | None]) -> int:
+    """Where to start reading for record `seq`: at its line if the hint is right, else after the header."""
+    hint = offset_of(seq)
     if hint is not None:
         with suppress(LineError):
             line = segment.line_at(hint)
@@ -96,7 +104,7 @@ def _start(segment: SegmentFile, header: Header, seq: int, place: Callable[[int]
 
 
 def _seq(line: bytes) -> int:
-    """The seq a line states, unproven: good enough to pass over what is not wanted. A large number if it states none."""
+    """The seq a line states, unverified: good enough to skip what is not wanted. A large number if it states none."""
     digits = line[7 : line.find(b",", 7, 28)]
     return int(digits) if digits.isdigit() else 1 << 63
 
@@ -104,8 +112,7 @@ def _seq(line: bytes) -> int:
 def _header(segment: SegmentFile) -> Header:
     header, _ = segment.header()
     if header is None:
-        detail = "neither copy of the segment's header verifies"
-        raise JournalDamaged([Damage("bad header", segment.name, 0, None, None, detail)])
+        raise JournalDamaged(header_damage(segment.name, None, []))
     return header
 
 
@@ -113,6 +120,5 @@ def _decode(segment: SegmentFile, header: Header, offset: int, line: bytes) -> R
     try:
         return decode(line, header.salted, header.epoch)
     except LineError as error:
-        whose = legible(line)
-        damage = Damage(error.kind, segment.name, offset, None, whose[0] if whose else None, error.detail)
+        damage = Damage(error.kind, segment.name, offset, None, legible_id(line), error.detail)
         raise JournalDamaged([damage]) from error

@@ -1,7 +1,7 @@
 """Segments: their names, their headers, and walking through their lines.
 
-A segment is `<first seq, 20 digits>.jsonl`. It starts with its header, written twice, so that one damaged copy still says
-under which salt the rest was written:
+A segment is `<first seq, 20 digits>.jsonl`. It starts with its header, written twice, so that if one copy is damaged the
+other still gives the salt under which the rest was written:
 
     {"format":1,"journal":"…","epoch":"…","first":N,"after":M,"prev":"…","salt":"…","sum":"…"}
 
@@ -9,9 +9,9 @@ The header is a link of the chain: `prev` is the sum of record `after`, the last
 the first), and the segment's first record has the header's sum as its `prev`. `first` is `after` + 1, except where a salvage
 left records out.
 
-Why a named segment proves the one before it whole: `create` runs only when every record so far is synced; the header is
+Why a named segment proves the one before it whole: `write_header` runs only when every record so far is synced; the header is
 written and synced under a `.tmp` name, renamed, and the directory synced, before a record enters. So a crash leaves either
-no such name, or a valid header alone, or records behind it; a named segment without a valid header is damage.
+no such name, or a valid header alone, or records after it; a named segment without a valid header is damage.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from pathlib import Path
 import orjson
 
 from journal.errors import FormatUnknown, JournalGone
-from journal.file.codec import MARK, ZERO_SUM, Salted
+from journal.file.codec import SUM_MARK, ZERO_SUM, Salted
 from journal.file.files import Files, publish
-from journal.records import SEQ_MAX
+from journal.records import SEQ_MAX, Damage
 
 FORMAT = 1
 SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
+GENESIS = ZERO_SUM
+"""The `prev` of the first segment's header, which continues nothing."""
 CUT_AT = 64 << 20
 """Bytes after which the next batch starts a new segment."""
 NAME = re.compile(r"(\d{20})\.jsonl\Z")
@@ -43,7 +45,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a segment's first two lines say. `size` is the bytes that both copies take."""
+    """The header of a segment. `size` is the bytes that both copies take."""
 
     journal: str
     epoch: str
@@ -64,7 +66,7 @@ def name_of(first: int) -> str:
 
 
 def draft_of(first: int) -> str:
-    """What a segment that is not whole yet is called. It counts for nothing, and the next opening removes it."""
+    """The name of a segment that is not whole yet. No reader looks at it, and the next opening removes it."""
     return name_of(first) + ".tmp"
 
 
@@ -77,7 +79,7 @@ def first_of(name: str) -> int:
 
 
 def list_segments(files: Files, directory: Path) -> list[int]:
-    """The first seqs of the segments there, ascending."""
+    """The first seqs of the segments in the directory, ascending. Raises JournalGone."""
     try:
         names = files.listdir(directory)
     except FileNotFoundError as error:
@@ -99,7 +101,7 @@ def write_header(
         salt.encode(),
     )
     total = Salted(salt).sum(envelope)
-    line = envelope + MARK + total.encode() + b'"}\n'
+    line = envelope + SUM_MARK + total.encode() + b'"}\n'
     publish(files, directory / name_of(first), line * 2)
     return Header(journal, epoch, first, after, prev, salt, total, 2 * len(line))
 
@@ -113,7 +115,7 @@ class HeaderFault:
 
 
 def parse_header(head: bytes) -> tuple[Header | None, list[HeaderFault]]:
-    """The header from a segment's first bytes, from whichever copy verifies, and which copies do not.
+    """The header in a segment's first bytes, from a copy that verifies, and the copies that do not.
 
     Raises FormatUnknown if a copy verifies but states another format.
     """
@@ -128,7 +130,7 @@ def parse_header(head: bytes) -> tuple[Header | None, list[HeaderFault]]:
         else:
             found = header
     if found is None:
-        # The first copy's newline itself may be what is damaged: then both stand in the first line, one byte between them.
+        # The first copy's newline itself may be damaged: then both are in the first line, one byte between them.
         half = cut // 2
         header = _header_line(head[half:cut])
         if header is not None and head[: half - 1] == head[half : cut - 1]:
@@ -137,10 +139,10 @@ def parse_header(head: bytes) -> tuple[Header | None, list[HeaderFault]]:
 
 
 def _header_line(line: bytes) -> Header | None:
-    cut = line.find(MARK)
+    cut = line.find(SUM_MARK)
     if cut < 0:
         return None
-    envelope, rest = line[:cut], line[cut + len(MARK) :]
+    envelope, rest = line[:cut], line[cut + len(SUM_MARK) :]
     match = _HEADER.match(envelope)
     if match is None or len(rest) != 67 or not rest.endswith(b'"}\n'):
         return None
@@ -162,6 +164,14 @@ def _header_line(line: bytes) -> Header | None:
         total,
         2 * len(line),
     )
+
+
+def header_damage(name: str, header: Header | None, faults: list[HeaderFault]) -> list[Damage]:
+    """The damage of a segment's header, as `parse_header` found it: none if both copies verify."""
+    if header is None:
+        return [Damage("bad header", name, 0, None, None, "neither copy of the segment's header verifies")]
+    detail = "copy {} of the header does not verify"
+    return [Damage("bad header", name, one.offset, None, None, detail.format(one.copy + 1)) for one in faults]
 
 
 HEADER_BYTES = 1024
@@ -192,7 +202,7 @@ class SegmentFile:
 
     @property
     def name(self) -> str:
-        """What it is called, or will be."""
+        """Its name, or for a draft the name it will get."""
         return name_of(self.first)
 
     def size(self) -> int:
@@ -212,10 +222,16 @@ class SegmentFile:
         return b""
 
 
+def segment_size(files: Files, directory: Path, first: int) -> int:
+    """Bytes of the segment that starts at seq `first`."""
+    with SegmentFile(files, directory, first) as segment:
+        return segment.size()
+
+
 def split_lines(
     pread: Callable[[int, int], bytes], offset: int, end: int | None, chunk: int = 1 << 20
 ) -> Iterator[tuple[int, bytes]]:
-    """(offset, line) pairs of what `pread(size, offset)` gives, newline included; the rest without one comes last."""
+    """(offset, line) pairs of the bytes that `pread(size, offset)` gives, newline included; a rest without one comes last."""
     start = offset
     pending: list[bytes] = []
     position = offset
@@ -245,13 +261,13 @@ def split_lines(
         yield start, b"".join(pending)
 
 
-# ---- the mark that a clean close leaves
+# ---- the mark of a clean close
 
 MARK_NAME = "closed.json"
 
 
 def write_mark(files: Files, directory: Path, *, journal: str, seq: int, total: str, segment: int, size: int) -> None:
-    """Note where the log ended at a clean close; durable on return. A log found shorter has lost records."""
+    """Note where the log ended at a clean close; durable on return. A log that is shorter later has lost records."""
     body = {"journal": journal, "seq": seq, "sum": total, "segment": name_of(segment), "size": size}
     text = orjson.dumps(body)
     check = hashlib.sha256(text).hexdigest()
@@ -260,6 +276,8 @@ def write_mark(files: Files, directory: Path, *, journal: str, seq: int, total: 
 
 @dataclass(frozen=True, slots=True)
 class CloseMark:
+    """Where the log ended at a clean close."""
+
     journal: str
     seq: int
     sum: str
@@ -288,6 +306,3 @@ def read_mark(files: Files, directory: Path) -> CloseMark | None:
         return CloseMark(body["journal"], body["seq"], body["sum"], body["segment"], body["size"])
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
         return None
-
-
-GENESIS = ZERO_SUM

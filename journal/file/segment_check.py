@@ -1,4 +1,4 @@
-"""One segment, proven by itself: its header, its lines, its own chain. What lies between segments is `journal.file.verify`'s."""
+"""Verifying one segment by itself: its header, its lines, its own chain. `journal.file.verify` joins the segments."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from journal.file.codec import ENVELOPE, MARK, Envelope, LineError, check_tail, legible, open_envelope
+from journal.file.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import Erasure, erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
-from journal.file.segment import GENESIS, Header, SegmentFile
+from journal.file.legible import legible_id
+from journal.file.segment import GENESIS, Header, SegmentFile, header_damage
 from journal.records import SEQ_MAX, Damage, Head
 
 
 @dataclass(slots=True)
 class SegmentReport:
-    """What one segment, or a piece of it, says by itself. `last`/`sum` are the newest verifying record's."""
+    """The findings of one segment, or of a piece of it. `last` and `sum` are those of the newest record that verifies."""
 
     first: int
     header: Header | None = None
@@ -25,21 +26,21 @@ class SegmentReport:
     records: int = 0
     damage: list[Damage] = field(default_factory=list)
     dropped: dict[int, array[int]] = field(default_factory=dict)
-    """By the record said to have dropped the content: seq, whether its about is gone too, offset; and again. Packed, for of
-    an old journal that is nearly every delivery."""
+    """By the record said to have dropped the content: triples of seq, whether its about is gone too, and offset. Packed, for
+    in an old journal that is nearly every delivery."""
     drops: list[Erasure] = field(default_factory=list)
     begins: tuple[int, str] | None = None
     """(seq, prev) of a piece's first record"""
     fails_after: Position | None = None
     """The last record before the first line that does not verify, or the header if there is none."""
     failing: int = 0
-    """Lines behind the newest record that do not verify: so many records are damaged, not gone."""
+    """Lines after the newest record that do not verify: so many records are damaged, not gone."""
     size: int = 0
     """Bytes up to the end of the newest record, or of the header if there is none; 0 for a piece."""
 
     @property
     def end(self) -> Head:
-        """What a successor continues: the newest record, or what the header alone continued."""
+        """The record that a successor continues: the newest one, or that before the segment if it holds none."""
         if self.records or self.header is None:
             return Head(self.last, self.sum)
         return Head(self.header.after, self.header.prev)
@@ -48,19 +49,15 @@ class SegmentReport:
 def check_segment(
     files: Files, directory: Path, first: int, *, upto: int | None = None, draft: bool = False
 ) -> SegmentReport:
-    """Every line of one segment, or of its `draft`, by itself. After a failing line the chain is taken up again at the next
-    that verifies."""
+    """Check every line of one segment, or of its `draft`. After a failing line the chain continues at the next line that
+    verifies."""
     report = SegmentReport(first, last=first - 1)
     with SegmentFile(files, directory, first, draft=draft) as segment:
         header, faults = segment.header()
         report.header = header
+        report.damage += header_damage(segment.name, header, faults)
         if header is None:
-            detail = "neither copy of the segment's header verifies"
-            report.damage.append(Damage("bad header", segment.name, 0, None, None, detail))
             return report
-        for fault in faults:
-            detail = f"copy {fault.copy + 1} of the header does not verify"
-            report.damage.append(Damage("bad header", segment.name, fault.offset, None, None, detail))
         if header.first != first:
             detail = f"its header says it starts at seq {header.first}"
             report.damage.append(Damage("wrong segment order", segment.name, 0, first, None, detail))
@@ -82,25 +79,24 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             kind, detail = error.kind, error.detail
             if not line.endswith(b"\n"):
                 kind, detail = "truncated", "the file ends within it"
-            whose = legible(line)
-            report.damage.append(Damage(kind, name, offset, expected, whose[0] if whose else None, detail))
-            _fails(report, header, good)
+            report.damage.append(Damage(kind, name, offset, expected, legible_id(line), detail))
+            _note_failure(report, header, good)
             expected, linked = expected + 1, False
             report.failing += 1
             continue
         if upto is not None and envelope.seq > upto:
             return
-        delivery = _delivery(envelope)
+        delivery = envelope.delivery
         fault = _chain_fault(envelope, expected, report.sum, linked)
         if fault is not None:
             report.damage.append(Damage(fault[0], name, offset, envelope.seq, delivery, fault[1]))
-            _fails(report, header, good)
+            _note_failure(report, header, good)
         try:
-            _content(report, line, envelope, offset)
+            _check_content(report, line, envelope, offset)
         except LineError as error:
             report.damage.append(Damage(error.kind, name, offset, envelope.seq, delivery, error.detail))
-            _fails(report, header, good)
-        if envelope.seq >= expected:  # not a second time what stands behind its place
+            _note_failure(report, header, good)
+        if envelope.seq >= expected:  # a record that comes too late is not counted
             report.records += 1
             report.last, report.sum = envelope.seq, envelope.sum
             expected, linked = envelope.seq + 1, True
@@ -108,7 +104,7 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             good = (offset, report.size)
 
 
-def _fails(report: SegmentReport, header: Header, good: tuple[int, int] | None) -> None:
+def _note_failure(report: SegmentReport, header: Header, good: tuple[int, int] | None) -> None:
     if report.fails_after is None and good is None:
         report.fails_after = Position(header.journal, header.after, header.prev, report.first, 0, header.size)
     elif report.fails_after is None and good is not None:
@@ -125,7 +121,7 @@ def _chain_fault(envelope: Envelope, expected: int, prev: str, linked: bool) -> 
     return None
 
 
-def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
+def _check_content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int) -> None:
     about, _, dropped = check_tail(line, envelope)
     if dropped is not None:
         about_gone = about is None and envelope.match[6] is not None
@@ -134,11 +130,6 @@ def _content(report: SegmentReport, line: bytes, envelope: Envelope, offset: int
         erasure = erasure_in(envelope)
         if erasure is not None:
             report.drops.append(erasure)
-
-
-def _delivery(envelope: Envelope) -> str | None:
-    subject = envelope.subject
-    return "/".join(subject.split(".")[1:]) if subject.startswith("delivery.") else None
 
 
 def check_piece(directory: str, first: int, start: int, end: int) -> SegmentReport | None:
@@ -152,9 +143,9 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
         salted = header.salted
         expected, prev = -1, b""
         for offset, line in segment.lines(start, end):
-            # The common line in as few steps as there are: nothing behind the sum, and the chain goes on. What is proven is
-            # the same as below.
-            cut = line.find(MARK)
+            # The common line in as few steps as possible: nothing after the sum, and the chain goes on. It proves the same as
+            # the steps below.
+            cut = line.find(SUM_MARK)
             if line.endswith(b'"}\n') and len(line) == cut + 75:
                 match = ENVELOPE.match(line, 0, cut)
                 if (
@@ -170,7 +161,7 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
                         continue
             try:
                 opened = open_envelope(line, salted)
-                _content(report, line, opened, offset)
+                _check_content(report, line, opened, offset)
             except LineError:
                 return None
             if expected < 0:
@@ -185,8 +176,8 @@ def check_piece(directory: str, first: int, start: int, end: int) -> SegmentRepo
     return report
 
 
-def joint(name: str, header: Header, journal: str, before: Head | None) -> list[Damage]:
-    """What is wrong between a segment and what it is to continue: `before`, in `journal`; None for the first of all."""
+def continuity_damage(name: str, header: Header, journal: str, before: Head | None) -> list[Damage]:
+    """Whether a segment continues record `before` of `journal`; `before` is None for the first segment of all."""
     if header.journal != journal:
         return [Damage("foreign segment", name, 0, header.first, None, "it belongs to another journal")]
     if before is None:

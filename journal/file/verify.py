@@ -1,8 +1,8 @@
-"""Prove a whole journal, changing nothing, and name every kind of damage.
+"""Verify a whole journal, changing nothing, and name every kind of damage.
 
 Each segment is checked by itself (its own lines, its own chain), then the segments are joined by their headers: so segments
-can be checked in any order and side by side, and a break in one does not hide what is behind it. Large segments are cut into
-pieces at line ends for that; where a piece is not in perfect order, its segment is read again in one go to say what is wrong.
+can be checked in any order and in parallel, and a break in one does not hide damage in the next. Large segments are cut into
+pieces at line ends for that; if a piece is not in perfect order, its segment is read again as a whole to find the damage.
 """
 
 from __future__ import annotations
@@ -20,19 +20,28 @@ from pathlib import Path
 
 from journal.errors import JournalGone
 from journal.file.backup import backup_witness
-from journal.file.codec import legible
 from journal.file.erase import Erasure, allows
+from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
-from journal.file.recovery import examine
-from journal.file.segment import GENESIS, MARK_NAME, Header, SegmentFile, list_segments, name_of, read_mark
-from journal.file.segment_check import SegmentReport, check_piece, check_segment, joint
+from journal.file.legible import legible_id
+from journal.file.segment import (
+    GENESIS,
+    MARK_NAME,
+    Header,
+    SegmentFile,
+    list_segments,
+    name_of,
+    read_mark,
+    segment_size,
+)
+from journal.file.segment_check import SegmentReport, check_piece, check_segment, continuity_damage
 from journal.records import Damage, Head, Witness
 
 PIECE = 16 << 20
 """Bytes that one process checks at a time."""
 PARALLEL_FROM = 48 << 20
-"""Below this, starting processes takes longer than they save."""
+"""Bytes; below this, starting processes takes longer than it saves."""
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
@@ -65,7 +74,7 @@ def verify(
     """Check every byte from the segment that holds `since` on (or one segment), up to `upto` if a daemon is writing.
 
     Without `upto`, bytes that a crash explains at the end of the journal are no damage, by the same rule as an opening uses.
-    `processes` is how many may be started to help; by default one a processor, for a journal that is worth it.
+    `processes` is how many may be started; by default one for each processor, if the journal is large enough.
     Raises JournalGone, FormatUnknown.
     """
     files = files or OsFiles()
@@ -76,12 +85,12 @@ def verify(
         raise JournalGone(
             f"no segment starts at seq {segment}", hint="`covenq verify` without --segment checks them all."
         )
-    sizes = {first: _size(files, directory, first) for first in chosen}
+    sizes = {first: segment_size(files, directory, first) for first in chosen}
     meter = _Meter(progress, sum(sizes.values()))
-    sound = _side_by_side(files, directory, chosen, sizes, upto, meter, processes)
+    in_order = _check_in_parallel(files, directory, chosen, sizes, upto, meter, processes)
     reports = []
     for first in chosen:
-        report = sound.get(first)
+        report = in_order.get(first)
         if report is None:
             report = check_segment(files, directory, first, upto=upto)
             if upto is None and first == firsts[-1]:
@@ -92,10 +101,10 @@ def verify(
         reports,
         whole=chosen == firsts,
         starts=bool(chosen) and chosen[0] == firsts[0],
-        whose=lambda first, offset: _delivery_at(files, directory, first, offset),
+        delivery_at=lambda first, offset: _delivery_at(files, directory, first, offset),
     )
     if segment is None and upto is None:
-        result.damage += _ahead(files, directory, result, reports, known)
+        result.damage += _witness_damage(files, directory, result, reports, known)
     elif segment is None:
         result.damage += _shorter(files, directory, result, reports, upto)
     return result
@@ -111,11 +120,6 @@ class _Meter:
             self._progress(self._done, self._total)
 
 
-def _size(files: Files, directory: Path, first: int) -> int:
-    with SegmentFile(files, directory, first) as segment:
-        return segment.size()
-
-
 def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> bool:
     if segment is not None:
         return firsts[number] == segment
@@ -123,7 +127,7 @@ def _wanted(firsts: list[int], number: int, since: int, segment: int | None) -> 
 
 
 def witnesses_in(files: Files, directory: Path) -> list[Witness]:
-    """What the mark of a clean close, a backup's note and the index had seen of the log that they stand beside."""
+    """The records that the mark of a clean close, a backup's note and the index had seen of the log in their directory."""
     mark = read_mark(files, directory)
     noted = [None if mark is None else Witness(mark.journal, mark.seq, mark.sum), backup_witness(files, directory)]
     return [one for one in noted if one is not None] + _index_witness(directory)
@@ -145,7 +149,7 @@ def _index_witness(directory: Path) -> list[Witness]:
 
 
 def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
-    """Take a torn tail out of the last segment's report: the opening's own judgement, from the last good record on."""
+    """Remove a torn tail from the last segment's report, by the opening's own rule, from the last good record on."""
     header = report.header
     after = report.fails_after
     if header is None or after is None:
@@ -155,23 +159,23 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
         return
     with SegmentFile(files, directory, report.first) as segment:
         if any(files.pread(segment.fd, 1, offset) not in (b"", b"\0") for offset in found.newlines):
-            return  # an opening writes it again, since nothing else is wrong; but no crash made it what it is
+            return  # an opening would mend this newline, since nothing else is wrong; but no crash explains the byte there
     report.damage = [one for one in report.damage if one.offset < after.finish]
     if not report.damage:
-        # What verifies behind the tear is cut with it, and is no part of the log.
+        # Lines that verify after the tear are cut with it, and are no part of the log.
         report.records = found.seq - header.first + 1
         report.last, report.sum = found.seq, found.sum
 
 
 def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
     with SegmentFile(files, directory, first) as segment:
-        return next(iter(legible(segment.line_at(offset))), None)
+        return legible_id(segment.line_at(offset))
 
 
-# ---- side by side
+# ---- in parallel
 
 
-def _side_by_side(
+def _check_in_parallel(
     files: Files,
     directory: Path,
     chosen: list[int],
@@ -180,10 +184,10 @@ def _side_by_side(
     meter: _Meter,
     processes: int | None,
 ) -> dict[int, SegmentReport]:
-    """Reports of the segments that are in perfect order, found in pieces by several processes. The rest is not in it."""
+    """Reports of the segments that are in perfect order, checked in pieces by several processes. Others are left out."""
     if processes is None:
         processes = os.cpu_count() or 1
-    # The segment that is being written is left to the careful reading: what is beyond `upto` there is nobody's business.
+    # Not the segment that is being written: a piece knows no `upto`, and bytes beyond it there are in flight.
     sealed = [first for first in chosen if upto is None or first != chosen[-1]]
     if processes < 2 or sum(sizes[first] for first in sealed) < PARALLEL_FROM or not isinstance(files, OsFiles):
         return {}
@@ -193,7 +197,7 @@ def _side_by_side(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context)
     try:
-        # Ctrl-C reaches the whole process group. These inherit that it is held back: it is this process that ends them.
+        # Ctrl-C reaches the whole process group. The workers inherit that it is blocked: this process ends them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             futures = {
@@ -211,7 +215,7 @@ def _side_by_side(
         pool.shutdown(cancel_futures=True)
     reports = {}
     for first, parts in results.items():
-        report = _sound(files, directory, first, parts)
+        report = _merge_pieces(files, directory, first, parts)
         if report is not None:
             reports[first] = report
         else:
@@ -220,7 +224,7 @@ def _side_by_side(
 
 
 def _pieces(files: Files, directory: Path, first: int, size: int) -> list[tuple[int, int]]:
-    """Stretches of the segment behind its header that start and end at line ends, as found by the next newline."""
+    """The segment after its header, cut into (start, end) ranges of about PIECE bytes, each at the next newline."""
     with SegmentFile(files, directory, first) as segment:
         header, _ = segment.header()
         if header is None:
@@ -239,7 +243,7 @@ def _pieces(files: Files, directory: Path, first: int, size: int) -> list[tuple[
     return list(pairwise(cuts))
 
 
-def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport | None]) -> SegmentReport | None:
+def _merge_pieces(files: Files, directory: Path, first: int, parts: list[SegmentReport | None]) -> SegmentReport | None:
     """The pieces as one report, if they are all in order and continue each other."""
     with SegmentFile(files, directory, first) as segment:
         header, faults = segment.header()
@@ -261,11 +265,11 @@ def _sound(files: Files, directory: Path, first: int, parts: list[SegmentReport 
 
 
 def join(
-    reports: Sequence[SegmentReport], *, whole: bool, starts: bool, whose: Callable[[int, int], str | None]
+    reports: Sequence[SegmentReport], *, whole: bool, starts: bool, delivery_at: Callable[[int, int], str | None]
 ) -> VerifyReport:
-    """Hold the segments against each other: order, gaps, and whether every missing content was named by a record.
+    """Check the segments against each other: order, gaps, and whether a record names all missing content.
 
-    `whose(segment, offset)` is the delivery of the record that stands there.
+    `delivery_at(segment, offset)` is the delivery of the record at that offset.
     """
     report = VerifyReport()
     before: SegmentReport | None = None
@@ -275,7 +279,7 @@ def join(
         report.damage += one.damage
         report.records += one.records
         if one.header is not None:
-            report.damage += _joint(name, one.header, before, starts=starts)
+            report.damage += _continuity_damage(name, one.header, before, starts=starts)
             report.head = one.end if one.records else report.head
         named.update((erasure.by, erasure) for erasure in one.drops)
         before = one
@@ -283,12 +287,12 @@ def join(
         name = name_of(one.first)
         for offset, seq, by in sorted(_unaccounted(one, named)):
             detail = f"its content is gone, and record {by} does not say so"
-            report.damage.append(Damage("payload", name, offset, seq, whose(one.first, offset), detail))
+            report.damage.append(Damage("payload", name, offset, seq, delivery_at(one.first, offset), detail))
     return report
 
 
 def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
-    """(offset, seq, the record said to have dropped it) of content that is missing without leave."""
+    """(offset, seq, the record said to have dropped it) of content that is missing although no record allows it."""
     for by, packed in report.dropped.items():
         numbers = iter(packed)
         for seq, about_gone, offset in zip(numbers, numbers, numbers, strict=True):
@@ -296,18 +300,18 @@ def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterato
                 yield offset, seq, by
 
 
-def _joint(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
+def _continuity_damage(name: str, header: Header, before: SegmentReport | None, *, starts: bool) -> list[Damage]:
     if before is None:
-        return joint(name, header, header.journal, None) if starts else []
+        return continuity_damage(name, header, header.journal, None) if starts else []
     if before.header is None:
         return []
-    return joint(name, header, before.header.journal, before.end)
+    return continuity_damage(name, header, before.header.journal, before.end)
 
 
-def _ahead(
+def _witness_damage(
     files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], known: list[Witness]
 ) -> list[Damage]:
-    """Caches, and the mark of a clean close, that know of more than the log holds."""
+    """The damage that caches, a backup's note and the mark of a clean close prove, by a record that the log lacks."""
     damage = []
     if MARK_NAME in files.listdir(directory) and read_mark(files, directory) is None:
         damage.append(Damage("bad mark", MARK_NAME, 0, None, None, "the mark of a clean close does not verify"))
@@ -319,7 +323,7 @@ def _ahead(
 def _shorter(
     files: Files, directory: Path, report: VerifyReport, reports: list[SegmentReport], seen: int | None
 ) -> list[Damage]:
-    """A log that ends before a record that had been seen, be it by a cache or by the daemon that writes it."""
+    """The damage of a log that ends before record `seen`, which a cache or the daemon that writes it had seen."""
     if not seen:
         return []
     if not reports:
@@ -328,5 +332,5 @@ def _shorter(
     if reports[-1].header is None or seen <= report.head.seq + reports[-1].failing:
         return []
     detail = f"seq {seen} had been seen, the log ends at {report.head.seq}: the journal is shorter than its caches"
-    end = _size(files, directory, reports[-1].first)
+    end = segment_size(files, directory, reports[-1].first)
     return [Damage("shorter than caches", name_of(reports[-1].first), end, report.head.seq + 1, None, detail)]

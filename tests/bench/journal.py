@@ -77,7 +77,7 @@ def appends(base: Path, each: int, body: bytes) -> tuple[float, int, list[int]]:
     directory = base / "journal"
     journal = open_journal(directory)
     sizes: list[int] = []
-    journal._committer.figures.recent_batches = sizes  # type: ignore[assignment]  # all of them, not the newest
+    journal._committer.stats.recent_batches = sizes  # type: ignore[assignment]  # all of them, not the newest
 
     def work(number: int) -> None:
         journal.append([Entry(f"delivery.1.g{number}", "delivery.received", DATA, ABOUT, body, 0)])
@@ -94,7 +94,7 @@ def submitted(base: Path, count: int, body: bytes) -> tuple[float, int, list[int
     directory = base / "journal"
     journal = open_journal(directory)
     sizes: list[int] = []
-    journal._committer.figures.recent_batches = sizes  # type: ignore[assignment]
+    journal._committer.stats.recent_batches = sizes  # type: ignore[assignment]
     on_the_way: deque[threading.Event] = deque()
     answers: list[object] = []
     began = time.perf_counter()

@@ -69,7 +69,7 @@ def copy(
 
 def _take(journal: Path, target: Path, live: Live, progress: Progress, *, again: Collection[str] = ()) -> BackupReport:
     with _head(journal.parent, live) as (id, head), progress("backup") as tell:
-        return take(journal, target, journal=id, head=head, again=again, progress=tell)
+        return take(journal, target, journal=id, head=head, recopy=again, progress=tell)
 
 
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:

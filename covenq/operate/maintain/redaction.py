@@ -19,7 +19,7 @@ from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.file.engine import FileJournal
-from journal.file.erase import Rewritten, pairs
+from journal.file.erase import Rewritten, seq_ranges
 from journal.interface import Journal
 from journal.records import Conflict, Entry
 
@@ -103,7 +103,7 @@ def forgotten_pauses(
     rows = conn.execute("SELECT seq FROM pause_names WHERE repo = ? COLLATE NOCASE", (repo,)).fetchall()
     if not rows:
         return None
-    data = {"drops": pairs([int(row[0]) for row in rows]), "about": True}
+    data = {"drops": seq_ranges([int(row[0]) for row in rows]), "about": True}
     data |= {"reason": clean_text(reason), "by": clean_text(by)}
     return Entry("ops.redaction", REDACTED, data)
 
@@ -185,7 +185,7 @@ def _item(conn: sqlite3.Connection, row: JsonObject, *, reason: str | None, by: 
         return Skipped(str(delivery), "a task of it is running: erase it when that has ended")
     data = {
         "received": row["seq"],
-        "drops": pairs([row["seq"], *(task["created_seq"] for task in tasks)]),
+        "drops": seq_ranges([row["seq"], *(task["created_seq"] for task in tasks)]),
         "about": True,
         "by": by,
         "reason": reason,

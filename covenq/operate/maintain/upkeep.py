@@ -286,8 +286,8 @@ class Upkeep(threading.Thread):
                 return
 
     def _lay(self) -> None:
-        if self._reserve is not None and not self._reserve.laid() and self._reserve.recovered():
-            self._reserve.lay()
+        if self._reserve is not None and not self._reserve.allocated() and self._reserve.recovered():
+            self._reserve.allocate()
 
     def _finish(self) -> None:
         if not self._working.acquire(blocking=False):

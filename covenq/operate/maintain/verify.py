@@ -197,4 +197,4 @@ def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Sign
 
 def _at(reader: JournalReader, kind: str, seq: int, delivery: str | None, detail: str) -> Damage:
     firsts = [first for first in list_segments(OsFiles(), reader.directory) if first <= max(seq, 1)]
-    return Damage(kind, name_of(firsts[-1] if firsts else 1), reader.place(seq) or 0, seq, delivery, detail)
+    return Damage(kind, name_of(firsts[-1] if firsts else 1), reader.offset_of(seq) or 0, seq, delivery, detail)

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import JournalDamaged, JournalError, JournalGone
-from journal.file.backup import (
-    BACKUP_NAME,
-    BackupOutrun,
-    BackupRefused,
-    BackupReport,
-    BackupUnfinished,
-    backup,
-    read_backup,
-)
+from journal.errors import BackupOutrun, BackupRefused, BackupUnfinished, JournalDamaged, JournalError, JournalGone
+from journal.file.backup import BACKUP_NAME, BackupReport, backup, read_backup
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.verify import verify

@@ -15,7 +15,7 @@ from journal.errors import EntryRefused
 from journal.file.codec import (
     DATA_MAX,
     DEPTH_MAX,
-    MARK,
+    SUM_MARK,
     ZERO_SUM,
     LineError,
     Salted,
@@ -146,7 +146,7 @@ def test_data_cannot_hide_the_mark() -> None:
     for data in ({"a": ',"sum":"'}, {"sum": "x"}, {"a": 1, "sum": 7}, {"a": 1, "sum\\": "x"}, {"a": ',\\"sum\\":\\"'}):
         line = line_of(entry(**data))
         assert read(line).data == data
-        assert open_envelope(line, SALTED).tail_at == line.index(MARK) + 73
+        assert open_envelope(line, SALTED).tail_at == line.index(SUM_MARK) + 73
 
 
 def test_sizes_are_bounded() -> None:
@@ -262,7 +262,7 @@ def test_a_header_reads_by_either_copy_and_says_which_is_bad() -> None:
         b"c" * 64,
         SALT.encode(),
     )
-    line = envelope + MARK + SALTED.sum(envelope).encode() + b'"}\n'
+    line = envelope + SUM_MARK + SALTED.sum(envelope).encode() + b'"}\n'
     good, faults = parse_header(line * 2)
     assert good is not None and not faults
     assert (good.first, good.after, good.salt, good.size) == (5, 4, SALT, 2 * len(line))

@@ -9,7 +9,7 @@ import pytest
 
 from journal.file import engine
 from journal.file.engine import FileJournal
-from journal.file.erase import Erasure, Named, pairs
+from journal.file.erase import Erasure, ErasureLookup, seq_ranges
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.file.verify import verify
@@ -33,7 +33,7 @@ def test_many_records_rewrite_each_segment_once(tmp_path: Path, monkeypatch: pyt
     rewritten: list[int] = []
     before = engine.rewrite_segment
 
-    def counted(files: OsFiles, directory: Path, first: int, named: Named) -> object:
+    def counted(files: OsFiles, directory: Path, first: int, named: ErasureLookup) -> object:
         rewritten.append(first)
         return before(files, directory, first, named)
 
@@ -54,13 +54,20 @@ def test_many_records_rewrite_each_segment_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_of_several_records_that_name_a_seq_the_one_that_takes_more_is_named() -> None:
-    named = Named([Erasure(50, ((1, 40),), False), Erasure(51, ((7, 7), (20, 22)), True), Erasure(52, ((7, 9),), True)])
-    assert [named.of(seq) for seq in (1, 7, 8, 20, 40, 41)] == [
+    named = ErasureLookup(
+        [Erasure(50, ((1, 40),), False), Erasure(51, ((7, 7), (20, 22)), True), Erasure(52, ((7, 9),), True)]
+    )
+    assert [named.find(seq) for seq in (1, 7, 8, 20, 40, 41)] == [
         (50, False), (51, True), (52, True), (51, True), (50, False), None
     ]  # fmt: skip
-    assert (named.newest, named.within(41, 99), named.within(40, 41), named.within(0, 1)) == (40, False, True, True)
-    assert Named([]).of(1) is None
-    assert pairs([5, 1, 2, 2, 9]) == [[1, 2], [5, 5], [9, 9]]
+    assert (named.newest, named.overlaps(41, 99), named.overlaps(40, 41), named.overlaps(0, 1)) == (
+        40,
+        False,
+        True,
+        True,
+    )
+    assert ErasureLookup([]).find(1) is None
+    assert seq_ranges([5, 1, 2, 2, 9]) == [[1, 2], [5, 5], [9, 9]]
 
 
 class NoRoom(OsFiles):

@@ -23,9 +23,10 @@ from journal.file.open import open_journal
 from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify
 from journal.records import Appended, Entry
+from tests.support.journals.entries import delivery, task
 from tests.support.journals.explorer import Checker, Promise, Run, promises
 from tests.support.journals.simdisk import Crashes, Density, SimDisk
-from tests.support.journals.workloads import delivery, failing, short_writes, task
+from tests.support.journals.workloads import failing, short_writes
 
 KINDS = "open create pread pwrite fdatasync fsync_dir truncate rename unlink listdir identity_at".split()
 REDACT = Entry("ops.redact", "delivery.redacted", {"drops": [[1, 2]], "about": True})

@@ -8,12 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from journal.errors import JournalDamaged, JournalError, JournalFull
-from journal.file.codec import MARK, Salted, finish, prepare
+from journal.errors import JournalDamaged, JournalError, JournalFull, SalvageRefused
+from journal.file.codec import SUM_MARK, Salted, finish, prepare
+from journal.file.examine import examine
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
-from journal.file.recovery import examine
-from journal.file.salvage import SalvageRefused, plan, salvage
+from journal.file.salvage import plan, salvage
 from journal.file.segment import name_of, parse_header, write_header, write_mark
 from journal.file.segment_check import check_piece
 from journal.file.verify import verify
@@ -224,7 +224,7 @@ def sealed(directory: Path, first: int, after: int = 0, prev: str = "0" * 64, *m
     total, path = header.sum, directory / name_of(first)
     for seq in (first, *more):
         line = forged_line(seq, total, header.salt)
-        total = line[line.index(MARK) + len(MARK) :][:64].decode()
+        total = line[line.index(SUM_MARK) + len(SUM_MARK) :][:64].decode()
         path.write_bytes(path.read_bytes() + line)
     return total
 
@@ -297,7 +297,9 @@ def test_content_dropped_by_a_record_that_there_can_t_be_is_damage(tmp_path: Pat
     sealed(tmp_path / "j", 1)
     path = making.segments(tmp_path / "j")[0]
     making.alter(path, lambda raw: raw.replace(b',"payload":{"forged":true}', b',"dropped":%d' % (SEQ_MAX + 1)))
-    making.alter(path, lambda raw: raw + forged_line(2, raw[raw.rindex(MARK) + len(MARK) :][:64].decode(), "2" * 64))
+    making.alter(
+        path, lambda raw: raw + forged_line(2, raw[raw.rindex(SUM_MARK) + len(SUM_MARK) :][:64].decode(), "2" * 64)
+    )
     assert damage_of(tmp_path / "j").kind == "payload"
     assert plan(tmp_path / "j").dropped == [[1, 1]]
 
@@ -310,7 +312,7 @@ def test_what_is_no_json_under_a_right_sum_is_no_record(tmp_path: Path, data: by
         b'{"seq":2,"at":"2026-11-26T00:00:00.000000Z","synced":1,"subject":"ops.x","kind":"ops.x","data":%s,"prev":"%s"'
     )
     envelope = line % (data, total.encode())
-    making.alter(path, lambda raw: raw + envelope + MARK + salted.sum(envelope).encode() + b'"}\n')
+    making.alter(path, lambda raw: raw + envelope + SUM_MARK + salted.sum(envelope).encode() + b'"}\n')
     verify(tmp_path / "j")  # of the data only what it erases is read
     assert plan(tmp_path / "j").dropped == []
     with making.opened(tmp_path / "j") as journal, pytest.raises(JournalDamaged, match="no JSON"):

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal.errors import JournalDamaged
-from journal.file.codec import MARK, Salted, is_plain_object, payload_form
+from journal.file.codec import SUM_MARK, Salted, is_plain_object, payload_form
 from journal.file.reader import open_reader
 from journal.file.salvage import salvage
 from journal.file.segment import parse_header
@@ -127,7 +127,7 @@ def signed(directory: Path, number: int, change: Callable[[bytes], bytes], *, ta
     header, _ = parse_header(b"".join(lines[:2]))
     assert header is not None
     line = lines[number]
-    cut = line.index(MARK)
+    cut = line.index(SUM_MARK)
     envelope, rest = line[:cut], line[cut + 72 :]
     changed = change(rest if tail else envelope)
     assert changed != (rest if tail else envelope), "nothing was changed"
@@ -135,7 +135,7 @@ def signed(directory: Path, number: int, change: Callable[[bytes], bytes], *, ta
         rest = changed
     else:
         envelope = changed
-    lines[number] = envelope + MARK + header.salted.sum(envelope).encode() + rest
+    lines[number] = envelope + SUM_MARK + header.salted.sum(envelope).encode() + rest
     target = making.copy(directory, directory.with_name("changed"), caches=False)
     for other in making.segments(target):
         other.unlink()

@@ -14,15 +14,15 @@ import pytest
 from journal.errors import JournalDamaged, JournalError, JournalUnaccepted
 from journal.file.engine import FileJournal
 from journal.file.index import Index, Position
-from journal.file.open import NEWLINES_TOLD, drop_index, open_journal
+from journal.file.open import NEWLINES_MAX, drop_index, open_journal
 from journal.file.reader import open_reader
 from journal.file.segment import name_of
 from journal.file.verify import verify
 from journal.records import Conflict, Damage, Entry, Head, Record, Witness
 from tests.support.daemon import eventually
-from tests.support.journals.explorer import NEVER_S, Checker, Promise, Run, digest
+from tests.support.journals.entries import delivery, digest, task
+from tests.support.journals.explorer import NEVER_S, Checker, Promise, Run
 from tests.support.journals.simdisk import Image, SimDisk
-from tests.support.journals.workloads import delivery, task
 
 FIRST = f"journal/{name_of(1)}"
 SECTOR = 512
@@ -163,8 +163,8 @@ def test_thousands_of_newlines_in_one_batch_are_mended(root: Path, every: int) -
         assert kept[: len(records)] == records
         note = next(record for record in kept[len(records) :] if record.kind == "journal.mended")
         # Bounded: one that no record could hold would keep the journal from ever being opened again.
-        assert len(note.data["newlines"]) == min(count // every, NEWLINES_TOLD)
-        assert note.data.get("more", 0) == max(count // every - NEWLINES_TOLD, 0)
+        assert len(note.data["newlines"]) == min(count // every, NEWLINES_MAX)
+        assert note.data.get("more", 0) == max(count // every - NEWLINES_MAX, 0)
     disk = SimDisk(root, {FIRST: b"".join([*lines, b"\n" * count])})
     drop_index(root / "journal")
     with pytest.raises(JournalDamaged):

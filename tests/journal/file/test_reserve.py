@@ -70,7 +70,7 @@ def test_low_and_recovered_leave_a_band_between(tmp_path: Path) -> None:
         disk.free = free
         assert (reserve.low(), reserve.recovered()) == (low, recovered)
     disk.free = 50 * MIB
-    assert reserve.lay()
+    assert reserve.allocate()
     disk.free = threshold * 3 // 2
     assert reserve.recovered(), "the ballast is laid: it need not be found again"
 
@@ -78,16 +78,16 @@ def test_low_and_recovered_leave_a_band_between(tmp_path: Path) -> None:
 def test_it_is_laid_synced_and_given_back(tmp_path: Path) -> None:
     disk = Disk(50 * MIB)
     reserve = Reserve(tmp_path, total=100 * MIB, files=disk)
-    assert not reserve.laid()
+    assert not reserve.allocated()
     assert not reserve.release()
-    assert reserve.lay()
+    assert reserve.allocate()
     assert disk.calls.index("fdatasync") > max(at for at, call in enumerate(disk.calls) if call == "pwrite")
     path = tmp_path / BALLAST_NAME
     assert path.stat().st_size == reserve.ballast
     assert path.stat().st_blocks * 512 >= reserve.ballast, "real blocks, no hole"
     assert len(set(path.read_bytes()[: 64 << 10])) == 256, "nothing that compresses away"
     disk.calls.clear()
-    assert reserve.lay()
+    assert reserve.allocate()
     assert disk.calls == []
     assert reserve.release()
     assert disk.calls == ["unlink", "fsync_dir"]
@@ -97,8 +97,8 @@ def test_it_is_laid_synced_and_given_back(tmp_path: Path) -> None:
 def test_what_a_crash_left_of_one_is_no_ballast(tmp_path: Path) -> None:
     reserve = Reserve(tmp_path, total=100 * MIB, files=Disk(50 * MIB))
     (tmp_path / BALLAST_NAME).write_bytes(b"half")
-    assert not reserve.laid()
-    assert reserve.lay()
+    assert not reserve.allocated()
+    assert reserve.allocate()
     assert (tmp_path / BALLAST_NAME).stat().st_size == reserve.ballast
 
 
@@ -106,11 +106,11 @@ def test_it_is_not_laid_where_there_is_no_room(tmp_path: Path) -> None:
     disk = Disk(0)
     reserve = Reserve(tmp_path, total=100 * MIB, files=disk)
     disk.free = reserve.threshold + reserve.ballast - 1
-    assert not reserve.lay()
+    assert not reserve.allocate()
     assert list(tmp_path.iterdir()) == []
     disk.free += 1
     disk.full = True
-    assert not reserve.lay()
+    assert not reserve.allocate()
     assert list(tmp_path.iterdir()) == [], "what could not be written whole is taken away"
     disk.full = False
-    assert reserve.lay()
+    assert reserve.allocate()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from journal.errors import SalvageRefused
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
-from journal.file.salvage import Plan, SalvageRefused, plan, salvage
+from journal.file.salvage import Plan, plan, salvage
 from journal.file.segment import list_segments
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
@@ -204,7 +205,7 @@ def test_segments_under_each_others_names(journal: Path) -> None:
 
 
 def test_many_contents_lost_are_named_by_more_than_one_record(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.file.salvage.PAIRS_MAX", 2)
+    monkeypatch.setattr("journal.file.salvage.RANGES_MAX", 2)
     for path in making.segments(journal)[:3]:
         making.alter(path, lambda raw: raw.replace(b'"pad":"x', b'"pad":"y', 1))
         change(path, 2, lambda line: line.replace(b'"pad":"x', b'"pad":"y'))

@@ -11,7 +11,7 @@ import pytest
 
 from journal.errors import FormatUnknown, JournalGone
 from journal.file import verify as module
-from journal.file.codec import MARK, Salted
+from journal.file.codec import SUM_MARK, Salted
 from journal.file.files import OsFiles
 from journal.file.segment import parse_header
 from journal.file.segment_check import check_segment
@@ -130,9 +130,9 @@ def test_a_record_that_continues_another(journal: Path) -> None:
     changed = lines(path)
     header, _ = parse_header(path.read_bytes())
     assert header is not None
-    envelope, tail = changed[3].split(MARK)
+    envelope, tail = changed[3].split(SUM_MARK)
     envelope = envelope.replace(b'"delivery.received"', b'"delivery.replayed"')
-    changed[3] = envelope + MARK + header.salted.sum(envelope).encode() + tail[64:]
+    changed[3] = envelope + SUM_MARK + header.salted.sum(envelope).encode() + tail[64:]
     put(path, changed)
     behind = seq_of(changed[4])
     assert found(journal) == [("reordered", path.name, offset(path, 4), behind, f"9/g{behind}")]
@@ -240,7 +240,7 @@ def test_segments_gone_foreign_renamed_and_in_another_order(journal: Path, tmp_p
     with making.opened(other, seed=5, cut_at=6000) as opened:
         for number in range(1, firsts[1]):
             opened.append([making.delivery(f"h{number}", b"{}")])
-        opened._committer.cut()
+        opened._committer.rotate()
     foreign = making.segments(other)[0]
     told = again(lambda: paths[0].write_bytes(foreign.read_bytes()))
     assert told[0][:3] == ("foreign segment", paths[1].name, 0)
@@ -257,9 +257,9 @@ def test_a_segment_whose_predecessor_was_another(journal: Path) -> None:
     changed = lines(first)
     header, _ = parse_header(first.read_bytes())
     assert header is not None
-    envelope, tail = changed[-1].split(MARK)
+    envelope, tail = changed[-1].split(SUM_MARK)
     envelope = envelope.replace(b'"delivery.received"', b'"delivery.replayed"')
-    put(first, [*changed[:-1], envelope + MARK + header.salted.sum(envelope).encode() + tail[64:]])
+    put(first, [*changed[:-1], envelope + SUM_MARK + header.salted.sum(envelope).encode() + tail[64:]])
     assert found(journal) == [("wrong segment order", second.name, 0, int(second.stem), None)]
 
 
@@ -308,10 +308,10 @@ def test_nothing_left_and_nothing_ever(journal: Path, whole: Path, tmp_path: Pat
 def test_another_format(journal: Path) -> None:
     path = making.segments(journal)[0]
     line = lines(path)[0].replace(b'"format":1', b'"format":2')
-    envelope = line[: line.index(MARK)]
+    envelope = line[: line.index(SUM_MARK)]
     header, _ = parse_header(path.read_bytes())
     assert header is not None
-    line = envelope + MARK + Salted(header.salt).sum(envelope).encode() + b'"}\n'
+    line = envelope + SUM_MARK + Salted(header.salt).sum(envelope).encode() + b'"}\n'
     put(path, [line, line, *lines(path)[2:]])
     with pytest.raises(FormatUnknown):
         verify(journal)
@@ -464,12 +464,12 @@ def test_pieces_find_what_one_reading_finds(journal: Path) -> None:
             path.write_bytes(raw[: at + 40] + change + raw[at + 41 :])
             cuts = module._pieces(files, journal, first, path.stat().st_size)
             parts = [module.check_piece(str(journal), first, start, end) for start, end in cuts]
-            assert module._sound(files, journal, first, parts) is None
+            assert module._merge_pieces(files, journal, first, parts) is None
             assert module.check_segment(files, journal, first).damage
     path.write_bytes(raw)
     cuts = module._pieces(files, journal, first, len(raw))
     assert len(cuts) > 2
-    sound = module._sound(files, journal, first, [module.check_piece(str(journal), first, *cut) for cut in cuts])
+    sound = module._merge_pieces(files, journal, first, [module.check_piece(str(journal), first, *cut) for cut in cuts])
     one = module.check_segment(files, journal, first)
     assert sound is not None
     assert (sound.records, sound.last, sound.sum, sound.dropped) == (one.records, one.last, one.sum, one.dropped)

@@ -14,20 +14,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.file.backup import backup, read_backup
 from journal.file.codec import Envelope
-from journal.file.committer import OWN_SUBJECT
 from journal.file.engine import FileJournal
 from journal.file.erase import covers, erasure_of
+from journal.file.examine import examine
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.file.open import open_journal
-from journal.file.recovery import examine
 from journal.file.segment import SegmentFile, list_segments
 from journal.file.verify import verify
-from journal.records import Appended, Conflict, Entry, Head, Record, Witness
+from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record, Witness
+from tests.support.journals.entries import digest
 from tests.support.journals.simdisk import Crashes, Density, Image, SimDisk
 
 CUT_AT = 2048
@@ -58,18 +56,6 @@ def scratch() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def digest(entry: Entry | Record) -> bytes:
-    """What must come back of an entry: everything but its place."""
-    payload = entry.payload
-    if isinstance(entry, Record):
-        size, sha256 = entry.payload_bytes, entry.payload_sha256
-    else:
-        size = None if payload is None else len(payload)
-        sha256 = None if payload is None else hashlib.sha256(payload).hexdigest()
-    about = None if entry.about is None else dict(entry.about)
-    return orjson.dumps([entry.subject, entry.kind, dict(entry.data), about, size, sha256])
 
 
 # ---- workloads

@@ -40,33 +40,33 @@ MUTANTS = {
         "journal.file.files",
         "        view = view[written:]\n",
         "        view = view[len(view) :]\n",
-        "test_journal_faults.py::test_short_writes_of_every_length",
+        "test_faults.py::test_short_writes_of_every_length",
     ),
     "waiters woken before the sync": Mutant(
         "journal.file.committer",
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "        for request in accepted:\n"
-        "            request.tell(Appended(tuple(one.seq for one in records)))\n"
+        "            request.resolve(Appended(tuple(one.seq for one in records)))\n"
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
-        "test_journal_engine.py::test_nothing_un_synced_is_seen_by_anyone",
+        "test_engine.py::test_nothing_un_synced_is_seen_by_anyone",
     ),
     "un-synced seq shown to a reader": Mutant(
         "journal.file.committer",
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "        self._publish(records, Head(records[-1].seq, records[-1].sum))\n"
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
-        "test_journal_engine.py::test_nothing_un_synced_is_seen_by_anyone",
+        "test_engine.py::test_nothing_un_synced_is_seen_by_anyone",
     ),
     "Conflict answered before the sync": Mutant(
         "journal.file.committer",
         "                request.pending = Conflict(conflict[0], conflict[1])\n",
-        "                request.tell(Conflict(conflict[0], conflict[1]))\n",
-        "test_journal_engine.py::test_a_conflict_within_a_batch_waits_for_its_sync",
+        "                request.resolve(Conflict(conflict[0], conflict[1]))\n",
+        "test_engine.py::test_a_conflict_within_a_batch_waits_for_its_sync",
     ),
     "submitters told before the sync": Mutant(
         "journal.file.committer",
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
-        "        for one in accepted:\n            if one.after:\n                one.tell(Appended((tail.seq + 1,)))\n"
+        "        for one in accepted:\n            if one.after:\n                one.resolve(Appended((tail.seq + 1,)))\n"
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "test_submit.py::test_nobody_is_told_before_the_sync_and_everybody_once_after_it",
     ),
@@ -87,55 +87,55 @@ MUTANTS = {
         "        began = time.perf_counter()\n        try:\n            self.files.fdatasync(tail.fd)\n",
         "        began = time.perf_counter()\n        try:\n            try:\n                self.files.fdatasync(tail.fd)\n"
         "            except OSError:\n                self.files.fdatasync(tail.fd)\n",
-        "test_journal_faults.py::test_a_failed_sync_poisons_and_is_never_tried_again",
+        "test_faults.py::test_a_failed_sync_poisons_and_is_never_tried_again",
     ),
     "cut back without a sync": Mutant(
         "journal.file.committer",
         "            self.files.truncate(tail.fd, tail.offset)\n            self.files.fdatasync(tail.fd)\n",
         "            self.files.truncate(tail.fd, tail.offset)\n",
-        "test_journal_faults.py::test_a_failed_write_is_cut_back_and_the_journal_goes_on",
+        "test_faults.py::test_a_failed_write_is_cut_back_and_the_journal_goes_on",
     ),
     "not cut back": Mutant(
         "journal.file.committer",
         "            self._cut_back(error)\n",
         "",
-        "test_journal_faults.py::test_a_failed_write_is_cut_back_and_the_journal_goes_on",
+        "test_faults.py::test_a_failed_write_is_cut_back_and_the_journal_goes_on",
     ),
     "the file's name not looked at": Mutant(
         "journal.file.committer",
         "        self._check_name()\n",
         "",
-        "test_journal_engine.py::test_a_replaced_segment_is_noticed_before_anything_is_promised",
+        "test_engine.py::test_a_replaced_segment_is_noticed_before_anything_is_promised",
     ),
     "the proof closed after itself": Mutant(
         "journal.file.committer",
         "return self.tail.last_kind != SYNCED_KIND and ",
         "return ",
-        "test_journal_engine.py::test_the_proof_is_closed_once_and_never_after_itself",
+        "test_engine.py::test_the_proof_is_closed_once_and_never_after_itself",
     ),
     "tail adopted without the rewrite": Mutant(
         "journal.file.recovery",
         "        if found.end > found.unproven_from:\n            rewrite(",
         "        if False:\n            rewrite(",
-        "test_journal_faults.py::test_after_a_failed_sync_what_is_adopted_is_written_again",
+        "test_faults.py::test_after_a_failed_sync_what_is_adopted_is_written_again",
     ),
     "torn bytes not saved": Mutant(
         "journal.file.recovery",
-        "            _save(files, directory, fd, found.torn)\n",
+        "            save_torn(files, directory, fd, found.torn)\n",
         "            pass\n",
-        "test_journal_recovery.py::test_a_torn_tail_is_saved_cut_and_recorded",
+        "test_recovery.py::test_a_torn_tail_is_saved_cut_and_recorded",
     ),
     "later lines not asked what they prove": Mutant(
-        "journal.file.recovery",
+        "journal.file.examine",
         "seen.append(open_envelope(later, header.salted).synced)",
         "open_envelope(later, header.salted)",
-        "test_journal_recovery.py::test_a_later_line_proves_that_the_earlier_ones_were_durable",
+        "test_recovery.py::test_a_later_line_proves_that_the_earlier_ones_were_durable",
     ),
     "the mark of a clean close not believed": Mutant(
-        "journal.file.recovery",
+        "journal.file.examine",
         "read_mark(files, directory) if use_mark else None",
         "None",
-        "test_journal_recovery.py::test_the_mark_of_a_clean_close_knows_how_long_the_log_was",
+        "test_recovery.py::test_the_mark_of_a_clean_close_knows_how_long_the_log_was",
     ),
     "header not doubled": Mutant(
         "journal.file.segment",
@@ -147,7 +147,7 @@ MUTANTS = {
         "journal.file.codec",
         "self._start = hashlib.sha256(salt.encode())",
         "self._start = hashlib.sha256()",
-        "test_journal_line.py::test_a_line_belongs_to_its_salt",
+        "test_codec.py::test_a_line_belongs_to_its_salt",
     ),
     "position written before its rows": Mutant(
         "journal.file.catalogue",

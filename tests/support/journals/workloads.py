@@ -8,29 +8,9 @@ from collections.abc import Callable
 
 from journal.errors import JournalFull, JournalPoisoned
 from journal.records import Entry
+from tests.support.journals.entries import delivery, task
 from tests.support.journals.explorer import Run
 from tests.support.journals.simdisk import SimDisk
-
-PAYLOADS = [
-    b'{"action":"opened","issue":{"number":7,"title":"caf\xc3\xa9 \\ud83d"}}',
-    b"payload=%7B%22a%22%3A1%7D&x=\n",
-    bytes(range(256)) * 3,
-    b"",
-    b'{"seq":1,"at":"2026-01-01T00:00:00.000000Z","synced":900,"subject":"delivery.h.x","data":{},"sum":"' + b"0" * 64,
-    b"{" + b'"k":"' + b"v" * 900 + b'"}',
-    None,
-]
-
-
-def delivery(number: int, **more: object) -> Entry:
-    """The nth delivery; the payloads take turns through all the forms."""
-    payload = PAYLOADS[number % len(PAYLOADS)]
-    about = {"repo": "octo/hello", "title": "t" * (number * 7 % 50)} if number % 3 else None
-    return Entry(f"delivery.h.g{number}", "delivery.received", {"n": number, **more}, about, payload, 0)
-
-
-def task(number: int, expect: int | None = 0) -> Entry:
-    return Entry(f"task.t{number}", "task.queued", {"route": "fix"}, {"key": None}, None, expect)
 
 
 def appends(run: Run) -> None:

@@ -1,0 +1,29 @@
+"""The conformance suite: what `journal.interface` promises, of every engine. Nothing here knows how one keeps its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.journals.engines import ENGINES, Engine, Open, Opened
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Open:
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def opened(engine: Open, root: Path) -> Iterator[Opened]:
+    """opened() → the journal of the test, closed with it."""
+    journals: list[Engine] = []
+
+    def make() -> Engine:
+        journals.append(engine(root))
+        return journals[-1]
+
+    yield make
+    for journal in journals:
+        journal.close()

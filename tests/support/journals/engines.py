@@ -1,0 +1,30 @@
+"""The engines that the conformance suite runs over, each opened in a scratch directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from journal.file.open import open_journal
+from journal.interface import Submitting
+from tests.support.journals.making import NEVER_S
+
+
+class Engine(Submitting, Protocol):
+    """A journal that a test has opened, and closes."""
+
+    def close(self) -> None:
+        """Answer what was submitted, and take no more. May be repeated."""
+
+
+Open = Callable[[Path], Engine]
+"""The journal of this scratch directory: a new one, or, after a close, the same again."""
+
+Opened = Callable[[], Engine]
+"""What the fixture `opened` gives: the journal of the test's scratch directory, closed at the latest with the test."""
+
+ENGINES: dict[str, Open] = {
+    "file": lambda scratch: open_journal(scratch / "journal", idle_s=NEVER_S, force_filesystem=True),
+}
+"""An engine is a line here. It appends no records of its own but at its close and at its opening."""
