@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure
-from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.connection import Connection
 
@@ -55,6 +54,7 @@ class Refresher:
         self.status: Object = {}
         """The newest status, empty before the first."""
         self.throughput: Object | None = None
+        """The newest throughput, None before the first."""
         self.error: BaseException | None = None
         """Why there is no source, or why the last status could not be read."""
         self.after_first_status: Callable[[], None] = lambda: None
@@ -148,8 +148,8 @@ class Refresher:
         self._throughput_due = started + 60.0
         try:
             self.throughput = await self._throughput_thread.call(source.throughput)
-        except Failure as error:
-            self.throughput = {"error": text.clean(error)}
+        except Failure:
+            pass  # the page keeps the last one; a source that doesn't answer is reported by reading its status
         now = time.monotonic()
         self._throughput_due = now + max(THROUGHPUT_S, 10 * (now - started))
         if self._view.is_running:
