@@ -116,7 +116,7 @@ async def test_a_filter_shows_just_what_the_command_line_shows(daemon: Daemon) -
             await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
             await until(pilot, lambda words=words: f"match /{words}" in drawn(app), "the filter is shown")  # type: ignore[misc]
             await pilot.press("escape")
-            await until(pilot, lambda: row_count(app) == 6, "Esc peels the filter")
+            await until(pilot, lambda: row_count(app) == 6, "Esc clears the filter")
         await enter_filter(pilot, "repo:nowhere")
         await until(pilot, lambda: "Nothing matches" in drawn(app), "the empty result says so")
 

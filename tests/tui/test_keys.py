@@ -32,7 +32,7 @@ from covenq.tui.widgets.treeview import TreeView
 from tests.support.daemon import ROOT, Daemon, issue
 from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, on, row_count, until
 
-LAYERS = (
+BOUND_CLASSES = (
     Dashboard, RowTable, ListPane, Lines, JournalPage, DetailScreen, PayloadScreen, TreeView, StoryScreen,
     DiffScreen, LogScreen, VerifyScreen, ProgressScreen, Confirm, Menu, Help, CompactDialog, BackupDialog,
 )  # fmt: skip
@@ -52,7 +52,7 @@ def bindings(kind: type) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", BOUND_CLASSES, ids=lambda kind: kind.__name__)
 def test_every_binding_has_an_action(kind: type) -> None:
     for key, action in bindings(kind):
         name = action.partition("(")[0]
@@ -68,7 +68,7 @@ def test_the_manual_has_every_key() -> None:
     section = page.partition(".SH DASHBOARD")[2].partition("\n.SH ")[0]
     assert section, "covenq(1) has a section of the dashboard's keys"
     words = set(re.sub(r"\\f[BIRP]", " ", section).replace("\\-", "-").replace(",", " ").split())
-    for kind in LAYERS:
+    for kind in BOUND_CLASSES:
         for key, action in bindings(kind):
             name = key_name(key)
             assert {name, key} & words, (
@@ -110,12 +110,12 @@ Prepare = Callable[[Pilot[int]], Any]
 
 
 async def walk(pilot: Pilot[int], prepare: Prepare, *, all: bool = False) -> set[str]:
-    """Press every key that works on the layer that `prepare` opens, each from that same layer; the keys pressed. Those that
-    are everywhere the same only with `all`."""
+    """Press every key that is enabled on the screen that `prepare` opens, each from the same state; the keys pressed. The
+    app's own keys, which are the same on every screen, are pressed only with `all`."""
     app = pilot.app
     assert isinstance(app, Dashboard)
     await prepare(pilot)
-    layer = type(app.screen)
+    screen_type = type(app.screen)
     keys = [
         (binding.key, type(node).__name__, binding.action)
         for node, binding in enabled_bindings(app.screen)
@@ -133,20 +133,22 @@ async def walk(pilot: Pilot[int], prepare: Prepare, *, all: bool = False) -> set
         await pilot.press(key)
         if not still:
             await until(
-                pilot, lambda before=before: state(app) != before, f"{key} of {owner} ({action}) on {layer.__name__}"
+                pilot,
+                lambda before=before: state(app) != before,
+                f"{key} of {owner} ({action}) on {screen_type.__name__}",
             )  # type: ignore[misc]
         await home(pilot)
     return {key for key, _, _ in keys}
 
 
 async def home(pilot: Pilot[int]) -> None:
-    """No layers, marks, filters or remarks; the page of deliveries."""
+    """No screens over the pages, no marks, filters or notices; the page of deliveries."""
     app = pilot.app
     assert isinstance(app, Dashboard)
     while len(app.screen_stack) > 1:
         top = app.screen
         await pilot.press("escape")
-        await until(pilot, lambda top=top: app.screen is not top or app.focused is not None, "a layer less")  # type: ignore[misc]
+        await until(pilot, lambda top=top: app.screen is not top or app.focused is not None, "one screen less")  # type: ignore[misc]
     for pane in app.panes:
         pane.close_filter_input()
         while pane.clear_one():
@@ -168,7 +170,7 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 
 
 @pytest.mark.parametrize("size", [pytest.param(SIZES[0], marks=pytest.mark.deep), SIZES[1]])
-async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tuple[int, int], tmp_path: Path) -> None:
+async def test_every_key_of_every_screen_does_something(daemon: Daemon, size: tuple[int, int], tmp_path: Path) -> None:
     filters = tmp_path / "filters.json"
     filters.write_text('{"mine": "event:issues"}')
     app = dashboard(daemon.data, filters=filters)

@@ -1,4 +1,4 @@
-"""The ranges under the tables: whatever comes, goes and changes, what is listed is what is there."""
+"""The ranges under the tables: whichever rows come, go and change, the rows listed are those of the source."""
 
 from __future__ import annotations
 
