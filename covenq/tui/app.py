@@ -1,6 +1,7 @@
-"""The dashboard: which pages there are, what the keys do, and the clock that keeps what is in view current.
+"""The dashboard: which pages there are, and what each key does.
 
-It talks to covenq through a `Source` alone, on lanes (threads of their own); the event loop never waits for a read.
+It talks to covenq through a `Source` alone, on background threads; the event loop never waits for a read. The app has the
+bindings and their `action_*` methods, as Textual looks for them there; what they do is in the parts it is composed of.
 """
 
 from __future__ import annotations
@@ -9,91 +10,41 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
 from covenq.client.interface import Object, Source
-from covenq.errors import CovenqError, DaemonUnreachable, Failure
-from covenq.operate.maintain import backup_list
-from covenq.tui import saved, text
-from covenq.tui.actions_mixin import ActionsMixin
+from covenq.tui import journal_actions, row_actions, saved
 from covenq.tui.background import BackgroundThread
 from covenq.tui.commands import Commands
 from covenq.tui.connection import Connection, Opener
-from covenq.tui.panes import columns, overview, pages
-from covenq.tui.panes.detail import DetailScreen, identity
-from covenq.tui.panes.pane import Listing, ListPane, say
+from covenq.tui.filter_menu import FilterMenu
+from covenq.tui.journal_actions import JournalActions
+from covenq.tui.panes import empty, header, listings, overview, pages
+from covenq.tui.panes.header import PAGES
+from covenq.tui.panes.pane import ListPane
 from covenq.tui.panes.table import RowTable
-from covenq.tui.screens import help, maintenance
-from covenq.tui.screens.menus import Menu
-from covenq.tui.screens.verify import VerifyScreen, runner
+from covenq.tui.refresh import Refresher
+from covenq.tui.row_actions import RowActions
+from covenq.tui.screens import help
+from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
+from covenq.tui.widgets.static_text import set_text
 
-TICK = 0.1
-"""Seconds between looks at whether something changed: nothing is drawn more often for new rows."""
-STATUS = 1.0
-"""Seconds between reads of the status; changes are read at most this often too."""
-FIRST_S = 1.0
-"""Seconds that the status waits for the first rows."""
-PACE = 2.0
-"""Seconds between reads of the last hour's figures, while the Overview is in view."""
-NO_DAEMON = "no daemon is running"
-"""What a status without a daemon gives as its first reason; here it is said at greater length."""
-RETRY = 2.0
-"""Seconds between tries to open a source that can't be opened, or to find a daemon that went away."""
-
-DELIVERIES = Listing(
-    "deliveries",
-    columns.DELIVERIES,
-    lambda source, words, limit, after: source.deliveries(words, limit=limit, after=after),
-    lambda row: int(row["seq"]),
-    "deliveries",
-)
-TASKS = Listing(
-    "tasks",
-    columns.TASKS,
-    lambda source, words, limit, after: source.tasks(words, limit=limit, after=after),
-    lambda row: int(row["created_seq"]),
-    "tasks",
-)
-
-ATTEMPTS = Listing(
-    "attempts",
-    columns.ATTEMPTS,
-    lambda source, words, limit, after: source.latest_attempts(words, limit=limit, after=after),
-    lambda row: int(row["claim_seq"]),
-)
-
-PAGES = (
-    ("1", "overview", "Overview"),
-    ("2", "deliveries", "Deliveries"),
-    ("3", "tasks", "Tasks"),
-    ("4", "attempts", "Attempts"),
-    ("5", "journal", "Journal"),
-)
+TICK_S = 0.1
+"""Seconds between checks whether something changed: new rows are drawn no more often than this."""
+FIRST_ROWS_S = 1.0
+"""Seconds that the first status waits for the first rows."""
 
 
-class Journal(Lines):
-    """The Journal page."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "app.verify", "Verify", tooltip="prove every record of the journal"),
-        Binding("K", "app.compact", "Compact", tooltip="drop what [retention] keeps no longer"),
-        Binding("B", "app.backup", "Back up", tooltip="copy the journal, and prove the copy"),
-    ]
-
-
-class Dashboard(ActionsMixin):
+class Dashboard(App[int]):
     """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
-    directory, for verifying, None where it is another machine's. `filters` is the file of saved filters.
+    directory, for verifying, None where it is on another machine. `filters` is the file of saved filters.
     """
 
     TITLE = "covenq"
@@ -101,10 +52,11 @@ class Dashboard(ActionsMixin):
     COMMANDS = frozenset({Commands})  # type: ignore[assignment] # Textual asks for a set, and changes none
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        *row_actions.BINDINGS,
         *(Binding(key, f"page('{name}')", title, show=False) for key, name, title in PAGES),
-        Binding("v", "verify", "Verify", show=False, tooltip="prove every record of the journal"),
+        journal_actions.VERIFY,
         Binding("F", "saved", "Filters", show=False, tooltip="saved filters: choose one, or save this one"),
-        Binding("escape", "peel", "Back", show=False, tooltip="peel a layer: marks, then the filter"),
+        Binding("escape", "clear_one", "Back", show=False, tooltip="peel a layer: marks, then the filter"),
         Binding("question_mark", "help", "Help"),
         Binding("q", "quit", "Quit"),
     ]
@@ -112,24 +64,21 @@ class Dashboard(ActionsMixin):
     def __init__(
         self, opener: Opener, data: Path | None, *, read_only: bool = False, filters: Path | None = None
     ) -> None:
-        super().__init__(Connection(opener, data), read_only=read_only)
-        self.data = data
-        self._saved_at = filters or saved.path_of(os.environ)
-        self.status: Object = {}
-        self.error: BaseException | None = None
-        """Why there is no source, while there is none."""
-        self._throughput: Object | None = None
-        self._pace_due = 0.0
-        self._throughput_thread = BackgroundThread("pace")
-        self._status_due = 0.0
-        self._retry_due = 0.0
-        self._busy = False
-        self._head: object = None
-        self._page = "deliveries"
-        self.at_rest: Callable[[], None] = lambda: None
-        """Called once, when something is shown and nobody waits."""
+        super().__init__()
+        self.connection = Connection(opener, data, read_only=read_only)
+        self.refresher = Refresher(self.connection, self)
+        thread = BackgroundThread("action")
+        self._row_actions = RowActions(self, self.connection, thread, pane=lambda: self.pane, changed=self.mark_changed)
+        self._journal_actions = JournalActions(self, self.connection, thread)
+        self._filter_menu = FilterMenu(self, thread, filters or saved.path_of(os.environ))
+        self.page = "deliveries"
         self._opened = False
         """Something has been shown: if the source is lost, that stays, with the reason above it."""
+
+    @property
+    def status(self) -> Object:
+        """The newest status read, empty before the first."""
+        return self.refresher.status
 
     def compose(self) -> ComposeResult:
         yield Static(id="tabs")
@@ -137,233 +86,122 @@ class Dashboard(ActionsMixin):
         with ContentSwitcher(initial="opening"):
             yield Lines([[("… opening", "dim")]], id="opening")
             yield Lines(id="overview")
-            yield ListPane(DELIVERIES, self._no_deliveries, id="deliveries")
-            yield ListPane(TASKS, self._no_tasks, id="tasks")
-            yield ListPane(ATTEMPTS, self._no_tasks, id="attempts")
-            yield Journal(id="journal")
+            yield ListPane(listings.DELIVERIES, lambda: empty.no_deliveries(self.status), id="deliveries")
+            yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
+            yield ListPane(listings.ATTEMPTS, lambda: empty.no_tasks(self.status), id="attempts")
+            yield pages.JournalPage(id="journal")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        self._show_chrome()
-        self.set_interval(TICK, self._tick)
-        self._open()
+        self.show_header()
+        self.set_interval(TICK_S, lambda: self.refresher.tick(throughput_in_view=self.page == "overview"))
+        self.refresher.open()
 
-    # The source, and what keeps the pages current
+    # What the refresher asks for
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        watch = self.link.watch
-        if watch is not None and watch.take():
-            self.changed()
-        if self._page == "overview" and self.link.source is not None and now >= self._pace_due:
-            self._read_pace(self.link.source)
-        if self._busy:
-            return
-        if self.link.source is None or (watch is not None and watch.lost):
-            if now >= self._retry_due:
-                self._open()
-        elif now >= self._status_due:
-            self._read_status()
-
-    def changed(self) -> None:
-        for pane in self._panes():
+    def mark_changed(self) -> None:
+        """The journal has grown: what is shown may be old."""
+        for pane in self.panes:
             pane.mark_changed()
         if isinstance(self.screen, DetailScreen | StoryScreen):
             self.screen.mark_changed()
 
-    @work(group="link")
-    async def _open(self) -> None:
-        self._busy = True
-        self._retry_due = time.monotonic() + RETRY
-        try:
-            source = await self.link.open()
-            if not self.is_running:
-                return
-            self.error = None
-            self._opened = True
-            for pane in self._panes():
-                pane.attach(source)
-            self._switch()
-            await self._first_rows()
-            await self._take_status(source)
-        except Failure as error:
-            if self.is_running:
-                self.error = error
-                self.query_one("#opening", Lines).show(pages.broken(error))
-                self._switch()
-        finally:
-            self._busy = False
-            self._show_chrome()
-
-    async def _first_rows(self) -> None:
-        """Until the list in view has its first rows: the status, read at the same time, would only hold them up."""
-        pane, deadline = self.pane, time.monotonic() + FIRST_S
-        while pane is not None and not pane.settled and self.is_running and time.monotonic() < deadline:
+    async def source_opened(self, source: Source) -> None:
+        """Read from this source from now on, and wait for the first rows of the list in view: the status, read at the same
+        time, would only delay them.
+        """
+        self._opened = True
+        for pane in self.panes:
+            pane.attach(source)
+        self._show_page()
+        pane_in_view, deadline = self.pane, time.monotonic() + FIRST_ROWS_S
+        while pane_in_view and not pane_in_view.settled and self.is_running and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
 
-    @work(group="link")
-    async def _read_status(self) -> None:
-        source = self.link.source
-        if source is None:
-            return
-        self._busy = True
-        started = time.monotonic()
-        try:
-            if await self.link.daemon_is_back():
-                self._retry_due = 0.0
-                self._open()
-                return
-            await self._take_status(source)
-            self.error = None
-        except DaemonUnreachable as error:
-            self.error = error
-            if self.is_running:
-                self._open()
-            return
-        except Failure as error:
-            self.error = error
-        finally:
-            # At most a tenth of the time: counting a million rows by state takes a while.
-            now = time.monotonic()
-            self._status_due = now + max(STATUS if source.live else RETRY, 10 * (now - started))
-            self._busy = False
-            self._show_chrome()
+    def source_failed(self, error: BaseException) -> None:
+        self.query_one("#opening", Lines).show(pages.broken(error))
+        self._show_page()
 
-    async def _take_status(self, source: Source) -> None:
-        self.status = await self.link.lane.call(source.status)
-        if not self.is_running:
-            return
-        self._draw_pages()
-        for pane in self._panes():
+    def status_read(self) -> None:
+        self._draw_page()
+        for pane in self.panes:
             pane.total = sum((self.status.get(pane.listing.name) or {}).values())
             pane.refresh_state()
-        head = (self.status.get("journal") or {}).get("head")
-        if head != self._head:  # also what came before the events were followed
-            self.changed()
-        self._head = head
-        rest, self.at_rest = self.at_rest, lambda: None
-        rest()
 
-    @work(group="pace", exclusive=True)
-    async def _read_pace(self, source: Source) -> None:
-        started = time.monotonic()
-        self._pace_due = started + 60.0
-        try:
-            self._throughput = await self._throughput_thread.call(source.throughput)
-        except Failure as error:
-            self._throughput = {"error": text.clean(error)}
-        now = time.monotonic()
-        self._pace_due = now + max(PACE, 10 * (now - started))
-        if self.is_running:
-            self._draw_pages()
-
-    def _draw_pages(self) -> None:
-        """The pages made of the status, if in view. A place scrolled to is kept."""
-        if not self.status:
-            return
-        now, screen = time.time(), self.screen_stack[0]
-        if self._page == "overview":
-            drawn = overview.overview(self.status, self._throughput, now, self.size.width - 1)
-            screen.query_one("#overview", Lines).show(drawn)
-        elif self._page == "journal":
-            screen.query_one("#journal", Lines).show(pages.journal(self.status, now, here=self.data is not None))
-
-    def on_resize(self) -> None:
-        self._draw_pages()
+    def throughput_read(self) -> None:
+        self._draw_page()
 
     def on_list_pane_unreachable(self, message: ListPane.Unreachable) -> None:
-        if message.source is self.link.source and not self._busy:
-            self._open()
+        self.refresher.source_lost(message.source)
+
+    def show_header(self) -> None:
+        """The tabs with the source's state, and the alarms."""
+        if not self.is_running:
+            return
+        screen, connection, error = self.screen_stack[0], self.connection, self.refresher.error
+        source = connection.source
+        state = header.source_state(source, error, read_only=connection.read_only)
+        screen.query_one("#tabs", Static).update(header.tabs(self.page, state), layout=False)
+        alarms = header.alarms(self.page, source, self.status, error if self._opened else None, time.time())
+        shown = screen.query_one("#alarm", Static)
+        shown.display = bool(alarms)
+        set_text(shown, header.alarm_lines(alarms))
 
     # Pages
 
-    def _panes(self) -> list[ListPane]:
+    @property
+    def panes(self) -> list[ListPane]:
         return list(self.screen_stack[0].query(ListPane)) if self.screen_stack else []
 
     @property
     def pane(self) -> ListPane | None:
-        """The list in view, if the page is one."""
-        return next((pane for pane in self._panes() if pane.id == self._page), None)
+        """The list in view, None if the page is no list."""
+        return next((pane for pane in self.panes if pane.id == self.page), None)
 
     def action_page(self, name: str) -> None:
-        self._page = name
-        self._draw_pages()
-        self._switch()
+        self.page = name
+        self._draw_page()
+        self._show_page()
 
-    def _switch(self) -> None:
+    def _show_page(self) -> None:
         switcher = self.screen_stack[0].query_one(ContentSwitcher)
-        name = self._page if self._opened else "opening"
+        name = self.page if self._opened else "opening"
         if switcher.current != name:
             switcher.current = name
         pane = self.pane
         if pane is not None and self._opened:
-            pane.wake()
+            pane.resume_reading()
             if self.screen is self.screen_stack[0]:
                 pane.table.focus()
         elif self.screen is self.screen_stack[0]:
             self.screen.query_one(f"#{name}").focus()
-        self._show_chrome()
+        self.show_header()
         self.refresh_bindings()
 
-    def _show_chrome(self) -> None:
-        if not self.is_running:
+    def _draw_page(self) -> None:
+        """Draw the page in view again if it is made of the status. The scroll position stays."""
+        if not self.status:
             return
-        screen = self.screen_stack[0]
-        shown: list[Content | str | tuple[str, str]] = [(" covenq ", "bold")]
-        for key, name, title in PAGES:
-            shown.append((f" {key} {title} ", "reverse" if name == self._page else ""))
-        shown.append((f"  {self._where()}", ""))
-        screen.query_one("#tabs", Static).update(Content.assemble(*shown), layout=False)
-        alarms = self._alarms()
-        alarm = screen.query_one("#alarm", Static)
-        alarm.display = bool(alarms)
-        more = f"  (1 tells {len(alarms) - 2} more)" if len(alarms) > 3 else ""
-        say(alarm, "\n".join(f"! {one}" for one in alarms[: 2 if more else 3]) + more)
+        now, screen = time.time(), self.screen_stack[0]
+        if self.page == "overview":
+            drawn = overview.overview(self.status, self.refresher.throughput, now, self.size.width - 1)
+            screen.query_one("#overview", Lines).show(drawn)
+        elif self.page == "journal":
+            drawn = pages.journal(self.status, now, here=self.connection.data is not None)
+            screen.query_one("#journal", Lines).show(drawn)
 
-    def _where(self) -> str:
-        source = self.link.source
-        if source is None:
-            return "… opening" if self.error is None else "✗ no source"
-        mode = "  read-only" if self.read_only else ""
-        return f"{'● live' if source.live else '○ stopped'}{mode}  {text.clean(source.where)}"
+    def on_resize(self) -> None:
+        self._draw_page()
 
-    def _alarms(self) -> list[str]:
-        found = []
-        if self.error is not None and self._opened:
-            found.append(text.clean(self.error))
-        source = self.link.source
-        if source is not None and not source.live:
-            found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
-        told = [one for one in overview.alarms(self.status, time.time()) if one != NO_DAEMON]
-        if told and source is not None and not source.live:
-            told = [*told[:1], f"covenq verify, or v here, lists all that is damaged: {len(told)} so far"]
-        if self._page != "overview":  # which says all of these itself
-            found += told
-        return found
+    # Keys
 
-    def _no_deliveries(self) -> str:
-        if not self.status:
-            return "No deliveries yet."
-        url = self.status.get("webhook_url")
-        first = (
-            f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
-        )
-        routes = "" if self.status.get("routes") else "\nNo route is configured yet; covenq init writes some.\n"
-        return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._row_actions.available() if action in row_actions.NEED_ROWS else True
 
-    def _no_tasks(self) -> str:
-        if not self.status:
-            return "No tasks yet."
-        if self.status.get("routes"):
-            return "No tasks yet: no delivery has matched a route."
-        return "No tasks yet, and no route that would make some.\n\ncovenq init writes a configuration with routes."
-
-    # Layers
-
-    def action_peel(self) -> None:
+    def action_clear_one(self) -> None:
         pane = self.pane
         if pane is not None:
-            pane.peel()
+            pane.clear_one()
 
     def action_help(self) -> None:
         if not isinstance(self.screen, help.Help):
@@ -373,108 +211,51 @@ class Dashboard(ActionsMixin):
     async def action_quit(self) -> None:
         self.exit(0)
 
-    def on_row_table_opened(self, message: RowTable.Opened) -> None:
-        if not message.row.get("guid"):
-            self.tell("its delivery is not in this journal")
-            return
-        self.push_screen(DetailScreen(identity(message.row), self.source_now, self._detail_lane, self._stepped))
-
-    def _stepped(self, direction: int) -> str | None:
-        """The next delivery of the list in view, up or down: several rows may be of the same one."""
+    def action_saved(self) -> None:
         pane = self.pane
-        before = pane.table.current if pane is not None else None
-        while pane is not None and before is not None:
-            row = pane.step(direction)
-            if row is None or not row.get("guid"):
-                return None
-            if identity(row) != identity(before):
-                return identity(row)
-        return None
-
-    # Saved filters
+        if pane is not None:
+            self._filter_menu.open(pane)
 
     async def saved_filters(self) -> dict[str, str]:
-        """Name to filter; none where they can't be read, which F says."""
-        try:
-            return await self._action_lane.call(lambda: saved.read(self._saved_at))
-        except CovenqError:
-            return {}
+        """For the command palette."""
+        return await self._filter_menu.saved_filters()
 
-    @work(group="saved", exclusive=True)
-    async def action_saved(self) -> None:
-        pane = self.pane
-        if pane is None:
-            return
-        try:
-            found = await self._action_lane.call(lambda: saved.read(self._saved_at))
-            names = list(found)
-            lines = [f"{name}   /{found[name]}" for name in names]
-            known = pane.filter in found.values()
-            if pane.filter:
-                lines.append(f"{'forget' if known else 'save'} the one in use   /{pane.filter}")
-            if not lines:
-                self.tell("no filter is saved, and none is in use: / filters, then F saves it")
-                return
-            chosen = await self.push_screen_wait(Menu("Saved filters", lines, f"They are kept in {self._saved_at}"))
-            if chosen is None:
-                return
-            if chosen < len(names):
-                pane.use(found[names[chosen]])
-                return
-            if known:
-                found = {name: words for name, words in found.items() if words != pane.filter}
-            else:
-                found[pane.filter[: saved.NAME_MAX]] = pane.filter
-            await self._action_lane.call(lambda: saved.write(self._saved_at, found))
-        except CovenqError as error:
-            self.tell(f"{text.clean(error)}. {text.clean(error.hint)}", bad=True)
-            return
-        self.tell("forgotten" if known else "saved")
+    def on_row_table_row_opened(self, message: RowTable.RowOpened) -> None:
+        self._row_actions.open(message.row)
+
+    def action_act(self, name: str) -> None:
+        self._row_actions.act(name)
+
+    def action_pause(self) -> None:
+        self._row_actions.pause()
+
+    def action_why(self) -> None:
+        self._row_actions.why()
+
+    def action_payload(self) -> None:
+        self._row_actions.payload()
+
+    def action_diff(self) -> None:
+        self._row_actions.diff()
+
+    def action_copy(self) -> None:
+        self._row_actions.copy()
 
     def action_verify(self) -> None:
-        source = self.link.source
-        if self.data is None:
-            self.tell("The journal is proven where it is: `covenq verify` on the daemon's machine.", bad=True)
-            return
-        if not isinstance(self.screen, VerifyScreen):
-            self.push_screen(VerifyScreen(runner(self.data, lambda: head_of(source), note=not self.read_only)))
+        self._journal_actions.verify()
 
     def action_compact(self) -> None:
-        if not isinstance(self.screen, maintenance.CompactDialog):
-            self.push_screen(maintenance.CompactDialog(self.writable, self._action_lane), self._compact)
+        self._journal_actions.compact()
 
-    def _compact(self, wanted: bool | None) -> None:
-        source = self.link.source
-        if wanted and source is not None:
-            self.push_screen(maintenance.compact_screen(source))
-
-    @work(group="backup", exclusive=True)
-    async def action_backup(self) -> None:
-        data = self.data
-        if data is None:
-            self.tell("The journal is copied where it is: `covenq backup` on the daemon's machine.", bad=True)
-            return
-        if self.read_only:
-            self.tell("--read-only: nothing is copied from here. `covenq backup` does it.", bad=True)
-            return
-        known = await self._action_lane.call(lambda: backup_list.known(data))
-        directory = await self.push_screen_wait(maintenance.BackupDialog(known))
-        if directory:
-            source = self.link.source
-            live = source if source is not None and source.live else None
-            self.push_screen(maintenance.backup_screen(data, directory, live))
+    def action_backup(self) -> None:
+        self._journal_actions.back_up()
 
 
-def head_of(source: Source | None) -> int | None:
-    """The head of the daemon's journal as it is now, None without a daemon. Blocks. Raises Failure."""
-    if source is None or not source.live:
-        return None
-    return int(source.status()["journal"]["head"]["seq"])
+def freeze_garbage() -> None:
+    """Take every object that exists by now out of the garbage collector's generations (`gc.freeze`).
 
-
-def steady() -> None:
-    """Leave all that is there by now out of the garbage collector's sight, which otherwise looks through every module and
-    style again and again: a tenth of a second, between a key and its paint."""
+    Otherwise it traverses every module and style again and again: a tenth of a second, between a key and its paint.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(5000, 20, 20)
@@ -485,9 +266,9 @@ def run(opener: Opener, data: Path | None, *, read_only: bool = False) -> int:
 
     `opener` opens the source (`lambda: open_source(data, config)`), on a thread, and again when the daemon comes or
     goes: what can't be opened is shown in the dashboard too. `data` is the data directory, whose journal `v` verifies,
-    or None where it is another machine's. `read_only`: whatever would write is refused.
+    or None where it is on another machine. `read_only`: whatever would write is refused.
     """
     app = Dashboard(opener, data, read_only=read_only)
-    app.at_rest = steady
+    app.refresher.after_first_status = freeze_garbage
     app.run()
     return app.return_code or 0

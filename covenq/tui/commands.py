@@ -1,4 +1,4 @@
-"""The command palette: what can be done where one is, the pages, and the saved filters, found by a few letters."""
+"""The command palette: the actions available on the screen in view, the pages, and the saved filters, by fuzzy search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from covenq.tui import text
 from covenq.tui.panes.pane import ListPane
-from covenq.tui.screens.help import key_name, pressable
+from covenq.tui.screens.help import enabled_bindings, key_name
 
 
 class Host(Protocol):
@@ -28,44 +28,44 @@ class Host(Protocol):
 
 
 class Entry(NamedTuple):
-    """What it is called, more words about it, and what it does."""
+    """Its name, a detail shown below it, and what it runs."""
 
     name: str
-    told: str
-    do: Callable[[], object]
+    detail: str
+    run: Callable[[], object]
 
 
 class Commands(Provider):
-    """Everything that the keys can do now on the layer it was opened over; the pages; the saved filters."""
+    """Every enabled key binding of the screen that the palette was opened over; the pages; the saved filters."""
 
     async def startup(self) -> None:
-        app: Host = self.app  # type: ignore[assignment] # this app's, and no other's
+        app: Host = self.app  # type: ignore[assignment] # only the dashboard has this provider
         saved = await app.saved_filters() if app.pane is not None and self.screen is app.screen_stack[0] else {}
-        self._entries = list(self._found(app, saved))
+        self._entries = list(self._entries_of(app, saved))
 
-    def _found(self, app: Host, saved: Mapping[str, str]) -> Iterator[Entry]:
-        told = set()
-        for node, binding in pressable(self.screen):
-            if binding.action in told or not binding.description:
+    def _entries_of(self, app: Host, saved: Mapping[str, str]) -> Iterator[Entry]:
+        actions = set()
+        for node, binding in enabled_bindings(self.screen):
+            if binding.action in actions or not binding.description:
                 continue
-            told.add(binding.action)
+            actions.add(binding.action)
             name, _, what = (binding.tooltip or binding.description).partition(": ")
             if binding.action.startswith("page("):
                 name, what = "go", binding.description
-            said = f"{name}: {what}" if what else name
-            yield Entry(said, f"key {key_name(binding.key)}", partial(app.run_action, binding.action, node))
+            title = f"{name}: {what}" if what else name
+            yield Entry(title, f"key {key_name(binding.key)}", partial(app.run_action, binding.action, node))
         pane = app.pane
         if pane is not None:
             for name, words in saved.items():
-                yield Entry(f"filter: {text.clean(name)}", f"/{text.clean(words)}", partial(pane.use, words))
+                yield Entry(f"filter: {text.clean(name)}", f"/{text.clean(words)}", partial(pane.apply_filter, words))
 
     async def discover(self) -> Hits:
         for entry in self._entries:
-            yield DiscoveryHit(Content(entry.name), entry.do, entry.name, entry.told)
+            yield DiscoveryHit(Content(entry.name), entry.run, entry.name, entry.detail)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for entry in self._entries:
             score = matcher.match(entry.name)
             if score > 0:
-                yield Hit(score, matcher.highlight(entry.name), entry.do, entry.name, entry.told)
+                yield Hit(score, matcher.highlight(entry.name), entry.run, entry.name, entry.detail)

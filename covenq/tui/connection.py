@@ -1,4 +1,4 @@
-"""The dashboard's connection to its source: opening it, noticing what changes, and opening it again when it is lost."""
+"""The dashboard's connection to its source: opening it, noticing that the journal has grown, opening it again when it is lost."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from covenq.client.interface import Source
-from covenq.errors import Failure
+from covenq.errors import Failure, Refused
 from covenq.tui.background import BackgroundThread
 
 Opener = Callable[[], Source]
-"""Opens a daemon's source, or the files' without a daemon. Blocks; raises what `open_source` raises."""
+"""Opens a daemon's source or, without a daemon, the files'. Blocks; raises what `open_source` raises."""
 
 
 def daemon_listens(data: Path) -> bool:
-    """Whether something accepts on the data directory's socket: a cheap question, asked while there was no daemon."""
+    """Whether something accepts connections on the data directory's socket: a cheap check while no daemon is running."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
@@ -26,16 +26,16 @@ def daemon_listens(data: Path) -> bool:
     return True
 
 
-class Watch:
-    """Follows a live source's events on a daemon thread and only notes that there were some.
+class EventListener:
+    """Follows a live source's event stream on a daemon thread, and only remembers that there was an event.
 
-    `take` is asked ten times a second: however many records come, that is how often anything is read.
+    `take_change` is called ten times a second: however many records are appended, that bounds how often anything is read.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._changed = threading.Event()
-        self._over = threading.Event()
+        self._ended = threading.Event()
         threading.Thread(target=self._run, name="tui-events", daemon=True).start()
 
     def _run(self) -> None:
@@ -43,11 +43,11 @@ class Watch:
             for _ in self._source.events():
                 self._changed.set()
         except Failure:
-            pass  # told by `lost`; whoever asks opens the source again and gets the reason
+            pass  # `ended` reports it; opening the source again raises the reason
         finally:
-            self._over.set()
+            self._ended.set()
 
-    def take(self) -> bool:
+    def take_change(self) -> bool:
         """Whether anything was recorded since the last call."""
         if not self._changed.is_set():
             return False
@@ -55,35 +55,55 @@ class Watch:
         return True
 
     @property
-    def lost(self) -> bool:
+    def ended(self) -> bool:
         """The stream has ended: the daemon went away."""
-        return self._over.is_set()
+        return self._ended.is_set()
 
 
 class Connection:
-    """The source in use, if any, and the lane its opening and its status are read on."""
+    """The source in use, if any, and the thread on which it is opened and its status is read.
 
-    def __init__(self, opener: Opener, data: Path | None) -> None:
+    `data` is the data directory, None where it is on another machine. With `read_only` nothing may be written.
+    """
+
+    def __init__(self, opener: Opener, data: Path | None, *, read_only: bool = False) -> None:
         self._opener = opener
-        self._data = data
-        self.lane = BackgroundThread("status")
+        self.data = data
+        self.read_only = read_only
+        self.thread = BackgroundThread("status")
         self.source: Source | None = None
-        self.watch: Watch | None = None
+        self.listener: EventListener | None = None
 
     async def open(self) -> Source:
-        """Open the source again, letting go of the old one. Raises Failure."""
-        old, self.source, self.watch = self.source, None, None
+        """Close the old source and open a new one. Raises Failure."""
+        old, self.source, self.listener = self.source, None, None
         if old is not None:
-            await self.lane.call(old.close)
-        source = await self.lane.call(self._opener)
+            await self.thread.call(old.close)
+        source = await self.thread.call(self._opener)
         self.source = source
-        self.watch = Watch(source) if source.live else None
+        self.listener = EventListener(source) if source.live else None
+        return source
+
+    def current_source(self) -> Source | None:
+        """The source as it is now; screens that stay open call this before each read."""
+        return self.source
+
+    def writable_source(self) -> Source:
+        """The daemon's source. Without a daemon, or with --read-only, the dashboard is read-only: raises Refused."""
+        source = self.source
+        if self.read_only:
+            raise Refused("the dashboard was started with --read-only", hint="Start it without, to act.")
+        if source is None or not source.live:
+            raise Refused(
+                "no daemon is running, and without one the dashboard is read-only",
+                hint="Start it with `covenq serve`; the command line can write without it.",
+            )
         return source
 
     async def daemon_is_back(self) -> bool:
         """There was no daemon, and now one listens."""
         source = self.source
-        data = self._data
+        data = self.data
         if source is None or source.live or data is None:
             return False
-        return await self.lane.call(lambda: daemon_listens(data))
+        return await self.thread.call(lambda: daemon_listens(data))

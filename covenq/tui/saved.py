@@ -1,4 +1,4 @@
-"""Saved filters: a small file of the user's own, name by name. Not the data directory's: it is how a person looks at it."""
+"""The file of saved filters, name by name. It is in the user's configuration, not in the data directory: a view is personal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from covenq.errors import CovenqError
 
-KEPT = 100
+FILTERS_MAX = 100
 NAME_MAX = 60
+"""Characters of a name."""
 
 
 def path_of(env: Mapping[str, str]) -> Path:
@@ -33,9 +34,9 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, filters: Mapping[str, str]) -> None:
-    """Whole or not at all. Raises CovenqError."""
-    if len(filters) > KEPT:
-        raise CovenqError(f"there are {KEPT} saved filters already", hint="Remove one: F, then Delete.")
+    """Replaces the file atomically. Raises CovenqError."""
+    if len(filters) > FILTERS_MAX:
+        raise CovenqError(f"there are {FILTERS_MAX} saved filters already", hint="Remove one: F, then Delete.")
     draft = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from textual.pilot import Pilot  # noqa: E402
 from covenq.client.open import open_source  # noqa: E402
 from covenq.config.load import Config  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
-from covenq.tui.panes.pane import FilterInput  # noqa: E402
+from covenq.tui.panes.filter_input import FilterInput  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
 from tests.bench.cli import build  # noqa: E402
 
@@ -129,11 +129,11 @@ async def filters(pilot: Pilot[int]) -> None:
         await asyncio.sleep(0.2)
         began = time.perf_counter()
         app.simulate_key("enter")
-        await wait(lambda words=words: pane.filter == words and pane._rows.loaded, words)  # type: ignore[misc]
+        await wait(lambda words=words: pane.filter == words and pane.rows.loaded, words)  # type: ignore[misc]
         say(f"/{words}", f"{(time.perf_counter() - began) * 1000:.0f} ms", "≤ 250 ms")
         await asyncio.sleep(0.3)
-        pane.peel()
-        await wait(lambda: pane._rows.loaded, "peeled")
+        pane.clear_one()
+        await wait(lambda: pane.rows.loaded, "peeled")
 
 
 async def stand(data: Path, what: str, then: Callable[[Pilot[int]], object] | None) -> None:
@@ -185,10 +185,10 @@ async def stream(data: Path) -> None:
             writer.stdin.write("go\n")
             writer.stdin.flush()
             await asyncio.sleep(2.0)
-            cpu, wall, drawn, first = time.process_time(), time.monotonic(), painted(), pane._rows.newest_key()
+            cpu, wall, drawn, first = time.process_time(), time.monotonic(), painted(), pane.rows.newest_key()
             await asyncio.sleep(SECONDS)
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-            rows = pane._rows.newest_key() - first
+            rows = pane.rows.newest_key() - first
             say("idle, of a core", f"{idle * 100:.0f} %", "")
             say(f"following {rows / wall:,.0f} new rows/s, of a core", f"{cpu / wall * 100:.0f} %", "≤ 25 %")
             say("paints a second meanwhile", f"{(painted() - drawn) / wall:.1f}", "≤ 10 and a status a second")

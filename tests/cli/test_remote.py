@@ -402,4 +402,4 @@ async def test_the_dashboard_opens_on_a_daemon_elsewhere(elsewhere: Elsewhere) -
         await pilot.press("v")
         await pilot.pause()
         assert len(app.screen_stack) == 1, "there is no journal here to verify"
-        assert not await app.link.daemon_is_back()
+        assert not await app.connection.daemon_is_back()

@@ -1,4 +1,4 @@
-"""Driving the dashboard through Textual's Pilot: opening it, waiting for it, reading what it has drawn."""
+"""Drives the dashboard through Textual's Pilot: opens it, waits for it, reads what it has drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from covenq.client.interface import Source
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.tui.app import Dashboard
-from covenq.tui.panes.pane import FilterInput
+from covenq.tui.panes.filter_input import FilterInput
 from covenq.tui.widgets.lines import Lines, plain
 
 SIZES = [(80, 24), (160, 50)]
@@ -69,12 +69,12 @@ def rows(app: Dashboard) -> list[str]:
     return [line for line in texts if line.strip()]
 
 
-def first(app: Dashboard) -> str:
+def first_row(app: Dashboard) -> str:
     """The first row in view, empty while none is drawn."""
     return next(iter(rows(app)), "")
 
 
-def listed(app: Dashboard) -> int:
+def row_count(app: Dashboard) -> int:
     return app.pane.table.rows.count if app.pane is not None and app.pane.table.rows.loaded else -1
 
 
@@ -82,7 +82,7 @@ def document(app: Dashboard) -> str:
     return plain(app.screen.query_one(Lines).lines)
 
 
-def said(app: Dashboard, selector: str) -> str:
+def static_text(app: Dashboard, selector: str) -> str:
     return str(app.screen.query_one(selector, Static).content)
 
 
@@ -91,7 +91,7 @@ def on(app: Dashboard, kind: type) -> Callable[[], bool]:
 
 
 async def enter_filter(pilot: Pilot[int], words: str) -> None:
-    """The words at once: a key at a time takes Pilot long."""
+    """Enter a filter, its words at once: Pilot takes long for single keys."""
     await pilot.press("slash")
     assert isinstance(pilot.app.focused, FilterInput)
     pilot.app.focused.value = words

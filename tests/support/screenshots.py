@@ -1,7 +1,7 @@
 """Screenshots of the real dashboard for the README, as SVG: python tests/support/screenshots.py DIRECTORY (make screenshots).
 
-The journal is a real one, written and folded by the product with a clock that is set; the dashboard reads it through the
-files' source, which here says that a daemon is running. Nothing in the pictures depends on when, where or on what they are made.
+The journal is a real one, written and folded by the product under a fake clock; the dashboard reads it through the source of
+the files, which here reports a running daemon. The pictures don't depend on the time, the directory or the machine.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from covenq.client.local import LocalSource  # noqa: E402
 from covenq.config import load as configuration  # noqa: E402
 from covenq.model import at_text  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
-from covenq.tui.panes.detail import DetailScreen  # noqa: E402
-from covenq.tui.panes.payload import PayloadScreen  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
+from covenq.tui.screens.detail import DetailScreen  # noqa: E402
 from covenq.tui.screens.dialogs import Confirm  # noqa: E402
+from covenq.tui.screens.payload import PayloadScreen  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.records import Entry  # noqa: E402
 from tests.support.records import moved, note, of, queued, received  # noqa: E402
@@ -95,7 +95,7 @@ def entries() -> Iterator[tuple[float, list[Entry]]]:
 
 
 class DemoDaemon(LocalSource):
-    """The files, told as a running daemon would tell them."""
+    """The source of the files, with the status that a running daemon would give."""
 
     live = True  # type: ignore[assignment]
 
@@ -110,7 +110,7 @@ class DemoDaemon(LocalSource):
         found["journal"] |= {"recent_syncs_ms": syncs, "last_sync_ms": 1.1, "id": "5eed" * 8, "epoch": "5eed" * 4}
         found["journal"]["head"]["sum"] = "5eedc0de" * 8  # of a chain whose salts are random
         for one in found["segments"]:
-            one["bytes"] = found["journal"]["bytes"] = 212_000  # as ids and salts are, to the byte
+            one["bytes"] = found["journal"]["bytes"] = 212_000  # ids and salts change the size by some bytes
         found["journal"]["recent_batches"] = {"count": 1024, "median": 2, "largest": 41}
         return {
             **found,
@@ -155,7 +155,7 @@ class DemoDaemon(LocalSource):
 
 @contextmanager
 def stopped_clock(at: list[float]) -> Iterator[None]:
-    """The wall clock says what `at` holds, everywhere."""
+    """`time.time` returns `at[0]`, everywhere."""
     with mock.patch("time.time", lambda: at[0]):
         yield
 
@@ -192,12 +192,12 @@ async def take(data: Path) -> dict[str, str]:
         for table in app.query(RowTable):
             table._clock = lambda: NOW
         await until(pilot, lambda: app.pane and app.pane.table.rows.loaded and app.status, "the list")
-        await until(pilot, lambda: "90" in str(app.pane.line() if app.pane else ""), "the count")
+        await until(pilot, lambda: "90" in str(app.pane.status_line() if app.pane else ""), "the count")
         shoot("deliveries", "deliveries, live")
         await pilot.press("slash")
         app.query_one("#deliveries #filter").value = "state:failed event:issues"  # type: ignore[attr-defined]
         await pilot.press("enter")
-        await until(pilot, lambda: app.pane and "failed" in app.pane.filter and app.pane._matching, "filtered")
+        await until(pilot, lambda: app.pane and "failed" in app.pane.filter and app.pane._match_count, "filtered")
         await pilot.press("A", "r")
         await until(
             pilot,
@@ -217,7 +217,7 @@ async def take(data: Path) -> dict[str, str]:
         await pilot.press("plus")
         shoot("payload", "a payload as a tree")
         await pilot.press("escape", "1")
-        await until(pilot, lambda: app._throughput is not None, "the last hour")
+        await until(pilot, lambda: app.refresher.throughput is not None, "the last hour")
         shoot("overview", "overview")
         await pilot.press("5")
         await pilot.pause()
@@ -226,8 +226,8 @@ async def take(data: Path) -> dict[str, str]:
     return shots
 
 
-def settle(svg: str) -> str:
-    """Without what differs from run to run or line to line of nothing: ids of Rich's, trailing spaces."""
+def normalize(svg: str) -> str:
+    """The picture without what differs from run to run: the ids that Rich makes, and trailing spaces."""
     names = dict.fromkeys(re.findall(r"terminal-\d+", svg))
     for name in names:
         svg = svg.replace(name, "covenq")
@@ -235,11 +235,11 @@ def settle(svg: str) -> str:
 
 
 def shots() -> dict[str, str]:
-    """All of them."""
+    """Name → SVG, normalized."""
     with tempfile.TemporaryDirectory(prefix="cq-shots-") as directory, stopped_clock([NOW]):
         data = Path(directory) / "data"
         make(data)
-        return {name: settle(svg) for name, svg in asyncio.run(take(data)).items()}
+        return {name: normalize(svg) for name, svg in asyncio.run(take(data)).items()}
 
 
 def main() -> None:

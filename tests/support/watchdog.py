@@ -1,8 +1,8 @@
-"""Who holds up an event loop: a thread that looks at the loop's thread, and what every callback of it costs.
+"""Finds callbacks that block an event loop: measures each callback, and samples the stack of the loop's thread.
 
-A loaded machine stretches the time between two heartbeats without anybody being at fault, so it is the CPU time of one
-callback that is judged, and a callback's time on the clock only where the thread was asleep for most of it, in a call that
-blocks. The stacks that were seen meanwhile say who it was.
+On a loaded machine the time between two heartbeats grows without a fault in the program. So a callback is judged by its CPU
+time, and by its wall-clock time only where the thread slept for most of it, in a blocking call. The sampled stacks name the
+cause.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-LOOK_S = 0.01
-"""Between two looks at the stack."""
+SAMPLE_S = 0.01
+"""Seconds between two samples of the stack."""
 
 
 @dataclass
-class Held:
-    """One callback that took too long, and where it was seen most of the time."""
+class SlowCallback:
+    """One callback that took too long, with the stack that was sampled most often."""
 
     what: str
     cpu_ms: float
@@ -33,12 +33,12 @@ class Held:
     stack: str
 
     def __str__(self) -> str:
-        told = f"{self.what}: {self.cpu_ms:.0f} ms of CPU, {self.wall_ms:.0f} ms in all, "
-        return f"{told}last in {self.ours or 'nothing of ours'}\n{self.stack}"
+        summary = f"{self.what}: {self.cpu_ms:.0f} ms of CPU, {self.wall_ms:.0f} ms in all, "
+        return f"{summary}last in {self.product_frame or 'nothing of ours'}\n{self.stack}"
 
     @property
-    def ours(self) -> str:
-        """The innermost line of the product's that was seen, if there was one."""
+    def product_frame(self) -> str:
+        """The innermost frame of covenq in that stack, empty if there is none."""
         found = [
             line.strip() for line in self.stack.splitlines() if "/covenq/" in line and line.strip().startswith("File")
         ]
@@ -47,17 +47,17 @@ class Held:
 
 @dataclass
 class Watchdog:
-    """What was found. `limit_ms` is what a callback may take."""
+    """The result of watching. `limit_ms` is the CPU time that a callback may take."""
 
     limit_ms: float
-    held: list[Held] = field(default_factory=list)
+    slow: list[SlowCallback] = field(default_factory=list)
     callbacks: int = 0
     slowest_ms: float = 0.0
 
 
-def slowness() -> float:
-    """How much more CPU the same work takes for this thread at times, with others at work beside it, than at best: 1 on a
-    quiet machine."""
+def slowdown() -> float:
+    """CPU time of a slow run of the same work over that of the fastest, on this thread: 1 on a quiet machine, more while others
+    work beside it."""
     times = []
     for _ in range(40):
         began = time.thread_time()
@@ -69,18 +69,18 @@ def slowness() -> float:
 
 
 @contextmanager
-def watching(limit_ms: float = 50.0, asleep_ms: float = 1000.0) -> Iterator[Watchdog]:
-    """Watch every callback that a loop of this thread runs meanwhile: it may take `limit_ms` of CPU, and on the clock as
-    long as the thread works or waits its turn; of one that took over `asleep_ms` while it hardly worked, it was asleep."""
+def watch_event_loop(limit_ms: float = 50.0, asleep_ms: float = 1000.0) -> Iterator[Watchdog]:
+    """Watch every callback that an event loop runs on this thread. A callback is slow if it takes over `limit_ms` of CPU time, or
+    if it takes over `asleep_ms` of wall-clock time with hardly any CPU time: it was asleep."""
     found = Watchdog(limit_ms)
     me = threading.get_ident()
     running: list[float] = []
-    """When the callback that runs began; empty between two."""
+    """When the current callback began; empty between two."""
     seen: Counter[str] = Counter()
-    over = threading.Event()
+    stopped = threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_S):
+    def sample() -> None:
+        while not stopped.wait(SAMPLE_S):
             began = running[0] if running else None
             frame = sys._current_frames().get(me)
             if began is not None and frame is not None and time.perf_counter() - began > limit_ms / 2000:
@@ -114,9 +114,9 @@ def watching(limit_ms: float = 50.0, asleep_ms: float = 1000.0) -> Iterator[Watc
             found.slowest_ms = max(found.slowest_ms, cpu_ms)
             if cpu_ms > limit_ms or (wall_ms > asleep_ms and cpu_ms < wall_ms / 20):
                 stack = seen.most_common(1)[0][0] if seen else "(never seen)"
-                found.held.append(Held(repr(handle)[:200], cpu_ms, wall_ms, stack))
+                found.slow.append(SlowCallback(repr(handle)[:200], cpu_ms, wall_ms, stack))
 
-    watcher = threading.Thread(target=look, name="watchdog", daemon=True)
+    watcher = threading.Thread(target=sample, name="watchdog", daemon=True)
     watcher.start()
     asyncio.Handle._run = run  # type: ignore[method-assign]
     gc.callbacks.append(collected)
@@ -125,5 +125,5 @@ def watching(limit_ms: float = 50.0, asleep_ms: float = 1000.0) -> Iterator[Watc
     finally:
         gc.callbacks.remove(collected)
         asyncio.Handle._run = real  # type: ignore[method-assign]
-        over.set()
+        stopped.set()
         watcher.join()

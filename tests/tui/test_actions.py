@@ -11,13 +11,13 @@ from textual.pilot import Pilot
 from textual.widgets import Button, OptionList
 
 from covenq.tui.app import Dashboard
-from covenq.tui.panes.detail import DetailScreen
-from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.diff import DiffScreen
 from covenq.tui.screens.help import Help
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.why import StoryScreen
 from tests.support.daemon import Daemon, issue, new_guid
 from tests.support.dashboard import (
@@ -27,11 +27,11 @@ from tests.support.dashboard import (
     document,
     drawn,
     enter_filter,
-    first,
-    listed,
+    first_row,
     on,
+    row_count,
     rows,
-    said,
+    static_text,
     until,
 )
 
@@ -48,7 +48,9 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 async def planned(pilot: Pilot[int], words: str) -> None:
     app = pilot.app
     assert isinstance(app, Dashboard)
-    await until(pilot, lambda: on(app, Confirm)() and words in said(app, "#dialog-body"), f"a plan with {words!r}")
+    await until(
+        pilot, lambda: on(app, Confirm)() and words in static_text(app, "#dialog-body"), f"a plan with {words!r}"
+    )
 
 
 async def go(pilot: Pilot[int], words: str) -> None:
@@ -57,7 +59,7 @@ async def go(pilot: Pilot[int], words: str) -> None:
     assert isinstance(app, Dashboard)
     assert not app.screen.query_one("#go", Button).disabled
     await pilot.press("tab", "enter")
-    await until(pilot, lambda: words in said(app, "#dialog-body"), words)
+    await until(pilot, lambda: words in static_text(app, "#dialog-body"), words)
 
 
 async def choose(pilot: Pilot[int], start: str) -> None:
@@ -77,14 +79,14 @@ async def test_marked_rows_are_acted_on_together(daemon: Daemon) -> None:
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 3 and "✗ failed" in rows(app)[2], "all failed")
+        await until(pilot, lambda: row_count(app) == 3 and "✗ failed" in rows(app)[2], "all failed")
         await pilot.press("g", "space", "space")
         await until(pilot, lambda: "2 marked" in drawn(app), "the line says so")
         assert [row[1] for row in rows(app)] == ["●", "●", " "], "the marks are drawn"
         await pilot.press("r")
         await planned(pilot, "eligible  2 deliveries")
         await go(pilot, "done      2 deliveries")
-        assert "--yes" in said(app, "#dialog-body"), "the equivalent command"
+        assert "--yes" in static_text(app, "#dialog-body"), "the equivalent command"
         await pilot.press("escape")
         await until(pilot, lambda: "marked" not in drawn(app), "the marks are gone with what they were for")
         assert len(daemon.records("delivery.replayed")) == 2
@@ -99,16 +101,16 @@ async def test_all_that_match_are_requeued(daemon: Daemon, size: tuple[int, int]
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: listed(app) == 4, "the tasks")
+        await until(pilot, lambda: row_count(app) == 4, "the tasks")
         await enter_filter(pilot, "state:failed")
-        await until(pilot, lambda: listed(app) == 3, "the failed ones")
+        await until(pilot, lambda: row_count(app) == 3, "the failed ones")
         await until(pilot, lambda: "3 of 4 match" in drawn(app), "counted")
         await pilot.press("A")
         await until(pilot, lambda: "ALL MARKED" in drawn(app), "it says so")
         await pilot.press("u")
         await planned(pilot, "eligible  3 tasks")
         await go(pilot, "done      3 tasks")
-        assert "covenq requeue state:failed --yes" in said(app, "#dialog-body")
+        assert "covenq requeue state:failed --yes" in static_text(app, "#dialog-body")
         await pilot.press("escape", "escape")
         assert len(daemon.records("task.requeued")) == 3
 
@@ -118,12 +120,12 @@ async def test_a_waiting_task_is_cancelled_and_its_route_paused(daemon: Daemon) 
     async with app.run_test(size=(120, 30)) as pilot:
         daemon.post("issues", issue(1))
         daemon.wait_all_done()
-        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "completed")
+        await until(pilot, lambda: row_count(app) == 1 and "✓" in first_row(app), "completed")
         await pilot.press("p")
         await choose(pilot, "pause route fine")
         await until(pilot, lambda: daemon.records("ops.paused"), "recorded")
         daemon.post("issues", issue(2))
-        await until(pilot, lambda: listed(app) == 2 and "○ queued" in rows(app)[1], "it waits")
+        await until(pilot, lambda: row_count(app) == 2 and "○ queued" in rows(app)[1], "it waits")
         await pilot.press("G", "c")
         await planned(pilot, "eligible  1 task")
         await go(pilot, "done      1 task")
@@ -140,10 +142,10 @@ async def test_redacting_says_that_nothing_brings_it_back(daemon: Daemon) -> Non
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "listed")
+        await until(pilot, lambda: row_count(app) == 1 and "✓" in first_row(app), "listed")
         await pilot.press("x")
         await planned(pilot, "eligible  1 delivery")
-        assert "nothing brings them back" in said(app, "#warning")
+        assert "nothing brings them back" in static_text(app, "#warning")
         await go(pilot, "done      1 delivery")
         await pilot.press("escape")
         assert len(daemon.records("delivery.redacted")) == 1
@@ -154,7 +156,7 @@ async def test_read_only_refuses_to_act(daemon: Daemon) -> None:
     daemon.wait_all_done()
     app = dashboard(daemon.data, read_only=True)
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: row_count(app) == 1, "listed")
         assert "read-only" in drawn(app)
         await pilot.press("r")
         await planned(pilot, "refused")
@@ -172,7 +174,7 @@ async def test_a_delivery_opens_onto_its_payload_story_and_log(daemon: Daemon, s
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
+        await until(pilot, lambda: row_count(app) == 1 and "✗ failed" in first_row(app), "failed")
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "attempt 1" in document(app), "open")
         await pilot.press("l")
@@ -204,13 +206,19 @@ async def test_stepping_from_delivery_to_delivery_and_comparing_two(daemon: Daem
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: listed(app) == 3 and "✓" in rows(app)[2], "listed")
+        await until(pilot, lambda: row_count(app) == 3 and "✓" in rows(app)[2], "listed")
         await pilot.press("enter")
-        await until(pilot, lambda: on(app, DetailScreen)() and guids[2] in said(app, "#detail-title"), "the newest")
+        await until(
+            pilot, lambda: on(app, DetailScreen)() and guids[2] in static_text(app, "#detail-title"), "the newest"
+        )
         await pilot.press("left_square_bracket")
-        await until(pilot, lambda: guids[1] in said(app, "#detail-title") and '"number": 1' in document(app), "older")
+        await until(
+            pilot, lambda: guids[1] in static_text(app, "#detail-title") and '"number": 1' in document(app), "older"
+        )
         await pilot.press("right_square_bracket")
-        await until(pilot, lambda: guids[2] in said(app, "#detail-title") and '"number": 2' in document(app), "newer")
+        await until(
+            pilot, lambda: guids[2] in static_text(app, "#detail-title") and '"number": 2' in document(app), "newer"
+        )
         await pilot.press("escape", "g", "space", "G", "d")
         await until(pilot, lambda: on(app, DiffScreen)() and ".issue.number" in document(app), "compared")
         assert "- 0" in document(app) and "+ 2" in document(app)
@@ -223,10 +231,10 @@ async def test_attempts_are_listed_by_their_tasks_filter(daemon: Daemon) -> None
     app = dashboard(daemon.data)
     async with app.run_test(size=(160, 30)) as pilot:
         await pilot.press("4")
-        await until(pilot, lambda: listed(app) == 2, "both attempts")
+        await until(pilot, lambda: row_count(app) == 2, "both attempts")
         await enter_filter(pilot, "route:bad")
-        await until(pilot, lambda: listed(app) == 1, "one")
-        assert "✗ failed" in first(app) and "exit" in first(app) and "collected" in first(app)
+        await until(pilot, lambda: row_count(app) == 1, "one")
+        assert "✗ failed" in first_row(app) and "exit" in first_row(app) and "collected" in first_row(app)
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "route bad" in document(app), "its delivery")
 
@@ -237,7 +245,7 @@ async def test_copying(daemon: Daemon) -> None:
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓" in first(app), "listed")
+        await until(pilot, lambda: row_count(app) == 1 and "✓" in first_row(app), "listed")
         for key, expected in (("i", guid), ("s", f"covenq show 446581321/{guid}"), ("c", "X-Hub-Signature-256")):
             await pilot.press("y")
             await until(pilot, on(app, Menu), "the menu")
@@ -256,18 +264,18 @@ async def test_filters_are_completed_saved_and_used_again(daemon: Daemon, tmp_pa
     daemon.wait_all_done()
     app = dashboard(daemon.data, filters=tmp_path / "filters.json")
     async with app.run_test(size=(120, 30)) as pilot:
-        await until(pilot, lambda: listed(app) == 2, "listed")
+        await until(pilot, lambda: row_count(app) == 2, "listed")
         await pilot.press("slash", *"sta", "tab", *"fai", "tab", "enter")
-        await until(pilot, lambda: listed(app) == 1, "the filter was completed")
+        await until(pilot, lambda: row_count(app) == 1, "the filter was completed")
         assert app.pane is not None and app.pane.filter == "state:failed"
         await pilot.press("F")
         await choose(pilot, "save")
         await until(pilot, (tmp_path / "filters.json").exists, "saved")
         await pilot.press("escape")
-        await until(pilot, lambda: listed(app) == 2, "without the filter")
+        await until(pilot, lambda: row_count(app) == 2, "without the filter")
         await pilot.press("F")
         await choose(pilot, "state:failed")
-        await until(pilot, lambda: listed(app) == 1, "used again")
+        await until(pilot, lambda: row_count(app) == 1, "used again")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -275,13 +283,13 @@ async def test_help_tells_the_keys_of_what_has_the_focus(daemon: Daemon, size: t
     daemon.post("issues", issue(1))
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: row_count(app) == 1, "listed")
         await pilot.press("question_mark")
         await until(pilot, on(app, Help), "help")
-        listing = said(app, "#help")
+        listing = static_text(app, "#help")
         for words in ("r ", "replay: new tasks", "A ", "G End", "F ", "payload.*", "age"):
             assert words in listing, words
         await pilot.press("escape", "t", "question_mark")
         await until(pilot, on(app, Help), "help of the tree")
-        assert "Copy path" in said(app, "#help") and "Open all" in said(app, "#help")
-        assert "payload.*" not in said(app, "#help")
+        assert "Copy path" in static_text(app, "#help") and "Open all" in static_text(app, "#help")
+        assert "payload.*" not in static_text(app, "#help")

@@ -14,7 +14,7 @@ from covenq.client.interface import Source
 from covenq.client.open import open_source
 from covenq.config.load import Config
 from covenq.tui.app import Dashboard
-from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.help import Help
 from covenq.tui.screens.verify import VerifyScreen
@@ -27,11 +27,11 @@ from tests.support.dashboard import (
     document,
     drawn,
     enter_filter,
-    first,
-    listed,
+    first_row,
     on,
+    row_count,
     rows,
-    said,
+    static_text,
     until,
 )
 
@@ -45,16 +45,16 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 async def test_deliveries_appear_while_it_is_open(daemon: Daemon, size: tuple[int, int]) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 0, "an empty list")
-        empty = said(app, "#deliveries #empty")
+        await until(pilot, lambda: row_count(app) == 0, "an empty list")
+        empty = static_text(app, "#deliveries #empty")
         assert f"{daemon.url}/webhook" in empty
         assert "covenq send" in empty
         assert daemon.post("issues", issue(41)).status == 202
         assert daemon.post("push", issue(42, action="x")).status == 202
-        await until(pilot, lambda: listed(app) == 2, "both deliveries")
-        await until(pilot, lambda: "✓ completed" in first(app), "the first one's task completes")
-        assert "issues.opened" in first(app)
-        assert "octo/hello" in first(app)
+        await until(pilot, lambda: row_count(app) == 2, "both deliveries")
+        await until(pilot, lambda: "✓ completed" in first_row(app), "the first one's task completes")
+        assert "issues.opened" in first_row(app)
+        assert "octo/hello" in first_row(app)
         assert "– ignored" in rows(app)[1]
         assert rows(app)[1].startswith("▸"), "the newest row is the current one"
         assert "FOLLOWING" in drawn(app)
@@ -69,7 +69,7 @@ async def test_any_move_up_pauses_and_capital_g_follows(daemon: Daemon) -> None:
         assert daemon.post("push", issue(number)).status == 202
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 30, "30 deliveries")
+        await until(pilot, lambda: row_count(app) == 30, "30 deliveries")
         table = app.pane.table if app.pane else None
         assert table is not None
         await pilot.press("up", "k")
@@ -77,12 +77,12 @@ async def test_any_move_up_pauses_and_capital_g_follows(daemon: Daemon) -> None:
         assert current is not None
         assert current["number"] == 28
         assert "PAUSED" in drawn(app)
-        top = first(app)
+        top = first_row(app)
         for number in range(31, 34):
             daemon.post("push", issue(number))
         await until(pilot, lambda: "(+3 new, G)" in drawn(app), "what came is counted")
         assert table.current == current, "what is looked at stays"
-        assert first(app).split()[-1] == top.split()[-1]
+        assert first_row(app).split()[-1] == top.split()[-1]
         await pilot.press("g")
         await until(pilot, lambda: table.current and table.current["number"] == 1, "the oldest")
         await pilot.press("G")
@@ -98,7 +98,7 @@ async def test_a_filter_shows_just_what_the_command_line_shows(daemon: Daemon) -
         daemon.post("push", issue(number, repo="octo/b"))
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 6, "all")
+        await until(pilot, lambda: row_count(app) == 6, "all")
         for words in ("repo:octo/b", "event:issues -number:2", "state:ignored", "*/a"):
             await enter_filter(pilot, words)
             assert app.pane is not None
@@ -116,7 +116,7 @@ async def test_a_filter_shows_just_what_the_command_line_shows(daemon: Daemon) -
             await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
             await until(pilot, lambda words=words: f"match /{words}" in drawn(app), "the filter is shown")  # type: ignore[misc]
             await pilot.press("escape")
-            await until(pilot, lambda: listed(app) == 6, "Esc peels the filter")
+            await until(pilot, lambda: row_count(app) == 6, "Esc clears the filter")
         await enter_filter(pilot, "repo:nowhere")
         await until(pilot, lambda: "Nothing matches" in drawn(app), "the empty result says so")
 
@@ -124,9 +124,9 @@ async def test_a_filter_shows_just_what_the_command_line_shows(daemon: Daemon) -
 async def test_a_filter_that_does_not_parse_says_where(daemon: Daemon) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 0, "open")
+        await until(pilot, lambda: row_count(app) == 0, "open")
         await pilot.press("slash", *"event:push", "space", *"stat:failed", "enter")
-        error = said(app, "#deliveries #filter-error").split("\n")
+        error = static_text(app, "#deliveries #filter-error").split("\n")
         assert error[0] == " " * 11 + "^"
         assert "(column 12)" in error[1]
         assert app.pane is not None
@@ -147,8 +147,8 @@ async def test_enter_opens_a_delivery_whole(daemon: Daemon, size: tuple[int, int
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "one delivery")
-        await until(pilot, lambda: "✗ failed" in first(app), "failed")
+        await until(pilot, lambda: row_count(app) == 1, "one delivery")
+        await until(pilot, lambda: "✗ failed" in first_row(app), "failed")
         await pilot.press("enter")
         await until(pilot, lambda: on(app, DetailScreen)() and "Payload\n" in document(app), "its story")
         story = document(app)
@@ -173,10 +173,12 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
+        await until(pilot, lambda: row_count(app) == 1 and "✗ failed" in first_row(app), "failed")
         await pilot.press("r")
-        await until(pilot, lambda: on(app, Confirm)() and "eligible  1 delivery" in said(app, "#dialog-body"), "plan")
-        assert guid in said(app, "#dialog-body")
+        await until(
+            pilot, lambda: on(app, Confirm)() and "eligible  1 delivery" in static_text(app, "#dialog-body"), "plan"
+        )
+        assert guid in static_text(app, "#dialog-body")
         assert app.focused is app.screen.query_one("#cancel"), "Enter does nothing destructive"
         await pilot.press("enter")
         assert not on(app, Confirm)()
@@ -185,14 +187,14 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
         await pilot.press("r")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "plan")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
-        assert f"covenq replay 446581321/{guid}" in said(app, "#dialog-body")
+        await until(pilot, lambda: "done      1 delivery" in static_text(app, "#dialog-body"), "done")
+        assert f"covenq replay 446581321/{guid}" in static_text(app, "#dialog-body")
         await pilot.press("enter")
         replayed = [record["data"] for record in daemon.records("delivery.replayed")]
         assert [(one["replay"], one["by"]) for one in replayed] == [(1, "tui")]
         assert len(daemon.records("task.queued")) == 2
         await pilot.press("3")
-        await until(pilot, lambda: listed(app) == 2, "the new task is listed")
+        await until(pilot, lambda: row_count(app) == 2, "the new task is listed")
         await until(pilot, lambda: "✗ failed" in rows(app)[1], "and has run")
 
 
@@ -201,14 +203,14 @@ async def test_a_completed_delivery_is_replayed_only_by_force(daemon: Daemon) ->
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✓ completed" in first(app), "completed")
+        await until(pilot, lambda: row_count(app) == 1 and "✓ completed" in first_row(app), "completed")
         await pilot.press("r")
-        await until(pilot, lambda: on(app, Confirm)() and "eligible  0" in said(app, "#dialog-body"), "skipped")
+        await until(pilot, lambda: on(app, Confirm)() and "eligible  0" in static_text(app, "#dialog-body"), "skipped")
         assert app.screen.query_one("#go", Button).disabled
         await pilot.press("f")
-        await until(pilot, lambda: "eligible  1" in said(app, "#dialog-body"), "forced")
+        await until(pilot, lambda: "eligible  1" in static_text(app, "#dialog-body"), "forced")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "--force" in said(app, "#dialog-body"), "done, and the command says how")
+        await until(pilot, lambda: "--force" in static_text(app, "#dialog-body"), "done, and the command says how")
         assert len(daemon.records("delivery.replayed")) == 1
         await pilot.press("escape")
 
@@ -220,12 +222,12 @@ async def test_requeue_runs_the_same_task_again(daemon: Daemon) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "failed")
+        await until(pilot, lambda: row_count(app) == 1 and "✗ failed" in first_row(app), "failed")
         await pilot.press("u")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "plan")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "done      1 task" in said(app, "#dialog-body"), "done")
-        assert f"covenq requeue {task}" in said(app, "#dialog-body")
+        await until(pilot, lambda: "done      1 task" in static_text(app, "#dialog-body"), "done")
+        assert f"covenq requeue {task}" in static_text(app, "#dialog-body")
         await pilot.press("escape")
         assert [record["subject"] for record in daemon.records("task.requeued")] == [f"task.{task}"]
 
@@ -242,7 +244,7 @@ async def test_verify_names_what_is_damaged(daemon: Daemon, size: tuple[int, int
         daemon.post("push", issue(number))
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 3, "open")
+        await until(pilot, lambda: row_count(app) == 3, "open")
         await pilot.press("v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "a clean journal")
         await pilot.press("escape")
@@ -266,11 +268,11 @@ async def test_without_a_daemon_it_reads_and_writes_nothing(daemon: Daemon) -> N
     before = {path: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")}
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "the delivery")
-        assert "no daemon is running" in said(app, "#alarm")
+        await until(pilot, lambda: row_count(app) == 1 and "✗ failed" in first_row(app), "the delivery")
+        assert "no daemon is running" in static_text(app, "#alarm")
         assert "○ stopped" in drawn(app)
         await pilot.press("r")
-        await until(pilot, lambda: on(app, Confirm)() and "refused" in said(app, "#dialog-body"), "read-only")
+        await until(pilot, lambda: on(app, Confirm)() and "refused" in static_text(app, "#dialog-body"), "read-only")
         assert app.screen.query_one("#go", Button).disabled
         await pilot.press("escape", "enter")
         await until(pilot, lambda: on(app, DetailScreen)() and '"number": 8' in document(app), "its story")
@@ -285,13 +287,13 @@ async def test_a_daemon_that_goes_and_comes_back_is_found_again(daemon: Daemon) 
     daemon.post("push", issue(1))
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1 and "● live" in drawn(app), "live")
+        await until(pilot, lambda: row_count(app) == 1 and "● live" in drawn(app), "live")
         await asyncio.to_thread(daemon.kill)
         await until(pilot, lambda: "○ stopped" in drawn(app), "the files")
         assert len(rows(app)) == 1, "what is shown stays"
         await asyncio.to_thread(daemon.start)
         await asyncio.to_thread(daemon.post, "push", issue(2))
-        await until(pilot, lambda: "● live" in drawn(app) and listed(app) == 2, "live again, with what came")
+        await until(pilot, lambda: "● live" in drawn(app) and row_count(app) == 2, "live again, with what came")
 
 
 async def test_a_damaged_journal_says_what_verify_would_say(daemon: Daemon) -> None:
@@ -304,7 +306,7 @@ async def test_a_damaged_journal_says_what_verify_would_say(daemon: Daemon) -> N
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: segment.name in drawn(app), "which segment")
-        assert "covenq verify" in said(app, "#alarm")
+        assert "covenq verify" in static_text(app, "#alarm")
         await pilot.press("v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "findings" in document(app), "the findings")
         await pilot.press("escape", "q")
@@ -318,7 +320,7 @@ async def test_the_other_pages_and_the_help(daemon: Daemon, size: tuple[int, int
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 2, "open")
+        await until(pilot, lambda: row_count(app) == 2, "open")
         await pilot.press("1")
         await until(pilot, lambda: "✓ completed" in drawn(app) and "– ignored" in drawn(app), "counts by state")
         assert "fine, bad" in plain(app.query_one("#overview", Lines).lines), (
@@ -342,7 +344,7 @@ async def test_state_is_told_without_colour(daemon: Daemon, monkeypatch: pytest.
     daemon.post("push", issue(1))
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "open")
+        await until(pilot, lambda: row_count(app) == 1, "open")
         colours = {
             colour.triplet
             for line in app.screen._compositor.render_strips(app.size)
@@ -352,7 +354,7 @@ async def test_state_is_told_without_colour(daemon: Daemon, monkeypatch: pytest.
             if colour is not None and colour.triplet is not None
         }
         assert all(max(triplet) - min(triplet) <= 2 for triplet in colours), "greys only"
-        assert "– ignored" in first(app)
+        assert "– ignored" in first_row(app)
 
 
 async def test_quitting_waits_for_nothing(tmp_path: Path) -> None:

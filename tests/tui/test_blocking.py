@@ -11,15 +11,15 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
-from covenq.tui.app import steady
-from covenq.tui.panes.detail import DetailScreen
-from covenq.tui.panes.payload import PayloadScreen
+from covenq.tui.app import freeze_garbage
+from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.help import Help
+from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.treeview import TreeView
 from tests.support.daemon import Daemon, issue
-from tests.support.dashboard import ROUTES, dashboard, document, enter_filter, listed, on, until
-from tests.support.watchdog import slowness, watching
+from tests.support.dashboard import ROUTES, dashboard, document, enter_filter, on, row_count, until
+from tests.support.watchdog import slowdown, watch_event_loop
 
 LIMIT_MS = 50.0
 ROUNDS = 4
@@ -34,13 +34,13 @@ async def test_the_watchdog_names_who_blocks() -> None:
     def asleep() -> None:
         time.sleep(0.3)
 
-    with watching(50, asleep_ms=200) as found:
+    with watch_event_loop(50, asleep_ms=200) as found:
         asyncio.get_running_loop().call_soon(busy)
         asyncio.get_running_loop().call_soon(asleep)
         await asyncio.sleep(0.5)
-    assert len(found.held) == 2
-    assert "in busy" in found.held[0].stack or "never seen" in found.held[0].stack
-    assert "in asleep" in found.held[1].stack
+    assert len(found.slow) == 2
+    assert "in busy" in found.slow[0].stack or "never seen" in found.slow[0].stack
+    assert "in asleep" in found.slow[1].stack
     assert found.callbacks >= 3
 
 
@@ -59,22 +59,22 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 async def test_nothing_blocks_the_event_loop(daemon: Daemon) -> None:
     app = dashboard(daemon.data)
     async with app.run_test(size=(160, 50)) as pilot:
-        await until(pilot, lambda: listed(app) == 39, "listed")
+        await until(pilot, lambda: row_count(app) == 39, "listed")
         await until(pilot, lambda: app.status, "the status")
-        # Once before it is watched: imports and caches of the first time. Then until once nobody is found: who blocks does
-        # so each time, a neighbour that takes the processor's caches does not.
+        # A first round fills imports and caches. Then until one round finds nothing: code that blocks does so in each round,
+        # another process that takes the processor's caches does not.
         for _ in range(ROUNDS + 1):
-            steady()
+            freeze_garbage()
             try:
-                with watching(LIMIT_MS * slowness()) as found:
+                with watch_event_loop(LIMIT_MS * slowdown()) as found:
                     await used(daemon, pilot)
             finally:
                 gc.unfreeze()
-            if not found.held:
+            if not found.slow:
                 break
         await pilot.press("q")
     assert found.callbacks > 500
-    assert not found.held, "\n".join(map(str, found.held))
+    assert not found.slow, "\n".join(map(str, found.slow))
 
 
 async def used(daemon: Daemon, pilot: Pilot[int]) -> None:
@@ -83,7 +83,7 @@ async def used(daemon: Daemon, pilot: Pilot[int]) -> None:
     posts = asyncio.create_task(asyncio.to_thread(post, daemon))
     await pilot.press("G", "up", "pageup", "g", "pagedown", "G")
     await enter_filter(pilot, "event:push")  # type: ignore[arg-type]
-    await until(pilot, lambda: listed(app) == 1, "the large one")  # type: ignore[arg-type]
+    await until(pilot, lambda: row_count(app) == 1, "the large one")  # type: ignore[arg-type]
     await pilot.press("enter")
     await until(pilot, lambda: on(app, DetailScreen)() and "Payload" in document(app), "its story")  # type: ignore[arg-type]
     await pilot.press("G", "g", "escape", "t")

@@ -12,32 +12,31 @@ from textual.app import App
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from covenq.tui import app as dashboards
-from covenq.tui.actions_mixin import ActionsMixin
 from covenq.tui.app import Dashboard
-from covenq.tui.panes.detail import DetailScreen
+from covenq.tui.panes.pages import JournalPage
 from covenq.tui.panes.pane import ListPane
-from covenq.tui.panes.payload import PayloadScreen
 from covenq.tui.panes.table import RowTable
+from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.diff import DiffScreen
-from covenq.tui.screens.help import Help, key_name, pressable
+from covenq.tui.screens.help import Help, enabled_bindings, key_name
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
-from covenq.tui.screens.progress import WorkScreen
+from covenq.tui.screens.payload import PayloadScreen
+from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
 from covenq.tui.widgets.treeview import TreeView
 from tests.support.daemon import ROOT, Daemon, issue
-from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, listed, on, until
+from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, on, row_count, until
 
-LAYERS = (
-    Dashboard, ActionsMixin, RowTable, ListPane, Lines, dashboards.Journal, DetailScreen, PayloadScreen, TreeView, StoryScreen,
-    DiffScreen, LogScreen, VerifyScreen, WorkScreen, Confirm, Menu, Help, CompactDialog, BackupDialog,
+BOUND_CLASSES = (
+    Dashboard, RowTable, ListPane, Lines, JournalPage, DetailScreen, PayloadScreen, TreeView, StoryScreen,
+    DiffScreen, LogScreen, VerifyScreen, ProgressScreen, Confirm, Menu, Help, CompactDialog, BackupDialog,
 )  # fmt: skip
-"""Whatever has keys of its own."""
+"""Every class that has bindings."""
 
 SCROLLS = {"up", "down", "k", "j", "pageup", "pagedown", "home", "end", "g", "G", "left", "right", "ctrl+pageup"}
 SCROLLS |= {"ctrl+pagedown", "ctrl+b", "ctrl+f"}
@@ -53,7 +52,7 @@ def bindings(kind: type) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", BOUND_CLASSES, ids=lambda kind: kind.__name__)
 def test_every_binding_has_an_action(kind: type) -> None:
     for key, action in bindings(kind):
         name = action.partition("(")[0]
@@ -69,7 +68,7 @@ def test_the_manual_has_every_key() -> None:
     section = page.partition(".SH DASHBOARD")[2].partition("\n.SH ")[0]
     assert section, "covenq(1) has a section of the dashboard's keys"
     words = set(re.sub(r"\\f[BIRP]", " ", section).replace("\\-", "-").replace(",", " ").split())
-    for kind in LAYERS:
+    for kind in BOUND_CLASSES:
         for key, action in bindings(kind):
             name = key_name(key)
             assert {name, key} & words, (
@@ -78,7 +77,7 @@ def test_the_manual_has_every_key() -> None:
 
 
 def state(app: App[Any]) -> object:
-    """What a key may change: layers, page, focus, cursor, marks, filter, place, what is folded, remarks, the clipboard."""
+    """What a key may change: screens, page, focus, cursor, marks, filter, scroll position, open nodes, notices, clipboard."""
     assert isinstance(app, Dashboard)
     panes = [
         (
@@ -89,14 +88,14 @@ def state(app: App[Any]) -> object:
             frozenset(pane.table.marks),
             pane.table.all_marked,
         )
-        for pane in app._panes()
+        for pane in app.panes
     ]
     focused = app.focused
     place = None if focused is None else (id(focused), focused.scroll_offset, getattr(focused, "cursor", None))
     tree = drawn(app) if isinstance(focused, TreeView) or isinstance(app.screen, LogScreen) else None
     return (
         [id(screen) for screen in app.screen_stack],
-        app._page,
+        app.page,
         panes,
         place,
         tree,
@@ -111,15 +110,15 @@ Prepare = Callable[[Pilot[int]], Any]
 
 
 async def walk(pilot: Pilot[int], prepare: Prepare, *, all: bool = False) -> set[str]:
-    """Press every key that works on the layer that `prepare` opens, each from that same layer; the keys pressed. Those that
-    are everywhere the same only with `all`."""
+    """Press every key that is enabled on the screen that `prepare` opens, each from the same state; the keys pressed. The
+    app's own keys, which are the same on every screen, are pressed only with `all`."""
     app = pilot.app
     assert isinstance(app, Dashboard)
     await prepare(pilot)
-    layer = type(app.screen)
+    screen_type = type(app.screen)
     keys = [
         (binding.key, type(node).__name__, binding.action)
-        for node, binding in pressable(app.screen)
+        for node, binding in enabled_bindings(app.screen)
         if all or node is not app
     ]
     assert keys
@@ -127,35 +126,37 @@ async def walk(pilot: Pilot[int], prepare: Prepare, *, all: bool = False) -> set
         if action in ("quit", "app.quit"):
             continue
         await prepare(pilot)
-        if action == f"page('{app._page}')":
+        if action == f"page('{app.page}')":
             continue  # it is there already
         before = state(app)
         still = isinstance(app.focused, Lines | TreeView) and key in SCROLLS | FOLDS
         await pilot.press(key)
         if not still:
             await until(
-                pilot, lambda before=before: state(app) != before, f"{key} of {owner} ({action}) on {layer.__name__}"
+                pilot,
+                lambda before=before: state(app) != before,
+                f"{key} of {owner} ({action}) on {screen_type.__name__}",
             )  # type: ignore[misc]
         await home(pilot)
     return {key for key, _, _ in keys}
 
 
 async def home(pilot: Pilot[int]) -> None:
-    """No layers, marks, filters or remarks; the page of deliveries."""
+    """No screens over the pages, no marks, filters or notices; the page of deliveries."""
     app = pilot.app
     assert isinstance(app, Dashboard)
     while len(app.screen_stack) > 1:
         top = app.screen
         await pilot.press("escape")
-        await until(pilot, lambda top=top: app.screen is not top or app.focused is not None, "a layer less")  # type: ignore[misc]
-    for pane in app._panes():
-        pane._leave_filter()
-        while pane.peel():
+        await until(pilot, lambda top=top: app.screen is not top or app.focused is not None, "one screen less")  # type: ignore[misc]
+    for pane in app.panes:
+        pane.close_filter_input()
+        while pane.clear_one():
             pass
     app.clear_notifications()
     app._clipboard = ""
     app.action_page("deliveries")
-    await until(pilot, lambda: isinstance(app.focused, RowTable) and listed(app) == 30, "the list")
+    await until(pilot, lambda: isinstance(app.focused, RowTable) and row_count(app) == 30, "the list")
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 
 
 @pytest.mark.parametrize("size", [pytest.param(SIZES[0], marks=pytest.mark.deep), SIZES[1]])
-async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tuple[int, int], tmp_path: Path) -> None:
+async def test_every_key_of_every_screen_does_something(daemon: Daemon, size: tuple[int, int], tmp_path: Path) -> None:
     filters = tmp_path / "filters.json"
     filters.write_text('{"mine": "event:issues"}')
     app = dashboard(daemon.data, filters=filters)
@@ -195,8 +196,8 @@ async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tup
         """The row that has a task, alone."""
         await home(pilot)
         assert app.pane is not None
-        app.pane.use("event:issues")
-        await until(pilot, lambda: listed(app) == 1 and app.pane and app.pane.table.current, "one row")
+        app.pane.apply_filter("event:issues")
+        await until(pilot, lambda: row_count(app) == 1 and app.pane and app.pane.table.current, "one row")
 
     def over(key: str, kind: type[Screen[Any]], ready: Callable[[], bool]) -> Prepare:
         async def prepare(pilot: Pilot[int]) -> None:
@@ -224,7 +225,7 @@ async def test_every_key_of_every_layer_does_something(daemon: Daemon, size: tup
         await until(pilot, lambda: isinstance(app.focused, Lines), name)
 
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: listed(app) == 30, "the list")
+        await until(pilot, lambda: row_count(app) == 30, "the list")
         pressed = await walk(pilot, deliveries, all=size == SIZES[0])
         if size != SIZES[0]:
             return  # the others don't depend on it

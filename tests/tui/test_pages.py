@@ -18,11 +18,22 @@ from covenq.tui.panes import overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
-from covenq.tui.screens.progress import WorkScreen
+from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.lines import Line, Lines, plain
 from tests.support.daemon import Daemon, issue
-from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, enter_filter, listed, on, said, until
+from tests.support.dashboard import (
+    ROUTES,
+    SIZES,
+    dashboard,
+    document,
+    drawn,
+    enter_filter,
+    on,
+    row_count,
+    static_text,
+    until,
+)
 
 NOW = 1_800_000_000.0
 AGO = "2027-01-15T07:55:00.000000Z"
@@ -63,7 +74,7 @@ STATUS: dict[str, Any] = {
     "refused": {"signature_wrong": 2},
     "pauses": [],
 }
-PACE = {
+THROUGHPUT = {
     "minutes": 60,
     "accepted": [*[0] * 57, 8, 4, 1],
     "refused": [0] * 60,
@@ -73,7 +84,7 @@ PACE = {
 
 
 def told(status: dict[str, Any], width: int = 80) -> str:
-    return plain(overview.overview(status, PACE, NOW, width))
+    return plain(overview.overview(status, THROUGHPUT, NOW, width))
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -154,7 +165,7 @@ def test_the_journal_page_lists_segments_with_what_is_in_them() -> None:
 def test_two_columns_begin_where_they_should() -> None:
     left: list[Line] = [[("✓ wide ├", "")], [("x", "")], []]
     right: list[Line] = [[("a", "")], [], [("b", "")], [("c", "")]]
-    lines = plain(overview.beside(left, right, 12)).splitlines()
+    lines = plain(overview.two_columns(left, right, 12)).splitlines()
     assert [line.find(one) for line, one in zip(lines, ("a", "", "b", "c"), strict=True)] == [12, 0, 12, 12]
     assert text.cells(lines[0]) == 13
 
@@ -197,14 +208,14 @@ async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> No
     segment.write_bytes(content)
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "✗" in drawn(app) or listed(app) >= 0, "something is shown")
+        await until(pilot, lambda: "✗" in drawn(app) or row_count(app) >= 0, "something is shown")
         await pilot.press("5", "v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "findings" in document(app), "the findings")
         count = len(app.screen.report.damage) if isinstance(app.screen, VerifyScreen) and app.screen.report else 0
         assert count >= 2
         for key, expected in (("n", 1), ("n", 2), ("N", 1), ("N", count)):
             await pilot.press(key)
-            assert f"finding {expected} of {count}" in said(app, "#work-said")
+            assert f"finding {expected} of {count}" in static_text(app, "#progress-status")
             marked = [line for line in app.screen.query_one(Lines).lines if line and "reverse" in line[0][1]]
             assert [line[0][0].split(".")[0] for line in marked] == [str(expected)]
         await pilot.press("escape")
@@ -220,21 +231,25 @@ async def test_a_backup_is_made_and_proven_from_the_journal_page(daemon: Daemon,
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "open")
+        await until(pilot, lambda: row_count(app) == 1, "open")
         await pilot.press("5")
         assert "Back up" in drawn(app).splitlines()[-1], "the footer tells it"
         await pilot.press("B")
         await until(pilot, on(app, BackupDialog), "it asks where to")
         app.screen.query_one(Input).value = str(tmp_path / "copy")
         await pilot.press("enter")
-        await until(pilot, lambda: on(app, WorkScreen)() and "the copy verifies" in document(app), "copied")
+        await until(pilot, lambda: on(app, ProgressScreen)() and "the copy verifies" in document(app), "copied")
         assert f"covenq backup {tmp_path / 'copy'}" in document(app)
         await pilot.press("escape", "B")
         await until(pilot, on(app, BackupDialog), "it asks again")
         assert app.screen.query_one(Input).value == str(tmp_path / "copy"), "the last one is suggested"
         app.screen.query_one(Input).value = str(daemon.data)
         await pilot.press("enter")
-        await until(pilot, lambda: on(app, WorkScreen)() and "the journal itself" in said(app, "#work-said"), "refused")
+        await until(
+            pilot,
+            lambda: on(app, ProgressScreen)() and "the journal itself" in static_text(app, "#progress-status"),
+            "refused",
+        )
         await pilot.press("escape")
     assert list((tmp_path / "copy" / "journal").glob("*.jsonl"))
 
@@ -244,10 +259,10 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
     daemon.wait_all_done()
     app = dashboard(daemon.data)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "open")
+        await until(pilot, lambda: row_count(app) == 1, "open")
         await pilot.press("5", "K")
         await until(
-            pilot, lambda: on(app, CompactDialog)() and "would be dropped" in said(app, "#dialog-body"), "a plan"
+            pilot, lambda: on(app, CompactDialog)() and "would be dropped" in static_text(app, "#dialog-body"), "a plan"
         )
         assert app.focused is app.screen.query_one("#cancel")
         await pilot.press("enter")
@@ -256,7 +271,7 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
 
         async def planned() -> bool:
             await pilot.press("K")
-            await until(pilot, lambda: "would be" in said(app, "#dialog-body"), "a plan")
+            await until(pilot, lambda: "would be" in static_text(app, "#dialog-body"), "a plan")
             if not app.screen.query_one("#go", Button).disabled:
                 return True
             await pilot.press("escape")
@@ -267,7 +282,7 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
                 break
             await pilot.pause(0.1)
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: on(app, WorkScreen)() and "dropped" in document(app), "done")
+        await until(pilot, lambda: on(app, ProgressScreen)() and "dropped" in document(app), "done")
         assert "covenq compact" in document(app)
         await pilot.press("escape")
     assert [record["data"]["by"] for record in daemon.records() if record["kind"].endswith("dropped")] == ["tui"]
@@ -276,11 +291,13 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
 async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:
     app = dashboard(daemon.data, read_only=True)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(pilot, lambda: listed(app) == 0, "open")
+        await until(pilot, lambda: row_count(app) == 0, "open")
         await pilot.press("5", "B")
         await until(pilot, lambda: "--read-only" in drawn(app), "it says why not")
         await pilot.press("K")
-        await until(pilot, lambda: on(app, CompactDialog)() and "refused" in said(app, "#dialog-body"), "refused")
+        await until(
+            pilot, lambda: on(app, CompactDialog)() and "refused" in static_text(app, "#dialog-body"), "refused"
+        )
         await pilot.press("escape", "v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
     assert verify_note.last(daemon.data) is None, "and leaves no note"
@@ -307,11 +324,11 @@ async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon,
             await pilot.press("enter")
             await until(pilot, lambda: not on(app, CommandPalette)(), "closed")
 
-        await until(pilot, lambda: listed(app) == 1, "open")
+        await until(pilot, lambda: row_count(app) == 1, "open")
         await command("journal")
         await until(pilot, lambda: "Segments" in drawn(app), "the journal page")
         await command("deliveries")
-        await until(pilot, lambda: listed(app) == 1, "the list again")
+        await until(pilot, lambda: row_count(app) == 1, "the list again")
         await command("mine")
         await until(pilot, lambda: app.pane is not None and app.pane.filter == "event:issues", "the saved filter")
         await pilot.press("escape")
@@ -329,7 +346,7 @@ async def test_the_tasks_that_a_filter_shows_are_those_of_the_command_line(daemo
     app = dashboard(daemon.data)
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda: listed(app) == 6, "the tasks")
+        await until(pilot, lambda: row_count(app) == 6, "the tasks")
         pane = app.pane
         assert pane is not None
         for words in ("state:failed -number:2", "route:fine repo:octo/*"):
@@ -350,12 +367,12 @@ async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str
     write_config(ROUTES + '\n[[route]]\nname = "stars"\nmatch = "event:star"\nrun = ["true"]\n')
     app = dashboard(daemon.data)
     async with app.run_test(size=(160, 50)) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: row_count(app) == 1, "listed")
         await until(pilot, lambda: "stars" in app.status.get("routes", ()), "the new route is in effect")
         await pilot.press("R")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
-        assert "covenq reroute" in said(app, "#dialog-body")
+        await until(pilot, lambda: "done      1 delivery" in static_text(app, "#dialog-body"), "done")
+        assert "covenq reroute" in static_text(app, "#dialog-body")
         await pilot.press("escape")
     assert [one["data"]["route"] for one in daemon.records("task.queued")] == ["stars"]

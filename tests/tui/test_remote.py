@@ -16,7 +16,7 @@ from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import CompactDialog
 from covenq.tui.widgets.lines import Lines, plain
 from tests.support.daemon import Daemon, free_port, issue
-from tests.support.dashboard import ROUTES, drawn, enter_filter, first, listed, on, said, until
+from tests.support.dashboard import ROUTES, drawn, enter_filter, first_row, on, row_count, static_text, until
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ async def test_a_daemon_elsewhere_is_watched_and_acted_on(elsewhere: Callable[[s
     app = elsewhere("operate")
     daemon: Daemon = app.daemon  # type: ignore[attr-defined]
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
-        await until(pilot, lambda: listed(app) == 0, "an empty list")
+        await until(pilot, lambda: row_count(app) == 0, "an empty list")
         daemon.post("issues", issue(1, action="closed"))
-        await until(pilot, lambda: listed(app) == 1 and "✗ failed" in first(app), "live")
+        await until(pilot, lambda: row_count(app) == 1 and "✗ failed" in first_row(app), "live")
         assert "● live" in drawn(app)
         await pilot.press("r")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
         await pilot.press("tab", "enter")
-        await until(pilot, lambda: "done      1 delivery" in said(app, "#dialog-body"), "done")
+        await until(pilot, lambda: "done      1 delivery" in static_text(app, "#dialog-body"), "done")
         await pilot.press("escape", "1")
         await until(pilot, lambda: "accepted" in drawn(app), "the pace of the last hour comes over the wire")
         await pilot.press("5")
@@ -56,7 +56,9 @@ async def test_a_daemon_elsewhere_is_watched_and_acted_on(elsewhere: Callable[[s
             await until(pilot, lambda words=words: words in remarks(app), words)  # type: ignore[misc]
         await pilot.press("K")
         await until(
-            pilot, lambda: on(app, CompactDialog)() and "everything is kept" in said(app, "#dialog-body"), "a plan"
+            pilot,
+            lambda: on(app, CompactDialog)() and "everything is kept" in static_text(app, "#dialog-body"),
+            "a plan",
         )
         await pilot.press("escape")
     assert [one["data"]["by"] for one in daemon.records("delivery.replayed")] == ["token:the-operate (tui)"]
@@ -68,10 +70,10 @@ async def test_a_token_that_may_only_read_is_refused(elsewhere: Callable[[str], 
     daemon.post("issues", issue(1, action="closed"))
     daemon.wait_all_done()
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 1, "listed")
+        await until(pilot, lambda: row_count(app) == 1, "listed")
         await pilot.press("r")
-        await until(pilot, lambda: on(app, Confirm)() and "refused" in said(app, "#dialog-body"), "refused")
-        assert "role" in said(app, "#dialog-body")
+        await until(pilot, lambda: on(app, Confirm)() and "refused" in static_text(app, "#dialog-body"), "refused")
+        assert "role" in static_text(app, "#dialog-body")
         await pilot.press("escape")
     assert daemon.records("delivery.replayed") == []
 
@@ -93,7 +95,7 @@ def remarks(app: Dashboard) -> str:
 
 
 def open_url(elsewhere: Callable[[str], Dashboard]) -> str:
-    opener = elsewhere("operate").link._opener
+    opener = elsewhere("operate").connection._opener
     return opener().where
 
 
@@ -104,13 +106,13 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         daemon.post("push", issue(number))
     daemon.post("star", issue(99))
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: listed(app) == 31, "all")
+        await until(pilot, lambda: row_count(app) == 31, "all")
         await enter_filter(pilot, "event:push")
-        await until(pilot, lambda: listed(app) == 30, "filtered")
+        await until(pilot, lambda: row_count(app) == 30, "filtered")
         await pilot.press("up", "up", "up")
         table = app.pane.table if app.pane is not None else None
         assert table is not None
-        current, top = table.current, first(app).split()[-1]
+        current, top = table.current, first_row(app).split()[-1]
         assert current is not None
         await asyncio.to_thread(daemon.kill)
         await until(pilot, lambda: "no source" in drawn(app), "it is noticed")
@@ -123,4 +125,4 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         assert app.pane.filter == "event:push"
         assert table.current is not None
         assert table.current["seq"] == current["seq"]
-        assert first(app).split()[-1] == top
+        assert first_row(app).split()[-1] == top

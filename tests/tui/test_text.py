@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from covenq.model import State
 from covenq.tui import text
 from covenq.tui.actions import DELIVERIES
-from covenq.tui.panes import columns, detail
+from covenq.tui.panes import columns
+from covenq.tui.screens import detail
 from covenq.tui.screens.dialogs import done_lines, plan_lines
 from covenq.tui.widgets.lines import plain
 
@@ -77,12 +78,12 @@ def test_times_and_sizes_are_short() -> None:
 
 
 def test_a_payload_is_laid_out_as_json_or_shown_as_it_came() -> None:
-    assert plain(detail.payload(b'{"a":{"b":"\\u001b[2J"}}', "9/g")) == (
+    assert plain(detail.payload_lines(b'{"a":{"b":"\\u001b[2J"}}', "9/g")) == (
         '  {\n    "a": {\n      "b": "\\u001b[2J"\n    }\n  }'
     )
-    assert plain(detail.payload(b"payload=%7B\x1b\xff", "9/g")) == "  payload=%7B␛�"
+    assert plain(detail.payload_lines(b"payload=%7B\x1b\xff", "9/g")) == "  payload=%7B␛�"
     deep = b"[" * 100_000
-    assert plain(detail.payload(deep, "9/g")) == "  " + deep.decode()
-    big = plain(detail.payload(b"x" * (detail.LAID_OUT + 1), "9/g"))
+    assert plain(detail.payload_lines(deep, "9/g")) == "  " + deep.decode()
+    big = plain(detail.payload_lines(b"x" * (detail.PRETTY_PRINT_MAX + 1), "9/g"))
     assert "covenq show --payload 9/g" in big
-    assert len(big) < detail.SHOWN + 200
+    assert len(big) < detail.PREVIEW_BYTES + 200

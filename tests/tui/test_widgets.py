@@ -15,7 +15,7 @@ from covenq.filter.grammar import FIELDS, parse
 from covenq.tui import saved
 from covenq.tui.complete import complete
 from covenq.tui.widgets.jsondiff import ABSENT, Difference, differences
-from covenq.tui.widgets.jsontree import CHILDREN, Tree, step
+from covenq.tui.widgets.jsontree import CHILDREN_MAX, Tree, path_step
 
 ISSUE = {"action": "opened", "issue": {"user": {"login": "octocat"}, "labels": [{"name": "bug"}, {"name": "good one"}]}}
 DOCUMENTS = st.recursive(
@@ -49,8 +49,8 @@ def test_a_node_says_how_to_ask_for_it() -> None:
     assert found.path == ".issue.labels[1].name"
     line = tree.reveal(found)
     assert tree.lines[line] is found
-    assert step("a b") == '["a b"]'
-    assert step('"') == r'["\""]'
+    assert path_step("a b") == '["a b"]'
+    assert path_step('"') == r'["\""]'
 
 
 def test_searching_goes_round_in_both_directions() -> None:
@@ -78,9 +78,9 @@ def test_a_deep_and_a_wide_payload_are_no_trouble() -> None:
     found = tree.find("bottom")
     assert found is not None
     assert tree.reveal(found) == 5000
-    wide = Tree(list(range(CHILDREN + 5)))
-    assert len(wide.lines) == CHILDREN + 1
-    assert wide.root.hidden == 5
+    wide = Tree(list(range(CHILDREN_MAX + 5)))
+    assert len(wide.lines) == CHILDREN_MAX + 1
+    assert wide.root.hidden_count == 5
 
 
 def test_differences_are_told_by_path() -> None:

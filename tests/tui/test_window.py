@@ -1,4 +1,4 @@
-"""The ranges under the tables: whatever comes, goes and changes, what is listed is what is there."""
+"""The ranges under the tables: whichever rows come, go and change, the rows listed are those of the source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.tui.panes import window as ranges
+from covenq.tui.panes import window
 from covenq.tui.panes.window import Row, Rows
 
 
@@ -42,28 +42,28 @@ def shown(rows: Rows) -> list[int | None]:
 
 def load(listed: Listed) -> Rows:
     rows = Rows(key)
-    rows.put_first(ranges.first(listed.fetch, key))
+    rows.put_first(window.read_first(listed.fetch, key))
     return rows
 
 
 def load_all(listed: Listed, rows: Rows) -> None:
-    while rows.more:
-        rows.put_older(ranges.older(listed.fetch, key, rows.ranges[-1]))
+    while rows.has_older:
+        rows.put_older(window.read_older(listed.fetch, key, rows.ranges[-1]))
 
 
 def refresh(listed: Listed, rows: Rows) -> None:
     """What the pump does after a change, with everything in view."""
-    rows.changed()
-    rows.put_newest(ranges.newest(listed.fetch, key, rows.ranges[0]))
-    for stale in rows.wanted(0, rows.count):
-        rows.put_again(stale, ranges.again(listed.fetch, key, stale))
+    rows.mark_stale()
+    rows.put_newest(window.read_newest(listed.fetch, key, rows.ranges[0]))
+    for stale in rows.ranges_to_read(0, rows.count):
+        rows.replace(stale, window.reread(listed.fetch, key, stale))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_for_properties() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "LIVE", 4)
-        patch.setattr(ranges, "OLDER", 5)
+        patch.setattr(window, "OPEN_RANGE_ROWS", 4)
+        patch.setattr(window, "OLDER_RANGE_ROWS", 5)
         yield
 
 
@@ -73,10 +73,10 @@ def test_positions_count_from_the_oldest_row_known() -> None:
         listed.put(seq)
     rows = load(listed)
     assert shown(rows) == [17, 18, 19, 20]
-    assert rows.more
+    assert rows.has_older
     load_all(listed, rows)
     assert shown(rows) == list(range(1, 21))
-    assert not rows.more
+    assert not rows.has_older
     assert [rows.position(seq) for seq in range(1, 21)] == list(range(20))
     assert rows.newer_than(15) == 5
 
@@ -90,9 +90,9 @@ def test_a_read_brings_a_bounded_number_of_rows() -> None:
         listed.put(seq)
         refresh(listed, rows)
     assert shown(rows)[-100:] == list(range(1001, 1101))
-    assert listed.largest <= 2 * max(ranges.LIVE, ranges.OLDER)
-    assert all(known.count <= 2 * ranges.LIVE for known in rows.ranges), "ranges neither grow nor crumble"
-    assert len(rows.ranges) <= 2 + 104 // ranges.LIVE
+    assert listed.largest <= 2 * max(window.OPEN_RANGE_ROWS, window.OLDER_RANGE_ROWS)
+    assert all(known.count <= 2 * window.OPEN_RANGE_ROWS for known in rows.ranges), "ranges neither grow nor crumble"
+    assert len(rows.ranges) <= 2 + 104 // window.OPEN_RANGE_ROWS
 
 
 def test_a_burst_larger_than_what_is_read_starts_the_list_afresh() -> None:
@@ -102,7 +102,7 @@ def test_a_burst_larger_than_what_is_read_starts_the_list_afresh() -> None:
     rows = load(listed)
     for seq in range(11, 1011):
         listed.put(seq)
-    found = ranges.newest(listed.fetch, key, rows.ranges[0])
+    found = window.read_newest(listed.fetch, key, rows.ranges[0])
     assert found.gap
     rows.put_newest(found)
     assert shown(rows)[-1] == 1010
@@ -119,13 +119,13 @@ def test_ranges_seen_long_ago_lose_their_rows_and_get_them_back() -> None:
     rows = load(listed)
     load_all(listed, rows)
     kept = [known for known in rows.ranges if known.rows is not None]
-    assert len(kept) <= ranges.KEPT + 1
+    assert len(kept) <= window.LOADED_RANGES_MAX + 1
     assert rows.count == 1000
     assert rows.row(0) is not None, "just read"
     middle = 700
     assert rows.row(middle) is None
-    for lost in rows.wanted(middle, middle):
-        rows.put_again(lost, ranges.again(listed.fetch, key, lost))
+    for lost in rows.ranges_to_read(middle, middle):
+        rows.replace(lost, window.reread(listed.fetch, key, lost))
     row = rows.row(middle)
     assert row is not None
     assert key(row) == middle + 1
@@ -162,12 +162,12 @@ def test_what_is_listed_is_what_is_there(start: set[int], steps: list[tuple[str,
             listed.put(value)
         elif step == "change" and value in listed.rows:
             listed.put(value, state="changed")
-        elif step == "older" and rows.more:
-            rows.put_older(ranges.older(listed.fetch, key, rows.ranges[-1]))
+        elif step == "older" and rows.has_older:
+            rows.put_older(window.read_older(listed.fetch, key, rows.ranges[-1]))
         elif step == "refresh":
             refresh(listed, rows)
             known = shown(rows)
-            bound = rows.ranges[-1].lower if rows.more else 0
+            bound = rows.ranges[-1].lower if rows.has_older else 0
             assert known == sorted(seq for seq in listed.rows if seq >= bound)
     load_all(listed, rows)
     refresh(listed, rows)

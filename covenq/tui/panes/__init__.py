@@ -1,1 +1,1 @@
-"""The pages of the dashboard: lists, one delivery whole, the Overview, the Journal page."""
+"""The pages of the dashboard (lists, Overview, Journal) and the header above them."""

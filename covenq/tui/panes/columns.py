@@ -1,4 +1,4 @@
-"""What the tables show: columns, how each is drawn from a row, and which of them a width has room for."""
+"""The columns of the tables: how each is drawn from a row, and which of them fit a width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`least` cells wide, growing by `weight`; of the columns that don't fit, the highest `rank` goes first."""
+    """At least `least` cells wide; spare width is shared by `weight`. Of those that don't fit, the highest `rank` goes first."""
 
     title: str
     least: int
@@ -25,6 +25,7 @@ class Column:
 
 
 GAP = 1
+"""Cells between two columns."""
 
 
 def layout(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
@@ -65,7 +66,7 @@ def _took(row: Row, now: float) -> Cell:
 
 
 def _phase(row: Row, now: float) -> Cell:
-    """The newest phase: where it is, or where it ended."""
+    """The newest phase: the one it is in, or ended in."""
     phases = row.get("phases") or ()
     return (text.clean(phases[-1][0]), "") if phases else (text.ABSENT, "dim")
 
@@ -80,7 +81,7 @@ def _event(row: Row, now: float) -> Cell:
 
 
 def _target(row: Row, now: float) -> Cell:
-    """`#12 The title`, `3f2a91c` or nothing: what the delivery is about."""
+    """What the delivery is about: `#12 The title`, `3f2a91c` or a dash."""
     parts = []
     if row.get("number") is not None:
         parts.append(f"#{text.clean(row['number'])}")

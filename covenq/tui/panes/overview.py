@@ -1,6 +1,6 @@
-"""The Overview page, as pure functions from the status, the pace of the last hour, the time and the width to lines.
+"""The Overview page, as pure functions from the status, the last hour's throughput, the time and the width to lines.
 
-What an operator must act on comes first, in words; then how fast it goes, what waits, who works on what, and how the disk does.
+Alarms come first, in words; then throughput, counts by state, the worker and what it runs, and the health of the disk.
 """
 
 from __future__ import annotations
@@ -9,37 +9,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from covenq.tui import text
-from covenq.tui.widgets.lines import Line
+from covenq.tui.widgets.lines import Line, labelled
 
 Status = Mapping[str, Any]
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-"""Eighths of a cell: a graph of one row."""
-NOTHING = "·"
+"""Eighths of a cell, for a graph of one row."""
+ZERO = "·"
 _LABEL = 12
-_FIGURES = 28
-"""Cells beside a graph: its name, and its three figures."""
+_NUMBERS = 28
+"""Cells beside a graph: its name, and its three numbers."""
 GRAPH_MAX = 60
-TWO_COLUMNS = 132
-"""Cells from which the lower half stands in two columns."""
+"""Cells of the widest graph."""
+TWO_COLUMNS_MIN = 132
+"""Cells of width from which the lower half has two columns."""
 LAG_LONG = 10_000
+"""Records that the state may be behind the journal without an alarm."""
 RUNNING_MAX = 12
-PACES = (("accepted", "green"), ("refused", "yellow"), ("completed", "cyan"), ("failed", "red"))
+"""Running tasks that are listed."""
+SERIES = (("accepted", "green"), ("refused", "yellow"), ("completed", "cyan"), ("failed", "red"))
 
 
 def sparkline(values: Sequence[int], most: int | None = None) -> str:
-    """A cell for each value: nothing is a dot, anything at least the lowest block, `most` (or the largest) the full one."""
+    """A cell for each value: a dot for zero, else at least the lowest block, the full one for `most` (or the largest value)."""
     top = max(values, default=0) if most is None else most
     if top <= 0:
-        return NOTHING * len(values)
+        return ZERO * len(values)
     last = len(BLOCKS) - 1
-    return "".join(NOTHING if value <= 0 else BLOCKS[min(last, value * last // top)] for value in values)
+    return "".join(ZERO if value <= 0 else BLOCKS[min(last, value * last // top)] for value in values)
 
 
 def alarms(status: Status, now: float) -> list[str]:
     """What an operator must know, in words, the worst first."""
     found = [text.clean(reason) for reason in status.get("reasons") or ()]
-    found += _of_journal(status, now)
+    found += _journal_alarms(status, now)
     found += [
         f"secret {text.clean(one['secret'])}: {text.clean(one['problem'])}" for one in status.get("secrets") or ()
     ]
@@ -55,16 +58,16 @@ def alarms(status: Status, now: float) -> list[str]:
     for one in status.get("stuck") or ():
         since = text.age(one.get("since"), now)
         found.append(
-            f"task {text.clean(one['task'])}{_whose(one)} is {one['state']} for {since}: {text.clean(one['why'])}"
+            f"task {text.clean(one['task'])}{_route_and_repo(one)} is {one['state']} for {since}: {text.clean(one['why'])}"
         )
-    found += [_paused(one, now) for one in status.get("pauses") or () if one.get("what") != "intake"]
+    found += [_pause_alarm(one, now) for one in status.get("pauses") or () if one.get("what") != "intake"]
     upkeep = status.get("upkeep") or {}
     if upkeep.get("error"):
         found.append(f"upkeep waits: {text.clean(upkeep['error'])}")
     return found
 
 
-def _of_journal(status: Status, now: float) -> list[str]:
+def _journal_alarms(status: Status, now: float) -> list[str]:
     found = []
     seen = status.get("verified") or {}
     if seen and not seen["ok"]:
@@ -78,12 +81,12 @@ def _of_journal(status: Status, now: float) -> list[str]:
     return found
 
 
-def _whose(one: Mapping[str, Any]) -> str:
+def _route_and_repo(one: Mapping[str, Any]) -> str:
     names = [text.clean(one[name]) for name in ("route", "repo") if one.get(name)]
     return f" ({', '.join(names)})" if names else ""
 
 
-def _paused(one: Mapping[str, Any], now: float) -> str:
+def _pause_alarm(one: Mapping[str, Any], now: float) -> str:
     name = one.get("repo") or one.get("name")
     of = text.clean(one["what"]) + (f" {text.clean(name)}" if name else "")
     by = f" by {text.clean(one['by'])}" if one.get("by") else ""
@@ -92,7 +95,7 @@ def _paused(one: Mapping[str, Any], now: float) -> str:
 
 
 def overview(status: Status, throughput: Status | None, now: float, width: int) -> list[Line]:
-    """The page. `throughput` is `Source.throughput`'s answer, None while there is none."""
+    """The page. `throughput` is the result of `Source.throughput`, None until it is read."""
     lines: list[Line] = []
     for alarm in alarms(status, now):
         for number, part in enumerate(_wrapped(alarm, width - 3)):
@@ -101,23 +104,23 @@ def overview(status: Status, throughput: Status | None, now: float, width: int) 
         lines.append([])
     lines += _throughput_lines(throughput, width)
     lines.append([])
-    tasks, deliveries = (_depth(title, status, title.lower(), now) for title in ("Tasks", "Deliveries"))
-    worker, health, where = _worker(status, now), _health(status), _where(status, now)
-    if width >= TWO_COLUMNS:
-        return lines + beside([*tasks, [], *deliveries], [*worker, [], *health, [], *where], width // 2)
+    tasks, deliveries = (_state_counts(title, status, title.lower(), now) for title in ("Tasks", "Deliveries"))
+    worker, health, where = _worker(status, now), _health(status), _locations(status, now)
+    if width >= TWO_COLUMNS_MIN:
+        return lines + two_columns([*tasks, [], *deliveries], [*worker, [], *health, [], *where], width // 2)
     return [*lines, *tasks, [], *worker, [], *health, [], *deliveries, [], *where]
 
 
-# ---- how fast
+# ---- throughput
 
 
 def _throughput_lines(throughput: Status | None, width: int) -> list[Line]:
     if throughput is None:
         return [[("A minute", "bold"), ("   … counting", "dim")]]
-    room = max(8, min(GRAPH_MAX, int(throughput["minutes"]), width - _LABEL - _FIGURES - 3))
+    room = max(8, min(GRAPH_MAX, int(throughput["minutes"]), width - _LABEL - _NUMBERS - 3))
     head = f"{'full min':>9}{'peak':>8}{'in all':>10}"
     lines: list[Line] = [[("A minute", "bold"), (f"{'':<{_LABEL + room - 6}}{head}", "dim")]]
-    for name, style in PACES:
+    for name, style in SERIES:
         values = [int(value) for value in throughput[name]][-room:]
         full = values[-2] if len(values) > 1 else 0
         figures = f"{text.number(full):>9}{text.number(max(values)):>8}{text.number(sum(values)):>10}"
@@ -127,13 +130,14 @@ def _throughput_lines(throughput: Status | None, width: int) -> list[Line]:
     return lines
 
 
-# ---- what waits
+# ---- counts by state
 
 
 _BAR = 18
+"""Cells of the longest bar."""
 
 
-def _depth(title: str, status: Status, what: str, now: float) -> list[Line]:
+def _state_counts(title: str, status: Status, what: str, now: float) -> list[Line]:
     counts: Mapping[str, int] = status.get(what) or {}
     oldest: Mapping[str, str] = (status.get("oldest") or {}).get(what) or {}
     total = sum(counts.values())
@@ -155,7 +159,7 @@ def _depth(title: str, status: Status, what: str, now: float) -> list[Line]:
     return lines
 
 
-# ---- who works on what
+# ---- the worker
 
 
 def _worker(status: Status, now: float) -> list[Line]:
@@ -185,38 +189,36 @@ def _worker(status: Status, now: float) -> list[Line]:
     return lines
 
 
-# ---- how the disk does, and where it is
-
-
-def _pair(name: str, value: object, style: str = "") -> Line:
-    return [(f"  {name:<12}", "dim"), (text.ABSENT if value is None else text.clean(value), style)]
+# ---- health, and locations
 
 
 def _health(status: Status) -> list[Line]:
     log, state = status.get("journal") or {}, status.get("state") or {}
-    lines: list[Line] = [[("Durability", "bold")], _pair("fsync", fsync(log))]
+    lines: list[Line] = [[("Durability", "bold")], labelled("fsync", fsync(log))]
     disk = status.get("disk")
     if disk:
         share = disk["free"] * 100 // max(1, disk["total"])
         lines.append(
-            _pair("disk", f"{text.size(disk['free'])} free of {text.size(disk['total'])}", "red" if share < 5 else "")
+            labelled(
+                "disk", f"{text.size(disk['free'])} free of {text.size(disk['total'])}", "red" if share < 5 else ""
+            )
         )
     lag = state.get("lag")
-    lines.append(_pair("fold lag", None if lag is None else "none" if not lag else f"{text.number(lag)} records"))
+    lines.append(labelled("fold lag", None if lag is None else "none" if not lag else f"{text.number(lag)} records"))
     doing = (status.get("upkeep") or {}).get("doing")
     if doing:
-        lines.append(_pair("upkeep", f"{doing['what']}: {doing['done']} of {doing['total']} segments", "yellow"))
+        lines.append(labelled("upkeep", f"{doing['what']}: {doing['done']} of {doing['total']} segments", "yellow"))
     refused = status.get("refused") or {}
     if refused:
-        told = sorted(refused.items(), key=lambda one: -one[1])
+        by_count = sorted(refused.items(), key=lambda one: -one[1])
         lines += [[], [("Refused since the start", "bold"), (f"  {text.number(sum(refused.values()))}", "")]]
-        lines += [_pair(text.number(count), word) for word, count in told[:8]]
+        lines += [labelled(text.number(count), word) for word, count in by_count[:8]]
         lines.append([("  covenq refused says of each what to do", "dim")])
     return lines
 
 
 def fsync(log: Mapping[str, Any]) -> str | None:
-    """How long the newest syncs took, None before the first."""
+    """Latency of the newest fsyncs, None before the first."""
     recent = log.get("recent_syncs_ms")
     if not recent:
         last = log.get("last_sync_ms")
@@ -225,29 +227,29 @@ def fsync(log: Mapping[str, Any]) -> str | None:
     return f"p50 {recent['median']:.1f} ms, p99 {p99:.1f} ms, of the last {text.number(recent['count'])}"
 
 
-def _where(status: Status, now: float) -> list[Line]:
-    lines: list[Line] = [[("Where", "bold")], _pair("webhook", status.get("webhook_url"))]
+def _locations(status: Status, now: float) -> list[Line]:
+    lines: list[Line] = [[("Where", "bold")], labelled("webhook", status.get("webhook_url"))]
     if status.get("api_url"):
-        lines.append(_pair("api", status["api_url"]))
-    lines.append(_pair("data", status.get("data")))
-    lines.append(_pair("routes", ", ".join(status.get("routes") or ()) or "none: `covenq init` writes some"))
+        lines.append(labelled("api", status["api_url"]))
+    lines.append(labelled("data", status.get("data")))
+    lines.append(labelled("routes", ", ".join(status.get("routes") or ()) or "none: `covenq init` writes some"))
     if status.get("started_at"):
-        lines.append(_pair("up", f"{text.age(status['started_at'], now)}, process {status.get('pid')}"))
-    lines.append(_pair("version", status.get("version")))
+        lines.append(labelled("up", f"{text.age(status['started_at'], now)}, process {status.get('pid')}"))
+    lines.append(labelled("version", status.get("version")))
     return lines
 
 
-# ---- laying out
+# ---- layout
 
 
 def _wrapped(words: str, width: int) -> list[str]:
-    """Words in lines of at most `width` cells, as far as they can be broken."""
+    """`words` in lines of at most `width` cells; a longer word is not broken."""
     import textwrap
 
     return textwrap.wrap(words, max(20, width), break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def beside(left: Sequence[Line], right: Sequence[Line], at: int) -> list[Line]:
+def two_columns(left: Sequence[Line], right: Sequence[Line], at: int) -> list[Line]:
     """Two columns of lines, the right one beginning at the cell `at`."""
     found: list[Line] = []
     for number in range(max(len(left), len(right))):

@@ -1,23 +1,32 @@
-"""The Journal page, and the page for what can't be opened, as pure functions to lines."""
+"""The Journal page, and the page shown while the source can't be opened. Their lines are pure functions of what is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+from textual.binding import Binding, BindingType
 
 from covenq.tui import text
 from covenq.tui.panes import overview
-from covenq.tui.widgets.lines import Line
+from covenq.tui.widgets.lines import Line, Lines, labelled
 
 _BAR = 14
+"""Cells of the longest bar."""
 
 
-def _pair(name: str, value: object, style: str = "") -> Line:
-    return [(f"  {name:<12}", "dim"), (text.ABSENT if value is None else text.clean(value), style)]
+class JournalPage(Lines):
+    """The widget of the Journal page, with keys of its own."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "app.verify", "Verify", tooltip="prove every record of the journal"),
+        Binding("K", "app.compact", "Compact", tooltip="drop what [retention] keeps no longer"),
+        Binding("B", "app.backup", "Back up", tooltip="copy the journal, and prove the copy"),
+    ]
 
 
 def journal(status: Mapping[str, Any], now: float, *, here: bool = True) -> list[Line]:
-    """Head, health, syncs and batches, what the last verification found, how far the state has folded, the segments.
+    """Head, health, syncs and batches, the last verification, how far the state has folded, the segments.
 
     `here`: the journal's files are on this machine, and can be verified and copied from here.
     """
@@ -30,42 +39,42 @@ def journal(status: Mapping[str, Any], now: float, *, here: bool = True) -> list
         health, style = "✗ full: intake is closed until there is space", "red"
     else:
         health, style = "✓ accepts writes" if status.get("ready") else "– not open for writing here", "green"
-    lines.append(_pair("health", health, style))
-    lines.append(_pair("head seq", f"{text.number(head.get('seq') or 0)}, synced: all up to it is on disk"))
-    lines.append(_pair("head sum", head.get("sum")))
+    lines.append(labelled("health", health, style))
+    lines.append(labelled("head seq", f"{text.number(head.get('seq') or 0)}, synced: all up to it is on disk"))
+    lines.append(labelled("head sum", head.get("sum")))
     folded = state.get("seq")
     if folded is not None:
         lag = state.get("lag")
         behind = f", {text.number(lag)} behind" if lag else ", all of it" if lag == 0 else ""
-        lines.append(_pair("folded to", f"{text.number(folded)}{behind}"))
+        lines.append(labelled("folded to", f"{text.number(folded)}{behind}"))
     if state.get("error"):
-        lines.append(_pair("error", state["error"], "red"))
-    lines.append(_pair("fsync", overview.fsync(log)))
+        lines.append(labelled("error", state["error"], "red"))
+    lines.append(labelled("fsync", overview.fsync(log)))
     batches = log.get("recent_batches")
     if batches:
-        told = f"half have {text.number(batches['median'])} or less, the largest {text.number(batches['largest'])}"
-        lines.append(_pair("batches", f"of records to a sync {told}, of the last {text.number(batches['count'])}"))
+        sizes = f"half have {text.number(batches['median'])} or less, the largest {text.number(batches['largest'])}"
+        lines.append(labelled("batches", f"of records to a sync {sizes}, of the last {text.number(batches['count'])}"))
     lines.append(_verified(status.get("verified"), now))
-    lines.append(_pair("id", log.get("id")))
-    lines.append(_pair("epoch", log.get("epoch")))
+    lines.append(labelled("id", log.get("id")))
+    lines.append(labelled("epoch", log.get("epoch")))
     lines += [[], *_segments(status.get("segments") or (), log, head.get("seq") or 0)]
     if here:
-        told = "v verifies every record, K compacts, B backs up."
+        keys = "v verifies every record, K compacts, B backs up."
     else:
-        told = "K compacts. On the daemon's machine: covenq verify, covenq backup."
-    return [*lines, [], [(told, "dim")]]
+        keys = "K compacts. On the daemon's machine: covenq verify, covenq backup."
+    return [*lines, [], [(keys, "dim")]]
 
 
-def _verified(seen: Mapping[str, Any] | None, now: float) -> Line:
-    if seen is None:
-        return _pair("verified", "not yet, or nowhere that is known of")
-    took = text.duration(float(seen.get("seconds") or 0))
-    if seen["ok"]:
-        said = (
-            f"✓ {text.ago(seen['at'], now)}: {text.number(seen['records'])} records, to seq {text.number(seen['seq'])}"
+def _verified(last: Mapping[str, Any] | None, now: float) -> Line:
+    if last is None:
+        return labelled("verified", "not yet, or nowhere that is known of")
+    took = text.duration(float(last.get("seconds") or 0))
+    if last["ok"]:
+        result = (
+            f"✓ {text.ago(last['at'], now)}: {text.number(last['records'])} records, to seq {text.number(last['seq'])}"
         )
-        return _pair("verified", f"{said}, in {took}", "green")
-    return _pair("verified", f"✗ {text.ago(seen['at'], now)}: {text.number(seen['findings'])} findings", "red")
+        return labelled("verified", f"{result}, in {took}", "green")
+    return labelled("verified", f"✗ {text.ago(last['at'], now)}: {text.number(last['findings'])} findings", "red")
 
 
 def _segments(newest: Sequence[Mapping[str, Any]], log: Mapping[str, Any], head: int) -> list[Line]:
@@ -88,7 +97,7 @@ def _segments(newest: Sequence[Mapping[str, Any]], log: Mapping[str, Any], head:
 
 
 def broken(error: BaseException) -> list[Line]:
-    """The source can't be opened: what happened, what verify would say, what to type next."""
+    """The source can't be opened: the error, each damage that verify would find, what to type next."""
     lines: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [("", "")]]
     damage = getattr(error, "damage", ())
     for one in damage:

@@ -1,7 +1,7 @@
-"""A table of any length by Textual's Line API: only the rows in view exist, newest at the bottom, like a log.
+"""A virtual table by Textual's Line API: only the rows in view exist, newest at the bottom, like a log.
 
 (Textual's DataTable keeps an object a row and walks all of them after a change: 44 s for 100,000 rows. This draws what
-is in view: as fast for a million as for a screenful.)
+is in view, as fast for a million as for a screenful.)
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ _DIM = Style(dim=True)
 
 
 @lru_cache(maxsize=512)
-def _worn(style: str, base: Style) -> Style:
-    """`style` over the table's own."""
+def _combined_style(style: str, base: Style) -> Style:
+    """`style` over the table's own style."""
     return base + Style.parse(style) if style else base
 
 
 def _strip(runs: Sequence[tuple[str, str]], width: int, base: Style) -> Strip:
     """Runs of (text, style) as one line of exactly `width` cells."""
-    return Strip([Segment(words, _worn(style, base)) for words, style in runs]).adjust_cell_length(width, base)
+    return Strip([Segment(words, _combined_style(style, base)) for words, style in runs]).adjust_cell_length(
+        width, base
+    )
 
 
 class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
-    """Draws `rows` by `columns`. Following: it stays at the newest row; any move up pauses, `G` follows again."""
+    """Draws `rows` by `columns`. While it follows, it stays at the newest row; any move up pauses, `G` follows again."""
 
     DEFAULT_CSS = """
     RowTable { height: 1fr; overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }
@@ -59,23 +61,23 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("A", "mark_all", "Mark all", show=False),
     ]
 
-    class Opened(Message):
+    class RowOpened(Message):
         """Enter, or a click on the row that was already current."""
 
         def __init__(self, row: Row) -> None:
             super().__init__()
             self.row = row
 
-    class Moved(Message):
-        """The viewport, the cursor or following changed: rows may be needed."""
+    class ViewportChanged(Message):
+        """The viewport, the cursor, the marks or following changed: rows may be needed, and the status line may be old."""
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, RowTable.Moved)
+            return isinstance(message, RowTable.ViewportChanged)
 
-    class OldestWanted(Message):
+    class OldestRequested(Message):
         """`g`: go to the oldest row of all, which may not be listed yet."""
 
-    class FollowWanted(Message):
+    class FollowRequested(Message):
         """`G`: follow the newest."""
 
     def __init__(
@@ -86,15 +88,15 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.rows = rows
         self.cursor = 0
         self.following = True
-        self.paused_at = 0
-        """The newest key when following stopped; what is newer is new."""
+        self.paused_key = 0
+        """The newest key when following stopped; rows with a greater key are counted as new."""
         self.marks: dict[int, Row] = {}
         """The rows marked, by key, as they were when they were marked."""
         self.all_marked = False
         """Everything that matches is marked, listed here or not."""
         self._clock = clock
         self._base: Style | None = None
-        self._placing = False
+        self._scrolling = False
         self._laid_out: tuple[int, list[tuple[Column, int]]] = (0, [])
 
     # What is shown
@@ -117,32 +119,32 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         return self.rows.row(self.cursor)
 
     @property
-    def unseen(self) -> int:
+    def unseen_count(self) -> int:
         """How many rows came since following stopped."""
-        return 0 if self.following else self.rows.newer_than(self.paused_at)
+        return 0 if self.following else self.rows.newer_than(self.paused_key)
 
-    def show(self, rows: Rows) -> None:
-        """Another list: from its newest row, following."""
+    def set_rows(self, rows: Rows) -> None:
+        """Show another list, from its newest row, following."""
         self.rows = rows
         self.following = True
-        self.unmark()
-        self.changed()
+        self.unmark_all()
+        self.update_rows()
 
-    def unmark(self) -> bool:
-        """Take all marks away. False: there were none."""
+    def unmark_all(self) -> bool:
+        """Remove all marks. False: there were none."""
         had = bool(self.marks) or self.all_marked
         self.marks, self.all_marked = {}, False
         if had:
             self.refresh()
-            self.post_message(self.Moved())
+            self.post_message(self.ViewportChanged())
         return had
 
-    def changed(self, change: Callable[[], None] | None = None) -> None:
-        """Apply `change` to the rows, and stand where we stood: by key, as positions move when older rows come."""
+    def update_rows(self, change: Callable[[], None] | None = None) -> None:
+        """Apply `change` to the rows and stay at the same ones: found again by key, as positions move when older rows come."""
         cursor_key, top_key = self._key(self.cursor), self._key(self.top)
         if change is not None:
             change()
-        self._placing = True
+        self._scrolling = True
         try:
             self.virtual_size = Size(1, self.rows.count + 1)
             if self.following:
@@ -155,9 +157,9 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
                     self.cursor = self.rows.position(cursor_key)
                 self.cursor = max(0, min(self.cursor, self.rows.count - 1))
         finally:
-            self._placing = False
+            self._scrolling = False
         self.refresh()
-        self.post_message(self.Moved())
+        self.post_message(self.ViewportChanged())
 
     def _key(self, position: int) -> int | None:
         row = self.rows.row(position)
@@ -192,23 +194,23 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         marked = self.all_marked or self.rows.key(row) in self.marks
         # Neighbours of one style are one run: what a paint costs is their number.
         runs: list[tuple[str, str]] = []
-        words, worn = ("▸" if current else " ") + ("●" if marked else " "), ""
+        words, run_style = ("▸" if current else " ") + ("●" if marked else " "), ""
         for column, cells_wide in columns:
             value, style = column.draw(row, now)
-            if style != worn and not current:
-                runs.append((words, worn))
-                words, worn = "", style
+            if style != run_style and not current:
+                runs.append((words, run_style))
+                words, run_style = "", style
             words += text.fit(value, cells_wide, column.right) + " " * GAP
-        runs.append((words, worn))
+        runs.append((words, run_style))
         return _strip(runs, width, base + _CURSOR if current else base)
 
     # Moving
 
     def pause(self) -> None:
-        """Stop following; what comes from now on is counted as new."""
+        """Stop following; rows that come from now on are counted as new."""
         if self.following:
             self.following = False
-            self.paused_at = self.rows.newest_key()
+            self.paused_key = self.rows.newest_key()
 
     def action_move(self, step: int) -> None:
         self._move_to(self.cursor + step)
@@ -219,20 +221,20 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
     def action_oldest(self) -> None:
         self.pause()
         self._move_to(0)
-        self.post_message(self.OldestWanted())
+        self.post_message(self.OldestRequested())
 
     def action_follow(self) -> None:
         self.following = True
-        self.changed()
-        self.post_message(self.FollowWanted())
+        self.update_rows()
+        self.post_message(self.FollowRequested())
 
     def action_open(self) -> None:
         row = self.current
         if row is not None:
-            self.post_message(self.Opened(row))
+            self.post_message(self.RowOpened(row))
 
     def action_mark(self) -> None:
-        """Mark the row, or take its mark away, and go on to the next."""
+        """Mark the row, or remove its mark, and go on to the next."""
         row = self.current
         if row is None:
             return
@@ -246,7 +248,7 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
     def action_mark_all(self) -> None:
         self.marks, self.all_marked = {}, not self.all_marked
         self.refresh()
-        self.post_message(self.Moved())
+        self.post_message(self.ViewportChanged())
 
     def _move_to(self, position: int) -> None:
         if not self.rows.count:
@@ -255,27 +257,27 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         if target < self.cursor:
             self.pause()
         self.cursor = target
-        self._placing = True
+        self._scrolling = True
         try:
             if target < self.top:
                 self._scroll_y(target)
             elif target > self.bottom:
                 self._scroll_y(target - self.page_rows + 1)
         finally:
-            self._placing = False
+            self._scrolling = False
         self.refresh()
-        self.post_message(self.Moved())
+        self.post_message(self.ViewportChanged())
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if round(old_value) != round(new_value) and not self._placing:
+        if round(old_value) != round(new_value) and not self._scrolling:
             if new_value < old_value and round(new_value) < self.max_scroll_y:
                 # The wheel or the scrollbar. (A table that grew taller is moved up too, but stays at its end.)
                 self.pause()
-            self.post_message(self.Moved())
+            self.post_message(self.ViewportChanged())
 
     def on_resize(self, event: events.Resize) -> None:
-        self.changed()
+        self.update_rows()
 
     def on_click(self, event: events.Click) -> None:
         position = self.top + event.y - 1

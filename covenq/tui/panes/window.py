@@ -1,12 +1,12 @@
-"""The rows of a virtual table: ranges of a newest-first list, fetched by cursor, a bounded number of them kept.
+"""The rows of a virtual table: ranges of a newest-first list, fetched by cursor, with a bounded number of them loaded.
 
 A million deliveries are a list of ranges, of which only the ones near the viewport hold rows. The newest range is
 open at the top and is read again whenever something changed; a range is bounded by order keys, so rows that left a
-filter disappear and rows that entered it appear, without moving another range. Positions shown count from the oldest
-row known: older ranges are put before, so callers anchor what they show by key.
+filter disappear and rows that entered it appear, without moving another range. Positions count from the oldest
+row known: when older ranges are added all positions move, so callers anchor what they show by key.
 
-`Rows` is values and arithmetic; the functions that read (`newest`, `older`, `again`) block, return ranges and change
-nothing, so they may run on another thread.
+`Rows` is values and arithmetic; the functions that read (`read_first`, `read_newest`, `read_older`, `read_to_oldest`, `reread`)
+block, return ranges and change nothing, so they may run on another thread.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ Fetch = Callable[[int, str | None], tuple[list[Row], str | None]]
 """(limit, cursor) → rows, newest first, and the cursor of what follows or None."""
 Key = Callable[[Row], int]
 
-LIVE = 100
-"""Rows the open range settles at; it is split when it has grown by half."""
-OLDER = 250
-KEPT = 40
-"""Ranges that keep their rows, beside those in view."""
-CHUNKS = 8
-"""Reads after which the newest range gives up reaching what is listed: a burst, the list starts afresh."""
+OPEN_RANGE_ROWS = 100
+"""Rows of the open range; it is split when it has grown by half."""
+OLDER_RANGE_ROWS = 250
+"""Rows of a range below the open one."""
+LOADED_RANGES_MAX = 40
+"""Ranges that hold their rows; the least recently used lose theirs."""
+NEWEST_READS_MAX = 8
+"""Requests after which reading the newest range gives up reaching what is listed: after such a burst the list starts anew."""
 
 
 @dataclass(slots=True)
 class Range:
-    """Rows with keys from `lower` up to the next newer range; `after` is the cursor it was read with."""
+    """Rows with keys from `lower` up to the next newer range; `after` is the cursor it was read with, `next` the cursor of the
+    range below, None at the end. `rows` is None while they are evicted."""
 
     after: str | None
     lower: int
@@ -44,79 +46,79 @@ class Range:
 
 
 @dataclass(slots=True)
-class Newest:
-    """What a read of the open range brought; `gap`: it did not reach down to what is listed."""
+class NewestRead:
+    """The result of reading the open range; `gap`: it did not reach down to what is listed."""
 
     ranges: list[Range]
     gap: bool = False
 
 
-def _make(after: str | None, rows: list[Row], following: str | None, key: Key, lower: int | None = None) -> Range:
+def _range(after: str | None, rows: list[Row], following: str | None, key: Key, lower: int | None = None) -> Range:
     if lower is None:
         lower = key(rows[-1]) if rows and following is not None else 0
     return Range(after, lower, following, len(rows), rows)
 
 
-def first(fetch: Fetch, key: Key) -> Range:
+def read_first(fetch: Fetch, key: Key) -> Range:
     """The open range of a list that is not known yet."""
-    rows, following = fetch(LIVE, None)
-    return _make(None, rows, following, key)
+    rows, following = fetch(OPEN_RANGE_ROWS, None)
+    return _range(None, rows, following, key)
 
 
-def older(fetch: Fetch, key: Key, last: Range, limit: int | None = None) -> Range:
+def read_older(fetch: Fetch, key: Key, last: Range, limit: int | None = None) -> Range:
     """The range below `last`."""
-    rows, following = fetch(limit or OLDER, last.next)
-    return _make(last.next, rows, following, key)
+    rows, following = fetch(limit or OLDER_RANGE_ROWS, last.next)
+    return _range(last.next, rows, following, key)
 
 
-def oldest(fetch: Fetch, key: Key, last: Range, limit: int, enough: Callable[[], bool]) -> list[Range]:
-    """The ranges below `last`, one after the other, until there is no more or `enough` says so. Only the last is kept."""
+def read_to_oldest(fetch: Fetch, key: Key, last: Range, limit: int, enough: Callable[[], bool]) -> list[Range]:
+    """The ranges below `last`, one after the other, until there are no more or `enough()`. Only the last holds its rows."""
     found: list[Range] = []
     while last.next is not None and not (found and enough()):
         if found:
             last.rows = None
-        last = older(fetch, key, last, limit)
+        last = read_older(fetch, key, last, limit)
         found.append(last)
     return found
 
 
-def again(fetch: Fetch, key: Key, old: Range) -> Range:
-    """The same range read again: as many rows as are in it now."""
+def reread(fetch: Fetch, key: Key, old: Range) -> Range:
+    """The same range read again, with as many rows as lie in it now."""
     kept: list[Row] = []
     cursor = old.after
     while True:
-        rows, cursor = fetch(max(OLDER, old.count), cursor)
+        rows, cursor = fetch(max(OLDER_RANGE_ROWS, old.count), cursor)
         kept += [row for row in rows if key(row) >= old.lower]
         if cursor is None or not rows or key(rows[-1]) <= old.lower:
             break
-    return _make(old.after, kept, old.next, key, old.lower)
+    return _range(old.after, kept, old.next, key, old.lower)
 
 
-def newest(fetch: Fetch, key: Key, open_range: Range) -> Newest:
+def read_newest(fetch: Fetch, key: Key, open_range: Range) -> NewestRead:
     """The open range read again with what came since, as one range or, once it has grown, as two."""
     ranges: list[Range] = []
     cursor: str | None = None
-    for _ in range(CHUNKS):
+    for _ in range(NEWEST_READS_MAX):
         after = cursor
-        rows, cursor = fetch(2 * LIVE, after)
+        rows, cursor = fetch(2 * OPEN_RANGE_ROWS, after)
         kept = [row for row in rows if key(row) >= open_range.lower]
         if cursor is None or not rows or key(rows[-1]) <= open_range.lower:
-            if not ranges and len(kept) > LIVE + LIVE // 2:
-                return _split(fetch, key, open_range, len(kept) - LIVE)
-            ranges.append(_make(after, kept, open_range.next, key, open_range.lower))
-            return Newest(ranges)
-        ranges.append(_make(after, rows, cursor, key))
-    return Newest(ranges, gap=True)
+            if not ranges and len(kept) > OPEN_RANGE_ROWS + OPEN_RANGE_ROWS // 2:
+                return _split(fetch, key, open_range, len(kept) - OPEN_RANGE_ROWS)
+            ranges.append(_range(after, kept, open_range.next, key, open_range.lower))
+            return NewestRead(ranges)
+        ranges.append(_range(after, rows, cursor, key))
+    return NewestRead(ranges, gap=True)
 
 
-def _split(fetch: Fetch, key: Key, open_range: Range, upper_count: int) -> Newest:
+def _split(fetch: Fetch, key: Key, open_range: Range, upper_count: int) -> NewestRead:
     rows, cursor = fetch(upper_count, None)
     if cursor is None or key(rows[-1]) <= open_range.lower:
         kept = [row for row in rows if key(row) >= open_range.lower]
-        return Newest([_make(None, kept, open_range.next, key, open_range.lower)])
-    upper = _make(None, rows, cursor, key)
-    below = again(fetch, key, Range(cursor, open_range.lower, open_range.next, LIVE, None))
-    return Newest([upper, below])
+        return NewestRead([_range(None, kept, open_range.next, key, open_range.lower)])
+    upper = _range(None, rows, cursor, key)
+    below = reread(fetch, key, Range(cursor, open_range.lower, open_range.next, OPEN_RANGE_ROWS, None))
+    return NewestRead([upper, below])
 
 
 @dataclass(slots=True)
@@ -127,7 +129,7 @@ class Rows:
     ranges: list[Range] = field(default_factory=list)
     version: int = 0
     _ends: list[int] = field(default_factory=list)
-    _used: dict[int, int] = field(default_factory=dict)
+    _last_used: dict[int, int] = field(default_factory=dict)
     _clock: int = 0
 
     @property
@@ -136,58 +138,58 @@ class Rows:
 
     @property
     def loaded(self) -> bool:
-        """Something has been read, if only that there is nothing."""
+        """Something has been read, even if the list is empty."""
         return bool(self.ranges)
 
     @property
-    def more(self) -> bool:
+    def has_older(self) -> bool:
         """Older rows exist that are not listed yet."""
         return bool(self.ranges) and self.ranges[-1].next is not None
 
-    def changed(self) -> None:
-        """Something may have changed: every range but those read from now on is stale."""
+    def mark_stale(self) -> None:
+        """The list may have changed: every range that was read before is stale."""
         self.version += 1
 
     def put_first(self, found: Range) -> None:
         self.ranges = [found]
-        self._settle([found])
+        self._index([found])
 
     def put_older(self, found: Range) -> None:
-        """`found` is below everything known. An empty one only says that there is no more."""
-        self.put_oldest([found])
+        """`found` is below everything known. An empty one only marks the end of the list."""
+        self.put_all_older([found])
 
-    def put_oldest(self, found: list[Range]) -> None:
-        """What `oldest` brought."""
+    def put_all_older(self, found: list[Range]) -> None:
+        """The result of `read_to_oldest`."""
         for one in found:
             if one.count or one.next is not None:
                 self.ranges.append(one)
             else:
                 self.ranges[-1].next = None
-        self._settle(found)
+        self._index(found)
 
-    def put_again(self, old: Range, found: Range) -> None:
-        """`found` takes the place of `old`, unless that is gone by now."""
+    def replace(self, old: Range, found: Range) -> None:
+        """Put `found` where `old` is, unless that is gone by now."""
         for index, known in enumerate(self.ranges):
             if known is old:
                 self.ranges[index] = found
-                self._settle([found])
+                self._index([found])
                 return
 
-    def put_newest(self, found: Newest) -> None:
+    def put_newest(self, found: NewestRead) -> None:
         """The open range's successor. After a gap only what was just read is known."""
         self.ranges = found.ranges if found.gap else found.ranges + self.ranges[1:]
-        self._settle(found.ranges)
+        self._index(found.ranges)
 
     def row(self, position: int) -> Row | None:
-        """The row there, None if it isn't kept at the moment."""
+        """The row there, None if it isn't loaded."""
         found = self._locate(position)
         if found is None:
             return None
         known, offset = found
         return known.rows[offset] if known.rows is not None else None
 
-    def kept(self) -> Iterator[Row]:
-        """The rows that are held at the moment, newest first."""
+    def loaded_rows(self) -> Iterator[Row]:
+        """The rows that are loaded, newest first."""
         for known in self.ranges:
             yield from known.rows or ()
 
@@ -220,19 +222,19 @@ class Rows:
                 return self.key(known.rows[0])
         return 0
 
-    def wanted(self, top: int, bottom: int) -> list[Range]:
-        """The ranges in view (positions, both ends included) that must be read: not kept, or stale. Not the open one."""
+    def ranges_to_read(self, top: int, bottom: int) -> list[Range]:
+        """The ranges in view (positions, both ends included) that are evicted or stale, without the open one."""
         found = []
         for known in self._between(top, bottom):
             if known is not self.ranges[0] and (known.rows is None or known.version < self.version):
                 found.append(known)
         return found
 
-    def seen(self, top: int, bottom: int) -> None:
-        """What is in view now: the ranges seen longest ago lose their rows."""
+    def touch(self, top: int, bottom: int) -> None:
+        """These positions are in view: mark their ranges as used, and evict the rows of the least recently used ranges."""
         self._clock += 1
         for known in self._between(top, bottom):
-            self._used[id(known)] = self._clock
+            self._last_used[id(known)] = self._clock
         self._evict()
 
     def _between(self, top: int, bottom: int) -> Iterable[Range]:
@@ -252,21 +254,21 @@ class Rows:
         at = bisect_left(self._ends, index + 1)
         return self.ranges[at], index - (self._ends[at - 1] if at else 0)
 
-    def _settle(self, fresh: Iterable[Range]) -> None:
+    def _index(self, fresh: Iterable[Range]) -> None:
         self._clock += 1
         for known in fresh:
             known.version = self.version
             if known.rows is not None:
-                self._used[id(known)] = self._clock
+                self._last_used[id(known)] = self._clock
         self._ends = list(accumulate(known.count for known in self.ranges))
         self._evict()
 
     def _evict(self) -> None:
-        if len(self._used) <= KEPT:
+        if len(self._last_used) <= LOADED_RANGES_MAX:
             return
         present = {id(known): known for known in self.ranges}
-        oldest_first = sorted((clock, name) for name, clock in self._used.items() if name in present)
-        drop = {name for _, name in oldest_first[:-KEPT]} - {id(self.ranges[0])}
+        oldest_first = sorted((clock, name) for name, clock in self._last_used.items() if name in present)
+        drop = {name for _, name in oldest_first[:-LOADED_RANGES_MAX]} - {id(self.ranges[0])}
         for name in drop:
             present[name].rows = None
-        self._used = {name: clock for clock, name in oldest_first if name not in drop}
+        self._last_used = {name: clock for clock, name in oldest_first if name not in drop}

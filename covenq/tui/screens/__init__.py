@@ -1,1 +1,1 @@
-"""Layers over the pages: dialogs, menus, help, and whatever takes long."""
+"""Screens over the pages: one delivery and what belongs to it, dialogs, menus, help, and long operations with progress."""

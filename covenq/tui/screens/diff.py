@@ -1,4 +1,4 @@
-"""Two deliveries side by side: what differs in what is known of them, in their headers and in their payloads."""
+"""The differences of two deliveries: in their state and columns, in their headers and in their payloads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
-from covenq.tui.widgets.jsondiff import ABSENT, LIMIT, Difference, differences
-from covenq.tui.widgets.jsontree import decoded, shown
+from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.jsondiff import ABSENT, DIFFERENCES_MAX, Difference, differences
+from covenq.tui.widgets.jsontree import decode_payload, render_value
 from covenq.tui.widgets.lines import Line, Lines
 
-LEFT_OUT = frozenset({"ok", "headers", "tasks", "last_seq"})
-"""Of a delivery's object: told elsewhere, or different by nature."""
+SKIPPED_FIELDS = frozenset({"ok", "headers", "tasks", "last_seq"})
+"""Fields of a delivery that are compared elsewhere, or always differ."""
 
 
-def lines(old: Mapping[str, Any], new: Mapping[str, Any], bodies: tuple[object, object]) -> list[Line]:
-    """The differences of two delivery objects and their decoded payloads (None: dropped), in words."""
-    one = {name: value for name, value in old.items() if name not in LEFT_OUT}
-    other = {name: value for name, value in new.items() if name not in LEFT_OUT}
+def diff_lines(old: Mapping[str, Any], new: Mapping[str, Any], bodies: tuple[object, object]) -> list[Line]:
+    """The differences of two delivery objects and their decoded payloads (None: dropped by retention)."""
+    one = {name: value for name, value in old.items() if name not in SKIPPED_FIELDS}
+    other = {name: value for name, value in new.items() if name not in SKIPPED_FIELDS}
     found: list[Line] = []
     found += _section("Delivery", differences(one, other))
     found += _section("Headers", differences(_headers(old), _headers(new)))
@@ -47,35 +47,35 @@ def _headers(delivery: Mapping[str, Any]) -> dict[str, str]:
 def _section(title: str, found: Iterator[Difference]) -> list[Line]:
     listed: list[Line] = [[("", "")], [(title, "bold")]]
     count = 0
-    for count, one in enumerate(itertools.islice(found, LIMIT), 1):  # noqa: B007 - told below
+    for count, one in enumerate(itertools.islice(found, DIFFERENCES_MAX), 1):  # noqa: B007 - used below
         listed.append([(f"  {text.clean(one.path) or '.'}", "")])
         listed += [_side("-", one.old, "red"), _side("+", one.new, "green")]
     if not count:
         listed.append([("  the same", "dim")])
     elif next(found, None) is not None:
-        listed.append([(f"  … only the first {text.number(LIMIT)} are listed", "yellow")])
+        listed.append([(f"  … only the first {text.number(DIFFERENCES_MAX)} are listed", "yellow")])
     return listed
 
 
 def _side(mark: str, value: Any, style: str) -> Line:
-    return [(f"    {mark} ", style), ("(absent)" if value is ABSENT else shown(value)[0], style)]
+    return [(f"    {mark} ", style), ("(absent)" if value is ABSENT else render_value(value)[0], style)]
 
 
-def read(source: Source, one: str, other: str) -> list[Line]:
-    """Both, compared. Blocks. Raises Failure."""
+def compare(source: Source, one: str, other: str) -> list[Line]:
+    """Read both and compare them. Blocks. Raises Failure."""
     old, new = source.delivery(one), source.delivery(other)
-    return lines(old, new, (_payload(source, one), _payload(source, other)))
+    return diff_lines(old, new, (_payload(source, one), _payload(source, other)))
 
 
 def _payload(source: Source, id: str) -> object:
     try:
-        return decoded(source.payload(id))
+        return decode_payload(source.payload(id))
     except NotFound:
         return None
 
 
 class DiffScreen(Screen[None]):
-    """`-` is the first delivery, `+` the second. Esc peels it."""
+    """`-` is the first delivery, `+` the second. Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back"),
@@ -83,11 +83,11 @@ class DiffScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, one: str, other: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
+    def __init__(self, one: str, other: str, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
         super().__init__()
         self._ids = (one, other)
         self._source = source
-        self._lane = lane
+        self._thread = thread
 
     def compose(self) -> ComposeResult:
         one, other = (text.clean(id) for id in self._ids)
@@ -105,8 +105,8 @@ class DiffScreen(Screen[None]):
         if source is None:
             return
         try:
-            found = await self._lane.call(lambda: read(source, one, other))
+            found = await self._thread.call(lambda: compare(source, one, other))
         except Failure as error:
             found = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
-        if is_open(self):
+        if is_on_stack(self):
             self.query_one(Lines).show(found)

@@ -1,4 +1,4 @@
-"""Help: the keys of what has the focus, read from the bindings themselves, and the filter grammar."""
+"""Help: the keys of the focused widget and its ancestors, read from their bindings, and the filter grammar."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from textual.widgets import Static
 
 from covenq.filter.grammar import FIELDS
 
-Key = tuple[str, str]
-"""How a key is shown, and what it does."""
+KeyHelp = tuple[str, str]
+"""The key as people write it, and what it does."""
 
 GRAMMAR = """\
 field:value  field:a,b is either  -field:value  not:field:value  sender:*[bot]
 age<1h  since:2d  before:1h  payload.issue.user.login:octocat  "a phrase"
 bare words search repo, title and ids; terms are and. Tab completes."""
 
-_SHOWN = {
+_KEY_NAMES = {
     "slash": "/",
     "question_mark": "?",
     "left_square_bracket": "[",
@@ -45,28 +45,29 @@ _SHOWN = {
     "ctrl+p": "Ctrl+P",
     "ctrl+s": "Ctrl+S",
 }
-_TEXTUAL = frozenset({"ctrl+c", "ctrl+q", "super+c"})
-"""Keys of Textual's own that we don't tell of."""
-_FOCUS = frozenset({"app.focus_next", "app.focus_previous"})
-"""Most layers have one thing that has the focus."""
-_LEFT_OUT = frozenset({"ctrl+b", "ctrl+f"})
+_TEXTUAL_KEYS = frozenset({"ctrl+c", "ctrl+q", "super+c"})
+"""Textual's own keys, which the help leaves out."""
+_FOCUS_ACTIONS = frozenset({"app.focus_next", "app.focus_previous"})
+"""Left out too: most screens have one widget that takes the focus."""
+_UNLISTED_KEYS = frozenset({"ctrl+b", "ctrl+f"})
+"""Synonyms of PgUp and PgDn."""
 
 
 def key_name(key: str) -> str:
     """A key as people write it."""
-    return _SHOWN.get(key, key)
+    return _KEY_NAMES.get(key, key)
 
 
-def keys(sections: Iterable[tuple[str, Iterable[Binding]]]) -> list[tuple[str, list[Key]]]:
-    """Bindings as (title, keys) a section; keys of the same action stand together, and a key is told once."""
-    told: set[str] = set()
-    found: list[tuple[str, list[Key]]] = []
+def key_sections(sections: Iterable[tuple[str, Iterable[Binding]]]) -> list[tuple[str, list[KeyHelp]]]:
+    """Bindings as sections of (title, keys). Keys of one action share a line; of bindings of one key the first is listed."""
+    listed_keys: set[str] = set()
+    found: list[tuple[str, list[KeyHelp]]] = []
     for title, bindings in sections:
         by_action: dict[str, tuple[list[str], str]] = {}
         for binding in bindings:
-            if binding.key in told or binding.key in _LEFT_OUT or not binding.description:
+            if binding.key in listed_keys or binding.key in _UNLISTED_KEYS or not binding.description:
                 continue
-            told.add(binding.key)
+            listed_keys.add(binding.key)
             names, _ = by_action.setdefault(binding.action, ([], binding.tooltip or binding.description))
             names.append(key_name(binding.key))
         listed = [(" ".join(names), what) for names, what in by_action.values()]
@@ -75,7 +76,7 @@ def keys(sections: Iterable[tuple[str, Iterable[Binding]]]) -> list[tuple[str, l
     return found
 
 
-def words(sections: list[tuple[str, list[Key]]], *, grammar: bool) -> str:
+def help_text(sections: list[tuple[str, list[KeyHelp]]], *, grammar: bool) -> str:
     lines: list[str] = []
     for title, listed in sections:
         lines.append(title)
@@ -94,36 +95,36 @@ def words(sections: list[tuple[str, list[Key]]], *, grammar: bool) -> str:
 
 
 class Help(ModalScreen[None]):
-    """The keys of the layer it was asked for on, the focused part's first."""
+    """The keys of the screen that it was opened over, those of the focused widget first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,enter", "dismiss", "Close"),
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, sections: list[tuple[str, list[Key]]], *, grammar: bool) -> None:
+    def __init__(self, sections: list[tuple[str, list[KeyHelp]]], *, grammar: bool) -> None:
         super().__init__()
-        self._words = words(sections, grammar=grammar)
+        self._text = help_text(sections, grammar=grammar)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Static(Content("Keys" if "Filter" not in self._words else "Keys and filters"), id="dialog-title")
+            yield Static(Content("Keys" if "Filter" not in self._text else "Keys and filters"), id="dialog-title")
             with VerticalScroll():
-                yield Static(Content(self._words), id="help")
+                yield Static(Content(self._text), id="help")
 
 
-def sections_of(screen: Screen[Any]) -> list[tuple[str, list[Key]]]:
-    """What can be pressed on `screen` now: the focused part's keys, then those of what it is in, then everyone's."""
+def sections_of(screen: Screen[Any]) -> list[tuple[str, list[KeyHelp]]]:
+    """The keys enabled on `screen` now: the focused widget's, then those of its ancestors, then the app's."""
     by_node: dict[int, tuple[str, list[Binding]]] = {}
-    for node, binding in pressable(screen):
+    for node, binding in enabled_bindings(screen):
         by_node.setdefault(id(node), (_title(node), []))[1].append(binding)
-    return keys(by_node.values())
+    return key_sections(by_node.values())
 
 
-def pressable(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
-    """Each binding that would do something on `screen` now, with whose it is."""
+def enabled_bindings(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
+    """Each binding enabled on `screen` now, with the node that has it."""
     for node, binding, enabled, _ in screen.active_bindings.values():
-        if enabled and not binding.system and binding.key not in _TEXTUAL and binding.action not in _FOCUS:
+        if enabled and not binding.system and binding.key not in _TEXTUAL_KEYS and binding.action not in _FOCUS_ACTIONS:
             yield node, binding
 
 
@@ -136,7 +137,7 @@ def _title(node: DOMNode) -> str:
 _TITLES = {
     "RowTable": "The list",
     "Lines": "The text",
-    "Journal": "The journal",
+    "JournalPage": "The journal",
     "TreeView": "The tree",
     "ListPane": "Its filter",
 }

@@ -1,4 +1,4 @@
-"""What an attempt wrote, stdout or stderr, followed while it runs."""
+"""The output of an attempt, stdout or stderr, followed while it runs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from covenq.client.interface import LOG_BYTES, Object, Source, Stream
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
+from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
-AGAIN_S = 0.5
-"""Between two reads of what is still being written."""
+POLL_S = 0.5
+"""Seconds between two reads of the output."""
 
 
 class LogScreen(Screen[None]):
-    """Tab changes between stdout and stderr. It stays at the end while it is there. Esc peels it."""
+    """Tab switches between stdout and stderr. While it is scrolled to the end it stays there. Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back"),
-        Binding("tab", "other", "stdout/stderr"),
+        Binding("tab", "switch_stream", "stdout/stderr"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, attempt: Object, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
+    def __init__(self, attempt: Object, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
         super().__init__()
         self._attempt = attempt
         self._source = source
-        self._lane = lane
+        self._thread = thread
         # A failure says why on stderr.
         self.stream: Stream = "stdout" if attempt.get("outcome") in (None, "completed") else "stderr"
         self._content: bytes | None = None
@@ -49,10 +49,10 @@ class LogScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one(Lines).focus()
-        self.set_interval(AGAIN_S, self._load)
+        self.set_interval(POLL_S, self._load)
         self._load()
 
-    def action_other(self) -> None:
+    def action_switch_stream(self) -> None:
         self.stream = "stderr" if self.stream == "stdout" else "stdout"
         self._content = None
         self._load()
@@ -63,13 +63,13 @@ class LogScreen(Screen[None]):
         if source is None:
             return
         try:
-            content = await self._lane.call(lambda: source.log(str(one["task"]), int(one["attempt"]), stream))
-            found = shown(content)
+            content = await self._thread.call(lambda: source.log(str(one["task"]), int(one["attempt"]), stream))
+            found = output_lines(content)
         except NotFound as error:
             content, found = b"", [[(text.clean(error), "dim")]]
         except Failure:
-            return  # the app says why there is no source; what is shown stays
-        if is_open(self) and stream == self.stream and content != self._content:
+            return  # the app shows why there is no source; this screen stays as it is
+        if is_on_stack(self) and stream == self.stream and content != self._content:
             self._show(content, found)
 
     def _show(self, content: bytes, found: list[Line]) -> None:
@@ -83,8 +83,8 @@ class LogScreen(Screen[None]):
             self.call_after_refresh(lines.scroll_end, animate=False)
 
 
-def shown(content: bytes) -> list[Line]:
-    """Output as lines, controls made visible; if it may have been cut at its beginning, that is said."""
+def output_lines(content: bytes) -> list[Line]:
+    """Output as lines, with control characters made visible; the first line says if the beginning may be cut off."""
     if not content:
         return [[("nothing was written", "dim")]]
     lines: list[Line] = [[(line, "")] for line in text.clean_block(content.decode("utf-8", "replace").rstrip("\n"))]

@@ -1,4 +1,4 @@
-"""Caring for the journal from the dashboard: what compacting would drop, and doing it; a backup, and its proof."""
+"""Maintenance of the journal: compaction with its plan first, and a backup with the verification of the copy."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from covenq.operate.maintain import backup
 from covenq.tui import text
 from covenq.tui.actions import BY
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
-from covenq.tui.screens.progress import Tell, WorkScreen
-from covenq.tui.widgets.lines import Line
+from covenq.tui.screens.progress import ProgressScreen, ReportProgress
+from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.lines import Line, plain
 from journal.file.backup import BackupReport
 from journal.records import Damage
 
-LOOK_S = 0.3
-"""How often a daemon at work is asked how far it is."""
+POLL_S = 0.3
+"""Seconds between two reads of the daemon's progress."""
 
 
-# ---- compacting
+# ---- compaction
 
 
 def compact_lines(done: Object) -> list[Line]:
-    """What was, or with a plan would be, dropped, in words."""
+    """A compaction's result, or its plan, in words."""
     policy = done["policy"]
     if policy["payloads_s"] is None and policy["attempts_s"] is None:
         return [[("The configuration has no [retention]: everything is kept.", "")]]
@@ -54,26 +54,26 @@ def compact_lines(done: Object) -> list[Line]:
     return lines
 
 
-def compactor(source: Source) -> Callable[[Tell], Object]:
-    """Compacts, and meanwhile tells how far the daemon is. It isn't ended by leaving."""
+def compact_job(source: Source) -> Callable[[ReportProgress], Object]:
+    """Compacts, and meanwhile reports the daemon's progress. Closing the screen doesn't end the compaction."""
 
-    def run(tell: Tell) -> Object:
+    def run(report_progress: ReportProgress) -> Object:
         answers: list[Object] = []
         errors: list[BaseException] = []
 
         def do() -> None:
             try:
                 answers.append(source.compact(by=BY))
-            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
 
         thread = threading.Thread(target=do, name="tui-compact", daemon=True)
         thread.start()
         while thread.is_alive():
-            thread.join(LOOK_S)
+            thread.join(POLL_S)
             doing = (source.status().get("upkeep") or {}).get("doing")
             if doing is not None:
-                tell(int(doing["done"]), int(doing["total"]))
+                report_progress(int(doing["done"]), int(doing["total"]))
         if errors:
             raise errors[0]
         return answers[0]
@@ -81,10 +81,10 @@ def compactor(source: Source) -> Callable[[Tell], Object]:
     return run
 
 
-def compact_screen(source: Source) -> WorkScreen[Object]:
-    return WorkScreen(
+def compact_screen(source: Source) -> ProgressScreen[Object]:
+    return ProgressScreen(
         "Compacting: dropping what [retention] keeps no longer",
-        compactor(source),
+        compact_job(source),
         compact_lines,
         ok=lambda done: not done["left"],
         unit=lambda number: f"{text.number(number)} segments",
@@ -92,7 +92,7 @@ def compact_screen(source: Source) -> WorkScreen[Object]:
 
 
 class CompactDialog(ModalScreen[bool]):
-    """What would be dropped, and whether to. Cancel has the focus."""
+    """Shows what would be dropped, and asks whether to. Cancel has the focus. Dismissed with the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
@@ -101,10 +101,10 @@ class CompactDialog(ModalScreen[bool]):
         Binding("right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, writable: Callable[[], Source], lane: BackgroundThread) -> None:
+    def __init__(self, writable: Callable[[], Source], thread: BackgroundThread) -> None:
         super().__init__()
         self._writable = writable
-        self._lane = lane
+        self._thread = thread
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -122,15 +122,14 @@ class CompactDialog(ModalScreen[bool]):
     @work(exclusive=True)
     async def _plan(self) -> None:
         try:
-            plan = await self._lane.call(lambda: self._writable().compact(dry_run=True, by=BY))
+            plan = await self._thread.call(lambda: self._writable().compact(dry_run=True, by=BY))
         except Failure as error:
-            if is_open(self):
-                said = f"refused: {text.clean(error)}\n{text.clean(error.hint)}"
-                self.query_one("#dialog-body", Static).update(Content(said))
+            if is_on_stack(self):
+                words = f"refused: {text.clean(error)}\n{text.clean(error.hint)}"
+                self.query_one("#dialog-body", Static).update(Content(words))
             return
-        if is_open(self):
-            words = "\n".join("".join(run for run, _ in line) for line in compact_lines(plan))
-            self.query_one("#dialog-body", Static).update(Content(words))
+        if is_on_stack(self):
+            self.query_one("#dialog-body", Static).update(Content(plain(compact_lines(plan))))
             self.query_one("#go", Button).disabled = not (plan["deliveries"] or plan["attempts"])
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
@@ -141,15 +140,16 @@ class CompactDialog(ModalScreen[bool]):
         self.dismiss(False)
 
 
-# ---- backing up
+# ---- backup
 
 
-Copied = tuple[BackupReport, list[Damage], str | None]
+BackupResult = tuple[BackupReport, list[Damage], str | None]
+"""The report, the damage found in the copy, and a warning."""
 
 
-def backup_lines(directory: str, done: Copied) -> list[Line]:
-    """What a backup came to, in words."""
-    report, damage, forgotten = done
+def backup_lines(directory: str, done: BackupResult) -> list[Line]:
+    """A backup's result in words."""
+    report, damage, warning = done
     lines: list[Line] = []
     for one in damage:
         lines.append([(f"✗ {text.clean(one)}", "red")])
@@ -161,14 +161,14 @@ def backup_lines(directory: str, done: Copied) -> list[Line]:
         [(f"to {text.clean(directory)}", "")],
         [(f"head {report.head.seq}:{report.head.sum}", "dim")],
     ]
-    if forgotten:
-        lines.append([(text.clean(forgotten), "yellow")])
+    if warning:
+        lines.append([(text.clean(warning), "yellow")])
     lines += [[], [("Not in it: the secret, the configuration, the files of attempts.", "")]]
     return [*lines, [], [("the same from a shell:", "dim")], [(f"  covenq backup {text.clean(directory)}", "")]]
 
 
-def backer(data: Path, directory: str, source: Source | None) -> Callable[[Tell], Copied]:
-    """Copies the journal into `directory` and proves the copy; `source` is the running daemon's, None without one."""
+def backup_job(data: Path, directory: str, source: Source | None) -> Callable[[ReportProgress], BackupResult]:
+    """Copies the journal into `directory` and verifies the copy; `source` is the running daemon's, None without one."""
 
     def live() -> Object | None:
         if source is None:
@@ -176,33 +176,33 @@ def backer(data: Path, directory: str, source: Source | None) -> Callable[[Tell]
         journal: Object = source.status()["journal"]
         return journal
 
-    def run(tell: Tell) -> Copied:
+    def run(report_progress: ReportProgress) -> BackupResult:
         @contextmanager
-        def progress(what: str) -> Iterator[Tell]:
-            yield tell
+        def progress(what: str) -> Iterator[ReportProgress]:
+            yield report_progress
 
         return backup.copy(data, backup.target_in(data, directory), live, verify=True, progress=progress)
 
     return run
 
 
-def backup_screen(data: Path, directory: str, source: Source | None) -> WorkScreen[Copied]:
-    return WorkScreen(
+def backup_screen(data: Path, directory: str, source: Source | None) -> ProgressScreen[BackupResult]:
+    return ProgressScreen(
         f"Backing up to {text.clean(directory)}, and verifying the copy",
-        backer(data, directory, source),
+        backup_job(data, directory, source),
         lambda done: backup_lines(directory, done),
         ok=lambda done: not done[1],
-        failed=(*Failure, OSError),
+        expected_errors=(*Failure, OSError),
     )
 
 
 class BackupDialog(ModalScreen[str | None]):
-    """Asks for the directory. Dismissed with it, or None."""
+    """Asks for the target directory. Dismissed with it, None if none was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]
 
     def __init__(self, known: list[dict[str, Any]]) -> None:
-        """`known`: the backups that are remembered, the newest last, which is suggested."""
+        """`known`: the earlier backups, the newest last; its directory is suggested."""
         super().__init__()
         self._suggested = str(known[-1]["path"]) if known else ""
 

@@ -1,4 +1,4 @@
-"""Small modal menus: what to pause or resume, what to copy, which saved filter to use. One choice, then they are gone."""
+"""A modal menu, dismissed by one choice: what to pause or resume, what to copy, which saved filter to use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from covenq.tui import text
 
 
 class Menu(ModalScreen[int | None]):
-    """A title, some lines to choose from, and a remark. Dismissed with the place of the one chosen, or None.
+    """A title, lines to choose from, and a remark. Dismissed with the index of the line chosen, or None.
 
-    `keys` are letters that choose at once, one a line.
+    `keys` has one letter a line, which chooses it at once.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,7 +60,7 @@ class Menu(ModalScreen[int | None]):
     def on_key(self, event: events.Key) -> None:
         if event.character and event.character in self._keys:
             event.stop()
-            event.prevent_default()  # the same letter may be a key of what is below
+            event.prevent_default()  # the letter may be a key of the screen below too
             self.dismiss(self._keys.index(event.character))
 
     def action_down(self) -> None:

@@ -1,4 +1,4 @@
-"""A layer that does one long thing when it is opened: progress while it goes on, then what came of it."""
+"""A screen that runs one long operation when it is opened: progress while it runs, then its result."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from textual.widgets import Footer, ProgressBar, Static
 from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
+from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
 T = TypeVar("T")
 
-Tell = Callable[[int, int], None]
-"""(done, in all). May raise Abandoned, which is to be let through."""
+ReportProgress = Callable[[int, int], None]
+"""Called with (done, total). May raise Cancelled, which the operation must not catch."""
 
 
-class Abandoned(Exception):
-    """Esc while it went on: raised out of `Tell` to end it."""
+class Cancelled(Exception):
+    """The screen was closed: raised by `ReportProgress` to end the operation."""
 
 
-class WorkScreen(Screen[None], Generic[T]):
-    """Runs once when opened. Esc leaves, and ends it if it still goes on and may be ended."""
+class ProgressScreen(Screen[None], Generic[T]):
+    """Runs its operation once, when opened. Esc closes it, and cancels the operation the next time that it reports progress."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
@@ -41,72 +41,73 @@ class WorkScreen(Screen[None], Generic[T]):
     def __init__(
         self,
         title: str,
-        run: Callable[[Tell], T],
+        run: Callable[[ReportProgress], T],
         lines: Callable[[T], list[Line]],
         *,
         ok: Callable[[T], bool] = lambda _: True,
         unit: Callable[[int], str] = text.size,
-        failed: tuple[type[Exception], ...] = Failure,
+        expected_errors: tuple[type[Exception], ...] = Failure,
     ) -> None:
-        """`run` blocks, on a thread; `lines` tells what came of it, and `ok` whether that is good. What `unit` makes of a
-        number is how far it is. Exceptions of `failed` are told, with their hint."""
+        """`run` blocks, on a thread; `lines` shows its result, and `ok` says whether that is a success. `unit` formats the
+        numbers of the progress. Exceptions of `expected_errors` are shown, with their hint.
+        """
         super().__init__()
         self._title = title
         self._run = run
         self._lines = lines
         self._ok = ok
         self._unit = unit
-        self._failed = failed
-        self._lane = BackgroundThread("work")
+        self._expected_errors = expected_errors
+        self._thread = BackgroundThread("progress")
         self._progress = (0, 0)
-        self._abandoned = False
+        self._cancelled = False
         self.result: T | None = None
-        self.over = False
-        """It has ended, well or not."""
+        self.finished = False
+        """The operation has ended, with a result or an error."""
 
     def compose(self) -> ComposeResult:
         yield Static(Content(self._title), id="detail-title")
-        yield ProgressBar(id="work-bar", show_eta=False)
-        yield Static(id="work-said")
+        yield ProgressBar(id="progress-bar", show_eta=False)
+        yield Static(id="progress-status")
         yield Lines()
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         self.set_interval(0.1, self._show_progress)
-        self._work()
+        self._run_operation()
 
     @work(exclusive=True)
-    async def _work(self) -> None:
+    async def _run_operation(self) -> None:
         started = time.monotonic()
         try:
-            result = await self._lane.call(lambda: self._run(self._tell))
-        except self._failed as error:
-            if is_open(self):
-                self.over = True
+            result = await self._thread.call(lambda: self._run(self._report_progress))
+        except self._expected_errors as error:
+            if is_on_stack(self):
+                self.finished = True
                 hint = text.clean(getattr(error, "hint", ""))
-                self.query_one("#work-said", Static).update(Content(f"✗ {text.clean(error)}\n{hint}"))
+                self.query_one("#progress-status", Static).update(Content(f"✗ {text.clean(error)}\n{hint}"))
             return
-        except Abandoned:
+        except Cancelled:
             return
-        if not is_open(self):
+        if not is_on_stack(self):
             return
         self.result = result
         self._show_progress()
-        self.over = True
+        self.finished = True
         took = text.duration(time.monotonic() - started)
         total = f"{self._unit(self._progress[1])} in {took}" if self._progress[1] else f"in {took}"
-        self.query_one("#work-said", Static).update(Content(f"{'✓' if self._ok(result) else '✗'} {total}"))
+        self.query_one("#progress-status", Static).update(Content(f"{'✓' if self._ok(result) else '✗'} {total}"))
         self.query_one(Lines).show(self._lines(result))
         self.query_one(Lines).focus()
 
-    def _tell(self, done: int, total: int) -> None:
-        """Called on the lane's thread; the timer shows it, ten times a second at most."""
+    def _report_progress(self, done: int, total: int) -> None:
+        """Called on the background thread; a timer shows it, ten times a second at most."""
         self._progress = (done, total)
-        if self._abandoned:
-            raise Abandoned
+        if self._cancelled:
+            raise Cancelled
 
     def _show_progress(self) -> None:
-        if self.over:
+        if self.finished:
             return
         done, total = self._progress
         if self.result is not None:
@@ -114,9 +115,9 @@ class WorkScreen(Screen[None], Generic[T]):
         if total:
             self.query_one(ProgressBar).update(total=total, progress=done)
             if self.result is None:
-                said = Content(f"{self._unit(done)} of {self._unit(total)}")
-                self.query_one("#work-said", Static).update(said)
+                status = Content(f"{self._unit(done)} of {self._unit(total)}")
+                self.query_one("#progress-status", Static).update(status)
 
     def action_leave(self) -> None:
-        self._abandoned = True
+        self._cancelled = True
         self.dismiss(None)

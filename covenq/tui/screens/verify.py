@@ -1,4 +1,4 @@
-"""Verifying the journal from the dashboard: progress while it runs, then every finding, or that there is none."""
+"""Verification of the journal: progress while it runs, then every finding, or that there is none."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from covenq.errors import Failure
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
 from covenq.tui import text
-from covenq.tui.screens.progress import Tell, WorkScreen
+from covenq.tui.screens.progress import ProgressScreen, ReportProgress
 from covenq.tui.widgets.lines import Line, Lines
 from journal.file.verify import VerifyReport
 
-Run = Callable[[Tell], VerifyReport]
+VerifyJob = Callable[[ReportProgress], VerifyReport]
 
 
-def runner(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> Run:
-    """Verify the journal in a data directory; `upto` asks for the head of the daemon that is writing it, None without one:
-    what it writes beyond that is no damage. With `note` what was found is remembered there.
+def verify_job(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> VerifyJob:
+    """Verify the journal in a data directory. `upto` returns the head of the daemon that is writing it, None without one:
+    what it writes beyond that is no damage. With `note` the result is remembered in the directory.
     """
 
-    def run(progress: Tell) -> VerifyReport:
+    def run(progress: ReportProgress) -> VerifyReport:
         started = time.monotonic()
         report = verify.check(data, upto=upto(), progress=progress)
         if note:
-            with suppress(OSError):  # a convenience, of a data directory that may be somebody else's
+            with suppress(OSError):  # a convenience; the data directory may not be writable for this user
                 verify_note.remember(data, report, now_text(), time.monotonic() - started)
         return report
 
     return run
 
 
-def findings(report: VerifyReport) -> tuple[list[Line], list[int]]:
-    """The report in words, and the line that each finding begins at."""
+def finding_lines(report: VerifyReport) -> tuple[list[Line], list[int]]:
+    """The report in words, and the index of the line at which each finding begins."""
     head = f"{text.number(report.records)} records verify; the head is seq {report.head.seq}"
     if report.ok:
         return [[("✓ no damage", "green")], [], [(head, "")], [(f"sum {report.head.sum}", "dim")]], []
     lines: list[Line] = [[(f"✗ {text.number(len(report.damage))} findings", "red")], [], [(head, "")]]
-    places = []
+    starts = []
     for number, one in enumerate(report.damage, 1):
         lines.append([])
-        places.append(len(lines))
+        starts.append(len(lines))
         lines.append([(f"{number}. {text.clean(one.kind)}", "red")])
         where = f"   segment {text.clean(one.segment)}, byte {text.number(one.offset)}"
         lines.append([(where + (f", seq {one.seq}" if one.seq is not None else ""), "")])
@@ -56,27 +56,27 @@ def findings(report: VerifyReport) -> tuple[list[Line], list[int]]:
             lines.append([(f"   delivery {text.clean(one.delivery)}", "")])
         lines.append([(f"   {text.clean(one.detail)}", "")])
     lines += [[], [("Nothing was changed. The same from a shell: covenq verify", "dim")]]
-    return lines, places
+    return lines, starts
 
 
-class VerifyScreen(WorkScreen[VerifyReport]):
-    """n and N step through what was found."""
+class VerifyScreen(ProgressScreen[VerifyReport]):
+    """n and N step through the findings."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "step(1)", "Next", tooltip="the next finding"),
         Binding("N", "step(-1)", "Previous", tooltip="the finding before"),
     ]
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: VerifyJob) -> None:
         super().__init__(
             "Verifying every record against its hash and its predecessor's",
             run,
-            lambda report: findings(report)[0],
+            lambda report: finding_lines(report)[0],
             ok=lambda report: report.ok,
-            failed=(*Failure, OSError),
+            expected_errors=(*Failure, OSError),
         )
-        self.at = -1
-        """Which finding was stepped to."""
+        self.current = -1
+        """Index of the finding that was stepped to, -1 before."""
 
     @property
     def report(self) -> VerifyReport | None:
@@ -88,14 +88,16 @@ class VerifyScreen(WorkScreen[VerifyReport]):
     def action_step(self, step: int) -> None:
         if self.report is None or self.report.ok:
             return
-        lines, places = findings(self.report)
-        self.at = (self.at + step) % len(places) if self.at >= 0 else (0 if step > 0 else len(places) - 1)
-        place = places[self.at]
+        lines, starts = finding_lines(self.report)
+        self.current = (
+            (self.current + step) % len(starts) if self.current >= 0 else (0 if step > 0 else len(starts) - 1)
+        )
+        start = starts[self.current]
         marked = [
-            [(run, f"{style} reverse") for run, style in line] if n == place else line for n, line in enumerate(lines)
+            [(run, f"{style} reverse") for run, style in line] if n == start else line for n, line in enumerate(lines)
         ]
         document = self.query_one(Lines)
         document.show(marked)
-        document.scroll_to(y=max(0, place - 2), animate=False)
-        said = f"✗ finding {self.at + 1} of {text.number(len(places))}"
-        self.query_one("#work-said", Static).update(Content(said))
+        document.scroll_to(y=max(0, start - 2), animate=False)
+        status = f"✗ finding {self.current + 1} of {text.number(len(starts))}"
+        self.query_one("#progress-status", Static).update(Content(status))

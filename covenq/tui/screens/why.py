@@ -1,4 +1,4 @@
-"""The story that `covenq why` tells, of one delivery, kept current while it is open."""
+"""The story of one delivery, as `covenq why` prints it, kept current while it is open."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from covenq.errors import DaemonUnreachable, Failure
 from covenq.operate.inspect import story
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
+from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
-LABEL = 20
-"""Columns of what stands before a line's words, where it is a short one."""
+LABEL_WIDTH = 20
+"""Cells of a line's label; the words of a longer label have a line of their own."""
 
 
-def told(answer: Object) -> list[Line]:
-    """The answer of `Source.why` as lines; what it has nothing about is said so."""
+def why_lines(answer: Object) -> list[Line]:
+    """The result of `Source.why` as lines."""
     found: list[Line] = []
     for number, one in enumerate(answer["stories"]):
         if number:
             found.append([("", "")])
-        found += _lines(one)
+        found += _story_lines(one)
     return found or [[("nothing is known of it here", "dim")]]
 
 
-def _lines(one: Object) -> list[Line]:
+def _story_lines(one: Object) -> list[Line]:
     found: list[Line] = []
     for label, words in story.lines(one):
         label, words = text.clean(label), text.clean(words)
         if not words:
             found += [[("", "")], [(label, "bold")]]
-        elif len(label) <= LABEL:
-            found.append([(f"  {label:<{LABEL}} ", "dim"), (words, "")])
+        elif len(label) <= LABEL_WIDTH:
+            found.append([(f"  {label:<{LABEL_WIDTH}} ", "dim"), (words, "")])
         else:
             found += [[(f"  {label}", "dim")], [(f"      {words}", "")]]
     return found
 
 
 class StoryScreen(Screen[None]):
-    """Esc peels it."""
+    """The story, read again when the journal has grown. Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back"),
@@ -56,14 +56,14 @@ class StoryScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, id: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
+    def __init__(self, id: str, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
         super().__init__()
-        self._asked = id
+        self._delivery = id
         self._source = source
-        self._lane = lane
+        self._thread = thread
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(f"why {text.clean(self._asked)}"), id="detail-title")
+        yield Static(Content(f"why {text.clean(self._delivery)}"), id="detail-title")
         yield Lines([[("… reading", "dim")]])
         yield Footer(show_command_palette=False, compact=True)
 
@@ -72,19 +72,19 @@ class StoryScreen(Screen[None]):
         self.mark_changed()
 
     def mark_changed(self) -> None:
-        """The journal has grown."""
+        """The journal has grown: read the story again."""
         self._load()
 
     @work(group="story", exclusive=True)
     async def _load(self) -> None:
-        source, id = self._source(), self._asked
+        source, id = self._source(), self._delivery
         if source is None:
             return
         try:
-            found = told(await self._lane.call(lambda: source.why(id)))
+            found = why_lines(await self._thread.call(lambda: source.why(id)))
         except DaemonUnreachable:
-            return  # the app is opening the source again, and says so; what is shown stays
+            return  # the app opens the source again and shows that; this screen stays as it is
         except Failure as error:
             found = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
-        if is_open(self):
+        if is_on_stack(self):
             self.query_one(Lines).show(found)

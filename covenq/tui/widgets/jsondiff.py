@@ -1,4 +1,4 @@
-"""What differs between two JSON documents, path by path. Values only."""
+"""The differences between two JSON documents, path by path. Values only."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.tui.widgets.jsontree import step
+from covenq.tui.widgets.jsontree import path_step
 
-LIMIT = 2_000
-"""Differences told; two unrelated documents differ everywhere, and nobody reads on."""
+DIFFERENCES_MAX = 2_000
+"""Differences shown: two unrelated documents differ everywhere, and no reader needs more."""
 
 ABSENT = object()
-"""In place of a value that one side doesn't have."""
+"""Stands for a value that one side doesn't have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,17 @@ class Difference:
 
 
 def differences(old: Any, new: Any) -> Iterator[Difference]:
-    """In the order of the first document, then what only the second has. Lists are compared place by place."""
+    """In the order of the first document, then what only the second has. Lists are compared index by index."""
     # A stack, because payloads may be nested deeper than Python recurses.
     stack: list[tuple[str, Any, Any]] = [("", old, new)]
     while stack:
         path, one, other = stack.pop()
         if isinstance(one, dict) and isinstance(other, dict):
             keys = [*one, *(key for key in other if key not in one)]
-            pairs = [(path + step(key), one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys]
+            pairs = [(path + path_step(key), one.get(key, ABSENT), other.get(key, ABSENT)) for key in keys]
         elif isinstance(one, list) and isinstance(other, list):
-            places = range(max(len(one), len(other)))
-            pairs = [(path + step(n), _at(one, n), _at(other, n)) for n in places]
+            indexes = range(max(len(one), len(other)))
+            pairs = [(path + path_step(n), _at(one, n), _at(other, n)) for n in indexes]
         else:
             if type(one) is not type(other) or one != other:
                 yield Difference(path, one, other)
@@ -43,5 +43,5 @@ def differences(old: Any, new: Any) -> Iterator[Difference]:
         stack.extend(reversed(pairs))
 
 
-def _at(values: list[Any], place: int) -> Any:
-    return values[place] if place < len(values) else ABSENT
+def _at(values: list[Any], index: int) -> Any:
+    return values[index] if index < len(values) else ABSENT

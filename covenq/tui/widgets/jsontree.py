@@ -1,4 +1,4 @@
-"""A JSON document as a tree that folds: values and arithmetic only, drawn by `covenq.tui.panes.payload`.
+"""A JSON document as a tree that folds: values and arithmetic only, drawn by `covenq.tui.widgets.treeview`.
 
 A payload of 25 MiB has a million nodes, of which a screen shows fifty. So a node's children are made when it is first
 opened, and only what is open has lines.
@@ -15,18 +15,18 @@ from typing import Any
 
 from covenq.tui import text
 
-CHILDREN = 10_000
-"""Children shown of one node; what is beyond is said, and `covenq show --payload` has it."""
-VALUE = 2_000
-"""Characters shown of a text."""
+CHILDREN_MAX = 10_000
+"""Children shown of one node; the tree says how many there are, and `covenq show --payload` prints all."""
+TEXT_MAX = 2_000
+"""Characters shown of a string."""
 
-_MAKING = threading.Lock()
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_CHILDREN_LOCK = threading.Lock()
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One value. `name` is its key or index as drawn, `path` how `covenq show --path` would be asked for it."""
+    """One value. `name` is its key or index as drawn, `path` its path as `covenq show --path` takes it."""
 
     name: str
     path: str
@@ -37,26 +37,25 @@ class Node:
     _children: list[Node] | None = field(default=None, repr=False)
 
     @property
-    def folds(self) -> bool:
-        """It has children."""
+    def has_children(self) -> bool:
         return isinstance(self.value, dict | list) and len(self.value) > 0
 
     @property
-    def hidden(self) -> int:
-        """Children beyond those that are shown."""
-        return max(0, len(self.value) - CHILDREN) if self.folds else 0
+    def hidden_count(self) -> int:
+        """How many children are not shown."""
+        return max(0, len(self.value) - CHILDREN_MAX) if self.has_children else 0
 
     def children(self) -> list[Node]:
-        """Made at the first call, once: a search on another thread and the screen must hold the same nodes."""
+        """Made once, at the first call: a search on another thread and the screen must get the same nodes."""
         if self._children is None:
-            with _MAKING:
+            with _CHILDREN_LOCK:
                 if self._children is None:
                     self._children = [self._child(key, value) for key, value in _members(self.value)]
         return self._children
 
     def _child(self, key: str | int, value: Any) -> Node:
         name = f"[{key}]" if isinstance(key, int) else text.clean(key)
-        return Node(name, self.path + step(key), value, self.depth + 1, self)
+        return Node(name, self.path + path_step(key), value, self.depth + 1, self)
 
 
 def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
@@ -67,37 +66,37 @@ def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
         members = iter(enumerate(value))
     else:
         return
-    for _, member in zip(range(CHILDREN), members, strict=False):
+    for _, member in zip(range(CHILDREN_MAX), members, strict=False):
         yield member
 
 
-def step(key: str | int) -> str:
+def path_step(key: str | int) -> str:
     """One step of a path: `.name`, `[0]`, or `["any other name"]`."""
     if isinstance(key, int):
         return f"[{key}]"
-    return f".{key}" if _PLAIN.match(key) else f"[{json.dumps(key)}]"
+    return f".{key}" if _IDENTIFIER.match(key) else f"[{json.dumps(key)}]"
 
 
-def shown(value: Any) -> tuple[str, str]:
-    """A value in one line, and its style. What folds is told by its size."""
+def render_value(value: Any) -> tuple[str, str]:
+    """A value in one line, and its style. Of objects and arrays only the size is shown."""
     match value:
         case dict():
             return (f"{{{len(value)}}}" if value else "{}"), "dim"
         case list():
             return (f"[{len(value)}]" if value else "[]"), "dim"
         case str():
-            cut = value if len(value) <= VALUE else value[:VALUE] + "…"
+            cut = value if len(value) <= TEXT_MAX else value[:TEXT_MAX] + "…"
             return f'"{text.clean(cut)}"', "green"
         case bool():
             return ("true" if value else "false"), "yellow"
         case None:
             return "null", "bright_black"
         case _:
-            return text.clean(str(value)[:VALUE]), "cyan"
+            return text.clean(str(value)[:TEXT_MAX]), "cyan"
 
 
 class Tree:
-    """The document and which of its nodes are open. The lines are the open nodes, in the document's order."""
+    """The document and which of its nodes are open. The lines are the visible nodes, in the document's order."""
 
     def __init__(self, value: Any) -> None:
         self.root = Node("payload", "", value, 0, open=True)
@@ -110,16 +109,16 @@ class Tree:
         return self._lines
 
     def _walk(self) -> Iterator[Node]:
-        # A stack of its own: a payload may be nested deeper than Python would recurse.
+        # A stack, not recursion: a payload may be nested deeper than Python recurses.
         stack = [self.root]
         while stack:
             node = stack.pop()
             yield node
-            if node.open and node.folds:
+            if node.open and node.has_children:
                 stack.extend(reversed(node.children()))
 
     def set_open(self, node: Node, open: bool) -> None:
-        if node.folds and node.open != open:
+        if node.has_children and node.open != open:
             node.open = open
             self._lines = None
 
@@ -127,18 +126,18 @@ class Tree:
         self.set_open(node, not node.open)
 
     def open_below(self, node: Node, limit: int = 20_000) -> None:
-        """Open it and what is below it, up to so many nodes."""
+        """Open the node and what is below it, up to `limit` nodes."""
         stack, seen = [node], 0
         while stack and seen < limit:
             one = stack.pop()
             seen += 1
-            if one.folds:
+            if one.has_children:
                 one.open = True
                 stack.extend(one.children())
         self._lines = None
 
     def close_below(self, node: Node) -> None:
-        """Close everything that was opened below it, and, unless it is the root, it."""
+        """Close everything that was opened below the node, and, unless it is the root, the node."""
         stack = [node]
         while stack:
             one = stack.pop()
@@ -147,7 +146,7 @@ class Tree:
         self._lines = None
 
     def reveal(self, node: Node) -> int:
-        """Open what it lies in; its line."""
+        """Open every ancestor of the node; its line."""
         above = node.parent
         while above is not None:
             self.set_open(above, True)
@@ -155,9 +154,9 @@ class Tree:
         return self.lines.index(node)
 
     def find(self, words: str, after: Node | None = None, *, backwards: bool = False) -> Node | None:
-        """The next node, in the document's order and round its end, whose name or plain value holds the words.
+        """The next node, in the document's order and wrapping round its end, whose name or scalar value contains `words`.
 
-        Case is not regarded. Looks into what is folded too. None if there is none.
+        Case-insensitive. Closed nodes are searched too. None if there is no match.
         """
         wanted = words.casefold()
         if not wanted:
@@ -172,7 +171,7 @@ class Tree:
                 if backwards and before is not None:
                     return before
                 continue
-            if not self._holds(node, wanted):
+            if not self._matches(node, wanted):
                 continue
             if not backwards and passed:
                 return node
@@ -181,22 +180,22 @@ class Tree:
         return last if backwards else first
 
     @staticmethod
-    def _holds(node: Node, wanted: str) -> bool:
+    def _matches(node: Node, wanted: str) -> bool:
         if wanted in node.name.casefold():
             return True
-        return not node.folds and wanted in shown(node.value)[0].casefold()
+        return not node.has_children and wanted in render_value(node.value)[0].casefold()
 
     def _all(self) -> Iterator[Node]:
         stack = [self.root]
         while stack:
             node = stack.pop()
             yield node
-            if node.folds:
+            if node.has_children:
                 stack.extend(reversed(node.children()))
 
 
-def decoded(body: bytes) -> object:
-    """The JSON document in a body; of a form, its `payload`; what is neither, as text."""
+def decode_payload(body: bytes) -> object:
+    """The JSON document in a body, or in its form field `payload`; a body that is neither, as text."""
     from covenq.github.request import decode
 
     found = decode(body)

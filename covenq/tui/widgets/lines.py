@@ -1,4 +1,4 @@
-"""A scrolling document by the Line API: ready-made lines, of which only those in view are drawn."""
+"""A scrolling document by Textual's Line API: prepared lines, of which only those in view are drawn."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from covenq.tui import text
+
 Line = list[tuple[str, str]]
 """Runs of (clean text, Rich style)."""
 
-WIDEST = 4000
-"""Cells of a line that can be scrolled to; longer lines are cut with an ellipsis."""
+WIDTH_MAX = 4000
+"""Cells of the longest line that can be scrolled to; longer lines are cut with an ellipsis."""
 
 
 @lru_cache(maxsize=256)
-def _style(text: str) -> Style:
-    return Style.parse(text)
+def _style(definition: str) -> Style:
+    return Style.parse(definition)
+
+
+def labelled(name: str, value: object, style: str = "") -> Line:
+    """A label and its value, cleaned; an absent one is a dash."""
+    return [(f"  {name:<12}", "dim"), (text.ABSENT if value is None else text.clean(value), style)]
 
 
 def plain(lines: Sequence[Line]) -> str:
@@ -53,15 +60,15 @@ class Lines(ScrollView, can_focus=True):
         self.show(lines)
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Another document, at the same place."""
+        """Show another document, at the same scroll position."""
         self.lines = lines
         self._strips = {}
         widest = max((sum(cell_len(run) for run, _ in line) for line in lines), default=0)
-        self.virtual_size = Size(min(widest, WIDEST), len(lines))
+        self.virtual_size = Size(min(widest, WIDTH_MAX), len(lines))
         self.refresh()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        self._base = self.rich_style  # which looks at every ancestor: once for all lines
+        self._base = self.rich_style  # visits every ancestor: once for all lines
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
@@ -73,8 +80,8 @@ class Lines(ScrollView, can_focus=True):
         strip = self._strips.get(index)
         if strip is None:
             strip = Strip(Segment(run, _style(style)) for run, style in self.lines[index])
-            if strip.cell_length > WIDEST:
-                strip = Strip([*strip.crop(0, WIDEST - 1), Segment("…")])
+            if strip.cell_length > WIDTH_MAX:
+                strip = Strip([*strip.crop(0, WIDTH_MAX - 1), Segment("…")])
             if len(self._strips) > 2000:
                 self._strips.clear()
             self._strips[index] = strip

@@ -1,4 +1,4 @@
-"""The widget of a JSON tree: by the Line API, so a payload of a million nodes scrolls like a small one."""
+"""The widget of a JSON tree, by Textual's Line API, so a payload of a million nodes scrolls like a small one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from covenq.tui.widgets.jsontree import Node, Tree, shown
+from covenq.tui.widgets.jsontree import Node, Tree, render_value
 
 _CURSOR = Style(reverse=True)
 _INDENT = 2
@@ -40,11 +40,11 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("minus", "close_below", "Close all"),
     ]
 
-    class Moved(Message):
+    class CursorMoved(Message):
         """The cursor is on another node."""
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, TreeView.Moved)
+            return isinstance(message, TreeView.CursorMoved)
 
     def __init__(self, value: Any = None, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -52,10 +52,10 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         self.cursor = 0
 
     def show(self, value: Any) -> None:
-        """Another document, from its root."""
+        """Show another document, from its root."""
         self.tree_model = Tree(value)
         self.cursor = 0
-        self._changed()
+        self._tree_changed()
 
     @property
     def current(self) -> Node:
@@ -63,9 +63,9 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         return lines[min(self.cursor, len(lines) - 1)]
 
     def go_to(self, node: Node) -> None:
-        """Put the cursor on it, opening what it lies in."""
+        """Put the cursor on a node, opening its ancestors."""
         self.cursor = self.tree_model.reveal(node)
-        self._changed()
+        self._tree_changed()
 
     def render_line(self, y: int) -> Strip:
         index = round(self.scroll_y) + y
@@ -73,39 +73,39 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         lines = self.tree_model.lines
         if index >= len(lines):
             return Strip.blank(width, base)
-        node, here = lines[index], index == self.cursor
-        mark = ("▾ " if node.open else "▸ ") if node.folds else "  "
-        value, style = shown(node.value)
-        if node.open and node.hidden:
+        node, current = lines[index], index == self.cursor
+        mark = ("▾ " if node.open else "▸ ") if node.has_children else "  "
+        value, style = render_value(node.value)
+        if node.open and node.hidden_count:
             value += f"  the first {len(node.children()):,} of {len(node.value):,}"
         drawn = [
-            Segment(" " * (_INDENT * node.depth) + mark + node.name, Style(bold=not here)),
+            Segment(" " * (_INDENT * node.depth) + mark + node.name, Style(bold=not current)),
             Segment("  "),
-            Segment(value, None if here else Style.parse(style)),
+            Segment(value, None if current else Style.parse(style)),
         ]
-        line = base + _CURSOR if here else base
+        line = base + _CURSOR if current else base
         return Strip(Segment.apply_style(drawn, line)).adjust_cell_length(width, line)
 
     def on_mount(self) -> None:
-        self._changed()
+        self._tree_changed()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._changed()
+        self._tree_changed()
 
     def on_click(self, event: events.Click) -> None:
         index = round(self.scroll_y) + event.y
         if index < len(self.tree_model.lines):
-            again = index == self.cursor
-            self._put(index)
-            if again:
+            was_current = index == self.cursor
+            self._move_cursor(index)
+            if was_current:
                 self.action_fold()
 
-    def _changed(self) -> None:
+    def _tree_changed(self) -> None:
         count = len(self.tree_model.lines)
         self.virtual_size = Size(1, count)
-        self._put(min(self.cursor, count - 1))
+        self._move_cursor(min(self.cursor, count - 1))
 
-    def _put(self, index: int) -> None:
+    def _move_cursor(self, index: int) -> None:
         self.cursor = max(0, min(index, len(self.tree_model.lines) - 1))
         height, top = max(1, self.size.height), round(self.scroll_y)
         if self.cursor < top:
@@ -113,39 +113,39 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         elif self.cursor >= top + height:
             self.scroll_to(y=self.cursor - height + 1, animate=False, force=True)
         self.refresh()
-        self.post_message(self.Moved())
+        self.post_message(self.CursorMoved())
 
     def action_move(self, step: int) -> None:
-        self._put(self.cursor + step)
+        self._move_cursor(self.cursor + step)
 
     def action_page(self, direction: int) -> None:
-        self._put(self.cursor + direction * max(1, self.size.height - 1))
+        self._move_cursor(self.cursor + direction * max(1, self.size.height - 1))
 
     def action_edge(self, direction: int) -> None:
-        self._put(0 if direction < 0 else len(self.tree_model.lines) - 1)
+        self._move_cursor(0 if direction < 0 else len(self.tree_model.lines) - 1)
 
     def action_fold(self) -> None:
         self.tree_model.toggle(self.current)
-        self._changed()
+        self._tree_changed()
 
     def action_open(self) -> None:
         if self.current.open:
             self.action_move(1)
             return
         self.tree_model.set_open(self.current, True)
-        self._changed()
+        self._tree_changed()
 
     def action_close(self) -> None:
         node = self.current
-        if (not node.open or not node.folds) and node.parent is not None:
+        if (not node.open or not node.has_children) and node.parent is not None:
             self.go_to(node.parent)
             return
         self.tree_model.set_open(node, False)
-        self._changed()
+        self._tree_changed()
 
     def action_open_below(self) -> None:
         self.tree_model.open_below(self.current)
-        self._changed()
+        self._tree_changed()
 
     def action_close_below(self) -> None:
         node = self.current

@@ -1,4 +1,4 @@
-"""One delivery, whole: what is known of it, its tasks and their attempts, its headers, its payload."""
+"""One delivery, whole: its state and columns, its tasks and their attempts, its headers, its payload."""
 
 from __future__ import annotations
 
@@ -20,48 +20,43 @@ from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
 from covenq.tui.screens.logs import LogScreen
+from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
-LAID_OUT = 2 * 1024 * 1024
-"""Bytes of payload up to which it is laid out as indented JSON; above, its beginning is shown as it came."""
-SHOWN = 64 * 1024
-"""Bytes shown of a payload that is too big to lay out."""
+PRETTY_PRINT_MAX = 2 * 1024 * 1024
+"""Bytes of the largest payload that is shown as indented JSON; of a larger one the beginning is shown as it came."""
+PREVIEW_BYTES = 64 * 1024
+"""Bytes shown of a larger payload."""
 
-PACE = 0.25
-"""Seconds between two reads of an open delivery, however much is recorded meanwhile."""
+REREAD_S = 0.25
+"""Least seconds between two reads of an open delivery, however much is recorded meanwhile."""
 
-SUMMARY = (
+SUMMARY_FIELDS = (
     "event", "action", "repo", "sender", "number", "title", "head_sha", "label", "installation", "received_at", "source",
     "secret", "seq", "payload_bytes", "payload_sha256", "duplicates", "conflicts", "twin", "replays",
 )  # fmt: skip
 
 
 @dataclass(slots=True)
-class Story:
-    """What was read of one delivery."""
+class DeliveryDetail:
+    """A delivery with its tasks, each with its attempts."""
 
     delivery: Object
     tasks: list[tuple[Object, list[Object]]] = field(default_factory=list)
 
 
-def identity(row: Mapping[str, Any]) -> str:
-    """`hook/GUID`, which names a delivery or a task's delivery unmistakably."""
-    return f"{row['hook']}/{row['guid']}"
-
-
-def read(source: Source, id: str) -> Story:
+def read_detail(source: Source, id: str) -> DeliveryDetail:
     """The delivery with its tasks and their attempts. Blocks."""
     delivery = source.delivery(id)
-    return Story(delivery, [(source.task(task), source.attempts(task)) for task in delivery.get("tasks", ())])
+    return DeliveryDetail(delivery, [(source.task(task), source.attempts(task)) for task in delivery.get("tasks", ())])
 
 
 def _heading(words: str) -> list[Line]:
     return [[("", "")], [(words, "bold")]]
 
 
-def summary(delivery: Mapping[str, Any], now: float) -> list[Line]:
+def summary_lines(delivery: Mapping[str, Any], now: float) -> list[Line]:
     """State and reason, then the columns that have a value."""
     word = str(delivery.get("state"))
     first: Line = [("state           ", "dim"), (text.state(word), text.STYLES.get(word, ""))]
@@ -70,7 +65,7 @@ def summary(delivery: Mapping[str, Any], now: float) -> list[Line]:
     lines = [first]
     if delivery.get("detail"):
         lines.append([("                ", ""), (text.clean(delivery["detail"]), "")])
-    for name in SUMMARY:
+    for name in SUMMARY_FIELDS:
         value = delivery.get(name)
         if value is None or (value in (0, "") and name in ("duplicates", "conflicts", "replays", "twin")):
             continue
@@ -81,8 +76,8 @@ def summary(delivery: Mapping[str, Any], now: float) -> list[Line]:
     return lines
 
 
-def attempt(one: Mapping[str, Any], now: float) -> list[Line]:
-    """One attempt: outcome, how long, why, and its phases with the time each began after the start."""
+def attempt_lines(one: Mapping[str, Any], now: float) -> list[Line]:
+    """One attempt: outcome, duration, category, and its phases with the time from the start to each."""
     outcome = one.get("outcome") or "running"
     first = f"    attempt {one.get('attempt')}  {text.state(str(outcome))}"
     took = text.span(one.get("started_at"), one.get("ended_at"), now)
@@ -106,12 +101,12 @@ def attempt(one: Mapping[str, Any], now: float) -> list[Line]:
     return lines
 
 
-def tasks(story: Story, now: float) -> list[Line]:
-    """Every task with its attempts, or that there is none."""
-    if not story.tasks:
+def task_lines(detail: DeliveryDetail, now: float) -> list[Line]:
+    """Every task with its attempts."""
+    if not detail.tasks:
         return [[("  none", "dim")]]
     lines: list[Line] = []
-    for task, attempts in story.tasks:
+    for task, attempts in detail.tasks:
         word = str(task.get("state"))
         about = [f"route {text.clean(task.get('route'))}", f"attempts {task.get('attempts')}"]
         if task.get("replay"):
@@ -123,59 +118,67 @@ def tasks(story: Story, now: float) -> list[Line]:
         state = (f"  {text.state(word)}", text.STYLES.get(word, ""))
         lines.append([state, (f"  {text.clean(task['id'])}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
-            lines += attempt(one, now)
+            lines += attempt_lines(one, now)
     return lines
 
 
-def headers(delivery: Mapping[str, Any]) -> list[Line]:
-    """The headers kept of the request, in the order they came."""
-    kept: Sequence[Sequence[Any]] = delivery.get("headers") or ()
-    if not kept:
+def header_lines(delivery: Mapping[str, Any]) -> list[Line]:
+    """The headers that were stored of the request, in the order they came."""
+    found: Sequence[Sequence[Any]] = delivery.get("headers") or ()
+    if not found:
         return [[("  none kept", "dim")]]
-    return [[(f"  {text.clean(name)}: ", "dim"), (text.clean(value), "")] for name, value in kept]
+    return [[(f"  {text.clean(name)}: ", "dim"), (text.clean(value), "")] for name, value in found]
 
 
-def payload(body: bytes, id: str) -> list[Line]:
-    """The payload as indented JSON; as it came where it is no JSON, is very big, or would lose something so."""
-    if len(body) > LAID_OUT:
-        note = f"  {text.size(len(body))}: its first {text.size(SHOWN)}; all of it: covenq show --payload {id}"
-        return [[(note, "yellow")], *_block(body[:SHOWN].decode("utf-8", "replace"))]
+def payload_lines(body: bytes, id: str) -> list[Line]:
+    """The payload as indented JSON, or as it came where it isn't JSON, is nested too deep to parse, or is too large."""
+    if len(body) > PRETTY_PRINT_MAX:
+        note = f"  {text.size(len(body))}: its first {text.size(PREVIEW_BYTES)}; all of it: covenq show --payload {id}"
+        return [[(note, "yellow")], *_plain_lines(body[:PREVIEW_BYTES].decode("utf-8", "replace"))]
     try:
         laid_out = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        return _block(body.decode("utf-8", "replace"))
-    return _block(laid_out)
+        return _plain_lines(body.decode("utf-8", "replace"))
+    return _plain_lines(laid_out)
 
 
-def _block(content: str) -> list[Line]:
+def _plain_lines(content: str) -> list[Line]:
     return [[("  " + line, "")] for line in text.clean_block(content)]
 
 
 class DetailScreen(Screen[None]):
-    """A layer over the lists. Kept current while it is open; Esc peels it."""
+    """A screen over the lists. Kept current while it is open; Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
-        Binding("left_square_bracket", "step(-1)", "Older", show=False, tooltip="the delivery above it in the list"),
-        Binding("right_square_bracket", "step(1)", "Newer", show=False, tooltip="the delivery below it in the list"),
+        Binding(
+            "left_square_bracket", "neighbour(-1)", "Older", show=False, tooltip="the delivery above it in the list"
+        ),
+        Binding(
+            "right_square_bracket", "neighbour(1)", "Newer", show=False, tooltip="the delivery below it in the list"
+        ),
         Binding("l", "logs", "Logs", tooltip="what the newest attempt wrote"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
 
     def __init__(
-        self, id: str, source: Callable[[], Source | None], lane: BackgroundThread, step: Callable[[int], str | None]
+        self,
+        id: str,
+        source: Callable[[], Source | None],
+        thread: BackgroundThread,
+        neighbour: Callable[[int], str | None],
     ) -> None:
-        """`step` goes on in the list this came from, up (-1) or down (1): the delivery there, None at its end."""
+        """`neighbour` moves on in the list below, up (-1) or down (1): the delivery there, None at its end."""
         super().__init__()
         self._delivery = id
-        self._step = step
+        self._neighbour = neighbour
         self._source = source
-        self._lane = lane
-        self._story: Story | None = None
+        self._thread = thread
+        self._detail: DeliveryDetail | None = None
         self._payload: list[Line] | None = None
         self._busy = False
-        self._again = False
+        self._reload_wanted = False
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"delivery {text.clean(self._delivery)}"), id="detail-title")
@@ -187,14 +190,14 @@ class DetailScreen(Screen[None]):
 
     @property
     def delivery(self) -> Object | None:
-        """What is shown, once it is read."""
-        return None if self._story is None else self._story.delivery
+        """The delivery shown, None until it is read."""
+        return None if self._detail is None else self._detail.delivery
 
-    def action_step(self, direction: int) -> None:
-        id = self._step(direction)
+    def action_neighbour(self, direction: int) -> None:
+        id = self._neighbour(direction)
         if id is None or id == self._delivery:
             return
-        self._delivery, self._story, self._payload = id, None, None
+        self._delivery, self._detail, self._payload = id, None, None
         self.query_one("#detail-title", Static).update(Content(f"delivery {text.clean(id)}"))
         self.query_one(Lines).show([[("… reading", "dim")]])
         self.query_one(Lines).scroll_home(animate=False)
@@ -203,7 +206,7 @@ class DetailScreen(Screen[None]):
     def mark_changed(self) -> None:
         """The journal has grown: read the delivery again, one read at a time."""
         if self._busy:
-            self._again = True
+            self._reload_wanted = True
         else:
             self._load()
 
@@ -212,11 +215,11 @@ class DetailScreen(Screen[None]):
         self._busy = True
         try:
             await self._read()
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(REREAD_S)
         finally:
             self._busy = False
-        if self._again and is_open(self):
-            self._again = False
+        if self._reload_wanted and is_on_stack(self):
+            self._reload_wanted = False
             self._load()
 
     async def _read(self) -> None:
@@ -224,29 +227,29 @@ class DetailScreen(Screen[None]):
         if source is None:
             return
         try:
-            found = await self._lane.call(lambda: read(source, id))
+            found = await self._thread.call(lambda: read_detail(source, id))
             body = self._payload
             if body is None:
-                body = await self._lane.call(lambda: _read_payload(source, id))
-            if id != self._delivery:  # stepped on meanwhile
-                self._again = True
+                body = await self._thread.call(lambda: _read_payload(source, id))
+            if id != self._delivery:  # another delivery was chosen meanwhile
+                self._reload_wanted = True
                 return
-            self._story, self._payload = found, body
+            self._detail, self._payload = found, body
         except DaemonUnreachable:
-            return  # the app is opening the source again, and says so; what is shown stays
+            return  # the app opens the source again and shows that; this screen stays as it is
         except Failure as error:
-            said: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
-            if is_open(self):
-                self.query_one(Lines).show(said)
+            lines: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
+            if is_on_stack(self):
+                self.query_one(Lines).show(lines)
             return
-        if is_open(self) and id == self._delivery and self._story is not None:
-            self._show(self._story)
+        if is_on_stack(self) and id == self._delivery and self._detail is not None:
+            self._show(self._detail)
 
-    def _show(self, story: Story) -> None:
+    def _show(self, detail: DeliveryDetail) -> None:
         now = time.time()
-        lines = summary(story.delivery, now)
-        lines += [*_heading("Tasks"), *tasks(story, now)]
-        lines += [*_heading("Headers"), *headers(story.delivery)]
+        lines = summary_lines(detail.delivery, now)
+        lines += [*_heading("Tasks"), *task_lines(detail, now)]
+        lines += [*_heading("Headers"), *header_lines(detail.delivery)]
         lines += [*_heading("Payload"), *(self._payload or [])]
         self.query_one(Lines).show(lines)
 
@@ -254,16 +257,16 @@ class DetailScreen(Screen[None]):
         self.dismiss(None)
 
     def action_logs(self) -> None:
-        attempts = [one for _, its in self._story.tasks for one in its] if self._story is not None else []
+        attempts = [one for _, its in self._detail.tasks for one in its] if self._detail is not None else []
         if not attempts:
             self.notify("nothing has run for it yet", markup=False)
             return
         newest = max(attempts, key=lambda one: int(one.get("claim_seq") or 0))
-        self.app.push_screen(LogScreen(newest, self._source, self._lane))
+        self.app.push_screen(LogScreen(newest, self._source, self._thread))
 
 
 def _read_payload(source: Source, id: str) -> list[Line]:
     try:
-        return payload(source.payload(id), id)
+        return payload_lines(source.payload(id), id)
     except NotFound as error:
         return [[(f"  {text.clean(error)}", "dim")]]

@@ -17,40 +17,40 @@ from covenq.client.interface import Source
 from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.is_open import is_open
-from covenq.tui.widgets.jsontree import Node, decoded
+from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.jsontree import Node, decode_payload
 from covenq.tui.widgets.treeview import TreeView
 
 COPIED_MAX = 64 * 1024
-"""Characters put on the clipboard: terminals drop what is much longer."""
+"""Characters put on the clipboard at most: terminals drop much longer ones."""
 
 
 class SearchInput(Input):
-    """The search's line. Enter goes to the next hit, Esc leaves it."""
+    """The line that a search is typed in. Enter goes to the next match, Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.focus_next", "Back", show=False)]
 
 
 class PayloadScreen(Screen[None]):
-    """Read when it is opened; a payload never changes. Esc peels it."""
+    """Read when it is opened; a payload never changes. Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
         Binding("slash", "search", "Search"),
-        Binding("n", "again(1)", "Next"),
-        Binding("N", "again(-1)", "Previous", show=False),
+        Binding("n", "find_next(1)", "Next"),
+        Binding("N", "find_next(-1)", "Previous", show=False),
         Binding("y", "copy_path", "Copy path"),
         Binding("Y", "copy_value", "Copy value"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, id: str, source: Callable[[], Source | None], lane: BackgroundThread) -> None:
+    def __init__(self, id: str, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
         super().__init__()
         self._delivery = id
         self._source = source
-        self._lane = lane
-        self._words = ""
+        self._thread = thread
+        self._query = ""
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"payload of {text.clean(self._delivery)}"), id="detail-title")
@@ -72,35 +72,35 @@ class PayloadScreen(Screen[None]):
     async def _load(self) -> None:
         source, id = self._source(), self._delivery
         if source is None:
-            self._say("there is no source at the moment")
+            self._show_status("there is no source at the moment")
             return
         try:
-            value = await self._lane.call(lambda: decoded(source.payload(id)))
+            value = await self._thread.call(lambda: decode_payload(source.payload(id)))
         except Failure as error:
-            self._say(f"✗ {text.clean(error)} {text.clean(error.hint)}")
+            self._show_status(f"✗ {text.clean(error)} {text.clean(error.hint)}")
             return
-        if is_open(self):
+        if is_on_stack(self):
             self.view.show(value)
 
-    def _say(self, words: str) -> None:
-        if is_open(self):
+    def _show_status(self, words: str) -> None:
+        if is_on_stack(self):
             self.query_one("#payload-line", Static).update(Content(words))
 
-    def on_tree_view_moved(self) -> None:
+    def on_tree_view_cursor_moved(self) -> None:
         node = self.view.current
-        self._say(f"{text.clean(node.path) or '.'}")
+        self._show_status(f"{text.clean(node.path) or '.'}")
 
     # Searching
 
     def action_search(self) -> None:
         line = self.query_one(SearchInput)
         line.display = True
-        line.value = self._words
+        line.value = self._query
         line.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._words = event.value
+        self._query = event.value
         self._leave_search()
         self._find(1)
 
@@ -108,21 +108,21 @@ class PayloadScreen(Screen[None]):
         self.query_one(SearchInput).display = False
         self.view.focus()
 
-    def action_again(self, direction: int) -> None:
+    def action_find_next(self, direction: int) -> None:
         self._find(direction)
 
     @work(group="search", exclusive=True)
     async def _find(self, direction: int) -> None:
-        view, words = self.view, self._words
-        if not words:
+        view, query = self.view, self._query
+        if not query:
             return
-        tree, here = view.tree_model, view.current
-        # On the lane: a large payload has a million nodes.
-        found: Node | None = await self._lane.call(lambda: tree.find(words, here, backwards=direction < 0))
-        if not is_open(self):
+        tree, current = view.tree_model, view.current
+        # On another thread: a large payload has a million nodes.
+        found: Node | None = await self._thread.call(lambda: tree.find(query, current, backwards=direction < 0))
+        if not is_on_stack(self):
             return
         if found is None:
-            self._say(f"nothing holds {text.clean(words)!r}")
+            self._show_status(f"nothing holds {text.clean(query)!r}")
         else:
             view.go_to(found)
 
@@ -137,10 +137,10 @@ class PayloadScreen(Screen[None]):
 
     def _copy(self, words: str) -> None:
         if len(words) > COPIED_MAX:
-            self._say("too long for a clipboard; covenq show --payload writes it to a file")
+            self._show_status("too long for a clipboard; covenq show --payload writes it to a file")
             return
         self.app.copy_to_clipboard(words)
-        self._say(f"copied: {text.clean(words[:200])}")
+        self._show_status(f"copied: {text.clean(words[:200])}")
 
     def action_leave(self) -> None:
         if self.query_one(SearchInput).has_focus:

@@ -1,0 +1,23 @@
+"""What an empty list says: why there may be nothing, and what to type next. Pure functions from the status to text."""
+
+from __future__ import annotations
+
+from covenq.client.interface import Object
+from covenq.tui import text
+
+
+def no_deliveries(status: Object) -> str:
+    if not status:
+        return "No deliveries yet."
+    url = status.get("webhook_url")
+    first = f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
+    routes = "" if status.get("routes") else "\nNo route is configured yet; covenq init writes some.\n"
+    return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"
+
+
+def no_tasks(status: Object) -> str:
+    if not status:
+        return "No tasks yet."
+    if status.get("routes"):
+        return "No tasks yet: no delivery has matched a route."
+    return "No tasks yet, and no route that would make some.\n\ncovenq init writes a configuration with routes."
