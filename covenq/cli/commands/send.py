@@ -71,13 +71,7 @@ def send(
         for one in sorted(samples.SAMPLES):
             output.line(one)
         return
-    if sample and event and sample != event:
-        raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
-    name = event or sample
-    if not name:
-        raise UsageError(
-            "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
-        )
+    name = _event_name(sample, event)
     if file and (action or number is not None):
         raise UsageError("--action and --number are of samples", hint="With --file the body is sent as it is.")
     guid = guid or str(uuid.uuid4())
@@ -89,6 +83,18 @@ def send(
     headers = samples.headers(name, guid, hook, body, read_secret(secret_file, where, hook, body))
     reply = post(target, body, headers)
     report(reply, target, json)
+
+
+def _event_name(sample: str | None, event: str | None) -> str:
+    """The event, which may be the argument or an option. Raises UsageError for none, and for two."""
+    if sample and event and sample != event:
+        raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
+    name = event or sample
+    if not name:
+        raise UsageError(
+            "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
+        )
+    return name
 
 
 def read_body(file: str) -> bytes:

@@ -67,12 +67,34 @@ def verify(
     wanted = parse_head(expect) if expect else None
     where = existing(locate(data, config))
 
+    only = None if segment is None else _segment(where, segment)
+    upto = bound(data, config)
+    report = _prove(where, upto, since, segment, only, wanted)
+    signed = _signatures(where, upto, since or 0, only, report) if signatures else None
+    _tell(report, signed, head=head, json=json)
+    if not report.ok:
+        say(
+            "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
+        )
+        raise typer.Exit(DAMAGED)
+
+
+def _prove(
+    where: Location,
+    upto: int | None,
+    since: int | None,
+    segment: str | None,
+    only: int | None,
+    wanted: tuple[int, str] | None,
+) -> VerifyReport:
+    """Verify the journal, or from `since` on, or the segment `only` alone; a proof of the whole is noted down.
+
+    Raises NotFound where the record that `since` or `segment` names isn't there yet.
+    """
     from covenq.model import now_text
     from covenq.operate.maintain import verify as integrity
     from covenq.operate.maintain import verify_note
 
-    only = None if segment is None else _segment(where, segment)
-    upto = bound(data, config)
     started = time.monotonic()
     with bar("verify", bytes=True) as tell:
         report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
@@ -85,13 +107,7 @@ def verify(
     if only is None and since is None:
         with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
             verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
-    signed = _signatures(where, upto, since or 0, only, report) if signatures else None
-    _tell(report, signed, head=head, json=json)
-    if not report.ok:
-        say(
-            "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
-        )
-        raise typer.Exit(DAMAGED)
+    return report
 
 
 def parse_head(text: str) -> tuple[int, str]:
