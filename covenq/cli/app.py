@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
-from covenq.cli.options import takes
+from covenq.cli.signature import has_parameter
 from covenq.errors import UsageError
 
 COMMANDS = {
@@ -70,7 +70,7 @@ BYTES = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
 """Metavars of what the system names by any bytes: files, and the words of a command that is run. All else is text."""
 
 
-class Commands(TyperGroup):
+class LazyGroup(TyperGroup):
     """A group that builds a command when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -80,7 +80,7 @@ class Commands(TyperGroup):
         if cmd_name not in self.commands:
             # For a name that isn't there, all of them: "did you mean" looks through them.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-                self.commands[name] = _of_text(build(name))
+                self.commands[name] = _refuse_other_than_text(build(name))
         return self.commands.get(cmd_name)
 
 
@@ -90,17 +90,17 @@ def build(name: str) -> Any:
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
-    if takes(function, "json"):
-        from covenq.cli.jsonl import with_lines
+    if has_parameter(function, "json"):
+        from covenq.cli.jsonl import with_jsonl_option
 
-        function = with_lines(function)
+        function = with_jsonl_option(function)
     if name not in LOCAL:
-        from covenq.cli.remote import with_remote
+        from covenq.cli.remote import with_remote_options
 
-        function = with_remote(function)
+        function = with_remote_options(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     if name in TAKES_FILTER:
-        from covenq.cli.common import TAKES_WORDS, FilterCommand
+        from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
 
         one.command(name, cls=FilterCommand, context_settings=TAKES_WORDS)(function)
     else:
@@ -108,10 +108,10 @@ def build(name: str) -> Any:
     return typer.main.get_command(one)
 
 
-def _of_text(command: Any) -> Any:
+def _refuse_other_than_text(command: Any) -> Any:
     """The command, and those below it, refusing whatever should be text and isn't UTF-8 before anything is done."""
     for one in getattr(command, "commands", {}).values():
-        _of_text(one)
+        _refuse_other_than_text(one)
     names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES}
     callback = command.callback
 
@@ -138,7 +138,7 @@ def _is_text(value: str) -> bool:
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=LazyGroup,
     add_completion=True,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import typer
 
@@ -21,10 +21,10 @@ from covenq.errors import UsageError
 
 Action = Callable[..., Mapping[str, Any]]
 
-PORTION = 500
+BATCH = 500
 """Ids a request: some hundred kilobytes at most, and a step of the progress shown."""
 
-PLANNED = 20_000
+PLAN_MAX = 20_000
 """Ids that are planned by one request: with the longest of them it stays below what the API reads."""
 
 SHOWN = 20
@@ -33,13 +33,9 @@ SHOWN = 20
 LINE_MAX = 1024
 """Bytes of a line on stdin that are read as one; an id has at most 129."""
 
-Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
-
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class Wording:
     """How an action is spoken of."""
 
     name: str
@@ -49,7 +45,7 @@ class Verb:
 
 
 @dataclass(slots=True)
-class Done:
+class BulkResult:
     """What came of it; the JSON that --json prints."""
 
     eligible: list[str] = field(default_factory=list)
@@ -110,53 +106,57 @@ def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
         raise UsageError("what came on stdin is no text", hint="Send ids, one a line.") from None
 
 
-def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool) -> None:
+def run_bulk(
+    act: Action, verb: Wording, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool
+) -> None:
     """Do it to what was chosen, and report. Raises typer.Exit(4) where something asked for by name was not done."""
     ids, terms = chosen
     if len(ids) == 1:
         answer = act(ids=ids, dry_run=dry_run)
-        found = Done(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
+        found = BulkResult(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
     else:
         found = _planned(act, verb, ids, terms, dry_run, yes)
-    with output.of_what_is_done():
-        _report(found, verb, dry_run, json)
+    with output.tolerate_closed_stdout():
+        report(found, verb, dry_run, json)
     done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
     meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
     if any(id not in done for id in meant):
         raise typer.Exit(4)
 
 
-def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
-    found = Done()
-    for start in range(0, max(len(ids), 1), PLANNED):
-        plan = act(ids=ids[start : start + PLANNED], dry_run=True) if ids else act(filter=terms, dry_run=True)
+def _planned(
+    act: Action, verb: Wording, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool
+) -> BulkResult:
+    found = BulkResult()
+    for start in range(0, max(len(ids), 1), PLAN_MAX):
+        plan = act(ids=ids[start : start + PLAN_MAX], dry_run=True) if ids else act(filter=terms, dry_run=True)
         found.eligible += plan["eligible"]
         found.skipped += plan["skipped"]
     if dry_run or not found.eligible:
         return found
     if not yes:
-        ask(verb, found.eligible, found.skipped)
+        confirm(verb, found.eligible, found.skipped)
     planned = set(found.eligible)
     found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
     total = len(found.eligible)
     with bar(verb.past) as tell:
         try:
-            for start in range(0, total, PORTION):
-                found.add(act(ids=found.eligible[start : start + PORTION], dry_run=False))
-                reached = min(start + PORTION, total)
+            for start in range(0, total, BATCH):
+                found.add(act(ids=found.eligible[start : start + BATCH], dry_run=False))
+                reached = min(start + BATCH, total)
                 if tell is not None:
                     tell(reached, total)
-                elif total > PORTION:
+                elif total > BATCH:
                     say(f"{reached:,} of {total:,}")
         except KeyboardInterrupt:
             finished = output.count(len(found.done), verb.one, verb.many)
-            say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {PORTION:,} more.")
+            say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {BATCH:,} more.")
             say("hint: Run it again for the rest; what is done is skipped.")
             raise
     return found
 
 
-def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
+def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
     """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
     counted = output.count(len(eligible), verb.one, verb.many)
     say_skipped(skipped)
@@ -177,7 +177,7 @@ def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
         say(f"skipped {number:,}: {clean(reason)}")
 
 
-def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
+def report(found: BulkResult, verb: Wording, dry_run: bool, json: bool) -> None:
     """The ids on stdout, with the tasks they got; what happened in words on stderr."""
     if json:
         output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
@@ -189,5 +189,9 @@ def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
             tasks = [task for task in item.get("tasks", ()) if task != item["id"]]
             output.line(" ".join(clean(word) for word in (item["id"], *tasks)))
     say_skipped(found.skipped)
-    counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
-    say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")
+    say_count(len(found.eligible if dry_run else found.done), verb, dry_run)
+
+
+def say_count(number: int, verb: Wording, dry_run: bool) -> None:
+    """How many were done, or would be."""
+    say(f"{output.count(number, verb.one, verb.many)} {'would be ' if dry_run else ''}{verb.past}.")

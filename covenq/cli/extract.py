@@ -18,7 +18,7 @@ def print_part(payload: bytes, path: str, json: bool) -> None:
     document = decode(payload)
     if document is None:
         raise NotFound("the payload is no JSON", hint="`covenq show ID --payload` writes it as it is.")
-    to_person = output.is_terminal(output.stdout()) and not output.are_lines()
+    to_person = output.is_terminal(output.stdout()) and not output.is_json_lines()
     for value in pick(document, path):
         if isinstance(value, str) and not json:
             output.line(clean(value) if to_person else value)

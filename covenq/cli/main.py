@@ -60,7 +60,7 @@ def _run() -> int:
     except Failure as error:
         return _tell(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        return 1  # whoever read us has seen enough; what acts has seen to it itself (`output.of_what_is_done`)
+        return 1  # whoever read us has seen enough; what acts has seen to it itself (`output.tolerate_closed_stdout`)
     except OSError as error:
         told = error.strerror or str(error)
         hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from covenq.cli.options import Command, with_more
+from covenq.cli.signature import Command, with_options
 from covenq.errors import UsageError
 from covenq.net.address import Remote, remote
 
@@ -44,7 +44,7 @@ def choose(url: str | None, token_file: str | None, data: str | None) -> Remote 
     return remote(url, token_file, os.environ)
 
 
-def with_remote(function: Command) -> Command:
+def with_remote_options(function: Command) -> Command:
     """The command with the two options more."""
 
     def run(**given: Any) -> None:
@@ -59,4 +59,4 @@ def with_remote(function: Command) -> Command:
         finally:
             _chosen.reset(before)
 
-    return with_more(function, run, {"url": UrlOption, "token_file": TokenFileOption})
+    return with_options(function, run, {"url": UrlOption, "token_file": TokenFileOption})

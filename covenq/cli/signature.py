@@ -9,7 +9,7 @@ from typing import Any
 Command = Callable[..., None]
 
 
-def with_more(command: Command, run: Command, options: dict[str, Any], *, behind: str | None = None) -> Command:
+def with_options(command: Command, run: Command, options: dict[str, Any], *, behind: str | None = None) -> Command:
     """`run`, which is called instead of the command, with the command's own options and these, by name and type; in help
     they stand behind the one named, or at the end."""
     parameters: list[inspect.Parameter] = []
@@ -31,5 +31,5 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def takes(command: Command, option: str) -> bool:
+def has_parameter(command: Command, option: str) -> bool:
     return option in inspect.signature(command).parameters

@@ -12,7 +12,7 @@ import pytest
 
 from covenq.cli import bench_client
 from covenq.cli.bench_client import Load, Outcome
-from covenq.cli.commands.bench import Measured, report_of
+from covenq.cli.commands.bench import Measurements, report_of
 from tests.support.daemon import HOOK, SECRET, clean_env, sign
 from tests.support.serving import Served, serving
 
@@ -51,13 +51,13 @@ def outcome(rate: float, millis: float, **statuses: int) -> Outcome:
     return Outcome(1.0, found, [millis] * count)
 
 
-def verdict(measured: Measured, kind: str = "ext4") -> tuple[bool, str]:
+def verdict(measured: Measurements, kind: str = "ext4") -> tuple[bool, str]:
     report = report_of(measured, where="/data", kind=kind, connections=64, size=8192)
     return report["ok"], " ".join(report["verdict"])
 
 
 def test_the_verdict_follows_from_the_figures() -> None:
-    good = Measured([1.0, 2.0, 3.0], outcome(1000, 20.0), outcome(500, 4.0), 1500, 1500, 12)
+    good = Measurements([1.0, 2.0, 3.0], outcome(1000, 20.0), outcome(500, 4.0), 1500, 1500, 12)
     ok, words = verdict(good)
     assert ok
     assert "Syncs look real: half of them within 2.00 ms." in words

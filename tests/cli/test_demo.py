@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.cli.commands.demo import BURST, FIRST, FORGED, Evidence, Story, judge
+from covenq.cli.commands.demo import BURST, FIRST, FORGED, ClientLog, JournalAudit, judge
 from tests.support.daemon import clean_env, eventually
 
 DEMO = [sys.executable, "-m", "covenq", "demo"]
@@ -66,9 +66,9 @@ def _command(pid: Path) -> str:
         return ""
 
 
-def story() -> tuple[Story, Evidence]:
+def story() -> tuple[ClientLog, JournalAudit]:
     """A run in which everything went well."""
-    told, found = Story(), Evidence()
+    told, found = ClientLog(), JournalAudit()
     for n in range(FIRST + BURST):
         id = ("1", f"g{n}")
         told.accepted[id] = found.seqs[id] = n + 1
@@ -90,51 +90,51 @@ def test_a_good_run_passes() -> None:
     assert all(check.ok for check in judge(*story()))
 
 
-def lost(told: Story, found: Evidence) -> None:
+def lost(told: ClientLog, found: JournalAudit) -> None:
     del found.seqs[("1", "g5")]
 
 
-def moved(told: Story, found: Evidence) -> None:
+def moved(told: ClientLog, found: JournalAudit) -> None:
     found.seqs[("1", "g5")] += 1
 
 
-def stored_twice(told: Story, found: Evidence) -> None:
+def stored_twice(told: ClientLog, found: JournalAudit) -> None:
     found.received[("1", "g5")] = 2
 
 
-def ran_twice(told: Story, found: Evidence) -> None:
+def ran_twice(told: ClientLog, found: JournalAudit) -> None:
     found.ran["t5"] = 2
 
 
-def never_ran(told: Story, found: Evidence) -> None:
+def never_ran(told: ClientLog, found: JournalAudit) -> None:
     del found.ran["t5"]
 
 
-def ended_twice(told: Story, found: Evidence) -> None:
+def ended_twice(told: ClientLog, found: JournalAudit) -> None:
     found.ends["t5"] = ["completed", "completed"]
 
 
-def two_tasks(told: Story, found: Evidence) -> None:
+def two_tasks(told: ClientLog, found: JournalAudit) -> None:
     found.tasks[("1", "g5")] = 2
 
 
-def forged_kept(told: Story, found: Evidence) -> None:
+def forged_kept(told: ClientLog, found: JournalAudit) -> None:
     found.received[("1", "forged")] = 1
 
 
-def forged_accepted(told: Story, found: Evidence) -> None:
+def forged_accepted(told: ClientLog, found: JournalAudit) -> None:
     told.refused = Counter({401: FORGED - 1, 202: 1})
 
 
-def not_recognised(told: Story, found: Evidence) -> None:
+def not_recognised(told: ClientLog, found: JournalAudit) -> None:
     told.recognised -= 1
 
 
-def ignored_silently(told: Story, found: Evidence) -> None:
+def ignored_silently(told: ClientLog, found: JournalAudit) -> None:
     found.ignored.pop()
 
 
-def damaged(told: Story, found: Evidence) -> None:
+def damaged(told: ClientLog, found: JournalAudit) -> None:
     found.damage = 1
 
 
@@ -155,7 +155,7 @@ def damaged(told: Story, found: Evidence) -> None:
         damaged,
     ],
 )
-def test_a_broken_promise_fails_it(spoil: Callable[[Story, Evidence], None]) -> None:
+def test_a_broken_promise_fails_it(spoil: Callable[[ClientLog, JournalAudit], None]) -> None:
     told, found = story()
     spoil(told, found)
     assert not all(check.ok for check in judge(told, found))

@@ -10,8 +10,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.verify import DAMAGED, existing, head_text
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 
@@ -49,7 +49,7 @@ def backup(
     )
     if forgotten:
         say(f"covenq: {clean(forgotten)}")
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         if json:
             output.emit_json(_answer(report, target, damage, verified=not no_verify))
         else:

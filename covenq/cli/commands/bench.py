@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
-from covenq.cli.output import Column, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PROBE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurements:
     """Milliseconds of single syncs, in order, and what came of the two runs."""
 
     syncs: list[float]
@@ -71,7 +72,7 @@ def bench(
     if json:
         output.emit_json(report)
     else:
-        output.table(COLUMNS, _rows(report))
+        print_table(COLUMNS, _rows(report))
         for sentence in report["verdict"]:
             say(sentence)
     if not report["ok"]:
@@ -81,7 +82,7 @@ def bench(
 # ---- measuring
 
 
-def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measured:
+def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measurements:
     from covenq.cli import bench_client
     from covenq.cli.demo_daemon import DemoDaemon
     from covenq.config.secret_keys import default_file
@@ -99,7 +100,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
             half = _run(replace(plan, rate=max(1.0, peak.rate / 2)))
             stage.stop()
         found, batches = _in_journal(stage.data / "journal")
-    return Measured(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
+    return Measurements(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
 
 
 def _run(plan: Load) -> Outcome:
@@ -169,7 +170,7 @@ def _scratch(where: Path) -> Iterator[Path]:
 # ---- telling
 
 
-def report_of(measured: Measured, *, where: str, kind: str, connections: int, size: int) -> dict[str, Any]:
+def report_of(measured: Measurements, *, where: str, kind: str, connections: int, size: int) -> dict[str, Any]:
     """The one document: figures, and what they mean in sentences."""
     middle, slow = at(measured.syncs, 0.5), at(measured.syncs, 0.99)
     missing = max(0, measured.sent - measured.found)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import Json
-from covenq.cli.output import Column, say
+from covenq.cli.options import Json
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 
 if TYPE_CHECKING:
     from covenq.cli.demo_daemon import DemoDaemon
@@ -39,7 +40,7 @@ REMOVALS = 100
 
 
 @dataclass(slots=True)
-class Story:
+class ClientLog:
     """What was sent and what was answered. A delivery is (hook, GUID); `accepted` has the seq each was promised."""
 
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Evidence:
+class JournalAudit:
     """What the journal and the commands' own file say afterwards."""
 
     received: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -100,7 +101,7 @@ def demo(
             rows = [{"what": c.what, "promised": c.promised, "found": c.found, "ok": c.ok} for c in checks]
             output.emit_json({"ok": passed, "checks": rows})
         else:
-            output.table(COLUMNS, [{"check": check} for check in checks])
+            print_table(COLUMNS, [{"check": check} for check in checks])
     finally:
         if keep or (not passed and sys.exc_info()[0] is not KeyboardInterrupt):
             say(f"Everything is in {directory}: covenq deliveries --data {directory / 'data'}")
@@ -145,9 +146,9 @@ COLUMNS = [
 ]
 
 
-def play(stage: DemoDaemon) -> Story:
+def play(stage: DemoDaemon) -> ClientLog:
     """Send the stream, kill in the middle of the burst, restart, and send everything again as GitHub's button would."""
-    story = Story()
+    story = ClientLog()
     say(f"Starting a daemon in {stage.directory}, with four workers and no delivery yet.")
     stage.start()
     events = [*WANTED, *UNSUPPORTED]
@@ -177,7 +178,12 @@ def play(stage: DemoDaemon) -> Story:
 
 
 def _send(
-    stage: DemoDaemon, story: Story, deliveries: Sequence[Any], *, again: bool = False, kill_after: int | None = None
+    stage: DemoDaemon,
+    story: ClientLog,
+    deliveries: Sequence[Any],
+    *,
+    again: bool = False,
+    kill_after: int | None = None,
 ) -> None:
     """Post them from several threads and note the answers; on the way, kill the daemon after so many answers."""
     known = set(story.accepted) if again else set()
@@ -195,13 +201,13 @@ def _send(
             story.wanted.add(delivery.id)
 
 
-def gather(data: Path, ran: Path) -> Evidence:
+def gather(data: Path, ran: Path) -> JournalAudit:
     """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
     from covenq.model import FINAL
     from covenq.operate.maintain.verify import check
     from journal.file.reader import open_reader
 
-    found = Evidence()
+    found = JournalAudit()
     with open_reader(data / "journal") as reader:
         for record in reader.read(0):
             noun, _, verb = record.kind.partition(".")
@@ -224,7 +230,7 @@ def gather(data: Path, ran: Path) -> Evidence:
     return found
 
 
-def judge(story: Story, found: Evidence) -> list[Check]:
+def judge(story: ClientLog, found: JournalAudit) -> list[Check]:
     """Hold what was answered against what is there."""
     accepted = set(story.accepted)
     unsupported = accepted - story.wanted

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, known_directory, locate, source
-from covenq.cli.output import Column, clean, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
@@ -62,7 +63,7 @@ def doctor(
     if json:
         output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
     else:
-        output.table(COLUMNS, [finding.object() for finding in findings])
+        print_table(COLUMNS, [finding.object() for finding in findings])
         for finding in findings:
             if finding.next is not None:
                 say(f"{clean(finding.check)}: {clean(finding.next)}")

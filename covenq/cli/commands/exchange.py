@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
-from covenq.cli.common import ConfigOption, DataOption, Json, Words
+from covenq.cli.bulk import BulkResult, Wording, confirm, operator, report
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Reason, Words, Yes
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
@@ -26,9 +26,9 @@ from covenq.operate.act.archive import Incoming, end, header, line, read
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-IMPORT = Verb("import", "imported", "delivery", "deliveries")
-PORTION = 64
-PORTION_BYTES = 2 << 20
+IMPORT = Wording("import", "imported", "delivery", "deliveries")
+BATCH = 64
+BATCH_BYTES = 2 << 20
 """Deliveries a request, and bytes of them, after which it is sent."""
 
 
@@ -56,15 +56,15 @@ def export(
         )
     with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
         ids = _ids(opened, filter)
-        _put(file, header(__version__, at_text(time.time()), " ".join(filter)))
+        _write_line(file, header(__version__, at_text(time.time()), " ".join(filter)))
         lost = 0
         for number, id in enumerate(ids, 1):
-            told, body = _gather(opened, id)
+            told, body = _exported(opened, id)
             lost += body is None
-            _put(file, told)
+            _write_line(file, told)
             if tell is not None:
                 tell(number, len(ids))
-        _put(file, end(len(ids)))
+        _write_line(file, end(len(ids)))
     counted = output.count(len(ids), "delivery", "deliveries")
     if json:
         output.emit_json({"file": out, "deliveries": len(ids), "without_payload": lost})
@@ -79,7 +79,7 @@ def _ids(opened: Source, filter: list[str]) -> list[str]:
     return found[::-1]
 
 
-def _gather(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
+def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
     delivery = opened.delivery(id)
     try:
         body: bytes | None = opened.payload(id)
@@ -89,7 +89,7 @@ def _gather(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
     return line(delivery, body, tasks), body
 
 
-def _put(file: IO[bytes], value: JsonObject) -> None:
+def _write_line(file: IO[bytes], value: JsonObject) -> None:
     file.write(output.json_text(value).encode() + b"\n")
 
 
@@ -143,38 +143,38 @@ def import_(
     else:
         with _opened(file) as opened:
             counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
-    found: dict[str, list[Any]] = {"eligible": [], "skipped": [], "done": []}
+    found = BulkResult()
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
-            ask(IMPORT, [""] * counted, [])
+            confirm(IMPORT, [""] * counted, [])
         with _opened(file) as opened, bar(IMPORT.past) as tell:
             done = 0
-            for portion in _portions(read(opened, file)):
+            for batch in _batches(read(opened, file)):
                 answer = to.take(
-                    [one.object() for one in portion], routed=route, reason=reason, dry_run=dry_run, by=operator()
+                    [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator()
                 )
-                for name, items in found.items():
-                    items += answer[name]
-                done += len(portion)
+                found.eligible += answer["eligible"]
+                found.add(answer)
+                done += len(batch)
                 if tell is not None:
                     tell(done, counted or 0)
-    with output.of_what_is_done():
-        _report(found, dry_run, json)
-    if found["skipped"] and not found["eligible"]:
+    with output.tolerate_closed_stdout():
+        report(found, IMPORT, dry_run, json)
+    if found.skipped and not found.eligible:
         raise typer.Exit(4)
 
 
-def _portions(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    portion: list[Incoming] = []
+def _batches(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
+    batch: list[Incoming] = []
     size = 0
     for one in incoming:
-        portion.append(one)
+        batch.append(one)
         size += len(one.body or b"")
-        if len(portion) == PORTION or size >= PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+        if len(batch) == BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 @contextmanager
@@ -189,17 +189,3 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
         raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Name a file, or - for stdin.") from None
     with opened:
         yield opened
-
-
-def _report(found: Mapping[str, list[Any]], dry_run: bool, json: bool) -> None:
-    if json:
-        output.emit_json(found)
-    else:
-        for item in found["done"]:
-            output.line(" ".join(clean(word) for word in (item["id"], *item["tasks"])))
-        if dry_run:
-            for id in found["eligible"]:
-                output.line(clean(id))
-    say_skipped(found["skipped"])
-    counted = output.count(len(found["eligible" if dry_run else "done"]), IMPORT.one, IMPORT.many)
-    say(f"{counted} {'would be ' if dry_run else ''}{IMPORT.past}.")

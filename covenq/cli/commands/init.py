@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.context import config_path
+from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.output import say
 from covenq.errors import CovenqError, Refused, UsageError
 
@@ -91,7 +91,7 @@ def init(
         return
     path = config_path(data, config)
     write(path, TEMPLATE, force=force)
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         output.line(str(path))
     say("Written. Edit its routes, then (re)start `covenq serve`.")
 
@@ -102,10 +102,10 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
     named = Path(config).expanduser().absolute() if config is not None else unit.CONFIG
     text = unit.unit(unit.this_command(sys.argv[0], sys.executable), named)
     if path is None:
-        output.raw(text.encode())
+        output.write_bytes(text.encode())
     else:
         write(path, text, force=force)
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.line(str(path))
     for line in unit.steps(named, path):
         say(line)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import After, ConfigOption, DataOption, Json, Limit, Words
 from covenq.cli.context import here, source
-from covenq.cli.output import Column, clean, say
+from covenq.cli.options import After, ConfigOption, DataOption, Json, Limit, Words
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 
 Item = Mapping[str, Any]
 
@@ -94,7 +95,7 @@ def _list(
         if json:
             output.emit_items(pages, lambda: pages.next)
         else:
-            shown = output.table(columns, pages)
+            shown = print_table(columns, pages)
             if not shown:
                 say(_nothing(what, one, bool(filter), here(data, config)))
             elif pages.next is not None:

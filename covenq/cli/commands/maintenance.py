@@ -12,19 +12,17 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.bulk import (
-    PLANNED,
+    PLAN_MAX,
     Action,
-    DryRun,
-    Reason,
-    Verb,
-    Yes,
-    ask,
+    Wording,
+    confirm,
     ids_or_filter,
     operator,
+    say_count,
     say_skipped,
 )
-from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Deliveries, DryRun, Json, Reason, Yes
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
@@ -33,7 +31,7 @@ from covenq.model import parse_repo
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-REDACT = Verb("redact", "redacted", "delivery", "deliveries")
+REDACT = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN = 20
 AT_ONCE = 5000
 """Ids that are erased by one request: each rewrites the segments that it finds them in."""
@@ -55,7 +53,7 @@ def compact(
     """
     with source(data, config) as opened:
         done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         if json:
             output.emit_json(done)
         else:
@@ -119,7 +117,7 @@ def redact(
     with source(data, config) as opened:
         act = partial(opened.redact, reason=reason, by=operator())
         done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         _report(done, dry_run=dry_run, json=json)
     if done["left"]:
         _say_left(done)
@@ -133,14 +131,14 @@ def _redact(
 ) -> dict[str, Any]:
     """One id at once; of several, or of `which`, first what would be done. Of a filter just that is done, and nothing that
     came since."""
-    asked = _portions(ids, PLANNED) or [which]
+    asked = _portions(ids, PLAN_MAX) or [which]
     skipped: list[Any] = []
     if dry_run or len(ids) != 1:
         plan = _together([act(dry_run=True, **part) for part in asked])
         if dry_run or not plan["eligible"]:
             return plan
         if not yes:
-            ask(REDACT, plan["eligible"], plan["skipped"])
+            confirm(REDACT, plan["eligible"], plan["skipped"])
         if ids or "filter" in which:
             asked, skipped = _portions(plan["eligible"], AT_ONCE), plan["skipped"]
     done = _together([_watched(opened, "redact", partial(act, **part)) for part in asked])
@@ -174,8 +172,7 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
         for item in done["done"]:
             output.line(clean(item["id"]))
     say_skipped(done["skipped"])
-    counted = output.count(len(done["eligible"] if dry_run else done["done"]), REDACT.one, REDACT.many)
-    say(f"{counted} would be {REDACT.past}." if dry_run else f"{counted} {REDACT.past}.")
+    say_count(len(done["eligible"] if dry_run else done["done"]), REDACT, dry_run)
     others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't tell them apart
     if others and (done["done"] or dry_run):
         say(

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.bulk import Reason, operator
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_paused, one_of
+from covenq.cli.bulk import operator
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json, Reason, complete_paused, one_of
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
 
@@ -59,7 +59,7 @@ def pause(
     with source(data, config) as opened:
         done = opened.pause(wanted, name, reason=reason, by=operator())
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json(done)
         return
     if done["changed"]:
@@ -88,7 +88,7 @@ def resume(
     with source(data, config) as opened:
         done = opened.resume(wanted, name, reason=reason, by=operator())
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json(done)
     elif done["changed"]:
         say(f"{_thing(done)} goes on; it was paused {told(done, time.time())}.")
@@ -98,7 +98,7 @@ def resume(
 
 def told(pause: Mapping[str, Any], now: float) -> str:
     """Since when, by whom and why."""
-    since = f"for {output.lasted(pause['since'], now)}"
+    since = f"for {output.elapsed(pause['since'], now)}"
     by = f" by {clean(pause['by'])}" if pause["by"] else ""
     why = f": {clean(pause['reason'])}" if pause["reason"] else ""
     return f"{since}{by}{why}"

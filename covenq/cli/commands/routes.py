@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
 from covenq.cli.context import locate, source
-from covenq.cli.jsonl import with_lines
-from covenq.cli.output import Column, clean, say
+from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
+from covenq.cli.jsonl import with_jsonl_option
+from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
+from covenq.cli.table import Column, print_table
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError
@@ -35,7 +37,7 @@ PAYLOAD_MAX = 64 * 1024 * 1024
 
 
 @routes.callback(invoke_without_command=True)
-@with_lines
+@with_jsonl_option
 def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """List the routes; check them, try them, compare them.
 
@@ -50,7 +52,7 @@ def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, con
     found = [_object(route) for route in loaded.routes]
     if json:
         output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
-    elif not output.table(COLUMNS, found):
+    elif not print_table(COLUMNS, found):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
 
@@ -74,7 +76,7 @@ def _does(policy: Mapping[str, Any]) -> str:
 
 
 @routes.command()
-@with_lines
+@with_jsonl_option
 def check(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Check the configuration: what is wrong, and what may be.
 
@@ -109,7 +111,7 @@ def _warnings(config: Config) -> Iterator[JsonObject]:
 
 
 @routes.command()
-@with_lines
+@with_jsonl_option
 def test(
     event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
@@ -188,7 +190,7 @@ def _read(file: str) -> bytes:
 
 
 @routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)
-@with_lines
+@with_jsonl_option
 def diff(
     words: Words = None,
     config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="The new configuration.")] = None,

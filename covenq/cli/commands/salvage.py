@@ -14,8 +14,8 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.verify import bound, existing
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Refused, UsageError
@@ -71,7 +71,7 @@ def salvage(
         found = _write(directory, target, where.data)
     finally:
         lock.release()
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         _report(found, where.data, target, json)
 
 

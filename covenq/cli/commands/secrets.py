@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import source
-from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import GREEN, RED, YELLOW, clean, say
+from covenq.cli.table import Column, print_table
 
 Item = Mapping[str, Any]
 
@@ -40,7 +41,7 @@ def _show(items: list[Item], now: float) -> None:
         Column("30 DAYS", lambda item: f"{item['recent']:,}", right=True),
         Column("VERDICT", lambda item: item["verdict"], colour=lambda word: _COLOURS.get(word, "")),
     ]
-    if not output.table(columns, items):
+    if not print_table(columns, items):
         say("There is no webhook secret yet: `covenq serve` makes one at its first start.")
         return
     for item in items:

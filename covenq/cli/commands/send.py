@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
 from covenq.errors import CovenqError, Refused, UsageError
@@ -168,7 +168,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
     answer = reply.object
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json({"status": reply.status, **answer})
     if reply.status >= 500:
         raise CovenqError(
@@ -181,7 +181,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     if "delivery" not in answer:
         say(f"{reply.status} from {url}, which doesn't answer like covenq")
         return
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         output.line(clean(answer["delivery"]))
     what = "duplicate" if answer.get("duplicate") else "accepted"
     made = answer.get("tasks") or []

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
 

@@ -13,11 +13,13 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.context import here, source
 from covenq.cli.extract import print_curl, print_part
-from covenq.cli.output import Column, clean
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
+from covenq.cli.output import clean
+from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
+from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -32,7 +34,7 @@ TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
 ATTEMPT_COLUMNS = [
     Column("#", lambda a: a["attempt"], right=True),
-    Column("STARTED", lambda a: output.when(a["started_at"])),
+    Column("STARTED", lambda a: output.timestamp(a["started_at"])),
     Column("TOOK", lambda a: _took(a)),
     Column("OUTCOME", lambda a: a["outcome"] or "running", colour=output.state_colour),
     Column("CATEGORY", lambda a: a["category"]),
@@ -57,7 +59,7 @@ def _took(attempt: Item) -> str:
     seconds = (
         datetime.fromisoformat(attempt["ended_at"]) - datetime.fromisoformat(attempt["started_at"])
     ).total_seconds()
-    return f"{seconds:.2f}s" if seconds < 60 else output.span(seconds)
+    return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)
 
 
 def show(
@@ -96,7 +98,7 @@ def show(
         task = _find_task(opened, id)
         delivery = f"{task['hook']}/{task['guid']}" if task else id
         if payload:
-            output.raw(opened.payload(delivery))
+            output.write_bytes(opened.payload(delivery))
             return
         if path is not None:
             print_part(opened.payload(delivery), path, json)
@@ -149,7 +151,9 @@ def _print_delivery(d: Item, logs: Logs) -> None:
     )
     _field("reason", ": ".join(clean(d[key]) for key in ("reason", "detail") if d.get(key)))
     _field("event", clean(event_of(d)))
-    _field("received", f"{output.when(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}")
+    _field(
+        "received", f"{output.timestamp(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}"
+    )
     _field("repository", clean(d["repo"]))
     _field("number", clean(d["number"]))
     _field("title", clean(d.get("title")))
@@ -180,7 +184,7 @@ def _gone(d: Item) -> str:
     if not by:
         return ""
     what = "ERASED, with what was read out of it" if d["redacted"] else "DROPPED"
-    when = f" at {output.when(by['at'])}" if by["at"] else ""
+    when = f" at {output.timestamp(by['at'])}" if by["at"] else ""
     who = f" by {output.clean(by['by'])}" if by["by"] else ""
     why = f": {output.clean(by['reason'])}" if by["reason"] else ""
     return f"{what}{who}{when}, record {by['seq']}{why}"
@@ -198,15 +202,15 @@ def _print_task(t: Item, logs: Logs) -> None:
     _field("target", clean(target_of(t)))
     _field("key", clean(t["key"]))
     _field("runs", clean(" ".join(map(str, (t["policy"] or {}).get("run") or []))))
-    _field("created", f"{output.when(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
+    _field("created", f"{output.timestamp(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
     if t["state"] == "queued" and t["not_before"]:
-        _field("not before", f"{output.when(t['not_before'])} ({output.age(t['not_before'], now)})")
+        _field("not before", f"{output.timestamp(t['not_before'])} ({output.age(t['not_before'], now)})")
     if t.get("waits"):
         _field("waits", f"{clean(t['waits']['word'])}: {clean(t['waits']['why'])}")
     _field("worker", clean(t["worker"]))
     if t["attempt_objects"]:
         output.line()
-        output.table(ATTEMPT_COLUMNS, t["attempt_objects"])
+        print_table(ATTEMPT_COLUMNS, t["attempt_objects"])
         directory = None if logs.here is None else logs.here / t["id"] / str(t["attempt_objects"][-1]["attempt"])
         if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")

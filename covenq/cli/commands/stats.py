@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words
 from covenq.cli.context import source
-from covenq.cli.output import Column, say
+from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 from covenq.model import parse_duration
 
 BAR = 24
@@ -48,7 +49,7 @@ def stats(
     )
     if found["duplicates"]:
         output.line(f"{output.count(found['duplicates'], 'duplicate')} beside them")
-    _table("SINCE", [{**one, "name": output.when(one["at"])} for one in found["time"]], _OF_TIME)
+    _table("SINCE", [{**one, "name": output.timestamp(one["at"])} for one in found["time"]], _OF_TIME)
     _table("EVENT", found["events"], _OF_DELIVERIES)
     _table("REPOSITORY", found["repos"], _OF_DELIVERIES)
     _table("ROUTE", found["routes"], _OF_TASKS)
@@ -96,4 +97,4 @@ def _table(heading: str, rows: Sequence[Mapping[str, Any]], shape: tuple[str, li
         *more,
     ]
     output.line()
-    output.table(columns, rows)
+    print_table(columns, rows)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, words_and
 from covenq.cli.context import source
+from covenq.cli.filter_words import words_and
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
@@ -27,7 +28,7 @@ WAIT_S = 25.0
 AGAIN_S = 0.5
 """Between two looks whether there is a daemon."""
 
-OfKind = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
+KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
 
 
 def tail(
@@ -57,10 +58,10 @@ def tail(
     follow = follow or "-f" in (words or [])
     if since is not None and after is not None:
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
-    if follow and json and not output.are_lines():
+    if follow and json and not output.is_json_lines():
         raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
-    told = Told(filter, follow, None if since is None else parse_duration(since), after, data, config)
-    if json and not output.are_lines():
+    told = RecordStream(filter, follow, None if since is None else parse_duration(since), after, data, config)
+    if json and not output.is_json_lines():
         output.emit_items(chain.from_iterable(told), lambda: told.position)
         return
     for items in told:
@@ -70,7 +71,7 @@ def tail(
 
 
 @dataclass(slots=True)
-class Told:
+class RecordStream:
     """What the journal records, as many at a time as a request answers; `position` is behind the last of them."""
 
     filter: list[str]
@@ -135,6 +136,6 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
 
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")
-    kind = output.paint(f"{clean(item['kind']):<20}", OfKind.get(word, ""), coloured)
+    kind = output.paint(f"{clean(item['kind']):<20}", KIND_COLOURS.get(word, ""), coloured)
     rest = "  ".join(clean(part) for part in parts_of(dict(item)) if part)
-    output.line(f"{output.when(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())
+    output.line(f"{output.timestamp(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())

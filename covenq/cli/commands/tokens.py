@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
-from covenq.cli.jsonl import with_lines
-from covenq.cli.output import Column, clean, say
+from covenq.cli.jsonl import with_jsonl_option
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
 
 tokens = typer.Typer(
@@ -21,12 +22,12 @@ tokens = typer.Typer(
 COLUMNS = [
     Column("NAME", lambda t: t["name"]),
     Column("ROLE", lambda t: t["role"]),
-    Column("CREATED", lambda t: output.when(t["created_at"])),
+    Column("CREATED", lambda t: output.timestamp(t["created_at"])),
 ]
 
 
 @tokens.callback(invoke_without_command=True)
-@with_lines
+@with_jsonl_option
 def listing(
     ctx: typer.Context,
     json: Json = False,
@@ -54,12 +55,12 @@ def listing(
     found = [token.about() for token in read(path)]
     if json:
         output.emit_page({"items": found, "next": None})
-    elif not output.table(COLUMNS, found):
+    elif not print_table(COLUMNS, found):
         say(f"There are no tokens in {clean(path)}; `covenq tokens new` makes one.")
 
 
 @tokens.command()
-@with_lines
+@with_jsonl_option
 def new(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.operate.inspect.story import QUESTIONS, lines
@@ -80,7 +80,7 @@ def _target(answer: dict[str, Any]) -> None:
         delivery = story["delivery"]
         event = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else delivery["event"]
         state = output.paint(clean(delivery["state"]), output.state_colour(delivery["state"]), coloured)
-        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.when(delivery['received_at'])}  {state}")
+        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.timestamp(delivery['received_at'])}  {state}")
         for words in _worth(story):
             output.line(f"  {clean(words)}")
     say("`covenq why GUID` tells one of them whole.")
@@ -106,7 +106,7 @@ def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
     if refusals:
         for one in refusals if not quiet else ():
             say(
-                f"{output.when(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
+                f"{output.timestamp(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
             )
         raise NotFound(
             f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",

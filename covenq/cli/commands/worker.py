@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
 

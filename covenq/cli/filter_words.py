@@ -1,0 +1,80 @@
+"""Arguments that are words of a filter, of which some begin with a dash: `covenq tasks -state:failed since:1h`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from covenq.errors import UsageError
+
+
+class FilterCommand(TyperCommand):
+    """A command whose words may begin with a dash: `-state:failed` is completed as a word, not only as an option."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-") and not incomplete.startswith("--"):
+            found += [
+                term for one in self.params if one.name == "words" for term in one.shell_complete(ctx, incomplete)
+            ]
+        return found
+
+
+TAKES_WORDS = {"ignore_unknown_options": True}
+"""The settings of such a command."""
+
+
+def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
+    """The argument of a command that takes filter words, these words that begin with a dash, and ids (of deliveries, tasks).
+
+    Typer, told to let `-field:x` through, lets every unknown option through with it: UsageError for those.
+    """
+
+    def checked(ctx: typer.Context, words: list[str] | None) -> list[str] | None:
+        given = words or []
+        for index, word in enumerate(given, 1):
+            short = word.startswith("-") and len(word) <= 2 and not word[1:].isdigit()
+            if (short or word.startswith("--")) and word not in dashed:
+                name, _, value = word.partition("=")
+                value = value or "".join(given[index : index + 1])
+                raise UsageError(f"there is no option {name}", hint=_suggestion(ctx, name, value))
+        return words
+
+    return typer.Argument(
+        metavar="FILTER",
+        help="Filter words, or ids.",
+        show_default=False,
+        autocompletion=_completes(ids),
+        callback=checked,
+    )
+
+
+def _suggestion(ctx: typer.Context, name: str, value: str) -> str:
+    """The filter's term, or this command's own option, that an unknown option stands for."""
+    from covenq.filter.grammar import FIELDS
+
+    field = name.lstrip("-")
+    if field in FIELDS:
+        plain = value and ":" not in value and not value.startswith("-")
+        return f"Write it as a filter word: {field}:{shlex.quote(value) if plain else '…'}"
+    options = [option for parameter in ctx.command.params for option in parameter.opts if option.startswith("--")]
+    near = get_close_matches(name, options, n=1)
+    return f"Did you mean {near[0]}?" if near else "`--help` lists the options; a filter word is negated by one dash."
+
+
+def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
+    """Completes to terms of a filter, and ids of `also`."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from covenq.cli import completion
+
+        given = ctx.params
+        words, where = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
+        return completion.of_filter(words, incomplete, *where, also=also)
+
+    return complete
