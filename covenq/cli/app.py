@@ -66,7 +66,7 @@ TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requ
 They have long options only, because each letter of `-number:7` would be looked up as a short one.
 """
 
-BYTES = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
+BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
 """Metavars of what the system names by any bytes: files, and the words of a command that is run. All else is text."""
 
 
@@ -80,7 +80,7 @@ class LazyGroup(TyperGroup):
         if cmd_name not in self.commands:
             # For a name that isn't there, all of them: "did you mean" looks through them.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-                self.commands[name] = _refuse_other_than_text(build(name))
+                self.commands[name] = _refuse_other_than_utf8(build(name))
         return self.commands.get(cmd_name)
 
 
@@ -108,17 +108,17 @@ def build(name: str) -> Any:
     return typer.main.get_command(one)
 
 
-def _refuse_other_than_text(command: Any) -> Any:
+def _refuse_other_than_utf8(command: Any) -> Any:
     """The command, and those below it, refusing whatever should be text and isn't UTF-8 before anything is done."""
     for one in getattr(command, "commands", {}).values():
-        _refuse_other_than_text(one)
-    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES}
+        _refuse_other_than_utf8(one)
+    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}
     callback = command.callback
 
     def run(**given: Any) -> Any:
         for name, metavar in names.items():
             for value in given[name] if isinstance(given[name], list | tuple) else [given[name]]:
-                if isinstance(value, str) and not _is_text(value):
+                if isinstance(value, str) and not _is_utf8(value):
                     shown = os.fsencode(value[:80]).decode("utf-8", "backslashreplace")
                     raise UsageError(
                         f"{metavar} '{shown}' is not UTF-8", hint="Only names of files may be other bytes."
@@ -129,7 +129,7 @@ def _refuse_other_than_text(command: Any) -> Any:
     return command
 
 
-def _is_text(value: str) -> bool:
+def _is_utf8(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -25,7 +25,7 @@ ANSWER_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadPlan:
     """What is to be sent: to `host:port`, on this many connections, for at most `seconds`.
 
     `rate` is requests a second, evenly spaced whatever the answers do; None sends the next one as soon as the last is answered.
@@ -43,7 +43,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoadResult:
     """What came of it. `millis` are the times from a request's due moment to its whole answer, sorted."""
 
     seconds: float
@@ -95,7 +95,7 @@ def _compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def requests(count: int, load: Load) -> list[bytes]:
+def requests(count: int, load: LoadPlan) -> list[bytes]:
     """So many signed requests, each with a GUID and a body of its own, all of one length."""
     start, _, end = body(load.size).partition(b"0" * 32)
     secret = load.secret.encode()
@@ -114,7 +114,7 @@ def requests(count: int, load: Load) -> list[bytes]:
     return made
 
 
-def run(load: Load, count: int) -> Outcome:
+def run(load: LoadPlan, count: int) -> LoadResult:
     """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "covenq.cli.bench_client"],
@@ -125,10 +125,10 @@ def run(load: Load, count: int) -> Outcome:
     if done.returncode != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise OSError(lines[-1] if lines else f"the client ended with {done.returncode}")
-    return Outcome(**json.loads(done.stdout))
+    return LoadResult(**json.loads(done.stdout))
 
 
-def drive(load: Load, made: Sequence[bytes]) -> Outcome:
+def send_all(load: LoadPlan, made: Sequence[bytes]) -> LoadResult:
     """Send these. Raises OSError: refused, closed by the server, or no answer for ANSWER_S seconds."""
     connections = {}
     for _ in range(load.connections):
@@ -136,13 +136,13 @@ def drive(load: Load, made: Sequence[bytes]) -> Outcome:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connections[connection.fileno()] = connection
     try:
-        return _drive(load, made, connections)
+        return _send_all(load, made, connections)
     finally:
         for connection in connections.values():
             connection.close()
 
 
-def _drive(load: Load, made: Sequence[bytes], connections: dict[int, socket.socket]) -> Outcome:
+def _send_all(load: LoadPlan, made: Sequence[bytes], connections: dict[int, socket.socket]) -> LoadResult:
     clock = time.perf_counter
     descriptors = list(connections)
     idle = deque(descriptors)
@@ -185,7 +185,7 @@ def _drive(load: Load, made: Sequence[bytes], connections: dict[int, socket.sock
             statuses[status] += 1
             idle.append(fd)
     millis.sort()
-    return Outcome(last - began, dict(statuses), millis)
+    return LoadResult(last - began, dict(statuses), millis)
 
 
 def _status(answer: bytes) -> str | None:
@@ -201,8 +201,8 @@ def _status(answer: bytes) -> str | None:
 def main() -> None:
     """Read [load, count] from standard input, write the outcome to standard output."""
     raw, count = json.load(sys.stdin)
-    load = Load(**raw)
-    print(json.dumps(asdict(drive(load, requests(count, load)))))
+    load = LoadPlan(**raw)
+    print(json.dumps(asdict(send_all(load, requests(count, load)))))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ BATCH = 500
 PLAN_MAX = 20_000
 """Ids that are planned by one request: with the longest of them it stays below what the API reads."""
 
-SHOWN = 20
+SHOWN_MAX = 20
 """Ids, and reasons, listed in words; --json has all of them."""
 
 LINE_MAX = 1024
@@ -57,7 +57,7 @@ class BulkResult:
         self.done += answer["done"]
 
 
-def operator() -> str:
+def operator_name() -> str:
     """Who acts, for the record: the login name, or the number where there is none."""
     import getpass
     import os
@@ -115,7 +115,7 @@ def run_bulk(
         answer = act(ids=ids, dry_run=dry_run)
         found = BulkResult(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
     else:
-        found = _planned(act, verb, ids, terms, dry_run, yes)
+        found = _plan_and_apply(act, verb, ids, terms, dry_run, yes)
     with output.tolerate_closed_stdout():
         report(found, verb, dry_run, json)
     done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
@@ -124,7 +124,7 @@ def run_bulk(
         raise typer.Exit(4)
 
 
-def _planned(
+def _plan_and_apply(
     act: Action, verb: Wording, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool
 ) -> BulkResult:
     found = BulkResult()
@@ -139,13 +139,13 @@ def _planned(
     planned = set(found.eligible)
     found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
     total = len(found.eligible)
-    with bar(verb.past) as tell:
+    with bar(verb.past) as update:
         try:
             for start in range(0, total, BATCH):
                 found.add(act(ids=found.eligible[start : start + BATCH], dry_run=False))
                 reached = min(start + BATCH, total)
-                if tell is not None:
-                    tell(reached, total)
+                if update is not None:
+                    update(reached, total)
                 elif total > BATCH:
                     say(f"{reached:,} of {total:,}")
         except KeyboardInterrupt:
@@ -173,7 +173,7 @@ def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[st
 
 def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
     """How many were skipped, by why."""
-    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN):
+    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN_MAX):
         say(f"skipped {number:,}: {clean(reason)}")
 
 

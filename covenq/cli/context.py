@@ -33,28 +33,28 @@ def locate(data: str | None, config: str | None) -> Location:
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
-    if _is_something_else(where):
+    if _is_not_a_directory(where):
         raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
     return Location(loaded, where)
 
 
-def here(data: str | None, config: str | None) -> Path | None:
+def local_data_dir(data: str | None, config: str | None) -> Path | None:
     """The data directory that `source` reads or whose daemon it asks; None where that is another machine's."""
     if chosen() is not None:
         return None
     try:
         return locate(data, config).data
     except ConfigError:
-        return known_directory(data, config)
+        return known_data_dir(data, config)
 
 
-def known_directory(data: str | None, config: str | None) -> Path | None:
+def known_data_dir(data: str | None, config: str | None) -> Path | None:
     """The data directory, where that is known without reading the configuration, because that can't be read."""
     known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
     return configuration.data_dir(data, os.environ) if known else None
 
 
-def _is_something_else(path: Path) -> bool:
+def _is_not_a_directory(path: Path) -> bool:
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -72,16 +72,16 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
     from covenq.client.open import open_remote, open_running, open_source
 
-    elsewhere = chosen()
-    if elsewhere is not None:  # nothing of this machine is asked, not even its configuration
-        with open_remote(elsewhere) as remote:
+    remote_address = chosen()
+    if remote_address is not None:  # nothing of this machine is asked, not even its configuration
+        with open_remote(remote_address) as remote:
             yield remote
         return
     try:
         where = locate(data, config)
     except ConfigError as error:
         # What a daemon refuses to reload must not keep anyone from asking it why.
-        directory = known_directory(data, config)
+        directory = known_data_dir(data, config)
         running = None if directory is None else open_running(directory)
         if running is None:
             raise

@@ -49,7 +49,7 @@ def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
         metavar="FILTER",
         help="Filter words, or ids.",
         show_default=False,
-        autocompletion=_completes(ids),
+        autocompletion=_completer(ids),
         callback=checked,
     )
 
@@ -67,7 +67,7 @@ def _suggestion(ctx: typer.Context, name: str, value: str) -> str:
     return f"Did you mean {near[0]}?" if near else "`--help` lists the options; a filter word is negated by one dash."
 
 
-def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
+def _completer(id_kinds: Sequence[str]) -> Callable[..., list[str]]:
     """Completes to terms of a filter, and ids of `also`."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -75,6 +75,6 @@ def _completes(also: Sequence[str]) -> Callable[..., list[str]]:
 
         given = ctx.params
         words, where = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
-        return completion.of_filter(words, incomplete, *where, also=also)
+        return completion.of_filter(words, incomplete, *where, id_kinds=id_kinds)
 
     return complete

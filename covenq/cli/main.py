@@ -33,18 +33,18 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     try:
-        code = _abandoned() if code == INTERRUPTED else _flushed(code)
+        code = _flush_without_waiting() if code == INTERRUPTED else _flush(code)
     except KeyboardInterrupt:
-        code = _abandoned()
+        code = _flush_without_waiting()
     gc.freeze()  # else the interpreter, on its way out, looks through all of it once more
     sys.exit(code)
 
 
 def _run() -> int:
     _open_standard_descriptors()
-    stranger = _foreign_journal()
-    if stranger is not None:
-        return _tell_of(stranger)
+    foreign = _foreign_journal()
+    if foreign is not None:
+        return _refuse_foreign_journal(foreign)
     from covenq.errors import Failure
 
     try:
@@ -58,17 +58,17 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Failure as error:
-        return _tell(str(error), error.hint, error.exit_code)
+        return _print_error(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
         return 1  # whoever read us has seen enough; what acts has seen to it itself (`output.tolerate_closed_stdout`)
     except OSError as error:
-        told = error.strerror or str(error)
+        message = error.strerror or str(error)
         hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")
-        return _tell(f"{error.filename}: {told}" if error.filename else told, hint, 1)
+        return _print_error(f"{error.filename}: {message}" if error.filename else message, hint, 1)
     except Exception as error:
-        if not _is_of_sqlite(error):
+        if not _is_sqlite_error(error):
             raise
-        return _tell(
+        return _print_error(
             f"index or state.db, the journal's caches, can't be used: {error}",
             "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
             1,
@@ -94,29 +94,29 @@ def _foreign_journal() -> str | None:
     return getattr(journal, "__file__", None) or str(next(iter(journal.__path__), "nothing"))
 
 
-def _tell_of(stranger: str) -> int:
+def _refuse_foreign_journal(foreign: str) -> int:
     """Said without `covenq.cli.output`, which needs what is not there."""
     from pathlib import Path
 
-    entry = Path(stranger).absolute().parent
+    entry = Path(foreign).absolute().parent
     if entry.name == "journal":
         entry = entry.parent
-    if stranger == "nothing" or entry == Path(__file__).absolute().parents[2]:
+    if foreign == "nothing" or entry == Path(__file__).absolute().parents[2]:
         hint = "Another distribution replaced it: pip uninstall journal, then pip install --force-reinstall covenq."
     else:
         hint = f"Take {entry} out of PYTHONPATH, or start covenq from another directory."
-    for line in (f"covenq: `import journal` finds {stranger}, which is not covenq's package", f"hint: {hint}"):
+    for line in (f"covenq: `import journal` finds {foreign}, which is not covenq's package", f"hint: {hint}"):
         print(line.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
     return REFUSED
 
 
-def _is_of_sqlite(error: Exception) -> bool:
+def _is_sqlite_error(error: Exception) -> bool:
     """Asked without importing it: where it raised something it is there."""
     sqlite3 = sys.modules.get("sqlite3")
     return sqlite3 is not None and isinstance(error, sqlite3.Error)
 
 
-def _tell(message: str, hint: str, code: int) -> int:
+def _print_error(message: str, hint: str, code: int) -> int:
     from covenq.cli.output import clean, say
 
     say(f"covenq: {clean(message)}")
@@ -135,7 +135,7 @@ def _open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _abandoned() -> int:
+def _flush_without_waiting() -> int:
     """After Ctrl-C: write out what goes without waiting, for a reader that doesn't read must not hold us any longer."""
     try:
         before = os.get_blocking(1)
@@ -150,7 +150,7 @@ def _abandoned() -> int:
     return INTERRUPTED
 
 
-def _flushed(code: int) -> int:
+def _flush(code: int) -> int:
     """Write out what is buffered while a failure can still be told; the interpreter would do it with a traceback."""
     if sys.stdout is None:
         return code
@@ -160,7 +160,7 @@ def _flushed(code: int) -> int:
         # Nothing more can be written there: let the interpreter's own flush at exit go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if code == 0 and not isinstance(error, BrokenPipeError):
-            _tell(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)
+            _print_error(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)
         return code or 1
     return code
 

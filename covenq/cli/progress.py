@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from covenq.cli import output
 
-Tell = Callable[[int, int], None]
+Update = Callable[[int, int], None]
 
 
 @contextmanager
-def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
+def bar(what: str, *, bytes: bool = False) -> Iterator[Update | None]:
     """A function to tell (done, in all; 0 where that is not known), or None where nobody would see it.
 
     The bar is gone at the end of the `with`.
@@ -30,7 +30,7 @@ def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
     ) as progress:
         task = progress.add_task(what, total=None)
 
-        def tell(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total or None)
 
-        yield tell
+        yield update

@@ -43,7 +43,7 @@ def this_command(argv0: str, executable: str) -> list[str]:
     return [str(Path(executable).absolute()), "-m", "covenq"]
 
 
-def steps(config: Path, path: Path | None) -> list[str]:
+def next_steps(config: Path, path: Path | None) -> list[str]:
     """What is left to do, in words and commands."""
     secret = config.parent / SECRET_NAME
     where = "/etc/systemd/system/covenq.service"

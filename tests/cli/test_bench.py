@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from covenq.cli import bench_client
-from covenq.cli.bench_client import Load, Outcome
+from covenq.cli.bench_client import LoadPlan, LoadResult
 from covenq.cli.commands.bench import Measurements, report_of
 from tests.support.daemon import HOOK, SECRET, clean_env, sign
 from tests.support.serving import Served, serving
 
-PLAN = Load("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)
+PLAN = LoadPlan("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)
 
 
 def test_bench_measures_says_what_it_means_and_leaves_nothing(tmp_path: Path) -> None:
@@ -45,10 +45,10 @@ def test_bench_measures_says_what_it_means_and_leaves_nothing(tmp_path: Path) ->
     assert list(data.iterdir()) == []
 
 
-def outcome(rate: float, millis: float, **statuses: int) -> Outcome:
+def outcome(rate: float, millis: float, **statuses: int) -> LoadResult:
     count = int(rate)
     found = {name.removeprefix("s"): number for name, number in statuses.items()} or {"202": count}
-    return Outcome(1.0, found, [millis] * count)
+    return LoadResult(1.0, found, [millis] * count)
 
 
 def verdict(measured: Measurements, kind: str = "ext4") -> tuple[bool, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.bulk import Wording, ids_or_filter, operator, run_bulk
+from covenq.cli.bulk import Wording, ids_or_filter, operator_name, run_bulk
 from covenq.cli.context import source
 from covenq.cli.options import (
     ConfigOption,
@@ -59,7 +59,7 @@ def replay(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-        act = partial(opened.replay, route=route, to=to, force=force, reason=reason, by=operator())
+        act = partial(opened.replay, route=route, to=to, force=force, reason=reason, by=operator_name())
         run_bulk(act, REPLAY, chosen, dry_run, yes, json)
 
 
@@ -83,7 +83,7 @@ def reroute(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-        act = partial(opened.reroute, reason=reason, by=operator())
+        act = partial(opened.reroute, reason=reason, by=operator_name())
         run_bulk(act, REROUTE, chosen, dry_run, yes, json)
 
 
@@ -107,7 +107,7 @@ def requeue(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-        act = partial(opened.requeue, reason=reason, by=operator())
+        act = partial(opened.requeue, reason=reason, by=operator_name())
         run_bulk(act, REQUEUE, chosen, dry_run, yes, json)
 
 
@@ -130,5 +130,5 @@ def cancel(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-        act = partial(opened.cancel, reason=reason, by=operator())
+        act = partial(opened.cancel, reason=reason, by=operator_name())
         run_bulk(act, CANCEL, chosen, dry_run, yes, json)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import Location, known_directory, locate, source
+from covenq.cli.context import Location, known_data_dir, locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
@@ -48,7 +48,7 @@ def doctor(
     try:
         where = locate(data, config)
     except ConfigError as error:
-        directory = known_directory(data, config)
+        directory = known_data_dir(data, config)
         if directory is None:
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
@@ -101,15 +101,15 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
 
 def _crash(where: Location) -> list[tuple[str, str, str | None]]:
     """(level, words, next) of each promise, held to on the data directory's own disk."""
-    from covenq.cli.commands.demo import crash, remove
+    from covenq.cli.commands.demo import remove_directory, run_crash_test
 
     if not where.data.is_dir():
         raise CovenqError(f"{where.data} isn't there yet", hint="Start with `covenq serve`, then test its disk.")
     directory = Path(tempfile.mkdtemp(prefix=".crash-test-", dir=where.data))
     try:
-        checks = crash(directory)
+        checks = run_crash_test(directory)
     finally:
-        remove(directory)
+        remove_directory(directory)
     broken = [check for check in checks if not check.ok]
     if not broken:
         accepted = checks[0].found

@@ -14,7 +14,7 @@ import typer
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.bulk import BulkResult, Wording, confirm, operator, report
+from covenq.cli.bulk import BulkResult, Wording, confirm, operator_name, report
 from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Reason, Words, Yes
 from covenq.cli.output import clean, say
@@ -54,16 +54,16 @@ def export(
         raise UsageError(
             f"{output.json_option()} says what was written, and stdout has the file itself", hint="Add --output FILE."
         )
-    with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
+    with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as update:
         ids = _ids(opened, filter)
         _write_line(file, header(__version__, at_text(time.time()), " ".join(filter)))
         lost = 0
         for number, id in enumerate(ids, 1):
-            told, body = _exported(opened, id)
+            exported, body = _exported(opened, id)
             lost += body is None
-            _write_line(file, told)
-            if tell is not None:
-                tell(number, len(ids))
+            _write_line(file, exported)
+            if update is not None:
+                update(number, len(ids))
         _write_line(file, end(len(ids)))
     counted = output.count(len(ids), "delivery", "deliveries")
     if json:
@@ -147,17 +147,17 @@ def import_(
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
             confirm(IMPORT, [""] * counted, [])
-        with _opened(file) as opened, bar(IMPORT.past) as tell:
+        with _opened(file) as opened, bar(IMPORT.past) as update:
             done = 0
             for batch in _batches(read(opened, file)):
                 answer = to.take(
-                    [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator()
+                    [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator_name()
                 )
                 found.eligible += answer["eligible"]
                 found.add(answer)
                 done += len(batch)
-                if tell is not None:
-                    tell(done, counted or 0)
+                if update is not None:
+                    update(done, counted or 0)
     with output.tolerate_closed_stdout():
         report(found, IMPORT, dry_run, json)
     if found.skipped and not found.eligible:

@@ -107,7 +107,7 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
         write(path, text, force=force)
         with output.tolerate_closed_stdout():
             output.line(str(path))
-    for line in unit.steps(named, path):
+    for line in unit.next_steps(named, path):
         say(line)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.context import here, source
+from covenq.cli.context import local_data_dir, source
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Limit, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
@@ -97,14 +97,14 @@ def _list(
         else:
             shown = print_table(columns, pages)
             if not shown:
-                say(_nothing(what, one, bool(filter), here(data, config)))
+                say(_empty_message(what, one, bool(filter), local_data_dir(data, config)))
             elif pages.next is not None:
                 say(
                     f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all."
                 )
 
 
-def _nothing(what: str, one: str, filtered: bool, data: Path | None) -> str:
+def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
     """Why a list is empty, and what would fill it."""
     if data is not None and not (data / "journal").is_dir():
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."

@@ -17,7 +17,7 @@ from covenq.cli.bulk import (
     Wording,
     confirm,
     ids_or_filter,
-    operator,
+    operator_name,
     say_count,
     say_skipped,
 )
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from covenq.client.interface import Source
 
 REDACT = Wording("redact", "redacted", "delivery", "deliveries")
-SHOWN = 20
-AT_ONCE = 5000
+SHOWN_MAX = 20
+ERASE_BATCH = 5000
 """Ids that are erased by one request: each rewrites the segments that it finds them in."""
-LOOK_S = 0.3
+POLL_S = 0.3
 """How often a daemon at work is asked how far it is."""
 
 
@@ -52,7 +52,7 @@ def compact(
     states and history stay.
     """
     with source(data, config) as opened:
-        done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
+        done = _with_progress(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator_name()))
     with output.tolerate_closed_stdout():
         if json:
             output.emit_json(done)
@@ -115,7 +115,7 @@ def redact(
     ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
     which: dict[str, Any] = {"filter": terms} if terms else {"repo": repo, "installation": installation}
     with source(data, config) as opened:
-        act = partial(opened.redact, reason=reason, by=operator())
+        act = partial(opened.redact, reason=reason, by=operator_name())
         done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
     with output.tolerate_closed_stdout():
         _report(done, dry_run=dry_run, json=json)
@@ -131,34 +131,34 @@ def _redact(
 ) -> dict[str, Any]:
     """One id at once; of several, or of `which`, first what would be done. Of a filter just that is done, and nothing that
     came since."""
-    asked = _portions(ids, PLAN_MAX) or [which]
+    asked = _batches(ids, PLAN_MAX) or [which]
     skipped: list[Any] = []
     if dry_run or len(ids) != 1:
-        plan = _together([act(dry_run=True, **part) for part in asked])
+        plan = _merged([act(dry_run=True, **part) for part in asked])
         if dry_run or not plan["eligible"]:
             return plan
         if not yes:
             confirm(REDACT, plan["eligible"], plan["skipped"])
         if ids or "filter" in which:
-            asked, skipped = _portions(plan["eligible"], AT_ONCE), plan["skipped"]
-    done = _together([_watched(opened, "redact", partial(act, **part)) for part in asked])
+            asked, skipped = _batches(plan["eligible"], ERASE_BATCH), plan["skipped"]
+    done = _merged([_with_progress(opened, "redact", partial(act, **part)) for part in asked])
     return {**done, "skipped": [*skipped, *done["skipped"]]}
 
 
-def _portions(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
+def _batches(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
     return [{"ids": ids[start : start + size]} for start in range(0, len(ids), size)]
 
 
-_SETS = frozenset({"left", "copies", "copies_unread"})
+_UNIONS = frozenset({"left", "copies", "copies_unread"})
 
 
-def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Several answers as one: numbers added up, and what is in lists once."""
     first, *others = answers
     whole = dict(first)
     for answer in others:
         for name, value in answer.items():
-            whole[name] = whole[name] + value if name not in _SETS else sorted({*whole[name], *value})
+            whole[name] = whole[name] + value if name not in _UNIONS else sorted({*whole[name], *value})
     return whole
 
 
@@ -191,11 +191,11 @@ def _lost(done: Mapping[str, Any]) -> bool:
 
 def _say_left(done: Mapping[str, Any]) -> None:
     say("covenq: these could not be removed, and may hold content; the next start tries again:")
-    for path in done["left"][:SHOWN]:
+    for path in done["left"][:SHOWN_MAX]:
         say(f"  {clean(path)}")
 
 
-def _watched(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def _with_progress(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Do it, with a bar of how far the daemon is, on a terminal. Ctrl-C ends the watching, not a daemon's work."""
     if not opened.live or not output.is_terminal(sys.stderr):
         return work()
@@ -211,12 +211,12 @@ def _watched(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        with bar(what) as tell:
+        with bar(what) as update:
             while thread.is_alive():
-                thread.join(LOOK_S)
+                thread.join(POLL_S)
                 doing = opened.status()["upkeep"]["doing"]
-                if tell is not None and doing is not None:
-                    tell(doing["done"], doing["total"])
+                if update is not None and doing is not None:
+                    update(doing["done"], doing["total"])
     except KeyboardInterrupt:
         say("The daemon goes on with it; `covenq status` tells how far it is.")
         raise

@@ -16,7 +16,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 
 Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
-SHOWN = 20
+SHOWN_MAX = 20
 
 
 def refused(
@@ -45,7 +45,7 @@ def _say_hints(found: list[dict[str, Any]]) -> None:
     """Each hint once, the most frequent first."""
     counted = Counter((one["error"], one["hint"]) for one in found)
     say()
-    for (word, hint), number in counted.most_common(SHOWN):
+    for (word, hint), number in counted.most_common(SHOWN_MAX):
         say(f"{clean(word)} ({number:,}): {clean(hint) or 'this version knows no hint for it'}")
 
 

@@ -49,7 +49,7 @@ def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, con
     if ctx.invoked_subcommand is not None:
         return
     loaded = locate(data, config).config
-    found = [_object(route) for route in loaded.routes]
+    found = [_route_object(route) for route in loaded.routes]
     if json:
         output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
     elif not print_table(COLUMNS, found):
@@ -61,15 +61,15 @@ COLUMNS = [
     Column("KIND", lambda route: route["kind"]),
     Column("MATCH", lambda route: route["match"] or "everything", shrink=16),
     Column("KEY", lambda route: route["key"] or "", shrink=6),
-    Column("DOES", lambda route: _does(route["policy"]), shrink=10),
+    Column("DOES", lambda route: _action_text(route["policy"]), shrink=10),
 ]
 
 
-def _object(route: Route) -> JsonObject:
+def _route_object(route: Route) -> JsonObject:
     return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy()}
 
 
-def _does(policy: Mapping[str, Any]) -> str:
+def _action_text(policy: Mapping[str, Any]) -> str:
     if policy.get("forward"):
         return f"forwards to {policy['forward']}"
     return " ".join(map(str, policy.get("run") or ())) or "waits for a worker elsewhere"
@@ -85,7 +85,7 @@ def check(json: Json = False, data: DataOption = None, config: ConfigOption = No
     loaded = locate(data, config).config
     warnings = list(_warnings(loaded))
     if json:
-        found = [_object(route) for route in loaded.routes]
+        found = [_route_object(route) for route in loaded.routes]
         output.emit_json({"ok": True, "sha256": loaded.sha256, "routes": found, "warnings": warnings})
         return
     where = "the defaults, since there is no configuration" if loaded.path is None else clean(loaded.path)
@@ -224,11 +224,11 @@ def diff(
         )
     found = Diff(now.routes, new.routes)
     filter = [*(words or []), f"since:{since}"]
-    with source(data, old) as opened, bar("deliveries held against the rules") as tell:
+    with source(data, old) as opened, bar("deliveries held against the rules") as update:
         for row in _each(opened, filter):
             found.add(row, _payload(opened, row))
-            if tell is not None and found.looked_at % 100 == 0:
-                tell(found.looked_at, 0)
+            if update is not None and found.looked_at % 100 == 0:
+                update(found.looked_at, 0)
     answer = found.answer()
     if json:
         output.emit_json(answer)

@@ -37,7 +37,7 @@ def _show(items: list[Item], now: float) -> None:
         Column("NAME", lambda item: item["name"]),
         Column("FROM", _origin, shrink=12),
         Column("SCOPE", _scope, shrink=12),
-        Column("LAST USED", lambda item: _ago(item, now)),
+        Column("LAST USED", lambda item: _last_used(item, now)),
         Column("30 DAYS", lambda item: f"{item['recent']:,}", right=True),
         Column("VERDICT", lambda item: item["verdict"], colour=lambda word: _COLOURS.get(word, "")),
     ]
@@ -71,6 +71,6 @@ def _scope(item: Item) -> str:
     return ", ".join(words) or "everything"
 
 
-def _ago(item: Item, now: float) -> str:
+def _last_used(item: Item, now: float) -> str:
     at = item["last_used_at"]
     return f"{output.age(at, now)} ago" if at else "never"

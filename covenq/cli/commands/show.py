@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
-from covenq.cli.context import here, source
+from covenq.cli.context import local_data_dir, source
 from covenq.cli.extract import print_curl, print_part
 from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean
@@ -108,11 +108,11 @@ def show(
             print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
-        ends = {} if json else {one["id"]: _end(opened, one) for one in found.get("task_objects", [found])}
+        ends = {} if json else {one["id"]: _stderr_tail(opened, one) for one in found.get("task_objects", [found])}
     if json:
         output.emit_json(found)
         return
-    where = here(data, config)
+    where = local_data_dir(data, config)
     logs = Logs(None if where is None else where / "attempts", ends)
     if task:
         _print_task(found, logs)
@@ -164,7 +164,7 @@ def _print_delivery(d: Item, logs: Logs) -> None:
     _field("signed by", clean(d["secret"]))
     _field("came by", clean(d["source"]) if d["source"] != "http" else "")
     _field("payload", f"{output.size(d['payload_bytes'] or 0)}, sha256 {clean(d['payload_sha256'])}")
-    _field("", _gone(d))
+    _field("", _erasure_note(d))
     _field("duplicates", d["duplicates"] or "")
     _field("conflicts", d.get("conflicts") or "")
     _field("replays", d.get("replays") or "")
@@ -178,7 +178,7 @@ def _print_delivery(d: Item, logs: Logs) -> None:
         _print_task(task, logs)
 
 
-def _gone(d: Item) -> str:
+def _erasure_note(d: Item) -> str:
     """That its content is no longer kept, and why; nothing if it is."""
     by = d.get("dropped_by")
     if not by:
@@ -211,7 +211,9 @@ def _print_task(t: Item, logs: Logs) -> None:
     if t["attempt_objects"]:
         output.line()
         print_table(ATTEMPT_COLUMNS, t["attempt_objects"])
-        directory = None if logs.here is None else logs.here / t["id"] / str(t["attempt_objects"][-1]["attempt"])
+        directory = (
+            None if logs.directory is None else logs.directory / t["id"] / str(t["attempt_objects"][-1]["attempt"])
+        )
         if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
         for text in logs.ends.get(t["id"], ()):
@@ -222,11 +224,11 @@ def _print_task(t: Item, logs: Logs) -> None:
 class Logs:
     """Where attempts' files are, if that is this machine; and the last lines of what failed, by its task's id."""
 
-    here: Path | None
+    directory: Path | None
     ends: Mapping[str, list[str]]
 
 
-def _end(opened: Source, task: Item) -> list[str]:
+def _stderr_tail(opened: Source, task: Item) -> list[str]:
     """The last lines of a task's newest attempt on stderr, TAIL_LINES at most; none if it didn't fail, or where it has none."""
     last = task["attempt_objects"][-1] if task["attempt_objects"] else None
     if last is None or last["outcome"] in (None, "completed"):

@@ -14,7 +14,7 @@ from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.model import parse_duration
 
-BAR = 24
+BAR_WIDTH = 24
 """Columns of the longest bar."""
 
 
@@ -63,7 +63,7 @@ def bar(number: int, most: int) -> str:
     if not number or not most:
         return ""
     mark = "█" if "utf" in (getattr(output.stdout(), "encoding", None) or "").lower() else "#"
-    return mark * max(1, round(BAR * number / most))
+    return mark * max(1, round(BAR_WIDTH * number / most))
 
 
 def _failed(item: Mapping[str, Any]) -> object:

@@ -64,10 +64,10 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
     if found.get("pauses"):
-        from covenq.cli.commands.pauses import subject, told
+        from covenq.cli.commands.pauses import pause_details, pause_subject
 
         for pause in found["pauses"]:
-            yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"
+            yield "PAUSED", f"{pause_subject(pause)}, {pause_details(pause, now)}"
     reload = found.get("reload")
     if reload and not reload["ok"]:
         ago = output.age(reload["at"], now)
@@ -93,12 +93,12 @@ def _journal_words(journal: Item) -> str:
     ]
     words.append(output.size(journal["bytes"]))
     if journal.get("last_sync_ms") is not None:
-        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_spread(journal.get('recent_syncs_ms'))}")
+        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_sync_spread(journal.get('recent_syncs_ms'))}")
     words += [word.upper() for word in ("poisoned", "full") if journal.get(word)]
     return ", ".join(words)
 
 
-def _spread(recent: Item | None) -> str:
+def _sync_spread(recent: Item | None) -> str:
     if not recent or recent["count"] < 2:
         return ""
     return f" (of the last {recent['count']}: half within {recent['median']:.1f}, the slowest {recent['slowest']:.1f})"

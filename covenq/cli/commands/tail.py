@@ -21,11 +21,11 @@ from covenq.model import parse_duration
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-SHOWN = 10
+NEWEST = 10
 """Records told without --since and --after."""
 WAIT_S = 25.0
 """How long a daemon holds the request until something comes."""
-AGAIN_S = 0.5
+RETRY_S = 0.5
 """Between two looks whether there is a daemon."""
 
 KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
@@ -60,11 +60,11 @@ def tail(
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
     if follow and json and not output.is_json_lines():
         raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
-    told = RecordStream(filter, follow, None if since is None else parse_duration(since), after, data, config)
+    stream = RecordStream(filter, follow, None if since is None else parse_duration(since), after, data, config)
     if json and not output.is_json_lines():
-        output.emit_items(chain.from_iterable(told), lambda: told.position)
+        output.emit_items(chain.from_iterable(stream), lambda: stream.position)
         return
-    for items in told:
+    for items in stream:
         for item in items:
             _print(item, json)
         output.flush()
@@ -89,12 +89,12 @@ class RecordStream:
             try:
                 with source(self.data, self.config) as opened:
                     if waiting and not opened.live:
-                        time.sleep(AGAIN_S)
+                        time.sleep(RETRY_S)
                         continue
                     if waiting:
                         say("The daemon is back.")
                     waiting = False
-                    yield from self._of(opened)
+                    yield from self._from(opened)
                     return
             except DaemonUnreachable:
                 if not self.follow:
@@ -102,12 +102,12 @@ class RecordStream:
                 if not waiting:
                     say("No daemon is running: waiting for it.")
                 waiting = True
-                time.sleep(AGAIN_S)
+                time.sleep(RETRY_S)
 
-    def _of(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
+    def _from(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
         while True:
             wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
-            newest = SHOWN if self.position is None and self.since_s is None else None
+            newest = NEWEST if self.position is None and self.since_s is None else None
             found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
             self.since_s = None
             self.position = _position(found, self.epoch)

@@ -65,13 +65,13 @@ def verify(
             "--since and --segment can't be combined", hint="--segment is one, --since that one and all after."
         )
     wanted = parse_head(expect) if expect else None
-    where = existing(locate(data, config))
+    where = require_journal(locate(data, config))
 
     only = None if segment is None else _segment(where, segment)
-    upto = bound(data, config)
+    upto = durable_seq(data, config)
     report = _prove(where, upto, since, segment, only, wanted)
     signed = _signatures(where, upto, since or 0, only, report) if signatures else None
-    _tell(report, signed, head=head, json=json)
+    _report(report, signed, head=head, json=json)
     if not report.ok:
         say(
             "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
@@ -96,12 +96,12 @@ def _prove(
     from covenq.operate.maintain import verify_note
 
     started = time.monotonic()
-    with bar("verify", bytes=True) as tell:
-        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
-    asked = integrity.seq_of(segment, only) if segment is not None and only is not None else since
-    if report.ok and asked is not None and asked > report.head.seq:
+    with bar("verify", bytes=True) as update:
+        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=update)
+    asked_seq = integrity.seq_of(segment, only) if segment is not None and only is not None else since
+    if report.ok and asked_seq is not None and asked_seq > report.head.seq:
         raise NotFound(
-            f"there is no record {asked:,} yet: the newest is {report.head.seq:,}",
+            f"there is no record {asked_seq:,} yet: the newest is {report.head.seq:,}",
             hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
         )
     if only is None and since is None:
@@ -122,7 +122,7 @@ def head_text(head: Head) -> str:
     return f"{head.seq}:{head.sum}"
 
 
-def existing(where: Location) -> Location:
+def require_journal(where: Location) -> Location:
     """The place, if there is a journal. Raises NotFound."""
     if not (where.data / "journal").is_dir():
         raise NotFound(
@@ -131,7 +131,7 @@ def existing(where: Location) -> Location:
     return where
 
 
-def bound(data: str | None, config: str | None) -> int | None:
+def durable_seq(data: str | None, config: str | None) -> int | None:
     """The newest durable seq as a running daemon tells it; None without one."""
     with source(data, config) as opened:
         return int(opened.status()["journal"]["head"]["seq"]) if opened.live else None
@@ -153,15 +153,15 @@ def _signatures(where: Location, upto: int | None, since: int, segment: int | No
     secrets, problems = known_secrets(where.config, os.environ, where.data)
     for problem in problems:
         say(f"covenq: {clean(problem)}; what it signed can't be checked")
-    with bar("signatures") as tell:
+    with bar("signatures") as update:
         signed, mismatches = integrity.check_signatures(
-            where.data, secrets, upto=upto, since=since, segment=segment, progress=tell
+            where.data, secrets, upto=upto, since=since, segment=segment, progress=update
         )
     report.damage += mismatches
     return signed
 
 
-def _tell(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
+def _report(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
     if json and head and report.ok:
         output.emit_json(asdict(report.head))
     elif json:
@@ -173,12 +173,12 @@ def _tell(report: VerifyReport, signed: Signatures | None, *, head: bool, json: 
     elif head and report.ok:
         output.line(head_text(report.head))
     else:
-        _print(report)
+        _print_report(report)
     if signed is not None and not json:
         _say_signatures(signed)
 
 
-def _print(report: VerifyReport) -> None:
+def _print_report(report: VerifyReport) -> None:
     for one in report.damage:
         output.line(clean(one))
     records = output.count(report.records, "record")

@@ -46,17 +46,17 @@ def why(
     if json:
         output.emit_json(answer)
     elif answer["kind"] == "target" and len(answer["stories"]) > 1:
-        _target(answer)
+        _print_target(answer)
     else:
         for number, story in enumerate(answer["stories"]):
             if number:
                 output.line()
-            _story(story)
+            _print_story(story)
     if answer["kind"] == "nothing":
-        _nothing(answer, quiet=json)
+        _raise_not_found(answer, quiet=json)
 
 
-def _story(story: dict[str, Any]) -> None:
+def _print_story(story: dict[str, Any]) -> None:
     coloured = output.has_colour(output.stdout())
     for number, (label, words) in enumerate(lines(story)):
         label, words = clean(label), clean(words)
@@ -68,7 +68,7 @@ def _story(story: dict[str, Any]) -> None:
             output.line(f"  {label}  ({words})")
 
 
-def _target(answer: dict[str, Any]) -> None:
+def _print_target(answer: dict[str, Any]) -> None:
     """All of an issue's or pull request's deliveries, each by where it is, and the words for what isn't well."""
     target = answer["target"]
     coloured = output.has_colour(output.stdout())
@@ -81,12 +81,12 @@ def _target(answer: dict[str, Any]) -> None:
         event = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else delivery["event"]
         state = output.paint(clean(delivery["state"]), output.state_colour(delivery["state"]), coloured)
         output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.timestamp(delivery['received_at'])}  {state}")
-        for words in _worth(story):
+        for words in _notable_answers(story):
             output.line(f"  {clean(words)}")
     say("`covenq why GUID` tells one of them whole.")
 
 
-def _worth(story: dict[str, Any]) -> Iterator[str]:
+def _notable_answers(story: dict[str, Any]) -> Iterator[str]:
     answers = story["answers"]
     for question in QUESTIONS:
         if question not in ("accepted", "now") and answers[question]["yes"]:
@@ -94,7 +94,7 @@ def _worth(story: dict[str, Any]) -> Iterator[str]:
     yield answers["now"]["words"]
 
 
-def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
+def _raise_not_found(answer: dict[str, Any], *, quiet: bool) -> None:
     """Raises NotFound, with what is known of it all the same."""
     if answer["target"]:
         target = answer["target"]
