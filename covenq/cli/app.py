@@ -1,7 +1,7 @@
-"""The Typer application: which commands there are, and where each lives.
+"""The Typer application: the table of commands and their modules, imported lazily.
 
-A command's module is imported only when that command runs (or when help lists them all): `covenq tasks` starts in
-little more than Typer itself needs. Modules here import nothing heavy at their top for the same reason.
+A command's module is imported only when that command runs (or when help lists them all), so that `covenq tasks`
+starts in little more time than Typer itself needs. For the same reason modules here import nothing heavy at their top.
 """
 
 from __future__ import annotations
@@ -61,31 +61,31 @@ LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens s
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
 TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
-"""Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
+"""Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 
-They have long options only, because each letter of `-number:7` would be looked up as a short one.
+They have long options only, because Typer would read each letter of `-number:7` as a short option.
 """
 
 BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
-"""Metavars of what the system names by any bytes: files, and the words of a command that is run. All else is text."""
+"""Metavars of arguments that may be any bytes: names of files, and the words of a command to run. All others must be UTF-8."""
 
 
 class LazyGroup(TyperGroup):
-    """A group that builds a command when it is asked for."""
+    """A command group that imports and builds a command only when it is looked up."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
-            # For a name that isn't there, all of them: "did you mean" looks through them.
+            # For an unknown name all are built: Typer's "did you mean" compares it with each.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
                 self.commands[name] = _refuse_other_than_utf8(build(name))
         return self.commands.get(cmd_name)
 
 
 def build(name: str) -> Any:
-    """The command of that name, ready to run."""
+    """The command of that name, with the options that are added to many: --jsonl, --url and --token-file."""
     module = importlib.import_module(COMMANDS[name])
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
@@ -109,7 +109,7 @@ def build(name: str) -> Any:
 
 
 def _refuse_other_than_utf8(command: Any) -> Any:
-    """The command, and those below it, refusing whatever should be text and isn't UTF-8 before anything is done."""
+    """The command, and its subcommands, made to refuse arguments that aren't UTF-8 before it does anything."""
     for one in getattr(command, "commands", {}).values():
         _refuse_other_than_utf8(one)
     names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}

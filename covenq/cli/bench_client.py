@@ -1,7 +1,7 @@
-"""A client that sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
+"""A load generator: sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
 
-It is for measuring: requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run`
-starts one), since a client under the server's interpreter lock would measure itself.
+Requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run` starts one), because a
+client under the server's interpreter lock would measure itself.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any
 
 HOOK = "446581321"
 ANSWER_S = 15.0
-"""Seconds after which an answer that doesn't come ends the run. GitHub itself gives up after ten."""
+"""Seconds to wait for an answer before the run fails. GitHub itself gives up after ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What is to be sent: to `host:port`, on this many connections, for at most `seconds`.
+    """The load to send: to `host:port`, on this many connections, for at most `seconds`.
 
-    `rate` is requests a second, evenly spaced whatever the answers do; None sends the next one as soon as the last is answered.
+    `rate` is requests per second, evenly spaced however fast the answers come (an open loop); with None a connection sends its
+    next request as soon as the last is answered (a closed loop).
     """
 
     host: str
@@ -39,12 +40,12 @@ class LoadPlan:
     size: int = 8192
     rate: float | None = None
     prefix: str = ""
-    """What GUIDs begin with."""
+    """Every GUID begins with this."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What came of it. `millis` are the times from a request's due moment to its whole answer, sorted."""
+    """The counts and times of a run. `millis` are the times from when a request was due to its whole answer, sorted."""
 
     seconds: float
     statuses: dict[str, int]
@@ -56,7 +57,7 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
-        """Accepted a second."""
+        """Accepted deliveries per second."""
         return self.accepted / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
@@ -96,7 +97,7 @@ def _compact(value: Any) -> bytes:
 
 
 def requests(count: int, load: LoadPlan) -> list[bytes]:
-    """So many signed requests, each with a GUID and a body of its own, all of one length."""
+    """`count` signed requests, each with its own GUID and body, all of the same length."""
     start, _, end = body(load.size).partition(b"0" * 32)
     secret = load.secret.encode()
     head = (
@@ -115,7 +116,7 @@ def requests(count: int, load: LoadPlan) -> list[bytes]:
 
 
 def run(load: LoadPlan, count: int) -> LoadResult:
-    """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
+    """Send at most `count` requests from a process of its own. Raises OSError if it fails."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "covenq.cli.bench_client"],
         input=json.dumps([asdict(load), count]).encode(),
@@ -129,7 +130,7 @@ def run(load: LoadPlan, count: int) -> LoadResult:
 
 
 def send_all(load: LoadPlan, made: Sequence[bytes]) -> LoadResult:
-    """Send these. Raises OSError: refused, closed by the server, or no answer for ANSWER_S seconds."""
+    """Send these requests and time the answers. Raises OSError if the server refuses, closes, or doesn't answer in ANSWER_S."""
     connections = {}
     for _ in range(load.connections):
         connection = socket.create_connection((load.host, load.port), timeout=ANSWER_S)
@@ -189,7 +190,7 @@ def _send_all(load: LoadPlan, made: Sequence[bytes], connections: dict[int, sock
 
 
 def _status(answer: bytes) -> str | None:
-    """The status of a whole answer; None while it isn't whole. Every answer of ours has a length."""
+    """The status of a complete answer; None while it is incomplete. Every answer of covenq's has a Content-Length."""
     end = answer.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -199,7 +200,7 @@ def _status(answer: bytes) -> str | None:
 
 
 def main() -> None:
-    """Read [load, count] from standard input, write the outcome to standard output."""
+    """Read [load, count] from standard input, write the result to standard output."""
     raw, count = json.load(sys.stdin)
     load = LoadPlan(**raw)
     print(json.dumps(asdict(send_all(load, requests(count, load)))))

@@ -1,7 +1,7 @@
-"""Acting on one thing or on many: which are meant, the question, the doing in portions, and the report.
+"""Bulk actions: which items are meant, the plan, the confirmation, the batches, and the report.
 
-One id acts at once. Several, or a filter, are planned first: the count is shown, the question asked, and exactly what was
-planned is then done, in portions, so that an interruption leaves whole portions and a second run does the rest.
+A single id is acted on at once. Several, or a filter, are planned first: the count is shown, confirmation is asked for, and
+exactly what was planned is then done, in batches, so that an interruption leaves whole batches and a second run does the rest.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from covenq.errors import UsageError
 Action = Callable[..., Mapping[str, Any]]
 
 BATCH = 500
-"""Ids a request: some hundred kilobytes at most, and a step of the progress shown."""
+"""Ids per request: some hundred kilobytes at most, and one step of the progress bar."""
 
 PLAN_MAX = 20_000
-"""Ids that are planned by one request: with the longest of them it stays below what the API reads."""
+"""Ids per dry run: even with the longest ids the request stays below the API's limit for a body."""
 
 SHOWN_MAX = 20
-"""Ids, and reasons, listed in words; --json has all of them."""
+"""Reasons listed in words; --json has all of them."""
 
 LINE_MAX = 1024
-"""Bytes of a line on stdin that are read as one; an id has at most 129."""
+"""Bytes of a line on stdin; an id has at most 129."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How an action is spoken of."""
+    """The words for an action and for what it acts on: `replay`, `replayed`, `delivery`, `deliveries`."""
 
     name: str
     past: str
@@ -46,7 +46,7 @@ class Wording:
 
 @dataclass(slots=True)
 class BulkResult:
-    """What came of it; the JSON that --json prints."""
+    """What was eligible, skipped and done: the object that --json prints."""
 
     eligible: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class BulkResult:
 
 
 def operator_name() -> str:
-    """Who acts, for the record: the login name, or the number where there is none."""
+    """Who acts, for the journal: `cli:` and the login name, or the user's number where there is no name."""
     import getpass
     import os
 
@@ -69,10 +69,10 @@ def operator_name() -> str:
 
 
 def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[str]]:
-    """Sort arguments into ids and filter words: a term of a filter has a `:`, `<` or `>`, and an id never has.
+    """Sort arguments into ids and filter words: a filter's term has a `:`, `<` or `>`, and an id never has.
 
-    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` stands for
-    the ids on stdin. Raises UsageError for none, or both.
+    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` means the ids on
+    stdin. Raises UsageError for neither, and for both.
     """
     given = [word for word in words or [] if word != "-"]
     terms = [word for word in given if any(mark in word for mark in ":<>")]
@@ -95,7 +95,7 @@ def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[s
 
 
 def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
-    """The first word of each line: what commands print can be given back to them. Raises UsageError for no text."""
+    """The first word of each line, so that a command's output can be piped into another. Raises UsageError if it isn't UTF-8."""
     if lines is None:
         return
     try:
@@ -109,7 +109,7 @@ def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
 def run_bulk(
     act: Action, verb: Wording, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool
 ) -> None:
-    """Do it to what was chosen, and report. Raises typer.Exit(4) where something asked for by name was not done."""
+    """Act on what was chosen, and report. Raises typer.Exit(4) if something eligible, or named by its id, was not done."""
     ids, terms = chosen
     if len(ids) == 1:
         answer = act(ids=ids, dry_run=dry_run)
@@ -137,7 +137,8 @@ def _plan_and_apply(
     if not yes:
         confirm(verb, found.eligible, found.skipped)
     planned = set(found.eligible)
-    found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
+    # What the plan says of those that are done in part, the action's own answer says again.
+    found.skipped = [item for item in found.skipped if item["id"] not in planned]
     total = len(found.eligible)
     with bar(verb.past) as update:
         try:
@@ -157,7 +158,7 @@ def _plan_and_apply(
 
 
 def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
-    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
+    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
     counted = output.count(len(eligible), verb.one, verb.many)
     say_skipped(skipped)
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
@@ -172,13 +173,13 @@ def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[st
 
 
 def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
-    """How many were skipped, by why."""
+    """How many were skipped, by reason."""
     for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN_MAX):
         say(f"skipped {number:,}: {clean(reason)}")
 
 
 def report(found: BulkResult, verb: Wording, dry_run: bool, json: bool) -> None:
-    """The ids on stdout, with the tasks they got; what happened in words on stderr."""
+    """Print the ids, with the tasks they got, on stdout; and what happened, in words, on stderr."""
     if json:
         output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
     elif dry_run:
@@ -193,5 +194,5 @@ def report(found: BulkResult, verb: Wording, dry_run: bool, json: bool) -> None:
 
 
 def say_count(number: int, verb: Wording, dry_run: bool) -> None:
-    """How many were done, or would be."""
+    """Say how many were done, or would be."""
     say(f"{output.count(number, verb.one, verb.many)} {'would be ' if dry_run else ''}{verb.past}.")

@@ -1,6 +1,6 @@
-"""What the shell may complete: fields and values of a filter, routes, and the newest ids.
+"""Shell completion: fields and values of a filter, names of routes, and the newest ids.
 
-It answers while somebody presses Tab: nothing slow is asked, and nothing that goes wrong is told.
+It runs while somebody presses Tab: it makes no slow request, and reports no error.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def of_filter(
     *,
     id_kinds: Sequence[str] = (),
 ) -> list[str]:
-    """Terms of a filter that begin so, and ids of `also` (deliveries, tasks). Where the shell has split a word at its colon, as
-    bash does, what stands behind the colon alone."""
+    """Terms of a filter that begin with `incomplete`, and ids of `id_kinds` (deliveries, tasks). Where the shell has split a word
+    at its colon, as bash does, only what comes after the colon."""
     if incomplete == ":" and args:
         return _after_colon(args[-1], "", config, data)
     if len(args) > 1 and args[-1] == ":":
@@ -41,12 +41,12 @@ def of_filter(
     if incomplete.startswith("not:"):
         return [f"not:{term}" for term in _terms(incomplete.removeprefix("not:"), config, data)]
     if ":" not in incomplete and any(char.isdigit() for char in incomplete):
-        return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids are without
+        return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids have none
     return [*_terms(incomplete, config, data), *(ids(incomplete, data, config, url, id_kinds) if id_kinds else ())]
 
 
 def _after_colon(word: str, prefix: str, config: str | None, data: str | None) -> list[str]:
-    """What may follow `word:`."""
+    """Completions after `word:`."""
     return _terms(prefix, config, data) if word == "not" else _values(word.removeprefix("-"), prefix, config, data)
 
 
@@ -81,7 +81,7 @@ def _values(field: str, prefix: str, config: str | None, data: str | None) -> li
 
 
 def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
-    """Names of today's routes."""
+    """Names of the routes in the configuration."""
     from covenq.config import load as configuration
 
     try:
@@ -92,7 +92,7 @@ def routes(incomplete: str, config: str | None = None, data: str | None = None) 
 
 
 def pause_names(what: str | None, incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
-    """What may follow `covenq pause WHAT`."""
+    """Completions after `covenq pause WHAT`."""
     return routes(incomplete, config, data) if what == "route" else []
 
 
@@ -103,7 +103,7 @@ def ids(
     url: str | None = None,
     of: Sequence[str] = ("deliveries", "tasks"),
 ) -> list[str]:
-    """GUIDs and task ids, of the newest, that begin so. None for a daemon elsewhere, which would be too slow to ask."""
+    """The newest GUIDs and task ids that begin with `incomplete`. None for a remote daemon, which would be too slow to ask."""
     if url or (os.environ.get("COVENQ_URL") and data is None):
         return []
     import sqlite3
@@ -120,7 +120,7 @@ _TABLES = {"deliveries": ("webhook_deliveries", "guid", "seq"), "tasks": ("tasks
 
 
 def _ids_from_state(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str] | None:
-    """From state.db as it is: no lock, no daemon, and in the order of an index however many there are. None without one."""
+    """Ids from state.db as it is: without a lock or a daemon, and by an index, however many rows. None without state.db."""
     import sqlite3
     from contextlib import closing
 
@@ -133,7 +133,7 @@ def _ids_from_state(incomplete: str, data: str | None, config: str | None, of: S
     found: list[str] = []
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as conn:
         for table, name, arrival in (_TABLES[one] for one in of):
-            # A range, which an index answers, where LIKE would read every row. Without a beginning: the newest.
+            # A range, which an index answers, where LIKE would read every row. With nothing typed yet: the newest.
             last = incomplete + chr(0x10FFFF)
             order = name if incomplete else f"{arrival} DESC"
             query = f"SELECT {name} FROM {table} WHERE {name} >= ? AND {name} < ? ORDER BY {order} LIMIT ?"  # noqa: S608 - names of our own
@@ -142,7 +142,7 @@ def _ids_from_state(incomplete: str, data: str | None, config: str | None, of: S
 
 
 def _ids_from_source(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str]:
-    """From a daemon's socket or the journal, as a command would find them: what nobody has folded yet."""
+    """Ids from the daemon or the journal, through a command's own source, for a data directory that has no state.db yet."""
     from covenq.cli.context import source
 
     found: list[str] = []
@@ -155,8 +155,8 @@ def _ids_from_source(incomplete: str, data: str | None, config: str | None, of: 
 
 @contextmanager
 def _within_timeout() -> Iterator[None]:
-    """Whoever pressed Tab waits: past PATIENCE_S the process that completes ends, and offers nothing."""
-    if "_COVENQ_COMPLETE" not in os.environ:  # some other process, which has better to do than to end
+    """A deadline, because somebody waits after pressing Tab: after TIMEOUT_S the completing process exits and offers nothing."""
+    if "_COVENQ_COMPLETE" not in os.environ:  # another process, a test's or a command's, must not be ended
         yield
         return
     import threading

@@ -1,4 +1,4 @@
-"""Arguments that are words of a filter, of which some begin with a dash: `covenq tasks -state:failed since:1h`."""
+"""Arguments that are words of a filter, where a dash negates a term: `covenq tasks -state:failed since:1h`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from covenq.errors import UsageError
 
 
 class FilterCommand(TyperCommand):
-    """A command whose words may begin with a dash: `-state:failed` is completed as a word, not only as an option."""
+    """A command whose arguments may begin with a dash: `-state:failed` is completed as a term, not only as an option."""
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         found = super().shell_complete(ctx, incomplete)
@@ -26,13 +26,13 @@ class FilterCommand(TyperCommand):
 
 
 TAKES_WORDS = {"ignore_unknown_options": True}
-"""The settings of such a command."""
+"""Context settings of a FilterCommand."""
 
 
 def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
-    """The argument of a command that takes filter words, these words that begin with a dash, and ids (of deliveries, tasks).
+    """The argument of a command that takes filter words; `dashed` words are taken too, and `ids` are kinds of ids to complete.
 
-    Typer, told to let `-field:x` through, lets every unknown option through with it: UsageError for those.
+    Typer's setting that lets `-field:x` through lets every unknown option through: those raise UsageError here.
     """
 
     def checked(ctx: typer.Context, words: list[str] | None) -> list[str] | None:
@@ -55,7 +55,7 @@ def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
 
 
 def _suggestion(ctx: typer.Context, name: str, value: str) -> str:
-    """The filter's term, or this command's own option, that an unknown option stands for."""
+    """A hint for an unknown option: the filter's term, or the command's own option, that was probably meant."""
     from covenq.filter.grammar import FIELDS
 
     field = name.lstrip("-")
@@ -68,7 +68,7 @@ def _suggestion(ctx: typer.Context, name: str, value: str) -> str:
 
 
 def _completer(id_kinds: Sequence[str]) -> Callable[..., list[str]]:
-    """Completes to terms of a filter, and ids of `also`."""
+    """A completer of filter terms, and of ids of `id_kinds`."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         from covenq.cli import completion

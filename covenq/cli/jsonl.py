@@ -1,6 +1,6 @@
-"""`--jsonl` beside every `--json`: a line for each item of a list, and one line for what is no list.
+"""`--jsonl` beside every `--json`: one line for each item of a list, and one line for what is no list.
 
-A command knows `json` alone, and prints through `covenq.cli.output`, which knows the rest.
+A command itself has only `json`, and prints through `covenq.cli.output`, where the choice of lines is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Jsonl = Annotated[bool | None, typer.Option("--jsonl", help="A JSON object a lin
 
 
 def with_jsonl_option(command: Command) -> Command:
-    """The command, which has --json, with --jsonl as well."""
+    """The command, which has --json, with --jsonl added."""
 
     def run(**given: Any) -> None:
         lines = bool(given.pop("jsonl"))

@@ -1,7 +1,7 @@
 """The entry point: run the command, and turn every failure into a sentence, a hint and an exit code.
 
 Exit codes: 0 done; 1 failed; 2 usage; 3 not found; 4 refused by a precondition; 5 integrity damage; 6 daemon
-unreachable; 130 interrupted. A traceback is a bug of covenq's, never an answer to something a person did.
+unreachable; 130 interrupted. A traceback means a bug in covenq, never a mistake of its user.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ HINTS = {
 
 def main() -> None:
     """What the `covenq` script calls. Always raises SystemExit."""
-    # What is imported stays, and a daemon's payloads, of a few hundred objects each, go by themselves: looking through them at
-    # every 700 new ones for garbage is in vain, and took a tenth of a command's start.
+    # Imported modules are never garbage, and a daemon's payloads, of a few hundred objects each, are freed by their reference
+    # counts: a collection at every 700 new objects finds nothing, and took a tenth of a command's start.
     gc.set_threshold(20_000, 10, 10)
     try:
         code = _run()
@@ -36,7 +36,7 @@ def main() -> None:
         code = _flush_without_waiting() if code == INTERRUPTED else _flush(code)
     except KeyboardInterrupt:
         code = _flush_without_waiting()
-    gc.freeze()  # else the interpreter, on its way out, looks through all of it once more
+    gc.freeze()  # else the interpreter collects all of it once more when it exits
     sys.exit(code)
 
 
@@ -60,7 +60,9 @@ def _run() -> int:
     except Failure as error:
         return _print_error(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        return 1  # whoever read us has seen enough; what acts has seen to it itself (`output.tolerate_closed_stdout`)
+        return (
+            1  # the reader closed the pipe; commands that act tolerate it themselves (`output.tolerate_closed_stdout`)
+        )
     except OSError as error:
         message = error.strerror or str(error)
         hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")
@@ -77,14 +79,14 @@ def _run() -> int:
 
 
 def _foreign_journal() -> str | None:
-    """The file that `import journal` finds where it isn't covenq's package of that name; None where it is.
+    """The file that `import journal` finds if it isn't covenq's package of that name; None if it is.
 
-    PyPI has another distribution that is named so, and whose package replaces ours; so does a folder that comes first on
-    the path. Asked by importing it, which every command does anyway.
+    PyPI has another distribution of that name, whose package replaces ours when it is installed, as does a folder that comes
+    first on the path. Found out by importing it, which every command does anyway.
     """
     try:
         import journal
-    except (Exception, SystemExit):  # noqa: BLE001 - it is somebody else's code, and may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001 - it is foreign code, and may raise anything
         from importlib.util import find_spec
 
         found = find_spec("journal")
@@ -95,7 +97,7 @@ def _foreign_journal() -> str | None:
 
 
 def _refuse_foreign_journal(foreign: str) -> int:
-    """Said without `covenq.cli.output`, which needs what is not there."""
+    """Print the error and the hint without `covenq.cli.output`, which imports covenq's journal package."""
     from pathlib import Path
 
     entry = Path(foreign).absolute().parent
@@ -111,7 +113,7 @@ def _refuse_foreign_journal(foreign: str) -> int:
 
 
 def _is_sqlite_error(error: Exception) -> bool:
-    """Asked without importing it: where it raised something it is there."""
+    """Whether it is SQLite's, without importing sqlite3: if that raised it, it is imported."""
     sqlite3 = sys.modules.get("sqlite3")
     return sqlite3 is not None and isinstance(error, sqlite3.Error)
 
@@ -126,8 +128,8 @@ def _print_error(message: str, hint: str, code: int) -> int:
 
 
 def _open_standard_descriptors() -> None:
-    """Where 0, 1 or 2 was closed by the caller, put /dev/null: else the next file opened, a journal segment perhaps,
-    would get that number, and a stray message would be written into it."""
+    """Open /dev/null for each of 0, 1 and 2 that the caller closed: else the next file opened, perhaps a journal segment, would
+    get that number, and a stray message would be written into it."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -136,7 +138,7 @@ def _open_standard_descriptors() -> None:
 
 
 def _flush_without_waiting() -> int:
-    """After Ctrl-C: write out what goes without waiting, for a reader that doesn't read must not hold us any longer."""
+    """After Ctrl-C: write out what can be written without blocking, so that a reader that doesn't read can't hold the process."""
     try:
         before = os.get_blocking(1)
         os.set_blocking(1, False)
@@ -151,13 +153,13 @@ def _flush_without_waiting() -> int:
 
 
 def _flush(code: int) -> int:
-    """Write out what is buffered while a failure can still be told; the interpreter would do it with a traceback."""
+    """Flush stdout while a failure can still be reported as a sentence; the interpreter would report it with a traceback."""
     if sys.stdout is None:
         return code
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Nothing more can be written there: let the interpreter's own flush at exit go nowhere.
+        # Nothing more can be written there: direct the interpreter's own flush at exit to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if code == 0 and not isinstance(error, BrokenPipeError):
             _print_error(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)

@@ -45,7 +45,7 @@ def complete_paused(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:
-    """Completes to one of these."""
+    """A completer of these words."""
 
     def complete(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
@@ -56,7 +56,7 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
 Words = Annotated[list[str] | None, words_and()]
 Deliveries = Annotated[list[str] | None, words_and("-", ids=["deliveries"])]
 Tasks = Annotated[list[str] | None, words_and("-", ids=["tasks"])]
-"""What a command is to act on."""
+"""The deliveries, or tasks, that a command acts on: ids or a filter."""
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")

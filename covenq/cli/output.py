@@ -1,6 +1,6 @@
-"""What commands print: tables and JSON on stdout, words on stderr, and nothing that a payload could make a terminal do.
+"""What commands print: data on stdout, as text or as JSON, and words on stderr; nothing in it that a terminal would obey.
 
-Data alone goes to stdout. Everything else, progress and questions and results in words, goes to stderr.
+Only data goes to stdout. Everything else, progress, questions and results in words, goes to stderr.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ STATE_COLOURS = {
 }
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""What JSON lets stand in a string, and a terminal might obey: DEL, C1 controls, direction marks; and lone surrogates."""
+"""Characters that JSON allows in a string, and a terminal might obey: DEL, C1 controls, direction marks; and lone surrogates."""
 
 
 def clean(value: object) -> str:
-    """The value as text with everything that a terminal could obey made visible, as `covenq.text.escape` does; None is none."""
+    """The value as one line of text in which whatever a terminal could obey is escaped (`covenq.text.escape`); None is empty."""
     return escape("" if value is None else str(value))
 
 
@@ -53,7 +53,7 @@ def is_terminal(stream: IO[str] | None) -> bool:
 
 
 def has_colour(stream: IO[str] | None) -> bool:
-    """Colour only on a terminal, and not against NO_COLOR (any value but empty) or TERM=dumb."""
+    """Whether to use colour: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -69,7 +69,7 @@ def stdout() -> IO[str]:
 
 
 def say(words: str = "") -> None:
-    """One line for a person, on stderr. It never fails the command: without a stderr there is nobody to tell."""
+    """One line for a person, on stderr. A closed stderr never fails the command."""
     try:
         print(words, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -78,7 +78,7 @@ def say(words: str = "") -> None:
 
 @contextmanager
 def _stdout_for_writing() -> Iterator[IO[str]]:
-    """Standard output, with a failed write told as such. BrokenPipeError passes: a reader that left is no failure to tell."""
+    """Standard output; a failed write raises CovenqError. BrokenPipeError passes: a reader that closed the pipe is no failure."""
     try:
         yield stdout()
     except BrokenPipeError:
@@ -90,7 +90,7 @@ def _stdout_for_writing() -> Iterator[IO[str]]:
 
 
 def line(text: str = "") -> None:
-    """One line of data on stdout. The caller has cleaned what came from outside."""
+    """One line of data on stdout. The caller cleans what came from outside."""
     with _stdout_for_writing() as out:
         out.write(text + "\n")
 
@@ -104,26 +104,26 @@ def write_bytes(content: bytes) -> None:
 
 
 def flush() -> None:
-    """Everything that was printed so far, written out."""
+    """Write out what was printed so far."""
     with _stdout_for_writing() as out:
         out.flush()
 
 
 @contextmanager
 def tolerate_closed_stdout() -> Iterator[None]:
-    """Around the report of an act: whether anyone reads it, or ever could, changes nothing of how the act ended."""
+    """For the report of an action that is done: a closed stdout or pipe doesn't change the action's exit code."""
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     try:
         yield
         flush()
     except BrokenPipeError:
-        # What is still buffered goes nowhere.
+        # What is still buffered goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """One JSON document, UTF-8 but for what a terminal would obey, which stays escaped. NaN is refused."""
+    """One JSON document in UTF-8, in which whatever a terminal would obey is escaped. Raises ValueError for NaN."""
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -139,7 +139,7 @@ _lines: ContextVar[bool] = ContextVar("lines", default=False)
 
 @contextmanager
 def json_lines(lines: bool) -> Iterator[None]:
-    """Whether JSON is meant for programs that read a line at a time."""
+    """Set, for the `with`, whether JSON is printed as lines (`--jsonl`)."""
     before = _lines.set(lines)
     try:
         yield
@@ -157,12 +157,12 @@ def json_option() -> str:
 
 
 def emit_json(value: object) -> None:
-    """One document: indented for a person at a terminal, one line for a pipe, or where lines are asked for."""
+    """Print one document: indented on a terminal, one line in a pipe or with --jsonl."""
     _write_json(json_text(value, indent=2 if is_terminal(stdout()) and not is_json_lines() else None) + "\n")
 
 
 def emit_page(page: Mapping[str, Any]) -> None:
-    """A list that is at hand whole, with what else its document has; as lines, its items alone."""
+    """Print a document with a complete list of `items`; with --jsonl, only its items."""
     if is_json_lines():
         emit_jsonl(page["items"])
     else:
@@ -170,14 +170,16 @@ def emit_page(page: Mapping[str, Any]) -> None:
 
 
 def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
-    """An object a line, written as they come."""
+    """Print one object per line, as they come."""
     for item in items:
         _write_json(json_text(item) + "\n")
 
 
 def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | int | None]) -> None:
-    """`{"items":[…],"next":…}` without holding the items: one a line. `following` is asked for the cursor at the end. If there
-    is no first item to be had, because the filter is wrong for one, nothing was written yet. As lines, the items alone."""
+    """Print `{"items":[…],"next":…}` without holding the items, one per line. `following` is called at the end, for the cursor.
+
+    Nothing is written before the first item: if getting it raises, because the filter is wrong for example, stdout is empty.
+    With --jsonl, only the items."""
     if is_json_lines():
         emit_jsonl(items)
         return
@@ -208,7 +210,7 @@ def age(at: str | None, now: float) -> str:
 
 
 def elapsed(at: str | None, now: float) -> str:
-    """How long it is since then: `3m`. Never less than `0s`, though the clock was set back meanwhile."""
+    """How long ago it was: `3m`. Never negative, even if the clock was set back meanwhile."""
     text = age(at, now)
     return duration(0) if text.startswith("in ") else text
 

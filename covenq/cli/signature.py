@@ -1,4 +1,4 @@
-"""Options that are given to many commands in one place, so that each has them, and says them alike."""
+"""Adding options to many commands in one place, by extending their signatures, so that all have the same."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Command = Callable[..., None]
 
 
 def with_options(command: Command, run: Command, options: dict[str, Any], *, behind: str | None = None) -> Command:
-    """`run`, which is called instead of the command, with the command's own options and these, by name and type; in help
-    they stand behind the one named, or at the end."""
+    """`run`, which wraps the command, with the command's signature and these options, by name and type; help lists them after
+    the option `behind`, or at the end."""
     parameters: list[inspect.Parameter] = []
     more = [_parameter(name, annotation) for name, annotation in options.items()]
     for one in inspect.signature(command, eval_str=True).parameters.values():
@@ -27,7 +27,7 @@ def with_options(command: Command, run: Command, options: dict[str, Any], *, beh
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
-    """One that is not given is None."""
+    """A keyword parameter that defaults to None."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -1,9 +1,9 @@
-"""Tables on stdout, the one way in which every command draws them: aligned columns that fit a terminal, row by row.
+"""Tables on stdout, drawn alike by every command: aligned columns that fit a terminal, printed row by row.
 
-Not through rich.table, although rich is a dependency. Measurements with 2,000 tasks stored, in processor time of the whole
+Not through rich.table, although rich is a dependency. Measured with 2,000 tasks stored, in processor time of the whole
 command: `covenq tasks` with its 50 rows took a fifth more (1.20 ×, of which importing rich is most), `covenq secrets` 1.13 ×,
-and `covenq tasks --limit 0` 3.4 ×, where a command may become 3 % slower at most. A rich Table also holds every row until the
-last is known, where this prints a million rows from the memory of SAMPLE; and it pads the last column with spaces.
+and `covenq tasks --limit 0` 3.4 ×. A rich Table also holds every row until the last is known, where this one holds at most
+SAMPLE of a million; and it pads the last column with spaces, which scripts would see.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from covenq.cli.output import BOLD, clean, has_colour, is_terminal, line, paint, stdout
 
 SAMPLE = 200
-"""Rows looked at before the first is printed, to find the widths. Later rows that are wider push their line out."""
+"""Rows read before the first is printed, to find the widths. Later rows that are wider make their line longer."""
 GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its heading, how a row's cell is made, whether it is aligned right, and the least width it may shrink to when
-    the terminal is narrow (None: it is never cut, because an id that is cut is no id)."""
+    """A column: its heading, a function from a row to its cell, whether it is aligned right, and the least width it may shrink
+    to on a narrow terminal (None: it is never cut, because an id that is cut is no id)."""
 
     heading: str
     cell: Callable[[Mapping[str, Any]], object]
@@ -86,9 +86,9 @@ def _pad(text: str, to: int, right: bool) -> str:
 
 
 def width(text: str) -> int:
-    """The columns a cleaned text takes in a terminal: wide characters are two, combining ones none.
+    """The columns a cleaned text takes in a terminal: a wide character takes two, a combining one none.
 
-    The dashboard asks rich.cells, as Textual does; importing that takes longer than most tables.
+    The dashboard uses rich.cells, as Textual does; the command line saves the time of importing it.
     """
     if text.isascii():
         return len(text)

@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 GITHUB_WAITS_S = 10
 """Seconds that GitHub waits for an answer."""
 SLOW_MS = 1000.0
-"""At half of the peak one answer in a hundred may take so long before that is called slow."""
+"""The 99th percentile at half of the peak above which answers are called slow."""
 RATE_MAX = 6000
-"""Requests a second that are made before the clock starts: more than this client can send."""
+"""Requests built per second of a run, before its clock starts: more than this client can send."""
 SYNC_PROBE_S = 2.0
-"""Seconds for the disk's syncs alone, at the most."""
+"""Seconds for measuring the disk's syncs alone, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """Milliseconds of single syncs, in order, and what came of the two runs."""
+    """The times of single syncs (milliseconds, sorted), and the results of the runs."""
 
     syncs: list[float]
     peak: LoadResult
     half: LoadResult
     sent: int
-    """Accepted in all runs, the warming up included."""
+    """Accepted in all runs, warm-up included."""
     found: int
     """Deliveries in the journal afterwards."""
     batches: float | None
-    """Records that went to the disk with one sync, in the middle; None if it can't be known."""
+    """The median of records per sync; None if it can't be known."""
 
 
 def bench(
@@ -90,7 +90,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
     with _scratch_directory(where) as directory:
         say(f"Measuring in {directory}, which is removed afterwards …")
         syncs = _time_syncs(directory, min(SYNC_PROBE_S, seconds))
-        with DemoDaemon(directory, ["push"]) as daemon:  # a route, which matches nothing of what is sent
+        with DemoDaemon(directory, ["push"]) as daemon:  # a route that matches nothing that is sent
             daemon.start()
             host, _, port = daemon.url.removeprefix("http://").removesuffix("/webhook").rpartition(":")
             secret = default_file(daemon.data).read_text().strip()
@@ -106,7 +106,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
 def _run(plan: LoadPlan) -> LoadResult:
     from covenq.cli import bench_client
 
-    # Bounded in memory as well: what is sent is made beforehand.
+    # Bounded in memory as well, because the requests are built beforehand.
     count = min(int(plan.seconds * RATE_MAX) + plan.connections, (256 << 20) // plan.size)
     try:
         return bench_client.run(plan, count)
@@ -130,7 +130,7 @@ def _time_syncs(directory: Path, seconds: float) -> list[float]:
 
 
 def _read_back(directory: Path) -> tuple[int, float | None]:
-    """How many deliveries the journal has, and how many records a sync covered, by what each line says was durable."""
+    """The number of deliveries in the journal, and the median of records per sync, from the watermark that each record holds."""
     from journal.file.reader import open_reader
 
     found = 0
@@ -144,7 +144,7 @@ def _read_back(directory: Path) -> tuple[int, float | None]:
 
 
 def _nearest_directory(data: Path) -> Path:
-    """The data directory, or what there is of the path to it: it may not have been made yet."""
+    """The data directory, or its nearest parent that exists: it may not have been made yet."""
     for one in (data, *data.absolute().parents):
         if one.is_dir():
             return one
@@ -167,11 +167,11 @@ def _scratch_directory(where: Path) -> Iterator[Path]:
         remove_directory(directory)
 
 
-# ---- telling
+# ---- reporting
 
 
 def report_of(measured: Measurements, *, where: str, kind: str, connections: int, size: int) -> dict[str, Any]:
-    """The one document: figures, and what they mean in sentences."""
+    """The document that --json prints: measurements, and what they mean in sentences."""
     middle, slow = percentile(measured.syncs, 0.5), percentile(measured.syncs, 0.99)
     missing = max(0, measured.sent - measured.found)
     refused = sum(sum(one.statuses.values()) - one.accepted for one in (measured.peak, measured.half))

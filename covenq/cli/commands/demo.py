@@ -1,7 +1,7 @@
 """`covenq demo`: kill a real daemon under load, start it again, and count what was lost.
 
 Everything is the real thing: a `covenq serve` process with the embedded journal, signed HTTP requests, commands that run.
-Only the directory is a temporary one.
+Only the directory is temporary.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ KILL_AFTER = 90
 """Answers of the burst after which the daemon is killed."""
 FORGED_COUNT = 8
 REMOVE_TRIES = 100
-"""Attempts at removing the directory, a twentieth of a second apart."""
+"""Attempts at removing the directory, 50 ms apart."""
 
 
 @dataclass(slots=True)
 class ClientLog:
-    """What was sent and what was answered. A delivery is (hook, GUID); `accepted` has the seq each was promised."""
+    """What the client sent and was answered. A delivery is (hook, GUID); `accepted` has the seq that each answer promised."""
 
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)
     routed: set[tuple[str, str]] = field(default_factory=set)
@@ -51,12 +51,12 @@ class ClientLog:
     unanswered: int = 0
     forged: set[str] = field(default_factory=set)
     seq_changed: int = 0
-    """Deliveries that were promised one seq, and later another."""
+    """Deliveries that were answered with one seq, and later with another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the verdict: what, the number promised (None: only told), the number found."""
+    """One line of the verdict: what is counted, the number promised (None: for information only), the number found."""
 
     what: str
     promised: int | None
@@ -69,7 +69,7 @@ class Check:
 
 @dataclass(slots=True)
 class JournalAudit:
-    """What the journal and the commands' own file say afterwards."""
+    """What the journal, and the file that the commands write, hold afterwards."""
 
     received: Counter[tuple[str, str]] = field(default_factory=Counter)
     seqs: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def demo(
 
 
 def run_crash_test(directory: Path) -> list[Check]:
-    """The whole play in that directory: the daemon is killed, started again, and held to what it had answered."""
+    """Run the whole test in that directory: kill the daemon, start it again, and compare its answers with its journal."""
     from covenq.cli.demo_daemon import DemoDaemon
 
     with DemoDaemon(directory, ROUTED_EVENTS) as daemon:
@@ -124,8 +124,8 @@ def run_crash_test(directory: Path) -> list[Check]:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove it with all that is in it. Commands that the killed daemon had started may still write their line, for as
-    long as they run, so a directory that is not yet empty is tried again."""
+    """Remove the directory with its content. Commands that the killed daemon had started may still write their line, so a
+    directory that isn't empty yet is tried again."""
     for _ in range(REMOVE_TRIES):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
@@ -187,7 +187,7 @@ def _send(
     redelivered: bool = False,
     kill_after: int | None = None,
 ) -> None:
-    """Post them from several threads and note the answers; on the way, kill the daemon after so many answers."""
+    """Post them from several threads and log the answers; kill the daemon after `kill_after` answers."""
     known = set(log.accepted) if redelivered else set()
     for delivery, reply in daemon.post_all(deliveries, kill_after):
         answer: Mapping[str, Any] = reply.object if reply is not None and reply.status in (200, 202) else {}
@@ -204,7 +204,7 @@ def _send(
 
 
 def audit_journal(data: Path, ran: Path) -> JournalAudit:
-    """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
+    """Read the journal from its files, without a daemon, and the lines that the tasks' commands wrote."""
     from covenq.model import FINAL
     from covenq.operate.maintain.verify import check
     from journal.file.reader import open_reader
@@ -233,7 +233,7 @@ def audit_journal(data: Path, ran: Path) -> JournalAudit:
 
 
 def compare(log: ClientLog, found: JournalAudit) -> list[Check]:
-    """Hold what was answered against what is there."""
+    """Compare what was answered with what is stored."""
     accepted = set(log.accepted)
     unsupported = accepted - log.routed
     lost = [id for id in accepted if found.seqs.get(id) != log.accepted[id]]

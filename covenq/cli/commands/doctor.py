@@ -21,7 +21,7 @@ from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 
 OF_FILE = frozenset({"configuration", "secret", "port"})
-"""What can't be told of a configuration that can't be read."""
+"""Checks that need a configuration that can be read."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -81,7 +81,7 @@ COLUMNS = [
 
 
 def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
-    """The status, when the newest record was written, what kept the status from being had, and damage that was met."""
+    """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
     import sqlite3
 
     status = None
@@ -100,7 +100,7 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
 
 
 def _crash(where: Location) -> list[tuple[str, str, str | None]]:
-    """(level, words, next) of each promise, held to on the data directory's own disk."""
+    """(level, words, next) of the crash test, run on the data directory's own disk."""
     from covenq.cli.commands.demo import remove_directory, run_crash_test
 
     if not where.data.is_dir():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IMPORT = Wording("import", "imported", "delivery", "deliveries")
 BATCH = 64
 BATCH_BYTES = 2 << 20
-"""Deliveries a request, and bytes of them, after which it is sent."""
+"""Deliveries per request, and bytes of them, at most; a single larger one is sent alone."""
 
 
 def export(
@@ -72,7 +72,7 @@ def export(
 
 
 def _ids(opened: Source, filter: list[str]) -> list[str]:
-    """Oldest first."""
+    """Ids of the deliveries that match, oldest first."""
     from covenq.client.interface import each
 
     found = [f"{one['hook']}/{one['guid']}" for one in each(opened.deliveries, filter)]
@@ -95,7 +95,7 @@ def _write_line(file: IO[bytes], value: JsonObject) -> None:
 
 @contextmanager
 def _file(name: str) -> Iterator[IO[bytes]]:
-    """Stdout, or a new file of one's own that is there whole or not at all. Raises Refused."""
+    """Stdout, or a new file, readable by its owner only, that appears complete or not at all. Raises Refused if it exists."""
     if name == "-":
         out = output.stdout()
         out.flush()
@@ -108,7 +108,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        error.filename = str(path)  # the draft's name would tell nobody anything
+        error.filename = str(path)  # the user named that one, not the draft
         raise
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -179,7 +179,7 @@ def _batches(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
 
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
-    """Raises UsageError."""
+    """The file, or stdin. Raises UsageError."""
     if file == "-":
         yield sys.stdin.buffer
         return

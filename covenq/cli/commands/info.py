@@ -1,4 +1,4 @@
-"""covenq info: every path and every setting in effect, and who says so."""
+"""covenq info: every path and setting in effect, and its source."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def info(json: Json = False, data: DataOption = None, config: ConfigOption = Non
 
 
 def _value(value: Any) -> str:
-    """As a person writes it."""
+    """A setting's value as a person would write it."""
     if value is None or value in ([], {}):
         return "-"
     if isinstance(value, list):

@@ -112,7 +112,7 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Create the file whole or not at all. Raises Refused if it is there and not `force`, CovenqError where it can't be."""
+    """Create the file complete or not at all. Raises Refused if it exists and not `force`, CovenqError if it can't be written."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -123,7 +123,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
             os.link(scratch, path)
     except FileExistsError:
         raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.") from None
-    except OSError as error:  # that of a full disk names no file
+    except OSError as error:  # a full disk's error names no file
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from None
     finally:
         scratch.unlink(missing_ok=True)

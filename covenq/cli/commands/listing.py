@@ -16,11 +16,11 @@ from covenq.cli.table import Column, print_table
 Item = Mapping[str, Any]
 
 PAGE = 1000
-"""Items fetched at a time: memory stays flat however many are asked for."""
+"""Items per request: memory stays flat however many are listed."""
 
 
 class Pages:
-    """Items page by page. After the last one, `next` is the cursor to go on from, or None: that was all."""
+    """Items, fetched page by page. After the last one, `next` is the cursor to continue from, or None if there are no more."""
 
     def __init__(self, fetch: Callable[..., Item], words: list[str], limit: int, after: str | None) -> None:
         self._fetch, self._words, self._limit = fetch, words, limit
@@ -105,7 +105,7 @@ def _list(
 
 
 def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
-    """Why a list is empty, and what would fill it."""
+    """Why the list is empty, and what would fill it."""
     if data is not None and not (data / "journal").is_dir():
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
     if filtered:
@@ -129,7 +129,7 @@ def _age(field: str) -> Callable[[Item], str]:
 
 
 def notes_of(delivery: Item) -> str:
-    """What an operator should notice: that it also came with another body, or as another delivery before."""
+    """What an operator should notice: the delivery also came with another body, or its body came before under another GUID."""
     return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
 
 
@@ -148,7 +148,7 @@ DELIVERY_COLUMNS = [
 
 
 def waits_of(task: Item) -> str:
-    """What a queued task waits for, and its place in its installation's line."""
+    """What a queued task waits for, and its position in its installation's queue."""
     waits = task.get("waits")
     if not waits:
         return ""

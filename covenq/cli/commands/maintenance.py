@@ -1,4 +1,4 @@
-"""The commands that take content out of the journal: compact, redact."""
+"""The commands that remove content from the journal: compact (retention) and redact (erasure)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 REDACT = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN_MAX = 20
 ERASE_BATCH = 5000
-"""Ids that are erased by one request: each rewrites the segments that it finds them in."""
+"""Ids erased per request: each request rewrites the segments that hold them."""
 POLL_S = 0.3
-"""How often a daemon at work is asked how far it is."""
+"""Seconds between two requests for the daemon's progress."""
 
 
 def compact(
@@ -129,8 +129,8 @@ def redact(
 def _redact(
     opened: Source, act: Action, ids: Sequence[str], which: Mapping[str, Any], *, dry_run: bool, yes: bool
 ) -> dict[str, Any]:
-    """One id at once; of several, or of `which`, first what would be done. Of a filter just that is done, and nothing that
-    came since."""
+    """Erase one id at once; plan several ids, or `which`, first. Of a filter exactly what was planned is erased, and nothing
+    that arrived since."""
     asked = _batches(ids, PLAN_MAX) or [which]
     skipped: list[Any] = []
     if dry_run or len(ids) != 1:
@@ -153,7 +153,7 @@ _UNIONS = frozenset({"left", "copies", "copies_unread"})
 
 
 def _merged(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several answers as one: numbers added up, and what is in lists once."""
+    """Several answers as one: numbers and lists added up, paths listed once."""
     first, *others = answers
     whole = dict(first)
     for answer in others:
@@ -173,7 +173,7 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
             output.line(clean(item["id"]))
     say_skipped(done["skipped"])
     say_count(len(done["eligible"] if dry_run else done["done"]), REDACT, dry_run)
-    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't tell them apart
+    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't list those apart
     if others and (done["done"] or dry_run):
         say(
             "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
@@ -196,7 +196,7 @@ def _say_left(done: Mapping[str, Any]) -> None:
 
 
 def _with_progress(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Do it, with a bar of how far the daemon is, on a terminal. Ctrl-C ends the watching, not a daemon's work."""
+    """Do the work, with a progress bar of the daemon's on a terminal. Ctrl-C ends the command, not the daemon's work."""
     if not opened.live or not output.is_terminal(sys.stderr):
         return work()
     answers: list[Mapping[str, Any]] = []

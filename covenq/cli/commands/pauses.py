@@ -97,7 +97,7 @@ def resume(
 
 
 def pause_details(pause: Mapping[str, Any], now: float) -> str:
-    """Since when, by whom and why."""
+    """How long it has been paused, by whom and why."""
     since = f"for {output.elapsed(pause['since'], now)}"
     by = f" by {clean(pause['by'])}" if pause["by"] else ""
     why = f": {clean(pause['reason'])}" if pause["reason"] else ""
@@ -105,7 +105,7 @@ def pause_details(pause: Mapping[str, Any], now: float) -> str:
 
 
 def pause_subject(pause: Mapping[str, Any]) -> str:
-    """What is paused, in the words that resume it."""
+    """What is paused, in the words that `covenq resume` takes."""
     name = pause["repo"] or pause["name"]
     return f"{pause['what']} {clean(name)}" if name else str(pause["what"])
 

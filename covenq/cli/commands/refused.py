@@ -1,4 +1,4 @@
-"""`covenq refused`: why nothing arrived."""
+"""`covenq refused`: the log of refused requests, and what to do about each reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""covenq routes: the rules as code, checked, tried on a payload, and held against what really came."""
+"""covenq routes: lists the routes, checks them, tries them on a payload, and compares them on stored deliveries."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def check(json: Json = False, data: DataOption = None, config: ConfigOption = No
 
 
 def _warnings(config: Config) -> Iterator[JsonObject]:
-    """{"route", "words"} of each thing that can be seen without running it."""
+    """{"route", "words"} of each problem that can be found without running the routes."""
     if not config.routes:
         yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
     seen: dict[str, str] = {}
@@ -173,7 +173,7 @@ def _print_test(answer: Mapping[str, Any]) -> None:
 
 
 def _read(file: str) -> bytes:
-    """Raises UsageError."""
+    """The payload from a file or stdin. Raises UsageError."""
     try:
         if file == "-":
             if output.is_terminal(sys.stdin):

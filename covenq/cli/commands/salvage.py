@@ -1,4 +1,4 @@
-"""The command that makes a new journal of what still verifies in a damaged one: salvage."""
+"""The command that makes a new journal from what still verifies of a damaged one: salvage."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def salvage(
     target = Path(to).expanduser().absolute() if to else directory.with_name(f"journal.salvaged-{_file_timestamp()}")
     if directory.absolute() in (target, *target.parents):
         raise UsageError(f"{target} is in the damaged journal", hint="Give a directory beside it, or elsewhere.")
-    # Whoever holds the lock may still be writing: what it accepts from here on would be missing.
+    # A process that holds the lock may still be writing: what it accepts from now on would be missing.
     lock = DirectoryLock(directory)
     try:
         found = _write(directory, target, where.data)
@@ -100,8 +100,8 @@ def _file_timestamp() -> str:
 
 
 def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
-    """Name the damage as `covenq verify` does, and add what only the caches know: what is cut off cleanly, and whose the lost
-    records were. A bad mark is none to salvage for: an opening does without it."""
+    """Replace the plan's damage by what `covenq verify` finds, and add what only the caches know: records cut off cleanly at the
+    end, and the deliveries of lost records. A bad mark is no reason to salvage: the journal opens without it."""
     from covenq.operate.maintain.verify import check
     from covenq.state.store import read_witness
     from journal.file.files import OsFiles
@@ -123,7 +123,7 @@ def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
 
 
 def _lost_deliveries(state: Path, found: Plan) -> list[str]:
-    """The deliveries that state.db knows at the seqs that are lost, or whose content is."""
+    """The deliveries that state.db has for the seqs that are lost, or whose content is lost."""
     import contextlib
     import sqlite3
 
@@ -171,7 +171,7 @@ def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
 
 
 def _next_commands(data: Path, target: Path | None) -> list[str]:
-    """What to type to use the new journal. state.db needs nothing: it is folded again for a journal of another id."""
+    """The commands that put the new journal in place. state.db needs none: it is rebuilt for a journal of another id."""
     if target is None:
         return ["covenq salvage --write"]
     journal = shlex.quote(str(data / "journal"))

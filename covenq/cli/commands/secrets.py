@@ -63,7 +63,7 @@ def _origin(item: Item) -> str:
 
 
 def _scope(item: Item) -> str:
-    """`everything`, or what is let in, in few words."""
+    """`everything`, or the hooks, installations and repositories it is limited to."""
     scope = item["scope"]
     if scope is None:
         return ""

@@ -86,7 +86,7 @@ def send(
 
 
 def _event_name(sample: str | None, event: str | None) -> str:
-    """The event, which may be the argument or an option. Raises UsageError for none, and for two."""
+    """The event, which is given as the argument or as --event. Raises UsageError for none, and for two."""
     if sample and event and sample != event:
         raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
     name = event or sample
@@ -104,7 +104,7 @@ def read_body(file: str) -> bytes:
 
 
 def _content(file: str) -> bytes:
-    """Raises UsageError."""
+    """The file's bytes. Raises UsageError."""
     try:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
@@ -114,8 +114,8 @@ def _content(file: str) -> bytes:
 
 
 def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:
-    """The built-in sample of an event. Unless a number is given it comes from the GUID: the same GUID is the same body
-    again, a duplicate, and another GUID another body. Raises UsageError with the nearest name."""
+    """The built-in sample of an event. Without a number one is derived from the GUID: the same GUID has the same body, as a
+    duplicate has, and another GUID another. Raises UsageError with the nearest name."""
     import hashlib
     from difflib import get_close_matches
 
@@ -133,15 +133,15 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
 
 
 def webhook_url(where: Location, data: str | None, config: str | None) -> str:
-    """The running daemon's webhook, else the one the configuration would give it."""
+    """The running daemon's webhook URL, else the one that the configuration would give it."""
     with source(data, config) as opened:
         url = opened.status()["webhook_url"] if opened.live else None
     return str(url) if url else f"http://{where.config.bind}/webhook"
 
 
 def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
-    """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
-    command line itself: other users can read that."""
+    """The secret to sign with: the file's, else the first readable one whose scope includes the delivery. Never one from the
+    command line: other users can read that."""
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
     from covenq.github.request import BadRequest, load
@@ -157,7 +157,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
         raise Refused(why, hint="`covenq serve` makes one; or say --secret-file.")
     try:
         told = load(body)
-    except BadRequest:  # a body that is sent to be refused, or a form
+    except BadRequest:  # a body that is meant to be refused, or a form
         told = None
     data, about = columns("", told if isinstance(told, dict) else {})
     within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
@@ -198,7 +198,7 @@ HINTS = {
 
 
 def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
-    """What to do about a refusal: of covenq's own, its word and sentence tell, unless the path was not the webhook's."""
+    """What to do about a refusal; a refusal of covenq's own explains itself, unless the path wasn't the webhook's."""
     word = str(answer.get("error"))
     if word in HINTS:
         return HINTS[word]

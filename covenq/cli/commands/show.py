@@ -104,7 +104,7 @@ def show(
             print_part(opened.payload(delivery), path, json)
             return
         if curl:
-            opened.payload(delivery)  # what the command would send: without it there is nothing to write
+            opened.payload(delivery)  # raises NotFound if the body is gone: there would be nothing to send
             print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
@@ -121,7 +121,7 @@ def show(
 
 
 def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
-    """The task with that id, if it looks like a task's and there is one; a GUID may look so too."""
+    """The task with that id; None if there is none. A GUID may look like a task's id."""
     if not TASK_ID.match(id):
         return None
     try:
@@ -179,7 +179,7 @@ def _print_delivery(d: Item, logs: Logs) -> None:
 
 
 def _erasure_note(d: Item) -> str:
-    """That its content is no longer kept, and why; nothing if it is."""
+    """When, by whom and why its content was dropped or erased; empty if it is kept."""
     by = d.get("dropped_by")
     if not by:
         return ""
@@ -222,14 +222,14 @@ def _print_task(t: Item, logs: Logs) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Where attempts' files are, if that is this machine; and the last lines of what failed, by its task's id."""
+    """The directory of attempts' files, if it is on this machine; and the last lines of failed tasks' stderr, by task id."""
 
     directory: Path | None
     ends: Mapping[str, list[str]]
 
 
 def _stderr_tail(opened: Source, task: Item) -> list[str]:
-    """The last lines of a task's newest attempt on stderr, TAIL_LINES at most; none if it didn't fail, or where it has none."""
+    """The last lines of the newest attempt's stderr, TAIL_LINES at most; none unless it failed."""
     last = task["attempt_objects"][-1] if task["attempt_objects"] else None
     if last is None or last["outcome"] in (None, "completed"):
         return []

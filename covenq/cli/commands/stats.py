@@ -59,7 +59,7 @@ def stats(
 
 
 def bar(number: int, most: int) -> str:
-    """A bar of at most BAR columns, and of at least one where there is anything."""
+    """A bar of at most BAR_WIDTH columns, and of at least one for any number above 0."""
     if not number or not most:
         return ""
     mark = "█" if "utf" in (getattr(output.stdout(), "encoding", None) or "").lower() else "#"

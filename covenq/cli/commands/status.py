@@ -1,4 +1,4 @@
-"""covenq status: ready or not, what waits, how the disk does."""
+"""covenq status: readiness, addresses, the journal, the queue and the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""covenq tail: the journal as it goes on."""
+"""covenq tail: the journal's records, as they come."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from covenq.client.interface import Source
 
 NEWEST = 10
-"""Records told without --since and --after."""
+"""Records printed without --since and --after."""
 WAIT_S = 25.0
-"""How long a daemon holds the request until something comes."""
+"""Seconds for which the daemon holds the request until a record comes (long polling)."""
 RETRY_S = 0.5
-"""Between two looks whether there is a daemon."""
+"""Seconds between two attempts to reach a daemon."""
 
 KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
 
@@ -54,7 +54,7 @@ def tail(
       covenq tail -f state:failed
       covenq tail --since 1h repo:octo/hello --jsonl
     """
-    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be seen in every `-owner:foo`
+    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be found in every `-owner:foo`
     follow = follow or "-f" in (words or [])
     if since is not None and after is not None:
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
@@ -72,7 +72,7 @@ def tail(
 
 @dataclass(slots=True)
 class RecordStream:
-    """What the journal records, as many at a time as a request answers; `position` is behind the last of them."""
+    """The journal's records, one list per request; `position` is the cursor behind the last of them."""
 
     filter: list[str]
     follow: bool
@@ -83,7 +83,7 @@ class RecordStream:
     epoch: str | None = None
 
     def __iter__(self) -> Iterator[list[Mapping[str, Any]]]:
-        """Following, it doesn't end, nor where no daemon is. Raises DaemonUnreachable otherwise."""
+        """With `follow` it never ends, and waits for a daemon that isn't running; else it raises DaemonUnreachable."""
         waiting = False
         while True:
             try:
@@ -121,7 +121,7 @@ class RecordStream:
 
 
 def _position(found: Mapping[str, Any], epoch: str | None) -> int:
-    """Where to go on. After a restore the journal may be shorter than what was seen of the one before."""
+    """The cursor to continue from. After a restore the journal may be shorter than before."""
     if epoch is not None and found["epoch"] != epoch:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
         return int(found["head"])
@@ -132,7 +132,8 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
     if json:
         output.emit_jsonl([item])
         return
-    from covenq.operate.inspect.tail import words as parts_of  # it knows the tables, and `--help` needs none
+    # Here, because it imports the state's tables, which `--help` doesn't need.
+    from covenq.operate.inspect.tail import words as parts_of
 
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")

@@ -1,4 +1,4 @@
-"""`covenq tokens`: who may ask the API over TCP. They are read from, and written to, a file: no daemon is needed."""
+"""`covenq tokens`: the API's bearer tokens. They are read from and written to a file: no daemon is needed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def revoke(
 
 
 def token_file(data: str | None, config: str | None) -> Path:
-    """Where the tokens are. Raises NotFound where there is no data directory to look in."""
+    """The file of the tokens. Raises NotFound if its directory doesn't exist."""
     where = locate(data, config)
     path = where.config.token_file(where.data)
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""The command that proves the journal: verify."""
+"""The command that verifies the journal: verify."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _prove(
     only: int | None,
     wanted: tuple[int, str] | None,
 ) -> VerifyReport:
-    """Verify the journal, or from `since` on, or the segment `only` alone; a proof of the whole is noted down.
+    """Verify the journal, or from `since` on, or the segment `only` alone; the result of the whole is noted for `covenq status`.
 
     Raises NotFound where the record that `since` or `segment` names isn't there yet.
     """
@@ -105,7 +105,7 @@ def _prove(
             hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
         )
     if only is None and since is None:
-        with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
+        with suppress(OSError):  # the data directory may be another user's, and the note is only a service
             verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
     return report
 
@@ -123,7 +123,7 @@ def head_text(head: Head) -> str:
 
 
 def require_journal(where: Location) -> Location:
-    """The place, if there is a journal. Raises NotFound."""
+    """The location, if it has a journal. Raises NotFound."""
     if not (where.data / "journal").is_dir():
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
@@ -132,7 +132,7 @@ def require_journal(where: Location) -> Location:
 
 
 def durable_seq(data: str | None, config: str | None) -> int | None:
-    """The newest durable seq as a running daemon tells it; None without one."""
+    """The newest durable seq, according to a running daemon; None without a daemon."""
     with source(data, config) as opened:
         return int(opened.status()["journal"]["head"]["seq"]) if opened.live else None
 

@@ -15,7 +15,7 @@ from covenq.errors import NotFound
 from covenq.operate.inspect.story import QUESTIONS, lines
 
 LABEL = 20
-"""Columns of what stands before a line's words, where it is a short one."""
+"""Columns of a line's label; a longer label is printed before the words in parentheses."""
 
 
 def why(
@@ -69,7 +69,7 @@ def _print_story(story: dict[str, Any]) -> None:
 
 
 def _print_target(answer: dict[str, Any]) -> None:
-    """All of an issue's or pull request's deliveries, each by where it is, and the words for what isn't well."""
+    """All of an issue's or pull request's deliveries, each with its state, and with answers that need attention."""
     target = answer["target"]
     coloured = output.has_colour(output.stdout())
     shown = output.count(len(answer["stories"]), "delivery", "deliveries")
@@ -95,7 +95,7 @@ def _notable_answers(story: dict[str, Any]) -> Iterator[str]:
 
 
 def _raise_not_found(answer: dict[str, Any], *, quiet: bool) -> None:
-    """Raises NotFound, with what is known of it all the same."""
+    """Raises NotFound, with the refusals of that id, if there were any."""
     if answer["target"]:
         target = answer["target"]
         raise NotFound(

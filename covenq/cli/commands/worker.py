@@ -1,4 +1,4 @@
-"""`covenq worker`: runs a command for each task of the pull routes of a daemon; `covenq phase`: what a command is at."""
+"""`covenq worker` claims tasks of pull routes and runs a command for each; `covenq phase` records a running task's phase."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def worker(
 
 
 def _checked_lease(lease: str) -> float:
-    """A lease's seconds. Raises UsageError."""
+    """The lease in seconds. Raises UsageError if it is too short or too long."""
     from covenq.model import parse_duration
 
     lease_s = parse_duration(lease)
@@ -100,7 +100,7 @@ def _checked_lease(lease: str) -> float:
 
 
 def _check_keep(keep: str) -> None:
-    """Raises UsageError."""
+    """Raises UsageError if --keep isn't one of its words."""
     if keep not in ("all", "failed", "none"):
         raise UsageError(f"{keep[:40]!r} is none of all, failed, none", hint="See `covenq worker --help`.")
 
@@ -113,7 +113,7 @@ def _check_environment(names: Sequence[str]) -> None:
 
 
 def _target(socket: str | None, data: str | None, config: str | None) -> Path | Remote:
-    """The daemon to claim from: its socket, or its address elsewhere. Raises UsageError where two are named."""
+    """The daemon to claim from: this machine's socket, or a remote address. Raises UsageError for both."""
     from covenq.cli.remote import chosen
 
     remote = chosen()
@@ -125,7 +125,7 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
 
 
 def _claim_until_stopped(job: Job, target: Path | Remote, directory: Path) -> None:
-    """Claim tasks and run them until a signal ends it; what runs then is given back."""
+    """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.net.address import Remote
     from covenq.tasks.execution import process_tree
     from covenq.tasks.remote.worker import Worker, lines, work_directory
@@ -146,7 +146,7 @@ def _claim_until_stopped(job: Job, target: Path | Remote, directory: Path) -> No
 
 
 def _work_directory(work: str | None) -> Path:
-    """Where attempts have their directories: as given, else under the user's state directory (XDG)."""
+    """The directory of attempts' directories: as given, else under the user's state directory (XDG)."""
     if work is not None:
         return Path(work).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME", "")
