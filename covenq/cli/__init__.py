@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function below, and prints.
+"""The command line: each command parses its options, calls one function of a lower package, and prints the answer.
 
-`commands` has a file a verb, everything else is what they share. May import everything.
+`commands` has one file per command; the other modules are what commands share. May import everything.
 """

@@ -1,7 +1,7 @@
-"""The Typer application: which commands there are, and where each lives.
+"""The Typer application: the table of commands and their modules, imported lazily.
 
-A command's module is imported only when that command runs (or when help lists them all): `covenq tasks` starts in
-little more than Typer itself needs. Modules here import nothing heavy at their top for the same reason.
+A command's module is imported only when that command runs (or when help lists them all), so that `covenq tasks`
+starts in little more time than Typer itself needs. For the same reason modules here import nothing heavy at their top.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
-from covenq.cli.options import takes
+from covenq.cli.signature import has_parameter
 from covenq.errors import UsageError
 
 COMMANDS = {
@@ -61,46 +61,46 @@ LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens s
 """Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
 
 TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
-"""Commands whose arguments are filter words: a `-field:x` word is theirs, not an unknown option.
+"""Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 
-They have long options only, because each letter of `-number:7` would be looked up as a short one.
+They have long options only, because Typer would read each letter of `-number:7` as a short option.
 """
 
-BYTES = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
-"""Metavars of what the system names by any bytes: files, and the words of a command that is run. All else is text."""
+BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
+"""Metavars of arguments that may be any bytes: names of files, and the words of a command to run. All others must be UTF-8."""
 
 
-class Commands(TyperGroup):
-    """A group that builds a command when it is asked for."""
+class LazyGroup(TyperGroup):
+    """A command group that imports and builds a command only when it is looked up."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
-            # For a name that isn't there, all of them: "did you mean" looks through them.
+            # For an unknown name all are built: Typer's "did you mean" compares it with each.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-                self.commands[name] = _of_text(build(name))
+                self.commands[name] = _refuse_other_than_utf8(build(name))
         return self.commands.get(cmd_name)
 
 
 def build(name: str) -> Any:
-    """The command of that name, ready to run."""
+    """The command of that name, with the options that are added to many: --jsonl, --url and --token-file."""
     module = importlib.import_module(COMMANDS[name])
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
         return typer.main.get_command(function)
-    if takes(function, "json"):
-        from covenq.cli.jsonl import with_lines
+    if has_parameter(function, "json"):
+        from covenq.cli.jsonl import with_jsonl_option
 
-        function = with_lines(function)
+        function = with_jsonl_option(function)
     if name not in LOCAL:
-        from covenq.cli.remote import with_remote
+        from covenq.cli.remote import with_remote_options
 
-        function = with_remote(function)
+        function = with_remote_options(function)
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     if name in TAKES_FILTER:
-        from covenq.cli.common import TAKES_WORDS, FilterCommand
+        from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
 
         one.command(name, cls=FilterCommand, context_settings=TAKES_WORDS)(function)
     else:
@@ -108,17 +108,17 @@ def build(name: str) -> Any:
     return typer.main.get_command(one)
 
 
-def _of_text(command: Any) -> Any:
-    """The command, and those below it, refusing whatever should be text and isn't UTF-8 before anything is done."""
+def _refuse_other_than_utf8(command: Any) -> Any:
+    """The command, and its subcommands, made to refuse arguments that aren't UTF-8 before it does anything."""
     for one in getattr(command, "commands", {}).values():
-        _of_text(one)
-    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES}
+        _refuse_other_than_utf8(one)
+    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}
     callback = command.callback
 
     def run(**given: Any) -> Any:
         for name, metavar in names.items():
             for value in given[name] if isinstance(given[name], list | tuple) else [given[name]]:
-                if isinstance(value, str) and not _is_text(value):
+                if isinstance(value, str) and not _is_utf8(value):
                     shown = os.fsencode(value[:80]).decode("utf-8", "backslashreplace")
                     raise UsageError(
                         f"{metavar} '{shown}' is not UTF-8", hint="Only names of files may be other bytes."
@@ -129,7 +129,7 @@ def _of_text(command: Any) -> Any:
     return command
 
 
-def _is_text(value: str) -> bool:
+def _is_utf8(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -138,7 +138,7 @@ def _is_text(value: str) -> bool:
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=LazyGroup,
     add_completion=True,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -1,7 +1,7 @@
-"""A client that sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
+"""A load generator: sends signed deliveries as fast as they are answered, or at a given rate, and times every answer.
 
-It is for measuring: requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run`
-starts one), since a client under the server's interpreter lock would measure itself.
+Requests are built before the clock starts, sockets are raw, and it runs in a process of its own (`run` starts one), because a
+client under the server's interpreter lock would measure itself.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any
 
 HOOK = "446581321"
 ANSWER_S = 15.0
-"""Seconds after which an answer that doesn't come ends the run. GitHub itself gives up after ten."""
+"""Seconds to wait for an answer before the run fails. GitHub itself gives up after ten."""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is to be sent: to `host:port`, on this many connections, for at most `seconds`.
+class LoadPlan:
+    """The load to send: to `host:port`, on this many connections, for at most `seconds`.
 
-    `rate` is requests a second, evenly spaced whatever the answers do; None sends the next one as soon as the last is answered.
+    `rate` is requests per second, evenly spaced however fast the answers come (an open loop); with None a connection sends its
+    next request as soon as the last is answered (a closed loop).
     """
 
     host: str
@@ -39,12 +40,12 @@ class Load:
     size: int = 8192
     rate: float | None = None
     prefix: str = ""
-    """What GUIDs begin with."""
+    """Every GUID begins with this."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it. `millis` are the times from a request's due moment to its whole answer, sorted."""
+class LoadResult:
+    """The counts and times of a run. `millis` are the times from when a request was due to its whole answer, sorted."""
 
     seconds: float
     statuses: dict[str, int]
@@ -56,7 +57,7 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Accepted a second."""
+        """Accepted deliveries per second."""
         return self.accepted / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
@@ -95,8 +96,8 @@ def _compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def requests(count: int, load: Load) -> list[bytes]:
-    """So many signed requests, each with a GUID and a body of its own, all of one length."""
+def requests(count: int, load: LoadPlan) -> list[bytes]:
+    """`count` signed requests, each with its own GUID and body, all of the same length."""
     start, _, end = body(load.size).partition(b"0" * 32)
     secret = load.secret.encode()
     head = (
@@ -114,8 +115,8 @@ def requests(count: int, load: Load) -> list[bytes]:
     return made
 
 
-def run(load: Load, count: int) -> Outcome:
-    """Send at most `count` requests from a process of its own. Raises OSError if it did not get to its end."""
+def run(load: LoadPlan, count: int) -> LoadResult:
+    """Send at most `count` requests from a process of its own. Raises OSError if it fails."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "covenq.cli.bench_client"],
         input=json.dumps([asdict(load), count]).encode(),
@@ -125,24 +126,24 @@ def run(load: Load, count: int) -> Outcome:
     if done.returncode != 0:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise OSError(lines[-1] if lines else f"the client ended with {done.returncode}")
-    return Outcome(**json.loads(done.stdout))
+    return LoadResult(**json.loads(done.stdout))
 
 
-def drive(load: Load, made: Sequence[bytes]) -> Outcome:
-    """Send these. Raises OSError: refused, closed by the server, or no answer for ANSWER_S seconds."""
+def send_all(load: LoadPlan, made: Sequence[bytes]) -> LoadResult:
+    """Send these requests and time the answers. Raises OSError if the server refuses, closes, or doesn't answer in ANSWER_S."""
     connections = {}
     for _ in range(load.connections):
         connection = socket.create_connection((load.host, load.port), timeout=ANSWER_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connections[connection.fileno()] = connection
     try:
-        return _drive(load, made, connections)
+        return _send_all(load, made, connections)
     finally:
         for connection in connections.values():
             connection.close()
 
 
-def _drive(load: Load, made: Sequence[bytes], connections: dict[int, socket.socket]) -> Outcome:
+def _send_all(load: LoadPlan, made: Sequence[bytes], connections: dict[int, socket.socket]) -> LoadResult:
     clock = time.perf_counter
     descriptors = list(connections)
     idle = deque(descriptors)
@@ -185,11 +186,11 @@ def _drive(load: Load, made: Sequence[bytes], connections: dict[int, socket.sock
             statuses[status] += 1
             idle.append(fd)
     millis.sort()
-    return Outcome(last - began, dict(statuses), millis)
+    return LoadResult(last - began, dict(statuses), millis)
 
 
 def _status(answer: bytes) -> str | None:
-    """The status of a whole answer; None while it isn't whole. Every answer of ours has a length."""
+    """The status of a complete answer; None while it is incomplete. Every answer of covenq's has a Content-Length."""
     end = answer.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -199,10 +200,10 @@ def _status(answer: bytes) -> str | None:
 
 
 def main() -> None:
-    """Read [load, count] from standard input, write the outcome to standard output."""
+    """Read [load, count] from standard input, write the result to standard output."""
     raw, count = json.load(sys.stdin)
-    load = Load(**raw)
-    print(json.dumps(asdict(drive(load, requests(count, load)))))
+    load = LoadPlan(**raw)
+    print(json.dumps(asdict(send_all(load, requests(count, load)))))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Acting on one thing or on many: which are meant, the question, the doing in portions, and the report.
+"""Bulk actions: which items are meant, the plan, the confirmation, the batches, and the report.
 
-One id acts at once. Several, or a filter, are planned first: the count is shown, the question asked, and exactly what was
-planned is then done, in portions, so that an interruption leaves whole portions and a second run does the rest.
+A single id is acted on at once. Several, or a filter, are planned first: the count is shown, confirmation is asked for, and
+exactly what was planned is then done, in batches, so that an interruption leaves whole batches and a second run does the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import typer
 
@@ -21,26 +21,22 @@ from covenq.errors import UsageError
 
 Action = Callable[..., Mapping[str, Any]]
 
-PORTION = 500
-"""Ids a request: some hundred kilobytes at most, and a step of the progress shown."""
+BATCH = 500
+"""Ids per request: some hundred kilobytes at most, and one step of the progress bar."""
 
-PLANNED = 20_000
-"""Ids that are planned by one request: with the longest of them it stays below what the API reads."""
+PLAN_MAX = 20_000
+"""Ids per dry run: even with the longest ids the request stays below the API's limit for a body."""
 
-SHOWN = 20
-"""Ids, and reasons, listed in words; --json has all of them."""
+SHOWN_MAX = 20
+"""Reasons listed in words; --json has all of them."""
 
 LINE_MAX = 1024
-"""Bytes of a line on stdin that are read as one; an id has at most 129."""
-
-Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+"""Bytes of a line on stdin; an id has at most 129."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
-    """How an action is spoken of."""
+class Wording:
+    """The words for an action and for what it acts on: `replay`, `replayed`, `delivery`, `deliveries`."""
 
     name: str
     past: str
@@ -49,8 +45,8 @@ class Verb:
 
 
 @dataclass(slots=True)
-class Done:
-    """What came of it; the JSON that --json prints."""
+class BulkResult:
+    """What was eligible, skipped and done: the object that --json prints."""
 
     eligible: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
@@ -61,8 +57,8 @@ class Done:
         self.done += answer["done"]
 
 
-def operator() -> str:
-    """Who acts, for the record: the login name, or the number where there is none."""
+def operator_name() -> str:
+    """Who acts, for the journal: `cli:` and the login name, or the user's number where there is no name."""
     import getpass
     import os
 
@@ -73,10 +69,10 @@ def operator() -> str:
 
 
 def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[str]]:
-    """Sort arguments into ids and filter words: a term of a filter has a `:`, `<` or `>`, and an id never has.
+    """Sort arguments into ids and filter words: a filter's term has a `:`, `<` or `>`, and an id never has.
 
-    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` stands for
-    the ids on stdin. Raises UsageError for none, or both.
+    So a bare word is an id here, not a search: nothing is acted on because its title happened to match. `-` means the ids on
+    stdin. Raises UsageError for neither, and for both.
     """
     given = [word for word in words or [] if word != "-"]
     terms = [word for word in given if any(mark in word for mark in ":<>")]
@@ -99,7 +95,7 @@ def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[s
 
 
 def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
-    """The first word of each line: what commands print can be given back to them. Raises UsageError for no text."""
+    """The first word of each line, so that a command's output can be piped into another. Raises UsageError if it isn't UTF-8."""
     if lines is None:
         return
     try:
@@ -110,54 +106,59 @@ def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
         raise UsageError("what came on stdin is no text", hint="Send ids, one a line.") from None
 
 
-def run(act: Action, verb: Verb, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool) -> None:
-    """Do it to what was chosen, and report. Raises typer.Exit(4) where something asked for by name was not done."""
+def run_bulk(
+    act: Action, verb: Wording, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool
+) -> None:
+    """Act on what was chosen, and report. Raises typer.Exit(4) if something eligible, or named by its id, was not done."""
     ids, terms = chosen
     if len(ids) == 1:
         answer = act(ids=ids, dry_run=dry_run)
-        found = Done(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
+        found = BulkResult(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
     else:
-        found = _planned(act, verb, ids, terms, dry_run, yes)
-    with output.of_what_is_done():
-        _report(found, verb, dry_run, json)
+        found = _plan_and_apply(act, verb, ids, terms, dry_run, yes)
+    with output.tolerate_closed_stdout():
+        report(found, verb, dry_run, json)
     done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
     meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
     if any(id not in done for id in meant):
         raise typer.Exit(4)
 
 
-def _planned(act: Action, verb: Verb, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool) -> Done:
-    found = Done()
-    for start in range(0, max(len(ids), 1), PLANNED):
-        plan = act(ids=ids[start : start + PLANNED], dry_run=True) if ids else act(filter=terms, dry_run=True)
+def _plan_and_apply(
+    act: Action, verb: Wording, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool
+) -> BulkResult:
+    found = BulkResult()
+    for start in range(0, max(len(ids), 1), PLAN_MAX):
+        plan = act(ids=ids[start : start + PLAN_MAX], dry_run=True) if ids else act(filter=terms, dry_run=True)
         found.eligible += plan["eligible"]
         found.skipped += plan["skipped"]
     if dry_run or not found.eligible:
         return found
     if not yes:
-        ask(verb, found.eligible, found.skipped)
+        confirm(verb, found.eligible, found.skipped)
     planned = set(found.eligible)
-    found.skipped = [item for item in found.skipped if item["id"] not in planned]  # of the others the doing tells
+    # What the plan says of those that are done in part, the action's own answer says again.
+    found.skipped = [item for item in found.skipped if item["id"] not in planned]
     total = len(found.eligible)
-    with bar(verb.past) as tell:
+    with bar(verb.past) as update:
         try:
-            for start in range(0, total, PORTION):
-                found.add(act(ids=found.eligible[start : start + PORTION], dry_run=False))
-                reached = min(start + PORTION, total)
-                if tell is not None:
-                    tell(reached, total)
-                elif total > PORTION:
+            for start in range(0, total, BATCH):
+                found.add(act(ids=found.eligible[start : start + BATCH], dry_run=False))
+                reached = min(start + BATCH, total)
+                if update is not None:
+                    update(reached, total)
+                elif total > BATCH:
                     say(f"{reached:,} of {total:,}")
         except KeyboardInterrupt:
             finished = output.count(len(found.done), verb.one, verb.many)
-            say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {PORTION:,} more.")
+            say(f"Interrupted: {finished} of {total:,} {verb.past}, and perhaps up to {BATCH:,} more.")
             say("hint: Run it again for the rest; what is done is skipped.")
             raise
     return found
 
 
-def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
-    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError where nobody can be asked."""
+def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
+    """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
     counted = output.count(len(eligible), verb.one, verb.many)
     say_skipped(skipped)
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
@@ -172,13 +173,13 @@ def ask(verb: Verb, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]
 
 
 def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
-    """How many were skipped, by why."""
-    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN):
+    """How many were skipped, by reason."""
+    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN_MAX):
         say(f"skipped {number:,}: {clean(reason)}")
 
 
-def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
-    """The ids on stdout, with the tasks they got; what happened in words on stderr."""
+def report(found: BulkResult, verb: Wording, dry_run: bool, json: bool) -> None:
+    """Print the ids, with the tasks they got, on stdout; and what happened, in words, on stderr."""
     if json:
         output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
     elif dry_run:
@@ -189,5 +190,9 @@ def _report(found: Done, verb: Verb, dry_run: bool, json: bool) -> None:
             tasks = [task for task in item.get("tasks", ()) if task != item["id"]]
             output.line(" ".join(clean(word) for word in (item["id"], *tasks)))
     say_skipped(found.skipped)
-    counted = output.count(len(found.eligible if dry_run else found.done), verb.one, verb.many)
-    say(f"{counted} would be {verb.past}." if dry_run else f"{counted} {verb.past}.")
+    say_count(len(found.eligible if dry_run else found.done), verb, dry_run)
+
+
+def say_count(number: int, verb: Wording, dry_run: bool) -> None:
+    """Say how many were done, or would be."""
+    say(f"{output.count(number, verb.one, verb.many)} {'would be ' if dry_run else ''}{verb.past}.")

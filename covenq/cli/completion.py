@@ -1,6 +1,6 @@
-"""What the shell may complete: fields and values of a filter, routes, and the newest ids.
+"""Shell completion: fields and values of a filter, names of routes, and the newest ids.
 
-It answers while somebody presses Tab: nothing slow is asked, and nothing that goes wrong is told.
+It runs while somebody presses Tab: it makes no slow request, and reports no error.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from covenq.errors import Failure
 
-NEWEST = 200
+NEWEST_MAX = 200
 """Deliveries, and tasks, whose ids are offered."""
-PATIENCE_S = 1.0
+TIMEOUT_S = 1.0
 EVENTS = (
     "check_run", "check_suite", "create", "delete", "deployment", "discussion", "installation", "issue_comment", "issues",
     "merge_group", "ping", "pull_request", "pull_request_review", "pull_request_review_comment", "push", "release",
@@ -28,31 +28,31 @@ def of_filter(
     config: str | None = None,
     url: str | None = None,
     *,
-    also: Sequence[str] = (),
+    id_kinds: Sequence[str] = (),
 ) -> list[str]:
-    """Terms of a filter that begin so, and ids of `also` (deliveries, tasks). Where the shell has split a word at its colon, as
-    bash does, what stands behind the colon alone."""
+    """Terms of a filter that begin with `incomplete`, and ids of `id_kinds` (deliveries, tasks). Where the shell has split a word
+    at its colon, as bash does, only what comes after the colon."""
     if incomplete == ":" and args:
-        return _behind(args[-1], "", config, data)
+        return _after_colon(args[-1], "", config, data)
     if len(args) > 1 and args[-1] == ":":
-        return _behind(args[-2], incomplete, config, data)
+        return _after_colon(args[-2], incomplete, config, data)
     if incomplete.startswith("-"):
         return [f"-{term}" for term in _terms(incomplete[1:], config, data)]
     if incomplete.startswith("not:"):
         return [f"not:{term}" for term in _terms(incomplete.removeprefix("not:"), config, data)]
     if ":" not in incomplete and any(char.isdigit() for char in incomplete):
-        return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids are without
-    return [*_terms(incomplete, config, data), *(ids(incomplete, data, config, url, also) if also else ())]
+        return ids(incomplete, data, config, url)  # no field has a digit in its name, and few ids have none
+    return [*_terms(incomplete, config, data), *(ids(incomplete, data, config, url, id_kinds) if id_kinds else ())]
 
 
-def _behind(word: str, begun: str, config: str | None, data: str | None) -> list[str]:
-    """What may follow `word:`."""
-    return _terms(begun, config, data) if word == "not" else _values(word.removeprefix("-"), begun, config, data)
+def _after_colon(word: str, prefix: str, config: str | None, data: str | None) -> list[str]:
+    """Completions after `word:`."""
+    return _terms(prefix, config, data) if word == "not" else _values(word.removeprefix("-"), prefix, config, data)
 
 
-def _terms(begun: str, config: str | None, data: str | None) -> list[str]:
+def _terms(prefix: str, config: str | None, data: str | None) -> list[str]:
     """Terms that are not negated."""
-    field, colon, value = begun.partition(":")
+    field, colon, value = prefix.partition(":")
     if colon:
         done, comma, last = value.rpartition(",")
         return [f"{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
@@ -61,7 +61,7 @@ def _terms(begun: str, config: str | None, data: str | None) -> list[str]:
     return [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
 
 
-def _values(field: str, begun: str, config: str | None, data: str | None) -> list[str]:
+def _values(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
     from covenq.filter.grammar import WORDS
 
     known: Iterator[str] | Sequence[str] = ()
@@ -77,11 +77,11 @@ def _values(field: str, begun: str, config: str | None, data: str | None) -> lis
         known = routes("", config, data)
     elif field in ("since", "before"):
         known = ("10m", "1h", "1d", "7d")
-    return [one for one in known if one.startswith(begun)]
+    return [one for one in known if one.startswith(prefix)]
 
 
 def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
-    """Names of today's routes."""
+    """Names of the routes in the configuration."""
     from covenq.config import load as configuration
 
     try:
@@ -92,7 +92,7 @@ def routes(incomplete: str, config: str | None = None, data: str | None = None) 
 
 
 def pause_names(what: str | None, incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
-    """What may follow `covenq pause WHAT`."""
+    """Completions after `covenq pause WHAT`."""
     return routes(incomplete, config, data) if what == "route" else []
 
 
@@ -103,15 +103,15 @@ def ids(
     url: str | None = None,
     of: Sequence[str] = ("deliveries", "tasks"),
 ) -> list[str]:
-    """GUIDs and task ids, of the newest, that begin so. None for a daemon elsewhere, which would be too slow to ask."""
+    """The newest GUIDs and task ids that begin with `incomplete`. None for a remote daemon, which would be too slow to ask."""
     if url or (os.environ.get("COVENQ_URL") and data is None):
         return []
     import sqlite3
 
-    with _in_time():
+    with _within_timeout():
         try:
-            folded = _folded(incomplete, data, config, of)
-            return _told(incomplete, data, config, of) if folded is None else folded
+            folded = _ids_from_state(incomplete, data, config, of)
+            return _ids_from_source(incomplete, data, config, of) if folded is None else folded
         except (*Failure, OSError, sqlite3.Error):
             return []
 
@@ -119,8 +119,8 @@ def ids(
 _TABLES = {"deliveries": ("webhook_deliveries", "guid", "seq"), "tasks": ("tasks", "id", "created_seq")}
 
 
-def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str] | None:
-    """From state.db as it is: no lock, no daemon, and in the order of an index however many there are. None without one."""
+def _ids_from_state(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str] | None:
+    """Ids from state.db as it is: without a lock or a daemon, and by an index, however many rows. None without state.db."""
     import sqlite3
     from contextlib import closing
 
@@ -133,35 +133,35 @@ def _folded(incomplete: str, data: str | None, config: str | None, of: Sequence[
     found: list[str] = []
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as conn:
         for table, name, arrival in (_TABLES[one] for one in of):
-            # A range, which an index answers, where LIKE would read every row. Without a beginning: the newest.
+            # A range, which an index answers, where LIKE would read every row. With nothing typed yet: the newest.
             last = incomplete + chr(0x10FFFF)
             order = name if incomplete else f"{arrival} DESC"
             query = f"SELECT {name} FROM {table} WHERE {name} >= ? AND {name} < ? ORDER BY {order} LIMIT ?"  # noqa: S608 - names of our own
-            found += [str(row[0]) for row in conn.execute(query, (incomplete, last, NEWEST))]
+            found += [str(row[0]) for row in conn.execute(query, (incomplete, last, NEWEST_MAX))]
     return list(dict.fromkeys(found))
 
 
-def _told(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str]:
-    """From a daemon's socket or the journal, as a command would find them: what nobody has folded yet."""
+def _ids_from_source(incomplete: str, data: str | None, config: str | None, of: Sequence[str]) -> list[str]:
+    """Ids from the daemon or the journal, through a command's own source, for a data directory that has no state.db yet."""
     from covenq.cli.context import source
 
     found: list[str] = []
     with source(data, config) as opened:
         for one in of:
-            listing = getattr(opened, one)("", limit=NEWEST)
+            listing = getattr(opened, one)("", limit=NEWEST_MAX)
             found += [str(item[_TABLES[one][1]]) for item in listing["items"]]
     return list(dict.fromkeys(one for one in found if one.startswith(incomplete)))
 
 
 @contextmanager
-def _in_time() -> Iterator[None]:
-    """Whoever pressed Tab waits: past PATIENCE_S the process that completes ends, and offers nothing."""
-    if "_COVENQ_COMPLETE" not in os.environ:  # some other process, which has better to do than to end
+def _within_timeout() -> Iterator[None]:
+    """A deadline, because somebody waits after pressing Tab: after TIMEOUT_S the completing process exits and offers nothing."""
+    if "_COVENQ_COMPLETE" not in os.environ:  # another process, a test's or a command's, must not be ended
         yield
         return
     import threading
 
-    timer = threading.Timer(PATIENCE_S, os._exit, (0,))
+    timer = threading.Timer(TIMEOUT_S, os._exit, (0,))
     timer.daemon = True
     timer.start()
     try:

@@ -1,4 +1,4 @@
-"""Where the data is, and the source that a command reads and writes through: a daemon or the files."""
+"""The context of a command: its configuration and data directory, and the source it reads and acts through."""
 
 from __future__ import annotations
 
@@ -22,66 +22,66 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where everything is: the configuration and the data directory."""
+    """The configuration and the data directory."""
 
     config: Config
     data: Path
 
 
 def locate(data: str | None, config: str | None) -> Location:
-    """What `--data`, `--config` and the environment say. Raises ConfigError."""
+    """The location that `--data`, `--config` and the environment name. Raises ConfigError, and Refused for a file."""
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
-    if _is_something_else(where):
+    if _is_not_a_directory(where):
         raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
     return Location(loaded, where)
 
 
-def here(data: str | None, config: str | None) -> Path | None:
-    """The data directory that `source` reads or whose daemon it asks; None where that is another machine's."""
+def local_data_dir(data: str | None, config: str | None) -> Path | None:
+    """The data directory that `source` uses, itself or through its daemon; None for a remote daemon."""
     if chosen() is not None:
         return None
     try:
         return locate(data, config).data
     except ConfigError:
-        return known_directory(data, config)
+        return known_data_dir(data, config)
 
 
-def known_directory(data: str | None, config: str | None) -> Path | None:
-    """The data directory, where that is known without reading the configuration, because that can't be read."""
+def known_data_dir(data: str | None, config: str | None) -> Path | None:
+    """The data directory, if it is known without the configuration, for when that can't be read; None if it isn't."""
     known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
     return configuration.data_dir(data, os.environ) if known else None
 
 
-def _is_something_else(path: Path) -> bool:
+def _is_not_a_directory(path: Path) -> bool:
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
-        return False  # not there, or not to be seen: who uses it says so
+        return False  # missing, or not readable: whatever uses it reports that
 
 
 def config_path(data: str | None, config: str | None) -> Path:
-    """Where the configuration is, or belongs."""
+    """Where the configuration is, or would be."""
     found = configuration.config_path(config, os.environ, data)
     return found if found is not None else configuration.data_dir(data, os.environ) / "covenq.toml"
 
 
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
-    """The daemon if one answers, else the files, or the daemon that `--url` names; closed at the end of the `with`."""
+    """The daemon that `--url` names, else this machine's if one answers, else the files; closed at the end of the `with`."""
     from covenq.client.open import open_remote, open_running, open_source
 
-    elsewhere = chosen()
-    if elsewhere is not None:  # nothing of this machine is asked, not even its configuration
-        with open_remote(elsewhere) as remote:
+    remote_address = chosen()
+    if remote_address is not None:  # nothing of this machine is read, not even its configuration
+        with open_remote(remote_address) as remote:
             yield remote
         return
     try:
         where = locate(data, config)
     except ConfigError as error:
-        # What a daemon refuses to reload must not keep anyone from asking it why.
-        directory = known_directory(data, config)
+        # A configuration that the daemon refuses to reload must not keep an operator from asking it why.
+        directory = known_data_dir(data, config)
         running = None if directory is None else open_running(directory)
         if running is None:
             raise

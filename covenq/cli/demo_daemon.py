@@ -1,4 +1,4 @@
-"""The stage of `covenq demo`: a daemon process over a temporary directory, and the requests it gets."""
+"""A daemon process on a temporary directory, and the requests sent to it: what `covenq demo` and `covenq bench` measure."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ WORKERS = 4
 START_TIMEOUT = 30.0
 WORK_TIMEOUT = 45.0
 STOP_TIMEOUT = 15.0
-"""All in seconds; a healthy run needs a small part of each."""
+"""All in seconds; a healthy run needs a small fraction of each."""
 
 COMMAND = 'sleep 0.02; echo "$COVENQ_TASK $COVENQ_ATTEMPT" >>"$0"'
-"""What every task runs: its last act is one line in a file, so that a second run would show."""
+"""The command of every task: it appends one line to a file at its end, so that a second run would show."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request, ready to post, and to post again."""
+    """One request, ready to be posted, and posted again."""
 
     id: tuple[str, str]
     event: str
@@ -44,7 +44,7 @@ class Delivery:
 
 
 class DemoDaemon:
-    """A directory with a configuration, and the daemon on it. Whatever runs is ended at the end of the `with`."""
+    """A directory with a configuration, and the daemon on it, which is killed at the end of the `with`."""
 
     def __init__(self, directory: Path, wanted: Sequence[str]) -> None:
         self.directory = directory
@@ -70,9 +70,9 @@ class DemoDaemon:
         self.kill()
 
     def start(self) -> None:
-        """Start the daemon and wait until it is ready. Raises CovenqError, with what it said, if it doesn't come up."""
+        """Start the daemon and wait until it is ready. Raises CovenqError, with the last line of its log, if it doesn't start."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("COVENQ_")}
-        # -P: a directory named covenq, wherever the demo is run, is not what is demonstrated.
+        # -P: not a directory named covenq in the working directory, but the installed package.
         command = [sys.executable, "-P", "-m", "covenq", "serve", "--bind", "127.0.0.1:0"]
         command += ["--data", str(self.data), "--config", str(self._config), "--concurrency", str(WORKERS)]
         with self.log.open("ab") as log:
@@ -107,7 +107,7 @@ class DemoDaemon:
         return words[-1] if words else "it said nothing"
 
     def kill(self) -> None:
-        """SIGKILL, and nothing before it."""
+        """SIGKILL, without a chance to shut down."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -125,8 +125,7 @@ class DemoDaemon:
             raise CovenqError(f"the daemon ended with {code}: {self._last_words()}", hint=f"Look into {self.log}.")
 
     def make(self, event: str, number: int, *, signature: str | None = "") -> Delivery:
-        """A new delivery of the event's built-in sample, told apart by `number`. `signature` replaces the right one;
-        None leaves it out."""
+        """A new delivery of the event's built-in sample, distinct by `number`. `signature` replaces the right one; None: none."""
         from covenq.github import samples
 
         body = samples.body(event, number)
@@ -148,8 +147,8 @@ class DemoDaemon:
     def post_all(
         self, deliveries: Sequence[Delivery], kill_after: int | None = None
     ) -> Iterator[tuple[Delivery, Reply | None]]:
-        """Post them from CLIENTS threads; each with its answer, in the order of the answers. After `kill_after` answers
-        the daemon is killed, with the rest still coming at it."""
+        """Post them from CLIENTS threads, and yield each with its answer, in the order of the answers. After `kill_after` answers
+        the daemon is killed, while the rest are still being sent."""
         answers = 0
         lock = threading.Lock()
 
@@ -168,7 +167,7 @@ class DemoDaemon:
                 yield sent[done], done.result()
 
     def wait_idle(self) -> None:
-        """Until no task is queued or running. Raises CovenqError past WORK_TIMEOUT."""
+        """Wait until no task is queued or running. Raises CovenqError after WORK_TIMEOUT."""
         from covenq.client.open import open_source
         from covenq.config.load import Config
 

@@ -1,4 +1,4 @@
-"""Parts of a delivery that other programs take: a value of its payload, and the request as a command."""
+"""Parts of a delivery for other programs: values of its payload, and the request as a curl command."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from covenq.operate.inspect.curl import curl
 
 
 def print_part(payload: bytes, path: str, json: bool) -> None:
-    """The values that the path names, a line each: texts as they are, and with `json` as JSON. Raises NotFound, UsageError."""
+    """Print the values at the path, one per line: strings as they are, or with `json` as JSON. Raises NotFound, UsageError."""
     document = decode(payload)
     if document is None:
         raise NotFound("the payload is no JSON", hint="`covenq show ID --payload` writes it as it is.")
-    to_person = output.is_terminal(output.stdout()) and not output.are_lines()
+    to_person = output.is_terminal(output.stdout()) and not output.is_json_lines()
     for value in pick(document, path):
         if isinstance(value, str) and not json:
             output.line(clean(value) if to_person else value)
@@ -27,7 +27,7 @@ def print_part(payload: bytes, path: str, json: bool) -> None:
 
 
 def print_curl(delivery: Mapping[str, Any], url: str | None) -> None:
-    """A command line for a shell, as `covenq.operate.inspect.curl.curl` makes it; what is to be known of it goes to stderr."""
+    """Print the request as a command for a shell, as `covenq.operate.inspect.curl` makes it, and remarks on it on stderr."""
     command, remarks = curl(delivery, url)
     for remark in remarks:
         say(remark)

@@ -1,6 +1,6 @@
-"""`--jsonl` beside every `--json`: a line for each item of a list, and one line for what is no list.
+"""`--jsonl` beside every `--json`: one line for each item of a list, and one line for what is no list.
 
-A command knows `json` alone, and prints through `covenq.cli.output`, which knows the rest.
+A command itself has only `json`, and prints through `covenq.cli.output`, where the choice of lines is kept.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.options import Command, with_more
+from covenq.cli.signature import Command, with_options
 from covenq.errors import UsageError
 
 Jsonl = Annotated[bool | None, typer.Option("--jsonl", help="A JSON object a line: of a list, each item as it comes.")]
 
 
-def with_lines(command: Command) -> Command:
-    """The command, which has --json, with --jsonl as well."""
+def with_jsonl_option(command: Command) -> Command:
+    """The command, which has --json, with --jsonl added."""
 
     def run(**given: Any) -> None:
         lines = bool(given.pop("jsonl"))
@@ -25,7 +25,7 @@ def with_lines(command: Command) -> Command:
             raise UsageError(
                 "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
             )
-        with output.as_lines(lines):
+        with output.json_lines(lines):
             command(**{**given, "json": lines or given["json"]})
 
-    return with_more(command, run, {"jsonl": Jsonl}, behind="json")
+    return with_options(command, run, {"jsonl": Jsonl}, behind="json")

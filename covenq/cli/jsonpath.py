@@ -1,4 +1,4 @@
-"""A part of a JSON document, named by a path as jq writes it: `.issue.labels[0].name`, `.commits[].id`, `.a["b c"]`."""
+"""Paths into a JSON document, in jq's notation: `.issue.labels[0].name`, `.commits[].id`, `.a["b c"]`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS_SHOWN = 12
 
 
 def parse(text: str) -> list[Step]:
-    """The steps of a path; `.` alone is none of them, the whole. Raises UsageError with the column."""
+    """The steps of a path; `.` alone has none, and names the whole document. Raises UsageError with the column."""
     if len(text) > LENGTH_MAX:
         raise UsageError("a path that is too long", hint=f"At most {LENGTH_MAX} characters.")
     if not text.startswith((".", "[")):
@@ -49,7 +49,7 @@ def parse(text: str) -> list[Step]:
 
 
 def pick(document: Any, text: str) -> Iterator[Any]:
-    """The values that the path names, in order. Raises UsageError, and NotFound, which says how far it leads."""
+    """The values that the path names, in order. Raises UsageError, and NotFound with the part of the path that exists."""
     return _pick(document, parse(text), ())
 
 

@@ -1,7 +1,7 @@
 """The entry point: run the command, and turn every failure into a sentence, a hint and an exit code.
 
 Exit codes: 0 done; 1 failed; 2 usage; 3 not found; 4 refused by a precondition; 5 integrity damage; 6 daemon
-unreachable; 130 interrupted. A traceback is a bug of covenq's, never an answer to something a person did.
+unreachable; 130 interrupted. A traceback means a bug in covenq, never a mistake of its user.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ HINTS = {
 
 def main() -> None:
     """What the `covenq` script calls. Always raises SystemExit."""
-    # What is imported stays, and a daemon's payloads, of a few hundred objects each, go by themselves: looking through them at
-    # every 700 new ones for garbage is in vain, and took a tenth of a command's start.
+    # Imported modules are never garbage, and a daemon's payloads, of a few hundred objects each, are freed by their reference
+    # counts: a collection at every 700 new objects finds nothing, and took a tenth of a command's start.
     gc.set_threshold(20_000, 10, 10)
     try:
         code = _run()
     except KeyboardInterrupt:
         code = INTERRUPTED
     try:
-        code = _abandoned() if code == INTERRUPTED else _flushed(code)
+        code = _flush_without_waiting() if code == INTERRUPTED else _flush(code)
     except KeyboardInterrupt:
-        code = _abandoned()
-    gc.freeze()  # else the interpreter, on its way out, looks through all of it once more
+        code = _flush_without_waiting()
+    gc.freeze()  # else the interpreter collects all of it once more when it exits
     sys.exit(code)
 
 
 def _run() -> int:
     _open_standard_descriptors()
-    stranger = _foreign_journal()
-    if stranger is not None:
-        return _tell_of(stranger)
+    foreign = _foreign_journal()
+    if foreign is not None:
+        return _refuse_foreign_journal(foreign)
     from covenq.errors import Failure
 
     try:
@@ -58,17 +58,19 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except Failure as error:
-        return _tell(str(error), error.hint, error.exit_code)
+        return _print_error(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        return 1  # whoever read us has seen enough; what acts has seen to it itself (`output.of_what_is_done`)
+        return (
+            1  # the reader closed the pipe; commands that act tolerate it themselves (`output.tolerate_closed_stdout`)
+        )
     except OSError as error:
-        told = error.strerror or str(error)
+        message = error.strerror or str(error)
         hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")
-        return _tell(f"{error.filename}: {told}" if error.filename else told, hint, 1)
+        return _print_error(f"{error.filename}: {message}" if error.filename else message, hint, 1)
     except Exception as error:
-        if not _is_of_sqlite(error):
+        if not _is_sqlite_error(error):
             raise
-        return _tell(
+        return _print_error(
             f"index or state.db, the journal's caches, can't be used: {error}",
             "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
             1,
@@ -77,14 +79,14 @@ def _run() -> int:
 
 
 def _foreign_journal() -> str | None:
-    """The file that `import journal` finds where it isn't covenq's package of that name; None where it is.
+    """The file that `import journal` finds if it isn't covenq's package of that name; None if it is.
 
-    PyPI has another distribution that is named so, and whose package replaces ours; so does a folder that comes first on
-    the path. Asked by importing it, which every command does anyway.
+    PyPI has another distribution of that name, whose package replaces ours when it is installed, as does a folder that comes
+    first on the path. Found out by importing it, which every command does anyway.
     """
     try:
         import journal
-    except (Exception, SystemExit):  # noqa: BLE001 - it is somebody else's code, and may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001 - it is foreign code, and may raise anything
         from importlib.util import find_spec
 
         found = find_spec("journal")
@@ -94,29 +96,29 @@ def _foreign_journal() -> str | None:
     return getattr(journal, "__file__", None) or str(next(iter(journal.__path__), "nothing"))
 
 
-def _tell_of(stranger: str) -> int:
-    """Said without `covenq.cli.output`, which needs what is not there."""
+def _refuse_foreign_journal(foreign: str) -> int:
+    """Print the error and the hint without `covenq.cli.output`, which imports covenq's journal package."""
     from pathlib import Path
 
-    entry = Path(stranger).absolute().parent
+    entry = Path(foreign).absolute().parent
     if entry.name == "journal":
         entry = entry.parent
-    if stranger == "nothing" or entry == Path(__file__).absolute().parents[2]:
+    if foreign == "nothing" or entry == Path(__file__).absolute().parents[2]:
         hint = "Another distribution replaced it: pip uninstall journal, then pip install --force-reinstall covenq."
     else:
         hint = f"Take {entry} out of PYTHONPATH, or start covenq from another directory."
-    for line in (f"covenq: `import journal` finds {stranger}, which is not covenq's package", f"hint: {hint}"):
+    for line in (f"covenq: `import journal` finds {foreign}, which is not covenq's package", f"hint: {hint}"):
         print(line.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
     return REFUSED
 
 
-def _is_of_sqlite(error: Exception) -> bool:
-    """Asked without importing it: where it raised something it is there."""
+def _is_sqlite_error(error: Exception) -> bool:
+    """Whether it is SQLite's, without importing sqlite3: if that raised it, it is imported."""
     sqlite3 = sys.modules.get("sqlite3")
     return sqlite3 is not None and isinstance(error, sqlite3.Error)
 
 
-def _tell(message: str, hint: str, code: int) -> int:
+def _print_error(message: str, hint: str, code: int) -> int:
     from covenq.cli.output import clean, say
 
     say(f"covenq: {clean(message)}")
@@ -126,8 +128,8 @@ def _tell(message: str, hint: str, code: int) -> int:
 
 
 def _open_standard_descriptors() -> None:
-    """Where 0, 1 or 2 was closed by the caller, put /dev/null: else the next file opened, a journal segment perhaps,
-    would get that number, and a stray message would be written into it."""
+    """Open /dev/null for each of 0, 1 and 2 that the caller closed: else the next file opened, perhaps a journal segment, would
+    get that number, and a stray message would be written into it."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -135,8 +137,8 @@ def _open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _abandoned() -> int:
-    """After Ctrl-C: write out what goes without waiting, for a reader that doesn't read must not hold us any longer."""
+def _flush_without_waiting() -> int:
+    """After Ctrl-C: write out what can be written without blocking, so that a reader that doesn't read can't hold the process."""
     try:
         before = os.get_blocking(1)
         os.set_blocking(1, False)
@@ -150,17 +152,17 @@ def _abandoned() -> int:
     return INTERRUPTED
 
 
-def _flushed(code: int) -> int:
-    """Write out what is buffered while a failure can still be told; the interpreter would do it with a traceback."""
+def _flush(code: int) -> int:
+    """Flush stdout while a failure can still be reported as a sentence; the interpreter would report it with a traceback."""
     if sys.stdout is None:
         return code
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Nothing more can be written there: let the interpreter's own flush at exit go nowhere.
+        # Nothing more can be written there: direct the interpreter's own flush at exit to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if code == 0 and not isinstance(error, BrokenPipeError):
-            _tell(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)
+            _print_error(f"can't write to standard output: {error.strerror}", "What was written is not complete.", 1)
         return code or 1
     return code
 

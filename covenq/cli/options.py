@@ -1,35 +1,67 @@
-"""Options that are given to many commands in one place, so that each has them, and says them alike."""
+"""The options and arguments that commands share, each with its help, and what completes them in a shell."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
-Command = Callable[..., None]
+import typer
 
+from covenq.cli.filter_words import words_and
 
-def with_more(command: Command, run: Command, options: dict[str, Any], *, behind: str | None = None) -> Command:
-    """`run`, which is called instead of the command, with the command's own options and these, by name and type; in help
-    they stand behind the one named, or at the end."""
-    parameters: list[inspect.Parameter] = []
-    more = [_parameter(name, annotation) for name, annotation in options.items()]
-    for one in inspect.signature(command, eval_str=True).parameters.values():
-        parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-        if one.name == behind:
-            parameters += more
-    if behind is None:
-        parameters += more
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
-    return run
-
-
-def _parameter(name: str, annotation: Any) -> inspect.Parameter:
-    """One that is not given is None."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="The data directory. Else COVENQ_DATA, the configuration's, ~/.local/state/covenq.",
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="PATH", help="The configuration. Else COVENQ_CONFIG, covenq.toml in the data directory."
+    ),
+]
 
 
-def takes(command: Command, option: str) -> bool:
-    return option in inspect.signature(command).parameters
+def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.ids(incomplete, ctx.params.get("data"), ctx.params.get("config"), ctx.params.get("url"))
+
+
+def complete_route(ctx: typer.Context, incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.routes(incomplete, ctx.params.get("config"), ctx.params.get("data"))
+
+
+def complete_paused(ctx: typer.Context, incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    given = ctx.params
+    return completion.pause_names(given.get("what"), incomplete, given.get("config"), given.get("data"))
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """A completer of these words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+Words = Annotated[list[str] | None, words_and()]
+Deliveries = Annotated[list[str] | None, words_and("-", ids=["deliveries"])]
+Tasks = Annotated[list[str] | None, words_and("-", ids=["tasks"])]
+"""The deliveries, or tasks, that a command acts on: ids or a filter."""
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]

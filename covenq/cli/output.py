@@ -1,6 +1,6 @@
-"""What commands print: tables and JSON on stdout, words on stderr, and nothing that a payload could make a terminal do.
+"""What commands print: data on stdout, as text or as JSON, and words on stderr; nothing in it that a terminal would obey.
 
-Data alone goes to stdout. Everything else, progress and questions and results in words, goes to stderr.
+Only data goes to stdout. Everything else, progress, questions and results in words, goes to stderr.
 """
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
 
 from covenq.errors import CovenqError
+from covenq.text import byte_size, duration, escape, instant
 
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, PLAIN = (
     "\x1b[1m",
@@ -42,39 +40,12 @@ STATE_COLOURS = {
 }
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""What JSON lets stand in a string, and a terminal might obey: DEL, C1 controls, direction marks; and lone surrogates."""
+"""Characters that JSON allows in a string, and a terminal might obey: DEL, C1 controls, direction marks; and lone surrogates."""
 
 
 def clean(value: object) -> str:
-    """The text with everything a terminal could obey made visible: `\\x1b[2J`, direction marks, newlines.
-
-    Titles, repositories and headers come from whoever can open an issue; none may move the cursor, set the window's
-    title, or make one line look like two.
-    """
-    text = "" if value is None else str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def width(text: str) -> int:
-    """The columns a cleaned text takes in a terminal: wide characters are two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def shorten(text: str, room: int) -> str:
-    """The text in at most `room` columns, with … where it was cut."""
-    if width(text) <= room:
-        return text
-    kept, used = [], 0
-    for c in text:
-        used += width(c)
-        if used > room - 1:
-            break
-        kept.append(c)
-    return "".join(kept) + "…"
+    """The value as one line of text in which whatever a terminal could obey is escaped (`covenq.text.escape`); None is empty."""
+    return escape("" if value is None else str(value))
 
 
 def is_terminal(stream: IO[str] | None) -> bool:
@@ -82,7 +53,7 @@ def is_terminal(stream: IO[str] | None) -> bool:
 
 
 def has_colour(stream: IO[str] | None) -> bool:
-    """Colour only on a terminal, and not against NO_COLOR (any value but empty) or TERM=dumb."""
+    """Whether to use colour: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -98,7 +69,7 @@ def stdout() -> IO[str]:
 
 
 def say(words: str = "") -> None:
-    """One line for a person, on stderr. It never fails the command: without a stderr there is nobody to tell."""
+    """One line for a person, on stderr. A closed stderr never fails the command."""
     try:
         print(words, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -106,8 +77,8 @@ def say(words: str = "") -> None:
 
 
 @contextmanager
-def _writing() -> Iterator[IO[str]]:
-    """Standard output, with a failed write told as such. BrokenPipeError passes: a reader that left is no failure to tell."""
+def _stdout_for_writing() -> Iterator[IO[str]]:
+    """Standard output; a failed write raises CovenqError. BrokenPipeError passes: a reader that closed the pipe is no failure."""
     try:
         yield stdout()
     except BrokenPipeError:
@@ -119,47 +90,47 @@ def _writing() -> Iterator[IO[str]]:
 
 
 def line(text: str = "") -> None:
-    """One line of data on stdout. The caller has cleaned what came from outside."""
-    with _writing() as out:
+    """One line of data on stdout. The caller cleans what came from outside."""
+    with _stdout_for_writing() as out:
         out.write(text + "\n")
 
 
-def raw(content: bytes) -> None:
+def write_bytes(content: bytes) -> None:
     """Exactly these bytes on stdout."""
-    with _writing() as out:
+    with _stdout_for_writing() as out:
         out.flush()
         out.buffer.write(content)  # type: ignore[attr-defined]
         out.buffer.flush()  # type: ignore[attr-defined]
 
 
 def flush() -> None:
-    """Everything that was printed so far, written out."""
-    with _writing() as out:
+    """Write out what was printed so far."""
+    with _stdout_for_writing() as out:
         out.flush()
 
 
 @contextmanager
-def of_what_is_done() -> Iterator[None]:
-    """Around the report of an act: whether anyone reads it, or ever could, changes nothing of how the act ended."""
+def tolerate_closed_stdout() -> Iterator[None]:
+    """For the report of an action that is done: a closed stdout or pipe doesn't change the action's exit code."""
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     try:
         yield
         flush()
     except BrokenPipeError:
-        # What is still buffered goes nowhere.
+        # What is still buffered goes to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """One JSON document, UTF-8 but for what a terminal would obey, which stays escaped. NaN is refused."""
+    """One JSON document in UTF-8, in which whatever a terminal would obey is escaped. Raises ValueError for NaN."""
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _write_json(text: str) -> None:
-    with _writing() as out:
+    with _stdout_for_writing() as out:
         out.buffer.write(text.encode())  # type: ignore[attr-defined]
 
 
@@ -167,8 +138,8 @@ _lines: ContextVar[bool] = ContextVar("lines", default=False)
 
 
 @contextmanager
-def as_lines(lines: bool) -> Iterator[None]:
-    """Whether JSON is meant for programs that read a line at a time."""
+def json_lines(lines: bool) -> Iterator[None]:
+    """Set, for the `with`, whether JSON is printed as lines (`--jsonl`)."""
     before = _lines.set(lines)
     try:
         yield
@@ -176,38 +147,40 @@ def as_lines(lines: bool) -> Iterator[None]:
         _lines.reset(before)
 
 
-def are_lines() -> bool:
+def is_json_lines() -> bool:
     return _lines.get()
 
 
 def json_option() -> str:
     """The option that asked for JSON."""
-    return "--jsonl" if are_lines() else "--json"
+    return "--jsonl" if is_json_lines() else "--json"
 
 
 def emit_json(value: object) -> None:
-    """One document: indented for a person at a terminal, one line for a pipe, or where lines are asked for."""
-    _write_json(json_text(value, indent=2 if is_terminal(stdout()) and not are_lines() else None) + "\n")
+    """Print one document: indented on a terminal, one line in a pipe or with --jsonl."""
+    _write_json(json_text(value, indent=2 if is_terminal(stdout()) and not is_json_lines() else None) + "\n")
 
 
 def emit_page(page: Mapping[str, Any]) -> None:
-    """A list that is at hand whole, with what else its document has; as lines, its items alone."""
-    if are_lines():
+    """Print a document with a complete list of `items`; with --jsonl, only its items."""
+    if is_json_lines():
         emit_jsonl(page["items"])
     else:
         emit_json(page)
 
 
 def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
-    """An object a line, written as they come."""
+    """Print one object per line, as they come."""
     for item in items:
         _write_json(json_text(item) + "\n")
 
 
 def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | int | None]) -> None:
-    """`{"items":[…],"next":…}` without holding the items: one a line. `following` is asked for the cursor at the end. If there
-    is no first item to be had, because the filter is wrong for one, nothing was written yet. As lines, the items alone."""
-    if are_lines():
+    """Print `{"items":[…],"next":…}` without holding the items, one per line. `following` is called at the end, for the cursor.
+
+    Nothing is written before the first item: if getting it raises, because the filter is wrong for example, stdout is empty.
+    With --jsonl, only the items."""
+    if is_json_lines():
         emit_jsonl(items)
         return
     first = True
@@ -217,87 +190,7 @@ def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str |
     _write_json(('{"items":[]' if first else "\n]") + ',"next":' + json_text(following()) + "}\n")
 
 
-# Tables
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its heading, how a row's cell is made, whether numbers stand right, and the least width it may shrink to
-    when the terminal is narrow (None: it is never cut, because an id that is cut is no id)."""
-
-    heading: str
-    cell: Callable[[Mapping[str, Any]], object]
-    right: bool = False
-    shrink: int | None = None
-    colour: Callable[[str], str] | None = None
-
-
-SAMPLE = 200
-"""Rows looked at before the first is printed, to find the widths. Later rows that are wider push their line out."""
-
-
-def table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Print aligned rows under their headings, as they come; return how many. No rows: no headings either.
-
-    On a terminal, columns that may shrink do so until the line fits; in a pipe nothing is cut.
-    """
-    out = stdout()
-    coloured = has_colour(out)
-    source = iter(rows)
-    held: list[list[str]] = []
-    for row in source:
-        held.append([clean(column.cell(row)) for column in columns])
-        if len(held) == SAMPLE:
-            break
-    if not held:
-        return 0
-    widths = [max(width(column.heading), *(width(cells[i]) for cells in held)) for i, column in enumerate(columns)]
-    if is_terminal(out):
-        _fit(columns, widths, shutil.get_terminal_size().columns)
-    headings = [_pad(column.heading, widths[i], column.right) for i, column in enumerate(columns)]
-    line(paint("  ".join(headings).rstrip(), BOLD, coloured))
-    count = 0
-    for cells in _chain(held, columns, source):
-        line(_row(columns, widths, cells, coloured, cut=is_terminal(out)))
-        count += 1
-    return count
-
-
-def _chain(
-    held: list[list[str]], columns: Sequence[Column], source: Iterable[Mapping[str, Any]]
-) -> Iterable[list[str]]:
-    yield from held
-    for row in source:
-        yield [clean(column.cell(row)) for column in columns]
-
-
-def _fit(columns: Sequence[Column], widths: list[int], room: int) -> None:
-    """Take the excess from the widest shrinkable columns, one by one, in place."""
-    excess = sum(widths) + 2 * (len(widths) - 1) - room
-    while excess > 0:
-        able = [i for i, column in enumerate(columns) if column.shrink is not None and widths[i] > column.shrink]
-        if not able:
-            return
-        widest = max(able, key=lambda i: widths[i])
-        widths[widest] -= 1
-        excess -= 1
-
-
-def _pad(text: str, to: int, right: bool) -> str:
-    gap = " " * max(0, to - width(text))
-    return gap + text if right else text + gap
-
-
-def _row(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], coloured: bool, *, cut: bool) -> str:
-    parts = []
-    for column, room, cell in zip(columns, widths, cells, strict=True):
-        text = shorten(cell, room) if cut and column.shrink is not None else cell
-        padded = _pad(text, room, column.right)
-        parts.append(paint(padded, column.colour(cell), coloured) if column.colour else padded)
-    return "  ".join(parts).rstrip()
-
-
-# Words for values
+# Values in words
 
 
 def state_colour(word: str) -> str:
@@ -305,32 +198,24 @@ def state_colour(word: str) -> str:
 
 
 def age(at: str | None, now: float) -> str:
-    """`3m` for an RFC 3339 time, counted back from `now` (seconds since 1970); `in 3m` for one ahead; empty for none."""
-    if not at:
-        return ""
-    try:
-        seconds = now - datetime.fromisoformat(at).timestamp()
-    except ValueError:
+    """`3m` for an RFC 3339 time, counted back from `now` (seconds since 1970); `in 3m` for one ahead; empty for none.
+
+    What isn't a time is shown as it is. The dashboard's ages differ: `now` for one ahead, a dash for none.
+    """
+    then = instant(at)
+    if then is None:
         return clean(at)
-    text = span(abs(seconds))
-    return f"in {text}" if seconds < -1 else text
+    text = duration(abs(now - then))
+    return f"in {text}" if now - then < -1 else text
 
 
-def lasted(at: str | None, now: float) -> str:
-    """How long it is since then: `3m`. Nothing lasts less than no time, though the clock was set back meanwhile."""
+def elapsed(at: str | None, now: float) -> str:
+    """How long ago it was: `3m`. Never negative, even if the clock was set back meanwhile."""
     text = age(at, now)
-    return span(0) if text.startswith("in ") else text
+    return duration(0) if text.startswith("in ") else text
 
 
-def span(seconds: float) -> str:
-    """A duration in its largest unit: `42s`, `3m`, `5h`, `12d`."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds)}s"
-
-
-def when(at: str | None) -> str:
+def timestamp(at: str | None) -> str:
     """A time to the second, UTC: `2026-11-23 02:34:56Z`."""
     if not at:
         return ""
@@ -346,9 +231,5 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people: `812 B`, `7.6 KiB`, `1.2 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    raise AssertionError("unreachable")
+    """Bytes for people, up to GiB: `812 B`, `7.6 KiB`, `20480.0 GiB`. The dashboard, which has less room, goes on to TiB."""
+    return byte_size(number, "GiB")

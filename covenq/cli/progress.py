@@ -1,4 +1,4 @@
-"""A bar on a terminal's stderr while something long goes on; nothing anywhere else."""
+"""A progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from covenq.cli import output
 
-Tell = Callable[[int, int], None]
+Update = Callable[[int, int], None]
 
 
 @contextmanager
-def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
-    """A function to tell (done, in all; 0 where that is not known), or None where nobody would see it.
+def bar(what: str, *, bytes: bool = False) -> Iterator[Update | None]:
+    """A function to call with (done, total; 0 if that is unknown), or None if stderr is no terminal.
 
-    The bar is gone at the end of the `with`.
+    The bar disappears at the end of the `with`.
     """
     if not output.is_terminal(sys.stderr):
         yield None
@@ -30,7 +30,7 @@ def bar(what: str, *, bytes: bool = False) -> Iterator[Tell | None]:
     ) as progress:
         task = progress.add_task(what, total=None)
 
-        def tell(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total or None)
 
-        yield tell
+        yield update

@@ -1,6 +1,6 @@
-"""`--url` and `--token-file`: the same command for a daemon elsewhere.
+"""`--url` and `--token-file`: the same command for a remote daemon.
 
-They are added here to every command that reads or acts through a source; `covenq.cli.app` says which don't.
+They are added here to every command that reads or acts through a source; `covenq.cli.app.LOCAL` lists those that don't.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from covenq.cli.options import Command, with_more
+from covenq.cli.signature import Command, with_options
 from covenq.errors import UsageError
 from covenq.net.address import Remote, remote
 
@@ -30,12 +30,12 @@ _chosen: ContextVar[Remote | None] = ContextVar("chosen", default=None)
 
 
 def chosen() -> Remote | None:
-    """The daemon elsewhere that this command was told to talk to; None for this machine's."""
+    """The remote daemon that this command is to talk to; None for this machine's."""
     return _chosen.get()
 
 
 def choose(url: str | None, token_file: str | None, data: str | None) -> Remote | None:
-    """What the options and the environment say. `--data` on the command line outweighs COVENQ_URL. Raises UsageError."""
+    """The remote daemon that the options and the environment name. `--data` overrides COVENQ_URL. Raises UsageError."""
     if data is not None:
         if url is not None:
             raise UsageError("--url and --data name two places", hint="Give one of them.")
@@ -44,8 +44,8 @@ def choose(url: str | None, token_file: str | None, data: str | None) -> Remote 
     return remote(url, token_file, os.environ)
 
 
-def with_remote(function: Command) -> Command:
-    """The command with the two options more."""
+def with_remote_options(function: Command) -> Command:
+    """The command with the two options added."""
 
     def run(**given: Any) -> None:
         found = choose(given.pop("url"), given.pop("token_file"), given.get("data"))
@@ -59,4 +59,4 @@ def with_remote(function: Command) -> Command:
         finally:
             _chosen.reset(before)
 
-    return with_more(function, run, {"url": UrlOption, "token_file": TokenFileOption})
+    return with_options(function, run, {"url": UrlOption, "token_file": TokenFileOption})

@@ -16,8 +16,8 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 def unit(command: list[str], config: Path) -> str:
     """The unit's text. `command` is an absolute path, and perhaps arguments; the secret is beside `config`.
 
-    Raises Refused for a path that would have to be quoted: systemd's rules differ from line to line, and one that is read
-    otherwise than it is meant must not be found out at the next reboot.
+    Raises Refused for a path that would need quoting: systemd's rules differ from setting to setting, and a path that is
+    misread must not be found out at the next reboot.
     """
     secret = config.parent / SECRET_NAME
     for word in (*command, str(config)):
@@ -36,15 +36,15 @@ def unit(command: list[str], config: Path) -> str:
 
 
 def this_command(argv0: str, executable: str) -> list[str]:
-    """How this very covenq is called, from anywhere."""
+    """The command that starts this installation of covenq, with absolute paths."""
     path = Path(argv0).absolute()
     if path.suffix != ".py" and path.is_file():
         return [str(path)]
     return [str(Path(executable).absolute()), "-m", "covenq"]
 
 
-def steps(config: Path, path: Path | None) -> list[str]:
-    """What is left to do, in words and commands."""
+def next_steps(config: Path, path: Path | None) -> list[str]:
+    """The steps that remain, in words and commands."""
     secret = config.parent / SECRET_NAME
     where = "/etc/systemd/system/covenq.service"
     first = f"covenq init --systemd --to {where}" if path is None else ""

@@ -1,4 +1,4 @@
-"""Posting one delivery to a webhook, as GitHub does, and reading what it answers."""
+"""A webhook client: posts one delivery, as GitHub does, and reads the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from covenq.errors import DaemonUnreachable, UsageError
 
 ANSWER_LIMIT = 1 << 20
-"""Bytes of an answer that are read."""
+"""Bytes of an answer that are read, at most."""
 
 TIMEOUT = 30.0
 """Seconds: three times what GitHub itself waits for an answer."""
@@ -17,7 +17,7 @@ TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the other side answered. `body` is at most ANSWER_LIMIT bytes of it."""
+    """The server's answer. `body` has at most ANSWER_LIMIT bytes of it."""
 
     status: int
     body: bytes
@@ -35,7 +35,7 @@ class Reply:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIMEOUT) -> Reply:
-    """One POST. Raises UsageError for a URL that is none, DaemonUnreachable when no whole answer comes."""
+    """Send one POST. Raises UsageError for an invalid URL or header, DaemonUnreachable if no complete answer comes."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -53,7 +53,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float = TIM
         connection.request("POST", target, body=body, headers=dict(headers))
         response = connection.getresponse()
         return Reply(response.status, response.read(ANSWER_LIMIT))
-    except ValueError as error:  # a header, or a path, that HTTP can't carry
+    except ValueError as error:  # a header or a path that HTTP can't carry
         raise UsageError(f"this can't be sent: {error}", hint="Look at --guid, --hook, --event and --url.") from error
     except (OSError, http.client.HTTPException) as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS
+from covenq.text import escape
 
 LINE_MAX = 8000
 """Characters of a message."""
@@ -57,7 +58,7 @@ class Human(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in fields_of(record).items())
         text = f"{at(record)} {record.levelname} {record.name}: {message_of(record)}{fields}"
-        return escaped(self._hush(text))
+        return escape(self._hush(text))
 
 
 class JsonLines(logging.Formatter):
@@ -102,13 +103,6 @@ def place_of(trace: TracebackType | None) -> str:
     """file:line of where an exception was raised."""
     frames = traceback.extract_tb(trace, limit=-1)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-
-
-def escaped(text: str) -> str:
-    """The text with everything that a terminal, or a reader of lines, could obey made visible."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -27,6 +27,7 @@ from __future__ import annotations
 from typing import Any
 
 from covenq.model import JsonObject
+from covenq.text import storable
 
 ACTION_MAX = 100
 """Characters of an action. That of repository_dispatch is its sender's own words, of so many at most."""
@@ -71,14 +72,6 @@ def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
         "labels": _labels(subject),
     }
     return data, about
-
-
-def clean(text: str, limit: int) -> str:
-    """At most `limit` characters, no lone surrogate (no UTF-8 can hold one), no NUL (SQL functions stop at one)."""
-    text = text[:limit]
-    if text.isascii():
-        return text.replace("\0", "\ufffd") if "\0" in text else text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
 def _action(value: object) -> str | None:
@@ -172,4 +165,4 @@ def _integer(value: Any) -> int | None:
 
 
 def _text(value: Any) -> str | None:
-    return clean(value, TEXT_MAX) if isinstance(value, str) and value else None
+    return storable(value, TEXT_MAX) if isinstance(value, str) and value else None

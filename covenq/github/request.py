@@ -16,8 +16,8 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from covenq.errors import CovenqError
-from covenq.github.columns import clean
 from covenq.model import TOKEN, DeliveryId, JsonObject
+from covenq.text import storable
 from journal.file import codec
 from journal.records import Proof
 
@@ -87,7 +87,7 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     for name, value in headers:
         lower = name.lower()
         if lower.startswith(_KEPT) or lower in _KEPT_WHOLE:
-            kept.append([clean(name, HEADER_NAME_MAX), clean(value, HEADER_VALUE_MAX)])
+            kept.append([storable(name, HEADER_NAME_MAX), storable(value, HEADER_VALUE_MAX)])
             if len(kept) == HEADERS_MAX:
                 break
     return kept

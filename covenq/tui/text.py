@@ -6,15 +6,12 @@ drawn here is ever parsed as markup.
 
 from __future__ import annotations
 
-import unicodedata
-from datetime import datetime
 from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-_C0 = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+from covenq.text import byte_size, instant, picture
+from covenq.text import duration as in_largest_unit
 
 GLYPHS = {
     "received": "·",
@@ -41,25 +38,9 @@ STYLES = {
 ABSENT = "–"
 
 
-def _safe(character: str) -> str:
-    code = ord(character)
-    if code in _C0:
-        return _C0[code]
-    category = unicodedata.category(character)
-    if category == "Cf":
-        # Joiners only change how neighbours are drawn; direction marks can make text read as other text.
-        return REPLACEMENT if unicodedata.bidirectional(character) not in ("BN",) else ""
-    if category in ("Cc", "Cs", "Zl", "Zp"):
-        return REPLACEMENT
-    return character
-
-
 def clean(value: object) -> str:
     """`value` as one line without any character that a terminal acts on: controls become visible pictures."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isprintable():
-        return text
-    return "".join(map(_safe, text))
+    return picture(value if isinstance(value, str) else str(value))
 
 
 def clean_block(text: str) -> list[str]:
@@ -85,29 +66,14 @@ def state(word: str | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """At most four cells: `850ms`, `12s`, `5m`, `3h`, `9d`."""
+    """At most four cells: `850ms`, `12s`, `5m`, `3h`, `9d`. Unlike the command line's it has milliseconds, for attempts."""
     seconds = max(0.0, seconds)
-    if seconds < 1:
-        return f"{int(seconds * 1000)}ms"
-    for unit, size, limit in (("s", 1, 60), ("m", 60, 3600), ("h", 3600, 86400)):
-        if seconds < limit:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds // 86400)}d"
-
-
-def when(text: str | None) -> float | None:
-    """Seconds since 1970 of an RFC 3339 time, None for none or for nonsense."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
+    return f"{int(seconds * 1000)}ms" if seconds < 1 else in_largest_unit(seconds)
 
 
 def age(text: str | None, now: float) -> str:
-    """How long ago: `12s`; `now` below a second."""
-    at = when(text)
+    """How long ago: `12s`; `now` below a second, and for a time ahead. The command line says `in 3m` for that."""
+    at = instant(text)
     if at is None:
         return ABSENT
     return "now" if now - at < 1 else duration(now - at)
@@ -126,23 +92,16 @@ def cells(text: str) -> int:
 
 def span(start: str | None, end: str | None, now: float) -> str:
     """How long from start to end, or to now while it has no end."""
-    first = when(start)
+    first = instant(start)
     if first is None:
         return ABSENT
-    last = when(end)
+    last = instant(end)
     return duration((now if last is None else last) - first)
 
 
 def size(count: int | None) -> str:
-    """Bytes for people: `7.6 KiB`."""
-    if count is None:
-        return ABSENT
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{int(value)} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    """Bytes for people: `7.6 KiB`, `20.0 TiB`."""
+    return ABSENT if count is None else byte_size(count, "TiB")
 
 
 def number(value: int) -> str:

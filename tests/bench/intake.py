@@ -216,7 +216,7 @@ def by_wrk(port: int, seconds: int, made: list[bytes], base: Path) -> Figures:
 
 
 def by_python(port: int, seconds: float, count: int, rate: float | None = None) -> Figures:
-    outcome = bench_client.run(bench_client.Load("127.0.0.1", port, SECRET, seconds, rate=rate), count)
+    outcome = bench_client.run(bench_client.LoadPlan("127.0.0.1", port, SECRET, seconds, rate=rate), count)
     if outcome.accepted != sum(outcome.statuses.values()):
         raise SystemExit(f"not everything was accepted: {outcome.statuses}")
     return outcome.rate, outcome.percentile(0.5), outcome.percentile(0.99), outcome.percentile(0.999)
@@ -257,7 +257,7 @@ def measure(contenders: list[Contender], args: argparse.Namespace, base: Path) -
     halves: dict[str, list[Figures]] = {one.name: [] for one in contenders}
     cpu: dict[str, list[float]] = {one.name: [] for one in contenders}
     settling: list[float] = []
-    plan = bench_client.Load("127.0.0.1", 0, SECRET, args.seconds)
+    plan = bench_client.LoadPlan("127.0.0.1", 0, SECRET, args.seconds)
     for number in range(args.rounds + 1):
         made = bench_client.requests(12_000 * args.seconds, replace(plan, port=10000)) if args.client == "wrk" else []
         # Each round begins with another of them, so that none always comes after the same.

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from covenq.cli import bench_client
-from covenq.cli.bench_client import Load, Outcome
-from covenq.cli.commands.bench import Measured, report_of
+from covenq.cli.bench_client import LoadPlan, LoadResult
+from covenq.cli.commands.bench import Measurements, report_of
 from tests.support.daemon import HOOK, SECRET, clean_env, sign
 from tests.support.serving import Served, serving
 
-PLAN = Load("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)
+PLAN = LoadPlan("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)
 
 
 def test_bench_measures_says_what_it_means_and_leaves_nothing(tmp_path: Path) -> None:
@@ -45,19 +45,19 @@ def test_bench_measures_says_what_it_means_and_leaves_nothing(tmp_path: Path) ->
     assert list(data.iterdir()) == []
 
 
-def outcome(rate: float, millis: float, **statuses: int) -> Outcome:
+def outcome(rate: float, millis: float, **statuses: int) -> LoadResult:
     count = int(rate)
     found = {name.removeprefix("s"): number for name, number in statuses.items()} or {"202": count}
-    return Outcome(1.0, found, [millis] * count)
+    return LoadResult(1.0, found, [millis] * count)
 
 
-def verdict(measured: Measured, kind: str = "ext4") -> tuple[bool, str]:
+def verdict(measured: Measurements, kind: str = "ext4") -> tuple[bool, str]:
     report = report_of(measured, where="/data", kind=kind, connections=64, size=8192)
     return report["ok"], " ".join(report["verdict"])
 
 
 def test_the_verdict_follows_from_the_figures() -> None:
-    good = Measured([1.0, 2.0, 3.0], outcome(1000, 20.0), outcome(500, 4.0), 1500, 1500, 12)
+    good = Measurements([1.0, 2.0, 3.0], outcome(1000, 20.0), outcome(500, 4.0), 1500, 1500, 12)
     ok, words = verdict(good)
     assert ok
     assert "Syncs look real: half of them within 2.00 ms." in words

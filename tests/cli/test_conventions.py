@@ -373,7 +373,7 @@ def test_completion_ends_in_time_and_silently_whatever_it_waits_for(directory: P
         env = clean_env(COVENQ_DATA=str(tmp_path), _COVENQ_COMPLETE="complete_bash")
         env |= {"COMP_WORDS": "covenq\nwhy\ng", "COMP_CWORD": "2"}
         program = (
-            "from covenq.cli import completion, main\ncompletion.PATIENCE_S = 0.05\n"
+            "from covenq.cli import completion, main\ncompletion.TIMEOUT_S = 0.05\n"
             "import sys\nsys.argv = ['covenq']\nmain.main()\n"
         )
         said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)

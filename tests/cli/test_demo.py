@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.cli.commands.demo import BURST, FIRST, FORGED, Evidence, Story, judge
+from covenq.cli.commands.demo import BURST_COUNT, FIRST_COUNT, FORGED_COUNT, ClientLog, JournalAudit, compare
 from tests.support.daemon import clean_env, eventually
 
 DEMO = [sys.executable, "-m", "covenq", "demo"]
@@ -25,7 +25,7 @@ def test_the_demo_keeps_every_promise_and_cleans_up(tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert answer["ok"] is True
     found = {check["what"]: check["found"] for check in answer["checks"]}
-    assert found["deliveries sent, each accepted at last"] == FIRST + BURST
+    assert found["deliveries sent, each accepted at last"] == FIRST_COUNT + BURST_COUNT
     assert found["unanswered because of the kill, and redelivered"] > 0, "the kill came in the middle"
     assert list(tmp_path.iterdir()) == []
 
@@ -66,75 +66,75 @@ def _command(pid: Path) -> str:
         return ""
 
 
-def story() -> tuple[Story, Evidence]:
+def answers() -> tuple[ClientLog, JournalAudit]:
     """A run in which everything went well."""
-    told, found = Story(), Evidence()
-    for n in range(FIRST + BURST):
+    log, found = ClientLog(), JournalAudit()
+    for n in range(FIRST_COUNT + BURST_COUNT):
         id = ("1", f"g{n}")
-        told.accepted[id] = found.seqs[id] = n + 1
+        log.accepted[id] = found.seqs[id] = n + 1
         found.received[id] = 1
         if n % 10:
-            told.wanted.add(id)
+            log.routed.add(id)
             found.tasks[id] = 1
             found.ends[f"t{n}"] = ["completed"]
             found.ran[f"t{n}"] = 1
         else:
             found.ignored.add(id)
-    told.refused[401] = FORGED
-    told.forged = {"forged"}
-    told.repeated = told.recognised = 100
-    return told, found
+    log.refused[401] = FORGED_COUNT
+    log.forged = {"forged"}
+    log.redelivered = log.deduplicated = 100
+    return log, found
 
 
 def test_a_good_run_passes() -> None:
-    assert all(check.ok for check in judge(*story()))
+    assert all(check.ok for check in compare(*answers()))
 
 
-def lost(told: Story, found: Evidence) -> None:
+def lost(log: ClientLog, found: JournalAudit) -> None:
     del found.seqs[("1", "g5")]
 
 
-def moved(told: Story, found: Evidence) -> None:
+def seq_changed(log: ClientLog, found: JournalAudit) -> None:
     found.seqs[("1", "g5")] += 1
 
 
-def stored_twice(told: Story, found: Evidence) -> None:
+def stored_twice(log: ClientLog, found: JournalAudit) -> None:
     found.received[("1", "g5")] = 2
 
 
-def ran_twice(told: Story, found: Evidence) -> None:
+def ran_twice(log: ClientLog, found: JournalAudit) -> None:
     found.ran["t5"] = 2
 
 
-def never_ran(told: Story, found: Evidence) -> None:
+def never_ran(log: ClientLog, found: JournalAudit) -> None:
     del found.ran["t5"]
 
 
-def ended_twice(told: Story, found: Evidence) -> None:
+def ended_twice(log: ClientLog, found: JournalAudit) -> None:
     found.ends["t5"] = ["completed", "completed"]
 
 
-def two_tasks(told: Story, found: Evidence) -> None:
+def two_tasks(log: ClientLog, found: JournalAudit) -> None:
     found.tasks[("1", "g5")] = 2
 
 
-def forged_kept(told: Story, found: Evidence) -> None:
+def forged_kept(log: ClientLog, found: JournalAudit) -> None:
     found.received[("1", "forged")] = 1
 
 
-def forged_accepted(told: Story, found: Evidence) -> None:
-    told.refused = Counter({401: FORGED - 1, 202: 1})
+def forged_accepted(log: ClientLog, found: JournalAudit) -> None:
+    log.refused = Counter({401: FORGED_COUNT - 1, 202: 1})
 
 
-def not_recognised(told: Story, found: Evidence) -> None:
-    told.recognised -= 1
+def not_recognised(log: ClientLog, found: JournalAudit) -> None:
+    log.deduplicated -= 1
 
 
-def ignored_silently(told: Story, found: Evidence) -> None:
+def ignored_silently(log: ClientLog, found: JournalAudit) -> None:
     found.ignored.pop()
 
 
-def damaged(told: Story, found: Evidence) -> None:
+def damaged(log: ClientLog, found: JournalAudit) -> None:
     found.damage = 1
 
 
@@ -142,7 +142,7 @@ def damaged(told: Story, found: Evidence) -> None:
     "spoil",
     [
         lost,
-        moved,
+        seq_changed,
         stored_twice,
         ran_twice,
         never_ran,
@@ -155,14 +155,14 @@ def damaged(told: Story, found: Evidence) -> None:
         damaged,
     ],
 )
-def test_a_broken_promise_fails_it(spoil: Callable[[Story, Evidence], None]) -> None:
-    told, found = story()
-    spoil(told, found)
-    assert not all(check.ok for check in judge(told, found))
+def test_a_broken_promise_fails_it(spoil: Callable[[ClientLog, JournalAudit], None]) -> None:
+    log, found = answers()
+    spoil(log, found)
+    assert not all(check.ok for check in compare(log, found))
 
 
 def test_a_task_that_the_kill_interrupted_may_run_again() -> None:
-    told, found = story()
+    log, found = answers()
     found.ran["t5"] = 2
     found.interrupted.add("t5")
-    assert all(check.ok for check in judge(told, found))
+    assert all(check.ok for check in compare(log, found))

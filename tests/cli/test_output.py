@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.cli import output
-from covenq.cli.output import Column
+from covenq.cli.table import SAMPLE, Column, print_table, shorten, width
 from covenq.errors import UsageError
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \r\nforged line \x00 \ud800 \u2028"
@@ -62,8 +62,8 @@ def test_clean_never_leaves_anything_unprintable(text: str) -> None:
 @given(st.text(), st.integers(1, 30))
 def test_shorten_keeps_within_the_room(text: str, room: int) -> None:
     cleaned = output.clean(text)
-    short = output.shorten(cleaned, room)
-    assert output.width(short) <= room
+    short = shorten(cleaned, room)
+    assert width(short) <= room
     assert short == cleaned or short.endswith("…")
 
 
@@ -112,7 +112,7 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 def test_a_table_in_a_pipe_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    assert output.table(COLUMNS, rows(3)) == 3
+    assert print_table(COLUMNS, rows(3)) == 3
     said = capsys.readouterr().out
     lines = said.splitlines()
     assert len(lines) == 4
@@ -123,14 +123,14 @@ def test_a_table_in_a_pipe_is_whole_and_plain(capsys: pytest.CaptureFixture[str]
 
 def test_a_table_on_a_terminal_fits_it_and_never_cuts_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
     out = terminal(monkeypatch)
-    assert output.table(COLUMNS, rows(3)) == 3
+    assert print_table(COLUMNS, rows(3)) == 3
     text = out.text()
     plain = text
     for code in (output.BOLD, output.RED, output.PLAIN):
         plain = plain.replace(code, "")
     assert "\x1b" not in plain, "no control but our own colours"
     lines = plain.splitlines()
-    assert all(output.width(line) <= 40 for line in lines)
+    assert all(width(line) <= 40 for line in lines)
     assert [line.split()[0] for line in lines] == ["ID", "id-0", "id-1", "id-2"]
     assert output.RED in text
 
@@ -138,18 +138,18 @@ def test_a_table_on_a_terminal_fits_it_and_never_cuts_an_id(monkeypatch: pytest.
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     out = terminal(monkeypatch, **{name: value})
-    output.table(COLUMNS, rows(1))
+    print_table(COLUMNS, rows(1))
     assert "id-0" in out.text()
     assert "\x1b" not in out.text()
 
 
 def test_a_table_of_more_rows_than_the_sample_prints_them_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert output.table(COLUMNS, iter(rows(output.SAMPLE + 50))) == output.SAMPLE + 50
-    assert len(capsys.readouterr().out.splitlines()) == output.SAMPLE + 51
+    assert print_table(COLUMNS, iter(rows(SAMPLE + 50))) == SAMPLE + 50
+    assert len(capsys.readouterr().out.splitlines()) == SAMPLE + 51
 
 
 def test_an_empty_table_has_no_headings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert output.table(COLUMNS, []) == 0
+    assert print_table(COLUMNS, []) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -166,7 +166,7 @@ def test_an_empty_table_has_no_headings(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_ages(at: str | None, said: str) -> None:
     assert output.age(at, 1795401300.0) == said
-    assert output.lasted(at, 1795401300.0) == (said if not said.startswith("in ") else "0s")
+    assert output.elapsed(at, 1795401300.0) == (said if not said.startswith("in ") else "0s")
 
 
 def test_counts_and_sizes() -> None:

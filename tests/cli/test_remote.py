@@ -81,8 +81,8 @@ def test_reading_and_acting_work_from_elsewhere_as_they_do_here(elsewhere: Elsew
     guid = new_guid()
     task = elsewhere.daemon.post("issues", issue(), guid).json["tasks"][0]
     elsewhere.daemon.wait_all_done()
-    here = elsewhere.daemon.cli_json("show", guid)
-    assert json.loads(elsewhere.cli("show", guid, "--json")[0]) == here
+    local_data_dir = elsewhere.daemon.cli_json("show", guid)
+    assert json.loads(elsewhere.cli("show", guid, "--json")[0]) == local_data_dir
     assert guid in elsewhere.cli("deliveries", "event:issues")[0]
     assert json.loads(elsewhere.cli("tasks", "--json")[0])["items"][0]["id"] == task
     assert elsewhere.cli("show", guid, "--payload")[0].startswith("{")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from covenq.model import State
+from covenq.text import instant
 from covenq.tui import text
 from covenq.tui.actions import DELIVERIES
 from covenq.tui.panes import columns
@@ -70,7 +71,7 @@ def test_the_columns_fill_the_width_and_the_state_is_the_last_to_go(width: int) 
 
 def test_times_and_sizes_are_short() -> None:
     at = "2026-11-23T02:34:56.123456Z"
-    seconds = text.when(at)
+    seconds = instant(at)
     assert seconds is not None
     assert [text.age(at, seconds + gone) for gone in (0, 59, 60, 7200, 200000)] == ["now", "59s", "1m", "2h", "2d"]
     assert text.age("nonsense", 0) == text.age(None, 0) == text.ABSENT

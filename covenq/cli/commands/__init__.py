@@ -1,1 +1,1 @@
-"""One file a verb of the command line, or a few that are told alike. Loaded when the verb is called (`cli.app`)."""
+"""One file per command, or for a few that are alike. A module is imported when its command is run (`cli.app`)."""

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
-from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ids_or_filter, operator, run
-from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json, Tasks, complete_route
+from covenq.cli.bulk import Wording, ids_or_filter, operator_name, run_bulk
 from covenq.cli.context import source
+from covenq.cli.options import (
+    ConfigOption,
+    DataOption,
+    Deliveries,
+    DryRun,
+    Json,
+    Reason,
+    Tasks,
+    Yes,
+    complete_route,
+)
 
-REPLAY = Verb("replay", "replayed", "delivery", "deliveries")
-REROUTE = Verb("reroute", "rerouted", "delivery", "deliveries")
-REQUEUE = Verb("requeue", "requeued", "task", "tasks")
-CANCEL = Verb("cancel", "cancelled", "task", "tasks")
+REPLAY = Wording("replay", "replayed", "delivery", "deliveries")
+REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries")
+REQUEUE = Wording("requeue", "requeued", "task", "tasks")
+CANCEL = Wording("cancel", "cancelled", "task", "tasks")
 
 
 def replay(
@@ -49,11 +59,8 @@ def replay(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-
-        def act(**what: Any) -> Mapping[str, Any]:
-            return opened.replay(route=route, to=to, force=force, reason=reason, by=operator(), **what)
-
-        run(act, REPLAY, chosen, dry_run, yes, json)
+        act = partial(opened.replay, route=route, to=to, force=force, reason=reason, by=operator_name())
+        run_bulk(act, REPLAY, chosen, dry_run, yes, json)
 
 
 def reroute(
@@ -76,11 +83,8 @@ def reroute(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-
-        def act(**what: Any) -> Mapping[str, Any]:
-            return opened.reroute(reason=reason, by=operator(), **what)
-
-        run(act, REROUTE, chosen, dry_run, yes, json)
+        act = partial(opened.reroute, reason=reason, by=operator_name())
+        run_bulk(act, REROUTE, chosen, dry_run, yes, json)
 
 
 def requeue(
@@ -103,11 +107,8 @@ def requeue(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-
-        def act(**what: Any) -> Mapping[str, Any]:
-            return opened.requeue(reason=reason, by=operator(), **what)
-
-        run(act, REQUEUE, chosen, dry_run, yes, json)
+        act = partial(opened.requeue, reason=reason, by=operator_name())
+        run_bulk(act, REQUEUE, chosen, dry_run, yes, json)
 
 
 def cancel(
@@ -129,8 +130,5 @@ def cancel(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-
-        def act(**what: Any) -> Mapping[str, Any]:
-            return opened.cancel(reason=reason, by=operator(), **what)
-
-        run(act, CANCEL, chosen, dry_run, yes, json)
+        act = partial(opened.cancel, reason=reason, by=operator_name())
+        run_bulk(act, CANCEL, chosen, dry_run, yes, json)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.commands.verify import DAMAGED, existing, head_text
-from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.commands.verify import DAMAGED, head_text, require_journal
 from covenq.cli.context import locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 
@@ -36,7 +36,7 @@ def backup(
     Copied is the journal, which is all there is to know of deliveries and tasks; not the secret, the configuration, nor
     the files of attempts.
     """
-    where = existing(locate(data, config))
+    where = require_journal(locate(data, config))
     from covenq.operate.maintain import backup as copying
 
     def live() -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ def backup(
     )
     if forgotten:
         say(f"covenq: {clean(forgotten)}")
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         if json:
             output.emit_json(_answer(report, target, damage, verified=not no_verify))
         else:

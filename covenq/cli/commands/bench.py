@@ -13,37 +13,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
-from covenq.cli.output import Column, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError
 
 if TYPE_CHECKING:
-    from covenq.cli.bench_client import Load, Outcome
+    from covenq.cli.bench_client import LoadPlan, LoadResult
 
 GITHUB_WAITS_S = 10
 """Seconds that GitHub waits for an answer."""
-LATE_MS = 1000.0
-"""At half of the peak one answer in a hundred may take so long before that is called slow."""
-MOST_PER_S = 6000
-"""Requests a second that are made before the clock starts: more than this client can send."""
-PROBE_S = 2.0
-"""Seconds for the disk's syncs alone, at the most."""
+SLOW_MS = 1000.0
+"""The 99th percentile at half of the peak above which answers are called slow."""
+RATE_MAX = 6000
+"""Requests built per second of a run, before its clock starts: more than this client can send."""
+SYNC_PROBE_S = 2.0
+"""Seconds for measuring the disk's syncs alone, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Milliseconds of single syncs, in order, and what came of the two runs."""
+class Measurements:
+    """The times of single syncs (milliseconds, sorted), and the results of the runs."""
 
     syncs: list[float]
-    peak: Outcome
-    half: Outcome
+    peak: LoadResult
+    half: LoadResult
     sent: int
-    """Accepted in all runs, the warming up included."""
+    """Accepted in all runs, warm-up included."""
     found: int
     """Deliveries in the journal afterwards."""
     batches: float | None
-    """Records that went to the disk with one sync, in the middle; None if it can't be known."""
+    """The median of records per sync; None if it can't be known."""
 
 
 def bench(
@@ -64,14 +65,14 @@ def bench(
     """
     from journal.file.lock import filesystem_of
 
-    where = _existing(locate(data, config).data)
+    where = _nearest_directory(locate(data, config).data)
     kind = filesystem_of(where)
     measured = _measure(where, seconds=seconds, connections=connections, size=size)
     report = report_of(measured, where=str(where), kind=kind, connections=connections, size=size)
     if json:
         output.emit_json(report)
     else:
-        output.table(COLUMNS, _rows(report))
+        print_table(COLUMNS, _rows(report))
         for sentence in report["verdict"]:
             say(sentence)
     if not report["ok"]:
@@ -81,32 +82,32 @@ def bench(
 # ---- measuring
 
 
-def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measured:
+def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Measurements:
     from covenq.cli import bench_client
     from covenq.cli.demo_daemon import DemoDaemon
     from covenq.config.secret_keys import default_file
 
-    with _scratch(where) as directory:
+    with _scratch_directory(where) as directory:
         say(f"Measuring in {directory}, which is removed afterwards …")
-        syncs = _time_syncs(directory, min(PROBE_S, seconds))
-        with DemoDaemon(directory, ["push"]) as stage:  # a route, which matches nothing of what is sent
-            stage.start()
-            host, _, port = stage.url.removeprefix("http://").removesuffix("/webhook").rpartition(":")
-            secret = default_file(stage.data).read_text().strip()
-            plan = bench_client.Load(host, int(port), secret, seconds, connections, size)
+        syncs = _time_syncs(directory, min(SYNC_PROBE_S, seconds))
+        with DemoDaemon(directory, ["push"]) as daemon:  # a route that matches nothing that is sent
+            daemon.start()
+            host, _, port = daemon.url.removeprefix("http://").removesuffix("/webhook").rpartition(":")
+            secret = default_file(daemon.data).read_text().strip()
+            plan = bench_client.LoadPlan(host, int(port), secret, seconds, connections, size)
             warm = _run(replace(plan, seconds=seconds / 4))
             peak = _run(plan)
             half = _run(replace(plan, rate=max(1.0, peak.rate / 2)))
-            stage.stop()
-        found, batches = _in_journal(stage.data / "journal")
-    return Measured(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
+            daemon.stop()
+        found, batches = _read_back(daemon.data / "journal")
+    return Measurements(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
 
 
-def _run(plan: Load) -> Outcome:
+def _run(plan: LoadPlan) -> LoadResult:
     from covenq.cli import bench_client
 
-    # Bounded in memory as well: what is sent is made beforehand.
-    count = min(int(plan.seconds * MOST_PER_S) + plan.connections, (256 << 20) // plan.size)
+    # Bounded in memory as well, because the requests are built beforehand.
+    count = min(int(plan.seconds * RATE_MAX) + plan.connections, (256 << 20) // plan.size)
     try:
         return bench_client.run(plan, count)
     except OSError as error:
@@ -128,8 +129,8 @@ def _time_syncs(directory: Path, seconds: float) -> list[float]:
     return sorted(found)
 
 
-def _in_journal(directory: Path) -> tuple[int, float | None]:
-    """How many deliveries the journal has, and how many records a sync covered, by what each line says was durable."""
+def _read_back(directory: Path) -> tuple[int, float | None]:
+    """The number of deliveries in the journal, and the median of records per sync, from the watermark that each record holds."""
     from journal.file.reader import open_reader
 
     found = 0
@@ -142,8 +143,8 @@ def _in_journal(directory: Path) -> tuple[int, float | None]:
     return found, sizes[len(sizes) // 2] if sizes else None
 
 
-def _existing(data: Path) -> Path:
-    """The data directory, or what there is of the path to it: it may not have been made yet."""
+def _nearest_directory(data: Path) -> Path:
+    """The data directory, or its nearest parent that exists: it may not have been made yet."""
     for one in (data, *data.absolute().parents):
         if one.is_dir():
             return one
@@ -151,8 +152,8 @@ def _existing(data: Path) -> Path:
 
 
 @contextmanager
-def _scratch(where: Path) -> Iterator[Path]:
-    from covenq.cli.commands.demo import remove
+def _scratch_directory(where: Path) -> Iterator[Path]:
+    from covenq.cli.commands.demo import remove_directory
 
     try:
         directory = Path(tempfile.mkdtemp(prefix=".bench-", dir=where))
@@ -163,18 +164,18 @@ def _scratch(where: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        remove(directory)
+        remove_directory(directory)
 
 
-# ---- telling
+# ---- reporting
 
 
-def report_of(measured: Measured, *, where: str, kind: str, connections: int, size: int) -> dict[str, Any]:
-    """The one document: figures, and what they mean in sentences."""
-    middle, slow = at(measured.syncs, 0.5), at(measured.syncs, 0.99)
+def report_of(measured: Measurements, *, where: str, kind: str, connections: int, size: int) -> dict[str, Any]:
+    """The document that --json prints: measurements, and what they mean in sentences."""
+    middle, slow = percentile(measured.syncs, 0.5), percentile(measured.syncs, 0.99)
     missing = max(0, measured.sent - measured.found)
     refused = sum(sum(one.statuses.values()) - one.accepted for one in (measured.peak, measured.half))
-    real = _is_real(middle, kind)
+    real = _is_real_sync(middle, kind)
     return {
         "ok": not missing and not refused,
         "directory": where,
@@ -189,18 +190,18 @@ def report_of(measured: Measured, *, where: str, kind: str, connections: int, si
         "missing": missing,
         "github_waits_s": GITHUB_WAITS_S,
         "verdict": [
-            *_of_the_disk(real, middle, kind),
-            *_of_the_answers(measured.peak, measured.half),
-            _of_the_journal(measured.sent, missing, refused),
+            *_disk_verdict(real, middle, kind),
+            *_latency_verdict(measured.peak, measured.half),
+            _journal_verdict(measured.sent, missing, refused),
         ],
     }
 
 
-def at(ordered: list[float], share: float) -> float:
+def percentile(ordered: list[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3) if ordered else 0.0
 
 
-def _measurements(outcome: Outcome) -> dict[str, float]:
+def _measurements(outcome: LoadResult) -> dict[str, float]:
     return {
         "accepts_per_s": round(outcome.rate, 1),
         "p50_ms": round(outcome.percentile(0.5), 3),
@@ -209,14 +210,14 @@ def _measurements(outcome: Outcome) -> dict[str, float]:
     }
 
 
-def _is_real(middle_ms: float, kind: str) -> bool:
+def _is_real_sync(middle_ms: float, kind: str) -> bool:
     from covenq.operate.maintain.doctor import FAST_S
     from journal.file.lock import MEMORY
 
     return kind not in MEMORY and middle_ms >= FAST_S * 1000
 
 
-def _of_the_disk(real: bool, middle: float, kind: str) -> Iterator[str]:
+def _disk_verdict(real: bool, middle: float, kind: str) -> Iterator[str]:
     from covenq.operate.maintain.doctor import SLOW_S
     from journal.file.lock import MEMORY
 
@@ -230,26 +231,26 @@ def _of_the_disk(real: bool, middle: float, kind: str) -> Iterator[str]:
         yield f"Syncs look real: half of them within {middle:.2f} ms."
 
 
-def _of_the_answers(peak: Outcome, half: Outcome) -> Iterator[str]:
+def _latency_verdict(peak: LoadResult, half: LoadResult) -> Iterator[str]:
     late = half.percentile(0.99)
-    waits = f"GitHub waits {GITHUB_WAITS_S} s: at half of the peak 99 of 100 answers take {_span(late)} or less"
+    waits = f"GitHub waits {GITHUB_WAITS_S} s: at half of the peak 99 of 100 answers take {_millis_text(late)} or less"
     yield f"{peak.rate:,.0f} deliveries a second are on disk before their 202; {peak.rate * 3600:,.0f} an hour."
     if half.percentile(0.999) >= GITHUB_WAITS_S * 1000:
         yield f"{waits}, but some take so long that GitHub counts them as failed."
-    elif late > LATE_MS:
+    elif late > SLOW_MS:
         yield f"{waits}, which is slow: look for what else uses this disk."
     else:
         yield f"{waits}."
 
 
-def _of_the_journal(sent: int, missing: int, refused: int) -> str:
+def _journal_verdict(sent: int, missing: int, refused: int) -> str:
     if missing:
         return f"{missing:,} of {sent:,} accepted deliveries are not in the journal. Don't rely on this disk."
     said = f"All {sent:,} accepted deliveries are in the journal."
     return f"{said} {refused:,} were refused, which shouldn't be." if refused else said
 
 
-def _span(millis: float) -> str:
+def _millis_text(millis: float) -> str:
     return f"{millis:.0f} ms" if millis < 1000 else f"{millis / 1000:.1f} s"
 
 

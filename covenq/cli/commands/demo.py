@@ -1,7 +1,7 @@
 """`covenq demo`: kill a real daemon under load, start it again, and count what was lost.
 
 Everything is the real thing: a `covenq serve` process with the embedded journal, signed HTTP requests, commands that run.
-Only the directory is a temporary one.
+Only the directory is temporary.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import Json
-from covenq.cli.output import Column, say
+from covenq.cli.options import Json
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 
 if TYPE_CHECKING:
     from covenq.cli.demo_daemon import DemoDaemon
 
-WANTED = ("issues", "issue_comment", "pull_request", "push", "check_run", "workflow_run", "release")
-UNSUPPORTED = ("star", "fork", "watch")
-FIRST = 40
+ROUTED_EVENTS = ("issues", "issue_comment", "pull_request", "push", "check_run", "workflow_run", "release")
+UNROUTED_EVENTS = ("star", "fork", "watch")
+FIRST_COUNT = 40
 """New deliveries before the burst."""
-BURST = 240
+BURST_COUNT = 240
 """Deliveries of the burst, for four workers."""
 KILL_AFTER = 90
 """Answers of the burst after which the daemon is killed."""
-FORGED = 8
-REMOVALS = 100
-"""Attempts at removing the directory, a twentieth of a second apart."""
+FORGED_COUNT = 8
+REMOVE_TRIES = 100
+"""Attempts at removing the directory, 50 ms apart."""
 
 
 @dataclass(slots=True)
-class Story:
-    """What was sent and what was answered. A delivery is (hook, GUID); `accepted` has the seq each was promised."""
+class ClientLog:
+    """What the client sent and was answered. A delivery is (hook, GUID); `accepted` has the seq that each answer promised."""
 
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)
-    wanted: set[tuple[str, str]] = field(default_factory=set)
+    routed: set[tuple[str, str]] = field(default_factory=set)
     refused: Counter[int] = field(default_factory=Counter)
-    repeated: int = 0
-    recognised: int = 0
+    redelivered: int = 0
+    deduplicated: int = 0
     unanswered: int = 0
     forged: set[str] = field(default_factory=set)
-    moved: int = 0
-    """Deliveries that were promised one seq, and later another."""
+    seq_changed: int = 0
+    """Deliveries that were answered with one seq, and later with another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the verdict: what, the number promised (None: only told), the number found."""
+    """One line of the verdict: what is counted, the number promised (None: for information only), the number found."""
 
     what: str
     promised: int | None
@@ -67,8 +68,8 @@ class Check:
 
 
 @dataclass(slots=True)
-class Evidence:
-    """What the journal and the commands' own file say afterwards."""
+class JournalAudit:
+    """What the journal, and the file that the commands write, hold afterwards."""
 
     received: Counter[tuple[str, str]] = field(default_factory=Counter)
     seqs: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -94,38 +95,38 @@ def demo(
     directory = Path(tempfile.mkdtemp(prefix="covenq-demo-"))
     passed = False
     try:
-        checks = crash(directory)
+        checks = run_crash_test(directory)
         passed = all(check.ok for check in checks)
         if json:
             rows = [{"what": c.what, "promised": c.promised, "found": c.found, "ok": c.ok} for c in checks]
             output.emit_json({"ok": passed, "checks": rows})
         else:
-            output.table(COLUMNS, [{"check": check} for check in checks])
+            print_table(COLUMNS, [{"check": check} for check in checks])
     finally:
         if keep or (not passed and sys.exc_info()[0] is not KeyboardInterrupt):
             say(f"Everything is in {directory}: covenq deliveries --data {directory / 'data'}")
         else:
-            remove(directory)
+            remove_directory(directory)
     if not passed:
         say("covenq: a promise was not kept")
         raise typer.Exit(1)
     say("Every accepted delivery is there, none ran twice, and the journal verifies.")
 
 
-def crash(directory: Path) -> list[Check]:
-    """The whole play in that directory: the daemon is killed, started again, and held to what it had answered."""
+def run_crash_test(directory: Path) -> list[Check]:
+    """Run the whole test in that directory: kill the daemon, start it again, and compare its answers with its journal."""
     from covenq.cli.demo_daemon import DemoDaemon
 
-    with DemoDaemon(directory, WANTED) as stage:
-        story = play(stage)
+    with DemoDaemon(directory, ROUTED_EVENTS) as daemon:
+        log = send_traffic(daemon)
     say("Reading the journal from its files, and verifying it.")
-    return judge(story, gather(directory / "data", stage.ran))
+    return compare(log, audit_journal(directory / "data", daemon.ran))
 
 
-def remove(directory: Path) -> None:
-    """Remove it with all that is in it. Commands that the killed daemon had started may still write their line, for as
-    long as they run, so a directory that is not yet empty is tried again."""
-    for _ in range(REMOVALS):
+def remove_directory(directory: Path) -> None:
+    """Remove the directory with its content. Commands that the killed daemon had started may still write their line, so a
+    directory that isn't empty yet is tried again."""
+    for _ in range(REMOVE_TRIES):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
             return
@@ -145,63 +146,70 @@ COLUMNS = [
 ]
 
 
-def play(stage: DemoDaemon) -> Story:
+def send_traffic(daemon: DemoDaemon) -> ClientLog:
     """Send the stream, kill in the middle of the burst, restart, and send everything again as GitHub's button would."""
-    story = Story()
-    say(f"Starting a daemon in {stage.directory}, with four workers and no delivery yet.")
-    stage.start()
-    events = [*WANTED, *UNSUPPORTED]
-    first = [stage.make(events[n % len(events)], n) for n in range(FIRST)]
-    say(f"Sending {FIRST} new deliveries, some of a kind that no route wants, and a third of them again, at once.")
-    _send(stage, story, first)
-    _send(stage, story, first[::3] * 4, again=True)
-    say(f"Sending {FORGED} unsigned or forged ones.")
-    for n in range(FORGED):
-        forged = stage.make("issues", 1000 + n, signature=None if n % 2 else "sha256=" + "0" * 64)
-        story.forged.add(forged.id[1])
-        reply = stage.post(forged)
-        story.refused[reply.status if reply else 0] += 1
+    log = ClientLog()
+    say(f"Starting a daemon in {daemon.directory}, with four workers and no delivery yet.")
+    daemon.start()
+    events = [*ROUTED_EVENTS, *UNROUTED_EVENTS]
+    first = [daemon.make(events[n % len(events)], n) for n in range(FIRST_COUNT)]
+    say(
+        f"Sending {FIRST_COUNT} new deliveries, some of a kind that no route wants, and a third of them again, at once."
+    )
+    _send(daemon, log, first)
+    _send(daemon, log, first[::3] * 4, redelivered=True)
+    say(f"Sending {FORGED_COUNT} unsigned or forged ones.")
+    for n in range(FORGED_COUNT):
+        forged = daemon.make("issues", 1000 + n, signature=None if n % 2 else "sha256=" + "0" * 64)
+        log.forged.add(forged.id[1])
+        reply = daemon.post(forged)
+        log.refused[reply.status if reply else 0] += 1
 
-    burst = [stage.make(WANTED[n % len(WANTED)], 2000 + n) for n in range(BURST)]
-    say(f"Sending {BURST} at once, and SIGKILL to the daemon after {KILL_AFTER} answers.")
-    _send(stage, story, burst, kill_after=KILL_AFTER)
-    story.unanswered = sum(one.id not in story.accepted for one in burst)
-    say(f"Killed: {story.unanswered} of them have no answer. Starting it again on the same directory.")
-    stage.start()
+    burst = [daemon.make(ROUTED_EVENTS[n % len(ROUTED_EVENTS)], 2000 + n) for n in range(BURST_COUNT)]
+    say(f"Sending {BURST_COUNT} at once, and SIGKILL to the daemon after {KILL_AFTER} answers.")
+    _send(daemon, log, burst, kill_after=KILL_AFTER)
+    log.unanswered = sum(one.id not in log.accepted for one in burst)
+    say(f"Killed: {log.unanswered} of them have no answer. Starting it again on the same directory.")
+    daemon.start()
     say("Redelivering all of them, answered or not, as GitHub's button would.")
-    _send(stage, story, [*first, *burst], again=True)
+    _send(daemon, log, [*first, *burst], redelivered=True)
     say("Waiting for the tasks to end.")
-    stage.wait_idle()
-    stage.stop()
-    return story
+    daemon.wait_idle()
+    daemon.stop()
+    return log
 
 
 def _send(
-    stage: DemoDaemon, story: Story, deliveries: Sequence[Any], *, again: bool = False, kill_after: int | None = None
+    daemon: DemoDaemon,
+    log: ClientLog,
+    deliveries: Sequence[Any],
+    *,
+    redelivered: bool = False,
+    kill_after: int | None = None,
 ) -> None:
-    """Post them from several threads and note the answers; on the way, kill the daemon after so many answers."""
-    known = set(story.accepted) if again else set()
-    for delivery, reply in stage.post_all(deliveries, kill_after):
+    """Post them from several threads and log the answers; kill the daemon after `kill_after` answers."""
+    known = set(log.accepted) if redelivered else set()
+    for delivery, reply in daemon.post_all(deliveries, kill_after):
         answer: Mapping[str, Any] = reply.object if reply is not None and reply.status in (200, 202) else {}
         if not answer:
             if reply is not None:
-                story.refused[reply.status] += 1
+                log.refused[reply.status] += 1
             continue
         if delivery.id in known:
-            story.repeated += 1
-            story.recognised += answer["duplicate"] is True
-        story.moved += story.accepted.setdefault(delivery.id, answer["seq"]) != answer["seq"]
-        if delivery.event in WANTED:
-            story.wanted.add(delivery.id)
+            log.redelivered += 1
+            log.deduplicated += answer["duplicate"] is True
+        log.seq_changed += log.accepted.setdefault(delivery.id, answer["seq"]) != answer["seq"]
+        if delivery.event in ROUTED_EVENTS:
+            log.routed.add(delivery.id)
 
 
-def gather(data: Path, ran: Path) -> Evidence:
-    """Read the journal from its files, with no daemon, and the lines that the tasks' commands wrote."""
+def audit_journal(data: Path, ran: Path) -> JournalAudit:
+    """Read the journal from its files, without a daemon, and the lines that the tasks' commands wrote."""
     from covenq.model import FINAL
     from covenq.operate.maintain.verify import check
     from journal.file.reader import open_reader
 
-    found = Evidence()
+    found = JournalAudit()
     with open_reader(data / "journal") as reader:
         for record in reader.read(0):
             noun, _, verb = record.kind.partition(".")
@@ -224,32 +232,32 @@ def gather(data: Path, ran: Path) -> Evidence:
     return found
 
 
-def judge(story: Story, found: Evidence) -> list[Check]:
-    """Hold what was answered against what is there."""
-    accepted = set(story.accepted)
-    unsupported = accepted - story.wanted
-    lost = [id for id in accepted if found.seqs.get(id) != story.accepted[id]]
+def compare(log: ClientLog, found: JournalAudit) -> list[Check]:
+    """Compare what was answered with what is stored."""
+    accepted = set(log.accepted)
+    unsupported = accepted - log.routed
+    lost = [id for id in accepted if found.seqs.get(id) != log.accepted[id]]
     twice = [task for task, runs in found.ran.items() if runs > 1 and task not in found.interrupted]
     return [
-        Check("deliveries sent, each accepted at last", FIRST + BURST, len(accepted)),
-        Check("accepted, but not in the journal under the seq that was answered", 0, len(lost) + story.moved),
+        Check("deliveries sent, each accepted at last", FIRST_COUNT + BURST_COUNT, len(accepted)),
+        Check("accepted, but not in the journal under the seq that was answered", 0, len(lost) + log.seq_changed),
         Check("in the journal more than once", 0, sum(n > 1 for n in found.received.values())),
-        Check("in the journal, though unsigned or forged", 0, sum(guid in story.forged for _, guid in found.received)),
-        Check("unsigned or forged, refused with 401", FORGED, story.refused[401]),
-        Check("redelivered, and recognised as duplicates", story.repeated, story.recognised),
+        Check("in the journal, though unsigned or forged", 0, sum(guid in log.forged for _, guid in found.received)),
+        Check("unsigned or forged, refused with 401", FORGED_COUNT, log.refused[401]),
+        Check("redelivered, and recognised as duplicates", log.redelivered, log.deduplicated),
         Check("unsupported, kept as ignored with the reason", len(unsupported), len(unsupported & found.ignored)),
         Check(
             "tasks, one for each delivery that a route wanted",
-            len(story.wanted),
-            sum(found.tasks[id] == 1 for id in story.wanted),
+            len(log.routed),
+            sum(found.tasks[id] == 1 for id in log.routed),
         ),
-        Check("tasks in all", len(story.wanted), len(found.ends)),
+        Check("tasks in all", len(log.routed), len(found.ends)),
         Check(
-            "tasks completed, once each", len(story.wanted), sum(ends == ["completed"] for ends in found.ends.values())
+            "tasks completed, once each", len(log.routed), sum(ends == ["completed"] for ends in found.ends.values())
         ),
-        Check("tasks whose command ran to its end", len(story.wanted), len(found.ran)),
+        Check("tasks whose command ran to its end", len(log.routed), len(found.ran)),
         Check("tasks whose command ran twice", 0, len(twice)),
-        Check("unanswered because of the kill, and redelivered", None, story.unanswered),
+        Check("unanswered because of the kill, and redelivered", None, log.unanswered),
         Check("tasks that the kill interrupted, started again", None, len(found.interrupted)),
         Check("findings of damage in the journal", 0, found.damage),
     ]

@@ -12,15 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
-from covenq.cli.context import Location, known_directory, locate, source
-from covenq.cli.output import Column, clean, say
+from covenq.cli.context import Location, known_data_dir, locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 
 OF_FILE = frozenset({"configuration", "secret", "port"})
-"""What can't be told of a configuration that can't be read."""
+"""Checks that need a configuration that can be read."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -47,7 +48,7 @@ def doctor(
     try:
         where = locate(data, config)
     except ConfigError as error:
-        directory = known_directory(data, config)
+        directory = known_data_dir(data, config)
         if directory is None:
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
@@ -62,7 +63,7 @@ def doctor(
     if json:
         output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
     else:
-        output.table(COLUMNS, [finding.object() for finding in findings])
+        print_table(COLUMNS, [finding.object() for finding in findings])
         for finding in findings:
             if finding.next is not None:
                 say(f"{clean(finding.check)}: {clean(finding.next)}")
@@ -80,7 +81,7 @@ COLUMNS = [
 
 
 def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
-    """The status, when the newest record was written, what kept the status from being had, and damage that was met."""
+    """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
     import sqlite3
 
     status = None
@@ -99,16 +100,16 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
 
 
 def _crash(where: Location) -> list[tuple[str, str, str | None]]:
-    """(level, words, next) of each promise, held to on the data directory's own disk."""
-    from covenq.cli.commands.demo import crash, remove
+    """(level, words, next) of the crash test, run on the data directory's own disk."""
+    from covenq.cli.commands.demo import remove_directory, run_crash_test
 
     if not where.data.is_dir():
         raise CovenqError(f"{where.data} isn't there yet", hint="Start with `covenq serve`, then test its disk.")
     directory = Path(tempfile.mkdtemp(prefix=".crash-test-", dir=where.data))
     try:
-        checks = crash(directory)
+        checks = run_crash_test(directory)
     finally:
-        remove(directory)
+        remove_directory(directory)
     broken = [check for check in checks if not check.ok]
     if not broken:
         accepted = checks[0].found

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.bulk import DryRun, Reason, Verb, Yes, ask, operator, say_skipped
-from covenq.cli.common import ConfigOption, DataOption, Json, Words
+from covenq.cli.bulk import BulkResult, Wording, confirm, operator_name, report
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Reason, Words, Yes
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
@@ -26,10 +26,10 @@ from covenq.operate.act.archive import Incoming, end, header, line, read
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-IMPORT = Verb("import", "imported", "delivery", "deliveries")
-PORTION = 64
-PORTION_BYTES = 2 << 20
-"""Deliveries a request, and bytes of them, after which it is sent."""
+IMPORT = Wording("import", "imported", "delivery", "deliveries")
+BATCH = 64
+BATCH_BYTES = 2 << 20
+"""Deliveries per request, and bytes of them, at most; a single larger one is sent alone."""
 
 
 def export(
@@ -54,17 +54,17 @@ def export(
         raise UsageError(
             f"{output.json_option()} says what was written, and stdout has the file itself", hint="Add --output FILE."
         )
-    with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as tell:
+    with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as update:
         ids = _ids(opened, filter)
-        _put(file, header(__version__, at_text(time.time()), " ".join(filter)))
+        _write_line(file, header(__version__, at_text(time.time()), " ".join(filter)))
         lost = 0
         for number, id in enumerate(ids, 1):
-            told, body = _gather(opened, id)
+            exported, body = _exported(opened, id)
             lost += body is None
-            _put(file, told)
-            if tell is not None:
-                tell(number, len(ids))
-        _put(file, end(len(ids)))
+            _write_line(file, exported)
+            if update is not None:
+                update(number, len(ids))
+        _write_line(file, end(len(ids)))
     counted = output.count(len(ids), "delivery", "deliveries")
     if json:
         output.emit_json({"file": out, "deliveries": len(ids), "without_payload": lost})
@@ -72,14 +72,14 @@ def export(
 
 
 def _ids(opened: Source, filter: list[str]) -> list[str]:
-    """Oldest first."""
+    """Ids of the deliveries that match, oldest first."""
     from covenq.client.interface import each
 
     found = [f"{one['hook']}/{one['guid']}" for one in each(opened.deliveries, filter)]
     return found[::-1]
 
 
-def _gather(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
+def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
     delivery = opened.delivery(id)
     try:
         body: bytes | None = opened.payload(id)
@@ -89,13 +89,13 @@ def _gather(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
     return line(delivery, body, tasks), body
 
 
-def _put(file: IO[bytes], value: JsonObject) -> None:
+def _write_line(file: IO[bytes], value: JsonObject) -> None:
     file.write(output.json_text(value).encode() + b"\n")
 
 
 @contextmanager
 def _file(name: str) -> Iterator[IO[bytes]]:
-    """Stdout, or a new file of one's own that is there whole or not at all. Raises Refused."""
+    """Stdout, or a new file, readable by its owner only, that appears complete or not at all. Raises Refused if it exists."""
     if name == "-":
         out = output.stdout()
         out.flush()
@@ -108,7 +108,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        error.filename = str(path)  # the draft's name would tell nobody anything
+        error.filename = str(path)  # the user named that one, not the draft
         raise
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -143,43 +143,43 @@ def import_(
     else:
         with _opened(file) as opened:
             counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
-    found: dict[str, list[Any]] = {"eligible": [], "skipped": [], "done": []}
+    found = BulkResult()
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
-            ask(IMPORT, [""] * counted, [])
-        with _opened(file) as opened, bar(IMPORT.past) as tell:
+            confirm(IMPORT, [""] * counted, [])
+        with _opened(file) as opened, bar(IMPORT.past) as update:
             done = 0
-            for portion in _portions(read(opened, file)):
+            for batch in _batches(read(opened, file)):
                 answer = to.take(
-                    [one.object() for one in portion], routed=route, reason=reason, dry_run=dry_run, by=operator()
+                    [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator_name()
                 )
-                for name, items in found.items():
-                    items += answer[name]
-                done += len(portion)
-                if tell is not None:
-                    tell(done, counted or 0)
-    with output.of_what_is_done():
-        _report(found, dry_run, json)
-    if found["skipped"] and not found["eligible"]:
+                found.eligible += answer["eligible"]
+                found.add(answer)
+                done += len(batch)
+                if update is not None:
+                    update(done, counted or 0)
+    with output.tolerate_closed_stdout():
+        report(found, IMPORT, dry_run, json)
+    if found.skipped and not found.eligible:
         raise typer.Exit(4)
 
 
-def _portions(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    portion: list[Incoming] = []
+def _batches(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
+    batch: list[Incoming] = []
     size = 0
     for one in incoming:
-        portion.append(one)
+        batch.append(one)
         size += len(one.body or b"")
-        if len(portion) == PORTION or size >= PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+        if len(batch) == BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
-    """Raises UsageError."""
+    """The file, or stdin. Raises UsageError."""
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -189,17 +189,3 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
         raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Name a file, or - for stdin.") from None
     with opened:
         yield opened
-
-
-def _report(found: Mapping[str, list[Any]], dry_run: bool, json: bool) -> None:
-    if json:
-        output.emit_json(found)
-    else:
-        for item in found["done"]:
-            output.line(" ".join(clean(word) for word in (item["id"], *item["tasks"])))
-        if dry_run:
-            for id in found["eligible"]:
-                output.line(clean(id))
-    say_skipped(found["skipped"])
-    counted = output.count(len(found["eligible" if dry_run else "done"]), IMPORT.one, IMPORT.many)
-    say(f"{counted} {'would be ' if dry_run else ''}{IMPORT.past}.")

@@ -1,4 +1,4 @@
-"""covenq info: every path and every setting in effect, and who says so."""
+"""covenq info: every path and setting in effect, and its source."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
-from covenq.cli.output import Column, clean
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean
+from covenq.cli.table import Column, print_table
 from covenq.config.effective import paths, settings
 
 COLUMNS = [
@@ -49,13 +50,13 @@ def info(json: Json = False, data: DataOption = None, config: ConfigOption = Non
         output.emit_json(found)
         return
     output.line(f"covenq {__version__}, Python {found['python']}, SQLite {found['sqlite']}, {clean(found['system'])}\n")
-    output.table(PATHS, found["paths"])  # type: ignore[arg-type]
+    print_table(PATHS, found["paths"])  # type: ignore[arg-type]
     output.line()
-    output.table(COLUMNS, found["settings"])  # type: ignore[arg-type]
+    print_table(COLUMNS, found["settings"])  # type: ignore[arg-type]
 
 
 def _value(value: Any) -> str:
-    """As a person writes it."""
+    """A setting's value as a person would write it."""
     if value is None or value in ([], {}):
         return "-"
     if isinstance(value, list):

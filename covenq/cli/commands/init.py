@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.context import config_path
+from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.output import say
 from covenq.errors import CovenqError, Refused, UsageError
 
@@ -91,7 +91,7 @@ def init(
         return
     path = config_path(data, config)
     write(path, TEMPLATE, force=force)
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         output.line(str(path))
     say("Written. Edit its routes, then (re)start `covenq serve`.")
 
@@ -102,17 +102,17 @@ def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
     named = Path(config).expanduser().absolute() if config is not None else unit.CONFIG
     text = unit.unit(unit.this_command(sys.argv[0], sys.executable), named)
     if path is None:
-        output.raw(text.encode())
+        output.write_bytes(text.encode())
     else:
         write(path, text, force=force)
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.line(str(path))
-    for line in unit.steps(named, path):
+    for line in unit.next_steps(named, path):
         say(line)
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Create the file whole or not at all. Raises Refused if it is there and not `force`, CovenqError where it can't be."""
+    """Create the file complete or not at all. Raises Refused if it exists and not `force`, CovenqError if it can't be written."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -123,7 +123,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
             os.link(scratch, path)
     except FileExistsError:
         raise Refused(f"{path} is there already", hint="Edit it, or overwrite it with --force.") from None
-    except OSError as error:  # that of a full disk names no file
+    except OSError as error:  # a full disk's error names no file
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from None
     finally:
         scratch.unlink(missing_ok=True)

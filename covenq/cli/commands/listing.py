@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import After, ConfigOption, DataOption, Json, Limit, Words
-from covenq.cli.context import here, source
-from covenq.cli.output import Column, clean, say
+from covenq.cli.context import local_data_dir, source
+from covenq.cli.options import After, ConfigOption, DataOption, Json, Limit, Words
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 
 Item = Mapping[str, Any]
 
 PAGE = 1000
-"""Items fetched at a time: memory stays flat however many are asked for."""
+"""Items per request: memory stays flat however many are listed."""
 
 
 class Pages:
-    """Items page by page. After the last one, `next` is the cursor to go on from, or None: that was all."""
+    """Items, fetched page by page. After the last one, `next` is the cursor to continue from, or None if there are no more."""
 
     def __init__(self, fetch: Callable[..., Item], words: list[str], limit: int, after: str | None) -> None:
         self._fetch, self._words, self._limit = fetch, words, limit
@@ -94,17 +95,17 @@ def _list(
         if json:
             output.emit_items(pages, lambda: pages.next)
         else:
-            shown = output.table(columns, pages)
+            shown = print_table(columns, pages)
             if not shown:
-                say(_nothing(what, one, bool(filter), here(data, config)))
+                say(_empty_message(what, one, bool(filter), local_data_dir(data, config)))
             elif pages.next is not None:
                 say(
                     f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all."
                 )
 
 
-def _nothing(what: str, one: str, filtered: bool, data: Path | None) -> str:
-    """Why a list is empty, and what would fill it."""
+def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
+    """Why the list is empty, and what would fill it."""
     if data is not None and not (data / "journal").is_dir():
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
     if filtered:
@@ -128,7 +129,7 @@ def _age(field: str) -> Callable[[Item], str]:
 
 
 def notes_of(delivery: Item) -> str:
-    """What an operator should notice: that it also came with another body, or as another delivery before."""
+    """What an operator should notice: the delivery also came with another body, or its body came before under another GUID."""
     return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
 
 
@@ -147,7 +148,7 @@ DELIVERY_COLUMNS = [
 
 
 def waits_of(task: Item) -> str:
-    """What a queued task waits for, and its place in its installation's line."""
+    """What a queued task waits for, and its position in its installation's queue."""
     waits = task.get("waits")
     if not waits:
         return ""

@@ -1,4 +1,4 @@
-"""The commands that take content out of the journal: compact, redact."""
+"""The commands that remove content from the journal: compact (retention) and redact (erasure)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.bulk import (
-    PLANNED,
+    PLAN_MAX,
     Action,
-    DryRun,
-    Reason,
-    Verb,
-    Yes,
-    ask,
+    Wording,
+    confirm,
     ids_or_filter,
-    operator,
+    operator_name,
+    say_count,
     say_skipped,
 )
-from covenq.cli.common import ConfigOption, DataOption, Deliveries, Json
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Deliveries, DryRun, Json, Reason, Yes
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
@@ -33,12 +31,12 @@ from covenq.model import parse_repo
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-REDACT = Verb("redact", "redacted", "delivery", "deliveries")
-SHOWN = 20
-AT_ONCE = 5000
-"""Ids that are erased by one request: each rewrites the segments that it finds them in."""
-LOOK_S = 0.3
-"""How often a daemon at work is asked how far it is."""
+REDACT = Wording("redact", "redacted", "delivery", "deliveries")
+SHOWN_MAX = 20
+ERASE_BATCH = 5000
+"""Ids erased per request: each request rewrites the segments that hold them."""
+POLL_S = 0.3
+"""Seconds between two requests for the daemon's progress."""
 
 
 def compact(
@@ -54,8 +52,8 @@ def compact(
     states and history stay.
     """
     with source(data, config) as opened:
-        done = _watched(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator()))
-    with output.of_what_is_done():
+        done = _with_progress(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator_name()))
+    with output.tolerate_closed_stdout():
         if json:
             output.emit_json(done)
         else:
@@ -117,9 +115,9 @@ def redact(
     ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
     which: dict[str, Any] = {"filter": terms} if terms else {"repo": repo, "installation": installation}
     with source(data, config) as opened:
-        act = partial(opened.redact, reason=reason, by=operator())
+        act = partial(opened.redact, reason=reason, by=operator_name())
         done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         _report(done, dry_run=dry_run, json=json)
     if done["left"]:
         _say_left(done)
@@ -131,36 +129,36 @@ def redact(
 def _redact(
     opened: Source, act: Action, ids: Sequence[str], which: Mapping[str, Any], *, dry_run: bool, yes: bool
 ) -> dict[str, Any]:
-    """One id at once; of several, or of `which`, first what would be done. Of a filter just that is done, and nothing that
-    came since."""
-    asked = _portions(ids, PLANNED) or [which]
+    """Erase one id at once; plan several ids, or `which`, first. Of a filter exactly what was planned is erased, and nothing
+    that arrived since."""
+    asked = _batches(ids, PLAN_MAX) or [which]
     skipped: list[Any] = []
     if dry_run or len(ids) != 1:
-        plan = _together([act(dry_run=True, **part) for part in asked])
+        plan = _merged([act(dry_run=True, **part) for part in asked])
         if dry_run or not plan["eligible"]:
             return plan
         if not yes:
-            ask(REDACT, plan["eligible"], plan["skipped"])
+            confirm(REDACT, plan["eligible"], plan["skipped"])
         if ids or "filter" in which:
-            asked, skipped = _portions(plan["eligible"], AT_ONCE), plan["skipped"]
-    done = _together([_watched(opened, "redact", partial(act, **part)) for part in asked])
+            asked, skipped = _batches(plan["eligible"], ERASE_BATCH), plan["skipped"]
+    done = _merged([_with_progress(opened, "redact", partial(act, **part)) for part in asked])
     return {**done, "skipped": [*skipped, *done["skipped"]]}
 
 
-def _portions(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
+def _batches(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
     return [{"ids": ids[start : start + size]} for start in range(0, len(ids), size)]
 
 
-_SETS = frozenset({"left", "copies", "copies_unread"})
+_UNIONS = frozenset({"left", "copies", "copies_unread"})
 
 
-def _together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several answers as one: numbers added up, and what is in lists once."""
+def _merged(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several answers as one: numbers and lists added up, paths listed once."""
     first, *others = answers
     whole = dict(first)
     for answer in others:
         for name, value in answer.items():
-            whole[name] = whole[name] + value if name not in _SETS else sorted({*whole[name], *value})
+            whole[name] = whole[name] + value if name not in _UNIONS else sorted({*whole[name], *value})
     return whole
 
 
@@ -174,9 +172,8 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
         for item in done["done"]:
             output.line(clean(item["id"]))
     say_skipped(done["skipped"])
-    counted = output.count(len(done["eligible"] if dry_run else done["done"]), REDACT.one, REDACT.many)
-    say(f"{counted} would be {REDACT.past}." if dry_run else f"{counted} {REDACT.past}.")
-    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't tell them apart
+    say_count(len(done["eligible"] if dry_run else done["done"]), REDACT, dry_run)
+    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't list those apart
     if others and (done["done"] or dry_run):
         say(
             "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
@@ -194,12 +191,12 @@ def _lost(done: Mapping[str, Any]) -> bool:
 
 def _say_left(done: Mapping[str, Any]) -> None:
     say("covenq: these could not be removed, and may hold content; the next start tries again:")
-    for path in done["left"][:SHOWN]:
+    for path in done["left"][:SHOWN_MAX]:
         say(f"  {clean(path)}")
 
 
-def _watched(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Do it, with a bar of how far the daemon is, on a terminal. Ctrl-C ends the watching, not a daemon's work."""
+def _with_progress(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Do the work, with a progress bar of the daemon's on a terminal. Ctrl-C ends the command, not the daemon's work."""
     if not opened.live or not output.is_terminal(sys.stderr):
         return work()
     answers: list[Mapping[str, Any]] = []
@@ -214,12 +211,12 @@ def _watched(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        with bar(what) as tell:
+        with bar(what) as update:
             while thread.is_alive():
-                thread.join(LOOK_S)
+                thread.join(POLL_S)
                 doing = opened.status()["upkeep"]["doing"]
-                if tell is not None and doing is not None:
-                    tell(doing["done"], doing["total"])
+                if update is not None and doing is not None:
+                    update(doing["done"], doing["total"])
     except KeyboardInterrupt:
         say("The daemon goes on with it; `covenq status` tells how far it is.")
         raise

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.bulk import Reason, operator
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_paused, one_of
+from covenq.cli.bulk import operator_name
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json, Reason, complete_paused, one_of
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
 
@@ -55,19 +55,19 @@ def pause(
       covenq pause repo octo/hello
       covenq pause installation 2311
     """
-    wanted = _wanted("pause", what)
+    wanted = _required_subject("pause", what)
     with source(data, config) as opened:
-        done = opened.pause(wanted, name, reason=reason, by=operator())
+        done = opened.pause(wanted, name, reason=reason, by=operator_name())
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json(done)
         return
     if done["changed"]:
-        say(f"{_thing(done)} is paused; `covenq resume` ends it.")
+        say(f"{_sentence_subject(done)} is paused; `covenq resume` ends it.")
         if done["what"] == "repo" and done["name"] is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:
-        say(f"{_thing(done)} was paused already, {told(done, time.time())}.")
+        say(f"{_sentence_subject(done)} was paused already, {pause_details(done, time.time())}.")
 
 
 def resume(
@@ -84,38 +84,38 @@ def resume(
       covenq resume worker
       covenq resume repo octo/hello
     """
-    wanted = _wanted("resume", what)
+    wanted = _required_subject("resume", what)
     with source(data, config) as opened:
-        done = opened.resume(wanted, name, reason=reason, by=operator())
+        done = opened.resume(wanted, name, reason=reason, by=operator_name())
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json(done)
     elif done["changed"]:
-        say(f"{_thing(done)} goes on; it was paused {told(done, time.time())}.")
+        say(f"{_sentence_subject(done)} goes on; it was paused {pause_details(done, time.time())}.")
     else:
-        say(f"{_thing(done, name)} was not paused. `covenq status` shows what is.")
+        say(f"{_sentence_subject(done, name)} was not paused. `covenq status` shows what is.")
 
 
-def told(pause: Mapping[str, Any], now: float) -> str:
-    """Since when, by whom and why."""
-    since = f"for {output.lasted(pause['since'], now)}"
+def pause_details(pause: Mapping[str, Any], now: float) -> str:
+    """How long it has been paused, by whom and why."""
+    since = f"for {output.elapsed(pause['since'], now)}"
     by = f" by {clean(pause['by'])}" if pause["by"] else ""
     why = f": {clean(pause['reason'])}" if pause["reason"] else ""
     return f"{since}{by}{why}"
 
 
-def subject(pause: Mapping[str, Any]) -> str:
-    """What is paused, in the words that resume it."""
+def pause_subject(pause: Mapping[str, Any]) -> str:
+    """What is paused, in the words that `covenq resume` takes."""
     name = pause["repo"] or pause["name"]
     return f"{pause['what']} {clean(name)}" if name else str(pause["what"])
 
 
-def _thing(pause: Mapping[str, Any], name: str | None = None) -> str:
-    text = subject({**pause, "name": pause["name"] or name})
+def _sentence_subject(pause: Mapping[str, Any], name: str | None = None) -> str:
+    text = pause_subject({**pause, "name": pause["name"] or name})
     return f"The {text}"
 
 
-def _wanted(verb: str, what: str | None) -> str:
+def _required_subject(verb: str, what: str | None) -> str:
     if what is None:
         raise UsageError(
             f"{verb} what?",

@@ -1,4 +1,4 @@
-"""`covenq refused`: why nothing arrived."""
+"""`covenq refused`: the log of refused requests, and what to do about each reason."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import source
-from covenq.cli.output import Column, clean, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 
 Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
-SHOWN = 20
+SHOWN_MAX = 20
 
 
 def refused(
@@ -33,7 +34,7 @@ def refused(
         found = opened.refused(limit=limit)
     if json:
         output.emit_page({"items": found, "next": None})
-    elif not output.table(COLUMNS, found):
+    elif not print_table(COLUMNS, found):
         say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
         say("deliveries, in the settings of the webhook, for what it says about each.")
     else:
@@ -44,7 +45,7 @@ def _say_hints(found: list[dict[str, Any]]) -> None:
     """Each hint once, the most frequent first."""
     counted = Counter((one["error"], one["hint"]) for one in found)
     say()
-    for (word, hint), number in counted.most_common(SHOWN):
+    for (word, hint), number in counted.most_common(SHOWN_MAX):
         say(f"{clean(word)} ({number:,}): {clean(hint) or 'this version knows no hint for it'}")
 
 

@@ -1,4 +1,4 @@
-"""covenq routes: the rules as code, checked, tried on a payload, and held against what really came."""
+"""covenq routes: lists the routes, checks them, tries them on a payload, and compares them on stored deliveries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import TAKES_WORDS, ConfigOption, DataOption, FilterCommand, Json, Words
 from covenq.cli.context import locate, source
-from covenq.cli.jsonl import with_lines
-from covenq.cli.output import Column, clean, say
+from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
+from covenq.cli.jsonl import with_jsonl_option
+from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
+from covenq.cli.table import Column, print_table
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError
@@ -35,7 +37,7 @@ PAYLOAD_MAX = 64 * 1024 * 1024
 
 
 @routes.callback(invoke_without_command=True)
-@with_lines
+@with_jsonl_option
 def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """List the routes; check them, try them, compare them.
 
@@ -47,10 +49,10 @@ def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, con
     if ctx.invoked_subcommand is not None:
         return
     loaded = locate(data, config).config
-    found = [_object(route) for route in loaded.routes]
+    found = [_route_object(route) for route in loaded.routes]
     if json:
         output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
-    elif not output.table(COLUMNS, found):
+    elif not print_table(COLUMNS, found):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
 
@@ -59,22 +61,22 @@ COLUMNS = [
     Column("KIND", lambda route: route["kind"]),
     Column("MATCH", lambda route: route["match"] or "everything", shrink=16),
     Column("KEY", lambda route: route["key"] or "", shrink=6),
-    Column("DOES", lambda route: _does(route["policy"]), shrink=10),
+    Column("DOES", lambda route: _action_text(route["policy"]), shrink=10),
 ]
 
 
-def _object(route: Route) -> JsonObject:
+def _route_object(route: Route) -> JsonObject:
     return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy()}
 
 
-def _does(policy: Mapping[str, Any]) -> str:
+def _action_text(policy: Mapping[str, Any]) -> str:
     if policy.get("forward"):
         return f"forwards to {policy['forward']}"
     return " ".join(map(str, policy.get("run") or ())) or "waits for a worker elsewhere"
 
 
 @routes.command()
-@with_lines
+@with_jsonl_option
 def check(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Check the configuration: what is wrong, and what may be.
 
@@ -83,7 +85,7 @@ def check(json: Json = False, data: DataOption = None, config: ConfigOption = No
     loaded = locate(data, config).config
     warnings = list(_warnings(loaded))
     if json:
-        found = [_object(route) for route in loaded.routes]
+        found = [_route_object(route) for route in loaded.routes]
         output.emit_json({"ok": True, "sha256": loaded.sha256, "routes": found, "warnings": warnings})
         return
     where = "the defaults, since there is no configuration" if loaded.path is None else clean(loaded.path)
@@ -93,7 +95,7 @@ def check(json: Json = False, data: DataOption = None, config: ConfigOption = No
 
 
 def _warnings(config: Config) -> Iterator[JsonObject]:
-    """{"route", "words"} of each thing that can be seen without running it."""
+    """{"route", "words"} of each problem that can be found without running the routes."""
     if not config.routes:
         yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
     seen: dict[str, str] = {}
@@ -109,7 +111,7 @@ def _warnings(config: Config) -> Iterator[JsonObject]:
 
 
 @routes.command()
-@with_lines
+@with_jsonl_option
 def test(
     event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
@@ -171,7 +173,7 @@ def _print_test(answer: Mapping[str, Any]) -> None:
 
 
 def _read(file: str) -> bytes:
-    """Raises UsageError."""
+    """The payload from a file or stdin. Raises UsageError."""
     try:
         if file == "-":
             if output.is_terminal(sys.stdin):
@@ -188,7 +190,7 @@ def _read(file: str) -> bytes:
 
 
 @routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)
-@with_lines
+@with_jsonl_option
 def diff(
     words: Words = None,
     config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="The new configuration.")] = None,
@@ -222,11 +224,11 @@ def diff(
         )
     found = Diff(now.routes, new.routes)
     filter = [*(words or []), f"since:{since}"]
-    with source(data, old) as opened, bar("deliveries held against the rules") as tell:
+    with source(data, old) as opened, bar("deliveries held against the rules") as update:
         for row in _each(opened, filter):
             found.add(row, _payload(opened, row))
-            if tell is not None and found.looked_at % 100 == 0:
-                tell(found.looked_at, 0)
+            if update is not None and found.looked_at % 100 == 0:
+                update(found.looked_at, 0)
     answer = found.answer()
     if json:
         output.emit_json(answer)

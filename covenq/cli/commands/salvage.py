@@ -1,4 +1,4 @@
-"""The command that makes a new journal of what still verifies in a damaged one: salvage."""
+"""The command that makes a new journal from what still verifies of a damaged one: salvage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.commands.verify import bound, existing
-from covenq.cli.common import ConfigOption, DataOption, Json
+from covenq.cli.commands.verify import durable_seq, require_journal
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Refused, UsageError
@@ -23,7 +23,7 @@ from covenq.errors import Refused, UsageError
 if TYPE_CHECKING:
     from journal.file.salvage import Plan
 
-SHOWN = 50
+SHOWN_MAX = 50
 """Findings and ids listed in words; --json has all."""
 
 
@@ -49,29 +49,29 @@ def salvage(
     """
     if write and dry_run:
         raise UsageError("--write and --dry-run can't be combined", hint="--dry-run is the default.")
-    where = existing(locate(data, config))
+    where = require_journal(locate(data, config))
     directory = where.data / "journal"
 
     from journal.file.lock import DirectoryLock
     from journal.file.salvage import plan
 
     if not write:
-        upto = bound(data, config)
-        with bar("salvage") as tell:
-            found = plan(directory, progress=None if tell is None else lambda count: tell(count, 0))
-        _judge(found, where.data, upto)
+        upto = durable_seq(data, config)
+        with bar("salvage") as update:
+            found = plan(directory, progress=None if update is None else lambda count: update(count, 0))
+        _add_verified_damage(found, where.data, upto)
         _report(found, where.data, None, json)
         return
-    target = Path(to).expanduser().absolute() if to else directory.with_name(f"journal.salvaged-{_stamp()}")
+    target = Path(to).expanduser().absolute() if to else directory.with_name(f"journal.salvaged-{_file_timestamp()}")
     if directory.absolute() in (target, *target.parents):
         raise UsageError(f"{target} is in the damaged journal", hint="Give a directory beside it, or elsewhere.")
-    # Whoever holds the lock may still be writing: what it accepts from here on would be missing.
+    # A process that holds the lock may still be writing: what it accepts from now on would be missing.
     lock = DirectoryLock(directory)
     try:
         found = _write(directory, target, where.data)
     finally:
         lock.release()
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         _report(found, where.data, target, json)
 
 
@@ -80,36 +80,36 @@ def _write(directory: Path, target: Path, data: Path) -> Plan:
     from journal.file.salvage import salvage as save
 
     found = plan(directory)
-    _judge(found, data, None)
+    _add_verified_damage(found, data, None)
     if not found.damage:
         raise Refused("nothing is damaged, so there is nothing to salvage", hint="`covenq backup` makes a copy.")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with bar("salvage") as tell:
+    with bar("salvage") as update:
         save(
             directory,
             target,
             now=time.time(),
             token=secrets.token_hex,
-            progress=None if tell is None else lambda count: tell(count, found.kept),
+            progress=None if update is None else lambda count: update(count, found.kept),
         )
     return found
 
 
-def _stamp() -> str:
+def _file_timestamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _judge(found: Plan, data: Path, upto: int | None) -> None:
-    """Name the damage as `covenq verify` does, and add what only the caches know: what is cut off cleanly, and whose the lost
-    records were. A bad mark is none to salvage for: an opening does without it."""
+def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
+    """Replace the plan's damage by what `covenq verify` finds, and add what only the caches know: records cut off cleanly at the
+    end, and the deliveries of lost records. A bad mark is no reason to salvage: the journal opens without it."""
     from covenq.operate.maintain.verify import check
     from covenq.state.store import read_witness
     from journal.file.files import OsFiles
     from journal.file.verify import witnesses_in
 
     seen = read_witness(data / "state.db")
-    with bar("verify", bytes=True) as tell:
-        report = check(data, upto=upto, progress=tell)
+    with bar("verify", bytes=True) as update:
+        report = check(data, upto=upto, progress=update)
     found.damage = [one for one in report.damage if one.kind != "bad mark"]
     if upto is None:
         known = [*witnesses_in(OsFiles(), data / "journal"), *([seen] if seen else [])]
@@ -118,12 +118,12 @@ def _judge(found: Plan, data: Path, upto: int | None) -> None:
             found.lost.append([found.last + 1, newest])
     ids = [*found.deliveries, *(one.delivery for one in found.damage if one.kind == "payload" and one.delivery)]
     if seen is not None and seen.journal == found.journal:
-        ids += _ids(data / "state.db", found)
+        ids += _lost_deliveries(data / "state.db", found)
     found.deliveries = list(dict.fromkeys(ids))
 
 
-def _ids(state: Path, found: Plan) -> list[str]:
-    """The deliveries that state.db knows at the seqs that are lost, or whose content is."""
+def _lost_deliveries(state: Path, found: Plan) -> list[str]:
+    """The deliveries that state.db has for the seqs that are lost, or whose content is lost."""
     import contextlib
     import sqlite3
 
@@ -140,26 +140,26 @@ def _ids(state: Path, found: Plan) -> list[str]:
 
 
 def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
-    following = _next(data, target) if found.damage else []
+    following = _next_commands(data, target) if found.damage else []
     if json:
         plan = asdict(found)
         plan["records"] = plan.pop("kept")
         output.emit_json({**plan, "written": None if target is None else str(target), "next": following})
         return
-    for one in found.damage[:SHOWN]:
+    for one in found.damage[:SHOWN_MAX]:
         output.line(clean(one))
-    if len(found.damage) > SHOWN:
-        say(f"… and {len(found.damage) - SHOWN:,} more.")
+    if len(found.damage) > SHOWN_MAX:
+        say(f"… and {len(found.damage) - SHOWN_MAX:,} more.")
     lost = sum(high - low + 1 for low, high in found.lost)
     emptied = sum(high - low + 1 for low, high in found.dropped)
     kept = "kept" if target is not None else "would be kept"
     say(f"{output.count(found.kept, 'record')} {kept}, {lost:,} lost, {emptied:,} without their content.")
     if found.deliveries:
         say(f"{output.count(len(found.deliveries), 'delivery', 'deliveries')} concerned; GitHub can send them again:")
-        for id in found.deliveries[:SHOWN]:
+        for id in found.deliveries[:SHOWN_MAX]:
             output.line(clean(id))
-        if len(found.deliveries) > SHOWN:
-            say(f"… and {len(found.deliveries) - SHOWN:,} more (--json has all).")
+        if len(found.deliveries) > SHOWN_MAX:
+            say(f"… and {len(found.deliveries) - SHOWN_MAX:,} more (--json has all).")
     if target is not None:
         say(f"Written to {clean(target)}; the old journal was not touched. To put it in its place:")
     elif found.damage:
@@ -170,13 +170,13 @@ def _report(found: Plan, data: Path, target: Path | None, json: bool) -> None:
         say(f"  {clean(command)}")
 
 
-def _next(data: Path, target: Path | None) -> list[str]:
-    """What to type to use the new journal. state.db needs nothing: it is folded again for a journal of another id."""
+def _next_commands(data: Path, target: Path | None) -> list[str]:
+    """The commands that put the new journal in place. state.db needs none: it is rebuilt for a journal of another id."""
     if target is None:
         return ["covenq salvage --write"]
     journal = shlex.quote(str(data / "journal"))
     return [
-        f"mv {journal} {shlex.quote(str(data / f'journal.damaged-{_stamp()}'))}",
+        f"mv {journal} {shlex.quote(str(data / f'journal.damaged-{_file_timestamp()}'))}",
         f"mv {shlex.quote(str(target))} {journal}",
         "covenq verify",
         "covenq serve",

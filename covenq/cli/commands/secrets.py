@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import source
-from covenq.cli.output import GREEN, RED, YELLOW, Column, clean, say
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import GREEN, RED, YELLOW, clean, say
+from covenq.cli.table import Column, print_table
 
 Item = Mapping[str, Any]
 
@@ -36,11 +37,11 @@ def _show(items: list[Item], now: float) -> None:
         Column("NAME", lambda item: item["name"]),
         Column("FROM", _origin, shrink=12),
         Column("SCOPE", _scope, shrink=12),
-        Column("LAST USED", lambda item: _ago(item, now)),
+        Column("LAST USED", lambda item: _last_used(item, now)),
         Column("30 DAYS", lambda item: f"{item['recent']:,}", right=True),
         Column("VERDICT", lambda item: item["verdict"], colour=lambda word: _COLOURS.get(word, "")),
     ]
-    if not output.table(columns, items):
+    if not print_table(columns, items):
         say("There is no webhook secret yet: `covenq serve` makes one at its first start.")
         return
     for item in items:
@@ -62,7 +63,7 @@ def _origin(item: Item) -> str:
 
 
 def _scope(item: Item) -> str:
-    """`everything`, or what is let in, in few words."""
+    """`everything`, or the hooks, installations and repositories it is limited to."""
     scope = item["scope"]
     if scope is None:
         return ""
@@ -70,6 +71,6 @@ def _scope(item: Item) -> str:
     return ", ".join(words) or "everything"
 
 
-def _ago(item: Item, now: float) -> str:
+def _last_used(item: Item, now: float) -> str:
     at = item["last_used_at"]
     return f"{output.age(at, now)} ago" if at else "never"

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
 from covenq.errors import CovenqError, Refused, UsageError
@@ -71,13 +71,7 @@ def send(
         for one in sorted(samples.SAMPLES):
             output.line(one)
         return
-    if sample and event and sample != event:
-        raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
-    name = event or sample
-    if not name:
-        raise UsageError(
-            "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
-        )
+    name = _event_name(sample, event)
     if file and (action or number is not None):
         raise UsageError("--action and --number are of samples", hint="With --file the body is sent as it is.")
     guid = guid or str(uuid.uuid4())
@@ -91,6 +85,18 @@ def send(
     report(reply, target, json)
 
 
+def _event_name(sample: str | None, event: str | None) -> str:
+    """The event, which is given as the argument or as --event. Raises UsageError for none, and for two."""
+    if sample and event and sample != event:
+        raise UsageError(f"two events: {sample!r} and {event!r}", hint="Name it once.")
+    name = event or sample
+    if not name:
+        raise UsageError(
+            "which event?", hint="`covenq send issues` sends a sample; `covenq send --list` names them all."
+        )
+    return name
+
+
 def read_body(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()
@@ -98,7 +104,7 @@ def read_body(file: str) -> bytes:
 
 
 def _content(file: str) -> bytes:
-    """Raises UsageError."""
+    """The file's bytes. Raises UsageError."""
     try:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
@@ -108,8 +114,8 @@ def _content(file: str) -> bytes:
 
 
 def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:
-    """The built-in sample of an event. Unless a number is given it comes from the GUID: the same GUID is the same body
-    again, a duplicate, and another GUID another body. Raises UsageError with the nearest name."""
+    """The built-in sample of an event. Without a number one is derived from the GUID: the same GUID has the same body, as a
+    duplicate has, and another GUID another. Raises UsageError with the nearest name."""
     import hashlib
     from difflib import get_close_matches
 
@@ -127,15 +133,15 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
 
 
 def webhook_url(where: Location, data: str | None, config: str | None) -> str:
-    """The running daemon's webhook, else the one the configuration would give it."""
+    """The running daemon's webhook URL, else the one that the configuration would give it."""
     with source(data, config) as opened:
         url = opened.status()["webhook_url"] if opened.live else None
     return str(url) if url else f"http://{where.config.bind}/webhook"
 
 
 def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
-    """The secret to sign with: of those that can be read here the first whose scope the delivery is in. Never from the
-    command line itself: other users can read that."""
+    """The secret to sign with: the file's, else the first readable one whose scope includes the delivery. Never one from the
+    command line: other users can read that."""
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
     from covenq.github.request import BadRequest, load
@@ -151,7 +157,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
         raise Refused(why, hint="`covenq serve` makes one; or say --secret-file.")
     try:
         told = load(body)
-    except BadRequest:  # a body that is sent to be refused, or a form
+    except BadRequest:  # a body that is meant to be refused, or a form
         told = None
     data, about = columns("", told if isinstance(told, dict) else {})
     within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
@@ -162,7 +168,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
     answer = reply.object
     if json:
-        with output.of_what_is_done():
+        with output.tolerate_closed_stdout():
             output.emit_json({"status": reply.status, **answer})
     if reply.status >= 500:
         raise CovenqError(
@@ -175,7 +181,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     if "delivery" not in answer:
         say(f"{reply.status} from {url}, which doesn't answer like covenq")
         return
-    with output.of_what_is_done():
+    with output.tolerate_closed_stdout():
         output.line(clean(answer["delivery"]))
     what = "duplicate" if answer.get("duplicate") else "accepted"
     made = answer.get("tasks") or []
@@ -192,7 +198,7 @@ HINTS = {
 
 
 def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
-    """What to do about a refusal: of covenq's own, its word and sentence tell, unless the path was not the webhook's."""
+    """What to do about a refusal; a refusal of covenq's own explains itself, unless the path wasn't the webhook's."""
     word = str(answer.get("error"))
     if word in HINTS:
         return HINTS[word]

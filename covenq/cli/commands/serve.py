@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
 
@@ -65,6 +65,6 @@ def serve(
 
 
 def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:
-    """Raises UsageError."""
+    """Raises UsageError if the option's value isn't one of these."""
     if given is not None and given not in known:
         raise UsageError(f"{option} {given[:40]!r} is none there is", hint=f"Say one of {', '.join(known)}.")

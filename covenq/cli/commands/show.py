@@ -13,11 +13,13 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
-from covenq.cli.context import here, source
+from covenq.cli.context import local_data_dir, source
 from covenq.cli.extract import print_curl, print_part
-from covenq.cli.output import Column, clean
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
+from covenq.cli.output import clean
+from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
+from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -32,7 +34,7 @@ TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
 ATTEMPT_COLUMNS = [
     Column("#", lambda a: a["attempt"], right=True),
-    Column("STARTED", lambda a: output.when(a["started_at"])),
+    Column("STARTED", lambda a: output.timestamp(a["started_at"])),
     Column("TOOK", lambda a: _took(a)),
     Column("OUTCOME", lambda a: a["outcome"] or "running", colour=output.state_colour),
     Column("CATEGORY", lambda a: a["category"]),
@@ -57,7 +59,7 @@ def _took(attempt: Item) -> str:
     seconds = (
         datetime.fromisoformat(attempt["ended_at"]) - datetime.fromisoformat(attempt["started_at"])
     ).total_seconds()
-    return f"{seconds:.2f}s" if seconds < 60 else output.span(seconds)
+    return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)
 
 
 def show(
@@ -96,21 +98,21 @@ def show(
         task = _find_task(opened, id)
         delivery = f"{task['hook']}/{task['guid']}" if task else id
         if payload:
-            output.raw(opened.payload(delivery))
+            output.write_bytes(opened.payload(delivery))
             return
         if path is not None:
             print_part(opened.payload(delivery), path, json)
             return
         if curl:
-            opened.payload(delivery)  # what the command would send: without it there is nothing to write
+            opened.payload(delivery)  # raises NotFound if the body is gone: there would be nothing to send
             print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
-        ends = {} if json else {one["id"]: _end(opened, one) for one in found.get("task_objects", [found])}
+        ends = {} if json else {one["id"]: _stderr_tail(opened, one) for one in found.get("task_objects", [found])}
     if json:
         output.emit_json(found)
         return
-    where = here(data, config)
+    where = local_data_dir(data, config)
     logs = Logs(None if where is None else where / "attempts", ends)
     if task:
         _print_task(found, logs)
@@ -119,7 +121,7 @@ def show(
 
 
 def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
-    """The task with that id, if it looks like a task's and there is one; a GUID may look so too."""
+    """The task with that id; None if there is none. A GUID may look like a task's id."""
     if not TASK_ID.match(id):
         return None
     try:
@@ -149,7 +151,9 @@ def _print_delivery(d: Item, logs: Logs) -> None:
     )
     _field("reason", ": ".join(clean(d[key]) for key in ("reason", "detail") if d.get(key)))
     _field("event", clean(event_of(d)))
-    _field("received", f"{output.when(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}")
+    _field(
+        "received", f"{output.timestamp(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}"
+    )
     _field("repository", clean(d["repo"]))
     _field("number", clean(d["number"]))
     _field("title", clean(d.get("title")))
@@ -160,7 +164,7 @@ def _print_delivery(d: Item, logs: Logs) -> None:
     _field("signed by", clean(d["secret"]))
     _field("came by", clean(d["source"]) if d["source"] != "http" else "")
     _field("payload", f"{output.size(d['payload_bytes'] or 0)}, sha256 {clean(d['payload_sha256'])}")
-    _field("", _gone(d))
+    _field("", _erasure_note(d))
     _field("duplicates", d["duplicates"] or "")
     _field("conflicts", d.get("conflicts") or "")
     _field("replays", d.get("replays") or "")
@@ -174,13 +178,13 @@ def _print_delivery(d: Item, logs: Logs) -> None:
         _print_task(task, logs)
 
 
-def _gone(d: Item) -> str:
-    """That its content is no longer kept, and why; nothing if it is."""
+def _erasure_note(d: Item) -> str:
+    """When, by whom and why its content was dropped or erased; empty if it is kept."""
     by = d.get("dropped_by")
     if not by:
         return ""
     what = "ERASED, with what was read out of it" if d["redacted"] else "DROPPED"
-    when = f" at {output.when(by['at'])}" if by["at"] else ""
+    when = f" at {output.timestamp(by['at'])}" if by["at"] else ""
     who = f" by {output.clean(by['by'])}" if by["by"] else ""
     why = f": {output.clean(by['reason'])}" if by["reason"] else ""
     return f"{what}{who}{when}, record {by['seq']}{why}"
@@ -198,16 +202,18 @@ def _print_task(t: Item, logs: Logs) -> None:
     _field("target", clean(target_of(t)))
     _field("key", clean(t["key"]))
     _field("runs", clean(" ".join(map(str, (t["policy"] or {}).get("run") or []))))
-    _field("created", f"{output.when(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
+    _field("created", f"{output.timestamp(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
     if t["state"] == "queued" and t["not_before"]:
-        _field("not before", f"{output.when(t['not_before'])} ({output.age(t['not_before'], now)})")
+        _field("not before", f"{output.timestamp(t['not_before'])} ({output.age(t['not_before'], now)})")
     if t.get("waits"):
         _field("waits", f"{clean(t['waits']['word'])}: {clean(t['waits']['why'])}")
     _field("worker", clean(t["worker"]))
     if t["attempt_objects"]:
         output.line()
-        output.table(ATTEMPT_COLUMNS, t["attempt_objects"])
-        directory = None if logs.here is None else logs.here / t["id"] / str(t["attempt_objects"][-1]["attempt"])
+        print_table(ATTEMPT_COLUMNS, t["attempt_objects"])
+        directory = (
+            None if logs.directory is None else logs.directory / t["id"] / str(t["attempt_objects"][-1]["attempt"])
+        )
         if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
         for text in logs.ends.get(t["id"], ()):
@@ -216,14 +222,14 @@ def _print_task(t: Item, logs: Logs) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Where attempts' files are, if that is this machine; and the last lines of what failed, by its task's id."""
+    """The directory of attempts' files, if it is on this machine; and the last lines of failed tasks' stderr, by task id."""
 
-    here: Path | None
+    directory: Path | None
     ends: Mapping[str, list[str]]
 
 
-def _end(opened: Source, task: Item) -> list[str]:
-    """The last lines of a task's newest attempt on stderr, TAIL_LINES at most; none if it didn't fail, or where it has none."""
+def _stderr_tail(opened: Source, task: Item) -> list[str]:
+    """The last lines of the newest attempt's stderr, TAIL_LINES at most; none unless it failed."""
     last = task["attempt_objects"][-1] if task["attempt_objects"] else None
     if last is None or last["outcome"] in (None, "completed"):
         return []

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, Words
 from covenq.cli.context import source
-from covenq.cli.output import Column, say
+from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.output import say
+from covenq.cli.table import Column, print_table
 from covenq.model import parse_duration
 
-BAR = 24
+BAR_WIDTH = 24
 """Columns of the longest bar."""
 
 
@@ -48,7 +49,7 @@ def stats(
     )
     if found["duplicates"]:
         output.line(f"{output.count(found['duplicates'], 'duplicate')} beside them")
-    _table("SINCE", [{**one, "name": output.when(one["at"])} for one in found["time"]], _OF_TIME)
+    _table("SINCE", [{**one, "name": output.timestamp(one["at"])} for one in found["time"]], _OF_TIME)
     _table("EVENT", found["events"], _OF_DELIVERIES)
     _table("REPOSITORY", found["repos"], _OF_DELIVERIES)
     _table("ROUTE", found["routes"], _OF_TASKS)
@@ -58,11 +59,11 @@ def stats(
 
 
 def bar(number: int, most: int) -> str:
-    """A bar of at most BAR columns, and of at least one where there is anything."""
+    """A bar of at most BAR_WIDTH columns, and of at least one for any number above 0."""
     if not number or not most:
         return ""
     mark = "█" if "utf" in (getattr(output.stdout(), "encoding", None) or "").lower() else "#"
-    return mark * max(1, round(BAR * number / most))
+    return mark * max(1, round(BAR_WIDTH * number / most))
 
 
 def _failed(item: Mapping[str, Any]) -> object:
@@ -96,4 +97,4 @@ def _table(heading: str, rows: Sequence[Mapping[str, Any]], shape: tuple[str, li
         *more,
     ]
     output.line()
-    output.table(columns, rows)
+    print_table(columns, rows)

@@ -1,4 +1,4 @@
-"""covenq status: ready or not, what waits, how the disk does."""
+"""covenq status: readiness, addresses, the journal, the queue and the disk."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
 
@@ -35,7 +35,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
                 yield "", clean(reason)
     else:
         ready = "ready" if found["ready"] else "NOT READY"
-        since = output.lasted(found["started_at"], now)
+        since = output.elapsed(found["started_at"], now)
         yield "covenq", f"{clean(found['version'])}, {ready}, pid {found['pid']}, up {since}"
         for reason in found["reasons"]:
             yield "", clean(reason)
@@ -48,7 +48,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     seen = found.get("verified")
     if seen and not seen["ok"]:
         more = f", and {seen['findings'] - 1:,} more" if seen["findings"] > 1 else ""
-        yield "DAMAGED", f"found {output.lasted(seen['at'], now)} ago: {clean(seen['first'])}{more}"
+        yield "DAMAGED", f"found {output.elapsed(seen['at'], now)} ago: {clean(seen['first'])}{more}"
         yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
     folded = found["state"]
     lag = f", {folded['lag']} behind" if folded["lag"] else ""
@@ -58,16 +58,16 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
         yield "disk", f"{output.size(found['disk']['free'])} free of {output.size(found['disk']['total'])}"
     oldest = found.get("oldest") or {}
     for what in ("deliveries", "tasks"):
-        ages = [f"{state} for {output.lasted(at, now)}" for state, at in (oldest.get(what) or {}).items()]
+        ages = [f"{state} for {output.elapsed(at, now)}" for state, at in (oldest.get(what) or {}).items()]
         yield what, _counts(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     worker = found["worker"]
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
     if found.get("pauses"):
-        from covenq.cli.commands.pauses import subject, told
+        from covenq.cli.commands.pauses import pause_details, pause_subject
 
         for pause in found["pauses"]:
-            yield "PAUSED", f"{subject(pause)}, {told(pause, now)}"
+            yield "PAUSED", f"{pause_subject(pause)}, {pause_details(pause, now)}"
     reload = found.get("reload")
     if reload and not reload["ok"]:
         ago = output.age(reload["at"], now)
@@ -93,12 +93,12 @@ def _journal_words(journal: Item) -> str:
     ]
     words.append(output.size(journal["bytes"]))
     if journal.get("last_sync_ms") is not None:
-        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_spread(journal.get('recent_syncs_ms'))}")
+        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_sync_spread(journal.get('recent_syncs_ms'))}")
     words += [word.upper() for word in ("poisoned", "full") if journal.get(word)]
     return ", ".join(words)
 
 
-def _spread(recent: Item | None) -> str:
+def _sync_spread(recent: Item | None) -> str:
     if not recent or recent["count"] < 2:
         return ""
     return f" (of the last {recent['count']}: half within {recent['median']:.1f}, the slowest {recent['slowest']:.1f})"

@@ -1,4 +1,4 @@
-"""covenq tail: the journal as it goes on."""
+"""covenq tail: the journal's records, as they come."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, words_and
 from covenq.cli.context import source
+from covenq.cli.filter_words import words_and
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
@@ -20,14 +21,14 @@ from covenq.model import parse_duration
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-SHOWN = 10
-"""Records told without --since and --after."""
+NEWEST = 10
+"""Records printed without --since and --after."""
 WAIT_S = 25.0
-"""How long a daemon holds the request until something comes."""
-AGAIN_S = 0.5
-"""Between two looks whether there is a daemon."""
+"""Seconds for which the daemon holds the request until a record comes (long polling)."""
+RETRY_S = 0.5
+"""Seconds between two attempts to reach a daemon."""
 
-OfKind = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
+KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": output.RED, "retry": output.RED}
 
 
 def tail(
@@ -53,25 +54,25 @@ def tail(
       covenq tail -f state:failed
       covenq tail --since 1h repo:octo/hello --jsonl
     """
-    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be seen in every `-owner:foo`
+    filter = [word for word in words or [] if word != "-f"]  # as a short option it would be found in every `-owner:foo`
     follow = follow or "-f" in (words or [])
     if since is not None and after is not None:
         raise UsageError("--since and --after name two beginnings", hint="Give one of them.")
-    if follow and json and not output.are_lines():
+    if follow and json and not output.is_json_lines():
         raise UsageError("--json is one document, and what is followed has no end", hint="Use --jsonl.")
-    told = Told(filter, follow, None if since is None else parse_duration(since), after, data, config)
-    if json and not output.are_lines():
-        output.emit_items(chain.from_iterable(told), lambda: told.position)
+    stream = RecordStream(filter, follow, None if since is None else parse_duration(since), after, data, config)
+    if json and not output.is_json_lines():
+        output.emit_items(chain.from_iterable(stream), lambda: stream.position)
         return
-    for items in told:
+    for items in stream:
         for item in items:
             _print(item, json)
         output.flush()
 
 
 @dataclass(slots=True)
-class Told:
-    """What the journal records, as many at a time as a request answers; `position` is behind the last of them."""
+class RecordStream:
+    """The journal's records, one list per request; `position` is the cursor behind the last of them."""
 
     filter: list[str]
     follow: bool
@@ -82,18 +83,18 @@ class Told:
     epoch: str | None = None
 
     def __iter__(self) -> Iterator[list[Mapping[str, Any]]]:
-        """Following, it doesn't end, nor where no daemon is. Raises DaemonUnreachable otherwise."""
+        """With `follow` it never ends, and waits for a daemon that isn't running; else it raises DaemonUnreachable."""
         waiting = False
         while True:
             try:
                 with source(self.data, self.config) as opened:
                     if waiting and not opened.live:
-                        time.sleep(AGAIN_S)
+                        time.sleep(RETRY_S)
                         continue
                     if waiting:
                         say("The daemon is back.")
                     waiting = False
-                    yield from self._of(opened)
+                    yield from self._from(opened)
                     return
             except DaemonUnreachable:
                 if not self.follow:
@@ -101,12 +102,12 @@ class Told:
                 if not waiting:
                     say("No daemon is running: waiting for it.")
                 waiting = True
-                time.sleep(AGAIN_S)
+                time.sleep(RETRY_S)
 
-    def _of(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
+    def _from(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
         while True:
             wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
-            newest = SHOWN if self.position is None and self.since_s is None else None
+            newest = NEWEST if self.position is None and self.since_s is None else None
             found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
             self.since_s = None
             self.position = _position(found, self.epoch)
@@ -120,7 +121,7 @@ class Told:
 
 
 def _position(found: Mapping[str, Any], epoch: str | None) -> int:
-    """Where to go on. After a restore the journal may be shorter than what was seen of the one before."""
+    """The cursor to continue from. After a restore the journal may be shorter than before."""
     if epoch is not None and found["epoch"] != epoch:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
         return int(found["head"])
@@ -131,10 +132,11 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
     if json:
         output.emit_jsonl([item])
         return
-    from covenq.operate.inspect.tail import words as parts_of  # it knows the tables, and `--help` needs none
+    # Here, because it imports the state's tables, which `--help` doesn't need.
+    from covenq.operate.inspect.tail import words as parts_of
 
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")
-    kind = output.paint(f"{clean(item['kind']):<20}", OfKind.get(word, ""), coloured)
+    kind = output.paint(f"{clean(item['kind']):<20}", KIND_COLOURS.get(word, ""), coloured)
     rest = "  ".join(clean(part) for part in parts_of(dict(item)) if part)
-    output.line(f"{output.when(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())
+    output.line(f"{output.timestamp(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())

@@ -1,4 +1,4 @@
-"""`covenq tokens`: who may ask the API over TCP. They are read from, and written to, a file: no daemon is needed."""
+"""`covenq tokens`: the API's bearer tokens. They are read from and written to a file: no daemon is needed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
-from covenq.cli.jsonl import with_lines
-from covenq.cli.output import Column, clean, say
+from covenq.cli.jsonl import with_jsonl_option
+from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.output import clean, say
+from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
 
 tokens = typer.Typer(
@@ -21,12 +22,12 @@ tokens = typer.Typer(
 COLUMNS = [
     Column("NAME", lambda t: t["name"]),
     Column("ROLE", lambda t: t["role"]),
-    Column("CREATED", lambda t: output.when(t["created_at"])),
+    Column("CREATED", lambda t: output.timestamp(t["created_at"])),
 ]
 
 
 @tokens.callback(invoke_without_command=True)
-@with_lines
+@with_jsonl_option
 def listing(
     ctx: typer.Context,
     json: Json = False,
@@ -54,12 +55,12 @@ def listing(
     found = [token.about() for token in read(path)]
     if json:
         output.emit_page({"items": found, "next": None})
-    elif not output.table(COLUMNS, found):
+    elif not print_table(COLUMNS, found):
         say(f"There are no tokens in {clean(path)}; `covenq tokens new` makes one.")
 
 
 @tokens.command()
-@with_lines
+@with_jsonl_option
 def new(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
@@ -108,7 +109,7 @@ def revoke(
 
 
 def token_file(data: str | None, config: str | None) -> Path:
-    """Where the tokens are. Raises NotFound where there is no data directory to look in."""
+    """The file of the tokens. Raises NotFound if its directory doesn't exist."""
     where = locate(data, config)
     path = where.config.token_file(where.data)
     if not path.parent.is_dir():

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.remote import chosen
 from covenq.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""The command that proves the journal: verify."""
+"""The command that verifies the journal: verify."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, locate, source
+from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
@@ -65,33 +65,49 @@ def verify(
             "--since and --segment can't be combined", hint="--segment is one, --since that one and all after."
         )
     wanted = parse_head(expect) if expect else None
-    where = existing(locate(data, config))
-
-    from covenq.model import now_text
-    from covenq.operate.maintain import verify as integrity
-    from covenq.operate.maintain import verify_note
+    where = require_journal(locate(data, config))
 
     only = None if segment is None else _segment(where, segment)
-    upto = bound(data, config)
-    started = time.monotonic()
-    with bar("verify", bytes=True) as tell:
-        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=tell)
-    asked = integrity.seq_of(segment, only) if segment is not None and only is not None else since
-    if report.ok and asked is not None and asked > report.head.seq:
-        raise NotFound(
-            f"there is no record {asked:,} yet: the newest is {report.head.seq:,}",
-            hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
-        )
-    if only is None and since is None:
-        with suppress(OSError):  # a note for others, of a data directory that may be somebody else's
-            verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
+    upto = durable_seq(data, config)
+    report = _prove(where, upto, since, segment, only, wanted)
     signed = _signatures(where, upto, since or 0, only, report) if signatures else None
-    _tell(report, signed, head=head, json=json)
+    _report(report, signed, head=head, json=json)
     if not report.ok:
         say(
             "hint: nothing was changed. Keep a copy; `covenq salvage` shows what can be kept, `covenq backup` has copies."
         )
         raise typer.Exit(DAMAGED)
+
+
+def _prove(
+    where: Location,
+    upto: int | None,
+    since: int | None,
+    segment: str | None,
+    only: int | None,
+    wanted: tuple[int, str] | None,
+) -> VerifyReport:
+    """Verify the journal, or from `since` on, or the segment `only` alone; the result of the whole is noted for `covenq status`.
+
+    Raises NotFound where the record that `since` or `segment` names isn't there yet.
+    """
+    from covenq.model import now_text
+    from covenq.operate.maintain import verify as integrity
+    from covenq.operate.maintain import verify_note
+
+    started = time.monotonic()
+    with bar("verify", bytes=True) as update:
+        report = integrity.check(where.data, upto=upto, since=since or 0, segment=only, expect=wanted, progress=update)
+    asked_seq = integrity.seq_of(segment, only) if segment is not None and only is not None else since
+    if report.ok and asked_seq is not None and asked_seq > report.head.seq:
+        raise NotFound(
+            f"there is no record {asked_seq:,} yet: the newest is {report.head.seq:,}",
+            hint="`covenq verify` proves all there is; `covenq status` says where the journal ends.",
+        )
+    if only is None and since is None:
+        with suppress(OSError):  # the data directory may be another user's, and the note is only a service
+            verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
+    return report
 
 
 def parse_head(text: str) -> tuple[int, str]:
@@ -106,8 +122,8 @@ def head_text(head: Head) -> str:
     return f"{head.seq}:{head.sum}"
 
 
-def existing(where: Location) -> Location:
-    """The place, if there is a journal. Raises NotFound."""
+def require_journal(where: Location) -> Location:
+    """The location, if it has a journal. Raises NotFound."""
     if not (where.data / "journal").is_dir():
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
@@ -115,8 +131,8 @@ def existing(where: Location) -> Location:
     return where
 
 
-def bound(data: str | None, config: str | None) -> int | None:
-    """The newest durable seq as a running daemon tells it; None without one."""
+def durable_seq(data: str | None, config: str | None) -> int | None:
+    """The newest durable seq, according to a running daemon; None without a daemon."""
     with source(data, config) as opened:
         return int(opened.status()["journal"]["head"]["seq"]) if opened.live else None
 
@@ -137,15 +153,15 @@ def _signatures(where: Location, upto: int | None, since: int, segment: int | No
     secrets, problems = known_secrets(where.config, os.environ, where.data)
     for problem in problems:
         say(f"covenq: {clean(problem)}; what it signed can't be checked")
-    with bar("signatures") as tell:
+    with bar("signatures") as update:
         signed, mismatches = integrity.check_signatures(
-            where.data, secrets, upto=upto, since=since, segment=segment, progress=tell
+            where.data, secrets, upto=upto, since=since, segment=segment, progress=update
         )
     report.damage += mismatches
     return signed
 
 
-def _tell(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
+def _report(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
     if json and head and report.ok:
         output.emit_json(asdict(report.head))
     elif json:
@@ -157,12 +173,12 @@ def _tell(report: VerifyReport, signed: Signatures | None, *, head: bool, json: 
     elif head and report.ok:
         output.line(head_text(report.head))
     else:
-        _print(report)
+        _print_report(report)
     if signed is not None and not json:
         _say_signatures(signed)
 
 
-def _print(report: VerifyReport) -> None:
+def _print_report(report: VerifyReport) -> None:
     for one in report.damage:
         output.line(clean(one))
     records = output.count(report.records, "record")

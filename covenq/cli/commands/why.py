@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.context import source
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.operate.inspect.story import QUESTIONS, lines
 
 LABEL = 20
-"""Columns of what stands before a line's words, where it is a short one."""
+"""Columns of a line's label; a longer label is printed before the words in parentheses."""
 
 
 def why(
@@ -46,17 +46,17 @@ def why(
     if json:
         output.emit_json(answer)
     elif answer["kind"] == "target" and len(answer["stories"]) > 1:
-        _target(answer)
+        _print_target(answer)
     else:
         for number, story in enumerate(answer["stories"]):
             if number:
                 output.line()
-            _story(story)
+            _print_story(story)
     if answer["kind"] == "nothing":
-        _nothing(answer, quiet=json)
+        _raise_not_found(answer, quiet=json)
 
 
-def _story(story: dict[str, Any]) -> None:
+def _print_story(story: dict[str, Any]) -> None:
     coloured = output.has_colour(output.stdout())
     for number, (label, words) in enumerate(lines(story)):
         label, words = clean(label), clean(words)
@@ -68,8 +68,8 @@ def _story(story: dict[str, Any]) -> None:
             output.line(f"  {label}  ({words})")
 
 
-def _target(answer: dict[str, Any]) -> None:
-    """All of an issue's or pull request's deliveries, each by where it is, and the words for what isn't well."""
+def _print_target(answer: dict[str, Any]) -> None:
+    """All of an issue's or pull request's deliveries, each with its state, and with answers that need attention."""
     target = answer["target"]
     coloured = output.has_colour(output.stdout())
     shown = output.count(len(answer["stories"]), "delivery", "deliveries")
@@ -80,13 +80,13 @@ def _target(answer: dict[str, Any]) -> None:
         delivery = story["delivery"]
         event = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else delivery["event"]
         state = output.paint(clean(delivery["state"]), output.state_colour(delivery["state"]), coloured)
-        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.when(delivery['received_at'])}  {state}")
-        for words in _worth(story):
+        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.timestamp(delivery['received_at'])}  {state}")
+        for words in _notable_answers(story):
             output.line(f"  {clean(words)}")
     say("`covenq why GUID` tells one of them whole.")
 
 
-def _worth(story: dict[str, Any]) -> Iterator[str]:
+def _notable_answers(story: dict[str, Any]) -> Iterator[str]:
     answers = story["answers"]
     for question in QUESTIONS:
         if question not in ("accepted", "now") and answers[question]["yes"]:
@@ -94,8 +94,8 @@ def _worth(story: dict[str, Any]) -> Iterator[str]:
     yield answers["now"]["words"]
 
 
-def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
-    """Raises NotFound, with what is known of it all the same."""
+def _raise_not_found(answer: dict[str, Any], *, quiet: bool) -> None:
+    """Raises NotFound, with the refusals of that id, if there were any."""
     if answer["target"]:
         target = answer["target"]
         raise NotFound(
@@ -106,7 +106,7 @@ def _nothing(answer: dict[str, Any], *, quiet: bool) -> None:
     if refusals:
         for one in refusals if not quiet else ():
             say(
-                f"{output.when(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
+                f"{output.timestamp(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
             )
         raise NotFound(
             f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",

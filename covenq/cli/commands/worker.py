@@ -1,18 +1,23 @@
-"""`covenq worker`: runs a command for each task of the pull routes of a daemon; `covenq phase`: what a command is at."""
+"""`covenq worker` claims tasks of pull routes and runs a command for each; `covenq phase` records a running task's phase."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from covenq.cli.common import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.context import locate
+from covenq.cli.options import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
+
+if TYPE_CHECKING:
+    from covenq.net.address import Remote
+    from covenq.tasks.remote.worker import Job
 
 
 def worker(
@@ -64,26 +69,13 @@ def worker(
       covenq worker --route build -- make -C /srv/build "TASK={task}"
       covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
     """
-    from covenq.cli.remote import chosen
-    from covenq.model import parse_duration
-    from covenq.net.address import Remote
-    from covenq.tasks.execution import process_tree
     from covenq.tasks.execution.pool import worker_id
-    from covenq.tasks.remote.worker import Job, Worker, check, lines, work_directory
+    from covenq.tasks.remote.worker import Job, check
 
-    lease_s = parse_duration(lease)
-    if not 1 <= lease_s <= 3600:
-        raise UsageError(f"a lease of {lease}", hint="It is between 1s and 1h.")
-    if keep not in ("all", "failed", "none"):
-        raise UsageError(f"{keep[:40]!r} is none of all, failed, none", hint="See `covenq worker --help`.")
-    for variable in env or ():
-        if variable.startswith("COVENQ_") or "=" in variable:
-            raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
-    target: Path | Remote | None = chosen()
-    if target is None:
-        target = Path(socket) if socket is not None else locate(data, config).data / "covenq.sock"
-    elif socket is not None:
-        raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
+    lease_s = _checked_lease(lease)
+    _check_keep(keep)
+    _check_environment(env or ())
+    target = _target(socket, data, config)
     job = Job(
         name=name or worker_id(),
         run=check(command),
@@ -94,22 +86,67 @@ def worker(
         concurrency=concurrency,
         environ=dict(os.environ),
     )
+    _claim_until_stopped(job, target, _work_directory(work))
+
+
+def _checked_lease(lease: str) -> float:
+    """The lease in seconds. Raises UsageError if it is too short or too long."""
+    from covenq.model import parse_duration
+
+    lease_s = parse_duration(lease)
+    if not 1 <= lease_s <= 3600:
+        raise UsageError(f"a lease of {lease}", hint="It is between 1s and 1h.")
+    return lease_s
+
+
+def _check_keep(keep: str) -> None:
+    """Raises UsageError if --keep isn't one of its words."""
+    if keep not in ("all", "failed", "none"):
+        raise UsageError(f"{keep[:40]!r} is none of all, failed, none", hint="See `covenq worker --help`.")
+
+
+def _check_environment(names: Sequence[str]) -> None:
+    """Raises UsageError for what is no name of a variable, and for covenq's own variables."""
+    for variable in names:
+        if variable.startswith("COVENQ_") or "=" in variable:
+            raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
+
+
+def _target(socket: str | None, data: str | None, config: str | None) -> Path | Remote:
+    """The daemon to claim from: this machine's socket, or a remote address. Raises UsageError for both."""
+    from covenq.cli.remote import chosen
+
+    remote = chosen()
+    if remote is None:
+        return Path(socket) if socket is not None else locate(data, config).data / "covenq.sock"
+    if socket is not None:
+        raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
+    return remote
+
+
+def _claim_until_stopped(job: Job, target: Path | Remote, directory: Path) -> None:
+    """Claim tasks and run them until a signal; running attempts are then ended and given back."""
+    from covenq.net.address import Remote
+    from covenq.tasks.execution import process_tree
+    from covenq.tasks.remote.worker import Worker, lines, work_directory
+
     _log()
     process_tree.adopt()
-    directory, lock = work_directory(_base(work))
+    directory, lock = work_directory(directory)
     try:
         one = Worker(lines(target), job, directory)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: one.stop())
         where = target.url if isinstance(target, Remote) else str(target)
-        say(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {concurrency} at a time")
+        say(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
         one.run()
     finally:
         os.close(lock)
     say("stopped; what ran was given back")
 
 
-def _base(work: str | None) -> Path:
+def _work_directory(work: str | None) -> Path:
+    """The directory of attempts' directories: as given, else under the user's state directory (XDG)."""
     if work is not None:
         return Path(work).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -118,6 +155,7 @@ def _base(work: str | None) -> Path:
 
 
 def _log() -> None:
+    """Log to stderr, in UTC."""
     import logging
     import time
 

@@ -7,7 +7,6 @@ nothing is done twice. Which things are planned, and what is appended for each, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
 from covenq.state import query
+from covenq.text import one_line
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry
@@ -30,7 +30,6 @@ MOVED = "it moved while this was being done"
 
 PAGE = 1000
 _TRIES = 5
-_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def payloads(journal: Journal) -> query.PayloadOf:
 
 def clean_text(text: str | None) -> str | None:
     """A reason or a name as a record may hold it: one line, bounded."""
-    return None if text is None else _NOT_TEXT.sub(" ", text)[:TEXT_MAX]
+    return None if text is None else one_line(text, TEXT_MAX)
 
 
 def append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, int | None]]:

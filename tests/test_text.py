@@ -1,0 +1,46 @@
+"""What makes text from outside safe, each way for its reader; and instants, durations and sizes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covenq import text
+
+ANYTHING = st.text(st.characters(codec=None), max_size=100)
+HOSTILE = "a\x1b[2J\x00\n\x7f\x9b\u202e\u200d\ud800b"
+
+
+@pytest.mark.parametrize(
+    ("cleaned", "expected"),
+    [
+        (text.escape(HOSTILE), "a\\x1b[2J\\x00\\n\\x7f\\x9b\\u202e\\u200d\\ud800b"),
+        (text.picture(HOSTILE), "a␛[2J␀␊␡���b"),
+        (text.one_line(HOSTILE, 100), "a [2J   \x9b\u202e\u200d b"),
+        (text.storable(HOSTILE, 100), "a\x1b[2J�\n\x7f\x9b\u202e\u200d�b"),
+    ],
+)
+def test_each_cleaner_replaces_what_its_reader_can_not_take(cleaned: str, expected: str) -> None:
+    assert cleaned == expected
+
+
+@given(ANYTHING, st.integers(0, 50))
+def test_what_is_kept_is_bounded_and_has_a_utf_8(given: str, limit: int) -> None:
+    for kept in (text.one_line(given, limit), text.storable(given, limit)):
+        assert len(kept) <= limit
+        kept.encode()
+        assert "\0" not in kept
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=50))
+def test_plain_text_passes_unchanged(plain: str) -> None:
+    assert text.escape(plain) == text.picture(plain) == text.one_line(plain, 50) == text.storable(plain, 50) == plain
+
+
+def test_instants_durations_and_sizes() -> None:
+    assert text.instant("2026-11-23T02:34:56.5Z") == 1795401296.5
+    assert text.instant("nonsense") is text.instant("") is text.instant(None) is None
+    assert [text.duration(s) for s in (0, 59.9, 60, 7200, 200000)] == ["0s", "59s", "1m", "2h", "2d"]
+    assert text.byte_size(5 << 40, "TiB") == "5.0 TiB"
+    assert text.byte_size(5 << 40, "GiB") == "5120.0 GiB"
