@@ -188,14 +188,14 @@ def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "last"), [(None, "init"), (Path("/c.toml"), "tasks")])
 def test_init_is_not_to_be_tried_where_it_would_refuse(tmp_path: Path, path: Path | None, last: str) -> None:
     facts = {"version": "1", "url": "u", "first": True, "secret_made": True, "argv": ["covenq"], "env": {}}
-    said = greeting.words(Config(path=path), tmp_path, **facts).splitlines()
+    said = greeting.render(Config(path=path), tmp_path, **facts).splitlines()
     assert [line.split()[1] for line in said[-3:]] == ["send", "deliveries", last]
 
 
 def test_secrets_are_named_by_their_place_only() -> None:
     raw = {"github": {"webhook_secrets": [{"name": "a", "value": "hush"}, {"name": "b", "env": "B"}]}}
     config = configuration.build(raw, None, {"COVENQ_WEBHOOK_SECRET": "hush"})
-    said = greeting.secret_words(config, Path("/data"), False)
+    said = greeting.secret_location(config, Path("/data"), False)
     assert said == "a (in the configuration), b ($B), env ($COVENQ_WEBHOOK_SECRET)"
 
 
