@@ -17,12 +17,12 @@ from ipaddress import ip_address
 from covenq.config.api_tokens import Tokens
 from covenq.config.load import Config, parse_bind
 from covenq.errors import CovenqError
-from covenq.http.app import Face, make_app
-from covenq.http.server.deferred import ShortWay
+from covenq.http.app import RouteGroup, make_app
+from covenq.http.server.deferred import FastPath
 from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
 from covenq.http.server.parser import Limits
 from covenq.http.services import API_THREADS, Services
-from covenq.http.webhook_fast import PlainWebhook
+from covenq.http.webhook_fast import WebhookFastPath
 from covenq.net import unix_socket
 from covenq.paths import SOCKET_NAME
 
@@ -91,28 +91,28 @@ def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) 
     def make(
         name: str,
         bound: socket.socket,
-        faces: Collection[Face],
+        groups: Collection[RouteGroup],
         threads: int,
         tokens: Tokens | None = None,
-        way: ShortWay | None = None,
+        fast_path: FastPath | None = None,
     ) -> Listener:
         listener = Listener(
-            make_app(services, faces, tokens),
+            make_app(services, groups, tokens),
             bound,
             name=name,
             threads=threads,
             limits=limits,
             on_refusal=on_refusal,
-            streams="api" in faces,
+            streams="api" in groups,
             connections=connections,
-            way=way,
+            fast_path=fast_path,
         )
         cleanup.callback(listener.close)
         services.listeners[name] = listener.stats
         return listener
 
-    way = PlainWebhook(services)
-    webhook = make("webhook", sockets.webhook, {"webhook", "health"}, config.threads, way=way)
+    fast_path = WebhookFastPath(services)
+    webhook = make("webhook", sockets.webhook, {"webhook", "health"}, config.threads, fast_path=fast_path)
     api = make("api", unix, {"webhook", "health", "api"}, API_THREADS)
     if sockets.api is None:
         return Listeners(webhook, api)

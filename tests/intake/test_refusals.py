@@ -19,7 +19,7 @@ from tests.support.daemon import ROOT, SECRET, Daemon, issue, new_guid, signed
 from tests.support.serving import serving
 
 WORDS = re.compile(
-    r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|say_error\(resp,\ |note\()\s*(?:\d{3},\ )?"([a-z_]+)"
+    r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|respond_error\(resp,\ |note\()\s*(?:\d{3},\ )?"([a-z_]+)"
         |^\ {4}\d{3}:\ \("([a-z_]+)"|\d{3},\ "([a-z_]+)",\ f?"|Reason\("(intake_paused)\"""",
     re.VERBOSE | re.MULTILINE,
 )

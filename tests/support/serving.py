@@ -1,4 +1,4 @@
-"""The web faces over a real journal and state, in this process, on real sockets: what the HTTP tests stand on."""
+"""The HTTP application over a real journal and state, in this process, on real sockets: the base of the HTTP tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from covenq.http.app import make_app
 from covenq.http.server.listener import Listener, bind_tcp
 from covenq.http.server.parser import Limits
 from covenq.http.services import Services
-from covenq.http.webhook_fast import PlainWebhook
+from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
@@ -159,7 +159,7 @@ def serving(
                 limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
-                way=None if streams else PlainWebhook(services),
+                fast_path=None if streams else WebhookFastPath(services),
             )
 
         webhook = listener("webhook", make_app(services, {"webhook", "health"}), bound, False)
