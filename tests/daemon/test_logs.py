@@ -1,4 +1,4 @@
-"""The log: one line an event, as JSON or for people, and never a secret, a token or anything of a payload."""
+"""The log: one line per event, as text or JSON, and never a secret, a token or anything of a payload."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOKENS = {
     "own": "covenq_" + "Zz09" * 10 + "abc",
     "plain": "correct-horse-battery-staple-7741",
 }
-"""What a request, or its body, may hold. The last is like no token: only that it is logged nowhere keeps it out."""
+"""Secrets that a request, or its body, may hold. The last has no token's form: it stays out only because nothing logs it."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The daemon as a process, and the small decisions of its start: directory, secret, words, signals, socket."""
+"""The daemon as a process, and the details of its start: directory, secret, greeting, signals, socket."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) 
 
 
 def _shell(command: str, env: dict[str, str]) -> int:
-    """Run it as a person would, from another terminal; the wait status."""
+    """Run it as from another terminal; the wait status."""
     return os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", f"{command} >/dev/null 2>&1 </dev/null"], env), 0)[1]
 
 

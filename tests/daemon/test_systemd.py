@@ -1,4 +1,4 @@
-"""systemd's protocol, over real sockets: readiness when it is so, a reload, a stop, and a watchdog fed by proof alone."""
+"""systemd's protocol, over real sockets: true readiness, a reload, a stop, and a watchdog fed only with evidence."""
 
 from __future__ import annotations
 

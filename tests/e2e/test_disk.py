@@ -1,4 +1,4 @@
-"""A disk that is full, or that fails to sync: 503 and nothing claimed, and what comes after."""
+"""A disk that is full, or that fails to sync: 503, nothing claimed, and the recovery."""
 
 from __future__ import annotations
 

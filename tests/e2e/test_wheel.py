@@ -1,4 +1,4 @@
-"""The wheel holds what an installation needs: both packages with their data, the manual, the program; and works from there."""
+"""The wheel has what an installation needs: both packages with their data, the manual, the program; and it works installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILD = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as pip would, by the backend itself: nothing is fetched."""
+    """A wheel built as pip builds it, by the backend itself: nothing is fetched."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling, which builds the wheel, is not installed")
     to = tmp_path_factory.mktemp("wheel")

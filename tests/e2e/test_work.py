@@ -1,4 +1,4 @@
-"""Tasks, from outside: all of a burst complete, failures are what they are, and a stop or a crash loses none."""
+"""Tasks, from outside: all of a burst complete, failures are recorded as such, and a stop or a crash loses none."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_timeout_ends_the_whole_process_group(make_daemon: Make, tmp_path: Pat
 
 
 def alive(pid: int) -> bool:
-    """Runs, and is no zombie."""
+    """Whether it runs, and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

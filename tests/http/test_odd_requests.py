@@ -1,4 +1,4 @@
-"""What the API answers to requests that nobody should send: methods, paths, queries and ids of every wrong kind. Never a 500."""
+"""The API's answers to invalid requests: methods, paths, queries and ids of every wrong kind. Never a 500."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_a_body_over_the_limit_is_413_and_not_read(served: Served) -> None:
 
 
 def lines(served: Served, path: str, count: int, headers: dict[str, str] | None = None) -> list[bytes]:
-    """The first lines of a stream that say something."""
+    """The first lines of a stream that are no comments."""
     connection = UnixConnection(served.socket, 30)
     try:
         connection.request("GET", path, headers=headers or {})

@@ -1,4 +1,4 @@
-"""Slow clients, many of them, and the end: who is in flight is answered, who drips is sent away."""
+"""Slow clients, many clients, and draining: requests in flight are answered, and dripping clients are disconnected."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_who_does_not_take_its_answer_is_left(data: Path, monkeypatch: pytest.Mo
 
 
 def test_the_loop_lets_a_thread_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking over and over, it would keep the interpreter's lock from it: four pull workers got half as much done."""
+    """Polling over and over, it would keep the interpreter's lock from the thread: four pull workers did half as much."""
     monkeypatch.setattr(channel, "SENDING_S", 30.0)
     looked = []
 

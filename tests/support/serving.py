@@ -70,7 +70,7 @@ class HeldFiles(OsFiles):
 
 @dataclass
 class Served:
-    """One set of faces, and how to talk to it."""
+    """A running application, and requests to it."""
 
     services: Services
     webhook: Listener
@@ -121,7 +121,7 @@ def serving(
     threads: int = 8,
     keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
 ) -> Iterator[Served]:
-    """Everything but a worker that runs: tasks stay queued. `raw` is a configuration as TOML gives it."""
+    """Everything but a running worker: tasks stay queued. `raw` is a configuration as TOML gives it."""
     config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
     data.mkdir(parents=True, exist_ok=True)
     files, disk = HeldFiles(), Disk()

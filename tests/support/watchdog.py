@@ -1,4 +1,4 @@
-"""Who holds up an event loop: a thread that looks at the loop's thread, and what every callback of it costs.
+"""Finds what blocks an event loop: a thread samples the loop's thread, and every callback's cost is measured.
 
 A loaded machine stretches the time between two heartbeats without anybody being at fault, so it is the CPU time of one
 callback that is judged, and a callback's time on the clock only where the thread was asleep for most of it, in a call that
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LOOK_S = 0.01
-"""Between two looks at the stack."""
+"""Seconds between two samples of the stack."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Held:
 
     @property
     def ours(self) -> str:
-        """The innermost line of the product's that was seen, if there was one."""
+        """The innermost line of the product that was sampled, if there was one."""
         found = [
             line.strip() for line in self.stack.splitlines() if "/covenq/" in line and line.strip().startswith("File")
         ]
@@ -47,7 +47,7 @@ class Held:
 
 @dataclass
 class Watchdog:
-    """What was found. `limit_ms` is what a callback may take."""
+    """The findings. `limit_ms` is the limit for a callback."""
 
     limit_ms: float
     held: list[Held] = field(default_factory=list)
@@ -75,7 +75,7 @@ def watching(limit_ms: float = 50.0, asleep_ms: float = 1000.0) -> Iterator[Watc
     found = Watchdog(limit_ms)
     me = threading.get_ident()
     running: list[float] = []
-    """When the callback that runs began; empty between two."""
+    """When the running callback began; empty between two."""
     seen: Counter[str] = Counter()
     over = threading.Event()
 
