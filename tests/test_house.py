@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT
+from tests.support.checkout import ROOT
 
 MODULES = sorted(path for package in ("covenq", "journal") for path in (ROOT / package).rglob("*.py"))
 

@@ -13,7 +13,8 @@ import pytest
 from covenq.cli import bench_client
 from covenq.cli.bench_client import Load, Outcome
 from covenq.cli.commands.bench import Measured, report_of
-from tests.support.daemon import HOOK, SECRET, clean_env, sign
+from tests.support.checkout import clean_env
+from tests.support.requests import HOOK, SECRET, sign
 from tests.support.serving import Served, serving
 
 PLAN = Load("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)

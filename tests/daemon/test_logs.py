@@ -17,7 +17,9 @@ import pytest
 from covenq.config.secret_keys import Key
 from covenq.daemon import logs
 from covenq.daemon.log_masking import LogMask
-from tests.support.daemon import SECRET, Daemon, eventually, issue, new_guid, sign, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import SECRET, issue, new_guid, sign, signed
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

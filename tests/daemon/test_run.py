@@ -25,7 +25,10 @@ from journal.errors import JournalClosed
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.records import Conflict, Entry
-from tests.support.daemon import Daemon, UnixConnection, ask, clean_env, eventually, issue, new_guid
+from tests.support.checkout import clean_env
+from tests.support.daemon import Daemon
+from tests.support.requests import UnixConnection, ask, issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from covenq.daemon.systemd import Notifier
-from tests.support.daemon import Daemon, eventually, issue, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, signed
 from tests.support.service_manager import manager
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

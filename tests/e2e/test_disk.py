@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Answer, Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, issue, new_guid
+from tests.support.waiting import eventually
 
 ROUTE = """
 [[route]]

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT, Daemon, clean_env, eventually, issue, new_guid
+from tests.support.checkout import ROOT, clean_env
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Answer, Daemon, eventually, new_guid, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, new_guid, signed
+from tests.support.waiting import eventually
 
 BOUND = 384 << 20
 """The bound in covenq-http(7) for bodies in flight, with the default settings."""

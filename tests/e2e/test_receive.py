@@ -9,7 +9,9 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.support.daemon import HOOK, Daemon, issue, journal_lines, new_guid, payload_of, sign, signed
+from tests.support.daemon import Daemon
+from tests.support.journal_json import journal_lines, payload_of
+from tests.support.requests import HOOK, issue, new_guid, sign, signed
 
 ROUTE = """
 [[route]]

@@ -7,7 +7,9 @@ from typing import Any
 
 from journal.file.open import open_journal
 from journal.records import Entry
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 CONFIG = """
 [worker]

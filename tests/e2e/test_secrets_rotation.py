@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, ask, eventually, issue, new_guid, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import ask, issue, new_guid, signed
+from tests.support.waiting import eventually
 
 CLIENTS = 6
 EACH_PHASE = 60

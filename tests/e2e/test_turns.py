@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

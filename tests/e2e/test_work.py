@@ -8,7 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

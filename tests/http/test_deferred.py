@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from covenq.http.server.deferred import PLAIN_MAX
-from tests.support.daemon import eventually, issue, new_guid, signed
+from tests.support.requests import issue, new_guid, signed
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 HANG_S = 60.0
 

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.daemon import eventually, issue, sign
+from tests.support.requests import issue, sign
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 LIMIT = 40_000
 DEADLINE_S = 60.0

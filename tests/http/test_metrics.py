@@ -16,8 +16,10 @@ from covenq.http.counters import AcceptedCounts
 from covenq.http.metrics import METRICS, Metrics
 from covenq.state import query
 from journal.histogram import Histogram
-from tests.support.daemon import ROOT, eventually, issue, new_guid
+from tests.support.checkout import ROOT
+from tests.support.requests import issue, new_guid
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 ListenerStats = dict[str, dict[tuple[str, ...], float]]
 

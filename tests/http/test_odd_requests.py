@@ -16,7 +16,7 @@ from covenq.config.api_tokens import create
 from covenq.errors import UsageError
 from covenq.http.openapi.operations import OPERATIONS
 from covenq.net.http_client import error_of
-from tests.support.daemon import Answer, UnixConnection, ask, issue, new_guid
+from tests.support.requests import Answer, UnixConnection, ask, issue, new_guid
 from tests.support.serving import Served, serving
 
 READS = sorted({one.path for one in OPERATIONS if one.method == "GET" and one.path != "/api/v1/events"})

@@ -19,7 +19,8 @@ from covenq.config.api_tokens import create
 from covenq.http.app import make_app
 from covenq.http.openapi.document import document
 from covenq.http.openapi.operations import OPERATIONS
-from tests.support.daemon import ROOT, issue, new_guid
+from tests.support.checkout import ROOT
+from tests.support.requests import issue, new_guid
 from tests.support.serving import Served, serving
 
 

@@ -13,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from covenq.config.load import BODY_LIMIT
-from tests.support.daemon import ROOT, Daemon, new_guid, signed
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
+from tests.support.requests import new_guid, signed
 from tests.support.serving import Served, serving
 
 Change = Callable[[bytes], bytes]

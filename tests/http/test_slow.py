@@ -18,8 +18,10 @@ from covenq.http.server import channel
 from covenq.http.server.listener import UNPAUSED, Listener, bind_tcp
 from covenq.http.server.parser import BufferedBytes, Limits
 from covenq.http.webhook import WeightedSemaphore
-from tests.support.daemon import Answer, Daemon, eventually, issue, new_guid, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, issue, new_guid, signed
 from tests.support.serving import serving
+from tests.support.waiting import eventually
 
 
 def head_of(body: bytes, headers: dict[str, str]) -> bytes:

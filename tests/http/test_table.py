@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Answer, encode, issue, new_guid, sign
+from tests.support.requests import Answer, encode, issue, new_guid, sign
 from tests.support.serving import Served, serving
 
 LIMIT = 8192

@@ -15,7 +15,9 @@ from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
 from covenq.intake.refusal_log import Refusals
-from tests.support.daemon import ROOT, SECRET, Daemon, issue, new_guid, signed
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
+from tests.support.requests import SECRET, issue, new_guid, signed
 from tests.support.serving import serving
 
 WORDS = re.compile(

@@ -34,7 +34,7 @@ from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
-from tests.support.daemon import SECRET, Answer, UnixConnection, ask, encode, signed
+from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
 

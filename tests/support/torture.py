@@ -10,7 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.daemon import FINAL_KINDS, HOOK, Daemon, ask, eventually, issue, signed
+from tests.support.daemon import Daemon
+from tests.support.journal_json import FINAL_KINDS
+from tests.support.requests import HOOK, ask, issue, signed
+from tests.support.waiting import eventually
 
 CONNECTIONS = 32
 TASK_EVERY = 8

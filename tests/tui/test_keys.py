@@ -30,8 +30,10 @@ from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
 from covenq.tui.widgets.treeview import TreeView
-from tests.support.daemon import ROOT, Daemon, issue
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
 from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, listed, on, until
+from tests.support.requests import issue
 
 LAYERS = (
     Dashboard, ActionsMixin, RowTable, ListPane, Lines, dashboards.Journal, DetailScreen, PayloadScreen, TreeView, StoryScreen,
