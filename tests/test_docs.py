@@ -13,7 +13,7 @@ import pytest
 
 from covenq.cli.app import COMMANDS, build
 from covenq.filter.grammar import FIELDS
-from tests.support.daemon import ROOT, clean_env
+from tests.support.checkout import ROOT, clean_env
 
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT
+from tests.support.checkout import ROOT
 
 MODULES = sorted(path for package in ("covenq", "journal") for path in (ROOT / package).rglob("*.py"))
 
 LINES_MAX = 450
 FUNCTION_MAX = 80
-LONG = {"covenq/daemon/run.py:_start"}
-"""Functions that may be longer: the daemon's start."""
 
 METAPHORS = frozenset(
     """hands hush gate pace place setback regular rivals standing figures unfinished conduct conducted aftermath house
@@ -42,10 +40,9 @@ def test_there_are_few_rooms_at_the_top() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_has_a_size_and_names_that_can_be_read(path: Path) -> None:
     source = path.read_text()
-    name = str(path.relative_to(ROOT))
     assert len(source.splitlines()) <= LINES_MAX
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and f"{name}:{node.name}" not in LONG:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_MAX, node.name
     assert not {one for one in named(path) if one.strip("_").lower() in METAPHORS}
 

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.support.daemon import eventually, payload_of, sign
+from tests.support.journal_json import payload_of
+from tests.support.requests import sign
+from tests.support.waiting import eventually
 
 
 def test_sign_agrees_with_the_vector_github_documents() -> None:

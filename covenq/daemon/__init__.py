@@ -1,4 +1,4 @@
-"""The daemon: puts all parts together, waits for signals, and takes them apart in order.
+"""The daemon: starts all parts, serves until a signal, and stops them in order.
 
 May import everything but `cli` and `tui`.
 """

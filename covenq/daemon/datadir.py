@@ -1,4 +1,4 @@
-"""The data directory as a daemon needs it: made, with a secret in it, its journal opened and what was found there told."""
+"""The daemon's data directory: creates it and the webhook's secret, locks and recovers the journal, opens the state."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
+from covenq.intake import resume
 from covenq.paths import JOURNAL_NAME, STATE_NAME
-from covenq.state.store import read_witness
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore, read_witness
 from journal.errors import JournalLocked
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -23,8 +28,18 @@ LOCK_S = 3.0
 log = logging.getLogger("covenq.daemon")
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What the data directory holds, opened."""
+
+    journal: FileJournal
+    store: StateStore
+    folder: Folder
+    """Not started yet."""
+
+
 def make_directory(data: Path) -> bool:
-    """Make the data directory, 0700, if it isn't there. Whether it was made. Raises Refused."""
+    """Create the data directory, 0700, if it isn't there; whether it was created. Raises Refused."""
     try:
         data.mkdir(mode=0o700, parents=True)
         return True
@@ -69,8 +84,24 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
     return True
 
 
-def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
-    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
+def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: ExitStack) -> Storage:
+    """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
+
+    Raises what `open_journal` raises.
+    """
+    journal = _open_locked(data, accept_head=accept_head)
+    cleanup.callback(journal.close)
+    _log_recovery(journal)
+    resume.resume(journal, config)
+    store = StateStore(data / STATE_NAME, journal)
+    cleanup.callback(store.close)
+    folder = Folder(store, journal)
+    cleanup.callback(folder.stop, 2.0)
+    return Storage(journal, store, folder)
+
+
+def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
+    """The journal, checked against what state.db witnesses. Waits `wait_s` seconds for a reader that holds the lock.
 
     Raises what `open_journal` raises.
     """
@@ -85,8 +116,8 @@ def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None =
         time.sleep(0.05)
 
 
-def tell_recovery(journal: FileJournal) -> None:
-    """Log what its opening had to mend, and what may have been lost by it."""
+def _log_recovery(journal: FileJournal) -> None:
+    """Log what recovery repaired, and which deliveries may have been lost."""
     recovery = journal.recovery
     if recovery.warning:
         log.warning("%s", recovery.warning)

@@ -1,4 +1,4 @@
-"""What `covenq serve` says when it has started: where it listens, where the secret is, and what to try next."""
+"""The greeting of `covenq serve` once it is ready: where it listens, where the secret is, and what to try next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def program(argv0: str, which: str | None, here: Path) -> str:
 
 
 def options(config: Config, data: Path, env: Mapping[str, str]) -> str:
-    """What another terminal, which lacks our options and our COVENQ_ variables, must add to mean the same directory."""
+    """The options that a command in another terminal, without our COVENQ_ variables, needs to reach the same directory."""
     plain = {name: value for name, value in env.items() if not name.startswith("COVENQ_")}
     found = configuration.config_path(None, plain)
     given = config.path is not None and (found is None or found.absolute() != config.path.absolute())
@@ -45,8 +45,8 @@ def options(config: Config, data: Path, env: Mapping[str, str]) -> str:
     return words
 
 
-def secret_words(config: Config, data: Path, made: bool) -> str:
-    """Where the webhook's secret is; never what it is."""
+def secret_location(config: Config, data: Path, made: bool) -> str:
+    """Where the webhook's secret is, never its value."""
     if config.secrets:
         places = []
         for source in config.secrets:
@@ -63,7 +63,7 @@ def secret_words(config: Config, data: Path, made: bool) -> str:
     return f"{default_file(data)}{why}"
 
 
-def words(
+def render(
     config: Config,
     data: Path,
     *,
@@ -75,7 +75,7 @@ def words(
     argv: Sequence[str],
     env: Mapping[str, str],
 ) -> str:
-    """Some lines for stderr. `first`: the data directory was made by this start."""
+    """Some lines for stderr. `first`: this start created the data directory."""
     call = program(argv[0], shutil.which("covenq", path=env.get("PATH")), Path.cwd())
     more = options(config, data, env)
     routes = ", ".join(route.name for route in config.routes)
@@ -83,7 +83,7 @@ def words(
         f"covenq {version} is ready.",
         f"  webhook  {url}",
         *([f"  api      {api_url}"] if api_url else []),
-        f"  secret   {secret_words(config, data, secret_made)}",
+        f"  secret   {secret_location(config, data, secret_made)}",
         f"  data     {data}",
         f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",
     ]

@@ -1,4 +1,4 @@
-"""The signals that a daemon answers to."""
+"""The daemon's signal handlers: stop and reload."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 
 
 class Signals:
-    """SIGTERM and SIGINT ask for a stop; another one, a second or more later, gets it at once. SIGHUP asks for a reload.
+    """SIGTERM and SIGINT ask for a stop; another one, a second or more later, ends the process at once. SIGHUP: reload.
 
-    Sooner, it is the same wish: some programs tell a process, and its group as well.
+    Another one that comes sooner is ignored: some programs signal a process, and then its process group.
     """
 
     def __init__(self) -> None:

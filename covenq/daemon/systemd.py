@@ -1,7 +1,7 @@
-"""Telling a service manager how it goes: systemd's sd_notify(3) protocol, a datagram to the socket it names.
+"""Readiness, status and watchdog for a service manager: systemd's sd_notify(3) protocol, datagrams to the socket it names.
 
-The watchdog is fed by proof: a sign of life goes out only if the journal's own thread, the one that syncs, has come round
-since the last. A timer's thread would go on while a sync hangs, and nothing could be accepted.
+The watchdog is fed only with evidence: a keep-alive goes out only if the journal's own thread, the one that syncs, has run
+since the last. A timer's thread would go on while a sync hangs and nothing could be accepted.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-FEEDS = 4
-"""Signs of life a watchdog's interval, so that one or two may come late."""
+FEEDS_PER_INTERVAL = 4
+"""Keep-alives in a watchdog's interval, so that one or two may come late."""
 
 log = logging.getLogger("covenq.daemon")
 
 
 class Notifier:
-    """For one thread. Without NOTIFY_SOCKET it does nothing; a manager that doesn't listen is said once, and no failure."""
+    """For one thread. Without NOTIFY_SOCKET it does nothing; that a manager can't be reached is logged once."""
 
     def __init__(
         self, env: Mapping[str, str], *, pid: int | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._monotonic = monotonic
         self._address = _address(env.get("NOTIFY_SOCKET", ""))
-        self._every = _watchdog_s(env, os.getpid() if pid is None else pid) / FEEDS
+        self._every = _watchdog_s(env, os.getpid() if pid is None else pid) / FEEDS_PER_INTERVAL
         self._fed = monotonic()
         self._beat: float | None = None
         self._status = ""
         self._failed = False
 
     @property
-    def watched(self) -> bool:
-        """Whether a watchdog waits for signs of life."""
+    def watchdog_enabled(self) -> bool:
+        """Whether the service manager expects keep-alives."""
         return self._address is not None and self._every > 0
 
     def ready(self, status: str) -> None:
@@ -56,9 +56,9 @@ class Notifier:
             self._send(f"STATUS={_line(text)}")
 
     def feed(self, beat: float) -> bool:
-        """Feed the watchdog if it is time to, and `beat` isn't that of the last time; whether it was fed. Call it often."""
+        """Feed the watchdog if it is due and `beat` has changed since the last time; whether it was fed. Call it often."""
         now = self._monotonic()
-        if not self.watched or now - self._fed < self._every or beat == self._beat:
+        if not self.watchdog_enabled or now - self._fed < self._every or beat == self._beat:
             return False
         self._fed, self._beat = now, beat
         self._send("WATCHDOG=1")

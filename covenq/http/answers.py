@@ -1,8 +1,9 @@
-"""How every answer of covenq looks: a JSON object, and for an error `{"ok":false,"error":word,"detail":sentence}`."""
+"""JSON answers: an object, and for an error `{"ok":false,"error":word,"detail":sentence}`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
@@ -37,31 +38,36 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (JournalError, 503, "journal_unavailable"),
     (CovenqError, 500, "failed"),
 )
-"""The first that fits."""
+"""Kind, status and word of the answer; the first kind that fits."""
 
 
-def say(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
-    """Answer with a JSON object."""
+def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
+    """Set the response to a JSON object."""
     resp.status = falcon.code_to_http_status(status)
     resp.content_type = "application/json"
     try:
         resp.data = orjson.dumps(body)
-    except TypeError:  # it names a file whose name is not UTF-8: as the commands print it without a daemon
+    except TypeError:  # a file name that is not UTF-8: as the commands print it without a daemon
         resp.data = json.dumps(body).encode()
     if status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
+
+
+def respond_ok(resp: falcon.Response, body: Mapping[str, Any]) -> None:
+    """200 with `ok` and this body."""
+    respond(resp, 200, {"ok": True, **body})
 
 
 def error_body(word: str, detail: str) -> dict[str, Any]:
     return {"ok": False, "error": word, "detail": detail}
 
 
-def say_error(resp: falcon.Response, status: int, word: str, detail: str) -> None:
-    say(resp, status, error_body(word, detail))
+def respond_error(resp: falcon.Response, status: int, word: str, detail: str) -> None:
+    respond(resp, status, error_body(word, detail))
 
 
-def say_failure(resp: falcon.Response, error: CovenqError | JournalError) -> None:
-    """Answer with what one of our errors says; `covenq.net.http_client.error_of` is the inverse."""
+def respond_exception(resp: falcon.Response, error: CovenqError | JournalError) -> None:
+    """The status and body of one of our own errors; `covenq.net.http_client.error_of` is the inverse."""
     status, word = next((status, word) for kind, status, word in _FAILURES if isinstance(error, kind))
     hint = UsageError.hint_over_http if error.hint == UsageError.hint else error.hint
     body = {**error_body(word, str(error)), "hint": hint}
@@ -69,4 +75,4 @@ def say_failure(resp: falcon.Response, error: CovenqError | JournalError) -> Non
         body |= {"ids": error.ids, "guid": error.ids[0].rpartition("/")[2]}
     if isinstance(error, FilterError):
         body["column"] = error.column
-    say(resp, status, body)
+    respond(resp, status, body)

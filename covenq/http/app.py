@@ -1,4 +1,4 @@
-"""The WSGI application: which path is whose, and how every failure is answered."""
+"""The WSGI application: the router, and the error handlers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import falcon
 
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError
-from covenq.http.answers import say_error, say_failure
-from covenq.http.api import actions, claims, listings, maintenance, questions, status
+from covenq.http.answers import respond_error, respond_exception
+from covenq.http.api import actions, claims, listings, maintenance, pauses, questions, status
 from covenq.http.api.events import Events
-from covenq.http.api.pauses import Pause, Pauses, Resume
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics
@@ -25,38 +24,38 @@ from covenq.intake import refusal_evidence
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
-Face = Literal["webhook", "health", "api"]
+RouteGroup = Literal["webhook", "health", "api"]
 
 log = logging.getLogger("covenq.http")
 
 
-def make_app(services: Services, faces: Collection[Face], tokens: Tokens | None = None) -> App:
-    """The application of one listener, with these faces on it. With `tokens`, the API asks for one of them."""
-    # The intake's own listener has no guard: there is nothing on it that a token could open, and it is the hot path.
-    app: App = falcon.App(middleware=[Guard(services.refusals, tokens)] if "api" in faces else [])
-    # A body is only ever what a resource reads: forms are GitHub's, and their raw bytes are signed.
+def make_app(services: Services, groups: Collection[RouteGroup], tokens: Tokens | None = None) -> App:
+    """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them."""
+    # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
+    app: App = falcon.App(middleware=[Guard(services.refusals, tokens)] if "api" in groups else [])
+    # Resources read bodies themselves: the raw bytes of GitHub's forms are signed.
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
-    errors = _Errors(services)
+    errors = _ErrorHandlers(services)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
     app.add_error_handler(JournalError, errors.failure)
-    if "webhook" in faces:
+    if "webhook" in groups:
         _add(app, "/webhook", Webhook(services))
-    if "health" in faces:
+    if "health" in groups:
         _add(app, "/healthz", Health())
         _add(app, "/readyz", Readiness(services.admission))
         _add(app, "/metrics", Metrics(services))
         _add(app, "/openapi.json", Document(services.version))
-    if "api" in faces:
+    if "api" in groups:
         _add_api(app, services)
     return app
 
 
 def _add(app: App, path: str, resource: Any) -> None:
-    """A resource at its path. What answers GET answers HEAD, for which falcon leaves the body out."""
+    """Add a resource at its path. What answers GET answers HEAD, for which falcon leaves the body out."""
     if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
         resource.on_head = resource.on_get
     app.add_route(path, resource)
@@ -80,29 +79,29 @@ def _add_api(app: App, services: Services) -> None:
     _add(app, "/api/v1/tail", questions.Tail(services))
     _add(app, "/api/v1/stats", questions.Stats(services))
     _add(app, "/api/v1/pace", questions.Throughput(services))
-    _add(app, "/api/v1/replay", actions.Replay(services))
-    _add(app, "/api/v1/reroute", actions.Reroute(services))
+    _add(app, "/api/v1/replay", actions.replay(services))
+    _add(app, "/api/v1/reroute", actions.reroute(services))
     _add(app, "/api/v1/import", actions.Import(services))
-    _add(app, "/api/v1/requeue", actions.Requeue(services))
-    _add(app, "/api/v1/cancel", actions.Cancel(services))
-    _add(app, "/api/v1/claims", claims.Claiming(services))
-    _add(app, "/api/v1/claims/completed", claims.CompletingAll(services))
-    _add(app, "/api/v1/claims/{task}/renew", claims.Renewing(services))
+    _add(app, "/api/v1/requeue", actions.requeue(services))
+    _add(app, "/api/v1/cancel", actions.cancel(services))
+    _add(app, "/api/v1/claims", claims.Claim(services))
+    _add(app, "/api/v1/claims/completed", claims.CompleteAll(services))
+    _add(app, "/api/v1/claims/{task}/renew", claims.Renew(services))
     _add(app, "/api/v1/claims/{task}/phase", claims.Phase(services))
-    _add(app, "/api/v1/claims/{task}/complete", claims.Completing(services))
-    _add(app, "/api/v1/claims/{task}/fail", claims.Failing(services))
+    _add(app, "/api/v1/claims/{task}/complete", claims.Complete(services))
+    _add(app, "/api/v1/claims/{task}/fail", claims.Fail(services))
     _add(app, "/api/v1/redact", maintenance.Redact(services))
     _add(app, "/api/v1/compact", maintenance.Compact(services))
     _add(app, "/api/v1/secrets", listings.Secrets(services))
     _add(app, "/api/v1/refused", listings.Refused(services))
-    _add(app, "/api/v1/pauses", Pauses(services))
-    _add(app, "/api/v1/pause", Pause(services))
-    _add(app, "/api/v1/resume", Resume(services))
+    _add(app, "/api/v1/pauses", pauses.Pauses(services))
+    _add(app, "/api/v1/pause", pauses.pause(services))
+    _add(app, "/api/v1/resume", pauses.resume(services))
     _add(app, "/api/v1/events", Events(services))
 
 
-class _Errors:
-    """What falcon, our own code, or a bug raises, as JSON."""
+class _ErrorHandlers:
+    """Answers as JSON what falcon, our own code, or a bug raises."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -115,12 +114,12 @@ class _Errors:
             404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to /webhook."),
             405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
-        # A hook that was given the wrong address, or one whose POST a redirect made a GET of.
+        # A hook with the wrong address, or one whose POST was redirected as a GET.
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
             shown = refusal_evidence.of(lambda name: req.get_header(name.replace("_", "-")))
             shown["body"] = None  # it was not looked at
             self._services.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
-        say_error(resp, status, word, detail)
+        respond_error(resp, status, word, detail)
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)
 
@@ -132,9 +131,9 @@ class _Errors:
         params: dict[str, object],
     ) -> None:
         if isinstance(error, StateBehind):
-            say_error(resp, 503, "state_behind", f"{error}.")
+            respond_error(resp, 503, "state_behind", f"{error}.")
         else:
-            say_failure(resp, error)
+            respond_exception(resp, error)
 
     def unexpected(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, object]
@@ -144,7 +143,7 @@ class _Errors:
         detail = "covenq failed to answer; its log says where."
         if req.method == "POST":
             self._services.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
-        say_error(resp, 500, "internal", detail)
+        respond_error(resp, 500, "internal", detail)
 
 
 def _raised_in(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What the webhook accepted since the start of the process, counted where the answer is given."""
+"""Counters of the deliveries that the webhook accepted since the start of the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from covenq.github.events import EVENTS, OTHER
 
 
 class Accepted(NamedTuple):
-    """A kind of answer below 300. `event` is one of EVENTS, or OTHER."""
+    """The key of a count: a kind of answer below 300. `event` is one of EVENTS, or OTHER."""
 
     status: int
     seen_before: bool
@@ -42,5 +42,5 @@ class AcceptedCounts:
             every = list(self._all)
         found: Counter[Accepted] = Counter()
         for counts in every:
-            found.update(counts.copy())  # a copy is made in one step: its thread goes on meanwhile
+            found.update(counts.copy())  # copied in one step: its thread goes on meanwhile
         return found

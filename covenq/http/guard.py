@@ -1,7 +1,7 @@
-"""Who may ask what: the roles of `openapi.OPERATIONS` held against the bearer token of a request, and its query parameters.
+"""Authorisation: the bearer token of a request against the roles of `openapi.OPERATIONS`. It checks query parameters too.
 
-On the Unix socket there are no tokens: its permissions are the authorisation. Nothing that is refused here has reached a
-resource, and no token is ever logged: what is, is the path without its query, and the name of a known token.
+On the Unix socket there are no tokens: its permissions are the authorisation. What is refused here reaches no
+resource, and no token is ever logged, only the path without its query, and the name of a known token.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import falcon
 
 from covenq.config.api_tokens import Role, Token, Tokens
 from covenq.errors import UsageError
-from covenq.http.answers import error_body, say
+from covenq.http.answers import error_body, respond
 from covenq.http.openapi.operations import OPERATIONS, Operation
 from covenq.intake.refusal_log import Refusals
 
 _LEAKED = frozenset({"access_token", "token", "bearer"})
-"""Names that tokens go by in queries, where logs and histories keep them."""
+"""Parameters by which tokens are often sent in a query, which logs and histories keep."""
 _OPEN = frozenset(one.path for one in OPERATIONS if one.access == "open" and one.method == "GET")
 _BY_ROUTE = {(one.method, one.path): one for one in OPERATIONS}
 _HINT = "Send `Authorization: Bearer TOKEN`; `covenq tokens new` makes one."
@@ -32,7 +32,7 @@ class Guard:
         self._tokens = tokens
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Before the path is even looked up: who has no token learns nothing of what there is."""
+        """Before the path is looked up: without a token nothing can be learnt of what there is."""
         if self._tokens is None:
             return
         if any(name.lower() in _LEAKED for name in req.params):
@@ -66,14 +66,14 @@ class Guard:
         self, req: falcon.Request, resp: falcon.Response, status: int, word: str, detail: str, hint: str
     ) -> None:
         self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr)
-        say(resp, status, {**error_body(word, detail), "hint": hint})
+        respond(resp, status, {**error_body(word, detail), "hint": hint})
         if status == 401:
             resp.set_header("WWW-Authenticate", 'Bearer realm="covenq"')
         resp.complete = True
 
 
 def token_of(req: falcon.Request) -> Token | None:
-    """The token that a request came with; None where none is asked for."""
+    """The token that a request was authorised by; None where none is required."""
     token: Token | None = getattr(req.context, "token", None)
     return token
 
@@ -84,7 +84,7 @@ def _presented(req: falcon.Request) -> str | None:
 
 
 def _may(token: Token, operation: Operation | None, method: str) -> bool:
-    """What is in no table is for operators, so that a route that was forgotten there is closed rather than open."""
+    """A route that is missing in the table is for operators, so that it is closed rather than open."""
     if method == "OPTIONS":
         return True
     if operation is None:
@@ -101,8 +101,8 @@ def _may(token: Token, operation: Operation | None, method: str) -> bool:
 
 
 def _check_query(req: falcon.Request, operation: Operation) -> None:
-    """Raises UsageError for a parameter that would do nothing, is there twice, or has none of the values that it may have: what
-    was meant did not happen."""
+    """Raises UsageError for a parameter that is unknown, repeated, or has none of its allowed values: ignoring it would do
+    something else than was meant."""
     known = {one.name: one.schema.get("enum") for one in operation.query}
     for name, value in req.params.items():
         if name not in known:

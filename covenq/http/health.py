@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import falcon
 
-from covenq.http.answers import error_body, say
+from covenq.http.answers import error_body, respond, respond_ok
 from covenq.intake.admission import Admission
 
 
 class Health:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, {"ok": True})
+        respond_ok(resp, {})
 
 
 class Readiness:
     def __init__(self, admission: Admission) -> None:
-        self._gate = admission
+        self._admission = admission
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        reasons = [reason.sentence for reason in self._gate.reasons()]
+        reasons = [reason.sentence for reason in self._admission.reasons()]
         if reasons:
-            say(resp, 503, {**error_body("not_ready", " ".join(reasons)), "ready": False, "reasons": reasons})
+            respond(resp, 503, {**error_body("not_ready", " ".join(reasons)), "ready": False, "reasons": reasons})
         else:
-            say(resp, 200, {"ok": True, "ready": True, "reasons": []})
+            respond_ok(resp, {"ready": True, "reasons": []})

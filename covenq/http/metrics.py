@@ -1,6 +1,6 @@
-"""GET /metrics, for Prometheus. Everything is read at the scrape from where it is kept anyway, so that receiving pays nothing.
+"""GET /metrics, for Prometheus. Every value is read at the scrape from where it is kept anyway: receiving has no extra cost.
 
-Labels are words of covenq's own (states, reasons, GitHub's event names), never anything that a request could make up: no
+Labels are covenq's own words (states, reasons, GitHub's event names), never anything that a request could invent: no
 repository, no delivery, no client. A scrape costs the same however many deliveries there are.
 """
 
@@ -27,7 +27,7 @@ from prometheus_client.core import (
 )
 
 from covenq.github.events import OTHER
-from covenq.http.answers import say_error
+from covenq.http.answers import respond_error
 from covenq.http.services import Services
 from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view
@@ -36,8 +36,8 @@ from journal.errors import JournalError
 from journal.file.reserve import Reserve
 from journal.histogram import Counts
 
-AT_ONCE = 4
-"""Scrapes at a time. Whoever can reach the webhook may be able to reach this: it must not take the intake's threads."""
+SCRAPES_MAX = 4
+"""Scrapes at a time. Everyone who reaches the webhook may reach this too: it must not take the intake's threads."""
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
@@ -45,70 +45,70 @@ log = logging.getLogger("covenq.http")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A metric as it is documented. A counter's name is without `_total`, an info's without `_info`."""
+class Spec:
+    """A metric's documentation. A counter's name is without `_total`, an info's without `_info`."""
 
     kind: Kind
     about: str
     labels: tuple[str, ...] = ()
 
 
-METRICS: Mapping[str, Known] = {
-    "covenq_build": Known("info", "Versions of covenq and Python.", ("version", "python")),
-    "covenq_ready": Known("gauge", "1 while /readyz answers 200."),
-    "covenq_intake_open": Known("gauge", "1 while deliveries are accepted."),
-    "covenq_paused": Known("gauge", "What operators have paused, by what it is.", ("what",)),
-    "covenq_config_reload_ok": Known("gauge", "0 after a reload of the configuration was refused."),
-    "covenq_webhook_accepted": Known("counter", "New deliveries answered 2xx, each durable before.", ("event",)),
-    "covenq_webhook_duplicates": Known("counter", "Deliveries answered 200 as seen before."),
-    "covenq_webhook_refused": Known("counter", "Requests refused, by the word of the answer.", ("reason",)),
-    "covenq_webhook_answers": Known("counter", "Answers to deliveries, and refusals of any POST.", ("status",)),
-    "covenq_journal_sync_seconds": Known("histogram", "How long the journal's syncs took."),
-    "covenq_journal_batch_records": Known("histogram", "Records that shared one sync."),
-    "covenq_journal_head_seq": Known("gauge", "The newest durable record."),
-    "covenq_journal_segments": Known("gauge", "Files of the journal."),
-    "covenq_journal_bytes": Known("gauge", "Bytes of the journal."),
-    "covenq_journal_poisoned": Known("gauge", "1 if a sync failed: this process will end."),
-    "covenq_journal_full": Known("gauge", "1 if the last append found no space."),
-    "covenq_journal_beat_age_seconds": Known("gauge", "Since the thread that syncs last came round; it does so every second."),
-    "covenq_journal_index_backlog": Known("gauge", "Records that the journal's index has still to write."),
-    "covenq_fold_lag_records": Known("gauge", "Durable records that state.db has not folded yet."),
-    "covenq_fold_failing": Known("gauge", "1 while state.db can't be written."),
-    "covenq_deliveries": Known("gauge", "Deliveries by state.", ("state",)),
-    "covenq_tasks": Known("gauge", "Tasks by state.", ("state",)),
-    "covenq_deliveries_oldest_age_seconds": Known("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
-    "covenq_tasks_oldest_age_seconds": Known("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
-    "covenq_attempts_ended": Known("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
-    "covenq_worker_slots": Known("gauge", "Tasks that may run here at a time."),
-    "covenq_worker_running": Known("gauge", "Tasks that run here."),
-    "covenq_disk_free_bytes": Known("gauge", "What may still be written to the data directory's disk."),
-    "covenq_disk_reserve_bytes": Known("gauge", "With less than this free, the intake closes."),
-    "covenq_ballast_bytes": Known("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
-    "covenq_upkeep_failing": Known("gauge", "1 if retention, or an erasure, failed and waits."),
-    "covenq_http_connections": Known("gauge", "Open connections.", ("listener",)),
-    "covenq_http_threads": Known("gauge", "Threads that answer.", ("listener",)),
-    "covenq_http_threads_busy": Known("gauge", "Threads that answer something now.", ("listener",)),
-    "covenq_http_requests_waiting": Known("gauge", "Requests that wait for a thread.", ("listener",)),
-    "covenq_http_body_bytes": Known("gauge", "Bytes of bodies that are being received.", ("listener",)),
+METRICS: Mapping[str, Spec] = {
+    "covenq_build": Spec("info", "Versions of covenq and Python.", ("version", "python")),
+    "covenq_ready": Spec("gauge", "1 while /readyz answers 200."),
+    "covenq_intake_open": Spec("gauge", "1 while deliveries are accepted."),
+    "covenq_paused": Spec("gauge", "What operators have paused, by what it is.", ("what",)),
+    "covenq_config_reload_ok": Spec("gauge", "0 after a reload of the configuration was refused."),
+    "covenq_webhook_accepted": Spec("counter", "New deliveries answered 2xx, each durable before.", ("event",)),
+    "covenq_webhook_duplicates": Spec("counter", "Deliveries answered 200 as seen before."),
+    "covenq_webhook_refused": Spec("counter", "Requests refused, by the word of the answer.", ("reason",)),
+    "covenq_webhook_answers": Spec("counter", "Answers to deliveries, and refusals of any POST.", ("status",)),
+    "covenq_journal_sync_seconds": Spec("histogram", "How long the journal's syncs took."),
+    "covenq_journal_batch_records": Spec("histogram", "Records that shared one sync."),
+    "covenq_journal_head_seq": Spec("gauge", "The newest durable record."),
+    "covenq_journal_segments": Spec("gauge", "Files of the journal."),
+    "covenq_journal_bytes": Spec("gauge", "Bytes of the journal."),
+    "covenq_journal_poisoned": Spec("gauge", "1 if a sync failed: this process will end."),
+    "covenq_journal_full": Spec("gauge", "1 if the last append found no space."),
+    "covenq_journal_beat_age_seconds": Spec("gauge", "Since the thread that syncs last came round; it does so every second."),
+    "covenq_journal_index_backlog": Spec("gauge", "Records that the journal's index has still to write."),
+    "covenq_fold_lag_records": Spec("gauge", "Durable records that state.db has not folded yet."),
+    "covenq_fold_failing": Spec("gauge", "1 while state.db can't be written."),
+    "covenq_deliveries": Spec("gauge", "Deliveries by state.", ("state",)),
+    "covenq_tasks": Spec("gauge", "Tasks by state.", ("state",)),
+    "covenq_deliveries_oldest_age_seconds": Spec("gauge", "Age of the oldest delivery that waits to be routed.", ("state",)),
+    "covenq_tasks_oldest_age_seconds": Spec("gauge", "Age, since it was made, of the oldest that waits or runs.", ("state",)),
+    "covenq_attempts_ended": Spec("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
+    "covenq_worker_slots": Spec("gauge", "Tasks that may run here at a time."),
+    "covenq_worker_running": Spec("gauge", "Tasks that run here."),
+    "covenq_disk_free_bytes": Spec("gauge", "What may still be written to the data directory's disk."),
+    "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
+    "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
+    "covenq_upkeep_failing": Spec("gauge", "1 if retention, or an erasure, failed and waits."),
+    "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
+    "covenq_http_threads": Spec("gauge", "Threads that answer.", ("listener",)),
+    "covenq_http_threads_busy": Spec("gauge", "Threads that answer something now.", ("listener",)),
+    "covenq_http_requests_waiting": Spec("gauge", "Requests that wait for a thread.", ("listener",)),
+    "covenq_http_body_bytes": Spec("gauge", "Bytes of bodies that are being received.", ("listener",)),
 }  # fmt: skip
-"""Every metric of covenq's own, in the order of the answer; covenq-http(7) has the same. `process_*` are the library's."""
+"""Every metric of covenq's own, in the order of the answer; covenq-http(7) lists the same. `process_*` are the library's."""
 
 _OUTCOMES = frozenset(map(str, State))
 _CATEGORIES = frozenset(map(str, Category)) | {""}
 
 
 class Metrics:
-    """The resource. One registry a daemon: nothing here is the process's own."""
+    """The resource, with a registry of its own: nothing is shared across the process."""
 
     def __init__(self, services: Services) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_Collector(services))
-        self._free = threading.BoundedSemaphore(AT_ONCE)
+        self._free = threading.BoundedSemaphore(SCRAPES_MAX)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         if not self._free.acquire(blocking=False):
-            say_error(resp, 503, "busy", f"{AT_ONCE} scrapes are being answered already.")
+            respond_error(resp, 503, "busy", f"{SCRAPES_MAX} scrapes are being answered already.")
             return
         try:
             resp.data = generate_latest(self._registry)
@@ -126,7 +126,7 @@ class _Collector:
             try:
                 yield from part()
             except (JournalError, OSError, sqlite3.Error) as error:
-                # What can't be read now is absent, which Prometheus can tell; the rest is there.
+                # What can't be read now is absent, which Prometheus can alert on; the rest is there.
                 log.warning("metrics are incomplete: %s", type(error).__name__)
 
     def _own(self) -> Iterator[Metric]:
@@ -147,10 +147,10 @@ class _Collector:
                 duplicates += number
             else:
                 accepted[key.event] += number
-        yield _by("covenq_webhook_accepted", accepted)
+        yield _labelled("covenq_webhook_accepted", accepted)
         yield _counter("covenq_webhook_duplicates", duplicates)
-        yield _by("covenq_webhook_refused", services.refusals.counts())
-        yield _by("covenq_webhook_answers", answers)
+        yield _labelled("covenq_webhook_refused", services.refusals.counts())
+        yield _labelled("covenq_webhook_answers", answers)
 
     def _journal(self) -> Iterator[Metric]:
         status = self._services.journal.status()
@@ -172,10 +172,10 @@ class _Collector:
         conn = services.store.reader()
         counts, oldest, now = query.counts(conn), query.oldest(conn), services.clock()
         for what in ("deliveries", "tasks"):
-            yield _by(f"covenq_{what}", counts[what])
+            yield _labelled(f"covenq_{what}", counts[what])
             ages = {state: max(0.0, now - seconds_of(at)) for state, at in oldest[what].items()}
-            yield _by(f"covenq_{what}_oldest_age_seconds", ages)
-        yield _by("covenq_paused", Counter(pause["what"] for pause in view.pauses(conn)))
+            yield _labelled(f"covenq_{what}_oldest_age_seconds", ages)
+        yield _labelled("covenq_paused", Counter(pause["what"] for pause in view.pauses(conn)))
         ended: Counter[tuple[str, ...]] = Counter()
         for (outcome, category), number in query.attempts_ended(conn).items():
             known = (
@@ -183,7 +183,7 @@ class _Collector:
                 category if category in _CATEGORIES else OTHER,
             )
             ended[known] += number
-        yield _by("covenq_attempts_ended", ended)
+        yield _labelled("covenq_attempts_ended", ended)
 
     def _worker(self) -> Iterator[Metric]:
         pool, upkeep = self._services.pool, self._services.upkeep
@@ -200,14 +200,14 @@ class _Collector:
 
     def _http(self) -> Iterator[Metric]:
         stats = {name: read() for name, read in self._services.listeners.items()}
-        yield _by("covenq_http_connections", {name: one.connections for name, one in stats.items()})
-        yield _by("covenq_http_threads", {name: one.threads for name, one in stats.items()})
-        yield _by("covenq_http_threads_busy", {name: one.busy for name, one in stats.items()})
-        yield _by("covenq_http_requests_waiting", {name: one.waiting for name, one in stats.items()})
-        yield _by("covenq_http_body_bytes", {name: one.body_bytes for name, one in stats.items()})
+        yield _labelled("covenq_http_connections", {name: one.connections for name, one in stats.items()})
+        yield _labelled("covenq_http_threads", {name: one.threads for name, one in stats.items()})
+        yield _labelled("covenq_http_threads_busy", {name: one.busy for name, one in stats.items()})
+        yield _labelled("covenq_http_requests_waiting", {name: one.waiting for name, one in stats.items()})
+        yield _labelled("covenq_http_body_bytes", {name: one.body_bytes for name, one in stats.items()})
 
 
-# ---- families of the library, out of the table
+# ---- metric families, made from METRICS
 
 
 def _gauge(name: str, value: float) -> Metric:
@@ -218,7 +218,7 @@ def _counter(name: str, value: float) -> Metric:
     return CounterMetricFamily(name, METRICS[name].about, value=float(value))
 
 
-def _by(name: str, values: Mapping[Any, float]) -> Metric:
+def _labelled(name: str, values: Mapping[Any, float]) -> Metric:
     """By label: keys are the label's value, or a tuple of values."""
     known = METRICS[name]
     make: Callable[..., Any] = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily

@@ -1,4 +1,4 @@
-"""What the web faces stand on, put together by the daemon."""
+"""The services that the HTTP resources use: one running daemon, put together by `covenq.daemon.start`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from journal.file.engine import FileJournal
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
 STREAMS = 16
-"""Event streams at a time, of one listener: each holds a thread of its, and others stay free."""
+"""Event streams at a time on one listener: each holds one of its threads, and the others stay free."""
 
 API_THREADS = STREAMS + STREAMS + WAITERS + 8
-"""Of each listener of the API: what streams, tails and claims may hold together while they wait, and some that never wait."""
+"""Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
 
 
 class StateBehind(CovenqError):
-    """The state is behind the journal for too long to wait."""
+    """The state did not catch up with the journal in time."""
 
     hint = "`covenq status` says why; the journal itself is complete."
 
@@ -61,14 +61,14 @@ class Services:
     started_at: str
     version: str
     api_url: str | None = None
-    """Where the API listens for who has a token, if it does."""
+    """Where the API listens on TCP, if [api] is configured."""
     clock: Callable[[], float] = time.time
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when event streams have to end."""
+    """Set when event streams and waiting requests have to end."""
     accepted: AcceptedCounts = field(default_factory=AcceptedCounts)
-    """What the webhook accepted, by status and event."""
+    """Deliveries that the webhook accepted, by status and event."""
     listeners: dict[str, Callable[[], ListenerStats]] = field(default_factory=dict)
-    """What each listener holds at the moment, by its name."""
+    """The statistics of each listener, by its name."""
 
     twins: Twins = field(init=False)
 
@@ -84,12 +84,12 @@ class Services:
 
     @property
     def config(self) -> Config:
-        """What is in effect now."""
+        """The configuration in effect now."""
         return self.live.now.config
 
     @property
     def caps(self) -> Caps:
-        """What limits queued tasks now: the configuration, and receivers that are left alone for a while."""
+        """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open."""
         return replace(self.config.caps, resting=self.pool.waiting())
 
     @property
@@ -98,7 +98,7 @@ class Services:
         return self.live.now.keys
 
     def reader(self) -> sqlite3.Connection:
-        """This thread's connection, once the state has folded all that is durable now. Raises Behind and JournalDamaged."""
+        """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
         self._reach(self.journal.head().seq)
         return self.store.reader()
 

@@ -1,23 +1,23 @@
-"""POST /webhook, the short way (`deferred`): the plain delivery is submitted to the journal as it arrives.
+"""The fast path of POST /webhook (`deferred`): the plain delivery is submitted to the journal as it arrives.
 
-What it holds has a bound: as many bodies as the listener has connections, each up to PLAIN_MAX.
+Its memory is bounded: as many bodies as the listener has connections, each up to PLAIN_MAX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from covenq.http.server.deferred import Told
+from covenq.http.server.deferred import OnReady
 from covenq.http.services import Services
-from covenq.http.webhook import note_answer, spelled
+from covenq.http.webhook import canonical_name, record_answer
 from covenq.intake import receive
 
-_TELLING = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
-"""How the headers begin that the intake reads or keeps; it would pass over the others."""
+_RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
+"""Prefixes of the headers that the intake reads or keeps; it ignores the others."""
 
 
-class PlainWebhook:
-    """See `covenq.http.server.deferred.ShortWay`. What it doesn't take, `covenq.http.webhook.Webhook` answers."""
+class WebhookFastPath:
+    """See `covenq.http.server.deferred.FastPath`. `covenq.http.webhook.Webhook` answers what it doesn't take on."""
 
     path = "/webhook"
 
@@ -25,29 +25,31 @@ class PlainWebhook:
         self._services = services
 
     def begin(
-        self, headers: Mapping[str, str], body: bytes, client: str, told: Told, after: Callable[[], None]
+        self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
     ) -> bool:
         services = self._services
         if services.admission.intake(len(body)) is not None:
             return False
         live = services.live.now
         return receive.submit(
-            receive.Request([(spelled(name), headers[name]) for name in headers if name.startswith(_TELLING)], body),
+            receive.Request(
+                [(canonical_name(name), headers[name]) for name in headers if name.startswith(_RELEVANT)], body
+            ),
             journal=services.journal,
             secrets=live.keys,
             config=live.config,
             lookup=services.lookup,
-            done=lambda submitted: told(_Taken(services, submitted, headers, client)),
-            after=after,
+            done=lambda submitted: on_ready(_PendingDelivery(services, submitted, headers, client)),
+            after=after_batch,
             clock=services.clock,
         )
 
-    def go(self) -> None:
+    def flush(self) -> None:
         self._services.journal.start_batch()
 
 
-class _Taken:
-    """A delivery that was told what the journal makes of it, and counts as what it is answered."""
+class _PendingDelivery:
+    """A submitted delivery whose result is known. It is counted when it is answered."""
 
     __slots__ = ("_client", "_headers", "_services", "_submitted")
 
@@ -60,10 +62,10 @@ class _Taken:
         self._client = client
 
     @property
-    def plain(self) -> bool:
+    def immediate(self) -> bool:
         return self._submitted.plain
 
     def answer(self) -> receive.Answer:
         answer = self._submitted.answer()
-        note_answer(self._services, answer, self._headers.get, path=PlainWebhook.path, client=self._client)
+        record_answer(self._services, answer, self._headers.get, path=WebhookFastPath.path, client=self._client)
         return answer

@@ -84,7 +84,8 @@ def puller(socket: Path, most: int, name: str) -> None:
 
 def covenq(base: Path, number: int, workers: int, most: int) -> float:
     """Tasks a second."""
-    from tests.support.daemon import Daemon, records
+    from tests.support.daemon import Daemon
+    from tests.support.journal_json import records
 
     config = base / "covenq.toml"
     config.write_text(CONFIG)
@@ -276,7 +277,10 @@ YARDSTICKS = (
 
 def starts(base: Path, number: int) -> tuple[float, float]:
     """Milliseconds at the median: from the delivery's record to the command's first doing, and of starting it alone."""
-    from tests.support.daemon import Daemon, eventually, issue, records
+    from tests.support.daemon import Daemon
+    from tests.support.journal_json import records
+    from tests.support.requests import issue
+    from tests.support.waiting import eventually
 
     config = base / "run.toml"
     config.write_text(RUN)

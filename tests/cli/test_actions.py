@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from journal.file.open import open_journal
-from tests.support.daemon import Daemon, eventually, records
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
 from tests.support.records import POLICY, moved, note, of, queued, received
+from tests.support.waiting import eventually
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 

@@ -13,7 +13,8 @@ import pytest
 from covenq.cli import bench_client
 from covenq.cli.bench_client import LoadPlan, LoadResult
 from covenq.cli.commands.bench import Measurements, report_of
-from tests.support.daemon import HOOK, SECRET, clean_env, sign
+from tests.support.checkout import clean_env
+from tests.support.requests import HOOK, SECRET, sign
 from tests.support.serving import Served, serving
 
 PLAN = LoadPlan("127.0.0.1", 1, SECRET, 20.0, connections=4, size=2000)

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import HOOK, Daemon, eventually, issue, new_guid, records, segments
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records, segments
+from tests.support.requests import HOOK, issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -22,7 +22,7 @@ from covenq.cli.app import COMMANDS, build
 from covenq.filter.grammar import FIELDS
 from covenq.http.openapi import schemas
 from journal.file.open import open_journal
-from tests.support.daemon import ROOT, clean_env
+from tests.support.checkout import ROOT, clean_env
 from tests.support.records import moved, note, of, queued, received
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from covenq.cli.commands.demo import BURST_COUNT, FIRST_COUNT, FORGED_COUNT, ClientLog, JournalAudit, compare
-from tests.support.daemon import clean_env, eventually
+from tests.support.checkout import clean_env
+from tests.support.waiting import eventually
 
 DEMO = [sys.executable, "-m", "covenq", "demo"]
 

@@ -16,7 +16,7 @@ from covenq.cli.app import COMMANDS, TAKES_FILTER, build
 from covenq.cli.commands.init import TEMPLATE
 from covenq.config.load import build as build_config
 from covenq.config.load import load
-from tests.support.daemon import ROOT, clean_env
+from tests.support.checkout import ROOT, clean_env
 
 COVENQ = [sys.executable, "-m", "covenq"]
 

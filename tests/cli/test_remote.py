@@ -21,7 +21,9 @@ from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 from covenq.net.address import Remote, parse_url, remote
 from covenq.net.http_client import Client
 from journal.errors import JournalFull
-from tests.support.daemon import Daemon, eventually, free_port, issue, new_guid
+from tests.support.daemon import Daemon, free_port
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 CONFIG = """
 [api]

@@ -11,8 +11,9 @@ import pytest
 from covenq.config.load import build
 from covenq.routing.diff import Diff, PayloadLost
 from journal.file.open import open_journal
-from tests.support.daemon import Daemon, issue
+from tests.support.daemon import Daemon
 from tests.support.records import note, queued, received
+from tests.support.requests import issue
 
 OLD = """
 [[route]]

@@ -12,8 +12,9 @@ import pytest
 from covenq.cli.jsonpath import pick
 from covenq.errors import NotFound, UsageError
 from journal.file.open import open_journal
-from tests.support.daemon import SECRET, Daemon, sign
+from tests.support.daemon import Daemon
 from tests.support.records import of, queued, received
+from tests.support.requests import SECRET, sign
 
 DOCUMENT = {"issue": {"title": "It breaks", "labels": [{"name": "bug"}, {"name": "a b"}], "odd key": None, "n": 1.5}}
 

@@ -22,9 +22,10 @@ import pytest
 
 from covenq.cli.app import COMMANDS, build
 from journal.file.open import open_journal
-from tests.support.daemon import ROOT, eventually
+from tests.support.checkout import ROOT
 from tests.support.forking import NOBODY, Done, Forker
 from tests.support.records import moved, note, of, queued, received
+from tests.support.waiting import eventually
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 CODES = frozenset({0, 1, 2, 3, 4, 5, 6, 130})

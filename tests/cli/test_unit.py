@@ -14,7 +14,9 @@ import pytest
 
 from covenq.cli import unit
 from covenq.errors import Refused
-from tests.support.daemon import ROOT, Daemon, clean_env, issue
+from tests.support.checkout import ROOT, clean_env
+from tests.support.daemon import Daemon
+from tests.support.requests import issue
 from tests.support.service_manager import manager
 
 Make = Callable[..., Daemon]

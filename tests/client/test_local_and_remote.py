@@ -20,7 +20,7 @@ from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, U
 from covenq.net import unix_socket
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.open import open_journal
-from tests.support.daemon import issue, new_guid
+from tests.support.requests import issue, new_guid
 from tests.support.serving import ROUTE, Served, serving
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})

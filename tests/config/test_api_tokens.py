@@ -18,7 +18,8 @@ from covenq.config.api_tokens import PRESENTED_MAX, Role, Tokens, create, digest
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, NotFound, Refused, UsageError
 from covenq.http.openapi.operations import OPERATIONS
-from tests.support.daemon import Answer, Daemon, ask, encode, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, ask, encode, issue, new_guid
 from tests.support.serving import Served, serving
 
 

@@ -21,9 +21,12 @@ from covenq.model import at_text
 from covenq.operate.inspect import secret_usage
 from covenq.state import schema
 from covenq.state.fold import fold
-from tests.support.daemon import Daemon, eventually, issue, records, sign
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
 from tests.support.records import as_records, received
+from tests.support.requests import issue, sign
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 Write = Callable[[str], Path]
 

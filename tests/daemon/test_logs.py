@@ -1,4 +1,4 @@
-"""The log: one line an event, as JSON or for people, and never a secret, a token or anything of a payload."""
+"""The log: one line per event, as text or JSON, and never a secret, a token or anything of a payload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import pytest
 from covenq.config.secret_keys import Key
 from covenq.daemon import logs
 from covenq.daemon.log_masking import LogMask
-from tests.support.daemon import SECRET, Daemon, eventually, issue, new_guid, sign, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import SECRET, issue, new_guid, sign, signed
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -26,7 +28,7 @@ TOKENS = {
     "own": "covenq_" + "Zz09" * 10 + "abc",
     "plain": "correct-horse-battery-staple-7741",
 }
-"""What a request, or its body, may hold. The last is like no token: only that it is logged nowhere keeps it out."""
+"""Secrets that a request, or its body, may hold. The last has no token's form: it stays out only because nothing logs it."""
 
 
 @pytest.fixture(autouse=True)

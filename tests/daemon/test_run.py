@@ -1,4 +1,4 @@
-"""The daemon as a process, and the small decisions of its start: directory, secret, words, signals, socket."""
+"""The daemon as a process, and the details of its start: directory, secret, greeting, signals, socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from journal.errors import JournalClosed
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.records import Conflict, Entry
-from tests.support.daemon import Daemon, UnixConnection, ask, clean_env, eventually, issue, new_guid
+from tests.support.checkout import clean_env
+from tests.support.daemon import Daemon
+from tests.support.requests import UnixConnection, ask, issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -160,7 +163,7 @@ def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) 
 
 
 def _shell(command: str, env: dict[str, str]) -> int:
-    """Run it as a person would, from another terminal; the wait status."""
+    """Run it as from another terminal; the wait status."""
     return os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", f"{command} >/dev/null 2>&1 </dev/null"], env), 0)[1]
 
 
@@ -188,14 +191,14 @@ def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "last"), [(None, "init"), (Path("/c.toml"), "tasks")])
 def test_init_is_not_to_be_tried_where_it_would_refuse(tmp_path: Path, path: Path | None, last: str) -> None:
     facts = {"version": "1", "url": "u", "first": True, "secret_made": True, "argv": ["covenq"], "env": {}}
-    said = greeting.words(Config(path=path), tmp_path, **facts).splitlines()
+    said = greeting.render(Config(path=path), tmp_path, **facts).splitlines()
     assert [line.split()[1] for line in said[-3:]] == ["send", "deliveries", last]
 
 
 def test_secrets_are_named_by_their_place_only() -> None:
     raw = {"github": {"webhook_secrets": [{"name": "a", "value": "hush"}, {"name": "b", "env": "B"}]}}
     config = configuration.build(raw, None, {"COVENQ_WEBHOOK_SECRET": "hush"})
-    said = greeting.secret_words(config, Path("/data"), False)
+    said = greeting.secret_location(config, Path("/data"), False)
     assert said == "a (in the configuration), b ($B), env ($COVENQ_WEBHOOK_SECRET)"
 
 

@@ -1,4 +1,4 @@
-"""systemd's protocol, over real sockets: readiness when it is so, a reload, a stop, and a watchdog fed by proof alone."""
+"""systemd's protocol, over real sockets: true readiness, a reload, a stop, and a watchdog fed only with evidence."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from covenq.daemon.systemd import Notifier
-from tests.support.daemon import Daemon, eventually, issue, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, signed
 from tests.support.service_manager import manager
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -65,7 +67,7 @@ def test_the_watchdog_is_fed_in_time_by_a_beat_that_moves_and_by_no_other(tmp_pa
     with manager(str(tmp_path / "s")) as heard:
         env = {"NOTIFY_SOCKET": str(tmp_path / "s"), "WATCHDOG_USEC": "8000000", "WATCHDOG_PID": "77"}
         notifier = Notifier(env, pid=77, monotonic=lambda: now)
-        assert notifier.watched
+        assert notifier.watchdog_enabled
         assert not notifier.feed(1.0), "it isn't time"
         now = 2.0
         assert notifier.feed(1.0)
@@ -73,15 +75,15 @@ def test_the_watchdog_is_fed_in_time_by_a_beat_that_moves_and_by_no_other(tmp_pa
         assert not notifier.feed(1.0), "the same beat proves nothing new"
         assert notifier.feed(1.5)
         assert [heard.listen(1.0), heard.listen(1.0)] == ["WATCHDOG=1"] * 2
-        assert not Notifier(env, pid=78).watched, "meant for another process"
-        assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "s"), "WATCHDOG_USEC": "soon"}).watched
+        assert not Notifier(env, pid=78).watchdog_enabled, "meant for another process"
+        assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "s"), "WATCHDOG_USEC": "soon"}).watchdog_enabled
 
 
 @pytest.mark.parametrize("address", ["", "relative", "vsock:2:1234"])
 def test_without_a_socket_it_does_nothing(address: str) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000"})
     notifier.ready("x")
-    assert not notifier.watched
+    assert not notifier.watchdog_enabled
 
 
 def test_a_manager_that_is_gone_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.daemon import ROOT, Daemon, eventually, free_port, issue
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon, free_port
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 
 def main(scratch: Path) -> None:

@@ -1,4 +1,4 @@
-"""A disk that is full, or that fails to sync: 503 and nothing claimed, and what comes after."""
+"""A disk that is full, or that fails to sync: 503, nothing claimed, and the recovery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Answer, Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, issue, new_guid
+from tests.support.waiting import eventually
 
 ROUTE = """
 [[route]]

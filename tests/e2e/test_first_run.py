@@ -1,4 +1,4 @@
-"""The first run: what `serve` makes and says without any configuration, and what goes wrong in one sentence."""
+"""The first run: what `serve` creates and prints without any configuration, and its errors in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT, Daemon, clean_env, eventually, issue, new_guid
+from tests.support.checkout import ROOT, clean_env
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -58,7 +61,7 @@ def test_the_commands_speak_before_there_is_any_data(make_daemon: Make) -> None:
 
 
 def make(directory: Path, path: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """`make` in a copy of the Makefile, with a PATH of our choice."""
+    """`make` in a copy of the Makefile, with this PATH."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, directory / name)
     tool = shutil.which("make")
@@ -69,7 +72,7 @@ def make(directory: Path, path: str, *words: str) -> subprocess.CompletedProcess
 
 
 def fake_python(directory: Path, script: str) -> str:
-    """A directory for PATH that holds the shell's tools and a python3 of our own."""
+    """A directory for PATH with the shell's tools and a stub python3."""
     tools = directory / "bin"
     tools.mkdir()
     for name in ("sh", "touch", "rm"):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid, sign
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid, sign
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -1,4 +1,4 @@
-"""What bodies in flight may take of the daemon's memory, measured: many large ones at once, slow ones among them."""
+"""The daemon's memory with bodies in flight, measured: many large ones at once, some of them slow."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Answer, Daemon, eventually, new_guid, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, new_guid, signed
+from tests.support.waiting import eventually
 
 BOUND = 384 << 20
-"""What covenq-http(7) says: with the default settings, bodies in flight take no more."""
+"""The bound in covenq-http(7) for bodies in flight, with the default settings."""
 SIZE = 24 << 20
 
 
 def memory(pid: int, what: str) -> int:
-    """A figure of /proc, in bytes: VmRSS is now, VmHWM the most there ever was."""
+    """A value of /proc/PID/status, in bytes: VmRSS is the current size, VmHWM the peak."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == what:

@@ -1,4 +1,4 @@
-"""Receiving, from outside: what is refused and counted, what is accepted, and that it comes back as it came."""
+"""Receiving, from outside: what is refused and counted, what is accepted, and that it is returned unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.support.daemon import HOOK, Daemon, issue, journal_lines, new_guid, payload_of, sign, signed
+from tests.support.daemon import Daemon
+from tests.support.journal_json import journal_lines, payload_of
+from tests.support.requests import HOOK, issue, new_guid, sign, signed
 
 ROUTE = """
 [[route]]
@@ -159,7 +161,7 @@ BODIES = {
 
 
 def test_the_free_words_of_a_repository_dispatch_are_its_action(make_daemon: Make) -> None:
-    """They are its sender's own, of up to 100 characters: what can be shown on a line is routed by; nothing else is."""
+    """They are chosen by the sender, of up to 100 characters: only names that can be shown on a line are used for routing."""
     daemon = make_daemon(
         """
         [[route]]

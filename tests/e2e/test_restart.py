@@ -1,4 +1,4 @@
-"""The journal is all there is: a restart, and caches deleted, change no answer."""
+"""The journal is the only source of truth: a restart, and deleted caches, change no answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from journal.file.open import open_journal
 from journal.records import Entry
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 CONFIG = """
 [worker]
@@ -27,7 +29,7 @@ retry = { max = 1, backoff = "10ms" }
 
 
 def everything(daemon: Daemon) -> dict[str, Any]:
-    """What the commands say about all there is."""
+    """The commands' answers about everything that is stored."""
     deliveries = daemon.cli_json("deliveries", "--limit", "0")
     first = deliveries["items"][-1]
     return {
@@ -99,7 +101,7 @@ def test_two_daemons_on_one_directory_are_refused_in_one_sentence(make_daemon: C
 def test_damage_that_the_fold_comes_upon_closes_the_intake_and_is_told_with_what_to_do(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Old history rotted while the caches that knew what it said were deleted: the log's end proves nothing of it."""
+    """Old history is damaged and the caches that attest it are deleted: the log's end proves nothing of it."""
     daemon = make_daemon(CONFIG)
     first, other = new_guid(), new_guid()
     for guid in (first, other):

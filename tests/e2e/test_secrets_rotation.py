@@ -1,4 +1,4 @@
-"""Rotating secrets under load: whatever a valid secret signed is accepted, and what was accepted is there."""
+"""Rotating secrets under load: what a valid secret signed is accepted, and what was accepted is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, ask, eventually, issue, new_guid, signed
+from tests.support.daemon import Daemon
+from tests.support.requests import ask, issue, new_guid, signed
+from tests.support.waiting import eventually
 
 CLIENTS = 6
 EACH_PHASE = 60
@@ -45,7 +47,7 @@ class Load:
             thread.join(60)
 
     def sign_with(self, *secrets: str) -> None:
-        """From now on with these alone: returns when nothing signed with another is under way."""
+        """Sign with these only, from now on: returns when nothing signed with another is in flight."""
         with self._lock:
             self._valid = list(secrets)
 
@@ -56,7 +58,7 @@ class Load:
         eventually(landed, what="requests signed with a secret that is to go are answered")
 
     def run_on(self) -> None:
-        """Until enough was accepted of what began from now on."""
+        """Wait until enough of the requests that begin from now on were accepted."""
         enough = len(self.accepted) + CLIENTS + EACH_PHASE
         eventually(lambda: self.wrong or len(self.accepted) >= enough, what="the load is accepted")
         assert not self.wrong, self.wrong[0]
@@ -110,7 +112,7 @@ def test_rotation_under_load_refuses_and_loses_nothing(
         return found
 
     def changed(change: Callable[[], object], *, ok: bool = True) -> None:
-        """Make a change, and wait until the daemon says that it is in effect, or refused."""
+        """Make a change, and wait until the daemon reports it in effect, or refused."""
         before = reload()
         change()
         if how == "SIGHUP":

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 
 @dataclass

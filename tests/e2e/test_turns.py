@@ -1,4 +1,4 @@
-"""Whose turn it is, from outside: newer work of the same key, bursts, limits and pauses, and what a task says it waits for."""
+"""Scheduling, from outside: superseding, bursts, limits and pauses, and the reasons that tasks wait for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
 HELD = "until test -e ../../../go || ! test -e ../../../journal; do sleep 0.05; done"
-"""A command that ends when `go` is in the data directory; or when that is gone, which a killed daemon's would outlive."""
+"""A command that ends when `go` is in the data directory, or when that directory is gone: it never outlives the test."""
 
 
 def route(script: str, more: str, rest: str = "", concurrency: int = 2) -> str:
@@ -46,7 +48,7 @@ def wait_state(daemon: Daemon, task: str, state: str) -> None:
 
 
 def test_the_newest_takes_the_place_of_what_runs(make_daemon: Make) -> None:
-    """The first one's process group is ended, though it ignores SIGTERM, and what it says is not taken."""
+    """The first one's process group is ended, though it ignores SIGTERM, and its result is not accepted."""
     script = 'test -e ../../../go && exit 0; trap "" TERM; touch ../../../runs; sleep 300 & wait; sleep 300'
     daemon = make_daemon(route(script, 'supersede = "running"'))
     first = send(daemon)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Daemon, eventually, issue
+from tests.support.daemon import Daemon
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 GOLDEN = Path(__file__).parent / "golden" / "data-0.1.0.tar.xz"
 HOOK = "446581321"

@@ -1,4 +1,4 @@
-"""The wheel holds what an installation needs: both packages with their data, the manual, the program; and works from there."""
+"""The wheel has what an installation needs: both packages with their data, the manual, the program; and it works installed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import ROOT, clean_env
+from tests.support.checkout import ROOT, clean_env
 
 BUILD = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as pip would, by the backend itself: nothing is fetched."""
+    """A wheel built as pip builds it, by the backend itself: nothing is fetched."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling, which builds the wheel, is not installed")
     to = tmp_path_factory.mktemp("wheel")
@@ -33,7 +33,7 @@ def test_it_holds_the_packages_their_data_and_the_manual(wheel: Path) -> None:
         (entry_points,) = (opened.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     for package in ("covenq", "journal"):
         for path in (ROOT / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.services:
+            if path.is_file() and "__pycache__" not in path.parts:
                 assert path.relative_to(ROOT).as_posix() in names, path
         assert f"{package}/py.typed" in names
     shared = {name.split("/data/", 1)[1] for name in names if ".data/data/" in name}

@@ -1,4 +1,4 @@
-"""Tasks, from outside: all of a burst complete, failures are what they are, and a stop or a crash loses none."""
+"""Tasks, from outside: all of a burst complete, failures are recorded as such, and a stop or a crash loses none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
+from tests.support.requests import issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 
@@ -110,7 +112,7 @@ def test_a_timeout_ends_the_whole_process_group(make_daemon: Make, tmp_path: Pat
 
 
 def alive(pid: int) -> bool:
-    """Runs, and is no zombie."""
+    """Whether it runs, and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

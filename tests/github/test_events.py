@@ -13,8 +13,8 @@ import pytest
 
 from covenq.github import samples
 from covenq.github.columns import columns
-from tests.support.daemon import new_guid
 from tests.support.events import CASES, Case
+from tests.support.requests import new_guid
 from tests.support.serving import Served, serving
 
 DOCUMENTED = """

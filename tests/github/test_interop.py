@@ -16,7 +16,8 @@ import pytest
 from covenq.config.secret_keys import Key
 from covenq.github import request, samples
 from covenq.github.signature import sign, verify
-from tests.support.daemon import ROOT, new_guid
+from tests.support.checkout import ROOT
+from tests.support.requests import new_guid
 from tests.support.serving import Served, serving
 
 OCTOKIT = "@octokit/webhooks-methods@6.0.0"

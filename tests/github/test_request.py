@@ -16,7 +16,7 @@ from covenq.github.columns import columns
 from covenq.github.request import BadRequest
 from covenq.github.signature import sign, verify
 from covenq.model import DeliveryId
-from tests.support.daemon import sign as sign_by_library
+from tests.support.requests import sign as sign_by_library
 
 DOCUMENTED = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 SECRET = b"It's a Secret to Everybody"

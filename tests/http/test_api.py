@@ -15,8 +15,9 @@ from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError
 from covenq.http.services import STREAMS
 from covenq.intake.refusal_log import Refusals
 from covenq.net.http_client import Client
-from tests.support.daemon import UnixConnection, eventually, issue, new_guid
+from tests.support.requests import UnixConnection, issue, new_guid
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from journal.file.open import open_journal
-from tests.support.daemon import new_guid, signed
+from tests.support.requests import new_guid, signed
 from tests.support.serving import Served, serving
 
 FORM = "application/x-www-form-urlencoded"

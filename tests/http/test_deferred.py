@@ -1,4 +1,4 @@
-"""Answers that come later: in order, once each, after the sync, and whatever happens meanwhile."""
+"""Deferred answers: in order, once each, after the sync, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from covenq.http.server.deferred import PLAIN_MAX
-from tests.support.daemon import eventually, issue, new_guid, signed
+from tests.support.requests import issue, new_guid, signed
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 HANG_S = 60.0
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """With one thread in the listener's pool: whoever waits in it is noticed."""
+    """With one thread in the listener's pool, so that a request that waits in it is noticed."""
     with serving(tmp_path / "data", threads=1) as faces:
         yield faces
         faces.files.go.set()

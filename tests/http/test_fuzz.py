@@ -1,4 +1,4 @@
-"""Whatever bytes a connection brings: an answer that is no 500, an end, every thread back, and a record only of what was
+"""Fuzzing connections: whatever the bytes, an answer that is no 500, an end, every thread back, and a record only of what was
 accepted. One server, thousands of connections made by hypothesis; `make test-deep` makes more of them."""
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.daemon import eventually, issue, sign
+from tests.support.requests import issue, sign
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 LIMIT = 40_000
 DEADLINE_S = 60.0
-"""A connection that is silent for so long has been forgotten."""
+"""A connection that is silent for longer has been forgotten by the server."""
 ANSWERED = {200, 202, 400, 401, 404, 405, 409, 413, 415, 431, 501}
 SHARDS = [0, *(pytest.param(shard, marks=pytest.mark.deep) for shard in range(1, 21))]
 
@@ -96,7 +97,7 @@ TAILS = st.sampled_from([
 
 @dataclass(frozen=True)
 class Sent:
-    """One request as it is to be; `render` gives it an id of its own, and its signature."""
+    """One request to send; `render` gives it an id of its own, and its signature."""
 
     method: bytes
     target: bytes
@@ -108,7 +109,7 @@ class Sent:
     framing: str
     body: bytes
     known: bool
-    """Whether it says an id that came before."""
+    """Whether its id was sent before."""
 
     def render(self, guid: str) -> bytes:
         end = self.line_end
@@ -138,7 +139,7 @@ class Sent:
 
 
 def framed(kind: str, body: bytes) -> tuple[list[bytes], bytes]:
-    """The headers that say where the body ends, and the body, rightly or wrongly so."""
+    """The headers that frame the body, correctly or not, and the body."""
     length = b"Content-Length: %d" % len(body)
     half = len(body) // 2
     services = [part for part in (body[:half], body[half:]) if part]
@@ -212,12 +213,12 @@ REQUESTS = st.builds(
 
 @dataclass(frozen=True)
 class Connection:
-    """Requests behind each other, perhaps changed in places, cut short, and sent in pieces."""
+    """Requests one after another, perhaps with bytes changed, cut short, and sent in pieces."""
 
     requests: list[Sent]
     tail: bytes = b""
     changes: list[tuple[float, int, bytes]] = field(default_factory=list)
-    """(where, as a share of the whole; how many bytes go; what comes for them)"""
+    """(position as a share of the whole; how many bytes are removed; what replaces them)"""
     cut: float = 1.0
     splits: list[float] = field(default_factory=list)
 
@@ -248,14 +249,14 @@ GARBAGE = st.builds(Connection, st.just([]), st.binary(max_size=400) | TAILS | s
 
 @dataclass
 class Watched:
-    """A server, and what must be true of it after every connection."""
+    """A server, and its invariants after every connection."""
 
     served: Served
     guids: Iterator[str]
     seq: int = 0
 
     def exchange(self, pieces: list[bytes]) -> tuple[bytes, bool]:
-        """All that came back, and whether the connection was reset rather than closed."""
+        """Everything received, and whether the connection was reset rather than closed."""
         with socket.create_connection(("127.0.0.1", self.served.port), timeout=DEADLINE_S) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             received = b""
@@ -281,7 +282,7 @@ class Watched:
         return found
 
     def check(self, pieces: list[bytes]) -> list[tuple[int, Any]]:
-        """Send, and hold the answers against the journal. The answers: (status, JSON)."""
+        """Send, and compare the answers with the journal. The answers: (status, JSON)."""
         received, reset = self.exchange(pieces)
         answers = list(parsed(received, reset))
         accepted = [
@@ -295,7 +296,7 @@ class Watched:
 
 
 def parsed(received: bytes, reset: bool) -> Iterator[tuple[int, Any]]:
-    """Every answer, strictly read: (status, its JSON or None)."""
+    """Every answer, parsed strictly: (status, its JSON or None)."""
     while received:
         head, blank, rest = received.partition(b"\r\n\r\n")
         assert blank or reset, received[:200]
@@ -351,7 +352,7 @@ def workers() -> list[str]:
 
 
 def drive(shard: int, examples: int, strategy: st.SearchStrategy[Any], look: Callable[[Any], None]) -> None:
-    """Have hypothesis make that many of it, others for every shard."""
+    """Have hypothesis draw that many examples, different ones in each shard."""
 
     @seed(shard)
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""The quick reading of a plain request's head says what waitress says of the same bytes, or nothing."""
+"""The fast parser of a plain request's head gives what waitress gives for the same bytes, or None."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
 from covenq.http.server import head
-from covenq.http.server.parser import Buffered, Limits, Parser
+from covenq.http.server.parser import BufferedBytes, Limits, Parser
 
 GITHUB = (
     b"POST /webhook HTTP/1.1\r\nHost: covenq.example.org\r\nUser-Agent: GitHub-Hookshot/044aadd\r\nAccept: */*\r\n"
@@ -35,8 +35,8 @@ SAID = (
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """What the parser makes of these bytes, as far as anybody asks it."""
-    parser = Parser(Adjustments(), Limits(1 << 20, 10, 10), Buffered(1 << 20))
+    """The parser's result for these bytes: every attribute that is used."""
+    parser = Parser(Adjustments(), Limits(1 << 20, 10, 10), BufferedBytes(1 << 20))
     consumed = parser.received(data)
     said: dict[str, Any] = {name: getattr(parser, name, None) for name in SAID}
     error = parser.error

@@ -1,4 +1,4 @@
-"""GET /metrics: every figure is true, documented, bounded and cheap, and a scrape never fails for what can't be read."""
+"""GET /metrics: every value is true, documented, bounded and cheap, and a scrape never fails for what can't be read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from covenq.http.counters import AcceptedCounts
 from covenq.http.metrics import METRICS, Metrics
 from covenq.state import query
 from journal.histogram import Histogram
-from tests.support.daemon import ROOT, eventually, issue, new_guid
+from tests.support.checkout import ROOT
+from tests.support.requests import issue, new_guid
 from tests.support.serving import Served, serving
+from tests.support.waiting import eventually
 
 ListenerStats = dict[str, dict[tuple[str, ...], float]]
 
 
 def scrape(served: Served) -> ListenerStats:
-    """Samples by name, and there by the values of their labels in the order of the labels' names."""
+    """Name → label values, in the order of the labels' names → sample."""
     answer = served.request("GET", "/metrics")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -146,7 +148,7 @@ def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
 
 
 def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path) -> None:
-    """No table is read from one end to the other: SQLite's own plan says so."""
+    """No table is scanned, by SQLite's own query plan."""
     with serving(data) as served:
         conn = served.services.store.reader()
         asked: list[str] = []

@@ -1,4 +1,4 @@
-"""What the API answers to requests that nobody should send: methods, paths, queries and ids of every wrong kind. Never a 500."""
+"""The API's answers to invalid requests: methods, paths, queries and ids of every wrong kind. Never a 500."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from covenq.config.api_tokens import create
 from covenq.errors import UsageError
 from covenq.http.openapi.operations import OPERATIONS
 from covenq.net.http_client import error_of
-from tests.support.daemon import Answer, UnixConnection, ask, issue, new_guid
+from tests.support.requests import Answer, UnixConnection, ask, issue, new_guid
 from tests.support.serving import Served, serving
 
 READS = sorted({one.path for one in OPERATIONS if one.method == "GET" and one.path != "/api/v1/events"})
@@ -244,7 +244,7 @@ def test_a_body_over_the_limit_is_413_and_not_read(served: Served) -> None:
 
 
 def lines(served: Served, path: str, count: int, headers: dict[str, str] | None = None) -> list[bytes]:
-    """The first lines of a stream that say something."""
+    """The first lines of a stream that are no comments."""
     connection = UnixConnection(served.socket, 30)
     try:
         connection.request("GET", path, headers=headers or {})

@@ -1,4 +1,4 @@
-"""The HTTP surface is what its document says: every route is there and nothing else, and schemathesis drives it from there."""
+"""The HTTP interface matches its document: every route is in it and nothing else, and schemathesis tests each from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from covenq.config.api_tokens import create
 from covenq.http.app import make_app
 from covenq.http.openapi.document import document
 from covenq.http.openapi.operations import OPERATIONS
-from tests.support.daemon import ROOT, issue, new_guid
+from tests.support.checkout import ROOT
+from tests.support.requests import issue, new_guid
 from tests.support.serving import Served, serving
 
 
@@ -30,7 +31,7 @@ def served(data: Path) -> Iterator[Served]:
 
 
 def routes(served: Served) -> set[tuple[str, str]]:
-    """(method, path) of all that the application answers, on all listeners together."""
+    """(method, path) of every route of the application, on all listeners together."""
     app = make_app(served.services, {"webhook", "health", "api"})
     return {
         (method.method, route.path)
@@ -43,7 +44,7 @@ def routes(served: Served) -> set[tuple[str, str]]:
 def test_every_route_is_in_the_document_and_nothing_else(served: Served) -> None:
     found = {(method, path) for method, path in routes(served) if method != "HEAD"}
     said = {(one.method, one.path) for one in OPERATIONS}
-    assert said == found, "say each route in covenq/http/openapi/operations.py: its docstring tells how"
+    assert said == found, "add each route to covenq/http/openapi/operations.py: its docstring explains how"
     assert len(said) == len(OPERATIONS)
 
 
@@ -54,7 +55,7 @@ def test_what_answers_get_answers_head(served: Served) -> None:
 
 def test_the_manual_has_the_same_document() -> None:
     kept = json.loads((ROOT / "man" / "openapi.json").read_text())
-    assert kept == json.loads(json.dumps(document())), "python -m covenq.http.document > man/openapi.json"
+    assert kept == json.loads(json.dumps(document())), "python -m covenq.http.openapi.document > man/openapi.json"
 
 
 def test_the_document_is_openapi_3_1() -> None:
@@ -79,11 +80,11 @@ EXAMPLES = 12
 
 @dataclass
 class Target:
-    """A daemon's API over TCP, with something of every kind in it, and a token that may all but claim."""
+    """A daemon's API over TCP, with data of every kind, and a token for everything but claims."""
 
     url: str
     webhook: str
-    """That of the listener that GitHub posts to."""
+    """The port of the webhook's listener."""
     headers: dict[str, str]
     known: dict[str, list[str]]
 
@@ -123,7 +124,7 @@ GRAMMAR = {"filter", "what", "repo", "id", "items", "X-Hub-Signature-256"}
 
 
 def _fields(case: schemathesis.Case) -> set[str]:
-    """The names of what an operation takes, in its query, its headers or its body."""
+    """The names of an operation's parameters, in its query, its headers or its body."""
     one = document()["paths"][case.operation.path][case.operation.method]
     body = one.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     return {asked["name"] for asked in one.get("parameters", ()) if asked["in"] != "path"} | set(

@@ -1,4 +1,4 @@
-"""Behind a proxy: one that passes bytes on changes nothing, and one that rewrites bodies is found out."""
+"""Behind a proxy: one that passes bytes on changes nothing, and one that rewrites bodies is detected."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from covenq.config.load import BODY_LIMIT
-from tests.support.daemon import ROOT, Daemon, new_guid, signed
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
+from tests.support.requests import new_guid, signed
 from tests.support.serving import Served, serving
 
 Change = Callable[[bytes], bytes]
 
 BODY = b'{"action":"opened","issue":{"number":7,"title":"caf\xc3\xa9 \\u00e9 1.0 1E2 \\/"},"a":1,"a":2}'
-"""What comes out of a decoder otherwise than it went in."""
+"""JSON that a decoder and an encoder don't reproduce byte for byte."""
 
 
 @contextmanager
 def proxy(upstream: int, change: Change = lambda body: body) -> Iterator[int]:
-    """A reverse proxy that reads a request whole and sends it on in chunks, other headers' case and all; its port."""
+    """A reverse proxy that reads a request whole and sends it on in chunks, with headers in another case; its port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -47,7 +49,7 @@ def proxy(upstream: int, change: Change = lambda body: body) -> Iterator[int]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the test looks at covenq's own."""
+            """Log nothing: the test reads covenq's own log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -109,7 +111,7 @@ def test_a_proxy_that_rewrites_bodies_is_refused_and_named(data: Path) -> None:
 
 
 def test_the_page_allows_what_github_sends_and_waits_as_long() -> None:
-    """Numbers of the examples against those of the code."""
+    """The numbers in the examples match the code's."""
 
     page = (ROOT / "man" / "covenq-proxy.7").read_text()
     sizes = [

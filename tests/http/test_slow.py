@@ -1,4 +1,4 @@
-"""Slow clients, many of them, and the end: who is in flight is answered, who drips is sent away."""
+"""Slow clients, many clients, and draining: requests in flight are answered, and dripping clients are disconnected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from covenq.http.server import channel
-from covenq.http.server.listener import FIRST, Listener, bind_tcp
-from covenq.http.server.parser import Buffered, Limits
-from covenq.http.webhook import Budget
-from tests.support.daemon import Answer, Daemon, eventually, issue, new_guid, signed
+from covenq.http.server.listener import UNPAUSED, Listener, bind_tcp
+from covenq.http.server.parser import BufferedBytes, Limits
+from covenq.http.webhook import WeightedSemaphore
+from tests.support.daemon import Daemon
+from tests.support.requests import Answer, issue, new_guid, signed
 from tests.support.serving import serving
+from tests.support.waiting import eventually
 
 
 def head_of(body: bytes, headers: dict[str, str]) -> bytes:
@@ -116,7 +118,7 @@ def test_who_does_not_take_its_answer_is_left(data: Path, monkeypatch: pytest.Mo
 
 
 def test_the_loop_lets_a_thread_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking over and over, it would keep the interpreter's lock from it: four pull workers got half as much done."""
+    """Polling over and over, it would keep the interpreter's lock from the thread: four pull workers did half as much."""
     monkeypatch.setattr(channel, "SENDING_S", 30.0)
     looked = []
 
@@ -229,7 +231,7 @@ def test_a_drain_gives_up_on_who_never_finishes(data: Path) -> None:
 def test_what_is_received_at_once_is_bounded_and_the_larger_ones_wait_for_room(data: Path) -> None:
     with serving(data) as served, ThreadPoolExecutor(12) as pool:
         server = served.webhook._server
-        server.buffered = buffered = Buffered(500_000)  # what channels made from now on share
+        server.buffered = buffered = BufferedBytes(500_000)  # what channels made from now on share
         content = b'{"x":"' + b"y" * 300_000 + b'"}'
         open_ones = []
         for _ in range(12):
@@ -239,7 +241,7 @@ def test_what_is_received_at_once_is_bounded_and_the_larger_ones_wait_for_room(d
             pool.submit(connection.sendall, head_of(body, headers) + body[:-1])
         eventually(lambda: buffered.full and [c for c in list(server.active_channels.values()) if c._paused_at], 30)
         assert served.post("star", b'{"x":1}').status == 202, "a small one passes by"
-        assert buffered.bytes <= 500_000 + FIRST * len(content) + 12 * (64 + 64) * 1024
+        assert buffered.bytes <= 500_000 + UNPAUSED * len(content) + 12 * (64 + 64) * 1024
         for connection in reversed(open_ones):
             pool.submit(connection.sendall, content[-1:])
         for connection in open_ones:
@@ -259,23 +261,23 @@ def test_a_body_that_the_disk_has_no_room_for_is_503(data: Path, monkeypatch: py
         assert served.post("star", b'{"x":"' + b"y" * 300_000 + b'"}').status == 202
 
 
-def test_the_budget_lets_small_ones_pass_and_big_ones_wait() -> None:
-    budget = Budget(100)
+def test_the_semaphore_lets_small_bodies_pass_and_large_ones_wait() -> None:
+    memory = WeightedSemaphore(100)
     order: list[str] = []
-    with budget.hold(60):
-        with budget.hold(40):
+    with memory.acquired(60):
+        with memory.acquired(40):
             order.append("both fit")
-        waiting = threading.Thread(target=lambda: _hold(budget, 60, order))
+        waiting = threading.Thread(target=lambda: _hold(memory, 60, order))
         waiting.start()
         order.append("the third waits")
     waiting.join(30)
-    with budget.hold(1000):
+    with memory.acquired(1000):
         order.append("alone, anything fits")
     assert order == ["both fit", "the third waits", "held", "alone, anything fits"]
 
 
-def _hold(budget: Budget, size: int, order: list[Any]) -> None:
-    with budget.hold(size):
+def _hold(memory: WeightedSemaphore, size: int, order: list[Any]) -> None:
+    with memory.acquired(size):
         order.append("held")
 
 

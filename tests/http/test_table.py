@@ -1,4 +1,4 @@
-"""The table of answers, whole: every mixture of faults gets the answer of the earliest row, through a real socket."""
+"""The whole table of answers: every mixture of faults gets the answer of the earliest row, through a real socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import Answer, encode, issue, new_guid, sign
+from tests.support.requests import Answer, encode, issue, new_guid, sign
 from tests.support.serving import Served, serving
 
 LIMIT = 8192
@@ -56,11 +56,11 @@ FAULTS: list[tuple[int, str, dict[str, Any]]] = [
     (400, "body_not_json", {"body": b"{"}),
     (400, "body_not_object", {"body": b"[1]"}),
 ]
-"""Status, word, and what about a good request is changed: a body, or a header (None: left out)."""
+"""Status, word, and what is changed in a valid request: the body, or a header (None: left out)."""
 
 
 def changed(*changes: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """A good request with these changes; of two that concern the same, the earlier is made."""
+    """A valid request with these changes; of two changes to the same part, the earlier is made."""
     merged: dict[str, Any] = {}
     for change in reversed(changes):
         merged |= change
@@ -122,7 +122,7 @@ def test_every_mixture_of_rows(served: Served) -> None:
 
 
 def told(answer: Answer, status: int, *, duplicate: bool) -> None:
-    """The object that goes with the status."""
+    """The JSON object of an answer with this status."""
     said = answer.json
     assert said["ok"] is (status < 300)
     if said["ok"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from covenq.http.server.parser import HEADERS_MAX
-from tests.support.daemon import issue, new_guid, sign, signed
+from tests.support.requests import issue, new_guid, sign, signed
 from tests.support.serving import Served, serving
 
 LIMIT = 8192

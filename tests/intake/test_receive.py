@@ -30,7 +30,7 @@ from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry, Record, Unknown
-from tests.support.daemon import issue, signed
+from tests.support.requests import issue, signed
 
 SECRETS = (Key("new", b"a newer secret"), Key("test", b"a test's webhook secret"))
 FORM = "application/x-www-form-urlencoded"

@@ -15,11 +15,13 @@ from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
 from covenq.intake.refusal_log import Refusals
-from tests.support.daemon import ROOT, SECRET, Daemon, issue, new_guid, signed
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
+from tests.support.requests import SECRET, issue, new_guid, signed
 from tests.support.serving import serving
 
 WORDS = re.compile(
-    r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|say_error\(resp,\ |note\()\s*(?:\d{3},\ )?"([a-z_]+)"
+    r"""(?:refuse\(|_refuse\(req,\ resp,\s|BadRequest\(|respond_error\(resp,\ |note\()\s*(?:\d{3},\ )?"([a-z_]+)"
         |^\ {4}\d{3}:\ \("([a-z_]+)"|\d{3},\ "([a-z_]+)",\ f?"|Reason\("(intake_paused)\"""",
     re.VERBOSE | re.MULTILINE,
 )

@@ -15,7 +15,9 @@ import pytest
 from covenq.config.load import Config
 from covenq.intake.twins import Twins, Unknowable
 from covenq.model import DeliveryId
-from tests.support.daemon import HOOK, Daemon, encode, issue, records
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
+from tests.support.requests import HOOK, encode, issue
 from tests.support.serving import Served, serving
 
 REFUSE = {"github": {"twins": "refuse", "hooks": ["7", 8]}}

@@ -23,7 +23,7 @@ from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
-from tests.support.daemon import issue
+from tests.support.requests import issue
 
 FIX = {"name": "fix", "match": "event:issues", "run": ["true"], "key": "{repo}#{number}"}
 LOOK = {"name": "look", "match": "event:issues", "run": ["true"]}

@@ -13,8 +13,9 @@ import pytest
 from covenq.errors import UsageError
 from covenq.operate.act import archive
 from journal.file.open import open_journal
-from tests.support.daemon import SECRET, Daemon, issue, sign
+from tests.support.daemon import Daemon
 from tests.support.records import moved, note, of, queued, received
+from tests.support.requests import SECRET, issue, sign
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 BODIES = {

@@ -21,8 +21,9 @@ from covenq.operate.maintain.doctor_signs import signs
 from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from journal.file.open import open_journal
-from tests.support.daemon import Daemon, eventually
+from tests.support.daemon import Daemon
 from tests.support.records import received
+from tests.support.waiting import eventually
 
 NOW = 1_800_000_000.0
 STATUS: dict[str, Any] = {

@@ -21,9 +21,11 @@ from covenq.state.fold import fold
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry
-from tests.support.daemon import Daemon, eventually, issue, new_guid
+from tests.support.daemon import Daemon
 from tests.support.records import as_records
+from tests.support.requests import issue, new_guid
 from tests.support.serving import serving
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -15,7 +15,10 @@ import pytest
 
 from journal.file.erase import write_note
 from journal.file.files import OsFiles
-from tests.support.daemon import HOOK, Daemon, eventually, issue, new_guid, records, segments, wait_for_daily_run
+from tests.support.daemon import Daemon, wait_for_daily_run
+from tests.support.journal_json import records, segments
+from tests.support.requests import HOOK, issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

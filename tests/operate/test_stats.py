@@ -15,7 +15,8 @@ from covenq.filter.grammar import parse
 from covenq.operate.inspect.stats import stats
 from covenq.state.fold import fold
 from journal.file.open import open_journal
-from tests.support.daemon import ROOT, Daemon
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
 from tests.support.records import START, as_records, empty_state, moved, note, of, queued, received
 
 

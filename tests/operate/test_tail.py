@@ -18,8 +18,9 @@ from covenq.operate.inspect import tail
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.records import Entry, Head, Record, Witness
-from tests.support.daemon import Daemon, issue
+from tests.support.daemon import Daemon
 from tests.support.records import START, as_records, empty_state, moved, note, of, queued, received
+from tests.support.requests import issue
 
 
 class Log:

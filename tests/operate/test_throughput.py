@@ -19,8 +19,8 @@ from covenq.operate.maintain import verify_note
 from covenq.state.fold import fold
 from journal.file.verify import VerifyReport
 from journal.records import Damage, Head
-from tests.support.daemon import issue
 from tests.support.records import START, as_records, empty_state, moved, of, queued, received
+from tests.support.requests import issue
 from tests.support.serving import ROUTE, serving
 
 CONFIG = configuration.build({"route": [ROUTE]}, None, {})

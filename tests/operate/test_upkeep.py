@@ -11,7 +11,9 @@ import pytest
 from covenq.intake.admission import Admission, Space
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
-from tests.support.daemon import Daemon, eventually, issue
+from tests.support.daemon import Daemon
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

@@ -16,19 +16,11 @@ from typing import Any
 import pytest
 
 from journal.file.open import open_journal
-from tests.support.daemon import (
-    HOOK,
-    SECRET,
-    Daemon,
-    eventually,
-    issue,
-    journal_lines,
-    new_guid,
-    records,
-    segments,
-    wait_for_daily_run,
-)
+from tests.support.daemon import Daemon, wait_for_daily_run
+from tests.support.journal_json import journal_lines, records, segments
 from tests.support.records import received
+from tests.support.requests import HOOK, SECRET, issue, new_guid
+from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
 

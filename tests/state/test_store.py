@@ -23,8 +23,8 @@ from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.file.reader import open_reader
 from journal.records import Appended, Entry
-from tests.support.daemon import eventually
 from tests.support.records import dump, moved, note, of, queued, received
+from tests.support.waiting import eventually
 
 
 def opened(directory: Path) -> FileJournal:

@@ -1,14 +1,10 @@
-"""What the tests share: the real daemon as a process, a plain HTTP client, and the journal read as plain JSON.
+"""The daemon as a process of its own: started, stopped, killed, restarted, and talked to.
 
-Nothing here imports the product, so that a test's oracle is not the code under test: requests are signed with the
-standard library, and the journal is read as the JSON Lines it is.
+Nothing here imports the product, so that a test's oracle is not the code under test.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import http.client
 import json
 import os
@@ -16,144 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.checkout import clean_env
+from tests.support.journal_json import FINAL_KINDS, records
+from tests.support.requests import HOOK, SECRET, Answer, UnixConnection, ask, encode, signed
+from tests.support.waiting import eventually
+
 FAULTY = Path(__file__).resolve().parent / "faulty_daemon.py"
-SECRET = "a test's webhook secret"
-HOOK = "446581321"
-FINAL_KINDS = ("task.completed", "task.failed", "task.cancelled", "task.superseded")
-
-T = TypeVar("T")
-
-
-def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Call `fn` until it returns something true, and return that.
-
-    An AssertionError or OSError from `fn` counts as "not yet". Past `timeout` seconds the last of them is raised
-    again, or AssertionError.
-    """
-    deadline = time.monotonic() + timeout
-    pause = 0.005
-    while True:
-        failure: Exception | None = None
-        value: T | None = None
-        try:
-            value = fn()
-            if value:
-                return value
-        except (AssertionError, OSError, http.client.HTTPException) as error:
-            failure = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or fn} (last: {value!r})") from failure
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
-
-
-def sign(body: bytes, secret: str | bytes = SECRET) -> str:
-    """The value of X-Hub-Signature-256, from the standard library alone."""
-    key = secret.encode() if isinstance(secret, str) else secret
-    return "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
-
-
-def encode(payload: Any) -> bytes:
-    """Bytes are bodies as they are; anything else becomes compact JSON."""
-    return payload if isinstance(payload, bytes) else json.dumps(payload, separators=(",", ":")).encode()
-
-
-def new_guid() -> str:
-    return str(uuid.uuid4())
-
-
-def signed(
-    event: str,
-    payload: Any,
-    guid: str | None = None,
-    hook: str = HOOK,
-    *,
-    secret: str | bytes = SECRET,
-    content_type: str = "application/json",
-    **more: str,
-) -> tuple[bytes, dict[str, str]]:
-    """(body, headers) of one signed delivery, as GitHub sends it. `more` adds headers: X_Name="value"."""
-    body = encode(payload)
-    headers = {
-        "User-Agent": "GitHub-Hookshot/0000000",
-        "Content-Type": content_type,
-        "X-GitHub-Event": event,
-        "X-GitHub-Delivery": guid or new_guid(),
-        "X-GitHub-Hook-ID": hook,
-        "X-GitHub-Hook-Installation-Target-Type": "integration",
-        "X-GitHub-Hook-Installation-Target-ID": "79929171",
-        "X-Hub-Signature-256": sign(body, secret),
-    }
-    headers.update({name.replace("_", "-"): value for name, value in more.items()})
-    return body, headers
-
-
-def issue(number: int = 7, *, action: str = "opened", repo: str = "octo/hello", **more: Any) -> dict[str, Any]:
-    """A small but truly shaped `issues` payload."""
-    owner, _, name = repo.partition("/")
-    payload: dict[str, Any] = {
-        "action": action,
-        "issue": {
-            "number": number,
-            "title": f"Issue {number}",
-            "state": "open",
-            "user": {"login": "octocat", "id": 1},
-            "labels": [{"name": "bug"}],
-            "body": "It does not work.",
-        },
-        "repository": {"id": 1296269, "name": name, "full_name": repo, "owner": {"login": owner, "id": 1}},
-        "sender": {"login": "octocat", "id": 1, "type": "User"},
-        "installation": {"id": 2311},
-    }
-    payload.update(more)
-    return payload
-
-
-@dataclass
-class Answer:
-    """What a server said."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def ask(
-    connection: http.client.HTTPConnection,
-    method: str,
-    path: str,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """One request on an open connection."""
-    connection.request(method, path, body=body, headers=dict(headers or {}))
-    response = connection.getresponse()
-    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def free_port() -> int:
@@ -172,54 +41,9 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
-def clean_env(**more: str) -> dict[str, str]:
-    """This process's environment without anything of covenq's, and with the checkout importable."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVENQ_")}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
-    env["NO_COLOR"] = "1"
-    env["COLUMNS"] = "200"
-    env.update(more)
-    return env
-
-
-def segments(data: Path) -> list[Path]:
-    return sorted((data / "journal").glob("*.jsonl"))
-
-
-def journal_lines(data: Path) -> Iterator[bytes]:
-    """Every whole line of the journal, without its newline. A tail still being written is left out."""
-    for path in segments(data):
-        content = path.read_bytes()
-        yield from content.split(b"\n")[:-1]
-
-
-def records(data: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """The journal's records as plain JSON objects, headers left out; of one kind only, if given."""
-    found = []
-    for line in journal_lines(data):
-        record = json.loads(line)
-        if "kind" in record and "subject" in record and kind in (None, record["kind"]):
-            found.append(record)
-    return found
-
-
-def payload_of(line: bytes) -> bytes | None:
-    """The received bytes that a journal line holds, cut from the raw line as the format says."""
-    record = json.loads(line)
-    if "payload" in record:
-        start = len(line) - 1 - int(record["payload_bytes"])
-        assert line[:start].endswith(b',"payload":')
-        return line[start:-1]
-    if "body" in record:
-        return str(record["body"]).encode()
-    if "body64" in record:
-        return base64.b64decode(record["body64"])
-    return None
-
-
 @dataclass
 class Daemon:
-    """`covenq serve` as a process of its own, over one data directory. Starts, stops, dies and starts again."""
+    """`covenq serve` as a process of its own, over one data directory. It can be started, stopped, killed and restarted."""
 
     data: Path
     config: Path | None = None
@@ -233,7 +57,7 @@ class Daemon:
 
     @property
     def log(self) -> Path:
-        """What the daemon said on stderr (and stdout), over all its lives. Beside the data directory."""
+        """The daemon's stderr and stdout, over all its restarts. Beside the data directory."""
         return self.data.with_name(self.data.name + ".log")
 
     @property
@@ -250,7 +74,7 @@ class Daemon:
         return self.process.pid
 
     def environment(self) -> dict[str, str]:
-        """What `serve` and the commands of `cli` run with."""
+        """The environment of `serve` and of the commands of `cli`."""
         env = clean_env(COVENQ_DATA=str(self.data))
         if self.secret is not None:
             env["COVENQ_WEBHOOK_SECRET"] = self.secret
@@ -267,7 +91,7 @@ class Daemon:
         return [*self.wrapper, sys.executable, *program, "serve", "--bind", bind, *self.args]
 
     def start(self, *, wait: bool = True, timeout: float = 60.0) -> Daemon:
-        """Start it, and wait until it says it is ready (unless `wait` is false)."""
+        """Start it, and wait until it is ready (unless `wait` is false)."""
         assert not self.running, "already running"
         for tries_left in (4, 3, 2, 1, 0):
             if not self.port:
@@ -330,7 +154,7 @@ class Daemon:
     # HTTP
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
-        """A connection of one's own, kept open between requests; close it."""
+        """A new connection, kept open between requests; the caller closes it."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def request(
@@ -357,7 +181,7 @@ class Daemon:
         return self.request("POST", "/webhook", body, headers)
 
     def raw(self, request: bytes, timeout: float = 10.0) -> bytes:
-        """Send bytes as they are and return all that comes back until the server closes or falls silent."""
+        """Send raw bytes and return everything received until the server closes or falls silent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
@@ -434,6 +258,5 @@ class Daemon:
 
 
 def wait_for_daily_run(daemon: Daemon) -> float:
-    """Until the daemon's own retention has run for today, and so will not meddle with what a test counts. When it ran."""
-
+    """Wait until the daemon's own retention has run for today, so that it does not change what a test counts. When it ran."""
     return eventually(lambda: float(json.loads((daemon.data / "upkeep.json").read_bytes())["retained_at"]), 30)

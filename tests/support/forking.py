@@ -29,7 +29,7 @@ OUTSIDE = (
     "difflib", "wsgiref.handlers", "logging.handlers", "importlib.readers", "importlib.resources", "encodings.idna",
     "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape", "encodings.utf_8_sig",
 )  # fmt: skip
-"""What commands import late, and a user who may not read the interpreter's own files could not."""
+"""Modules that commands import late, and that a user without access to the interpreter's files could not import."""
 
 
 @dataclass(frozen=True)

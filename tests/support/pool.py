@@ -17,7 +17,7 @@ from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.records import Appended, Entry, Record
-from tests.support.daemon import eventually
+from tests.support.waiting import eventually
 
 
 class TightFiles(OsFiles):

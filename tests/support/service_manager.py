@@ -1,4 +1,4 @@
-"""What a service manager such as systemd hears of a daemon: a datagram socket of its own."""
+"""A service manager such as systemd: the datagram socket that a daemon notifies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Manager:
-    """What a service manager hears."""
+    """Receives the notifications of one daemon."""
 
     def __init__(self, address: str | bytes) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

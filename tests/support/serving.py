@@ -1,4 +1,4 @@
-"""The web faces over a real journal and state, in this process, on real sockets: what the HTTP tests stand on."""
+"""The HTTP application over a real journal and state, in this process, on real sockets: the base of the HTTP tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from covenq.http.app import make_app
 from covenq.http.server.listener import Listener, bind_tcp
 from covenq.http.server.parser import Limits
 from covenq.http.services import Services
-from covenq.http.webhook_fast import PlainWebhook
+from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
@@ -34,7 +34,7 @@ from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
-from tests.support.daemon import SECRET, Answer, UnixConnection, ask, encode, signed
+from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
 
@@ -70,7 +70,7 @@ class HeldFiles(OsFiles):
 
 @dataclass
 class Served:
-    """One set of faces, and how to talk to it."""
+    """A running application, and requests to it."""
 
     services: Services
     webhook: Listener
@@ -121,7 +121,7 @@ def serving(
     threads: int = 8,
     keys: tuple[Key, ...] = (Key("test", SECRET.encode()),),
 ) -> Iterator[Served]:
-    """Everything but a worker that runs: tasks stay queued. `raw` is a configuration as TOML gives it."""
+    """Everything but a running worker: tasks stay queued. `raw` is a configuration as TOML gives it."""
     config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
     data.mkdir(parents=True, exist_ok=True)
     files, disk = HeldFiles(), Disk()
@@ -159,7 +159,7 @@ def serving(
                 limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
-                way=None if streams else PlainWebhook(services),
+                fast_path=None if streams else WebhookFastPath(services),
             )
 
         webhook = listener("webhook", make_app(services, {"webhook", "health"}), bound, False)
@@ -174,7 +174,7 @@ def serving(
         folder.start()
         claims.start()
         for one in listeners:
-            services.listeners[one.name] = one.figures
+            services.listeners[one.name] = one.stats
             one.start()
         try:
             yield Served(services, webhook, api, port, data / "covenq.sock", disk, files, remote_port)

@@ -1,4 +1,4 @@
-"""Load from many connections, and SIGKILL at moments nobody chose: what was promised is compared with what is there."""
+"""Load from many connections, and SIGKILL at random moments: what was acknowledged is compared with what is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.daemon import FINAL_KINDS, HOOK, Daemon, ask, eventually, issue, signed
+from tests.support.daemon import Daemon
+from tests.support.journal_json import FINAL_KINDS
+from tests.support.requests import HOOK, ask, issue, signed
+from tests.support.waiting import eventually
 
 CONNECTIONS = 32
 TASK_EVERY = 8
@@ -32,7 +35,7 @@ run = ["/bin/sh", "-c", 'echo "$COVENQ_TASK $COVENQ_ATTEMPT" >> "$0"', "{runs}"]
 
 @dataclass
 class Promises:
-    """What the daemon said, over all its lives. Shared by the connections."""
+    """The daemon's answers, over all its restarts. Shared by the connections."""
 
     accepted: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Promises:
 
 
 class Load:
-    """`CONNECTIONS` threads that post as fast as they are answered, until told to stop."""
+    """`CONNECTIONS` threads that post as fast as they are answered, until they are stopped."""
 
     def __init__(self, daemon: Daemon, promises: Promises, seed: int) -> None:
         self._daemon = daemon
@@ -102,7 +105,7 @@ class Load:
         connection.close()
 
     def _choose(self, rng: random.Random) -> tuple[str, bytes]:
-        """Mostly a new delivery; sometimes one again that was never answered, or one that was, however long ago."""
+        """Mostly a new delivery; sometimes a redelivery of one that was never answered, or of one that was, however long ago."""
         with self._promises.lock:
             if self._promises.unclear and rng.random() < 0.3:
                 return rng.choice(list(self._promises.unclear.items()))

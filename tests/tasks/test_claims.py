@@ -22,8 +22,8 @@ from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
-from tests.support.daemon import eventually
 from tests.support.records import queued, received
+from tests.support.waiting import eventually
 
 
 @dataclass

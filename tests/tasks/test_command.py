@@ -31,7 +31,7 @@ from covenq.tasks.execution.process_tree import (
 )
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome
-from tests.support.daemon import eventually
+from tests.support.waiting import eventually
 
 EPOCH = secrets.token_hex(8)  # of this process alone: leftovers are looked for on the whole machine
 FENCE = f"{EPOCH}.7"

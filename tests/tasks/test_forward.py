@@ -22,7 +22,10 @@ from covenq.model import Category
 from covenq.tasks.execution.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
 from covenq.tasks.execution.command import Stop
 from covenq.tasks.execution.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
-from tests.support.daemon import SECRET, Daemon, eventually, issue, records
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
+from tests.support.requests import SECRET, issue
+from tests.support.waiting import eventually
 
 
 class Receiver(ThreadingHTTPServer):

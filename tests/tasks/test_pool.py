@@ -19,8 +19,9 @@ import pytest
 from covenq.model import Category, DeliveryId, Kind, fence, task_id
 from journal.errors import JournalPoisoned
 from journal.records import Appended, Entry
-from tests.support.daemon import ROOT, eventually
+from tests.support.checkout import ROOT
 from tests.support.pool import Harness, alive
+from tests.support.waiting import eventually
 
 PY = [sys.executable, "-S", "-c"]
 

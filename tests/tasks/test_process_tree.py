@@ -14,8 +14,11 @@ import pytest
 from covenq.model import Kind
 from covenq.tasks.execution.scrub import Scrubber
 from journal.records import Appended, Entry
-from tests.support.daemon import Daemon, eventually, issue, records
+from tests.support.daemon import Daemon
+from tests.support.journal_json import records
 from tests.support.pool import Harness, alive
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 PY = [sys.executable, "-S", "-c"]
 

@@ -12,7 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemon import ROOT, Daemon, clean_env, eventually, free_port, issue, records
+from tests.support.checkout import ROOT, clean_env
+from tests.support.daemon import Daemon, free_port
+from tests.support.journal_json import records
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 PULL = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
 RUN = '[[route]]\nname = "r"\nmatch = "event:issues"\n'

@@ -19,7 +19,7 @@ from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.menus import Menu
 from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.why import StoryScreen
-from tests.support.daemon import Daemon, issue, new_guid
+from tests.support.daemon import Daemon
 from tests.support.dashboard import (
     ROUTES,
     SIZES,
@@ -34,6 +34,7 @@ from tests.support.dashboard import (
     static_text,
     until,
 )
+from tests.support.requests import issue, new_guid
 
 LOUD = ROUTES.replace(
     '"raise SystemExit(3)"', "\"import sys; print('the cause', file=sys.stderr); raise SystemExit(3)\""

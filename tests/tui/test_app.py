@@ -19,7 +19,7 @@ from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.help import Help
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.lines import Lines, plain
-from tests.support.daemon import Daemon, issue, new_guid
+from tests.support.daemon import Daemon
 from tests.support.dashboard import (
     ROUTES,
     SIZES,
@@ -34,6 +34,7 @@ from tests.support.dashboard import (
     static_text,
     until,
 )
+from tests.support.requests import issue, new_guid
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from covenq.tui.screens.help import Help
 from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.treeview import TreeView
-from tests.support.daemon import Daemon, issue
+from tests.support.daemon import Daemon
 from tests.support.dashboard import ROUTES, dashboard, document, enter_filter, on, row_count, until
+from tests.support.requests import issue
 from tests.support.watchdog import slowdown, watch_event_loop
 
 LIMIT_MS = 50.0

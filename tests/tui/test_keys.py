@@ -29,8 +29,10 @@ from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
 from covenq.tui.widgets.treeview import TreeView
-from tests.support.daemon import ROOT, Daemon, issue
+from tests.support.checkout import ROOT
+from tests.support.daemon import Daemon
 from tests.support.dashboard import ROUTES, SIZES, dashboard, document, drawn, on, row_count, until
+from tests.support.requests import issue
 
 BOUND_CLASSES = (
     Dashboard, RowTable, ListPane, Lines, JournalPage, DetailScreen, PayloadScreen, TreeView, StoryScreen,

@@ -21,7 +21,7 @@ from covenq.tui.screens.menus import Menu
 from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.lines import Line, Lines, plain
-from tests.support.daemon import Daemon, issue
+from tests.support.daemon import Daemon
 from tests.support.dashboard import (
     ROUTES,
     SIZES,
@@ -34,6 +34,7 @@ from tests.support.dashboard import (
     static_text,
     until,
 )
+from tests.support.requests import issue
 
 NOW = 1_800_000_000.0
 AGO = "2027-01-15T07:55:00.000000Z"

@@ -15,8 +15,9 @@ from covenq.tui.app import Dashboard
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import CompactDialog
 from covenq.tui.widgets.lines import Lines, plain
-from tests.support.daemon import Daemon, free_port, issue
+from tests.support.daemon import Daemon, free_port
 from tests.support.dashboard import ROUTES, drawn, enter_filter, first_row, on, row_count, static_text, until
+from tests.support.requests import issue
 
 
 @pytest.fixture

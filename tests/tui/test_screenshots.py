@@ -9,7 +9,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tests.support.daemon import ROOT, clean_env
+from tests.support.checkout import ROOT, clean_env
 
 KEPT = ROOT / "man" / "screenshots"
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon, eventually, issue
+from tests.support.daemon import Daemon
 from tests.support.dashboard import ROUTES
+from tests.support.requests import issue
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed (.ci/run installs it)")
 

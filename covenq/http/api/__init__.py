@@ -1,1 +1,1 @@
-"""/api/v1: deliveries, tasks, claims and what operators do, as Falcon resources."""
+"""/api/v1: deliveries, tasks, claims and the operators' actions, as Falcon resources."""

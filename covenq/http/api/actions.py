@@ -1,121 +1,88 @@
-"""POST /api/v1/replay, reroute, requeue, cancel and import: what operators do, as `covenq.operate.act.actions` has it."""
+"""POST /api/v1/replay, reroute, requeue, cancel and import: what operators do, planned by `covenq.operate.act.actions`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
 
-from covenq.errors import UsageError
-from covenq.filter.grammar import Filter, parse
-from covenq.http.answers import say
-from covenq.http.api.params import body_of, ids_of, typed
+from covenq.http.answers import respond_ok
+from covenq.http.api.params import body_of
+from covenq.http.api.resource import Resource
 from covenq.http.services import Services
+from covenq.model import JsonObject
 from covenq.operate.act import actions, importing
 from covenq.operate.act.archive import incoming
 
 IMPORT_MAX = 48 << 20
 """Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
 
-
-class Replay:
-    """POST {"ids": […]} or {"filter": "…"}, and "route" or "to", "force", "dry_run", "reason", "by"."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req, flags=("force",), texts=("route", "to"))
-        services = self._services
-        with services.upkeep.acting:
-            answer = actions.replay(services.journal, services.reader(), services.config, **wanted)
-        say(resp, 200, {"ok": True, **answer})
+Act = Callable[..., JsonObject]
+"""Plans an operation from the arguments of a request, and applies it unless `dry_run`."""
 
 
-class Reroute:
-    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+class Action(Resource):
+    """POST {"ids": […]} or {"filter": "…"}, "dry_run", "reason", "by", and the `flags` and `texts` of this action."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(
+        self, services: Services, act: Act, *, flags: tuple[str, ...] = (), texts: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(services)
+        self._act = act
+        self._flags = ("dry_run", *flags)
+        self._texts = ("reason", *texts)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req)
-        services = self._services
-        with services.upkeep.acting:
-            answer = actions.reroute(services.journal, services.reader(), services.config, **wanted)
-        say(resp, 200, {"ok": True, **answer})
+        body = body_of(req, {"ids", "filter", "by", *self._flags, *self._texts})
+        wanted: dict[str, Any] = {key: body.flag(key) for key in self._flags}
+        wanted |= {key: body.text(key) for key in self._texts}
+        wanted |= {"by": body.text("by"), "ids": body.ids(), "filter": body.filter()}
+        with self._services.upkeep.acting:
+            answer = self._act(**wanted)
+        respond_ok(resp, answer)
 
 
-class Requeue:
-    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
+def replay(services: Services) -> Action:
+    """With "route" or "to", and "force"."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def act(**wanted: Any) -> JsonObject:
+        return actions.replay(services.journal, services.reader(), services.config, **wanted)
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req)
-        services = self._services
-        with services.upkeep.acting:
-            answer = actions.requeue(services.journal, services.reader(), **wanted)
-        say(resp, 200, {"ok": True, **answer})
+    return Action(services, act, flags=("force",), texts=("route", "to"))
 
 
-class Cancel:
-    """POST {"ids": […]} or {"filter": "…"}, and "dry_run", "reason", "by"."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        wanted = _wanted(req)
-        services = self._services
-        with services.upkeep.acting:
-            answer = actions.cancel(services.journal, services.reader(), **wanted)
-        say(resp, 200, {"ok": True, **answer})
+def reroute(services: Services) -> Action:
+    return Action(
+        services,
+        lambda **wanted: actions.reroute(services.journal, services.reader(), services.config, **wanted),
+    )
 
 
-class Import:
+def requeue(services: Services) -> Action:
+    return Action(services, lambda **wanted: actions.requeue(services.journal, services.reader(), **wanted))
+
+
+def cancel(services: Services) -> Action:
+    return Action(services, lambda **wanted: actions.cancel(services.journal, services.reader(), **wanted))
+
+
+class Import(Resource):
     """POST {"items": [{"headers", "body64", "origin"}…]}, and "routed", "dry_run", "reason", "by"."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"items", "routed", "dry_run", "reason", "by"}, IMPORT_MAX)
-        given = typed(body, "items", list, "a list of deliveries", [])
+        given = body.typed("items", list, "a list of deliveries", [])
         services = self._services
         with services.upkeep.acting:
             answer = importing.take(
                 services.journal,
                 services.config,
                 [incoming(one) for one in given],
-                routed=typed(body, "routed", bool, "true or false", False),
-                dry_run=typed(body, "dry_run", bool, "true or false", False),
-                reason=typed(body, "reason", str, "a text", None),
-                by=body.get("by") or "api",
+                routed=body.flag("routed"),
+                dry_run=body.flag("dry_run"),
+                reason=body.text("reason"),
+                by=body.text("by"),
                 clock=services.clock,
             )
-        say(resp, 200, {"ok": True, **answer})
-
-
-def _wanted(req: falcon.Request, *, flags: tuple[str, ...] = (), texts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The arguments of an operation, out of a JSON body. Raises UsageError, FilterError."""
-    body = body_of(req, {"ids", "filter", "dry_run", "reason", "by", *flags, *texts})
-    wanted: dict[str, Any] = {}
-    for key in ("dry_run", *flags):
-        wanted[key] = typed(body, key, bool, "true or false", False)
-    for key in ("reason", *texts):
-        wanted[key] = typed(body, key, str, "a text", None)
-    wanted["by"] = typed(body, "by", str, "a text", None) or "api"
-    wanted["ids"] = ids_of(body)
-    wanted["filter"] = filter_of(body.get("filter"))
-    return wanted
-
-
-def filter_of(value: Any) -> Filter | None:
-    """What `filter` of a body says. Raises UsageError, FilterError."""
-    if value is None:
-        return None
-    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
-        return parse(value)
-    raise UsageError("filter must be a text")
+        respond_ok(resp, answer)

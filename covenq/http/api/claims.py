@@ -1,4 +1,4 @@
-"""/api/v1/claims: what workers elsewhere ask and say. The fencing token in the body is what makes a word theirs."""
+"""/api/v1/claims: the protocol of pull workers. The fencing token in a body proves that the worker holds the task."""
 
 from __future__ import annotations
 
@@ -7,150 +7,115 @@ from typing import Any
 import falcon
 
 from covenq.errors import UsageError
-from covenq.http.answers import say
-from covenq.http.api.params import body_of, typed
-from covenq.http.services import Services
-from covenq.tasks.remote.claims import AT_ONCE, Claims, Done
+from covenq.http.answers import respond_ok
+from covenq.http.api.params import Body, body_of
+from covenq.http.api.resource import Resource
+from covenq.tasks.remote.claims import AT_ONCE, Done
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
-"""Seconds of a lease that doesn't say how long."""
+"""Seconds of a lease, if the request names none."""
 
 
-class Claiming:
+class Claim(Resource):
     """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204."""
-
-    def __init__(self, services: Services) -> None:
-        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
-        routes = typed(body, "routes", list, "a list of names", None)
-        if routes is not None and not all(isinstance(route, str) for route in routes):
-            raise UsageError("routes must be a list of names")
+        routes = body.texts("routes", "a list of names")
         gone = req.env.get("waitress.client_disconnected")
-        found = self._claims.claim_all(
-            _text(body, "worker"),
-            _number(body, "lease_s", LEASE_S),
-            typed(body, "max", int, "a whole number", 1),
+        found = self._services.claims.claim_all(
+            body.required_text("worker"),
+            _lease_s(body),
+            body.typed("max", int, "a whole number", 1),
             routes=routes,
-            wait_s=_number(body, "wait_s", 0),
+            wait_s=body.seconds("wait_s") or 0,
             gone=gone if callable(gone) else lambda: False,
         )
         if found:
-            say(resp, 200, {"ok": True, **found[0], "more": found[1:]})
+            respond_ok(resp, {**found[0], "more": found[1:]})
         else:
             resp.status = falcon.HTTP_204
 
 
-class Renewing:
+class Renew(Resource):
     """POST {"fence", "lease_s"?}."""
-
-    def __init__(self, services: Services) -> None:
-        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "lease_s"})
-        say(
-            resp, 200, {"ok": True, **self._claims.renew(task, _text(body, "fence"), _number(body, "lease_s", LEASE_S))}
-        )
+        respond_ok(resp, self._services.claims.renew(task, body.required_text("fence"), _lease_s(body)))
 
 
-class Phase:
+class Phase(Resource):
     """POST {"fence", "phase"}."""
-
-    def __init__(self, services: Services) -> None:
-        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "phase"})
-        say(resp, 200, {"ok": True, **self._claims.phase(task, _text(body, "fence"), _text(body, "phase"))})
+        fence, phase = body.required_text("fence"), body.required_text("phase")
+        respond_ok(resp, self._services.claims.phase(task, fence, phase))
 
 
-class Completing:
+class Complete(Resource):
     """POST {"fence", "result"?, "exit_code"?, "usage"?}."""
-
-    def __init__(self, services: Services) -> None:
-        self._claims: Claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "result", "exit_code", "usage"})
-        answer = self._claims.complete(
+        answer = self._services.claims.complete(
             task,
-            _text(body, "fence"),
+            body.required_text("fence"),
             result=body.get("result"),
-            exit_code=_whole(body, "exit_code"),
+            exit_code=body.int32("exit_code"),
             usage=_usage(body),
         )
-        say(resp, 200, {"ok": True, **answer})
+        respond_ok(resp, answer)
 
 
-class CompletingAll:
+class CompleteAll(Resource):
     """POST {"done": [{"task", "fence", "exit_code"?, "usage"?}, …]}: `items`, each answered by itself."""
 
-    def __init__(self, services: Services) -> None:
-        self._claims = services.claims
-
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        listed = typed(body_of(req, {"done"}), "done", list, "a list", [])
+        listed: list[Any] = body_of(req, {"done"}).typed("done", list, "a list", [])
         if not 1 <= len(listed) <= AT_ONCE or not all(isinstance(one, dict) for one in listed):
             raise UsageError(f"done must be a list of 1 to {AT_ONCE} objects")
         for one in listed:
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
-        done = [Done(_text(one, "task"), _text(one, "fence"), _whole(one, "exit_code"), _usage(one)) for one in listed]
-        say(resp, 200, {"ok": True, "items": self._claims.complete_all(done)})
+        done = [_done(Body(one)) for one in listed]
+        respond_ok(resp, {"items": self._services.claims.complete_all(done)})
 
 
-class Failing:
+class Fail(Resource):
     """POST {"fence", "category"?, "detail"?, "retry"?, "retry_after_s"?, "exit_code"?, "signal"?, "usage"?}."""
-
-    def __init__(self, services: Services) -> None:
-        self._claims = services.claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
         body = body_of(req, known)
-        answer = self._claims.fail(
+        answer = self._services.claims.fail(
             task,
-            _text(body, "fence"),
-            category=typed(body, "category", str, "a text", "exit"),
-            detail=typed(body, "detail", str, "a text", None),
-            retry=typed(body, "retry", bool, "true or false", True),
-            retry_after_s=_number(body, "retry_after_s", None),
-            exit_code=_whole(body, "exit_code"),
-            signal=_whole(body, "signal"),
+            body.required_text("fence"),
+            category=body.typed("category", str, "a text", "exit"),
+            detail=body.text("detail"),
+            retry=body.flag("retry", True),
+            retry_after_s=body.seconds("retry_after_s"),
+            exit_code=body.int32("exit_code"),
+            signal=body.int32("signal"),
             usage=_usage(body),
         )
-        say(resp, 200, {"ok": True, **answer})
+        respond_ok(resp, answer)
 
 
-def _text(body: dict[str, Any], key: str) -> str:
-    text: str | None = typed(body, key, str, "a text", None)
-    if text is None:
-        raise UsageError(f"{key} is missing")
-    return text
+def _lease_s(body: Body) -> float:
+    seconds = body.seconds("lease_s")
+    return LEASE_S if seconds is None else seconds
 
 
-def _number(body: dict[str, Any], key: str, default: float | None) -> Any:
-    """A number that is at least 0, or the default. Raises UsageError."""
-    value = body.get(key)
-    if value is None:
-        return default
-    if type(value) not in (int, float) or not 0 <= value <= 1e9:
-        raise UsageError(f"{key} must be a number of seconds")
-    return value
+def _done(body: Body) -> Done:
+    return Done(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
 
 
-def _whole(body: dict[str, Any], key: str) -> int | None:
-    value: int | None = typed(body, key, int, "a whole number", None)
-    if value is not None and abs(value) > 1 << 31:
-        raise UsageError(f"{key} is too large")
-    return value
-
-
-def _usage(body: dict[str, Any]) -> Usage | None:
-    given = typed(body, "usage", dict, "an object", None)
+def _usage(body: Body) -> Usage | None:
+    """The resources that an attempt used. Raises UsageError."""
+    given = body.typed("usage", dict, "an object", None)
     if given is None:
         return None
     try:

@@ -11,27 +11,28 @@ import falcon
 import orjson
 
 from covenq.errors import UsageError
-from covenq.http.answers import say_error
+from covenq.http.answers import respond_error
+from covenq.http.api.resource import Resource
 from covenq.http.services import STREAMS, Services
 from covenq.operate.inspect import view
 
 TYPE = "text/event-stream"
-WAIT_S = 0.5
-"""How often a quiet stream looks whether the daemon is stopping or its client has gone."""
+POLL_S = 0.5
+"""How often a quiet stream checks whether the daemon is stopping or its client has disconnected."""
 BEAT_S = 10.0
-"""A quiet stream sends a comment this often, so that the other end knows it lives."""
+"""A quiet stream sends a comment this often, so that the client knows that it is alive."""
 CHUNK_RECORDS = 100
 
 
-class Events:
+class Events(Resource):
     """Streams hold a thread each, so their number is limited: nothing else of the listener waits for one."""
 
     def __init__(self, services: Services, most: int = STREAMS) -> None:
-        self._services = services
+        super().__init__(services)
         self._free = threading.BoundedSemaphore(most)
 
     def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """What GET would say of itself, without a stream."""
+        """The headers that GET would answer with, without a stream."""
         _after(req)
         resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
@@ -39,45 +40,45 @@ class Events:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         after = _after(req)
         if not self._free.acquire(blocking=False):
-            say_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
+            respond_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
             return
         head = self._services.journal.head().seq
         resp.status = falcon.HTTP_200
         resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would keep the pieces until it has enough of them
-        gone = req.env.get("waitress.client_disconnected", lambda: False)
-        resp.stream = Stream(self._services, head if after is None else after, gone, self._free.release)
+        disconnected = req.env.get("waitress.client_disconnected", lambda: False)
+        resp.stream = Stream(self._services, head if after is None else after, disconnected, self._free.release)
 
 
 class Stream:
-    """The pieces of one stream; `close` is called by the server whatever happens, so what it holds is given back."""
+    """The chunks of one stream. The server calls `close` in any case, so that what it holds is released."""
 
-    def __init__(self, services: Services, after: int, gone: object, over: Callable[[], None]) -> None:
-        """`gone` tells whether the client has, if it is callable; `over` is called once, at the end."""
+    def __init__(self, services: Services, after: int, disconnected: object, on_close: Callable[[], None]) -> None:
+        """`disconnected`, if it is callable, is whether the client has disconnected; `on_close` is called once, at the end."""
         self._services = services
-        self._over = over
+        self._on_close = on_close
         self._seq = after
-        self._gone = gone if callable(gone) else lambda: False
-        self._waiting: deque[bytes] = deque([b": covenq\n\n"])  # something at once, so that the headers go out
-        self._said = time.monotonic()
+        self._disconnected = disconnected if callable(disconnected) else lambda: False
+        self._pending: deque[bytes] = deque([b": covenq\n\n"])  # sent at once, so that the headers go out
+        self._last_sent = time.monotonic()
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        while not self._waiting:
-            if self._services.stopping.is_set() or self._gone():
+        while not self._pending:
+            if self._services.stopping.is_set() or self._disconnected():
                 raise StopIteration
-            if self._services.journal.wait(self._seq, WAIT_S):
+            if self._services.journal.wait(self._seq, POLL_S):
                 self._fetch()
             elif self._services.journal.poisoned:
                 raise StopIteration  # there will never be another record
-            elif time.monotonic() - self._said > BEAT_S:
-                self._waiting.append(b":\n\n")
-        self._said = time.monotonic()
-        return self._waiting.popleft()
+            elif time.monotonic() - self._last_sent > BEAT_S:
+                self._pending.append(b":\n\n")
+        self._last_sent = time.monotonic()
+        return self._pending.popleft()
 
     def _fetch(self) -> None:
         pieces = []
@@ -86,16 +87,16 @@ class Stream:
             pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, orjson.dumps(view.event(record))))
             if len(pieces) == CHUNK_RECORDS:
                 break
-        self._waiting.append(b"".join(pieces))
+        self._pending.append(b"".join(pieces))
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._over()
+            self._on_close()
 
 
 def _after(req: falcon.Request) -> int | None:
-    """The seq to go on after: `after=`, or what an EventSource says it saw last. Raises UsageError."""
+    """The seq to go on after: `after=`, or the Last-Event-ID of an EventSource. Raises UsageError."""
     text = req.get_param("after") or req.get_header("Last-Event-ID")
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""/api/v1: what is stored, asked and acted on. On the Unix socket, whose permissions are the authorisation."""
+"""GET /api/v1: deliveries, tasks, attempts and their contents, secrets, and refused requests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import falcon
 
 from covenq.config.api_tokens import Role
 from covenq.errors import NotFound
-from covenq.filter.grammar import parse
-from covenq.http.answers import say, say_error
-from covenq.http.api.params import LIMIT, id_of, limit_of
+from covenq.http.answers import respond_error, respond_ok
+from covenq.http.api.params import LIMIT, filter_of, id_of, limit_of
+from covenq.http.api.resource import Resource
 from covenq.http.guard import token_of
 from covenq.http.services import Services
 from covenq.intake import refusal_hints
@@ -17,70 +17,58 @@ from covenq.operate.inspect import secret_usage, view
 from covenq.state import query
 
 LOG_MAX = 1 << 20
-"""Bytes of an attempt's output that one request brings: the last of them."""
+"""Bytes of an attempt's output in one answer: the last of them."""
 
 
-class Secrets:
-    """GET …/secrets: how each is used, and which may be retired; never what it is."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
+class Secrets(Resource):
+    """GET …/secrets: how each is used, and which may be retired; never its value."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         services = self._services
-        say(resp, 200, {"ok": True, **secret_usage.view(services.reader(), services.live.held(), services.clock())})
+        respond_ok(resp, secret_usage.view(services.reader(), services.live.held(), services.clock()))
 
 
-class Listing:
+class Listing(Resource):
     """GET …/deliveries and …/tasks: `filter=`, `limit=` (0 is the most there may be), `after=`."""
 
     def __init__(self, services: Services, what: view.What) -> None:
-        self._services = services
+        super().__init__(services)
         self._what = what
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = limit_of(req.get_param("limit"))
-        filter = parse(req.get_param("filter") or "")
+        filter = filter_of(req)
         conn = self._services.reader()
         after, caps = req.get_param("after"), self._services.caps
         found = view.items(conn, self._services.journal, self._what, filter, limit, after, caps=caps)
-        say(resp, 200, {"ok": True, **found})
+        respond_ok(resp, found)
 
 
-class Count:
+class Count(Resource):
     """GET …/count: `what=`, `filter=`."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        filter = parse(req.get_param("filter") or "")
+        filter = filter_of(req)
         what: view.Counted = "tasks" if req.get_param("what") == "tasks" else "deliveries"
-        say(resp, 200, {"ok": True, "count": view.count(self._services.reader(), what, filter)})
+        respond_ok(resp, {"count": view.count(self._services.reader(), what, filter)})
 
 
-class Delivery:
+class Delivery(Resource):
     """GET …/deliveries/GUID and …/deliveries/HOOK/GUID."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         conn = self._services.reader()
-        say(resp, 200, {"ok": True, **view.delivery(conn, self._services.journal, id_of(one, two))})
+        respond_ok(resp, view.delivery(conn, self._services.journal, id_of(one, two)))
 
 
 _TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 
 
-class Payload:
-    """GET …/payload: the bytes as they came, of the type they came as, and as no browser will take them for a page.
+class Payload(Resource):
+    """GET …/payload: the bytes and media type as they were received, with headers that keep browsers from rendering them.
 
-    A token of the role `worker` gets those of deliveries that a pull worker holds a task of, now.
+    A token of the role `worker` reads those of deliveries whose task a pull worker holds now.
     """
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
         conn = self._services.reader()
@@ -88,7 +76,7 @@ class Payload:
         token = token_of(req)
         if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
-            say_error(resp, 403, "not_claimed", detail)
+            respond_error(resp, 403, "not_claimed", detail)
             return
         content, kind = view.body(self._services.journal, found)
         resp.data = content
@@ -98,32 +86,26 @@ class Payload:
         resp.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
 
 
-class Task:
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
+class Task(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        say(resp, 200, {"ok": True, **view.task(self._services.reader(), id, caps=self._services.caps)})
+        respond_ok(resp, view.task(self._services.reader(), id, caps=self._services.caps))
 
 
-class Attempts:
-    """GET …/tasks/ID/attempts, as `Listing`, but first to last; the filter is held against the task."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
+class Attempts(Resource):
+    """GET …/tasks/ID/attempts: as `Listing`, but first to last; the filter applies to the task."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
         limit = limit_of(req.get_param("limit"))
-        filter = parse(req.get_param("filter") or "")
+        filter = filter_of(req)
         found = query.attempts_of(self._services.reader(), id, filter, limit, req.get_param("after"))
-        say(resp, 200, {"ok": True, "items": found.items, "next": found.next})
+        respond_ok(resp, {"items": found.items, "next": found.next})
 
 
-class Log:
+class Log(Resource):
     """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, as plain text."""
 
     def __init__(self, services: Services, stream: str) -> None:
-        self._services = services
+        super().__init__(services)
         self._stream = stream
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str, attempt: str) -> None:
@@ -135,14 +117,11 @@ class Log:
         resp.set_header("X-Content-Type-Options", "nosniff")
 
 
-class Refused:
+class Refused(Resource):
     """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
         limit_of(text)
         found = refusal_hints.latest(self._services.data, LIMIT if text is None else int(text))
-        say(resp, 200, {"ok": True, "items": found, "next": None})
+        respond_ok(resp, {"items": found, "next": None})

@@ -1,24 +1,35 @@
-"""What requests to the API say: ids, limits and bodies, read and bounded."""
+"""Parameters of requests to the API: path segments, query parameters and JSON bodies, checked and bounded.
+
+Everything here raises UsageError for what it can't read, and for a filter FilterError.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import falcon
 import orjson
 
 from covenq.errors import UsageError
+from covenq.filter.grammar import Filter, parse
 from covenq.http.guard import token_of
 
 LIMIT = 50
-
+"""Items of a page, if the request names no limit."""
 LIMIT_MAX = 1000
-
+"""Items of a page at most."""
 BODY_MAX = 4 << 20
+"""Bytes of a JSON body."""
+SECONDS_MAX = 1e9
 
 
 def id_of(one: str, two: str | None) -> str:
+    """A delivery's id out of a path's segments: GUID, or hook and GUID."""
     return one if two is None else f"{one}/{two}"
+
+
+# ---- query parameters
 
 
 def limit_of(text: str | None) -> int:
@@ -29,44 +40,121 @@ def limit_of(text: str | None) -> int:
     return min(int(text) or LIMIT_MAX, LIMIT_MAX)
 
 
-def body_of(req: falcon.Request, known: set[str], most: int = BODY_MAX) -> dict[str, Any]:
-    """The JSON object of a request, of at most so many bytes, which has none but the known keys. Raises UsageError."""
+def filter_of(req: falcon.Request) -> Filter:
+    """`filter=`; without it, everything matches."""
+    return parse(req.get_param("filter") or "")
+
+
+def integer_of(req: falcon.Request, name: str) -> int | None:
+    """A parameter that is a whole number; None if it isn't there."""
+    text = req.get_param(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise UsageError(f"{text[:40]!r} is no {name}", hint="It is a whole number.")
+    return int(text)
+
+
+# ---- JSON bodies
+
+
+class Body:
+    """The values of a JSON object, each read with the type that it must have. Null is the same as not there."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def get(self, key: str) -> Any:
+        """The value as it is."""
+        return self._values.get(key)
+
+    def typed(self, key: str, kind: type, noun: str, default: Any) -> Any:
+        value = self._values.get(key)
+        if value is None:
+            return default
+        if type(value) is not kind:
+            raise UsageError(f"{key} must be {noun}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        text: str | None = self.typed(key, str, "a text", default)
+        return text
+
+    def required_text(self, key: str) -> str:
+        text = self.text(key)
+        if text is None:
+            raise UsageError(f"{key} is missing")
+        return text
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        flag: bool = self.typed(key, bool, "true or false", default)
+        return flag
+
+    def integer(self, key: str) -> int | None:
+        number: int | None = self.typed(key, int, "a whole number", None)
+        return number
+
+    def int32(self, key: str) -> int | None:
+        """A whole number of at most 2^31, either way."""
+        number = self.integer(key)
+        if number is not None and abs(number) > 1 << 31:
+            raise UsageError(f"{key} is too large")
+        return number
+
+    def seconds(self, key: str) -> float | None:
+        """A number of seconds from 0 to SECONDS_MAX."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not 0 <= value <= SECONDS_MAX:
+            raise UsageError(f"{key} must be a number of seconds")
+        seconds: float = value
+        return seconds
+
+    def texts(self, key: str, noun: str) -> list[str] | None:
+        """A list of texts, which `noun` describes."""
+        texts: list[str] | None = self.typed(key, list, noun, None)
+        if texts is not None and not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"{key} must be {noun}")
+        return texts
+
+    def ids(self) -> list[str]:
+        return self.texts("ids", "a list of ids") or []
+
+    def filter(self) -> Filter | None:
+        """`filter`: a text, or a list of its words."""
+        value = self._values.get("filter")
+        if value is None:
+            return None
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+            return parse(value)
+        raise UsageError("filter must be a text")
+
+
+def body_of(req: falcon.Request, known: Collection[str], most: int = BODY_MAX) -> Body:
+    """The JSON object of a request, of at most `most` bytes, which has none but the known keys.
+
+    Where `by` is known it is filled in: see `_actor`.
+    """
     raw = req.bounded_stream.read(most + 1)
     try:
-        body = orjson.loads(raw) if len(raw) <= most else None
+        values = orjson.loads(raw) if len(raw) <= most else None
     except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
+        values = None
+    if not isinstance(values, dict):
         raise UsageError("the body is no JSON object", hint='Send {"ids": [...]} or {"filter": "..."}.')
-    for key in body:
+    for key in values:
         if key not in known:
             raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
+    body = Body(values)
     if "by" in known:
-        body["by"] = who_of(req, typed(body, "by", str, "a text", None))
+        values["by"] = _actor(req, body.text("by"))
     return body
 
 
-def who_of(req: falcon.Request, said: str | None) -> str:
-    """Who acts, for the record: over TCP that is the token's name, and what its bearer says of themselves comes after it."""
+def _actor(req: falcon.Request, claimed: str | None) -> str:
+    """Who acts, for the record: over TCP the token's name, followed by the name that its bearer claims."""
     token = token_of(req)
     if token is None:
-        return said or "api"
-    return f"token:{token.name} ({said})" if said else f"token:{token.name}"
-
-
-def ids_of(body: dict[str, Any]) -> list[str]:
-    """Raises UsageError."""
-    ids: list[str] = typed(body, "ids", list, "a list of ids", [])
-    if not all(isinstance(id, str) for id in ids):
-        raise UsageError("ids must be a list of ids")
-    return ids
-
-
-def typed(body: dict[str, Any], key: str, kind: type, noun: str, default: Any) -> Any:
-    """The value of `key`, or the default where it is null or not there. Raises UsageError."""
-    value = body.get(key)
-    if value is None:
-        return default
-    if type(value) is not kind:
-        raise UsageError(f"{key} must be {noun}")
-    return value
+        return claimed or "api"
+    return f"token:{token.name} ({claimed})" if claimed else f"token:{token.name}"

@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
 
-from covenq.http.answers import say
-from covenq.http.api.params import body_of, typed
+from covenq.http.answers import respond_ok
+from covenq.http.api.params import body_of
+from covenq.http.api.resource import Resource
 from covenq.http.api.status import routes
 from covenq.http.services import Services
+from covenq.model import JsonObject
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
 
 
-class Pauses:
+class Pauses(Resource):
     """GET: what is paused, oldest first."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, {"ok": True, "items": view.pauses(self._services.reader()), "next": None})
+        respond_ok(resp, {"items": view.pauses(self._services.reader()), "next": None})
 
 
-class Pause:
-    """POST {"what": …, "name"?: …, "reason"?: …, "by"?: …}."""
+class PauseChange(Resource):
+    """POST {"what": …, "name"?: …, "reason"?: …, "by"?: …}, in effect for the intake before it answers."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        services = self._services
-        done = pauses.pause(services.journal, services.reader, routes=routes(services.config), **_wanted(req))
-        services.admission.refresh()
-        say(resp, 200, {"ok": True, **done})
-
-
-class Resume:
-    """POST as for Pause."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, change: Callable[..., JsonObject]) -> None:
+        super().__init__(services)
+        self._change = change
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        services = self._services
-        done = pauses.resume(services.journal, services.reader, **_wanted(req))
-        services.admission.refresh()
-        say(resp, 200, {"ok": True, **done})
+        body = body_of(req, {"what", "name", "reason", "by"})
+        answer = self._change(
+            what=body.text("what", ""), name=body.text("name"), reason=body.text("reason"), by=body.text("by")
+        )
+        self._services.admission.refresh()
+        respond_ok(resp, answer)
 
 
-def _wanted(req: falcon.Request) -> dict[str, Any]:
-    """Raises UsageError."""
-    body = body_of(req, {"what", "name", "reason", "by"})
-    return {
-        "what": typed(body, "what", str, "a text", ""),
-        "name": typed(body, "name", str, "a text", None),
-        "reason": typed(body, "reason", str, "a text", None),
-        "by": typed(body, "by", str, "a text", None) or "api",
-    }
+def pause(services: Services) -> PauseChange:
+    def change(**wanted: Any) -> JsonObject:
+        return pauses.pause(services.journal, services.reader, routes=routes(services.config), **wanted)
+
+    return PauseChange(services, change)
+
+
+def resume(services: Services) -> PauseChange:
+    return PauseChange(services, lambda **wanted: pauses.resume(services.journal, services.reader, **wanted))

@@ -1,4 +1,4 @@
-"""GET /api/v1/status: the daemon's state, for `covenq status`, the dashboard and whoever polls."""
+"""GET /api/v1/status: the daemon's state, for `covenq status`, the dashboard and monitoring."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import falcon
 
 from covenq.config.load import Config
-from covenq.http.answers import say
+from covenq.http.answers import respond
+from covenq.http.api.resource import Resource
 from covenq.http.services import Services
 from covenq.model import JsonObject
 from covenq.operate.inspect import throughput, view
@@ -15,12 +16,9 @@ from covenq.operate.maintain import verify_note
 from covenq.state import query
 
 
-class Status:
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
+class Status(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        say(resp, 200, status(self._services))
+        respond(resp, 200, status(self._services))
 
 
 def status(services: Services) -> JsonObject:

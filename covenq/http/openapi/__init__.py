@@ -1,1 +1,1 @@
-"""The HTTP surface said once: operations, who may call them, schemas, and the OpenAPI document formed of them."""
+"""The HTTP interface, defined once: operations, access, schemas, and the OpenAPI document made from them."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document, formed of the table in `covenq.http.openapi.operations`."""
+"""The OpenAPI document, made from the table in `covenq.http.openapi.operations`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from covenq.http.openapi.schemas import SCHEMAS, ref
 
 
 class Document:
-    """GET /openapi.json, formed at the first request. It says nothing of this daemon but its version."""
+    """GET /openapi.json, made at the first request. The version is all that it has of this daemon."""
 
     def __init__(self, version: str) -> None:
         self._version = version
@@ -83,7 +83,7 @@ _OWN_ERRORS: Mapping[Access, tuple[int, ...]] = {
     "worker": (400, 401, 403, 503),
     "operate": (400, 401, 403, 503),
 }
-"""What any operation of that access may answer."""
+"""The errors that any operation of that access may answer."""
 _HEADERS: Mapping[int, Mapping[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     503: {"Retry-After": {"schema": {"type": "string", "pattern": "^[0-9]+$"}}},
@@ -92,7 +92,7 @@ _SEGMENT = re.compile(r"\{(\w+)\}")
 
 
 def _shown(path: str) -> str:
-    """The path with segments named for readers: the router wants one name for what is a hook here and a GUID there."""
+    """The path with its segments named for readers: for the router, a hook and a GUID must have the same name."""
     if "{two}" in path:
         return path.replace("{one}", "{hook}").replace("{two}", "{guid}")
     return path.replace("{one}", "{guid}")

@@ -1,8 +1,8 @@
-"""The HTTP surface, said once: which operations there are, who may call them, what they take and answer.
+"""The table of HTTP operations: method, path, access, parameters and answers.
 
-To add a route: give it to the application in `app.py`, say it here in OPERATIONS (its objects in `schemas.py`, its body in
-`requests.py`), and write the document anew with `python -m covenq.http.openapi.document > man/openapi.json`. From this
-table come the OpenAPI document that is served at /openapi.json, the roles that the TCP listener asks for (an operation
+To add a route: add it to the application in `app.py` and here to OPERATIONS (its objects in `schemas.py`, its body in
+`requests.py`), and generate the document with `python -m covenq.http.openapi.document > man/openapi.json`. From this
+table come the OpenAPI document that is served at /openapi.json, the roles that the TCP listener requires (an operation
 that is not in the table needs `operate`), and the check of query parameters; tests/http/test_openapi.py fails for a route
 that is not in the table, and for one that is only there.
 """
@@ -18,10 +18,10 @@ from covenq.http.openapi.requests import REQUESTS
 from covenq.http.openapi.schemas import Schema, page, ref
 
 Access = Literal["open", "read", "worker", "operate"]
-"""`open` needs no token. `operate` may all that `read` may; `worker` is for claims alone."""
+"""`open` needs no token. `operate` includes `read`; `worker` is for claims only."""
 
 Answer = Schema | str
-"""What an answer holds: a schema of JSON, or another media type."""
+"""The content of an answer: a JSON schema, or another media type."""
 
 PAGE_MAX = 1000
 
@@ -46,16 +46,16 @@ class Operation:
     access: Access
     summary: str
     answers: Mapping[int, Answer]
-    """Status to what it holds, for those that are no errors."""
+    """Status → content, without errors."""
     errors: tuple[int, ...] = ()
-    """Statuses of its own errors. Those that any operation may have are added: see `document`."""
+    """Statuses of its own errors. Those common to all operations are added: see `document`."""
     query: tuple[Query, ...] = ()
     body: Schema | None = None
-    """Of the JSON that it takes."""
+    """The schema of the JSON body."""
     workers: bool = False
-    """Also for a `worker` token, within what the resource itself allows it."""
+    """Open to a `worker` token too, as far as the resource itself permits."""
     notes: Mapping[int, str] = field(default_factory=dict)
-    """What a status means here, where that is not plain."""
+    """What a status means for this operation, where that is not obvious."""
 
 
 _FILTER = Query("filter", {"type": "string"}, "The filter grammar, covenq-filter(7). Empty is everything.")
@@ -68,11 +68,56 @@ _AFTER = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "`next` 
 _LIST = (_FILTER, _LIMIT, _AFTER)
 _WHOLE: Schema = {"type": "string", "pattern": "^[0-9]{0,18}$"}
 _MINUTES: Schema = {"type": "string", "pattern": "^([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)$"}
-_SEQ = Query("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "Records newer than this seq; 0 is everything.")
+_SEQ = Query("after", _WHOLE, "Records newer than this seq; 0 is everything.")
 
 _BYTES = "application/json application/x-www-form-urlencoded application/octet-stream"
 _STREAM = "text/event-stream"
 _TEXT = "text/plain"
+
+_AMBIGUOUS = {409: "Several hooks share the GUID: `ids` has them."}
+
+
+def _one_delivery(id: str, summary: str) -> Operation:
+    """A delivery; a GUID alone may be ambiguous."""
+    alone = "/" not in id
+    errors = (400, 404, 409) if alone else (400, 404)
+    notes = _AMBIGUOUS if alone else {}
+    return Operation(
+        "GET", f"/api/v1/deliveries/{id}", "read", summary, {200: ref("one_delivery")}, errors, notes=notes
+    )
+
+
+def _payload(id: str, summary: str) -> Operation:
+    errors = (400, 404) if "/" in id else (400, 404, 409)
+    return Operation("GET", f"/api/v1/deliveries/{id}/payload", "read", summary, {200: _BYTES}, errors, workers=True)
+
+
+def _action(
+    name: str,
+    summary: str,
+    *,
+    answer: str = "operation",
+    errors: tuple[int, ...] = (400, 404, 409),
+    body: str | None = None,
+) -> Operation:
+    """An operator's action; its body is the request of that name, unless `body` names another."""
+    answers = {200: ref(answer)}
+    return Operation("POST", f"/api/v1/{name}", "operate", summary, answers, errors, body=REQUESTS[body or name])
+
+
+def _held(action: str, summary: str, answer: str) -> Operation:
+    """What a worker reports of a task that it holds, by the claim's fencing token."""
+    return Operation(
+        "POST",
+        f"/api/v1/claims/{{task}}/{action}",
+        "worker",
+        summary,
+        {200: ref(answer)},
+        (400, 404, 409),
+        body=REQUESTS[action],
+        notes={409: "stale_fence: the task is not held by this token."},
+    )
+
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -96,41 +141,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/openapi.json", "open", "This document.", {200: {"type": "object"}}),
     Operation("GET", "/api/v1/status", "read", "How the daemon is.", {200: ref("status")}),
     Operation("GET", "/api/v1/deliveries", "read", "Deliveries, newest first.", {200: page("delivery")}, (400,), _LIST),
-    Operation(
-        "GET",
-        "/api/v1/deliveries/{one}",
-        "read",
-        "One delivery, by its GUID.",
-        {200: ref("one_delivery")},
-        (400, 404, 409),
-        notes={409: "Several hooks share the GUID: `ids` has them."},
-    ),
-    Operation(
-        "GET",
-        "/api/v1/deliveries/{one}/{two}",
-        "read",
-        "One delivery, by hook and GUID.",
-        {200: ref("one_delivery")},
-        (400, 404),
-    ),
-    Operation(
-        "GET",
-        "/api/v1/deliveries/{one}/payload",
-        "read",
-        "The bytes as they were received, by GUID.",
-        {200: _BYTES},
-        (400, 404, 409),
-        workers=True,
-    ),
-    Operation(
-        "GET",
-        "/api/v1/deliveries/{one}/{two}/payload",
-        "read",
-        "The bytes as they were received, by hook and GUID.",
-        {200: _BYTES},
-        (400, 404),
-        workers=True,
-    ),
+    _one_delivery("{one}", "One delivery, by its GUID."),
+    _one_delivery("{one}/{two}", "One delivery, by hook and GUID."),
+    _payload("{one}", "The bytes as they were received, by GUID."),
+    _payload("{one}/{two}", "The bytes as they were received, by hook and GUID."),
     Operation("GET", "/api/v1/tasks", "read", "Tasks, newest first.", {200: page("task")}, (400,), _LIST),
     Operation(
         "GET",
@@ -187,7 +201,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 required=True,
             ),
         ),
-        notes={409: "Several hooks share the GUID: `ids` has them."},
+        notes=_AMBIGUOUS,
     ),
     Operation(
         "GET",
@@ -222,51 +236,11 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("wait_ms", _WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
         ),
     ),
-    Operation(
-        "POST",
-        "/api/v1/replay",
-        "operate",
-        "New tasks of stored deliveries, by today's routes.",
-        {200: ref("operation")},
-        (400, 404, 409),
-        body=REQUESTS["replay"],
-    ),
-    Operation(
-        "POST",
-        "/api/v1/import",
-        "operate",
-        "Record deliveries from elsewhere, without a signature to check.",
-        {200: ref("operation")},
-        (400,),
-        body=REQUESTS["import"],
-    ),
-    Operation(
-        "POST",
-        "/api/v1/reroute",
-        "operate",
-        "Route deliveries that have no task.",
-        {200: ref("operation")},
-        (400, 404, 409),
-        body=REQUESTS["reroute"],
-    ),
-    Operation(
-        "POST",
-        "/api/v1/cancel",
-        "operate",
-        "End tasks that wait or run.",
-        {200: ref("operation")},
-        (400, 404, 409),
-        body=REQUESTS["cancel"],
-    ),
-    Operation(
-        "POST",
-        "/api/v1/requeue",
-        "operate",
-        "Failed, cancelled and superseded tasks once more.",
-        {200: ref("operation")},
-        (400, 404, 409),
-        body=REQUESTS["requeue"],
-    ),
+    _action("replay", "New tasks of stored deliveries, by today's routes."),
+    _action("import", "Record deliveries from elsewhere, without a signature to check.", errors=(400,)),
+    _action("reroute", "Route deliveries that have no task."),
+    _action("cancel", "End tasks that wait or run."),
+    _action("requeue", "Failed, cancelled and superseded tasks once more."),
     Operation(
         "POST",
         "/api/v1/claims",
@@ -286,64 +260,16 @@ OPERATIONS: tuple[Operation, ...] = (
         (400,),
         body=REQUESTS["completed"],
     ),
-    Operation(
-        "POST",
-        "/api/v1/claims/{task}/renew",
-        "worker",
-        "Keep a task for longer.",
-        {200: ref("lease")},
-        (400, 404, 409),
-        body=REQUESTS["renew"],
-        notes={409: "stale_fence: the task is not held by this token."},
-    ),
-    Operation(
-        "POST",
-        "/api/v1/claims/{task}/phase",
-        "worker",
-        "Record what an attempt is at. The daemon's own commands may say it too.",
-        {200: ref("phase")},
-        (400, 404, 409),
-        body=REQUESTS["phase"],
-        notes={409: "stale_fence: the task is not held by this token."},
-    ),
-    Operation(
-        "POST",
-        "/api/v1/claims/{task}/complete",
-        "worker",
-        "End an attempt well.",
-        {200: ref("ended")},
-        (400, 404, 409),
-        body=REQUESTS["complete"],
-        notes={409: "stale_fence: the task is not held by this token."},
-    ),
-    Operation(
-        "POST",
-        "/api/v1/claims/{task}/fail",
-        "worker",
-        "End an attempt that failed, or give the task back (category interrupted).",
-        {200: ref("ended")},
-        (400, 404, 409),
-        body=REQUESTS["fail"],
-        notes={409: "stale_fence: the task is not held by this token."},
-    ),
-    Operation(
-        "POST",
-        "/api/v1/redact",
-        "operate",
+    _held("renew", "Keep a task for longer.", "lease"),
+    _held("phase", "Record what an attempt is at. The daemon's own commands may say it too.", "phase"),
+    _held("complete", "End an attempt well.", "ended"),
+    _held("fail", "End an attempt that failed, or give the task back (category interrupted).", "ended"),
+    _action(
+        "redact",
         "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
-        {200: ref("redaction")},
-        (400, 404, 409),
-        body=REQUESTS["redact"],
+        answer="redaction",
     ),
-    Operation(
-        "POST",
-        "/api/v1/compact",
-        "operate",
-        "Drop what the configured retention no longer keeps.",
-        {200: ref("compaction")},
-        (400, 409),
-        body=REQUESTS["compact"],
-    ),
+    _action("compact", "Drop what the configured retention no longer keeps.", answer="compaction", errors=(400, 409)),
     Operation(
         "GET",
         "/api/v1/secrets",
@@ -367,24 +293,13 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}),
-    Operation(
-        "POST",
-        "/api/v1/pause",
-        "operate",
+    _action(
+        "pause",
         "Pause the intake, the worker, a route, a repository or an installation.",
-        {200: ref("paused")},
-        (400, 404),
-        body=REQUESTS["pause"],
+        answer="paused",
+        errors=(400, 404),
     ),
-    Operation(
-        "POST",
-        "/api/v1/resume",
-        "operate",
-        "End a pause.",
-        {200: ref("paused")},
-        (400, 404),
-        body=REQUESTS["pause"],
-    ),
+    _action("resume", "End a pause.", answer="paused", errors=(400, 404), body="pause"),
     Operation(
         "GET",
         "/api/v1/events",

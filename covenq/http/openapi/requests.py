@@ -1,16 +1,16 @@
-"""The bodies of requests as JSON Schema (2020-12), for the OpenAPI document: what may be there, and nothing else."""
+"""The bodies of requests as JSON Schema (2020-12), for the OpenAPI document. Unknown fields are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.http.openapi.schemas import TEXT, TOKEN, Schema, many, maybe
+from covenq.http.openapi.schemas import TEXT, TOKEN, Schema, array_of, nullable
 from covenq.model import Category
 
 
 def request(properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
-    """The object of a request's body: what is not `required` may be left out, and nothing else may be there."""
+    """The object of a request's body: what is not `required` may be left out, and other properties are not allowed."""
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     return {**schema, "required": list(required)} if required else schema
 
@@ -27,7 +27,7 @@ WHICH: Mapping[str, Schema] = {
     "ids": {"type": ["array", "null"], "items": TEXT},
     "filter": _FILTER,
 }
-"""What an operation is asked to act on: `ids`, or a `filter`."""
+"""What an operation acts on: `ids`, or a `filter`."""
 HOW: Mapping[str, Schema] = {"dry_run": _FLAG, "reason": _WHY, "by": _WHO}
 
 _INT32: Schema = {"type": ["integer", "null"], "minimum": -(1 << 31), "maximum": 1 << 31}
@@ -44,17 +44,19 @@ _ENDED: dict[str, Schema] = {
     },
 }
 
+_LEASE_S: Schema = {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60}
+
 REQUESTS: dict[str, Schema] = {
-    "replay": request({**WHICH, "route": maybe(TEXT), "to": maybe(TEXT), "force": _FLAG, **HOW}),
+    "replay": request({**WHICH, "route": nullable(TEXT), "to": nullable(TEXT), "force": _FLAG, **HOW}),
     "import": request(
         {
-            "items": maybe(
-                many(
+            "items": nullable(
+                array_of(
                     {
                         "type": "object",
                         "properties": {
-                            "headers": many({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}),
-                            "body64": maybe(TEXT),
+                            "headers": array_of({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}),
+                            "body64": nullable(TEXT),
                             "origin": {"type": ["object", "null"]},
                         },
                         "required": ["headers"],
@@ -82,7 +84,7 @@ REQUESTS: dict[str, Schema] = {
         {
             "worker": {"type": "string", "pattern": r"^[0-9A-Za-z._@:/-]{1,64}$"},
             "routes": {"type": ["array", "null"], "items": TOKEN, "minItems": 1, "maxItems": 100},
-            "lease_s": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
+            "lease_s": _LEASE_S,
             "wait_s": {"type": ["number", "null"], "minimum": 0, "maximum": 60, "default": 0},
             "max": {"type": ["integer", "null"], "minimum": 1, "maximum": 64, "default": 1},
         },
@@ -91,7 +93,7 @@ REQUESTS: dict[str, Schema] = {
     "renew": request(
         {
             "fence": TEXT,
-            "lease_s": {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60},
+            "lease_s": _LEASE_S,
         },
         required=("fence",),
     ),

@@ -1,6 +1,6 @@
-"""The JSON objects of the API as JSON Schema (2020-12), for the OpenAPI document: what is always there, and of what type.
+"""The JSON objects of the API as JSON Schema (2020-12), for the OpenAPI document: the required fields and their types.
 
-An object may have more fields than its schema names: readers leave alone what they don't know.
+An object may have more fields than its schema names: clients ignore what they don't know.
 """
 
 from __future__ import annotations
@@ -29,19 +29,18 @@ TASK_STATE: Schema = {
     "enum": [str(state) for state in State if state not in (State.RECEIVED, State.IGNORED)],
 }
 CATEGORY: Schema = {"type": ["string", "null"], "enum": [*(str(category) for category in Category), None]}
-ANY: Schema = {}
 
 
-def maybe(schema: Schema) -> Schema:
-    """As `schema`, or null."""
+def nullable(schema: Schema) -> Schema:
+    """`schema`, or null."""
     kind = schema.get("type")
     if isinstance(kind, str) and "enum" not in schema:
         return {**schema, "type": [kind, "null"]}
     return {"oneOf": [schema, {"type": "null"}]}
 
 
-def many(schema: Schema) -> Schema:
-    """A list of such."""
+def array_of(schema: Schema) -> Schema:
+    """An array of such items."""
     return {"type": "array", "items": schema}
 
 
@@ -50,37 +49,37 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def thing(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    """An object that has all these, but for the `optional`, and perhaps others."""
+def object_of(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
+    """An object with these properties, all required but the `optional`; others are allowed."""
     required = [name for name in properties if name not in optional]
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties)}
     return {**schema, "required": required} if required else schema
 
 
 def answer(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    """What answers a request that was done: `ok` and these."""
-    return thing({"ok": {"const": True}, **properties}, optional)
+    """The answer to a request that succeeded: `ok` and these."""
+    return object_of({"ok": {"const": True}, **properties}, optional)
 
 
 def page(item: str) -> Schema:
     """A list's answer: a page of items, and the cursor of the next."""
-    return answer({"items": many(ref(item)), "next": maybe(TEXT)})
+    return answer({"items": array_of(ref(item)), "next": nullable(TEXT)})
 
 
-def _texts(names: str) -> dict[str, Schema]:
-    return {name: maybe(TEXT) for name in names.split()}
+def _nullable_texts(names: str) -> dict[str, Schema]:
+    return {name: nullable(TEXT) for name in names.split()}
 
 
-def _numbers(names: str) -> dict[str, Schema]:
-    return {name: maybe(NUMBER) for name in names.split()}
+def _nullable_numbers(names: str) -> dict[str, Schema]:
+    return {name: nullable(NUMBER) for name in names.split()}
 
 
-_PLAN = {"eligible": many(TEXT), "skipped": many(thing({"id": TEXT, "reason": TEXT}))}
+_PLAN = {"eligible": array_of(TEXT), "skipped": array_of(object_of({"id": TEXT, "reason": TEXT}))}
 
-_PAUSE = {"what": TEXT, **_texts("name repo by reason"), "since": maybe(TIME), "seq": maybe(NUMBER)}
+_PAUSE = {"what": TEXT, **_nullable_texts("name repo by reason"), "since": nullable(TIME), "seq": nullable(NUMBER)}
 
 SCHEMAS: dict[str, Schema] = {
-    "error": thing(
+    "error": object_of(
         {
             "ok": {"const": False},
             "error": {"type": "string", "pattern": "^[a-z_]+$", "description": "One word, for machines."},
@@ -89,44 +88,44 @@ SCHEMAS: dict[str, Schema] = {
         },
         optional=("hint",),
     ),
-    "delivery": thing(
+    "delivery": object_of(
         {
             "hook": TOKEN,
             "guid": TOKEN,
             "seq": NUMBER,
             "received_at": TIME,
-            **_texts("event action repo owner sender head_sha label reason secret source"),
-            **_numbers("repo_id installation number payload_bytes payload_dropped redacted"),
+            **_nullable_texts("event action repo owner sender head_sha label reason secret source"),
+            **_nullable_numbers("repo_id installation number payload_bytes payload_dropped redacted"),
             "state": STATE,
-            "payload_sha256": maybe(SHA256),
+            "payload_sha256": nullable(SHA256),
             "duplicates": COUNT,
-            "tasks": many(TEXT),
+            "tasks": array_of(TEXT),
         }
     ),
-    "task": thing(
+    "task": object_of(
         {
             "id": TEXT,
             "hook": TOKEN,
             "guid": TOKEN,
             "route": TEXT,
             "state": TASK_STATE,
-            **_texts("kind reason repo head_sha key worker"),
-            **_numbers("repo_id installation number priority"),
+            **_nullable_texts("kind reason repo head_sha key worker"),
+            **_nullable_numbers("repo_id installation number priority"),
             "attempts": COUNT,
-            "policy": maybe({"type": "object"}),
+            "policy": nullable({"type": "object"}),
             "created_at": TIME,
             "updated_at": TIME,
-            "not_before": maybe(TIME),
-            "lease_until": maybe(TIME),
-            "waits": maybe(
+            "not_before": nullable(TIME),
+            "lease_until": nullable(TIME),
+            "waits": nullable(
                 {
                     "type": "object",
-                    "properties": {"word": TEXT, "why": TEXT, "position": maybe({"type": "integer", "minimum": 1})},
+                    "properties": {"word": TEXT, "why": TEXT, "position": nullable({"type": "integer", "minimum": 1})},
                 }
             ),
         }
     ),
-    "claim": thing(
+    "claim": object_of(
         {
             "ok": FLAG,
             "task": ref("task"),
@@ -134,8 +133,8 @@ SCHEMAS: dict[str, Schema] = {
             "fence": TEXT,
             "lease_until": TIME,
             "payload_url": TEXT,
-            "more": many(
-                thing(
+            "more": array_of(
+                object_of(
                     {
                         "task": ref("task"),
                         "attempt": {"type": "integer", "minimum": 1},
@@ -147,121 +146,133 @@ SCHEMAS: dict[str, Schema] = {
             ),
         }
     ),
-    "completions": thing({"ok": FLAG, "items": many(thing({"task": TEXT, "ok": FLAG}))}),
-    "lease": thing({"ok": FLAG, "lease_until": TIME}),
-    "phase": thing({"ok": FLAG, "phase": TEXT, "seq": COUNT}),
-    "ended": thing(
-        {"ok": FLAG, "state": TASK_STATE, "duplicate": FLAG, "result": maybe(TEXT), "not_before": maybe(TIME)},
+    "completions": object_of({"ok": FLAG, "items": array_of(object_of({"task": TEXT, "ok": FLAG}))}),
+    "lease": object_of({"ok": FLAG, "lease_until": TIME}),
+    "phase": object_of({"ok": FLAG, "phase": TEXT, "seq": COUNT}),
+    "ended": object_of(
+        {"ok": FLAG, "state": TASK_STATE, "duplicate": FLAG, "result": nullable(TEXT), "not_before": nullable(TIME)},
         optional=("result", "not_before"),
     ),
-    "attempt": thing(
+    "attempt": object_of(
         {
             "task": TEXT,
             "attempt": {"type": "integer", "minimum": 1},
             "fence": TEXT,
-            **_texts("worker result stdout stderr"),
+            **_nullable_texts("worker result stdout stderr"),
             "started_at": TIME,
-            "ended_at": maybe(TIME),
-            "outcome": maybe(TEXT),
+            "ended_at": nullable(TIME),
+            "outcome": nullable(TEXT),
             "category": CATEGORY,
-            "exit_code": maybe(NUMBER),
+            "exit_code": nullable(NUMBER),
             "phases": {"type": "array", "items": {"type": "array", "prefixItems": [TEXT, TIME]}},
         }
     ),
     "latest_attempt": {
         "allOf": [
             ref("attempt"),
-            thing({**_texts("route event action repo hook guid"), "number": maybe(NUMBER)}),
+            object_of({**_nullable_texts("route event action repo hook guid"), "number": nullable(NUMBER)}),
         ]
     },
     "one_delivery": {
         "allOf": [
             ref("delivery"),
-            answer({"headers": maybe(many(many(TEXT))), "dropped_by": maybe({"type": "object"})}),
+            answer({"headers": nullable(array_of(array_of(TEXT))), "dropped_by": nullable({"type": "object"})}),
         ]
     },
     "one_task": {"allOf": [ref("task"), answer({})]},
-    "secret": thing(
+    "secret": object_of(
         {
             "name": TOKEN,
             "source": {"enum": ["file", "env", "credential", "value", None]},
-            "place": maybe(TEXT),
-            "scope": maybe(thing({"hooks": many(TEXT), "installations": many(NUMBER), "repositories": many(TEXT)})),
+            "place": nullable(TEXT),
+            "scope": nullable(
+                object_of({"hooks": array_of(TEXT), "installations": array_of(NUMBER), "repositories": array_of(TEXT)})
+            ),
             "readable": FLAG,
-            "problem": maybe(TEXT),
-            "first_used_at": maybe(TIME),
-            "last_used_at": maybe(TIME),
-            "last_delivery": maybe(TEXT),
+            "problem": nullable(TEXT),
+            "first_used_at": nullable(TIME),
+            "last_used_at": nullable(TIME),
+            "last_delivery": nullable(TEXT),
             "recent": COUNT,
             "hooks": COUNT,
-            "waiting_for": many(TEXT),
+            "waiting_for": array_of(TEXT),
             "verdict": {"enum": ["in_use", "wait", "retire", "unused", "only", "unreadable", "gone"]},
             "retire": FLAG,
             "reason": TEXT,
         }
     ),
-    "pause": thing(_PAUSE),
-    "refusal": thing({"at": TIME, "error": TEXT, "status": NUMBER, "detail": TEXT, "hint": TEXT}),
+    "pause": object_of(_PAUSE),
+    "refusal": object_of({"at": TIME, "error": TEXT, "status": NUMBER, "detail": TEXT, "hint": TEXT}),
     "paused": answer({**_PAUSE, "paused": FLAG, "changed": FLAG}),
-    "event": thing({"seq": NUMBER, "at": TIME, "subject": TEXT, "kind": TEXT}),
+    "event": object_of({"seq": NUMBER, "at": TIME, "subject": TEXT, "kind": TEXT}),
     "accepted": answer(
         {
             "duplicate": FLAG,
             "delivery": TOKEN,
             "seq": NUMBER,
             "state": STATE,
-            "tasks": many(TEXT),
+            "tasks": array_of(TEXT),
             "durability": {"type": "string", "enum": ["fsync", "replicated"]},
             "pong": {"const": True},
         },
         optional=("pong",),
     ),
-    "readiness": answer({"ready": {"const": True}, "reasons": many(TEXT)}),
+    "readiness": answer({"ready": {"const": True}, "reasons": array_of(TEXT)}),
     "status": answer(
         {
             "ready": FLAG,
-            "reasons": many(TEXT),
+            "reasons": array_of(TEXT),
             "version": TEXT,
-            "pid": maybe(NUMBER),
-            "started_at": maybe(TIME),
+            "pid": nullable(NUMBER),
+            "started_at": nullable(TIME),
             "data": TEXT,
-            "webhook_url": maybe(TEXT),
-            "api_url": maybe(TEXT),
-            "journal": thing(
+            "webhook_url": nullable(TEXT),
+            "api_url": nullable(TEXT),
+            "journal": object_of(
                 {
                     "id": TEXT,
                     "epoch": TEXT,
-                    "head": thing({"seq": COUNT, "sum": TEXT}),
+                    "head": object_of({"seq": COUNT, "sum": TEXT}),
                     "segments": COUNT,
                     "bytes": COUNT,
                     "poisoned": FLAG,
                     "full": FLAG,
-                    "last_sync_ms": maybe(REAL),
+                    "last_sync_ms": nullable(REAL),
                 }
             ),
-            "segments": many(thing({"name": TEXT, "first": COUNT, "bytes": COUNT})),
-            "verified": maybe(
-                thing({"at": TIME, "ok": FLAG, "records": COUNT, "findings": COUNT, "seq": COUNT, "first": maybe(TEXT)})
+            "segments": array_of(object_of({"name": TEXT, "first": COUNT, "bytes": COUNT})),
+            "verified": nullable(
+                object_of(
+                    {"at": TIME, "ok": FLAG, "records": COUNT, "findings": COUNT, "seq": COUNT, "first": nullable(TEXT)}
+                )
             ),
-            "running": many(
-                thing({"task": TEXT, "attempt": COUNT, "route": maybe(TEXT), "repo": maybe(TEXT), "since": maybe(TIME)})
+            "running": array_of(
+                object_of(
+                    {
+                        "task": TEXT,
+                        "attempt": COUNT,
+                        "route": nullable(TEXT),
+                        "repo": nullable(TEXT),
+                        "since": nullable(TIME),
+                    }
+                )
             ),
-            "stuck": many(thing({"task": TEXT, "state": TASK_STATE, "since": maybe(TIME), "why": TEXT})),
-            "secrets": many(thing({"secret": TEXT, "problem": TEXT})),
-            "state": thing({"seq": COUNT, "lag": NUMBER, "error": maybe(TEXT)}),
+            "stuck": array_of(object_of({"task": TEXT, "state": TASK_STATE, "since": nullable(TIME), "why": TEXT})),
+            "secrets": array_of(object_of({"secret": TEXT, "problem": TEXT})),
+            "state": object_of({"seq": COUNT, "lag": NUMBER, "error": nullable(TEXT)}),
             "deliveries": {"type": "object", "additionalProperties": COUNT},
             "tasks": {"type": "object", "additionalProperties": COUNT},
-            "worker": maybe({"type": "object"}),
+            "worker": nullable({"type": "object"}),
             "upkeep": {"type": "object"},
-            "routes": many(TEXT),
-            "reload": thing(
+            "routes": array_of(TEXT),
+            "reload": object_of(
                 {
                     "at": TIME,
                     "ok": FLAG,
-                    "error": maybe(TEXT),
-                    "hint": maybe(TEXT),
+                    "error": nullable(TEXT),
+                    "hint": nullable(TEXT),
                     "number": NUMBER,
-                    "warnings": many(TEXT),
+                    "warnings": array_of(TEXT),
                 }
             ),
             "refused": {"type": "object", "additionalProperties": COUNT},
@@ -271,71 +282,82 @@ SCHEMAS: dict[str, Schema] = {
         {
             "asked": TEXT,
             "kind": {"type": "string", "enum": ["delivery", "target", "nothing"]},
-            "task": maybe(TEXT),
-            "target": maybe(thing({"repo": TEXT, "number": NUMBER})),
-            "stories": many(ref("story")),
+            "task": nullable(TEXT),
+            "target": nullable(object_of({"repo": TEXT, "number": NUMBER})),
+            "stories": array_of(ref("story")),
             "more": FLAG,
-            "refused": many(thing({})),
+            "refused": array_of(object_of({})),
         }
     ),
-    "tail": answer({"items": many(ref("told")), "next": NUMBER, "head": NUMBER, "epoch": TEXT}),
+    "tail": answer({"items": array_of(ref("told")), "next": NUMBER, "head": NUMBER, "epoch": TEXT}),
     "stats": answer(
         {
             "since": TIME,
             "until": TIME,
             **dict.fromkeys(("deliveries", "duplicates", "bytes"), COUNT),
-            "states": thing({}),
+            "states": object_of({}),
             **dict.fromkeys(
                 ("events", "repos"),
-                many(thing({"name": maybe(TEXT), "deliveries": COUNT, "failed": COUNT, "ignored": COUNT})),
+                array_of(object_of({"name": nullable(TEXT), "deliveries": COUNT, "failed": COUNT, "ignored": COUNT})),
             ),
-            "routes": many(thing({"name": maybe(TEXT), "tasks": COUNT, "attempts": COUNT, "states": thing({})})),
-            "more": thing(dict.fromkeys(("events", "repos", "routes"), COUNT)),
-            "time": many(thing({"at": TIME, "deliveries": COUNT, "failed": COUNT})),
+            "routes": array_of(
+                object_of({"name": nullable(TEXT), "tasks": COUNT, "attempts": COUNT, "states": object_of({})})
+            ),
+            "more": object_of(dict.fromkeys(("events", "repos", "routes"), COUNT)),
+            "time": array_of(object_of({"at": TIME, "deliveries": COUNT, "failed": COUNT})),
         }
     ),
     "pace": answer(
         {
             "at": TIME,
             "minutes": COUNT,
-            **dict.fromkeys(("accepted", "refused", "completed", "failed"), many(COUNT)),
+            **dict.fromkeys(("accepted", "refused", "completed", "failed"), array_of(COUNT)),
         }
     ),
-    "told": thing(
+    "told": object_of(
         {
             "seq": NUMBER,
             "at": TIME,
             "kind": TEXT,
-            **dict.fromkeys(("hook", "guid", "task", "event", "action", "repo"), maybe(TEXT)),
-            "number": maybe(NUMBER),
-            **dict.fromkeys(("sender", "route", "state"), maybe(TEXT)),
-            "data": thing({}),
+            **dict.fromkeys(("hook", "guid", "task", "event", "action", "repo"), nullable(TEXT)),
+            "number": nullable(NUMBER),
+            **dict.fromkeys(("sender", "route", "state"), nullable(TEXT)),
+            "data": object_of({}),
         }
     ),
-    "story": thing(
+    "story": object_of(
         {
             "id": TEXT,
             "delivery": ref("delivery"),
-            "tasks": many(thing({"id": TEXT, "attempt_objects": many(ref("attempt")), "waiting": maybe(thing({}))})),
-            "answers": thing(
+            "tasks": array_of(
+                object_of({"id": TEXT, "attempt_objects": array_of(ref("attempt")), "waiting": nullable(object_of({}))})
+            ),
+            "answers": object_of(
                 {
-                    name: thing({"yes": maybe(FLAG), "words": TEXT})
+                    name: object_of({"yes": nullable(FLAG), "words": TEXT})
                     for name in ("accepted", "ignored", "failed", "retried", "duplicated", "now")
                 }
             ),
-            "events": many(thing({"at": TEXT, "seq": maybe(NUMBER), "word": TEXT, "task": maybe(TEXT), "words": TEXT})),
-            "rules": thing(
+            "events": array_of(
+                object_of({"at": TEXT, "seq": nullable(NUMBER), "word": TEXT, "task": nullable(TEXT), "words": TEXT})
+            ),
+            "rules": object_of(
                 {
-                    "same": maybe(FLAG),
-                    "routes": many(
-                        thing(
+                    "same": nullable(FLAG),
+                    "routes": array_of(
+                        object_of(
                             {
                                 "route": TEXT,
                                 "match": TEXT,
-                                "matches": maybe(FLAG),
-                                "terms": many(
-                                    thing(
-                                        {"term": TEXT, "holds": maybe(FLAG), "seen": many(TEXT), "problem": maybe(TEXT)}
+                                "matches": nullable(FLAG),
+                                "terms": array_of(
+                                    object_of(
+                                        {
+                                            "term": TEXT,
+                                            "holds": nullable(FLAG),
+                                            "seen": array_of(TEXT),
+                                            "problem": nullable(TEXT),
+                                        }
                                     )
                                 ),
                             }
@@ -343,33 +365,33 @@ SCHEMAS: dict[str, Schema] = {
                     ),
                 }
             ),
-            "next": many(thing({"words": TEXT, "command": TEXT})),
+            "next": array_of(object_of({"words": TEXT, "command": TEXT})),
         }
     ),
-    "operation": answer({**_PLAN, "done": many(thing({"id": TEXT}))}),
+    "operation": answer({**_PLAN, "done": array_of(object_of({"id": TEXT}))}),
     "redaction": answer(
         {
             **_PLAN,
-            "done": many(thing({"id": TEXT})),
+            "done": array_of(object_of({"id": TEXT})),
             "segments": COUNT,
             "freed": NUMBER,
             "attempts": COUNT,
-            "left": many(TEXT),
-            "copies": many(TEXT),
-            "copies_unread": many(TEXT),
+            "left": array_of(TEXT),
+            "copies": array_of(TEXT),
+            "copies_unread": array_of(TEXT),
         }
     ),
     "compaction": answer(
         {
-            "policy": thing({"payloads_s": maybe(REAL), "attempts_s": maybe(REAL)}),
+            "policy": object_of({"payloads_s": nullable(REAL), "attempts_s": nullable(REAL)}),
             "deliveries": COUNT,
             "payload_bytes": COUNT,
             "segments": COUNT,
             "freed": NUMBER,
             "attempts": COUNT,
-            "left": many(TEXT),
+            "left": array_of(TEXT),
             "dry_run": FLAG,
         }
     ),
 }
-"""By the name that `ref` takes."""
+"""The objects, by the name that `ref` takes."""

@@ -1,1 +1,1 @@
-"""The HTTP server: listeners, and waitress where its settings don't reach. Nothing outside names waitress."""
+"""The HTTP server: listeners, and overrides of waitress where its settings don't reach. Nothing outside imports waitress."""

@@ -1,15 +1,15 @@
-"""waitress, where its settings don't reach.
+"""One connection: waitress's channel and tasks, overridden where its settings don't reach.
 
 - Its own refusals (400, 413, 431, 501) come from below WSGI as plain text that nobody counts: here they are covenq's JSON,
-  and told to `on_refusal`.
+  reported to `on_refusal`.
 - It closes a refused connection while the client still sends, and the reset that follows can destroy the answer before the
   client has read it: here the connection lingers, reading and dropping for a bounded while.
-- Its idle timeout never meets a client that drips, nor one that doesn't read its answer and so holds a thread: here a
-  request's headers, its body, and the taking of an answer have deadlines.
+- Its idle timeout never ends a client that drips, nor one that doesn't read its answer and so holds a thread: here a
+  request's headers, its body, and the reading of an answer have deadlines.
 - Its shutdown drops what waits for a thread: here a listener drains.
-- Whoever waits for something holds a thread: here the plain delivery doesn't (`deferred`).
+- A request that waits for something holds a thread: here the plain delivery doesn't (`deferred`).
 
-Everything of waitress that is overridden is in this module, in `deferred`, in `parser` and in `server`.
+Everything of waitress that is overridden is in this package.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
-from covenq.http.server.deferred import Deferring, Pending
-from covenq.http.server.parser import Buffered, Busy, Limits, Parser, TooSlow
+from covenq.http.server.deferred import DeferredChannel, PendingAnswer
+from covenq.http.server.parser import BufferedBytes, Limits, Parser, RequestTimeout, ServiceUnavailable
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
-"""A client that takes fewer bytes of an answer that waits for it, in so many seconds, is left."""
+"""A client that reads fewer bytes than this of a pending answer, in so many seconds, is disconnected."""
 SENDING_S = 0.001
-"""So long the loop waits for a thread that is sending."""
+"""How long the loop waits for a thread that is sending."""
 LINGER_S = 5.0
 LINGER_BYTES = 64 << 20
-"""How long, and how much, a refused client may go on sending into nothing."""
-NEW_S = 0.5
+"""How long, and how much, a refused client may go on sending while it is read and dropped."""
+FIRST_BYTE_S = 0.5
 """Seconds a fresh connection has to send its first byte before a drain closes it."""
 
 OnRefusal = Callable[[str, int, str, str, str], None]
@@ -55,7 +55,7 @@ _WORDS = {
 
 
 class JsonErrorTask(ErrorTask):  # type: ignore[misc]
-    """waitress refuses, or the application broke: the answer is ours."""
+    """waitress's own refusal, or a failed application, as covenq's JSON."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -73,7 +73,7 @@ class JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.response_headers.append(("Content-Type", "application/json"))
         if code == 503:
             self.response_headers.append(("Retry-After", str(RETRY_AFTER_S)))
-        self.channel.refused = code != TooSlow.code  # who was too slow has had its time
+        self.channel.refused = code != RequestTimeout.code  # a slow client has had its time: no lingering
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
@@ -89,12 +89,12 @@ class Task(WSGITask):  # type: ignore[misc]
 
 
 class DeferredTask(Task):
-    """One request whose answer was made without the application."""
+    """One request that the fast path answered, without the application."""
 
-    told: Pending
+    pending: PendingAnswer
 
     def execute(self) -> None:
-        answer = self.told.answer()
+        answer = self.pending.answer()
         body = orjson.dumps(answer.body)
         self.status = falcon.code_to_http_status(answer.status)
         self.response_headers += [("Content-Type", "application/json"), *answer.headers.items()]
@@ -104,7 +104,7 @@ class DeferredTask(Task):
         self.channel.write_soon(head + body)  # in one piece: one packet, one system call
 
     def _head(self, length: int) -> bytes:
-        """What `build_response_header` makes of the plain case, for a tenth of the cost; nothing for any other."""
+        """What `build_response_header` gives in the plain case, for a tenth of the cost; empty in any other."""
         headers = self.request.headers
         if self.version != "1.1" or self.close_on_finish or len(self.response_headers) > 1 or "CONNECTION" in headers:
             return b""
@@ -119,16 +119,16 @@ def _date(second: int) -> str:
     return str(build_http_date(second))
 
 
-class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
+class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
     """One connection."""
 
     error_task_class = JsonErrorTask
 
     close_when_flushed: bool
     request: Parser | None
-    """The one that is coming in."""
+    """The one that is being received."""
     requests: list[Parser]
-    """Those that have come in, and are not answered."""
+    """Those that were received whole, and are not answered yet."""
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
         self.limits: Limits = server.limits
@@ -136,49 +136,49 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
         self.refused = False
         self._lingers_until: float | None = None
         self._dropped = 0
-        self._buffered: Buffered = server.buffered
+        self._buffered: BufferedBytes = server.buffered
         self._opened = time.monotonic()
         self._paused_at: float | None = None
         self._sent = 0
-        self._taken = (0.0, 0)
+        self._progress = (0.0, 0)
         super().__init__(server, sock, addr, adj, map=map)
 
     def task_class(self, channel: Channel, request: Parser) -> Task:
-        if self.told is None:
+        if self.pending is None:
             return Task(channel, request)
         task = DeferredTask(channel, request)
-        task.told, self.told = self.told, None
+        task.pending, self.pending = self.pending, None
         return task
 
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self.limits, self._buffered)
 
-    # In the listener's own thread
+    # On the listener's own thread
 
     def readable(self) -> bool:
         if self._lingers_until is not None:
             return True
-        if (self._buffered.full or self._paused_at is not None) and self._pauses():
+        if (self._buffered.full or self._paused_at is not None) and self._pauses_reading():
             return False
         return bool(super().readable())
 
     def writable(self) -> bool:
-        # What a thread is just sending is not the loop's to send. waitress would find so and look again at once, over and over,
-        # and keep the interpreter's lock from that very thread. So the loop lets it come to its end.
+        # While a thread sends, the loop can't. waitress would find the lock taken and try again at once, over and over, and keep
+        # the interpreter's lock from that very thread. So the loop waits until it has sent.
         if self.requests and self.total_outbufs_len and self.outbuf_lock.acquire(timeout=SENDING_S):
             self.outbuf_lock.release()
         return bool(super().writable())
 
-    def _pauses(self) -> bool:
-        """Whether the rest of its body has to wait, since too much is held. Who waits for us isn't slow."""
+    def _pauses_reading(self) -> bool:
+        """Whether receiving its body is paused, since too much is buffered. A pause does not count against its deadline."""
         partial = self.request
-        if self._buffered.full and partial is not None and partial.large and self not in self.server.first:
+        if self._buffered.full and partial is not None and partial.large and self not in self.server.unpaused:
             if self._paused_at is None:
                 self._paused_at = time.monotonic()
             return True
         if self._paused_at is not None:
             if partial is not None:
-                partial.due += time.monotonic() - self._paused_at
+                partial.deadline += time.monotonic() - self._paused_at
             self._paused_at = None
         return False
 
@@ -222,39 +222,39 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
             partial.release()
         super().handle_close()
 
-    def look(self, now: float) -> None:
-        """End it if its time is up: to send a request, to take an answer, to stop sending one that was refused."""
+    def check_deadlines(self, now: float) -> None:
+        """Close it if a deadline has passed: for sending a request, for reading an answer, for lingering."""
         if self._lingers_until is not None:
             if now > self._lingers_until:
                 self.handle_close()
         elif self.total_outbufs_len:
-            since, taken = self._taken
-            if not since or self._sent - taken >= ANSWER_BYTES:
-                self._taken = (now, self._sent)
+            since, sent = self._progress
+            if not since or self._sent - sent >= ANSWER_BYTES:
+                self._progress = (now, self._sent)
             elif now - since > ANSWER_S:
                 self.handle_close()  # will_close would wait for a socket that can be written to
         else:
-            self._taken = (0.0, 0)
-            self._look_at_request(now)
+            self._progress = (0.0, 0)
+            self._check_request(now)
 
     @property
-    def rest(self) -> tuple[int, float] | None:
-        """How well it can be spared, the best first; None if something asked is not answered, or just begun."""
+    def eviction_key(self) -> tuple[int, float] | None:
+        """Sorts the connections that may be evicted, idle and oldest first; None while a request is unanswered, or just begun."""
         if self.requests or self.total_outbufs_len or self.close_when_flushed:
             return None
         partial = self.request
         began = self._opened if partial is None else partial.began
-        return (int(partial is not None), began) if time.monotonic() - began > NEW_S else None
+        return (int(partial is not None), began) if time.monotonic() - began > FIRST_BYTE_S else None
 
-    def give_way(self) -> None:
-        """Close it for others' sake; a request that was on its way is told so."""
+    def evict(self) -> None:
+        """Close it to make room for others; a request that was being received is answered 503."""
         with self.requests_lock:
             if self.request is None:
                 self.handle_close()
             else:
-                self._end_request(Busy("there are more connections than can be held"))
+                self._end_request(ServiceUnavailable("there are more connections than can be held"))
 
-    def _look_at_request(self, now: float) -> None:
+    def _check_request(self, now: float) -> None:
         with self.requests_lock:
             if self.requests or self.close_when_flushed:
                 return
@@ -262,11 +262,11 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
             if partial is None:
                 if self.last_activity == self.creation_time and now - self._opened > self.limits.header_s:
                     self.handle_close()
-            elif now > partial.due and self._paused_at is None:
-                self._end_request(TooSlow(""))
+            elif now > partial.deadline and self._paused_at is None:
+                self._end_request(RequestTimeout(""))
 
-    def _end_request(self, error: TooSlow | Busy) -> None:
-        """Answer the request that is still coming in; with the lock held."""
+    def _end_request(self, error: RequestTimeout | ServiceUnavailable) -> None:
+        """Answer the request that is still being received; with the lock held."""
         partial = self.request
         if partial is not None:
             partial.fail(error)
@@ -275,10 +275,10 @@ class Channel(Deferring, HTTPChannel):  # type: ignore[misc]
             self.server.add_task(self)
 
     def idle(self, now: float) -> bool:
-        """Whether nothing was asked that is not answered, so that closing it now loses nothing."""
+        """Whether no request is unanswered, so that closing it now loses nothing."""
         if self.requests or self.request is not None or self.total_outbufs_len or self.close_when_flushed:
             return False
-        if self.last_activity == self.creation_time and now - self.creation_time < NEW_S:
+        if self.last_activity == self.creation_time and now - self.creation_time < FIRST_BYTE_S:
             return False
         try:
             return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -1,17 +1,17 @@
-"""Answers that come later, without a thread that waits for them.
+"""Deferred answers: the fast path by which a connection waits for its answer without a thread.
 
-WSGI knows only of handlers that return their answer, so a delivery that waits for its sync holds a thread, and of 64 that
-a sync lets go each must get the processor and the interpreter's lock before it can say so: these hand-offs cost several
-times the work. Here the plain delivery takes a short way around WSGI: the listener's own thread brings it into the journal as
-it arrives and goes on; when its batch is synced, the journal's thread puts what came of it in a queue and wakes the listener
+WSGI knows only handlers that return their answer, so a delivery that waits for its sync holds a thread, and each of the 64 that
+a sync releases must get the processor and the interpreter's lock before it can answer: these hand-offs cost several
+times the work. Here the plain delivery takes a fast path around WSGI: the listener's own thread submits it to the journal as
+it arrives and goes on; when its batch is synced, the journal's thread queues the results and wakes the listener
 once for the whole batch; the listener's thread writes the answers.
 
-Nothing is promised sooner by this: an answer is made from what the journal has told, and it tells after the sync.
+Nothing is promised sooner by this: an answer is made from what the journal reported, and it reports after the sync.
 
 What a connection may rely on stays: the request is at the head of `requests` until its answer is written, so the next one of the
-same connection waits for it (in `received` and `service`, where waitress starts it), a drain waits for it, and whoever has left
-meanwhile is found to have. Whatever is not plain (large, refused, seen before, not to be made durable) is answered by the
-application on a thread of the pool, as ever.
+same connection waits for it (in `received` and `service`, where waitress starts it), a drain waits for it, and a client that has
+disconnected meanwhile is noticed. Whatever is not plain (large, refused, seen before, not to be made durable) is answered by the
+application on a thread of the pool.
 """
 
 from __future__ import annotations
@@ -25,61 +25,63 @@ from typing import Any, Protocol
 from covenq.intake.receive import Answer
 
 PLAIN_MAX = 64 * 1024
-"""Bytes of a body that the listener's thread works on itself: half a millisecond or so, in which no one else is served."""
+"""Bytes of a body that the listener's thread works on itself: about half a millisecond, in which no other client is served."""
 
 log = logging.getLogger("covenq.http")
 
 
-class Pending(Protocol):
-    """A request that has been taken on."""
+class PendingAnswer(Protocol):
+    """A request that the fast path has taken on, once its result is known."""
 
     @property
-    def plain(self) -> bool:
+    def immediate(self) -> bool:
         """Whether `answer` waits for nothing."""
 
     def answer(self) -> Answer: ...
 
 
-Told = Callable[[Pending], None]
+OnReady = Callable[[PendingAnswer], None]
 """To be called from any thread, once, when the answer can be made. It neither blocks nor raises."""
 
 
-class ShortWay(Protocol):
+class FastPath(Protocol):
     """What can take a request on without waiting."""
 
     path: str
 
     def begin(
-        self, headers: Mapping[str, str], body: bytes, client: str, told: Told, after: Callable[[], None]
+        self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
     ) -> bool:
-        """Whether a POST is taken on: then `told` is called, and `after` when all of its batch were told.
+        """Whether a POST is taken on: then `on_ready` is called, and `after_batch` once it was for all of the batch.
 
         `headers` go by their names in WSGI's spelling, without its HTTP_.
         """
 
-    def go(self) -> None:
-        """There are no more at the moment: what was taken on has to get going."""
+    def flush(self) -> None:
+        """There are no more at the moment: start working on what was taken on."""
 
 
-class Deferring:
-    """What a channel has beyond waitress's own; `server` is a `Deferrer`."""
+class DeferredChannel:
+    """Mixin for waitress's channel; `server` is a `DeferredServer`."""
 
     server: Any
     requests: list[Any]
     addr: Any
-    told: Pending | None = None
-    """What came of the request at the head of `requests`, once it is known."""
+    pending: PendingAnswer | None = None
+    """The result of the request at the head of `requests`, once it is known."""
 
-    def begin(self, way: ShortWay) -> bool:
-        """Try the short way for the request at the head. Called by waitress where it would hand it to a thread."""
+    def begin(self, fast_path: FastPath) -> bool:
+        """Try the fast path for the request at the head. Called by waitress where it would hand it to a thread."""
         request = self.requests[0]
-        if request.error is not None or request.command != "POST" or request.path != way.path:
+        if request.error is not None or request.command != "POST" or request.path != fast_path.path:
             return False
         if request.chunked or not 0 < request.content_length <= PLAIN_MAX:
             return False
         stream = request.get_body_stream()
         try:
-            if way.begin(request.headers, stream.read(), self.addr[0], self._tell, self.server.settled):
+            if fast_path.begin(
+                request.headers, stream.read(), self.addr[0], self._on_ready, self.server.on_batch_ready
+            ):
                 return True
         except Exception as error:  # noqa: BLE001 - the application meets it again, and answers
             # The type alone: an error may quote the payload.
@@ -87,20 +89,20 @@ class Deferring:
         stream.seek(0)
         return False
 
-    def _tell(self, told: Pending) -> None:
-        self.told = told
-        self.server.tell(self)
+    def _on_ready(self, pending: PendingAnswer) -> None:
+        self.pending = pending
+        self.server.enqueue(self)
 
 
-class Deferrer:
-    """What a server has beyond waitress's own."""
+class DeferredServer:
+    """Mixin for waitress's server: the queue of channels whose answers can be written."""
 
-    way: ShortWay | None = None
+    fast_path: FastPath | None = None
     task_dispatcher: Any
     trigger: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._told: deque[Any] = deque()
+        self._ready: deque[Any] = deque()
         self._pulling = threading.Lock()
         self._loop: int | None = None
         """The thread that runs the loop, and need not wake itself."""
@@ -108,17 +110,17 @@ class Deferrer:
 
     def add_task(self, channel: Any) -> None:
         """waitress has a request that is to be answered."""
-        if self.way is None or not channel.begin(self.way):
+        if self.fast_path is None or not channel.begin(self.fast_path):
             self.task_dispatcher.add_task(channel)
         elif threading.get_ident() != self._loop:
-            self.way.go()  # no round of the loop will follow
+            self.fast_path.flush()  # no round of the loop will follow
 
-    def tell(self, channel: Deferring) -> None:
-        """From any thread: its answer can be made."""
-        self._told.append(channel)
+    def enqueue(self, channel: DeferredChannel) -> None:
+        """From any thread: the channel's answer can be made."""
+        self._ready.append(channel)
 
-    def settled(self) -> None:
-        """From any thread: all of a batch were told."""
+    def on_batch_ready(self) -> None:
+        """From any thread: all channels of a batch were enqueued."""
         self.pull_trigger()
 
     def pull_trigger(self) -> None:
@@ -133,18 +135,18 @@ class Deferrer:
         with self._pulling:
             super().close()  # type: ignore[misc]
 
-    def answer(self) -> None:
-        """Send on its way what came in, and write the answers that can be made. The loop calls it in each round."""
+    def write_answers(self) -> None:
+        """Flush what came in, and write the answers that can be made. The loop calls it in each round."""
         self._loop = threading.get_ident()
-        if self.way is None:
+        if self.fast_path is None:
             return
-        self.way.go()
-        told = self._told
-        while told:
-            channel = told.popleft()
+        self.fast_path.flush()
+        ready = self._ready
+        while ready:
+            channel = ready.popleft()
             # Where earlier answers still wait for their reader, writing another may have to wait as well.
-            if channel.told.plain and not channel.total_outbufs_len:
+            if channel.pending.immediate and not channel.total_outbufs_len:
                 channel.service()
             else:
                 self.task_dispatcher.add_task(channel)
-        self.way.go()  # the answered connection's next request, if it had come already
+        self.fast_path.flush()  # the answered connection's next request, if it had come already

@@ -1,7 +1,7 @@
-"""The head of a plain request, as GitHub sends it, read in two steps of C rather than line by line.
+"""Parser for the head of a plain request, as GitHub sends it: two steps of C rather than one line at a time.
 
-waitress's way of reading it is a fifth of what the listener does for a delivery. It is what decides: `read` gives exactly what
-waitress would make of the same bytes, or None for all that is not plain, which waitress then reads or refuses.
+waitress's own parsing is a fifth of what the listener does for a delivery. waitress remains the reference: `read` gives exactly
+what it would make of the same bytes, or None for all that is not plain, which waitress then parses or refuses.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _PLAIN = re.compile(
     rb"(?:[A-Za-z0-9-]{1,64}: [!-~](?:[ -~]*[!-~])?\r\n){1,100}\r\n\Z"
 )
 """No escape in the path and no query; every field with one space after its colon, a value of printable ASCII, no fold."""
-_APART = frozenset({"TRANSFER_ENCODING", "CONNECTION", "EXPECT"})
+_SPECIAL = frozenset({"TRANSFER_ENCODING", "CONNECTION", "EXPECT"})
 """Fields that change how the request is read or answered."""
 _LENGTH_DIGITS = 18
 
 
 class Head(NamedTuple):
-    """What a plain request's head says."""
+    """A plain request's head, parsed."""
 
     path: str
     first_line: bytes
@@ -41,7 +41,7 @@ def read(head: bytes) -> Head | None:
     for line in lines:
         name, _, value = line.partition(": ")
         headers[_wsgi(name)] = value
-    if len(headers) < len(lines) or not _APART.isdisjoint(headers):
+    if len(headers) < len(lines) or not _SPECIAL.isdisjoint(headers):
         return None  # a field came twice, or is one of those
     length = headers.get("CONTENT_LENGTH", "0")
     if not length.isdigit() or len(length) > _LENGTH_DIGITS:

@@ -1,7 +1,7 @@
-"""Listeners: a socket, a waitress server of its own, its loop's thread and its pool of threads; started, drained, closed.
+"""Listeners: a socket, a waitress server of its own, its loop's thread and its thread pool; started, drained, closed.
 
-waitress refuses TCP and Unix sockets in one server, which suits: neither streams nor slow reads of the API can take a
-thread from the intake.
+Each has a server of its own (waitress refuses TCP and Unix sockets in one), so neither streams nor slow reads of the API can take
+a thread from the intake.
 """
 
 from __future__ import annotations
@@ -22,80 +22,80 @@ from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
 from covenq.http.server.channel import Channel, OnRefusal
-from covenq.http.server.deferred import Deferrer, ShortWay
-from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, Buffered, Limits
+from covenq.http.server.deferred import DeferredServer, FastPath
+from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, Limits
 
 BACKLOG = 1024
 CONNECTIONS = 1000
-FIRST = 4
-"""How many of the larger bodies still come in while all others wait for room: the oldest."""
+UNPAUSED = 4
+"""How many large bodies, the oldest, are still received while all others are paused for room."""
 _LOOP_S = 1.0
 _DRAIN_LOOP_S = 0.02
 
 
-class _Extras(Deferrer):
-    """What both kinds of server have beyond waitress's own."""
+class _ServerMixin(DeferredServer):
+    """What both kinds of server add to waitress's own."""
 
     channel_class = Channel
     draining = False
     limits: Limits
     on_refusal: OnRefusal
-    buffered: Buffered
+    buffered: BufferedBytes
     active_channels: dict[int, Channel]
     adj: Any
-    first: tuple[Channel, ...] = ()
-    next_look = 0.0
+    unpaused: tuple[Channel, ...] = ()
+    next_check = 0.0
 
     def readable(self) -> bool:
         # The loop asks the server before its channels, which were opened later.
-        self.first = self._oldest() if self.buffered.full else ()
+        self.unpaused = self._oldest() if self.buffered.full else ()
         return bool(super().readable())  # type: ignore[misc]
 
     def _oldest(self) -> tuple[Channel, ...]:
         found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
-        return tuple(channel for _, _, channel in sorted(found)[:FIRST])
+        return tuple(channel for _, _, channel in sorted(found)[:UNPAUSED])
 
-    def look(self) -> None:
-        """End what is overdue. Once a second, between two rounds of the loop.
+    def close_overdue(self) -> None:
+        """Close the connections whose deadline has passed. Once a second, between two rounds of the loop.
 
         Not in `maintenance`, which the loop calls while it gathers what to poll: the descriptor of a connection that is closed
         then would still be polled, and its error be taken for that of a new connection, which got the same number.
         """
         now = time.monotonic()
-        if now < self.next_look:
+        if now < self.next_check:
             return
-        self.next_look = now + 1.0
+        self.next_check = now + 1.0
         for channel in list(self.active_channels.values()):
-            channel.look(now)
+            channel.check_deadlines(now)
         if len(self.active_channels) >= self.adj.connection_limit * 9 // 10:
-            self._make_room()
+            self._evict()
 
-    def _make_room(self) -> None:
-        """Let go a quarter of the connections: who rests between requests, then who has been sending one for longest.
+    def _evict(self) -> None:
+        """Evict up to a quarter of the connections: the idle ones, then those that have been sending a request for longest.
 
-        At the limit nobody new is heard, however slow those are that hold it.
+        At the limit no new connection is accepted, however slow those are that hold it.
         """
-        found = [(channel.rest, id(channel), channel) for channel in self.active_channels.values()]
+        found = [(channel.eviction_key, id(channel), channel) for channel in self.active_channels.values()]
         for _, _, channel in sorted(one for one in found if one[0])[: self.adj.connection_limit // 4]:
-            channel.give_way()
+            channel.evict()
 
 
-class _TcpServer(_Extras, TcpWSGIServer):  # type: ignore[misc]
+class _TcpServer(_ServerMixin, TcpWSGIServer):  # type: ignore[misc]
     pass
 
 
-class _UnixServer(_Extras, UnixWSGIServer):  # type: ignore[misc]
+class _UnixServer(_ServerMixin, UnixWSGIServer):  # type: ignore[misc]
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerStats:
-    """What a listener holds at the moment."""
+    """What a listener is doing at the moment."""
 
     connections: int
     threads: int
     busy: int
-    """Threads that answer something."""
+    """Threads that answer a request."""
     waiting: int
     """Requests that wait for a thread."""
     body_bytes: int
@@ -103,7 +103,7 @@ class ListenerStats:
 
 
 class Listener:
-    """One socket, bound already, and what answers on it."""
+    """A bound socket, and the server that answers on it."""
 
     def __init__(
         self,
@@ -116,9 +116,9 @@ class Listener:
         on_refusal: OnRefusal,
         streams: bool = False,
         connections: int = CONNECTIONS,
-        way: ShortWay | None = None,
+        fast_path: FastPath | None = None,
     ) -> None:
-        """`streams`: some answers are event streams, so a client's end is noticed. `way` is tried before the application."""
+        """`streams`: some answers are event streams, so disconnects are noticed. `fast_path` is tried before the application."""
         adj = Adjustments(
             sockets=[bound],
             threads=threads,
@@ -140,7 +140,7 @@ class Listener:
         self.name = name
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
-        # It warns of every request that waits for a thread, however shortly. /metrics has how many do.
+        # It warns of every request that waits for a thread, however briefly. /metrics has their number.
         self._dispatcher.queue_logger.setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         kind = _UnixServer if bound.family == socket.AF_UNIX else _TcpServer
@@ -155,9 +155,9 @@ class Listener:
             bind_socket=False,
         )
         self._server.limits = limits
-        self._server.way = way
+        self._server.fast_path = fast_path
         self._server.on_refusal = on_refusal
-        self._server.buffered = Buffered(BUFFERED_MAX)
+        self._server.buffered = BufferedBytes(BUFFERED_MAX)
         self._threads = threads
         self._draining = threading.Event()
         self._drained = threading.Event()
@@ -165,7 +165,7 @@ class Listener:
         self._loop = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
 
     def start(self) -> None:
-        """Listen, and answer. Raises PortBusy: that the address is taken may come out only now."""
+        """Listen, and answer. Raises PortBusy: only listening may show that the address is taken."""
         try:
             self._server.accept_connections()
         except OSError as error:
@@ -186,11 +186,11 @@ class Listener:
 
     @property
     def alive(self) -> bool:
-        """Whether its loop runs."""
+        """Whether the loop runs."""
         return self._loop.is_alive()
 
     def drain(self, timeout: float) -> bool:
-        """Accept no more connections, answer what was asked, close what is idle. False if `timeout` seconds were too few.
+        """Accept no more connections, answer what is in flight, close what is idle. False if `timeout` seconds were too few.
 
         A request that has begun to arrive is in flight: it is read to its end and answered.
         """
@@ -219,8 +219,8 @@ class Listener:
         while not self._closing.is_set():
             draining = self._draining.is_set()
             wasyncore.loop(_DRAIN_LOOP_S if draining else _LOOP_S, use_poll=True, map=self._map, count=1)
-            self._server.answer()
-            self._server.look()
+            self._server.write_answers()
+            self._server.close_overdue()
             if draining:
                 self._drain()
         self._close_all()
@@ -248,7 +248,7 @@ class Listener:
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, not listening yet. Raises PortBusy, Refused for an address that can't be had."""
+    """A socket bound to the address. Raises PortBusy, and Refused for an address that can't be bound."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,12 +1,12 @@
-"""One HTTP request as it comes in: what waitress's parser lets through, or doesn't bound.
+"""One HTTP request as it is received: the checks and bounds that waitress's parser lacks.
 
 - The body's own size is limited, exactly, and as soon as it is announced; waitress limits what is on the wire, chunk headers
   included.
 - The lines around chunks are bounded; waitress joins them to themselves again with every piece.
 - What two servers could take for different requests is refused: a length beside an encoding, an encoding in HTTP/1.0.
-- What can't become a request is refused at once: TLS, or empty lines without end, which waitress swallows for ever.
+- What can't become a request is refused at once: TLS, or empty lines without end, which waitress reads for ever.
 - Each phase has a deadline, however busily the client drips.
-- What all half-received bodies hold together has a bound.
+- The half-received bodies together have a bound.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ SPOOL_MIN = 64 * 1024
 """Bytes of a body from which on it is in a temporary file while it comes in."""
 
 _TLS = b"\x16\x03"
-"""How a client begins that takes the port for one of HTTPS: a handshake record, of TLS or SSL 3."""
+"""The first bytes of a client that expects HTTPS on this port: a handshake record, of TLS or SSL 3."""
 
 _ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
 
-class Busy(WaitressError):  # type: ignore[misc]
+class ServiceUnavailable(WaitressError):  # type: ignore[misc]
     """There is no room for the body."""
 
     code = 503
     reason = "Service Unavailable"
 
 
-class TooSlow(WaitressError):  # type: ignore[misc]
+class RequestTimeout(WaitressError):  # type: ignore[misc]
     """The request's deadline has passed."""
 
     code = 408
@@ -57,18 +57,18 @@ class TooSlow(WaitressError):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request of a listener may take."""
+    """Size and deadlines of one request."""
 
     body: int
-    """Bytes of its body."""
+    """Bytes of the body."""
     header_s: float
     """Seconds from the connection's opening, or from a later request's first byte, to the end of its headers."""
     body_s: float
     """Seconds from there to the end of the body."""
 
 
-class Buffered:
-    """How much the half-received bodies of one listener hold. From any thread."""
+class BufferedBytes:
+    """Counter of the bytes that the half-received bodies of one listener hold. From any thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -83,11 +83,11 @@ class Buffered:
     def full(self) -> bool:
         return self._bytes >= self._limit
 
-    def take(self, size: int) -> None:
+    def add(self, size: int) -> None:
         with self._lock:
             self._bytes += size
 
-    def give(self, size: int) -> None:
+    def subtract(self, size: int) -> None:
         with self._lock:
             self._bytes -= size
 
@@ -97,13 +97,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     empty: bool
 
-    def __init__(self, adj: Any, limits: Limits, buffered: Buffered) -> None:
+    def __init__(self, adj: Any, limits: Limits, buffered: BufferedBytes) -> None:
         super().__init__(adj)
         self.began = time.monotonic()
-        self.due = self.began + limits.header_s
+        self.deadline = self.began + limits.header_s
         self._limits = limits
         self._buffered = buffered
-        self._held = 0
+        self._counted = 0
 
     def received(self, data: bytes) -> int:
         if data[0] == _TLS[0] and data.startswith(_TLS) and self.body_rcv is None and not self.header_plus:
@@ -116,14 +116,14 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.fail(BadRequest("The request line or a length makes no sense"))
         except OSError as error:  # of the temporary file
             consumed = len(data)
-            self.fail(Busy(f"the body can't be kept while it comes in: {error.strerror}"))
+            self.fail(ServiceUnavailable(f"the body can't be kept while it comes in: {error.strerror}"))
         if self.empty:
-            # One empty line before a request is let pass, as RFC 9112 asks. Of two waitress would make a request that is
-            # none, with neither an answer nor a deadline.
+            # One empty line before a request is accepted, as RFC 9112 asks. Two of them waitress would take for an
+            # empty request, with neither an answer nor a deadline.
             self.empty = False
             self.fail(BadRequest("It begins with empty lines"))
         if self.error is None and self.body_rcv is not None:
-            self._check()
+            self._check_limits()
         if self.completed:
             # A client that waits for "100 Continue" must not be told to go on after its request is over.
             self.expect_continue = False
@@ -135,7 +135,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         """Raises ParsingError."""
         plain = head.read(header_plus)
         if plain is not None:
-            self._take(plain)
+            self._use_head(plain)
             return
         super().parse_header(header_plus)
         if self.version not in ("1.0", "1.1"):
@@ -146,10 +146,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Transfer-Encoding is given twice")
         if "TRANSFER_ENCODING" in self.headers:  # waitress takes it out of an HTTP/1.1 request
             raise ParsingError("HTTP/1.0 has no Transfer-Encoding")
-        self.due = time.monotonic() + self._limits.body_s
+        self.deadline = time.monotonic() + self._limits.body_s
 
-    def _take(self, plain: head.Head) -> None:
-        """What `parse_header` would set."""
+    def _use_head(self, plain: head.Head) -> None:
+        """Set what `parse_header` would set."""
         self.first_line = plain.first_line
         self.headers = plain.headers
         self.command, self.version = "POST", "1.1"
@@ -159,9 +159,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.content_length = plain.length
         if plain.length > 0:
             self.body_rcv = FixedStreamReceiver(plain.length, OverflowableBuffer(self.adj.inbuf_overflow))
-        self.due = time.monotonic() + self._limits.body_s
+        self.deadline = time.monotonic() + self._limits.body_s
 
-    def _check(self) -> None:
+    def _check_limits(self) -> None:
         receiver = self.body_rcv
         size = receiver.__len__()
         announced = size + receiver.chunk_remainder if self.chunked else self.content_length
@@ -171,25 +171,25 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.fail(BadRequest("The line before a chunk is too long"))
         elif self.chunked and len(receiver.trailer) > HEADERS_MAX:
             self.fail(BadRequest("The trailer is too long"))
-        elif size > self._held:
-            self._buffered.take(size - self._held)
-            self._held = size
+        elif size > self._counted:
+            self._buffered.add(size - self._counted)
+            self._counted = size
 
     @property
     def large(self) -> bool:
-        """Whether it is the rest of a body in a temporary file that still comes in."""
-        return self.body_rcv is not None and not self.completed and max(self._held, self.content_length) > SPOOL_MIN
+        """Whether its body is in a temporary file, and not received whole yet."""
+        return self.body_rcv is not None and not self.completed and max(self._counted, self.content_length) > SPOOL_MIN
 
     def fail(self, error: WaitressError) -> None:
-        """It is over, and this is why."""
+        """End the request with this error."""
         self.error = error
         self.completed = True
         self.expect_continue = False
         self.release()
 
     def release(self) -> None:
-        self._buffered.give(self._held)
-        self._held = 0
+        self._buffered.subtract(self._counted)
+        self._counted = 0
 
     def close(self) -> None:
         self.release()

@@ -26,10 +26,10 @@ from journal.file.open import open_journal
 from journal.file.segment import list_segments
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry
-from tests.support.daemon import eventually
 from tests.support.journals.entries import PAYLOADS, task
 from tests.support.journals.explorer import Run
 from tests.support.journals.simdisk import SimDisk
+from tests.support.waiting import eventually
 
 Opened = Callable[..., FileJournal]
 A, B = "delivery.h.a", "delivery.h.b"

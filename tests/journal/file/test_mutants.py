@@ -13,7 +13,7 @@ import pytest
 from journal.file.index import Index
 from journal.file.open import open_journal
 from journal.records import Conflict, Entry
-from tests.support.daemon import ROOT
+from tests.support.checkout import ROOT
 from tests.support.journals.mutants import MUTANTS
 
 HERE = Path(__file__).parent

@@ -19,10 +19,10 @@ from journal.file.reader import open_reader
 from journal.file.segment import name_of
 from journal.file.verify import verify
 from journal.records import Conflict, Damage, Entry, Head, Record, Witness
-from tests.support.daemon import eventually
 from tests.support.journals.entries import delivery, digest, task
 from tests.support.journals.explorer import NEVER_S, Checker, Promise, Run
 from tests.support.journals.simdisk import Image, SimDisk
+from tests.support.waiting import eventually
 
 FIRST = f"journal/{name_of(1)}"
 SECTOR = 512

@@ -17,7 +17,7 @@ from journal.file.segment import parse_header
 from journal.file.segment_check import check_segment
 from journal.file.verify import VerifyReport, verify
 from journal.records import Damage, Entry, Head, Witness
-from tests.support.daemon import ROOT
+from tests.support.checkout import ROOT
 from tests.support.journals import making
 
 COUNT = 40

@@ -1,0 +1,155 @@
+"""The daemon's listeners: the webhook's, the API's on the Unix socket, and the API's on TCP ([api]), if it is configured.
+
+TCP addresses are bound before anything else is opened, so that a busy port is reported at once; a socket listens for the daemon
+only when `Listener.start` is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from covenq.config.api_tokens import Tokens
+from covenq.config.load import Config, parse_bind
+from covenq.errors import CovenqError
+from covenq.http.app import RouteGroup, make_app
+from covenq.http.server.deferred import FastPath
+from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.http.server.parser import Limits
+from covenq.http.services import API_THREADS, Services
+from covenq.http.webhook_fast import WebhookFastPath
+from covenq.net import unix_socket
+from covenq.paths import SOCKET_NAME
+
+log = logging.getLogger("covenq.daemon")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSockets:
+    """Bound, and not served yet."""
+
+    webhook: socket.socket
+    api: socket.socket | None
+
+    @property
+    def webhook_url(self) -> str:
+        return f"http://{_reachable(address_of(self.webhook))}/webhook"
+
+    @property
+    def api_url(self) -> str | None:
+        return None if self.api is None else f"http://{_reachable(address_of(self.api))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """`webhook` is open to the world, `api` is the Unix socket's, `remote` that of [api], if there is one."""
+
+    webhook: Listener
+    api: Listener
+    remote: Listener | None = None
+
+    @property
+    def alive(self) -> bool:
+        return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
+
+    def start(self) -> None:
+        """The webhook last: a delivery is accepted when everything that works on it runs."""
+        self.api.start()
+        if self.remote is not None:
+            self.remote.start()
+        self.webhook.start()
+
+
+def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
+    """Raises PortBusy, Refused."""
+    webhook = bind_tcp(*config.address)
+    cleanup.callback(webhook.close)
+    api = None if config.api_bind is None else _bind_api(config.api_bind)
+    if api is not None:
+        cleanup.callback(api.close)
+    return TcpSockets(webhook, api)
+
+
+def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) -> Listeners:
+    """Bind the Unix socket and make the listeners, none of them started. Their statistics go to `services.listeners`."""
+    config, data = services.config, services.data
+    path = data / SOCKET_NAME
+    unix = unix_socket.bind(path)
+    cleanup.callback(path.unlink, missing_ok=True)
+    cleanup.callback(unix.close)
+    connections = _connections(2 if sockets.api is None else 3)
+    limits = Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
+
+    def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
+        services.refusals.note(word, status, detail, path=at, client=client)
+
+    def make(
+        name: str,
+        bound: socket.socket,
+        groups: Collection[RouteGroup],
+        threads: int,
+        tokens: Tokens | None = None,
+        fast_path: FastPath | None = None,
+    ) -> Listener:
+        listener = Listener(
+            make_app(services, groups, tokens),
+            bound,
+            name=name,
+            threads=threads,
+            limits=limits,
+            on_refusal=on_refusal,
+            streams="api" in groups,
+            connections=connections,
+            fast_path=fast_path,
+        )
+        cleanup.callback(listener.close)
+        services.listeners[name] = listener.stats
+        return listener
+
+    fast_path = WebhookFastPath(services)
+    webhook = make("webhook", sockets.webhook, {"webhook", "health"}, config.threads, fast_path=fast_path)
+    api = make("api", unix, {"webhook", "health", "api"}, API_THREADS)
+    if sockets.api is None:
+        return Listeners(webhook, api)
+    # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
+    tokens = Tokens(config.token_file(data))
+    remote = make("remote", sockets.api, {"health", "api"}, API_THREADS, tokens)
+    _log_remote_api(sockets.api, tokens)
+    return Listeners(webhook, api, remote)
+
+
+def _bind_api(bind: str) -> socket.socket:
+    """Raises as `bind_tcp`, with what to do about it."""
+    try:
+        return bind_tcp(*parse_bind(bind))
+    except CovenqError as error:
+        error.hint = "Choose another in [api] bind: it shares no port with [server] bind."
+        raise
+
+
+def _log_remote_api(bound: socket.socket, tokens: Tokens) -> None:
+    """Log where [api] listens, and warn where its tokens could be read on the way."""
+    known = tokens.now()
+    log.info("the API listens on %s; tokens in %s: %d", address_of(bound), tokens.path, len(known))
+    if not ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback:
+        log.warning(
+            "tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound)
+        )
+
+
+def _connections(listeners: int) -> int:
+    """How many connections each listener may hold: 128 descriptors are left for everything else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(CONNECTIONS, (soft - 128) // listeners))
+
+
+def _reachable(address: str) -> str:
+    """An address that a client on this machine can use."""
+    host, _, port = address.rpartition(":")
+    everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
+    return f"{everywhere.get(host, host)}:{port}"

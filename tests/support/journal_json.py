@@ -1,0 +1,46 @@
+"""The journal read as plain JSON Lines, without the product: a test's oracle is not the code under test."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FINAL_KINDS = ("task.completed", "task.failed", "task.cancelled", "task.superseded")
+
+
+def segments(data: Path) -> list[Path]:
+    return sorted((data / "journal").glob("*.jsonl"))
+
+
+def journal_lines(data: Path) -> Iterator[bytes]:
+    """Every whole line of the journal, without its newline. A tail still being written is left out."""
+    for path in segments(data):
+        content = path.read_bytes()
+        yield from content.split(b"\n")[:-1]
+
+
+def records(data: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The journal's records as plain JSON objects, headers left out; of one kind only, if given."""
+    found = []
+    for line in journal_lines(data):
+        record = json.loads(line)
+        if "kind" in record and "subject" in record and kind in (None, record["kind"]):
+            found.append(record)
+    return found
+
+
+def payload_of(line: bytes) -> bytes | None:
+    """The received bytes that a journal line holds, cut from the raw line as the format says."""
+    record = json.loads(line)
+    if "payload" in record:
+        start = len(line) - 1 - int(record["payload_bytes"])
+        assert line[:start].endswith(b',"payload":')
+        return line[start:-1]
+    if "body" in record:
+        return str(record["body"]).encode()
+    if "body64" in record:
+        return base64.b64decode(record["body64"])
+    return None

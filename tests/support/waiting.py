@@ -1,0 +1,33 @@
+"""Waiting for a condition, with a deadline."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
+    """Call `fn` until it returns something true, and return that.
+
+    An AssertionError or OSError from `fn` counts as "not yet". Past `timeout` seconds the last of them is raised
+    again, or AssertionError.
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.005
+    while True:
+        failure: Exception | None = None
+        value: T | None = None
+        try:
+            value = fn()
+            if value:
+                return value
+        except (AssertionError, OSError, http.client.HTTPException) as error:
+            failure = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or fn} (last: {value!r})") from failure
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
