@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from covenq import atomic_file
 from covenq.errors import CovenqError
 
 KEPT = 100
@@ -36,10 +37,10 @@ def write(path: Path, filters: Mapping[str, str]) -> None:
     """Whole or not at all. Raises CovenqError."""
     if len(filters) > KEPT:
         raise CovenqError(f"there are {KEPT} saved filters already", hint="Remove one: F, then Delete.")
-    draft = path.with_name(path.name + ".new")
+    content = (json.dumps(dict(filters), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(dict(filters), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        draft.replace(path)
+        # Not synced: what a power cut may lose is a filter that was just saved.
+        atomic_file.replace(path, content, suffix=".new", mode=0o666, durable=False)
     except OSError as error:
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check its permissions.") from None

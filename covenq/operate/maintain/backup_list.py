@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from covenq import atomic_file
 from covenq.errors import CovenqError
 from covenq.model import JsonObject
-from journal.file.files import OsFiles, publish
 from journal.records import Head
 
 NOTE_NAME = "backups.json"
@@ -75,7 +75,7 @@ def remember(data: Path, target: Path, at: str, head: Head) -> None:
     kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
     # orjson would refuse a name that is not UTF-8; here it comes back as it was.
-    publish(OsFiles(), data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
+    atomic_file.replace(data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
 
 
 def copies(data: Path) -> list[str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import orjson
 
+from covenq import atomic_file
 from covenq.model import TOKEN
-from journal.file.files import OsFiles, publish
 
 NOTE_NAME = "upkeep.json"
 _PAGE = 2000
@@ -55,7 +55,7 @@ def read_note(data: Path, journal: str) -> Note:
 def write_note(data: Path, note: Note) -> None:
     """Durable on return. Raises OSError."""
     content = {"journal": note.journal, "done": note.done, "retained_at": note.retained_at}
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps(content) + b"\n")
+    atomic_file.replace(data / NOTE_NAME, orjson.dumps(content) + b"\n")
 
 
 def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> Cleanup:
@@ -81,7 +81,8 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
         payloads += gone
         left += failed
     if attempts or payloads:
-        _sync(data / "attempts")
+        with contextlib.suppress(FileNotFoundError):
+            atomic_file.sync_directory(data / "attempts")
     if scrub() and not left:
         write_note(data, replace(note, done=max(folded, newest)))
     return Cleanup(attempts, payloads, tuple(left))
@@ -142,14 +143,3 @@ def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
         except OSError:
             failed.append(str(path))
     return gone, failed
-
-
-def _sync(directory: Path) -> None:
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import orjson
 
+from covenq import atomic_file
 from covenq.model import JsonObject
-from journal.file.files import OsFiles, publish
 from journal.file.verify import VerifyReport
 
 NOTE_NAME = "verified.json"
@@ -43,4 +43,4 @@ def remember(data: Path, report: VerifyReport, at: str, seconds: float) -> None:
         "first": str(report.damage[0])[:500] if report.damage else None,
         "seconds": round(float(seconds), 3),
     }
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")
+    atomic_file.replace(data / NOTE_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")
