@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from covenq import atomic_file
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
+from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
-from journal.errors import JournalLocked
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 
@@ -52,19 +51,16 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 
 
 def open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
-    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for who reads at the moment.
+    """The data directory's journal, with what state.db witnesses. Waits `wait_s` seconds for a command that reads it.
 
     Raises what `open_journal` raises.
     """
-    deadline = time.monotonic() + wait_s
-    while True:
+
+    def opened() -> FileJournal:
         seen = read_witness(data / STATE_NAME)
-        try:
-            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
-        except JournalLocked:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
+        return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
+
+    return wait_for_lock(opened, wait_s)
 
 
 def tell_recovery(journal: FileJournal) -> None:

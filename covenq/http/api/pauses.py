@@ -8,10 +8,10 @@ import falcon
 
 from covenq.http.answers import say
 from covenq.http.api.params import body_of, typed
-from covenq.http.api.status import routes
 from covenq.http.services import Services
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
+from covenq.operate.inspect.status import route_names
 
 
 class Pauses:
@@ -32,7 +32,9 @@ class Pause:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         services = self._services
-        done = pauses.pause(services.journal, services.reader, routes=routes(services.config), **_wanted(req))
+        done = pauses.pause(
+            services.journal, services.reader, routes=route_names(services.config.routes), **_wanted(req)
+        )
         services.admission.refresh()
         say(resp, 200, {"ok": True, **done})
 

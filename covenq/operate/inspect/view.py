@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
@@ -20,8 +19,6 @@ from covenq.model import DeliveryId, JsonObject, State, parse_id
 from covenq.state import query
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
-
-SEGMENTS_MAX = 200
 
 What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
@@ -157,49 +154,6 @@ def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
     """
     found = conn.execute("SELECT what, name, repo, since, seq, by, reason FROM pauses ORDER BY seq").fetchall()
     return [dict(row) for row in found]
-
-
-def head(found: Head) -> Mapping[str, Any]:
-    return {"seq": found.seq, "sum": found.sum}
-
-
-def spread(seconds: Sequence[float]) -> JsonObject | None:
-    """{"count", "median", "p99", "slowest"} in milliseconds; None of nothing."""
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    at = (len(ordered) // 2, min(len(ordered) - 1, len(ordered) * 99 // 100), -1)
-    median, p99, slowest = (round(ordered[one] * 1000, 3) for one in at)
-    return {"count": len(ordered), "median": median, "p99": p99, "slowest": slowest}
-
-
-def batches(sizes: Sequence[int]) -> JsonObject | None:
-    """{"count", "median", "largest"}: how many records shared a sync, of the newest syncs; None of nothing."""
-    ordered = sorted(sizes)
-    return {"count": len(ordered), "median": ordered[len(ordered) // 2], "largest": ordered[-1]} if ordered else None
-
-
-def segments(journal: Path) -> list[JsonObject]:
-    """The newest SEGMENTS_MAX segments, newest first: {"name", "first", "bytes"}, `first` being its first record's seq."""
-    try:
-        names = sorted((entry.name for entry in os.scandir(journal) if entry.name.endswith(".jsonl")), reverse=True)
-    except OSError:
-        return []
-    found: list[JsonObject] = []
-    for name in names[:SEGMENTS_MAX]:
-        with suppress(OSError, ValueError):  # one that retention removes meanwhile
-            first = int(name.removesuffix(".jsonl"))
-            found.append({"name": name, "first": first, "bytes": (journal / name).stat().st_size})
-    return found
-
-
-def disk(data: Path) -> JsonObject | None:
-    """{"free", "total"} in bytes, of the filesystem that the data directory is on; None where that can't be known."""
-    try:
-        found = os.statvfs(data)
-    except OSError:
-        return None
-    return {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
 
 
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
