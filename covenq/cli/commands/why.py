@@ -12,7 +12,7 @@ from covenq.cli.common import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.context import source
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
-from covenq.operate.inspect.story import QUESTIONS, lines
+from covenq.operate.inspect.story_text import QUESTIONS, lines
 
 LABEL = 20
 """Columns of what stands before a line's words, where it is a short one."""

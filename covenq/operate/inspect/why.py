@@ -14,7 +14,8 @@ from covenq.filter.grammar import parse
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
-from covenq.operate.inspect.story import Material, tell
+from covenq.operate.inspect.delivery_facts import DeliveryFacts
+from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
@@ -61,7 +62,7 @@ def why(
     answer |= {"stories": [], "more": False, "refused": []}
 
     def story(row: JsonObject) -> JsonObject:
-        return tell(_material(conn, records, routes, config, row, now, waiting))
+        return build_story(_facts(conn, records, routes, config, row, now, waiting))
 
     target = target_of(asked)
     if target is not None:
@@ -118,7 +119,7 @@ def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
 # ---- what is known of one
 
 
-def _material(
+def _facts(
     conn: sqlite3.Connection,
     records: view.Records,
     routes: Sequence[Route],
@@ -126,12 +127,12 @@ def _material(
     row: JsonObject,
     now: float,
     waiting: Waiting,
-) -> Material:
+) -> DeliveryFacts:
     tasks = query.tasks_of(conn, row["hook"], row["guid"])
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
     found = [record for record in map(records.get, sorted(noted)) if record is not None]
     by = row["redacted"] or row["payload_dropped"]
-    return Material(
+    return DeliveryFacts(
         delivery=row,
         tasks=tasks,
         attempts={task["id"]: query.attempts(conn, task["id"]) for task in tasks},
