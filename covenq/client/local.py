@@ -1,4 +1,4 @@
-"""Reading and acting on a data directory without a daemon: the other half of `covenq.client.interface`."""
+"""The implementation of `covenq.client.interface` over the files of a data directory, without a daemon."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from journal.interface import Journal
 class LocalSource(Closing):
     """The files of a data directory that no daemon owns, or whose daemon doesn't answer.
 
-    Every call opens and closes them: who looks must not keep a daemon from starting. While it reads it holds the lock
-    if nobody else does, and so sees, and makes durable, everything that is whole in the log; else it reads up to what
-    is proven durable.
+    Every call opens and closes them: a reader must not keep a daemon from starting. While it reads it holds the lock if
+    that is free, and so sees, and makes durable, everything that is whole in the log; else it reads up to what is proven
+    durable.
     """
 
     live = False
@@ -177,7 +177,7 @@ class LocalSource(Closing):
 
         return self._operate(actions.reroute, ids, filter, config=self._config, reason=reason, dry_run=dry_run, by=by)
 
-    def take(
+    def import_deliveries(
         self,
         items: Sequence[Object],
         *,
@@ -187,15 +187,15 @@ class LocalSource(Closing):
         by: str | None = None,
     ) -> Object:
         from covenq.operate.act import importing
-        from covenq.operate.act.archive import incoming
+        from covenq.operate.act.archive import parse_item
 
-        taken = [incoming(one) for one in items]
+        parsed = [parse_item(one) for one in items]
 
-        def take(journal: Journal) -> Object:
-            return importing.take(
+        def record(journal: Journal) -> Object:
+            return importing.import_deliveries(
                 journal,
                 self._config,
-                taken,
+                parsed,
                 routed=routed,
                 reason=reason,
                 dry_run=dry_run,
@@ -205,9 +205,9 @@ class LocalSource(Closing):
 
         if dry_run:
             with self._files.reading() as (_, reader):
-                return take(reader)
+                return record(reader)
         with self._files.writing(create=True) as (journal, _store):
-            return take(journal)
+            return record(journal)
 
     def requeue(
         self,
@@ -271,12 +271,12 @@ class LocalSource(Closing):
         from covenq.config import secret_keys, secret_source
         from covenq.operate.inspect import secret_usage
 
-        held = [
+        sources = [
             (one, secret_source.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)
         ]
         with self._files.reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.
-            return secret_usage.view(conn, held, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
+            return secret_usage.view(conn, sources, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
     def refused(self, *, limit: int = 50) -> list[Object]:
         from covenq.intake import refusal_hints
@@ -317,7 +317,7 @@ class LocalSource(Closing):
 
 
 def _folded(store: StateStore) -> Callable[[], sqlite3.Connection]:
-    """Gives rows to which everything durable is folded."""
+    """`pauses.FoldedRows` of a store."""
 
     def rows() -> sqlite3.Connection:
         store.catch_up()

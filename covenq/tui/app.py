@@ -457,7 +457,7 @@ class Dashboard(ActionsMixin):
         if self.read_only:
             self.tell("--read-only: nothing is copied from here. `covenq backup` does it.", bad=True)
             return
-        known = await self._action_lane.call(lambda: backup_list.known(data))
+        known = await self._action_lane.call(lambda: backup_list.backups(data))
         directory = await self.push_screen_wait(maintenance.BackupDialog(known))
         if directory:
             source = self.link.source

@@ -102,16 +102,16 @@ def test_both_sources_tell_the_same(data: Path) -> None:
 
 
 def test_a_verification_is_remembered(tmp_path: Path) -> None:
-    assert verify_note.last(tmp_path) is None
+    assert verify_note.read(tmp_path) is None
     finding = Damage("torn", "1.jsonl", 5, 2, None, "a\x1bb")
-    verify_note.remember(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
-    found = verify_note.last(tmp_path)
+    verify_note.write(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
+    found = verify_note.read(tmp_path)
     assert found is not None
     assert (found["ok"], found["findings"], found["records"], found["seq"]) == (False, 1, 7, 6)
     assert found["first"] == str(finding)
     for broken in (b"[]", b"{", b'{"at": 1}'):
-        (tmp_path / verify_note.NOTE_NAME).write_bytes(broken)
-        assert verify_note.last(tmp_path) is None
+        (tmp_path / verify_note.FILE_NAME).write_bytes(broken)
+        assert verify_note.read(tmp_path) is None
 
 
 def test_summaries_of_nothing_are_none() -> None:

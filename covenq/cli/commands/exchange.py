@@ -21,7 +21,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
-from covenq.operate.act.archive import Incoming, end, header, line, read
+from covenq.operate.act.archive import ImportedDelivery, end, header, line, read
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -150,7 +150,7 @@ def import_(
         with _opened(file) as opened, bar(IMPORT.past) as tell:
             done = 0
             for portion in _portions(read(opened, file)):
-                answer = to.take(
+                answer = to.import_deliveries(
                     [one.object() for one in portion], routed=route, reason=reason, dry_run=dry_run, by=operator()
                 )
                 for name, items in found.items():
@@ -164,8 +164,8 @@ def import_(
         raise typer.Exit(4)
 
 
-def _portions(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    portion: list[Incoming] = []
+def _portions(incoming: Iterator[ImportedDelivery]) -> Iterator[list[ImportedDelivery]]:
+    portion: list[ImportedDelivery] = []
     size = 0
     for one in incoming:
         portion.append(one)

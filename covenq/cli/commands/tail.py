@@ -131,7 +131,7 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
     if json:
         output.emit_jsonl([item])
         return
-    from covenq.operate.inspect.tail import words as parts_of  # it knows the tables, and `--help` needs none
+    from covenq.operate.inspect.tail import line_parts as parts_of  # it knows the tables, and `--help` needs none
 
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")

@@ -12,7 +12,7 @@ from covenq.http.answers import say
 from covenq.http.api.params import body_of, ids_of, typed
 from covenq.http.services import Services
 from covenq.operate.act import actions, importing
-from covenq.operate.act.archive import incoming
+from covenq.operate.act.archive import parse_item
 
 IMPORT_MAX = 48 << 20
 """Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
@@ -85,10 +85,10 @@ class Import:
         given = typed(body, "items", list, "a list of deliveries", [])
         services = self._services
         with services.upkeep.acting:
-            answer = importing.take(
+            answer = importing.import_deliveries(
                 services.journal,
                 services.config,
-                [incoming(one) for one in given],
+                [parse_item(one) for one in given],
                 routed=typed(body, "routed", bool, "true or false", False),
                 dry_run=typed(body, "dry_run", bool, "true or false", False),
                 reason=typed(body, "reason", str, "a text", None),

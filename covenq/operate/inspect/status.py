@@ -81,7 +81,7 @@ def status(
         "refused": dict(process.refused),
         "pauses": view.pauses(conn),
         "segments": newest_segments(data / JOURNAL_NAME),
-        "verified": verify_note.last(data),
+        "verified": verify_note.read(data),
         "running": throughput.running(conn),
         "stuck": list(process.stuck),
         "secrets": list(process.secrets),

@@ -1,6 +1,6 @@
-"""What the API and the files' own reader both answer: a connection and a journal in, the JSON objects out.
+"""The API's JSON objects, from a connection and a journal: both the daemon's API and the reader of the files answer them.
 
-`source` is the other end of this: whoever asks there can't tell which of the two was asked.
+Through `covenq.client.interface` the answers of the two can't be told apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
 
 
-class Records(Protocol):
+class ReadableJournal(Protocol):
     """The reading half of a journal."""
 
     @property
@@ -39,7 +39,7 @@ class Records(Protocol):
 
 def items(
     conn: sqlite3.Connection,
-    records: Records,
+    records: ReadableJournal,
     what: What,
     filter: Filter,
     limit: int,
@@ -48,8 +48,8 @@ def items(
     caps: Caps = NO_CAPS,
     now: float | None = None,
 ) -> JsonObject:
-    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks say what they wait for, as `waits`, by
-    `caps`. Raises UsageError."""
+    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for
+    under the limits `caps`. Raises UsageError."""
     if what == "attempts":
         found = query.latest_attempts(conn, filter, limit, after)
         return {"items": found.items, "next": found.next}
@@ -61,7 +61,7 @@ def items(
     ask = query.deliveries if what == "deliveries" else query.tasks
     page = ask(conn, filter, limit, after, payload_of=payload_of)
     if what == "tasks":
-        _say_waits(conn, page.items, caps, now)
+        _set_waits(conn, page.items, caps, now)
     return {"items": page.items, "next": page.next}
 
 
@@ -71,29 +71,29 @@ def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
 
 
 def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> JsonObject:
-    """One task, with what it waits for. Raises NotFound."""
+    """One task, with `waits`. Raises NotFound."""
     found = query.task(conn, id)
-    _say_waits(conn, [found], caps, now)
+    _set_waits(conn, [found], caps, now)
     return found
 
 
-def _say_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
-    """`waits`: {"word", "why", "position"} of those that are queued, None for the others."""
-    look = None
+def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
+    """Set `waits`: {"word", "why", "position"} of queued tasks, None of others."""
+    waiting = None
     for one in tasks:
         if one["state"] != State.QUEUED:
             one["waits"] = None
             continue
-        if look is None:
-            from covenq.tasks.scheduling.waiting import Waiting  # what most answers need nothing of
+        if waiting is None:
+            from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
 
-            look = Waiting(conn, time.time() if now is None else now, caps)
-        one["waits"] = look.of(one["id"])
+            waiting = Waiting(conn, time.time() if now is None else now, caps)
+        one["waits"] = waiting.of(one["id"])
 
 
-def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
+def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
     """One delivery with the headers it came with, as `headers`, and with `dropped_by`, if its content is gone:
-    {"seq", "at", "kind", "by", "reason"} of the record that says so. Raises NotFound, Ambiguous, UsageError."""
+    {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
     record = records.get(found["seq"])
     by = found["redacted"] or found["payload_dropped"]
@@ -104,7 +104,7 @@ def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
     }
 
 
-def dropped_by(records: Records, seq: int) -> JsonObject:
+def dropped_by(records: ReadableJournal, seq: int) -> JsonObject:
     record = records.get(seq)
     data = {} if record is None else record.data
     return {
@@ -116,13 +116,13 @@ def dropped_by(records: Records, seq: int) -> JsonObject:
     }
 
 
-def payload(conn: sqlite3.Connection, records: Records, id: str) -> bytes:
+def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> bytes:
     """The received bytes. Raises NotFound, also where they were dropped; Ambiguous, UsageError."""
     return body(records, query.delivery(conn, *parse_id(id)))[0]
 
 
-def body(records: Records, found: JsonObject) -> tuple[bytes, str]:
-    """A delivery's received bytes, and of what kind they are: "json", "form", or "" where its headers don't say. Raises
+def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
+    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one. Raises
     NotFound."""
     name = DeliveryId(found["hook"], found["guid"])
     record = records.get(found["seq"])
@@ -138,12 +138,12 @@ def body(records: Records, found: JsonObject) -> tuple[bytes, str]:
 
 
 def event(record: Record) -> JsonObject:
-    """One record as the event stream tells it."""
+    """One record's object in the event stream."""
     return {"seq": record.seq, "at": record.at, "subject": record.subject, "kind": record.kind}
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """{"deliveries": {state: n}, "tasks": {state: n}}, without what there is none of."""
+    """{"deliveries": {state: n}, "tasks": {state: n}}, without states that count 0."""
     return {what: {state: n for state, n in found.items() if n} for what, found in query.counts(conn).items()}
 
 
@@ -164,7 +164,7 @@ def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
     path = place.stdout if stream == "stdout" else place.stderr
     try:
-        # What a command put there in the file's place is not followed.
+        # A command may have put a link or a pipe in the file's place: neither is followed or waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - last))

@@ -1,4 +1,5 @@
-"""What is asked by an id, a task's id, an issue's address: found, and gathered for its story (`covenq.operate.inspect.story`)."""
+"""`covenq why`: deliveries found by an id, a task's id or an issue's address, each with its history
+(`covenq.operate.inspect.story`)."""
 
 from __future__ import annotations
 
@@ -22,9 +23,9 @@ from covenq.state.fold_history import notes
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
 
 STORIES_MAX = 20
-"""Stories told of one issue or pull request: the newest of its deliveries."""
+"""Histories in an answer about one issue or pull request: those of its newest deliveries."""
 NOTES_MAX = 50
-"""Of the rarer records of one delivery, and of each of its tasks, the newest."""
+"""Newest notes (rarer records) read of one delivery, and of each of its tasks."""
 REFUSED_MAX = 20
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
@@ -38,7 +39,7 @@ Waiting = Callable[[sqlite3.Connection, JsonObject, float], JsonObject | None]
 
 def why(
     conn: sqlite3.Connection,
-    records: view.Records,
+    records: view.ReadableJournal,
     routes: Sequence[Route],
     config: str,
     asked: str,
@@ -50,8 +51,8 @@ def why(
     """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
 
     `kind` is `delivery` (one story; `task` is set where a task's id was asked for), `target` (the newest of an issue's or
-    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the requests of that id
-    that were refused. `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
+    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the refused requests of
+    that id. The function `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
     a GUID that several hooks share.
     """
     if not asked:
@@ -96,7 +97,7 @@ def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
     try:
         return query.task(conn, asked)
     except NotFound:
-        return None  # a GUID may look so too
+        return None  # a GUID may have this form too
 
 
 def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[JsonObject], bool]:
@@ -108,7 +109,7 @@ def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[J
 
 
 def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
-    """The repository as its deliveries spell it: GitHub's addresses take upper and lower case alike."""
+    """The repository as its deliveries spell it: GitHub's addresses ignore case."""
     row = conn.execute(
         "SELECT repo FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE AND repo <> ? LIMIT 1", (repo, repo)
     ).fetchone()
@@ -116,12 +117,12 @@ def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
         yield str(row[0])
 
 
-# ---- what is known of one
+# ---- the facts about one
 
 
 def _facts(
     conn: sqlite3.Connection,
-    records: view.Records,
+    records: view.ReadableJournal,
     routes: Sequence[Route],
     config: str,
     row: JsonObject,
@@ -157,8 +158,8 @@ def _waits(
     return {id: why for id, why in told.items() if why is not None}
 
 
-def _decided_by(records: view.Records, row: JsonObject) -> str | None:
-    """The configuration's hash in its `delivery.ignored`, which stands right behind it, or is its newest record."""
+def _decided_by(records: view.ReadableJournal, row: JsonObject) -> str | None:
+    """The configuration's hash in its `delivery.ignored`, which follows it directly, or is its newest record."""
     subject = DeliveryId(row["hook"], row["guid"]).subject
     for seq in (row["seq"] + 1, row["last_seq"]):
         record = records.get(seq)
@@ -168,8 +169,8 @@ def _decided_by(records: view.Records, row: JsonObject) -> str | None:
     return None
 
 
-def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
-    """Today's routes, as if it had come now as it came then: its age is what it was."""
+def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
+    """Today's routes on the delivery, with the age that it had when it was received."""
     lost: dict[str, str] = {}
     if row["redacted"]:
         lost = dict.fromkeys(OF_CONTENT, "its content was erased")
@@ -184,5 +185,5 @@ def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -
 
 
 def waiting(config: Config) -> Waiting:
-    """What `covenq.tasks.scheduling.waiting` says of a task under that configuration's limits."""
+    """The reason for waiting, from `covenq.tasks.scheduling.waiting`, under that configuration's limits."""
     return lambda conn, task, now: what_it_waits_for(conn, task, now, config.caps)

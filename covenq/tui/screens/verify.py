@@ -33,7 +33,7 @@ def runner(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> 
         report = verify.check(data, upto=upto(), progress=progress)
         if note:
             with suppress(OSError):  # a convenience, of a data directory that may be somebody else's
-                verify_note.remember(data, report, now_text(), time.monotonic() - started)
+                verify_note.write(data, report, now_text(), time.monotonic() - started)
         return report
 
     return run
