@@ -90,7 +90,7 @@ def test_it_tells_whose_record_it_is_and_what_it_says() -> None:
     assert (last["task"], last["guid"], last["route"], last["state"]) == (of("a"), "a", "fix", "failed")
     assert last["data"] == {"attempt": 1, "category": "exit", "exit_code": 2}
     assert found["items"][-2]["data"]["what"] == "route"
-    assert " ".join(tail.words(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
+    assert " ".join(tail.line_parts(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
 
 
 def test_a_filter_takes_the_records_of_what_matches_now() -> None:
