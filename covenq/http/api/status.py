@@ -49,7 +49,7 @@ def status(services: Services) -> JsonObject:
             recent_batches=journal.recent_batches,
         ),
         state=state,
-        process=inspect_status.Process(
+        process=inspect_status.DaemonProcess(
             pid=os.getpid(),
             started_at=services.started_at,
             webhook_url=services.webhook_url,

@@ -22,7 +22,7 @@ SEGMENTS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class DaemonProcess:
     """What only a running daemon knows of itself; without one, the defaults."""
 
     pid: int | None = None
@@ -40,7 +40,7 @@ class Process:
     """{"secret", "problem"} of each that can't be read."""
 
 
-NO_PROCESS = Process()
+NO_DAEMON = DaemonProcess()
 
 
 def status(
@@ -52,7 +52,7 @@ def status(
     reasons: Sequence[str],
     journal: JsonObject,
     state: JsonObject,
-    process: Process = NO_PROCESS,
+    process: DaemonProcess = NO_DAEMON,
 ) -> JsonObject:
     """The object of `GET /api/v1/status`; `covenq.client.interface.Source.status` describes it.
 
