@@ -1,5 +1,5 @@
-"""What the command line and the dashboard read and act through: a daemon's API, or the files where no daemon runs.
+"""The client of the command line and the dashboard: a daemon's API, or the files where no daemon runs.
 
-`interface` says what there is, `local` and `remote` do it, `open` chooses. May import `operate` and what is below it; not
-`http`.
+`interface` is the protocol, `local` (over `local_files`) and `remote` implement it, `open` chooses. May import
+`operate` and what is below it; not `http`.
 """

@@ -1,7 +1,7 @@
-"""Where the command line and the terminal interface get everything from: a running daemon, or the files without one.
+"""The protocol through which the command line and the dashboard read and act: on a running daemon, or on the files.
 
-`covenq.client.open` chooses; `source_remote` and `source_local` are the two. Both answer with the same JSON objects, those of the
-HTTP API, so a face never knows, and need not ask, which of the two it talks to (but `live` says so).
+`covenq.client.open` chooses between `remote` and `local`. Both answer with the same JSON objects, those of the HTTP API, so
+a caller needn't know which of the two it has (`live` tells).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
 
 Stream = Literal["stdout", "stderr"]
-"""What a command writes to."""
+"""An output of a command."""
 
 LOG_BYTES = 256 * 1024
-"""Of an attempt's output, from its end, unless more is asked for."""
+"""Bytes of an attempt's output, from its end, by default."""
 
 Counted = Literal["deliveries", "tasks"]
 """What can be counted by a filter."""
 
 Filter = str | Sequence[str]
-"""Words of the filter grammar, in one string or one by one. Empty: everything."""
+"""Terms of the filter grammar, in one string or one by one. Empty: everything."""
 
 PAGE = 1000
 """The most items one request brings; more are fetched page by page."""
 
 
 class Source(Protocol):
-    """Reads and writes of the faces. Every method may be called from any thread, and blocks.
+    """Reads and writes. Every method may be called from any thread, and blocks.
 
     Raises classes of `covenq.errors` and `journal.errors` only; each has a message, a hint and an exit code. Every method
     may raise DaemonUnreachable (the daemon went away: open the source again) and JournalDamaged (offline).
@@ -43,7 +43,7 @@ class Source(Protocol):
 
     @property
     def where(self) -> str:
-        """What it talks to, for a status line: the socket's path, a URL, or the data directory."""
+        """The other end, for a status line: the socket's path, a URL, or the data directory."""
 
     def status(self) -> Object:
         """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
@@ -53,8 +53,8 @@ class Source(Protocol):
         `covenq.operate.inspect.throughput` has them, secrets[{secret, problem}] that can't be read, pauses[] as
         `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the configuration.
 
-        Offline: ready is False, reasons begins with NOT_RUNNING, or with who holds the files and doesn't answer; pid,
-        started_at, worker, reload and the URLs are None, refused is {}.
+        Offline: ready is False, reasons begins with NOT_RUNNING, or with the process that holds the files and doesn't answer;
+        pid, started_at, worker, reload and the URLs are None, refused is {}.
         """
 
     def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
@@ -78,7 +78,7 @@ class Source(Protocol):
         repo, number, hook and guid beside its own fields."""
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
-        """The last bytes of what an attempt wrote, as it is now. Raises NotFound."""
+        """The last bytes of an attempt's output, as it is now. Raises NotFound."""
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""
@@ -90,7 +90,7 @@ class Source(Protocol):
         """The attempts of a task, in order. Raises NotFound."""
 
     def why(self, id: str) -> Object:
-        """What became of it: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
+        """A delivery's history: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
         "refused"}, as `covenq.operate.inspect.why.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number,
         or an address of an issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID
         that several hooks share."""
@@ -104,20 +104,20 @@ class Source(Protocol):
         newest: int | None = None,
         wait_s: float = 0.0,
     ) -> Object:
-        """What records tell: {"items": [as `covenq.operate.inspect.tail.look` says], "next", "head", "epoch"}, oldest first.
+        """Records: {"items": [as of `covenq.operate.inspect.tail.scan`], "next", "head", "epoch"}, oldest first.
 
         Those after the seq `after`, or from `since_s` seconds ago on, or the `newest` that match; a thousand records at most
-        are looked through, and `next` is the `after` to go on with, which is `head` at the end. A daemon holds the answer
-        for `wait_s` seconds if there is nothing yet. Raises FilterError.
+        are scanned, and `next` is the `after` to go on with, which is `head` at the end. A daemon delays the answer
+        for `wait_s` seconds at most while there is nothing (long polling). Raises FilterError.
         """
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
-        """Counts of what came in the last `since_s` seconds and matches, as `covenq.operate.inspect.stats.stats` has them. Raises
-        FilterError, and UsageError for a filter on the payload."""
+        """Counts of deliveries that came in the last `since_s` seconds and match, as `covenq.operate.inspect.stats.stats` has
+        them. Raises FilterError, and UsageError for a filter on the payload."""
 
     def throughput(self, minutes: int = 60) -> Object:
-        """What came, was refused and ended in each of the last minutes, as `covenq.operate.inspect.throughput.per_minute`
-        has it. Raises UsageError."""
+        """How many were accepted and refused, and ended, in each of the last minutes, as
+        `covenq.operate.inspect.throughput.per_minute` has it. Raises UsageError."""
 
     def replay(
         self,
@@ -134,7 +134,7 @@ class Source(Protocol):
         """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
 
         → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
-        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also what has completed. Raises
+        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also those that completed. Raises
         NotFound, Ambiguous, UsageError, FilterError, Refused, NotDurable.
         """
 
@@ -149,7 +149,7 @@ class Source(Protocol):
     ) -> Object:
         """Route deliveries that have no task, being `received` or ignored under older rules. Answers and raises as `replay`."""
 
-    def take(
+    def import_deliveries(
         self,
         items: Sequence[Object],
         *,
@@ -158,8 +158,8 @@ class Source(Protocol):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Record deliveries from elsewhere: `items` as `covenq.operate.act.archive.Incoming.object` makes them. They
-        are ignored until somebody reroutes them, or, with `routed`, routed at once. Answers as `replay`; raises
+        """Import deliveries: `items` as `covenq.operate.act.archive.ImportedDelivery.object` makes them. They are
+        ignored until they are rerouted, or, with `routed`, routed at once. Answers as `replay`; raises
         UsageError, NotDurable."""
 
     def requeue(
@@ -202,15 +202,15 @@ class Source(Protocol):
         of the four.
 
         Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
-        paths that could not be removed, "copies": directories that may hold the same and only the operator can reach,
-        "copies_unread": what of the list of those can't be read.
+        paths that could not be removed, "copies": directories that may hold copies and that only the operator can
+        reach, "copies_unread": what of the list of those can't be read.
         """
 
     def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
         """Drop what the configured retention no longer keeps.
 
         → {"policy": {"payloads_s", "attempts_s"}, "deliveries", "payload_bytes", "segments", "freed", "attempts", "left",
-        "dry_run"}. Raises Refused while a daemon is at it.
+        "dry_run"}. Raises Refused during another compaction or redaction.
         """
 
     def secrets(self) -> Object:
@@ -218,9 +218,9 @@ class Source(Protocol):
         `covenq.operate.inspect.secret_usage.view` has it, never their values."""
 
     def refused(self, *, limit: int = 50) -> list[Object]:
-        """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and what else is
-        known of each: "path", "client", "delivery", "hook", "event", "content_type", "github", "proxied", "body". `limit` 0 is
-        all that are kept.
+        """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and, where known,
+        "path", "client", "delivery", "hook", "event", "content_type", "github", "proxied", "body". `limit` 0 is all that are
+        logged.
         """
 
     def pauses(self) -> list[Object]:
@@ -243,11 +243,11 @@ class Source(Protocol):
         """Follow the journal: {"seq", "at", "subject", "kind"} for each record with seq > `after` (None: from now on).
 
         Endless while the daemon runs; close the iterator (or the source, from another thread) to end it. When the daemon
-        goes away it raises DaemonUnreachable. Offline it gives what there is, and ends.
+        goes away it raises DaemonUnreachable. Offline it gives the records there are, and ends.
         """
 
     def close(self) -> None:
-        """Let go of connections and files. Also at the end of a `with`."""
+        """Close connections and files. Also at the end of a `with`."""
 
     def __enter__(self) -> Self: ...
 
@@ -273,7 +273,7 @@ def each(
 
 
 class Closing(ABC):
-    """The `with` of both."""
+    """The context manager of both implementations."""
 
     @abstractmethod
     def close(self) -> None: ...

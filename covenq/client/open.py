@@ -1,4 +1,4 @@
-"""Which source there is: the daemon of a data directory if it answers, else the files."""
+"""Opening a source: the daemon of a data directory if it answers, else the files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from covenq.client.remote import RemoteSource
 
 ANSWER_S = 5.0
-"""Seconds a daemon has to say that it is there. Only who has opened the socket and stays silent takes them."""
+"""Seconds to wait for a daemon's first answer. Only a process that listens on the socket and doesn't answer takes them."""
 
 
 def open_remote(remote: Remote) -> RemoteSource:
-    """The daemon at that URL. Raises DaemonUnreachable, and Refused for a token that is not let in."""
+    """The daemon at that URL. Raises DaemonUnreachable, and Refused for a token that is not accepted."""
     from covenq.client.remote import RemoteSource
     from covenq.net.http_client import Client
 
@@ -46,7 +46,7 @@ def open_source(
 ) -> RemoteSource | LocalSource:
     """The daemon of that data directory if one answers on its socket (or, if given, the one at `url`), else the files.
 
-    `config` is what replays route by when there is no daemon; None reads the usual one. Raises ConfigError, and with a
+    `config` has the routes for replays without a daemon; None reads the usual file. Raises ConfigError, and with a
     `url` what `open_remote` raises.
     """
     if url is not None:
@@ -56,6 +56,6 @@ def open_source(
         return running
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
-    from covenq.client.local import LocalSource  # what it needs, a running daemon spares
+    from covenq.client.local import LocalSource  # not imported where a daemon answers
 
     return LocalSource(data, config)

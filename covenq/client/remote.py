@@ -1,4 +1,4 @@
-"""Reading and acting through a running daemon's API: one half of `covenq.client.interface`."""
+"""The implementation of `covenq.client.interface` over a running daemon's API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from covenq.net.http_client import Client, EventStream
 
 UPKEEP_S = 24 * 3600.0
-"""Seconds a daemon may take to rewrite segments."""
+"""Timeout of requests that make a daemon rewrite segments."""
 
 
 class RemoteSource(Closing):
@@ -50,20 +50,20 @@ class RemoteSource(Closing):
         return int(self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})["count"])
 
     def delivery(self, id: str) -> Object:
-        return _plain(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
+        return _without_ok(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
 
     def payload(self, id: str) -> bytes:
         return self._client.get_bytes(f"/api/v1/deliveries/{_path(id)}/payload")
 
     def task(self, id: str) -> Object:
-        return _plain(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
+        return _without_ok(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
 
     def attempts(self, task: str) -> list[Object]:
         items: list[Object] = self._items(f"/api/v1/tasks/{_task_path(task)}/attempts", "", 0, None)["items"]
         return items
 
     def why(self, id: str) -> Object:
-        return _plain(self._client.get("/api/v1/why", {"id": id}))
+        return _without_ok(self._client.get("/api/v1/why", {"id": id}))
 
     def tail(
         self,
@@ -81,14 +81,14 @@ class RemoteSource(Closing):
         for name, seconds in (("since_ms", since_s), ("wait_ms", wait_s)):
             if seconds:
                 params[name] = str(round(seconds * 1000))
-        return _plain(self._client.get("/api/v1/tail", params))
+        return _without_ok(self._client.get("/api/v1/tail", params))
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
-        return _plain(self._client.get("/api/v1/stats", params))
+        return _without_ok(self._client.get("/api/v1/stats", params))
 
     def throughput(self, minutes: int = 60) -> Object:
-        return _plain(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}))
+        return _without_ok(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}))
 
     def replay(
         self,
@@ -116,7 +116,7 @@ class RemoteSource(Closing):
     ) -> Object:
         return self._operate("/api/v1/reroute", ids, filter, reason=reason, dry_run=dry_run, by=by)
 
-    def take(
+    def import_deliveries(
         self,
         items: Sequence[Object],
         *,
@@ -126,7 +126,7 @@ class RemoteSource(Closing):
         by: str | None = None,
     ) -> Object:
         body = {"items": list(items), "routed": routed, "reason": reason, "dry_run": dry_run, "by": by}
-        return _plain(self._client.post("/api/v1/import", body))
+        return _without_ok(self._client.post("/api/v1/import", body))
 
     def requeue(
         self,
@@ -169,10 +169,10 @@ class RemoteSource(Closing):
         return self._upkeep("/api/v1/compact", {"dry_run": dry_run, "by": by})
 
     def _upkeep(self, path: str, body: Object) -> Object:
-        return _plain(self._client.post(path, body, timeout=UPKEEP_S))
+        return _without_ok(self._client.post(path, body, timeout=UPKEEP_S))
 
     def secrets(self) -> Object:
-        return _plain(self._client.get("/api/v1/secrets"))
+        return _without_ok(self._client.get("/api/v1/secrets"))
 
     def refused(self, *, limit: int = 50) -> list[Object]:
         items: list[Object] = self._client.get("/api/v1/refused", {"limit": str(limit)})["items"]
@@ -184,11 +184,11 @@ class RemoteSource(Closing):
 
     def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
         body = {"what": what, "name": name, "reason": reason, "by": by}
-        return _plain(self._client.post("/api/v1/pause", body))
+        return _without_ok(self._client.post("/api/v1/pause", body))
 
     def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
         body = {"what": what, "name": name, "reason": reason, "by": by}
-        return _plain(self._client.post("/api/v1/resume", body))
+        return _without_ok(self._client.post("/api/v1/resume", body))
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})
@@ -223,21 +223,21 @@ class RemoteSource(Closing):
             body["ids"] = list(ids)
         if filter is not None:
             body["filter"] = _text(filter)
-        return _plain(self._client.post(path, body))
+        return _without_ok(self._client.post(path, body))
 
 
 def _text(filter: Filter) -> str:
     return filter if isinstance(filter, str) else " ".join(filter)
 
 
-def _plain(answer: Object) -> Object:
+def _without_ok(answer: Object) -> Object:
     """The object without the API's `ok`."""
     answer.pop("ok", None)
     return answer
 
 
 def _path(id: str) -> str:
-    """An id as segments of a path. Raises UsageError."""
+    """A delivery's id as segments of a URL path. Raises UsageError."""
     from covenq.net.http_client import segment
 
     hook, guid = parse_id(id)
@@ -245,7 +245,7 @@ def _path(id: str) -> str:
 
 
 def _task_path(id: str) -> str:
-    """Raises NotFound for what can't be a task's id: it would be another path."""
+    """A task's id as a segment of a URL path. Raises NotFound for what can't be one: it would be another path."""
     from covenq.net.http_client import segment
 
     if not TOKEN.match(id):

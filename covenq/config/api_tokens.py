@@ -24,6 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from covenq import atomic_file
 from covenq.config import regular_file
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
@@ -165,7 +166,6 @@ def _changing(path: Path) -> Iterator[None]:
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield
-        os.fsync(directory)
     except OSError as error:
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from error
     finally:
@@ -173,16 +173,9 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:
-    """Replace the file, 0600, whole or not at all; durable once its directory is synced, which `_changing` does."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump({"format": FORMAT, "tokens": [asdict(token) for token in tokens]}, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(fd)
-    draft.replace(path)
+    """Replace the file, 0600, whole or not at all; durable on return. Raises OSError."""
+    whole = {"format": FORMAT, "tokens": [asdict(token) for token in tokens]}
+    atomic_file.replace(path, json.dumps(whole, indent=1).encode() + b"\n", suffix=".new")
 
 
 # ---- the daemon's view

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from covenq import atomic_file
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
 from covenq.intake import resume
+from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore, read_witness
-from journal.errors import JournalLocked
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 
@@ -58,30 +57,12 @@ def make_directory(data: Path) -> bool:
 def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> bool:
     """Write DATA/secret, 0600, 32 random bytes as hex, whole or not at all. False if it is there already."""
     path = default_file(data)
-    draft = path.with_name(path.name + ".new")
     try:
-        draft.unlink(missing_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(token(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # unlike a rename, it never replaces one
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
-        directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        return atomic_file.create(path, token(32).encode() + b"\n", suffix=".new")
     except OSError as error:
         raise CovenqError(
             f"{path} can't be written: {error.strerror}", hint="Check the disk's space and permissions."
         ) from error
-    return True
 
 
 def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: ExitStack) -> Storage:
@@ -105,15 +86,12 @@ def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None 
 
     Raises what `open_journal` raises.
     """
-    deadline = time.monotonic() + wait_s
-    while True:
+
+    def opened() -> FileJournal:
         seen = read_witness(data / STATE_NAME)
-        try:
-            return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
-        except JournalLocked:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
+        return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
+
+    return wait_for_lock(opened, wait_s)
 
 
 def _log_recovery(journal: FileJournal) -> None:

@@ -1,4 +1,4 @@
-"""What operators do: `act` (replay, requeue, cancel, pause, import), `inspect` (why, tail, stats), `maintain` (upkeep,
+"""Operations: `act` (replay, requeue, cancel, pause, import), `inspect` (status, why, tail, stats), `maintain` (upkeep,
 backup, verify).
 
 Commands, API and dashboard call these. May import `tasks`, `intake`, `state` and what is below them; not `http`, `client`.

@@ -57,7 +57,7 @@ class JournalActions:
         if self._connection.read_only:
             notify(self._app, "--read-only: nothing is copied from here. `covenq backup` does it.", error=True)
             return
-        known = await self._thread.call(lambda: backup_list.known(data))
+        known = await self._thread.call(lambda: backup_list.backups(data))
         directory = await self._app.push_screen_wait(maintenance.BackupDialog(known))
         if directory:
             source = self._connection.source

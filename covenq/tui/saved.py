@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from covenq import atomic_file
 from covenq.errors import CovenqError
 
 FILTERS_MAX = 100
@@ -37,10 +38,10 @@ def write(path: Path, filters: Mapping[str, str]) -> None:
     """Replaces the file atomically. Raises CovenqError."""
     if len(filters) > FILTERS_MAX:
         raise CovenqError(f"there are {FILTERS_MAX} saved filters already", hint="Remove one: F, then Delete.")
-    draft = path.with_name(path.name + ".new")
+    content = (json.dumps(dict(filters), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(dict(filters), indent=2, ensure_ascii=False) + "\n", "utf-8")
-        draft.replace(path)
+        # Not synced: what a power cut may lose is a filter that was just saved.
+        atomic_file.replace(path, content, suffix=".new", mode=0o666, durable=False)
     except OSError as error:
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check its permissions.") from None

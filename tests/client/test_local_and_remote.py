@@ -141,7 +141,7 @@ def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Pa
 def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("covenq.client.local.LOCK_S", 0.05)
+    monkeypatch.setattr("covenq.client.local_files.LOCK_S", 0.05)
     with serving(data) as served:
         guids = fill(served)
     with open_journal(data / "journal"):

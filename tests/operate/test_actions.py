@@ -203,7 +203,7 @@ def test_what_no_route_wants_is_not_replayed_and_stays_ignored(desk: Desk) -> No
 
 def test_a_filter_takes_all_that_match_oldest_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "PAGE", 7)
-    monkeypatch.setattr(planning, "AT_ONCE", 4)
+    monkeypatch.setattr(planning, "BATCH", 4)
     ids = [desk.deliver(f"g{n}") for n in range(20)]
     for n in range(0, 20, 2):
         desk.end(first(f"g{n}"), Kind.FAILED)
@@ -326,7 +326,7 @@ class Filling:
 
 
 def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "AT_ONCE", 2)
+    monkeypatch.setattr(planning, "BATCH", 2)
     tasks = []
     for n in range(5):
         desk.deliver(f"g{n}")

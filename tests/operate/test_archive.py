@@ -168,7 +168,7 @@ def test_any_bytes_come_back(body: bytes) -> None:
     text = "\n".join(json.dumps(one) for one in lines).encode() + b"\n"
     (one,) = archive.read(io.BytesIO(text), "file")
     assert one.body == body
-    assert archive.incoming(one.object()) == one
+    assert archive.parse_item(one.object()) == one
 
 
 def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from covenq.config.load import build
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
-from covenq.operate.maintain.doctor_signs import signs
+from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from journal.file.open import open_journal
@@ -287,11 +287,11 @@ def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> 
     environ = tmp_path / "7" / "environ"
     environ.parent.mkdir()
     environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0")
-    assert only(list(signs(context, tmp_path)), "systemd").next == "covenq init --systemd"
+    assert only(list(status_findings(context, tmp_path)), "systemd").next == "covenq init --systemd"
     environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0WATCHDOG_USEC=30000000\0")
-    assert of(list(signs(context, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
+    assert of(list(status_findings(context, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
     environ.write_bytes(b"SYSTEMD_EXEC_PID=1\0")
-    assert list(signs(context, tmp_path)) == []
+    assert list(status_findings(context, tmp_path)) == []
 
 
 @pytest.mark.deep

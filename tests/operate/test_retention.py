@@ -91,7 +91,7 @@ def test_many_stretches_become_records_of_a_bounded_size() -> None:
     ids=["an eighth", "too little", "the last of it", "more will come", "overdue", "nothing"],
 )
 def test_a_run_by_itself_takes_what_is_worth_it(segment: Segment, active: bool, taken: bool) -> None:
-    assert segment.worth(active=active, late="aa") is taken
+    assert segment.worth_rewriting(active=active, late="aa") is taken
 
 
 def test_attempts_of_final_tasks_expire(conn: sqlite3.Connection, tmp_path: Path) -> None:

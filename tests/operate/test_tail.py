@@ -91,7 +91,7 @@ def test_it_tells_whose_record_it_is_and_what_it_says() -> None:
     assert (last["task"], last["guid"], last["route"], last["state"]) == (of("a"), "a", "fix", "failed")
     assert last["data"] == {"attempt": 1, "category": "exit", "exit_code": 2}
     assert found["items"][-2]["data"]["what"] == "route"
-    assert " ".join(tail.words(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
+    assert " ".join(tail.line_parts(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
 
 
 def test_a_filter_takes_the_records_of_what_matches_now() -> None:
@@ -111,15 +111,15 @@ def test_from_a_time_from_a_place_and_the_newest() -> None:
     assert log.seqs(newest=2) == [7, 8]
     assert log.seqs("repo:octo/other", newest=1) == [4]
     for seq in range(1, 9):  # record n came n seconds after START; now is START + 1000
-        assert tail.since(log, START + seq) == seq - 1
-    assert tail.since(log, 0) == 0
-    assert tail.since(log, START + 8.5) == 8
+        assert tail.seq_at(log, START + seq) == seq - 1
+    assert tail.seq_at(log, 0) == 0
+    assert tail.seq_at(log, START + 8.5) == 8
     assert log.seqs(since_s=993.5) == [7, 8]
 
 
 def test_a_look_is_bounded_and_says_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     log = history()
-    told, reached = tail.look(log.conn, log, parse("state:none*"), 0, now=START, most=3)
+    told, reached = tail.scan(log.conn, log, parse("state:none*"), 0, now=START, most=3)
     assert (told, reached) == ([], 3)
 
 

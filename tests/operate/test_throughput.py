@@ -13,7 +13,7 @@ from covenq.config import load as configuration
 from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
-from covenq.operate.inspect import view
+from covenq.operate.inspect import status
 from covenq.operate.inspect.throughput import per_minute, running, stuck
 from covenq.operate.maintain import verify_note
 from covenq.state.fold import fold
@@ -102,20 +102,20 @@ def test_both_sources_tell_the_same(data: Path) -> None:
 
 
 def test_a_verification_is_remembered(tmp_path: Path) -> None:
-    assert verify_note.last(tmp_path) is None
+    assert verify_note.read(tmp_path) is None
     finding = Damage("torn", "1.jsonl", 5, 2, None, "a\x1bb")
-    verify_note.remember(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
-    found = verify_note.last(tmp_path)
+    verify_note.write(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
+    found = verify_note.read(tmp_path)
     assert found is not None
     assert (found["ok"], found["findings"], found["records"], found["seq"]) == (False, 1, 7, 6)
     assert found["first"] == str(finding)
     for broken in (b"[]", b"{", b'{"at": 1}'):
-        (tmp_path / verify_note.NOTE_NAME).write_bytes(broken)
-        assert verify_note.last(tmp_path) is None
+        (tmp_path / verify_note.FILE_NAME).write_bytes(broken)
+        assert verify_note.read(tmp_path) is None
 
 
-def test_figures_of_nothing_are_none() -> None:
-    assert view.batches(()) is None
-    assert view.spread(()) is None
-    assert view.batches((1, 9, 3)) == {"count": 3, "median": 3, "largest": 9}
-    assert view.spread([0.001, 0.002, 0.1]) == {"count": 3, "median": 2.0, "p99": 100.0, "slowest": 100.0}
+def test_summaries_of_nothing_are_none() -> None:
+    assert status.batch_sizes(()) is None
+    assert status.sync_times(()) is None
+    assert status.batch_sizes((1, 9, 3)) == {"count": 3, "median": 3, "largest": 9}
+    assert status.sync_times([0.001, 0.002, 0.1]) == {"count": 3, "median": 2.0, "p99": 100.0, "slowest": 100.0}

@@ -222,7 +222,7 @@ async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> No
         await pilot.press("escape")
         assert not on(app, VerifyScreen)()
         await until(pilot, lambda: "damage was found" in drawn(app), "it is an alarm from now on", 60)
-    seen = verify_note.last(daemon.data)
+    seen = verify_note.read(daemon.data)
     assert seen is not None
     assert (seen["ok"], seen["findings"]) == (False, count)
 
@@ -301,7 +301,7 @@ async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:
         )
         await pilot.press("escape", "v")
         await until(pilot, lambda: on(app, VerifyScreen)() and "no damage" in document(app), "verifying only reads")
-    assert verify_note.last(daemon.data) is None, "and leaves no note"
+    assert verify_note.read(daemon.data) is None, "and leaves no note"
 
 
 async def test_the_palette_finds_actions_pages_and_saved_filters(daemon: Daemon, tmp_path: Path) -> None:

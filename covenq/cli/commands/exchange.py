@@ -21,7 +21,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
-from covenq.operate.act.archive import Incoming, end, header, line, read
+from covenq.operate.act.archive import ImportedDelivery, end, header, line, read
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -150,7 +150,7 @@ def import_(
         with _opened(file) as opened, bar(IMPORT.past) as update:
             done = 0
             for batch in _batches(read(opened, file)):
-                answer = to.take(
+                answer = to.import_deliveries(
                     [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator_name()
                 )
                 found.eligible += answer["eligible"]
@@ -164,8 +164,8 @@ def import_(
         raise typer.Exit(4)
 
 
-def _batches(incoming: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    batch: list[Incoming] = []
+def _batches(incoming: Iterator[ImportedDelivery]) -> Iterator[list[ImportedDelivery]]:
+    batch: list[ImportedDelivery] = []
     size = 0
     for one in incoming:
         batch.append(one)

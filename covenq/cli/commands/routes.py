@@ -163,7 +163,7 @@ def test(
 
 
 def _print_test(answer: Mapping[str, Any]) -> None:
-    from covenq.operate.inspect.story import verdict_words
+    from covenq.operate.inspect.story_text import verdict_words
 
     for verdict in answer["routes"]:
         held = f" (key {verdict['key']})" if verdict["matches"] and verdict["key"] else ""

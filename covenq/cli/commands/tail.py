@@ -133,7 +133,7 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
         output.emit_jsonl([item])
         return
     # Here, because it imports the state's tables, which `--help` doesn't need.
-    from covenq.operate.inspect.tail import words as parts_of
+    from covenq.operate.inspect.tail import line_parts as parts_of
 
     coloured = output.has_colour(output.stdout())
     _, _, word = item["kind"].partition(".")

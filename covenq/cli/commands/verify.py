@@ -19,7 +19,7 @@ from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from covenq.operate.maintain.verify import Signatures
+    from covenq.operate.maintain.verify import SignatureCounts
     from journal.file.verify import VerifyReport
     from journal.records import Head
 
@@ -106,7 +106,7 @@ def _prove(
         )
     if only is None and since is None:
         with suppress(OSError):  # the data directory may be another user's, and the note is only a service
-            verify_note.remember(where.data, report, now_text(), time.monotonic() - started)
+            verify_note.write(where.data, report, now_text(), time.monotonic() - started)
     return report
 
 
@@ -146,7 +146,9 @@ def _segment(where: Location, name: str) -> int:
     return found
 
 
-def _signatures(where: Location, upto: int | None, since: int, segment: int | None, report: VerifyReport) -> Signatures:
+def _signatures(
+    where: Location, upto: int | None, since: int, segment: int | None, report: VerifyReport
+) -> SignatureCounts:
     from covenq.config.secret_keys import known_secrets
     from covenq.operate.maintain import verify as integrity
 
@@ -161,7 +163,7 @@ def _signatures(where: Location, upto: int | None, since: int, segment: int | No
     return signed
 
 
-def _report(report: VerifyReport, signed: Signatures | None, *, head: bool, json: bool) -> None:
+def _report(report: VerifyReport, signed: SignatureCounts | None, *, head: bool, json: bool) -> None:
     if json and head and report.ok:
         output.emit_json(asdict(report.head))
     elif json:
@@ -190,7 +192,7 @@ def _print_report(report: VerifyReport) -> None:
         )
 
 
-def _say_signatures(signed: Signatures) -> None:
+def _say_signatures(signed: SignatureCounts) -> None:
     say(f"{output.count(signed.checked, 'signature')} right, {signed.mismatched:,} wrong.")
     if signed.payload_dropped:
         say(f"{signed.payload_dropped:,} not checked: the payload was dropped.")

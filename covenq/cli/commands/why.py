@@ -12,7 +12,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
-from covenq.operate.inspect.story import QUESTIONS, lines
+from covenq.operate.inspect.story_text import QUESTIONS, lines
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""

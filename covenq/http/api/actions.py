@@ -13,7 +13,7 @@ from covenq.http.api.resource import Resource
 from covenq.http.services import Services
 from covenq.model import JsonObject
 from covenq.operate.act import actions, importing
-from covenq.operate.act.archive import incoming
+from covenq.operate.act.archive import parse_item
 
 IMPORT_MAX = 48 << 20
 """Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
@@ -75,10 +75,10 @@ class Import(Resource):
         given = body.typed("items", list, "a list of deliveries", [])
         services = self._services
         with services.upkeep.acting:
-            answer = importing.take(
+            answer = importing.import_deliveries(
                 services.journal,
                 services.config,
-                [incoming(one) for one in given],
+                [parse_item(one) for one in given],
                 routed=body.flag("routed"),
                 dry_run=body.flag("dry_run"),
                 reason=body.text("reason"),

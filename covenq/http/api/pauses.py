@@ -10,11 +10,11 @@ import falcon
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import body_of
 from covenq.http.api.resource import Resource
-from covenq.http.api.status import routes
 from covenq.http.services import Services
 from covenq.model import JsonObject
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
+from covenq.operate.inspect.status import route_names
 
 
 class Pauses(Resource):
@@ -42,7 +42,7 @@ class PauseChange(Resource):
 
 def pause(services: Services) -> PauseChange:
     def change(**wanted: Any) -> JsonObject:
-        return pauses.pause(services.journal, services.reader, routes=routes(services.config), **wanted)
+        return pauses.pause(services.journal, services.reader, routes=route_names(services.config.routes), **wanted)
 
     return PauseChange(services, change)
 

@@ -1,1 +1,1 @@
-"""Acting on what is stored: a plan first (what would be done, what not and why), then its application."""
+"""Operations on stored deliveries and tasks: each is a plan (what would be done, what not and why) and its application."""

@@ -1,4 +1,4 @@
-"""What operators do to what is stored: replay and reroute deliveries, requeue and cancel tasks.
+"""Replay and reroute of deliveries, requeue and cancel of tasks.
 
 Each is a plan and its application (`covenq.operate.act.plan`), shared by the commands, the API and the dashboard.
 """
@@ -29,14 +29,14 @@ __all__ = [
     "replay", "requeue", "reroute",
 ]  # fmt: skip
 
-_NOTES = frozenset({Kind.REPEATED, Kind.CONFLICTED})
-"""Records of a delivery that change nothing about it."""
-_ON_THE_WAY = frozenset({Kind.QUEUED, Kind.CLAIMED, Kind.PHASE, Kind.RENEWED, Kind.RETRY, Kind.REQUEUED})
-"""Records after which a task has not come to its end: it can be cancelled after any of them."""
-TO = "replay-to"
-"""The name that tasks of `to` have for a route."""
-NAMED = 20
-"""Tasks of a delivery that are named where its id was given for theirs."""
+_INFORMATIONAL = frozenset({Kind.REPEATED, Kind.CONFLICTED})
+"""Records of a delivery that change nothing about its state."""
+_NOT_FINAL = frozenset({Kind.QUEUED, Kind.CLAIMED, Kind.PHASE, Kind.RENEWED, Kind.RETRY, Kind.REQUEUED})
+"""Records after which a task is not final: it can be cancelled after any of them."""
+REPLAY_TO_ROUTE = "replay-to"
+"""The route name of tasks made by a replay to an address."""
+TASKS_SHOWN = 20
+"""Task ids listed in the hint when a delivery's id was given in place of a task's."""
 _WAITING = (State.QUEUED, State.RUNNING)
 
 
@@ -53,19 +53,19 @@ def plan_replay(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """New tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` say which.
+    """Plan new tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` select them.
 
     With `route`, by that one alone; with `to`, a web address, by none: each is forwarded there once. Skipped are those with
     a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants; of those
-    that failed, the routes that completed are spared. `conn` must have folded all that its user has seen. Raises UsageError,
-    NotFound, Ambiguous.
+    that failed, routes that completed are left out. `conn` must have folded everything that its user has seen. Raises
+    UsageError, NotFound, Ambiguous.
     """
     payload_of = payloads(journal)
     if to is not None:
         if route is not None:
             raise UsageError("a route and an address name two ways", hint="Give one of them.")
-        # Sent where nobody has had it: that it has completed here says nothing.
-        route, force, config = TO, True, replace(config, routes=(_forwarding(to),))
+        # That it completed here doesn't matter: the address is another receiver.
+        route, force, config = REPLAY_TO_ROUTE, True, replace(config, routes=(_forwarding(to),))
     elif route is not None:
         _check_route(config, route)
 
@@ -87,11 +87,11 @@ def plan_reroute(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """The first routing again, for deliveries without a task: still `received`, or ignored under older rules.
+    """Plan the first routing again, for deliveries without a task: still `received`, or ignored under older rules.
 
-    Their tasks have replay number 0, so their ids are those that the first routing would have made: whoever else routes
-    the delivery makes the same ones. Skipped is what has tasks, and what today's routes ignore as well. `conn` and what
-    is raised: as for `plan_replay`.
+    Their tasks have replay number 0, so their ids are those that the first routing would have made: a daemon that routes
+    the delivery at the same time makes the same ones. Skipped are deliveries that have tasks, and those that today's routes
+    ignore as well. `conn` and errors: as for `plan_replay`.
     """
     payload_of = payloads(journal)
 
@@ -110,13 +110,13 @@ def plan_requeue(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """Failed, cancelled and superseded tasks once more, under their frozen policy; `ids` are task ids.
+    """Plan another run of failed, cancelled and superseded tasks, under their frozen policy; `ids` are task ids.
 
-    Everything else is skipped. `conn` and what is raised: as for `plan_replay`.
+    All others are skipped. `conn` and errors: as for `plan_replay`.
     """
 
     def item(row: JsonObject) -> Item | Skipped:
-        gone = _gone_of_task(conn, row) if row["state"] in REQUEUEABLE else None
+        gone = _why_no_content_of_task(conn, row) if row["state"] in REQUEUEABLE else None
         if gone is not None:
             return Skipped(row["id"], gone)
         return _requeue_item(row, reason=clean_text(reason), by=clean_text(by))
@@ -133,10 +133,10 @@ def plan_cancel(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """An end to tasks that wait or run; `ids` are task ids. Everything else is skipped.
+    """Plan the cancellation of tasks that wait or run; `ids` are task ids. All others are skipped.
 
-    The record is the end: whoever runs the task sees that it is no longer his, and stops. `conn` and what is raised: as
-    for `plan_replay`.
+    The record itself ends the task: the worker that runs it sees that its claim is no longer valid, and stops. `conn` and
+    errors: as for `plan_replay`.
     """
 
     def item(row: JsonObject) -> Item | Skipped:
@@ -145,7 +145,7 @@ def plan_cancel(
             return Skipped(id, f"it is {row['state']} already")
         data = {"by": clean_text(by), "reason": clean_text(reason)}
         entry = Entry(task_subject(id), Kind.CANCELLED, data, expect=row["last_seq"])
-        return Item(id, (entry,), (id,), over=_ON_THE_WAY)
+        return Item(id, (entry,), (id,), ignored_kinds=_NOT_FINAL)
 
     return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
 
@@ -154,31 +154,31 @@ def replay(
     journal: Journal, conn: sqlite3.Connection, config: Config, *, dry_run: bool = False, **which: Any
 ) -> JsonObject:
     """`plan_replay` with `which`, and, unless `dry_run`, `apply`."""
-    return _done(plan_replay(journal, conn, config, **which), journal, dry_run)
+    return _apply_unless_dry(plan_replay(journal, conn, config, **which), journal, dry_run)
 
 
 def reroute(
     journal: Journal, conn: sqlite3.Connection, config: Config, *, dry_run: bool = False, **which: Any
 ) -> JsonObject:
     """`plan_reroute` with `which`, and, unless `dry_run`, `apply`."""
-    return _done(plan_reroute(journal, conn, config, **which), journal, dry_run)
+    return _apply_unless_dry(plan_reroute(journal, conn, config, **which), journal, dry_run)
 
 
 def requeue(journal: Journal, conn: sqlite3.Connection, *, dry_run: bool = False, **which: Any) -> JsonObject:
     """`plan_requeue` with `which`, and, unless `dry_run`, `apply`."""
-    return _done(plan_requeue(journal, conn, **which), journal, dry_run)
+    return _apply_unless_dry(plan_requeue(journal, conn, **which), journal, dry_run)
 
 
 def cancel(journal: Journal, conn: sqlite3.Connection, *, dry_run: bool = False, **which: Any) -> JsonObject:
     """`plan_cancel` with `which`, and, unless `dry_run`, `apply`."""
-    return _done(plan_cancel(journal, conn, **which), journal, dry_run)
+    return _apply_unless_dry(plan_cancel(journal, conn, **which), journal, dry_run)
 
 
-def _done(plan: Plan, journal: Journal, dry_run: bool) -> JsonObject:
+def _apply_unless_dry(plan: Plan, journal: Journal, dry_run: bool) -> JsonObject:
     return plan.answer() if dry_run else apply(plan, journal)
 
 
-# ---- what is planned
+# ---- planning
 
 _ById = Callable[[str], JsonObject]
 _Paged = Callable[[Filter, str | None], query.Page]
@@ -199,7 +199,7 @@ def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById
         try:
             return query.task(conn, id)
         except NotFound as error:
-            raise _of_delivery(conn, id) or error from None
+            raise _delivery_not_task(conn, id) or error from None
 
     def page(wanted: Filter, after: str | None) -> query.Page:
         return query.tasks(conn, wanted, PAGE, after, payload_of=payload_of)
@@ -207,8 +207,8 @@ def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById
     return by_id, page
 
 
-def _of_delivery(conn: sqlite3.Connection, id: str) -> NotFound | None:
-    """What to say where a delivery's id stands for a task's; None if it is no delivery's either."""
+def _delivery_not_task(conn: sqlite3.Connection, id: str) -> NotFound | None:
+    """The error where a delivery's id was given in place of a task's; None if it is no delivery's either."""
     try:
         found = [query.delivery(conn, *parse_id(id))]
     except Ambiguous as error:
@@ -216,7 +216,7 @@ def _of_delivery(conn: sqlite3.Connection, id: str) -> NotFound | None:
     except (NotFound, UsageError):
         return None
     tasks = [task for row in found for task in row["tasks"]]
-    hint = f"Its tasks: {' '.join(tasks[:NAMED])}" if tasks else f"It has no task: `covenq why {id}` says why."
+    hint = f"Its tasks: {' '.join(tasks[:TASKS_SHOWN])}" if tasks else f"It has no task: `covenq why {id}` says why."
     return NotFound(f"{id} is a delivery, and this is done to tasks", hint=hint)
 
 
@@ -236,13 +236,13 @@ def _replay_item(
     state = row["state"] if only is None else _states_by_route(conn, row).get(only)
     if state in _WAITING:
         return Skipped(id, f"it is {state}: its task is still to come to an end")
-    gone = _gone(row)
+    gone = _why_no_content(row)
     if gone is not None:
         return Skipped(id, gone)
     if state == State.COMPLETED and not force:
         return Skipped(id, "it has completed; --force replays it all the same")
     number = int(row["replays"]) + 1
-    decision = _decided(row, config, payload_of, replay=number, only=only)
+    decision = _route(row, config, payload_of, replay=number, only=only)
     if decision.state is not State.QUEUED:
         return Skipped(id, decision.problem or f"no route wants it today ({decision.reason})")
     if not decision.entries:
@@ -252,16 +252,18 @@ def _replay_item(
         completed = {name for name, its in _states_by_route(conn, row).items() if its == State.COMPLETED}
     wanted = [(entry.data["route"], task, entry) for task, entry in zip(decision.tasks, decision.entries, strict=True)]
     tasks = tuple(task for name, task, _ in wanted if name not in completed)
-    spared = [name for name, _, _ in wanted if name in completed]
+    excluded = [name for name, _, _ in wanted if name in completed]
     if not tasks:
-        return Skipped(id, f"what wants it today has completed ({', '.join(spared)}); --force replays it all the same")
+        return Skipped(
+            id, f"what wants it today has completed ({', '.join(excluded)}); --force replays it all the same"
+        )
     made = [entry for name, _, entry in wanted if name not in completed]
     note = {"replay": number, "tasks": list(tasks), "by": by, "reason": reason}
     # Against the delivery's newest record, so two replays at once can't both take this number; and the tasks' ids,
     # derived from it, are new.
     replayed = Entry(delivery.subject, Kind.REPLAYED, note, expect=row["last_seq"])
-    why = tuple(f"its route {name} has completed; --force replays that too" for name in spared)
-    return Item(id, (replayed, *made), tasks, over=_NOTES, spared=why)
+    why = tuple(f"its route {name} has completed; --force replays that too" for name in excluded)
+    return Item(id, (replayed, *made), tasks, ignored_kinds=_INFORMATIONAL, excluded=why)
 
 
 def _reroute_item(
@@ -271,28 +273,28 @@ def _reroute_item(
     id = str(delivery)
     if row["tasks"]:
         return Skipped(id, "it has been routed; `covenq replay` makes new tasks")
-    gone = _gone(row)
+    gone = _why_no_content(row)
     if gone is not None:
         return Skipped(id, gone)
     if row["event"] == PING:
         return Skipped(id, "it is a ping: there is nothing to do")
-    decision = _decided(row, config, payload_of, replay=0, only=None)
+    decision = _route(row, config, payload_of, replay=0, only=None)
     if decision.problem is not None:
         return Skipped(id, decision.problem)
     if decision.state is State.QUEUED:
         note = {"tasks": list(decision.tasks), "by": by, "reason": reason}
         rerouted = Entry(delivery.subject, Kind.REROUTED, note, expect=row["last_seq"])
-        return Item(id, (rerouted, *decision.entries), decision.tasks, over=_NOTES)
+        return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
     if row["state"] == State.IGNORED:
         return Skipped(id, f"no route wants it today ({decision.reason})")
     (ignored,) = decision.entries
     told = {**ignored.data, "by": by, "operator_reason": reason}
-    return Item(id, (Entry(ignored.subject, ignored.kind, told, expect=row["last_seq"]),), (), over=_NOTES)
+    return Item(
+        id, (Entry(ignored.subject, ignored.kind, told, expect=row["last_seq"]),), (), ignored_kinds=_INFORMATIONAL
+    )
 
 
-def _decided(
-    row: JsonObject, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None
-) -> Decision:
+def _route(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None) -> Decision:
     delivery = DeliveryId(row["hook"], row["guid"])
     return route(
         config.routes,
@@ -317,7 +319,9 @@ def _requeue_item(row: JsonObject, *, reason: str | None, by: str | None) -> Ite
 
 def _forwarding(to: str) -> Route:
     """Raises UsageError."""
-    return parse_route(Table("", "", {"name": TO, "match": "", "forward": checked_address(to), "timeout": "1m"}))
+    return parse_route(
+        Table("", "", {"name": REPLAY_TO_ROUTE, "match": "", "forward": checked_address(to), "timeout": "1m"})
+    )
 
 
 def _check_route(config: Config, name: str) -> None:
@@ -333,8 +337,8 @@ def _states_by_route(conn: sqlite3.Connection, row: JsonObject) -> dict[str, str
     return {task["route"]: task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"])}
 
 
-def _gone(row: JsonObject | sqlite3.Row) -> str | None:
-    """Why the delivery has nothing left to make a task of; None if it has."""
+def _why_no_content(row: JsonObject | sqlite3.Row) -> str | None:
+    """Why the delivery has no content any more to make a task of; None if it has."""
     if row["redacted"]:
         return f"its content was erased, by record {row['redacted']}"
     if row["payload_dropped"]:
@@ -342,8 +346,8 @@ def _gone(row: JsonObject | sqlite3.Row) -> str | None:
     return None
 
 
-def _gone_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
+def _why_no_content_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
     found = conn.execute(
         "SELECT payload_dropped, redacted FROM webhook_deliveries WHERE seq = ?", (task["delivery_seq"],)
     ).fetchone()
-    return None if found is None else _gone(found)
+    return None if found is None else _why_no_content(found)

@@ -1,7 +1,7 @@
-"""Deliveries as one file: written from here, read back anywhere, and GitHub's own delivery objects read the same way.
+"""The archive format of `covenq export` and `covenq import`: deliveries in one file; and GitHub's own delivery objects.
 
-A slice is JSON Lines: a header, a line for each delivery (what it was, its headers, its exact bytes, what became of it), and a
-last line that counts them, so that a file cut short is noticed. Values in, values out; files are opened by who calls.
+A slice is JSON Lines: a header, a line for each delivery (its fields, its headers, its exact bytes, its tasks), and a last
+line that counts them, so that a truncated file is noticed. Values in, values out; the caller opens the files.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from covenq.model import JsonObject
 FORMAT = "covenq-slice"
 VERSION = 1
 LINE_MAX = 64 * 1024 * 1024
-"""Bytes of one line, and of a document that is no slice."""
+"""Bytes of one line, and of a document that is not a slice."""
 ORIGIN_MAX = 8
 ORIGIN_TEXT_MAX = 64
-"""How much a delivery may say of where it comes from."""
+"""Fields of a delivery's origin, and characters of a text in it."""
 _SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """One delivery to import: the request it was, and where it comes from. `body` None: its payload was not kept."""
+class ImportedDelivery:
+    """One delivery to import: its request, and its origin. `body` is None if its payload was not kept."""
 
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     origin: JsonObject = field(default_factory=dict)
-    """Times, ids and words, for the record's `data`."""
+    """Times, ids and short texts, for the record's `data`."""
 
     def object(self) -> JsonObject:
         """{"headers", "body64", "origin"}: as the API takes it."""
@@ -50,7 +50,7 @@ def header(version: str, at: str, filter: str) -> JsonObject:
 
 
 def line(delivery: JsonObject, body: bytes | None, tasks: Iterable[JsonObject]) -> JsonObject:
-    """The line of a delivery, with headers in its object and attempts in those of its tasks."""
+    """The line of a delivery, with headers in its object and attempts in its tasks' objects."""
     told: JsonObject = {"delivery": delivery, "tasks": list(tasks)}
     if body is None:
         return {**told, "body": None}
@@ -65,8 +65,8 @@ def end(deliveries: int) -> JsonObject:
     return {"end": True, "deliveries": deliveries}
 
 
-def incoming(one: Any) -> Incoming:
-    """What `Incoming.object` made. Raises UsageError."""
+def parse_item(one: Any) -> ImportedDelivery:
+    """The delivery that `ImportedDelivery.object` made the object of. Raises UsageError."""
     if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
         raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
     headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin")
@@ -80,7 +80,7 @@ def incoming(one: Any) -> Incoming:
     except ValueError:
         raise UsageError("body64 is no base64") from None
     told = {str(name)[:40]: value for name, value in list(origin.items())[:ORIGIN_MAX] if _is_word(value)}
-    return Incoming(tuple((name, value) for name, value in headers), content, told)
+    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told)
 
 
 def _is_word(value: Any) -> bool:
@@ -90,11 +90,11 @@ def _is_word(value: Any) -> bool:
 # ---- reading
 
 
-def read(file: IO[bytes], name: str) -> Iterator[Incoming]:
+def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
     """The deliveries of a slice, or of GitHub's delivery objects: one, a list of them, or one a line.
 
-    Raises UsageError, which names the file and line, for anything else; and for a slice without its last line, after all
-    that is there was given.
+    Raises UsageError, which names the file and line, for anything else; and for a slice without its last line, after it
+    gave every delivery that is there.
     """
     first = file.readline(LINE_MAX + 1)
     if len(first) > LINE_MAX:
@@ -128,7 +128,7 @@ def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
             yield number, text
 
 
-def _slice(file: IO[bytes], name: str) -> Iterator[Incoming]:
+def _slice(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
     given, ended = 0, False
     for number, text in _lines(file, name):
         value = _value(text)
@@ -154,7 +154,7 @@ def _cut_short(name: str) -> UsageError:
     )
 
 
-def _of_line(value: Mapping[str, Any], where: str) -> Incoming:
+def _of_line(value: Mapping[str, Any], where: str) -> ImportedDelivery:
     delivery = value.get("delivery")
     if not isinstance(delivery, dict):
         raise UsageError(f"{where}: has no delivery")
@@ -173,14 +173,14 @@ def _of_line(value: Mapping[str, Any], where: str) -> Incoming:
     else:
         text = value.get("body")
         body = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else None
-    return Incoming(headers, body, origin)
+    return ImportedDelivery(headers, body, origin)
 
 
-def _github(value: Any, where: str) -> Incoming:
+def _github(value: Any, where: str) -> ImportedDelivery:
     """GitHub's object of `GET …/hook/deliveries/{id}`.
 
-    Its payload comes parsed: the bytes that were signed are not in it. They are written anew, so the signature, which would
-    be wrong, is left out.
+    It has the payload as an object, not the bytes that were signed. They are serialized anew, so the signature, which would
+    not match them, is left out.
     """
     request = value.get("request") if isinstance(value, dict) else None
     if not isinstance(request, dict) or not isinstance(request.get("payload"), dict):
@@ -206,7 +206,7 @@ def _github(value: Any, where: str) -> Incoming:
         "id": id if isinstance(id, int) else None,
         "redelivery": value.get("redelivery") is True,
     }
-    return Incoming((("Content-Type", "application/json"), *kept), body, origin)
+    return ImportedDelivery((("Content-Type", "application/json"), *kept), body, origin)
 
 
 def _pairs(given: Any, where: str) -> tuple[tuple[str, str], ...]:
@@ -225,7 +225,7 @@ def _word(value: Any) -> str | None:
 
 
 def _value(text: bytes) -> Any:
-    """None for what is no JSON."""
+    """The parsed JSON; None if it isn't JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Deliveries from elsewhere, recorded as ours: what the intake does, without a signature to check.
+"""Import of deliveries from a file: recorded as the intake records them, without a signature to check.
 
-They say so for ever: `source` is `import`, `secret` is null. Unless asked for, nothing is run: they are `ignored` with the
-reason `imported`, and `reroute` gives them tasks.
+Their records show it for ever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
+the reason `imported`, and `reroute` gives them tasks.
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ from covenq.github import request
 from covenq.github.columns import columns
 from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
-from covenq.operate.act.archive import Incoming
-from covenq.operate.act.plan import AT_ONCE, Item, append_all, clean_text
+from covenq.operate.act.archive import ImportedDelivery
+from covenq.operate.act.plan import BATCH, Item, append_all, clean_text
 from covenq.routing.decide import route
 from journal.interface import Journal
 from journal.records import Entry
 
 IMPORTED = "imported"
-"""The reason of a delivery that was imported and given no tasks."""
-HERE = "it is here already"
+"""The reason of a delivery that was imported without tasks."""
+ALREADY_HERE = "it is here already"
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _ParsedDelivery:
+    """An imported delivery as its record, with the fields and the body that routes look at."""
+
     delivery: DeliveryId
     received: Entry
     row: JsonObject
     body: JsonObject
 
 
-def take(
+def import_deliveries(
     journal: Journal,
     config: Config,
-    incoming: Sequence[Incoming],
+    incoming: Sequence[ImportedDelivery],
     *,
     routed: bool = False,
     reason: str | None = None,
@@ -46,35 +48,35 @@ def take(
 ) -> JsonObject:
     """Record them: {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks", "seq"}…]}.
 
-    With `routed` today's routes decide at once, as for a delivery that GitHub sends. Skipped is what is here already, under
-    the same id, and what is no delivery. Raises JournalError, NotDurable.
+    With `routed` today's routes decide at once, as for a delivery that GitHub sends. Skipped are items whose id is in the
+    journal already, and those that are no delivery. Raises JournalError, NotDurable.
     """
     answer: JsonObject = {"eligible": [], "skipped": [], "done": []}
     items: list[Item] = []
     for number, one in enumerate(incoming):
         try:
-            ready = _ready(one, config, by=clean_text(by), reason=clean_text(reason))
+            parsed = _parse(one, config, by=clean_text(by), reason=clean_text(reason))
         except BadRequest as error:
             answer["skipped"].append({"id": _name(one, number), "reason": error.detail})
             continue
-        id = str(ready.delivery)
-        if journal.last(ready.delivery.subject) is not None:
-            answer["skipped"].append({"id": id, "reason": HERE})
+        id = str(parsed.delivery)
+        if journal.last(parsed.delivery.subject) is not None:
+            answer["skipped"].append({"id": id, "reason": ALREADY_HERE})
             continue
         answer["eligible"].append(id)
-        items.append(_item(ready, config, routed, clock))
+        items.append(_item(parsed, config, routed, clock))
     if dry_run:
         return answer
-    for start in range(0, len(items), AT_ONCE):
-        for item, seq in append_all(journal, items[start : start + AT_ONCE]):
+    for start in range(0, len(items), BATCH):
+        for item, seq in append_all(journal, items[start : start + BATCH]):
             if seq is None:
-                answer["skipped"].append({"id": item.id, "reason": HERE})
+                answer["skipped"].append({"id": item.id, "reason": ALREADY_HERE})
             else:
                 answer["done"].append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
     return answer
 
 
-def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None) -> _Ready:
+def _parse(one: ImportedDelivery, config: Config, *, by: str | None, reason: str | None) -> _ParsedDelivery:
     """Raises BadRequest."""
     if one.body is None:
         raise BadRequest("payload_gone", "its payload was no longer kept where it comes from")
@@ -82,8 +84,8 @@ def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None)
         raise BadRequest("body_too_large", f"its payload is over {config.body_limit} bytes")
     headers = request.fold_headers(one.headers)
     identity = request.identity(headers)
-    parsed = request.parse(one.body, headers.get("content-type", "application/json"))
-    read, about = columns(identity.event, parsed.object)
+    content = request.parse(one.body, headers.get("content-type", "application/json"))
+    read, about = columns(identity.event, content.object)
     data: JsonObject = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,
@@ -95,18 +97,18 @@ def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None)
         "twin": None,
         "origin": {**one.origin, "by": by, "reason": reason},
     }
-    entry = Entry(identity.delivery.subject, str(Kind.RECEIVED), data, about, one.body, expect=0, proof=parsed.proof)
-    return _Ready(identity.delivery, entry, {**data, **about, "payload_bytes": len(one.body)}, parsed.object)
+    entry = Entry(identity.delivery.subject, str(Kind.RECEIVED), data, about, one.body, expect=0, proof=content.proof)
+    return _ParsedDelivery(identity.delivery, entry, {**data, **about, "payload_bytes": len(one.body)}, content.object)
 
 
-def _item(ready: _Ready, config: Config, routed: bool, clock: Callable[[], float]) -> Item:
+def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable[[], float]) -> Item:
     if routed:
-        decision = route(config.routes, config.sha256, ready.delivery, ready.row, lambda: ready.body, now=clock)
+        decision = route(config.routes, config.sha256, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
         tasks = decision.tasks if decision.state is not State.RECEIVED else None
-        return Item(str(ready.delivery), (_with_tasks(ready.received, tasks), *decision.entries), decision.tasks)
+        return Item(str(parsed.delivery), (_with_tasks(parsed.received, tasks), *decision.entries), decision.tasks)
     told = {"reason": IMPORTED, "detail": "It was imported, and given no tasks: `covenq reroute` makes them."}
-    ignored = Entry(ready.delivery.subject, str(Kind.IGNORED), {**told, "config": config.sha256})
-    return Item(str(ready.delivery), (_with_tasks(ready.received, ()), ignored), ())
+    ignored = Entry(parsed.delivery.subject, str(Kind.IGNORED), {**told, "config": config.sha256})
+    return Item(str(parsed.delivery), (_with_tasks(parsed.received, ()), ignored), ())
 
 
 def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
@@ -116,6 +118,6 @@ def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
     )
 
 
-def _name(one: Incoming, number: int) -> str:
+def _name(one: ImportedDelivery, number: int) -> str:
     guid = request.fold_headers(one.headers).get("x-github-delivery", "")
     return guid[:64] if guid.isprintable() and guid else f"number {number + 1}"

@@ -1,8 +1,8 @@
 """Pausing and resuming: the intake, the worker, a route, a repository or an installation.
 
-A pause is a record, so it outlives restarts, and `covenq status` tells who did it and why. While the intake is paused
-deliveries are answered 503; while anything else is, its tasks stay queued and nothing that runs is touched. Each record is
-appended against the newest of `ops.pauses`, so two operators at once can neither pause twice nor resume what neither saw.
+A pause is a record, so it survives restarts, and `covenq status` shows who paused and why. While the intake is paused
+deliveries are answered 503; while anything else is, its tasks stay queued and running ones go on. Each record is appended
+against the newest of `ops.pauses`, so two operators at once can neither pause twice nor resume what neither saw.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from journal.records import Appended, Entry, Record
 
 _TRIES = 20
 
-Rows = Callable[[], sqlite3.Connection]
-"""A connection whose rows are folded to what was durable at the call."""
+FoldedRows = Callable[[], sqlite3.Connection]
+"""Gives a connection to rows into which everything durable at the call is folded."""
 
 
 def pause(
     journal: Journal,
-    rows: Rows,
+    rows: FoldedRows,
     what: str,
     name: str | None = None,
     *,
@@ -35,16 +35,16 @@ def pause(
     reason: str | None = None,
     by: str | None = None,
 ) -> JsonObject:
-    """Pause it, durably. → the pause (see `view.pauses`) and "paused": true, "changed": whether it wasn't already.
+    """Record a pause, durably. → the pause (see `view.pauses`) and "paused": true, "changed": whether it wasn't already.
 
     `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an installation's number. Raises
-    UsageError, NotFound for a route that isn't there, NotDurable, and what an append raises.
+    UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
     """
     what, name = _checked(what, name)
     for _ in range(_TRIES):
         newest = journal.last(PAUSES)
         conn = rows()
-        found = _found(conn, what, name)
+        found = _find(conn, what, name)
         if found:
             return {**found[0], "paused": True, "changed": False}
         if what == What.ROUTE and name not in routes and not _waiting(conn, name):
@@ -55,32 +55,32 @@ def pause(
         if what == What.REPO and name is not None:
             data["name"], known_as = _repo(conn, name)
             about = {"repo": known_as}
-        # The seq of this record can't be known yet: `intake` reads true as "this one".
+        # The seq of this record isn't known yet: true means "this record".
         data["intake"] = True if what == What.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
         answer = journal.append([Entry(PAUSES, PAUSED, data, about, expect=last)])
         if isinstance(answer, Appended):
-            return {**_found(rows(), what, name)[0], "paused": True, "changed": True}
+            return {**_find(rows(), what, name)[0], "paused": True, "changed": True}
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 
 def resume(
     journal: Journal,
-    rows: Rows,
+    rows: FoldedRows,
     what: str,
     name: str | None = None,
     *,
     reason: str | None = None,
     by: str | None = None,
 ) -> JsonObject:
-    """End the pause, durably. → the pause that was ended, if there was one, and "paused": false, "changed".
+    """Record the end of a pause, durably. → the pause that was ended, if there was one, and "paused": false, "changed".
 
-    Raises as `pause` does, except that it asks no route.
+    Raises as `pause` does, except that it accepts unknown routes.
     """
     what, name = _checked(what, name)
     for _ in range(_TRIES):
         newest = journal.last(PAUSES)
-        found = _found(rows(), what, name)
+        found = _find(rows(), what, name)
         if not found:
             nothing = {"what": what, "name": name, "repo": None, "since": None, "seq": None, "by": None, "reason": None}
             return {**nothing, "paused": False, "changed": False}
@@ -95,9 +95,9 @@ def resume(
 
 
 def intake_seq(newest: Record | None) -> int | None:
-    """The seq of the record that paused the intake, as the newest record of `ops.pauses` tells it; None if it is open.
+    """The seq of the record that paused the intake, according to the newest record of `ops.pauses`; None if it is open.
 
-    Each of them carries it on, so that a start knows without folding anything.
+    Each such record repeats it, so that a start knows it without folding anything.
     """
     if newest is None:
         return None
@@ -108,9 +108,9 @@ def intake_seq(newest: Record | None) -> int | None:
 
 
 def intake(journal: Journal) -> Reason | None:
-    """Why the intake is closed, if an operator paused it. Raises JournalError.
+    """The reason for which the intake is closed, if an operator paused it. Raises JournalError.
 
-    The outside world is told only that it is; who did it, and why, is for the log.
+    Responses say only that it is paused; the log has who paused it, and why.
     """
     seq = intake_seq(journal.last(PAUSES))
     if seq is None:
@@ -142,8 +142,8 @@ def _checked(what: str, name: str | None) -> tuple[str, str | None]:
     return what, name[:64]
 
 
-def _found(conn: sqlite3.Connection, what: str, name: str | None) -> list[JsonObject]:
-    """The pauses of that thing; a repository's by its name, or by the number that its newest delivery has."""
+def _find(conn: sqlite3.Connection, what: str, name: str | None) -> list[JsonObject]:
+    """The pauses in effect of that name; a repository's by its name, or by the number that its newest delivery has."""
     number, repo = (name, None) if what != What.REPO or name is None else _repo(conn, name)
     rows = conn.execute(FIND, {"what": what, "name": number, "repo": repo}).fetchall()
     return [dict(row) for row in rows]
@@ -154,8 +154,8 @@ _NEWEST = """SELECT repo_id, repo FROM webhook_deliveries
 
 
 def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
-    """A repository's number as text, which stays when it is renamed, and its name as GitHub spells it: those of its newest
-    delivery. Without one: None, and the name as it is."""
+    """A repository's number as text, which stays when it is renamed, and its name as GitHub spells it, from its newest
+    delivery. Without a delivery: None, and the name as given."""
     for collate in ("", " COLLATE NOCASE"):  # the exact name first: it has the index's order
         row = conn.execute(_NEWEST.format(collate=collate), (name,)).fetchone()
         if row is not None:
@@ -164,6 +164,6 @@ def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
 
 
 def _waiting(conn: sqlite3.Connection, route: str | None) -> bool:
-    """Whether a task of that route waits: one that the configuration no longer names may have left some."""
+    """Whether a task of that route waits: a route that was removed from the configuration may have left some."""
     found = conn.execute("SELECT 1 FROM tasks WHERE state = 'queued' AND route = ? LIMIT 1", (route,)).fetchone()
     return found is not None

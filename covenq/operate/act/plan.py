@@ -1,8 +1,8 @@
-"""Acting on what is stored: a plan (what would be done, what would not, and why) and its application.
+"""Planned operations: a plan (what would be done, what would not, and why) and its application.
 
-A plan writes nothing. Applying it appends against the records that were read, so what moved meanwhile is skipped, and
-nothing is done twice. Which things are planned, and what is appended for each, is `covenq.operate.act.actions`' and
-`covenq.operate.maintain.redaction`'s.
+A plan writes nothing. Applying it appends with optimistic concurrency, against the records that were read: what changed
+meanwhile is skipped, and nothing is done twice. `covenq.operate.act.actions` and `covenq.operate.maintain.redaction` say
+what is planned, and what is appended for it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from journal.errors import JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry
 
-AT_ONCE = 64
+BATCH = 64
 """Items that share one append, and so one sync. On a Conflict each of them is tried alone."""
 
 TEXT_MAX = 500
-"""Characters kept of a reason, and of a name."""
+"""Characters kept of a reason, and of the name of an operator."""
 
-MOVED = "it moved while this was being done"
-"""Why something planned was not done."""
+CHANGED = "it moved while this was being done"
+"""The reason for skipping a planned item whose subject got another record meanwhile."""
 
 PAGE = 1000
 _TRIES = 5
@@ -36,15 +36,15 @@ _TRIES = 5
 class Item:
     """One thing to do: `entries` go in together or not at all, and concern `tasks`.
 
-    `over` are kinds of records that may have come meanwhile to the first entry's subject and are no reason against it.
-    `spared` are reasons why parts of it are left out.
+    `ignored_kinds` are kinds of records that may have been appended to the first entry's subject meanwhile without being a
+    conflict. `excluded` are reasons why parts of it are left out.
     """
 
     id: str
     entries: tuple[Entry, ...]
     tasks: tuple[str, ...]
-    over: Collection[str] = ()
-    spared: tuple[str, ...] = ()
+    ignored_kinds: Collection[str] = ()
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,22 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done, oldest first, and what would not; `spared` are the parts that would not be of what would.
+    """What would be done, oldest first, and what would not; `excluded` are the parts left out of what would.
 
-    `make` forms an item's entries when its turn comes, from the rows as they are then: a plan over a million things
+    `make` builds an item's entries when its turn comes, from the rows as they are then: a plan over a million items
     holds only their ids.
     """
 
     eligible: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     make: Callable[[str], Item | Skipped]
-    spared: tuple[Skipped, ...] = ()
+    excluded: tuple[Skipped, ...] = ()
 
     def answer(self) -> JsonObject:
-        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: what a dry run says. An id in both is done in part."""
+        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: a dry run's answer. An id in both is done in part."""
         return {
             "eligible": list(self.eligible),
-            "skipped": [{"id": one.id, "reason": one.reason} for one in (*self.skipped, *self.spared)],
+            "skipped": [{"id": one.id, "reason": one.reason} for one in (*self.skipped, *self.excluded)],
             "done": [],
         }
 
@@ -84,19 +84,19 @@ def plan(
     page: Callable[[Filter, str | None], query.Page],
     item: Callable[[JsonObject], Item | Skipped],
 ) -> Plan:
-    """`item` of each row that the ids or the filter mean: one of the two. Raises UsageError, and what `by_id` raises."""
+    """Plan `item` of each row that the ids or the filter select, one of the two. Raises UsageError, and what `by_id` raises."""
     if bool(ids) == (filter is not None):
         raise UsageError("say which: ids, or a filter", hint="An empty filter is everything.")
     rows = (by_id(id) for id in ids) if filter is None else matching(filter, page)
-    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once, whatever the ids were
+    eligible: dict[str, tuple[str, ...]] = {}  # in order, and each once even if its id was given twice
     skipped: dict[str, str] = {}
     for row in rows:
         one = item(row)
         if isinstance(one, Item):
-            eligible[one.id] = one.spared
+            eligible[one.id] = one.excluded
         else:
             skipped[one.id] = one.reason
-    # Filters list the newest first; work is made in the order in which it came.
+    # Filters list the newest first; tasks are made in the order in which their deliveries arrived.
     order = list(eligible) if filter is None else list(reversed(eligible))
     return Plan(
         tuple(order),
@@ -107,7 +107,7 @@ def plan(
 
 
 def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
-    """The rows that match, newest first, a page of them in memory at a time."""
+    """The rows that match, newest first, with one page of them in memory at a time."""
     after: str | None = None
     while True:
         found = page(filter, after)
@@ -118,25 +118,25 @@ def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -
 
 
 def apply(plan: Plan, journal: Journal) -> JsonObject:
-    """Do what was planned: the plan's answer, with "done": [{"id", "tasks": [id…], "seq"}…].
+    """Carry out the plan: its answer, with "done": [{"id", "tasks": [id…], "seq"}…].
 
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
-    does just that; raises NotDurable if nothing could be done at all, and what else the journal raises.
+    does just that. Raises NotDurable if nothing could be done at all, and what else the journal raises.
     """
-    answer = replace(plan, spared=()).answer()  # what is spared may be other parts by now
+    answer = replace(plan, excluded=()).answer()  # other parts may be excluded by now
     done: list[JsonObject] = answer["done"]
     skipped: list[JsonObject] = answer["skipped"]
-    for start in range(0, len(plan.eligible), AT_ONCE):
-        made = [plan.make(id) for id in plan.eligible[start : start + AT_ONCE]]
+    for start in range(0, len(plan.eligible), BATCH):
+        made = [plan.make(id) for id in plan.eligible[start : start + BATCH]]
         skipped += [{"id": one.id, "reason": one.reason} for one in made if isinstance(one, Skipped)]
         items = [one for one in made if isinstance(one, Item)]
         try:
             for item, seq in append_all(journal, items):
                 if seq is None:
-                    skipped.append({"id": item.id, "reason": MOVED})
+                    skipped.append({"id": item.id, "reason": CHANGED})
                 else:
                     done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
-                    skipped += [{"id": item.id, "reason": reason} for reason in item.spared]
+                    skipped += [{"id": item.id, "reason": reason} for reason in item.excluded]
         except (JournalFull, JournalWriteFailed) as error:
             if not done:
                 raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error
@@ -147,7 +147,7 @@ def apply(plan: Plan, journal: Journal) -> JsonObject:
 
 
 def payloads(journal: Journal) -> query.PayloadOf:
-    """What filters that look into payloads read them by."""
+    """How filters on payload fields read a payload: by its delivery's seq."""
 
     def payload_of(seq: int) -> bytes | None:
         record = journal.get(seq)
@@ -162,7 +162,7 @@ def clean_text(text: str | None) -> str | None:
 
 
 def append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, int | None]]:
-    """Append them in one go, or, if one of them can't be, one by one: each with its first seq, None where refused."""
+    """Append them in one go, or, on a conflict, one by one: each with its first seq, None where it was refused."""
     if not items:
         return
     answer = _append(journal, [entry for item in items for entry in item.entries])
@@ -177,10 +177,10 @@ def append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, 
 
 
 def _append_alone(journal: Journal, item: Item) -> int | None:
-    """Its first seq, or None where it is refused. What the item goes over is nothing to refuse it for.
+    """Append one item: its first seq, or None where it is refused. Records of its `ignored_kinds` are no reason to.
 
-    The first entry may follow such records because the others stand in for it: a replay of the same number would have
-    made the same tasks.
+    The first entry may follow such records because the item's other entries still conflict where they must: a replay of
+    the same number would have made the same tasks.
     """
     first, *others = item.entries
     for _ in range(_TRIES):
@@ -188,14 +188,14 @@ def _append_alone(journal: Journal, item: Item) -> int | None:
         if isinstance(answer, Appended):
             return answer.seqs[0]
         newest = journal.last(first.subject)
-        if newest is None or newest.kind not in item.over or newest.seq == first.expect:
+        if newest is None or newest.kind not in item.ignored_kinds or newest.seq == first.expect:
             return None
         first = replace(first, expect=newest.seq)
     return None
 
 
 def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
-    """Append, and again while no answer comes. On Conflict the newest record is looked at: it may be these entries'."""
+    """Append, repeated while the journal gives no answer. On a Conflict after that, the newest records may be these entries."""
     unanswered = False
     for _ in range(_TRIES):
         answer = journal.append(entries)

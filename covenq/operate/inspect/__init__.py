@@ -1,1 +1,1 @@
-"""Answers about what is stored: objects of the API, the history of a delivery, the journal as it goes on, counts. Reads only."""
+"""Queries: objects of the API, the status, the history of a delivery, the journal's newest records, counts. Reads only."""

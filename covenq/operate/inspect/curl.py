@@ -1,4 +1,4 @@
-"""A delivery as a command line that sends it again."""
+"""A delivery as a `curl` command that sends it again."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 URL = "http://127.0.0.1:8787/webhook"
-SENT = frozenset({"content-type", "user-agent"})
-"""Headers that are sent again, beside GitHub's own."""
+SENT_HEADERS = frozenset({"content-type", "user-agent"})
+"""Headers that are sent besides GitHub's own."""
 
 
 def curl(delivery: Mapping[str, Any], url: str | None) -> tuple[str, list[str]]:
-    """The command for a shell, and what is to be known of it: a sentence each.
+    """The command for a shell, and remarks about it, a sentence each.
 
-    It signs nothing: the same bytes have the same signature, and no secret is in it. Whoever has kept the delivery answers
-    "duplicate", another covenq or application takes it for new.
+    It signs nothing: the same bytes have the same signature, and no secret is in it. A covenq that has the delivery answers
+    "duplicate"; another one, or another application, accepts it as new.
     """
     remarks: list[str] = []
     headers = [
         (str(name), str(value))
         for name, value in delivery["headers"] or ()
-        if str(name).lower() in SENT or str(name).lower().startswith(("x-github-", "x-hub-"))
+        if str(name).lower() in SENT_HEADERS or str(name).lower().startswith(("x-github-", "x-hub-"))
     ]
     if not any(name.lower() == "x-hub-signature-256" for name, _ in headers):
         remarks.append("Its signature was not kept: what receives it will refuse it, unless it checks none.")

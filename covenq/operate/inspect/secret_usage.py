@@ -1,7 +1,8 @@
-"""The secrets' lives: which hooks signed with which, when each was last used, and which may be retired. No values.
+"""Use of the webhook secrets, for their rotation: which hooks signed with which, when each was last used, and which may be
+retired. No values.
 
-A secret may go when every hook that signed with it has signed with another one since: that hook has changed over. A hook
-that has not delivered since can't tell, so its secret waits for it, and after `QUIET_S` is taken for gone.
+A secret may be retired when every hook that signed with it has signed with another one since: that hook was changed. Of a
+hook that has not delivered since, this isn't known, so its secret waits for it; after `QUIET_S` the hook counts as removed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from covenq.config.secret_source import EVERYTHING, SecretSource, SecretStatus
 from covenq.model import JsonObject, at_text, seconds_of
 
 QUIET_S = 30 * 24 * 3600.0
-"""How long a hook that doesn't deliver is waited for; and the time that `recent` counts over."""
+"""Seconds that a secret waits for a hook that doesn't deliver; also the time over which `recent` counts."""
 PAIRS_MAX = 10_000
-"""Pairs of a secret and a hook that are looked at."""
+"""Pairs of a secret and a hook that are examined."""
 NAMED_MAX = 20
 """Hooks named in one answer."""
 
@@ -34,8 +35,8 @@ _SINCE = "SELECT seq FROM webhook_deliveries WHERE received_at >= ? ORDER BY rec
 
 
 @dataclass(slots=True)
-class Use:
-    """What the deliveries say of one secret: seqs of the first and the newest, of each hook's newest, and how many of late."""
+class SecretUsage:
+    """A secret's use by the deliveries: seqs of the first and the newest, each hook's newest, and how many are recent."""
 
     first: int = 0
     last: int = 0
@@ -43,9 +44,9 @@ class Use:
     hooks: dict[str, int] = field(default_factory=dict)
 
 
-def uses(conn: sqlite3.Connection, since: str) -> dict[str, Use]:
-    """Every secret that ever verified a delivery. `since` (RFC 3339) is from when on they count as recent."""
-    found: dict[str, Use] = {}
+def usage_by_secret(conn: sqlite3.Connection, since: str) -> dict[str, SecretUsage]:
+    """Every secret that ever verified a delivery. Deliveries from `since` (RFC 3339) on count as recent."""
+    found: dict[str, SecretUsage] = {}
     row = conn.execute(_SINCE, (since,)).fetchone()
     bound = int(row[0]) if row is not None else 1 << 62
     place = ("", "")
@@ -55,7 +56,7 @@ def uses(conn: sqlite3.Connection, since: str) -> dict[str, Use]:
             break
         place = (str(row[0]), str(row[1]))
         first, last = (int(conn.execute(sql, place).fetchone()[0]) for sql in (_FIRST, _LAST))
-        use = found.setdefault(place[0], Use(first))
+        use = found.setdefault(place[0], SecretUsage(first))
         use.first, use.last = min(use.first, first), max(use.last, last)
         use.hooks[place[1]] = last
         use.recent += int(conn.execute(_COUNT, (*place, bound)).fetchone()[0])
@@ -64,33 +65,33 @@ def uses(conn: sqlite3.Connection, since: str) -> dict[str, Use]:
 
 def view(
     conn: sqlite3.Connection,
-    held: Sequence[SecretStatus],
+    secrets: Sequence[SecretStatus],
     now: float,
     *,
     elsewhere: Callable[[SecretSource], bool] = lambda _: False,
 ) -> JsonObject:
-    """{"items": [secret…], "next": None}: the configured ones in their order, then those that only the deliveries know.
+    """{"items": [secret…], "next": None}: the configured ones in their order, then those that only deliveries name.
 
-    `elsewhere` says that a secret is in the environment of another process, the daemon's: not to be had here is then no
-    fault. A secret is {"name", "source" ("file", "env", "credential", "value"; None: not configured any more), "place",
-    "scope" {"hooks", "installations", "repositories"}, "readable", "problem", "first_used_at", "last_used_at",
+    `elsewhere` tells whether a secret is in the environment of another process, the daemon's: that it can't be read here
+    is then no fault. A secret is {"name", "source" ("file", "env", "credential", "value"; None: not configured any more),
+    "place", "scope" {"hooks", "installations", "repositories"}, "readable", "problem", "first_used_at", "last_used_at",
     "last_delivery", "recent", "hooks", "waiting_for" (hooks), "verdict", "retire", "reason"}.
     """
-    used = uses(conn, at_text(now - QUIET_S))
-    usable = [source.name for source, trouble in held if trouble is None or elsewhere(source)]
+    used = usage_by_secret(conn, at_text(now - QUIET_S))
+    usable = [source.name for source, trouble in secrets if trouble is None or elsewhere(source)]
     items = []
-    for source, trouble in held:
+    for source, trouble in secrets:
         name = source.name
         item = {**_source(source), "readable": trouble is None, "problem": trouble}
-        others = [one.name for one, _ in held if one.name in usable and one is not source]
-        covering = [one.name for one, _ in held if one.name in others and one.scope in (EVERYTHING, source.scope)]
+        others = [one.name for one, _ in secrets if one.name in usable and one is not source]
+        covering = [one.name for one, _ in secrets if one.name in others and one.scope in (EVERYTHING, source.scope)]
         verdict = _verdict(conn, name, None if name in usable else trouble, others, covering, used, now)
-        items.append({**item, **_used(conn, used.get(name)), **verdict})
-    known = {source.name for source, _ in held}
+        items.append({**item, **_usage_object(conn, used.get(name)), **verdict})
+    known = {source.name for source, _ in secrets}
     for name in sorted(used.keys() - known):
         item = {"name": name, "source": None, "place": None, "scope": None, "readable": False, "problem": None}
-        gone = _said("gone", False, "It is not configured any more: nothing that it signs is let in.")
-        items.append({**item, **_used(conn, used[name]), **gone})
+        gone = _verdict_object("gone", False, "It is not configured any more: nothing that it signs is let in.")
+        items.append({**item, **_usage_object(conn, used[name]), **gone})
     return {"items": items, "next": None}
 
 
@@ -118,7 +119,7 @@ def _source(source: SecretSource) -> JsonObject:
     }
 
 
-def _used(conn: sqlite3.Connection, use: Use | None) -> JsonObject:
+def _usage_object(conn: sqlite3.Connection, use: SecretUsage | None) -> JsonObject:
     if use is None:
         return {"first_used_at": None, "last_used_at": None, "last_delivery": None, "recent": 0, "hooks": 0}
     first, last = _delivery(conn, use.first), _delivery(conn, use.last)
@@ -142,17 +143,19 @@ def _verdict(
     trouble: str | None,
     others: Sequence[str],
     covering: Sequence[str],
-    used: Mapping[str, Use],
+    used: Mapping[str, SecretUsage],
     now: float,
 ) -> JsonObject:
-    """`others` can be signed with too, and `covering` are those of them that may speak for all that this one may."""
+    """`others` are the other usable secrets, and `covering` those of them whose scope includes this one's."""
     if trouble is not None:
-        return _said("unreadable", False, f"It can't be read, so nothing it signs is let in at a restart: {trouble}.")
+        return _verdict_object(
+            "unreadable", False, f"It can't be read, so nothing it signs is let in at a restart: {trouble}."
+        )
     use = used.get(name)
     if not others:
-        return _said("only", False, "It is the only one: without it nothing would be let in.")
+        return _verdict_object("only", False, "It is the only one: without it nothing would be let in.")
     if use is None:
-        return _said(
+        return _verdict_object(
             "unused", False, "Nothing was signed with it yet: give it to GitHub, or take it away if it never was."
         )
     newer = {
@@ -163,22 +166,22 @@ def _verdict(
     if not waiting:
         names = ", ".join(sorted({one for ones in newer.values() for one in ones}))
         hooks = "The hook" if len(newer) == 1 else f"Each of the {len(newer)} hooks"
-        return _said("retire", True, f"{hooks} that signed with it has signed with another since ({names}).")
+        return _verdict_object("retire", True, f"{hooks} that signed with it has signed with another since ({names}).")
     begun = [one for one in covering if one in used and used[one].first > use.last]
     if not begun:
-        return _said("in_use", False, "Hooks still sign with it.", waiting)
+        return _verdict_object("in_use", False, "Hooks still sign with it.", waiting)
     what = "hook " + waiting[0] if len(waiting) == 1 else f"{len(waiting)} hooks"
     have = "has" if len(waiting) == 1 else "have"
     quiet = now - seconds_of(_delivery(conn, max(use.hooks[hook] for hook in waiting))["received_at"])
     since = f"It was not used since {begun[0]} began to be"
     if quiet >= QUIET_S:
-        return _said(
+        return _verdict_object(
             "retire", True, f"{since}, and {what} {have} not delivered for {int(quiet // 86400)} days.", waiting
         )
-    return _said(
+    return _verdict_object(
         "wait", False, f"{since}, but {what} {have} not delivered since either, and may still sign with it.", waiting
     )
 
 
-def _said(word: str, retire: bool, reason: str, waiting: Sequence[str] = ()) -> JsonObject:
+def _verdict_object(word: str, retire: bool, reason: str, waiting: Sequence[str] = ()) -> JsonObject:
     return {"verdict": word, "retire": retire, "reason": reason, "waiting_for": list(waiting[:NAMED_MAX])}

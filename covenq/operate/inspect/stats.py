@@ -1,4 +1,4 @@
-"""How much came, of what, from where, and what became of it: counts over time, from state.db."""
+"""Statistics of deliveries over a span of time: by event, repository, route and state, from state.db."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from covenq.filter.grammar import Filter
 from covenq.filter.sql import to_sql
 from covenq.model import JsonObject, at_text
 
-TOP = 20
-"""Events, repositories and routes told; the others are counted together."""
+ROWS_MAX = 20
+"""Events, repositories and routes listed, each; of the others only the number is given."""
 BUCKETS = 24
-"""Spans of time the whole is cut into."""
+"""Intervals that the span is divided into."""
 
 _DELIVERIES = "FROM webhook_deliveries d WHERE {where} AND d.received_at >= ? AND d.received_at < ?"
 _TASKS = (
@@ -27,8 +27,8 @@ _TASKS = (
 def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float, buckets: int = BUCKETS) -> JsonObject:
     """Of the deliveries that match and came in [since, now): {"since", "until", "deliveries", "duplicates", "bytes",
     "states": {state: n}, "events": [{"name", "deliveries", "failed", "ignored"}…], "repos": […], "routes": [{"name", "tasks",
-    "attempts", "states": {state: n}}…], "time": [{"at", "deliveries", "failed"}…]}; the most frequent first, TOP of each, and
-    "more": {"events", "repos", "routes"}: how many others there are.
+    "attempts", "states": {state: n}}…], "time": [{"at", "deliveries", "failed"}…]}; the most frequent first, ROWS_MAX of each,
+    and "more": {"events", "repos", "routes"}: how many others there are.
 
     `since` and `now` are seconds since 1970. Raises UsageError for a filter on the payload.
     """
@@ -44,13 +44,13 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
     events, repos = Counter[tuple[str | None, str]](), Counter[tuple[str | None, str]]()
     states, time = Counter[str](), Counter[tuple[int, str]]()
     duplicates = size = 0
-    for event, repo, state, place, number, doubled, weighed in groups:
+    for event, repo, state, interval, number, repeated, bytes_in in groups:
         events[event, state] += number
         repos[repo, state] += number
         states[state] += number
-        time[min(max(place, 0), buckets - 1), state] += number
-        duplicates += doubled
-        size += weighed
+        time[min(max(interval, 0), buckets - 1), state] += number
+        duplicates += repeated
+        size += bytes_in
     most_events, more_events = _most(events)
     most_repos, more_repos = _most(repos)
     routes, more_routes = _routes(
@@ -74,8 +74,8 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
 def _groups(
     conn: sqlite3.Connection, some: str, values: list[Any], since: float, width: float
 ) -> Iterator[tuple[str | None, str | None, str, int, int, int, int]]:
-    """(event, repo, state, span of time, deliveries, duplicates, bytes), in one pass over the rows, however many ways they are
-    counted. `julianday` counts days."""
+    """(event, repo, state, interval, deliveries, duplicates, bytes), in one pass over the rows for all of the counts.
+    `julianday` counts days."""
     sql = (
         "SELECT d.event, d.repo, d.state, CAST((julianday(d.received_at) - julianday(?)) * 86400.0 / ? AS INTEGER), "
         f"count(*), sum(d.duplicates), coalesce(sum(d.payload_bytes), 0) {some} GROUP BY 1, 2, 3, 4"
@@ -88,11 +88,11 @@ def _most(found: Counter[tuple[str | None, str]]) -> tuple[list[JsonObject], int
     for (name, state), number in found.items():
         counts.setdefault(name, Counter())[state] += number
     ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
-    told = [
+    listed = [
         {"name": name, "deliveries": found.total(), "failed": found["failed"], "ignored": found["ignored"]}
-        for name, found in ordered[:TOP]
+        for name, found in ordered[:ROWS_MAX]
     ]
-    return told, max(0, len(ordered) - TOP)
+    return listed, max(0, len(ordered) - ROWS_MAX)
 
 
 def _routes(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list[JsonObject], int]:
@@ -102,19 +102,19 @@ def _routes(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list
         counts.setdefault(name, Counter())[str(state)] += int(number)
         attempts[name] += int(tried)
     ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
-    told = [
+    listed = [
         {"name": name, "tasks": found.total(), "attempts": attempts[name], "states": dict(found)}
-        for name, found in ordered[:TOP]
+        for name, found in ordered[:ROWS_MAX]
     ]
-    return told, max(0, len(ordered) - TOP)
+    return listed, max(0, len(ordered) - ROWS_MAX)
 
 
 def _time(found: Counter[tuple[int, str]], since: float, now: float, buckets: int) -> list[JsonObject]:
     whole = Counter[int]()
-    for (place, _), number in found.items():
-        whole[place] += number
+    for (interval, _), number in found.items():
+        whole[interval] += number
     width = (now - since) / buckets
     return [
-        {"at": at_text(since + place * width), "deliveries": whole[place], "failed": found[place, "failed"]}
-        for place in range(buckets)
+        {"at": at_text(since + interval * width), "deliveries": whole[interval], "failed": found[interval, "failed"]}
+        for interval in range(buckets)
     ]

@@ -1,7 +1,7 @@
-"""The journal as it goes on, told record by record for people: whose record it is, what it says, and only those wanted.
+"""The journal's records as items for people who follow it: the delivery or task of each, and its data; filtered.
 
-Bounded in everything: a look reads so many records and no more, and says from where to look on, so that whoever follows
-loses nothing over a restart of either side.
+A scan reads SCAN_MAX records at most and gives the seq to go on from, so that a follower misses nothing over a restart of
+either side.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from typing import Any
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter, delivery_fields, task_fields
 from covenq.model import JsonObject, at_text
-from covenq.operate.inspect.view import Records
+from covenq.operate.inspect.view import ReadableJournal
 from covenq.state import query, schema
 from journal.records import Record
 
-LOOK = 1000
-"""Records one look goes through at most."""
+SCAN_MAX = 1000
+"""Records that one scan reads at most."""
 
 _FIELDS = ("event", "action", "repo", "number", "sender", "route")
-_TOLD = (
+_DATA_SHOWN = (
     "attempt", "worker", "phase", "category", "exit_code", "not_before", "by", "reason", "detail", "replay", "by_task",
     "what", "name", "secret", "twin",
 )  # fmt: skip
-"""What is passed on of a record's data: words and numbers. Hashes, policies and headers are `covenq show`'s."""
+"""Fields of a record's data that are in its item. `covenq show` has hashes, policies and headers."""
 
 
-def look(
-    conn: sqlite3.Connection, records: Records, filter: Filter, after: int, *, now: float, most: int = LOOK
+def scan(
+    conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, after: int, *, now: float, most: int = SCAN_MAX
 ) -> tuple[list[JsonObject], int]:
-    """What the next records after `after` tell, and the seq that was reached.
+    """The items of the next records after `after`, and the seq that was reached.
 
     {"seq", "at", "kind", "hook", "guid", "task", "event", "action", "repo", "number", "sender", "route", "state", "data"}:
-    whose record it is (null for those of nobody's), how that stands now, and words of the record's own. With a filter only
-    the records of deliveries and tasks that match it, a task as `covenq tasks` would.
+    the delivery or task of the record (null if it has none), its present state, and fields of the record's data. With a
+    filter only the records of deliveries and tasks that match it, a task as in `covenq tasks`.
 
-    It goes no further than the state does: of a record that came since it was folded nobody could say whether it matches.
+    The scan ends where the fold ends: whether a later record matches isn't known yet.
     """
-    told = []
+    found = []
     reached = after
     everything = not filter.node.nodes
-    place = schema.position(conn)
-    folded = 0 if place is None else place[0].seq
+    position = schema.position(conn)
+    folded = 0 if position is None else position[0].seq
     for record in records.read(after):
         if record.seq > folded:
             break
         reached = record.seq
         if record.kind != "journal.synced":
-            item = _told(conn, records, record, filter, everything, now)
+            item = _item(conn, records, record, filter, everything, now)
             if item is not None:
-                told.append(item)
+                found.append(item)
         if reached - after >= most:
             break
-    return told, reached
+    return found, reached
 
 
-def since(records: Records, moment: float) -> int:
-    """The seq after which records are of that moment (seconds since 1970) or later, by their times: found by halves."""
+def seq_at(records: ReadableJournal, moment: float) -> int:
+    """The seq after which records are of that moment (seconds since 1970) or later: a binary search by their times."""
     text = at_text(max(0.0, moment))
     low, high = 0, records.head().seq
     while low < high:
@@ -71,8 +71,8 @@ def since(records: Records, moment: float) -> int:
     return low
 
 
-def _told(
-    conn: sqlite3.Connection, records: Records, record: Record, filter: Filter, everything: bool, now: float
+def _item(
+    conn: sqlite3.Connection, records: ReadableJournal, record: Record, filter: Filter, everything: bool, now: float
 ) -> JsonObject | None:
     kind, *names = record.subject.split(".")
     item: JsonObject = {
@@ -84,7 +84,7 @@ def _told(
         "task": None,
     }
     item |= dict.fromkeys((*_FIELDS, "state"))
-    item["data"] = {name: record.data[name] for name in _TOLD if record.data.get(name) is not None}
+    item["data"] = {name: record.data[name] for name in _DATA_SHOWN if record.data.get(name) is not None}
     if kind == "ops" or kind not in ("delivery", "task"):
         return item if everything else None
     try:
@@ -101,7 +101,7 @@ def _told(
     return item
 
 
-def _fields(conn: sqlite3.Connection, records: Records, kind: str, row: JsonObject) -> Mapping[str, Any]:
+def _fields(conn: sqlite3.Connection, records: ReadableJournal, kind: str, row: JsonObject) -> Mapping[str, Any]:
     if kind == "delivery":
         tasks = query.tasks_of(conn, row["hook"], row["guid"])
         return delivery_fields(row, tasks, _payload(records, row["seq"]))
@@ -114,7 +114,7 @@ def _fields(conn: sqlite3.Connection, records: Records, kind: str, row: JsonObje
     return task_fields(row, delivery, _payload(records, row["delivery_seq"]))
 
 
-def _payload(records: Records, seq: int | None) -> Callable[[], object]:
+def _payload(records: ReadableJournal, seq: int | None) -> Callable[[], object]:
     def payload() -> object:
         record = None if seq is None else records.get(seq)
         return query.decode(None if record is None else record.payload)
@@ -122,18 +122,18 @@ def _payload(records: Records, seq: int | None) -> Callable[[], object]:
     return payload
 
 
-def last(
-    conn: sqlite3.Connection, records: Records, filter: Filter, number: int, *, now: float
+def newest_items(
+    conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, number: int, *, now: float
 ) -> tuple[list[JsonObject], int]:
-    """What the newest `number` records that match tell, of the newest LOOK records, and the seq that was reached."""
+    """The items of the newest `number` records that match, of the newest SCAN_MAX records, and the seq that was reached."""
     head = records.head().seq
-    told, reached = look(conn, records, filter, max(0, head - LOOK), now=now)
-    return told[max(0, len(told) - number) :], reached
+    found, reached = scan(conn, records, filter, max(0, head - SCAN_MAX), now=now)
+    return found[max(0, len(found) - number) :], reached
 
 
 def answer(
     conn: sqlite3.Connection,
-    records: Records,
+    records: ReadableJournal,
     filter: Filter,
     now: float,
     *,
@@ -141,19 +141,19 @@ def answer(
     since_s: float | None = None,
     newest: int | None = None,
 ) -> JsonObject:
-    """{"items", "next", "head", "epoch"}: from `after` on, or from so long ago, or the newest so many that match."""
+    """{"items", "next", "head", "epoch"}: from `after` on, or from `since_s` seconds ago, or the `newest` that match."""
     if after is None and since_s is None and newest is not None:
-        items, reached = last(conn, records, filter, newest, now=now)
+        items, reached = newest_items(conn, records, filter, newest, now=now)
     else:
-        begin = after if after is not None else 0 if since_s is None else since(records, now - since_s)
-        items, reached = look(conn, records, filter, begin, now=now)
-    # With nothing behind `after`, what is reached is the head; an `after` beyond it is of another history.
+        begin = after if after is not None else 0 if since_s is None else seq_at(records, now - since_s)
+        items, reached = scan(conn, records, filter, begin, now=now)
+    # An `after` beyond the head is of another history.
     head = records.head().seq
     return {"items": items, "next": min(reached, head), "head": head, "epoch": records.epoch}
 
 
-def words(item: JsonObject) -> Iterator[str]:
-    """The parts of a line about a record: whose, of what, and what it says."""
+def line_parts(item: JsonObject) -> Iterator[str]:
+    """The parts of a line about a record: the task or delivery, its event, repository and route, and the data."""
     yield str(item["task"] or item["guid"] or "")
     if item["event"]:
         yield f"{item['event']}.{item['action']}" if item["action"] else str(item["event"])

@@ -1,7 +1,8 @@
-"""How fast it goes: what came, was refused and ended in each of the last minutes, and which tasks are stuck.
+"""Throughput: how many deliveries were accepted and refused, and attempts ended, in each of the last minutes; and which
+tasks run or are stuck.
 
-All of it costs the same at a million rows: arrivals are counted along an index, ends are counted as they are folded, and of
-what waits only the oldest are looked at.
+The cost doesn't grow with the rows: arrivals are counted along an index, ends were counted as they were folded, and of the
+queued tasks only the oldest are examined.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ from covenq.tasks.scheduling.waiting import Waiting
 
 MINUTES = 60
 MINUTES_MAX = 720
-"""Half of the day for which ends are kept by the minute."""
-LOOKED = 100
-"""Of the tasks that are queued or running, the oldest so many are looked at."""
-TOLD = 50
+"""Half a day; ends are kept by the minute for a day."""
+QUEUED_EXAMINED = 100
+"""Queued tasks that are examined, the oldest first."""
+RUNNING_MAX = 50
+"""Running tasks that are listed, the oldest first."""
 STUCK_MAX = 5
-LONG_S = 600.0
-"""Nothing that waits for less is stuck."""
-ANYWAY_S = 3600.0
-"""What is ready and has waited for so long is, whatever the others do."""
-FAR = 10
-"""How many times as long as the median of the others."""
+STUCK_AFTER_S = 600.0
+"""Seconds: a task that waits for less isn't stuck."""
+STUCK_ALWAYS_S = 3600.0
+"""Seconds: a ready task that waits for longer is stuck, however long others wait."""
+STUCK_MEDIANS = 10
+"""In between, a ready task is stuck if it waits for so many times the median."""
 GRACE_S = 60.0
-"""Beyond its timeout a command is being ended, and its result recorded."""
-_WORDS = ("worker", "pull")
-"""What a task waits for that nothing announces: not a time, a pause or a limit."""
+"""Seconds beyond its timeout for ending a command and recording its result."""
+_UNANNOUNCED = ("worker", "pull")
+"""What a ready task waits for: not a time, a pause or a limit, each of which is shown elsewhere."""
 
 
 def per_minute(
@@ -48,8 +50,8 @@ def per_minute(
     """{"at", "minutes", "accepted": [n…], "refused": […], "completed": […], "failed": […]}: a number a minute, oldest first,
     the last being the minute that `now` (seconds since 1970) is in; `at` is when the first begins.
 
-    `accepted` counts deliveries, `completed` and `failed` attempts. Refusals are counted in `log`, the bounded one, and in
-    `refused` ("2026-11-23T08:49" → n), a daemon's own memory: where a flood has run through the log, that knows more.
+    `accepted` counts deliveries, `completed` and `failed` attempts. Refusals are counted in `log`, which is bounded, and in
+    `refused` ("2026-11-23T08:49" → n), a daemon's memory, which has more when many refusals overran the log.
     Raises UsageError.
     """
     if not 1 <= minutes <= MINUTES_MAX:
@@ -84,8 +86,8 @@ _RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t
 
 
 def running(conn: sqlite3.Connection) -> list[JsonObject]:
-    """What is being worked on, here or elsewhere, of the oldest tasks first: {"task", "attempt", "route", "repo", "number",
-    "worker", "since", "timeout_s", "lease_until"}. TOLD at most."""
+    """The running tasks, of this daemon or of remote workers, oldest first: {"task", "attempt", "route", "repo", "number",
+    "worker", "since", "timeout_s", "lease_until"}. RUNNING_MAX at most."""
     return [
         {
             "task": row["id"],
@@ -98,15 +100,15 @@ def running(conn: sqlite3.Connection) -> list[JsonObject]:
             "timeout_s": row["timeout_s"],
             "lease_until": row["lease_until"],
         }
-        for row in conn.execute(_RUNNING, (TOLD,))
+        for row in conn.execute(_RUNNING, (RUNNING_MAX,))
     ]
 
 
 def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[JsonObject]:
     """Tasks that an operator should look at, STUCK_MAX at most: {"task", "route", "repo", "state", "since", "why"}.
 
-    Those that run for longer than their timeout and what ending them takes, and those that are ready, wait for nothing but
-    their turn, and do so for far longer than others, or for over an hour.
+    Tasks that run for longer than their timeout and GRACE_S, and ready tasks that wait only for a worker and for far longer
+    than others, or for over an hour.
     """
     found: list[JsonObject] = []
     for one in running(conn):
@@ -117,17 +119,18 @@ def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Js
             found.append({**_named(one), "state": "running", "since": one["since"], "why": why})
     rows = conn.execute(
         "SELECT id AS task, route, repo, created_at FROM tasks WHERE state = 'queued' ORDER BY created_seq LIMIT ?",
-        (LOOKED,),
+        (QUEUED_EXAMINED,),
     ).fetchall()
     ages = [now - (_seconds(row["created_at"]) or now) for row in rows]
     usual = median(ages) if len(ages) > 1 else 0.0
-    look: Waiting | None = None
+    waiting: Waiting | None = None
     for row, age in zip(rows, ages, strict=True):
-        if age < LONG_S or not (age > ANYWAY_S or (len(ages) > 2 and age > FAR * usual)) or len(found) >= STUCK_MAX:
+        outlier = len(ages) > 2 and age > STUCK_MEDIANS * usual
+        if age < STUCK_AFTER_S or not (age > STUCK_ALWAYS_S or outlier) or len(found) >= STUCK_MAX:
             break  # the others are younger
-        look = look or Waiting(conn, now, caps)
-        waits = look.of(row["task"])
-        if waits is not None and waits["word"] in _WORDS:
+        waiting = waiting or Waiting(conn, now, caps)
+        waits = waiting.of(row["task"])
+        if waits is not None and waits["word"] in _UNANNOUNCED:
             found.append({**_named(row), "state": "queued", "since": row["created_at"], "why": waits["why"]})
     return found[:STUCK_MAX]
 

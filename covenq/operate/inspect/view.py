@@ -1,6 +1,6 @@
-"""What the API and the files' own reader both answer: a connection and a journal in, the JSON objects out.
+"""The API's JSON objects, from a connection and a journal: both the daemon's API and the reader of the files answer them.
 
-`source` is the other end of this: whoever asks there can't tell which of the two was asked.
+Through `covenq.client.interface` the answers of the two can't be told apart.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
@@ -21,13 +20,11 @@ from covenq.state import query
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
 
-SEGMENTS_MAX = 200
-
 What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
 
 
-class Records(Protocol):
+class ReadableJournal(Protocol):
     """The reading half of a journal."""
 
     @property
@@ -42,7 +39,7 @@ class Records(Protocol):
 
 def items(
     conn: sqlite3.Connection,
-    records: Records,
+    records: ReadableJournal,
     what: What,
     filter: Filter,
     limit: int,
@@ -51,8 +48,8 @@ def items(
     caps: Caps = NO_CAPS,
     now: float | None = None,
 ) -> JsonObject:
-    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks say what they wait for, as `waits`, by
-    `caps`. Raises UsageError."""
+    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for
+    under the limits `caps`. Raises UsageError."""
     if what == "attempts":
         found = query.latest_attempts(conn, filter, limit, after)
         return {"items": found.items, "next": found.next}
@@ -64,7 +61,7 @@ def items(
     ask = query.deliveries if what == "deliveries" else query.tasks
     page = ask(conn, filter, limit, after, payload_of=payload_of)
     if what == "tasks":
-        _say_waits(conn, page.items, caps, now)
+        _set_waits(conn, page.items, caps, now)
     return {"items": page.items, "next": page.next}
 
 
@@ -74,29 +71,29 @@ def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
 
 
 def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> JsonObject:
-    """One task, with what it waits for. Raises NotFound."""
+    """One task, with `waits`. Raises NotFound."""
     found = query.task(conn, id)
-    _say_waits(conn, [found], caps, now)
+    _set_waits(conn, [found], caps, now)
     return found
 
 
-def _say_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
-    """`waits`: {"word", "why", "position"} of those that are queued, None for the others."""
-    look = None
+def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
+    """Set `waits`: {"word", "why", "position"} of queued tasks, None of others."""
+    waiting = None
     for one in tasks:
         if one["state"] != State.QUEUED:
             one["waits"] = None
             continue
-        if look is None:
-            from covenq.tasks.scheduling.waiting import Waiting  # what most answers need nothing of
+        if waiting is None:
+            from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
 
-            look = Waiting(conn, time.time() if now is None else now, caps)
-        one["waits"] = look.of(one["id"])
+            waiting = Waiting(conn, time.time() if now is None else now, caps)
+        one["waits"] = waiting.of(one["id"])
 
 
-def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
+def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
     """One delivery with the headers it came with, as `headers`, and with `dropped_by`, if its content is gone:
-    {"seq", "at", "kind", "by", "reason"} of the record that says so. Raises NotFound, Ambiguous, UsageError."""
+    {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
     record = records.get(found["seq"])
     by = found["redacted"] or found["payload_dropped"]
@@ -107,7 +104,7 @@ def delivery(conn: sqlite3.Connection, records: Records, id: str) -> JsonObject:
     }
 
 
-def dropped_by(records: Records, seq: int) -> JsonObject:
+def dropped_by(records: ReadableJournal, seq: int) -> JsonObject:
     record = records.get(seq)
     data = {} if record is None else record.data
     return {
@@ -119,13 +116,13 @@ def dropped_by(records: Records, seq: int) -> JsonObject:
     }
 
 
-def payload(conn: sqlite3.Connection, records: Records, id: str) -> bytes:
+def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> bytes:
     """The received bytes. Raises NotFound, also where they were dropped; Ambiguous, UsageError."""
     return body(records, query.delivery(conn, *parse_id(id)))[0]
 
 
-def body(records: Records, found: JsonObject) -> tuple[bytes, str]:
-    """A delivery's received bytes, and of what kind they are: "json", "form", or "" where its headers don't say. Raises
+def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
+    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one. Raises
     NotFound."""
     name = DeliveryId(found["hook"], found["guid"])
     record = records.get(found["seq"])
@@ -141,12 +138,12 @@ def body(records: Records, found: JsonObject) -> tuple[bytes, str]:
 
 
 def event(record: Record) -> JsonObject:
-    """One record as the event stream tells it."""
+    """One record's object in the event stream."""
     return {"seq": record.seq, "at": record.at, "subject": record.subject, "kind": record.kind}
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """{"deliveries": {state: n}, "tasks": {state: n}}, without what there is none of."""
+    """{"deliveries": {state: n}, "tasks": {state: n}}, without states that count 0."""
     return {what: {state: n for state, n in found.items() if n} for what, found in query.counts(conn).items()}
 
 
@@ -159,49 +156,6 @@ def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
     return [dict(row) for row in found]
 
 
-def head(found: Head) -> Mapping[str, Any]:
-    return {"seq": found.seq, "sum": found.sum}
-
-
-def spread(seconds: Sequence[float]) -> JsonObject | None:
-    """{"count", "median", "p99", "slowest"} in milliseconds; None of nothing."""
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    at = (len(ordered) // 2, min(len(ordered) - 1, len(ordered) * 99 // 100), -1)
-    median, p99, slowest = (round(ordered[one] * 1000, 3) for one in at)
-    return {"count": len(ordered), "median": median, "p99": p99, "slowest": slowest}
-
-
-def batches(sizes: Sequence[int]) -> JsonObject | None:
-    """{"count", "median", "largest"}: how many records shared a sync, of the newest syncs; None of nothing."""
-    ordered = sorted(sizes)
-    return {"count": len(ordered), "median": ordered[len(ordered) // 2], "largest": ordered[-1]} if ordered else None
-
-
-def segments(journal: Path) -> list[JsonObject]:
-    """The newest SEGMENTS_MAX segments, newest first: {"name", "first", "bytes"}, `first` being its first record's seq."""
-    try:
-        names = sorted((entry.name for entry in os.scandir(journal) if entry.name.endswith(".jsonl")), reverse=True)
-    except OSError:
-        return []
-    found: list[JsonObject] = []
-    for name in names[:SEGMENTS_MAX]:
-        with suppress(OSError, ValueError):  # one that retention removes meanwhile
-            first = int(name.removesuffix(".jsonl"))
-            found.append({"name": name, "first": first, "bytes": (journal / name).stat().st_size})
-    return found
-
-
-def disk(data: Path) -> JsonObject | None:
-    """{"free", "total"} in bytes, of the filesystem that the data directory is on; None where that can't be known."""
-    try:
-        found = os.statvfs(data)
-    except OSError:
-        return None
-    return {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
-
-
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
     """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
     try:
@@ -210,7 +164,7 @@ def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
     path = place.stdout if stream == "stdout" else place.stderr
     try:
-        # What a command put there in the file's place is not followed.
+        # A command may have put a link or a pipe in the file's place: neither is followed or waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - last))

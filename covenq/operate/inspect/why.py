@@ -1,4 +1,5 @@
-"""What is asked by an id, a task's id, an issue's address: found, and gathered for its story (`covenq.operate.inspect.story`)."""
+"""`covenq why`: deliveries found by an id, a task's id or an issue's address, each with its history
+(`covenq.operate.inspect.story`)."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ from covenq.filter.grammar import parse
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
-from covenq.operate.inspect.story import Material, tell
+from covenq.operate.inspect.delivery_facts import DeliveryFacts
+from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
 
 STORIES_MAX = 20
-"""Stories told of one issue or pull request: the newest of its deliveries."""
+"""Histories in an answer about one issue or pull request: those of its newest deliveries."""
 NOTES_MAX = 50
-"""Of the rarer records of one delivery, and of each of its tasks, the newest."""
+"""Newest notes (rarer records) read of one delivery, and of each of its tasks."""
 REFUSED_MAX = 20
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
@@ -37,7 +39,7 @@ Waiting = Callable[[sqlite3.Connection, JsonObject, float], JsonObject | None]
 
 def why(
     conn: sqlite3.Connection,
-    records: view.Records,
+    records: view.ReadableJournal,
     routes: Sequence[Route],
     config: str,
     asked: str,
@@ -49,8 +51,8 @@ def why(
     """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
 
     `kind` is `delivery` (one story; `task` is set where a task's id was asked for), `target` (the newest of an issue's or
-    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the requests of that id
-    that were refused. `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
+    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the refused requests of
+    that id. The function `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
     a GUID that several hooks share.
     """
     if not asked:
@@ -61,7 +63,7 @@ def why(
     answer |= {"stories": [], "more": False, "refused": []}
 
     def story(row: JsonObject) -> JsonObject:
-        return tell(_material(conn, records, routes, config, row, now, waiting))
+        return build_story(_facts(conn, records, routes, config, row, now, waiting))
 
     target = target_of(asked)
     if target is not None:
@@ -95,7 +97,7 @@ def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
     try:
         return query.task(conn, asked)
     except NotFound:
-        return None  # a GUID may look so too
+        return None  # a GUID may have this form too
 
 
 def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[JsonObject], bool]:
@@ -107,7 +109,7 @@ def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[J
 
 
 def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
-    """The repository as its deliveries spell it: GitHub's addresses take upper and lower case alike."""
+    """The repository as its deliveries spell it: GitHub's addresses ignore case."""
     row = conn.execute(
         "SELECT repo FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE AND repo <> ? LIMIT 1", (repo, repo)
     ).fetchone()
@@ -115,23 +117,23 @@ def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
         yield str(row[0])
 
 
-# ---- what is known of one
+# ---- the facts about one
 
 
-def _material(
+def _facts(
     conn: sqlite3.Connection,
-    records: view.Records,
+    records: view.ReadableJournal,
     routes: Sequence[Route],
     config: str,
     row: JsonObject,
     now: float,
     waiting: Waiting,
-) -> Material:
+) -> DeliveryFacts:
     tasks = query.tasks_of(conn, row["hook"], row["guid"])
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
     found = [record for record in map(records.get, sorted(noted)) if record is not None]
     by = row["redacted"] or row["payload_dropped"]
-    return Material(
+    return DeliveryFacts(
         delivery=row,
         tasks=tasks,
         attempts={task["id"]: query.attempts(conn, task["id"]) for task in tasks},
@@ -156,8 +158,8 @@ def _waits(
     return {id: why for id, why in told.items() if why is not None}
 
 
-def _decided_by(records: view.Records, row: JsonObject) -> str | None:
-    """The configuration's hash in its `delivery.ignored`, which stands right behind it, or is its newest record."""
+def _decided_by(records: view.ReadableJournal, row: JsonObject) -> str | None:
+    """The configuration's hash in its `delivery.ignored`, which follows it directly, or is its newest record."""
     subject = DeliveryId(row["hook"], row["guid"]).subject
     for seq in (row["seq"] + 1, row["last_seq"]):
         record = records.get(seq)
@@ -167,8 +169,8 @@ def _decided_by(records: view.Records, row: JsonObject) -> str | None:
     return None
 
 
-def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
-    """Today's routes, as if it had come now as it came then: its age is what it was."""
+def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
+    """Today's routes on the delivery, with the age that it had when it was received."""
     lost: dict[str, str] = {}
     if row["redacted"]:
         lost = dict.fromkeys(OF_CONTENT, "its content was erased")
@@ -183,5 +185,5 @@ def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -
 
 
 def waiting(config: Config) -> Waiting:
-    """What `covenq.tasks.scheduling.waiting` says of a task under that configuration's limits."""
+    """The reason for waiting, from `covenq.tasks.scheduling.waiting`, under that configuration's limits."""
     return lambda conn, task, now: what_it_waits_for(conn, task, now, config.caps)

@@ -1,1 +1,1 @@
-"""Maintenance of a data directory: retention, redaction, backup, verification, and what doctor looks at."""
+"""Maintenance of a data directory: retention, redaction, backup, verification, and the checks of doctor."""

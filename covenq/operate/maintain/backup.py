@@ -1,4 +1,4 @@
-"""Backing up a data directory's journal, also while a daemon writes it: a copy up to a head that is durable, then its proof."""
+"""Backup of a data directory's journal, also while a daemon writes it: a copy up to a durable head, then its verification."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify as prove
 from journal.records import Damage, Head
 
-Tell = Callable[[int, int], None]
-Progress = Callable[[str], AbstractContextManager[Tell | None]]
-"""Given "backup" or "verify": where to tell (bytes done, bytes in all) while that goes on."""
-Live = Callable[[], JsonObject | None]
+ProgressCallback = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[ProgressCallback | None]]
+"""For the phase "backup" or "verify": what to call with (bytes done, bytes in all) during it."""
+DaemonJournal = Callable[[], JsonObject | None]
 """The `journal` of a running daemon's status; None without one."""
 
 
@@ -38,43 +38,45 @@ def target_in(data: Path, directory: str) -> Path:
 
 
 def copy(
-    data: Path, target: Path, live: Live, *, verify: bool, progress: Progress
+    data: Path, target: Path, live: DaemonJournal, *, verify: bool, progress: Progress
 ) -> tuple[BackupReport, list[Damage], str | None]:
-    """Copy it, prove the copy, and remember where it is, so that whoever erases something is told of it.
+    """Copy the journal, verify the copy, and record where it is, so that an erasure names it as a copy that it can't reach.
 
-    → what was done, what is damaged in the copy, and why it could not be remembered, if so. Raises Refused, JournalDamaged,
+    → what was copied, what is damaged in the copy, and why it could not be recorded, if so. Raises Refused, JournalDamaged,
     BackupRefused, BackupOutrun, JournalGone, OSError.
     """
     journal = data / JOURNAL_NAME
     if not target.exists() and not room_for(journal, target):
         raise Refused(f"there is not room enough for the journal at {target}", hint="Choose another disk.")
-    report = _take(journal, target, live, progress)
+    report = _copy(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []
     if damage and report.kept:
         # The copy may have rotted since it was made. Where the journal is damaged as well, the copy stays as it is.
         with suppress(JournalDamaged):
-            first, report = report, _take(journal, target, live, progress, again={one.segment for one in damage})
+            first, report = report, _copy(journal, target, live, progress, again={one.segment for one in damage})
             segments = report.copied + report.kept
             copied = min(segments, first.copied + report.copied)
             report = replace(report, copied=copied, kept=segments - copied, bytes=first.bytes + report.bytes)
             damage = _verify(target, report.head, progress)
     try:
-        backup_list.remember(data, target.parent, now_text(), report.head)
+        backup_list.record_backup(data, target.parent, now_text(), report.head)
     except backup_list.NoteUnreadable as error:
         return report, damage, f"this backup can't be remembered: {error}. {error.hint}"
     except OSError as error:
-        return report, damage, f"this backup can't be remembered in {data / backup_list.NOTE_NAME}: {error.strerror}"
+        return report, damage, f"this backup can't be remembered in {data / backup_list.FILE_NAME}: {error.strerror}"
     return report, damage, None
 
 
-def _take(journal: Path, target: Path, live: Live, progress: Progress, *, again: Collection[str] = ()) -> BackupReport:
-    with _head(journal.parent, live) as (id, head), progress("backup") as tell:
-        return take(journal, target, journal=id, head=head, recopy=again, progress=tell)
+def _copy(
+    journal: Path, target: Path, live: DaemonJournal, progress: Progress, *, again: Collection[str] = ()
+) -> BackupReport:
+    with _head(journal.parent, live) as (id, head), progress("backup") as report:
+        return take(journal, target, journal=id, head=head, recopy=again, progress=report)
 
 
 def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
-    with progress("verify") as tell:
-        proof = prove(target, progress=tell)
+    with progress("verify") as report:
+        proof = prove(target, progress=report)
     found = list(proof.damage)
     if not found and (proof.head.seq, proof.head.sum) != (head.seq, head.sum):
         last = list_segments(OsFiles(), target)[-1]
@@ -83,20 +85,20 @@ def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
 
 
 @contextmanager
-def _head(data: Path, live: Live) -> Iterator[tuple[str, Callable[[], Head]]]:
-    """The journal's id, and what gives its head: the daemon's at each call, or, with the lock held meanwhile, the files'.
-    Raises JournalDamaged."""
-    told = live()
-    if told is not None:
+def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], Head]]]:
+    """The journal's id, and a function that gives its head: the daemon's at each call, or the files', with the lock held
+    meanwhile. Raises JournalDamaged."""
+    status = live()
+    if status is not None:
 
         def newest() -> Head:
-            head = (live() or told)["head"]
+            head = (live() or status)["head"]
             return Head(int(head["seq"]), str(head["sum"]))
 
-        yield str(told["id"]), newest
+        yield str(status["id"]), newest
         return
-    seen = read_witness(data / STATE_NAME)
-    witnesses = [seen] if seen else []
+    witness = read_witness(data / STATE_NAME)
+    witnesses = [witness] if witness else []
     try:
         reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses, adopt=True)
     except JournalLocked:

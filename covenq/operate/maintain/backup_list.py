@@ -1,7 +1,7 @@
-"""Where else content of this journal may be: the backups that were taken, and what stands beside it.
+"""The list of a journal's copies: the backups that were taken, and journals that were put aside beside it.
 
-An erasure reaches what covenq owns. Copies are named to the operator, who alone can reach them. Backups are remembered in
-DATA/backups.json, each with the head it ended at; one taken by other means isn't known here.
+An erasure reaches only the files that covenq owns, so it names the copies to the operator, who can reach them. Backups are
+recorded in DATA/backups.json, each with the head it ended at; one taken by other means isn't in it.
 """
 
 from __future__ import annotations
@@ -10,44 +10,44 @@ import json
 from pathlib import Path
 from typing import Any
 
+from covenq import atomic_file
 from covenq.errors import CovenqError
 from covenq.model import JsonObject
-from journal.file.files import OsFiles, publish
 from journal.records import Head
 
-NOTE_NAME = "backups.json"
+FILE_NAME = "backups.json"
 
 
 class NoteUnreadable(CovenqError):
-    """The list of backups isn't what was written; to write it anew would forget the ones it names."""
+    """The list of backups can't be read; to write it anew would lose the ones it names."""
 
     hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
 
 
-def known(data: Path) -> list[JsonObject]:
-    """[{"path", "at", "seq", "sum"}…], the newest last: of the note, what can be read."""
+def backups(data: Path) -> list[JsonObject]:
+    """[{"path", "at", "seq", "sum"}…], the newest last: the entries that can be read."""
     try:
         return [one for one in _entries(data) if _is_entry(one)]
     except NoteUnreadable:
         return []
 
 
-def unreadable(data: Path) -> list[str]:
-    """What of the note can't be read, in words: any of it may be a backup's."""
+def unreadable_entries(data: Path) -> list[str]:
+    """A sentence for each part of the file that can't be read: any of them may have been a backup."""
     try:
         found = _entries(data)
     except NoteUnreadable as error:
         return [str(error)]
     return [
-        f"{data / NOTE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
+        f"{data / FILE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
         for number, one in enumerate(found, 1)
         if not _is_entry(one)
     ]
 
 
 def _entries(data: Path) -> list[Any]:
-    """All entries, whatever they are. Raises NoteUnreadable."""
-    path = data / NOTE_NAME
+    """All entries, unchecked. Raises NoteUnreadable."""
+    path = data / FILE_NAME
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -66,20 +66,20 @@ def _is_entry(one: Any) -> bool:
     return isinstance(one, dict) and isinstance(one.get("path"), str) and "\0" not in one["path"]
 
 
-def remember(data: Path, target: Path, at: str, head: Head) -> None:
-    """Note a backup, in place of an earlier one in the same directory. Durable on return.
+def record_backup(data: Path, target: Path, at: str, head: Head) -> None:
+    """Record a backup, in place of an earlier one in the same directory. Durable on return.
 
-    Entries that can't be read stay as they are. Raises OSError, NoteUnreadable.
+    Entries that can't be read stay unchanged. Raises OSError, NoteUnreadable.
     """
     path = str(target.resolve())
     kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
-    # orjson would refuse a name that is not UTF-8; here it comes back as it was.
-    publish(OsFiles(), data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
+    # orjson would refuse a name that is not UTF-8; json keeps it as it was.
+    atomic_file.replace(data / FILE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
 
 
 def copies(data: Path) -> list[str]:
-    """Directories outside the journal that may hold content of it: backups that are still there or can't be seen from
-    here, and journals that were put aside in the data directory. What of the list can't be read, `unreadable` has."""
+    """Directories outside the journal that may hold its content: backups, whether they can be seen from here or not, and
+    journals that were put aside in the data directory. `unreadable_entries` has what of the list can't be read."""
     aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
-    return [one["path"] for one in known(data)] + aside
+    return [one["path"] for one in backups(data)] + aside

@@ -1,8 +1,9 @@
-"""What an erasure leaves to do outside the log: the files of attempts, and older pages of state.db.
+"""Cleanup after an erasure, outside the log: the files of attempts, and older pages of state.db.
 
-All of it follows from the rows, which follow from the log: `redacted` and `payload_dropped` say by which record. A note,
-DATA/upkeep.json, says up to which record everything has been done. It is written last, so whatever a crash cut short is
-done (again) at the next start; without the note everything is looked at again, which finds most of it gone.
+All of it follows from the rows, which follow from the log: `redacted` and `payload_dropped` hold the record that erased
+or dropped the content. The watermark, DATA/upkeep.json, is the record up to which the cleanup is complete. It is written
+last, so what a crash interrupted is repeated at the next start; without it all of the cleanup is repeated, and finds most
+files gone.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from pathlib import Path
 
 import orjson
 
+from covenq import atomic_file
 from covenq.model import TOKEN
-from journal.file.files import OsFiles, publish
 
-NOTE_NAME = "upkeep.json"
+FILE_NAME = "upkeep.json"
 _PAGE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Up to which record of which journal it is done, and when retention last ran (seconds since 1970)."""
+class Watermark:
+    """The record of a journal up to which the cleanup is done, and when retention last ran (seconds since 1970)."""
 
     journal: str = ""
     done: int = 0
@@ -34,75 +35,77 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleanup:
-    """What was removed: the directories of whole tasks, and single payload files. `left` could not be."""
+class CleanupResult:
+    """What was removed: the directories of whole tasks, and single payload files. `left` are paths that could not be."""
 
     attempts: int = 0
     payloads: int = 0
     left: tuple[str, ...] = ()
 
 
-def read_note(data: Path, journal: str) -> Note:
-    """The note, or an empty one if there is none that is this journal's."""
+def read_watermark(data: Path, journal: str) -> Watermark:
+    """The watermark, or an empty one if there is none of this journal."""
     try:
-        found = orjson.loads((data / NOTE_NAME).read_bytes())
-        note = Note(str(found["journal"]), int(found["done"]), float(found["retained_at"]))
+        found = orjson.loads((data / FILE_NAME).read_bytes())
+        watermark = Watermark(str(found["journal"]), int(found["done"]), float(found["retained_at"]))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        note = Note()
-    return note if note.journal == journal else Note(journal)
+        watermark = Watermark()
+    return watermark if watermark.journal == journal else Watermark(journal)
 
 
-def write_note(data: Path, note: Note) -> None:
+def write_watermark(data: Path, watermark: Watermark) -> None:
     """Durable on return. Raises OSError."""
-    content = {"journal": note.journal, "done": note.done, "retained_at": note.retained_at}
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps(content) + b"\n")
+    content = {"journal": watermark.journal, "done": watermark.done, "retained_at": watermark.retained_at}
+    atomic_file.replace(data / FILE_NAME, orjson.dumps(content) + b"\n")
 
 
-def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> Cleanup:
-    """Carry out what records up to `folded`, which `conn` has, say of files. Raises OSError, sqlite3.Error.
+def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> CleanupResult:
+    """Remove the files of deliveries that were erased or dropped by records up to `folded`, which `conn` has folded.
 
-    Where something could not be removed, or readers kept older pages of state.db in use, the note stays as it was.
+    Where something could not be removed, or readers kept older pages of state.db in use, the watermark stays. Raises
+    OSError, sqlite3.Error.
     """
-    note = read_note(data, journal)
+    watermark = read_watermark(data, journal)
     newest = conn.execute(
         "SELECT max(coalesce((SELECT max(redacted) FROM webhook_deliveries WHERE redacted IS NOT NULL), 0),"
         " coalesce((SELECT max(payload_dropped) FROM webhook_deliveries WHERE payload_dropped IS NOT NULL), 0))"
     ).fetchone()[0]
-    if newest <= note.done:
-        return Cleanup()
+    if newest <= watermark.done:
+        return CleanupResult()
     attempts = payloads = 0
     left: list[str] = []
-    for task in _tasks(conn, "redacted", note.done):
+    for task in _tasks(conn, "redacted", watermark.done):
         gone, failed = remove_attempts(data, task)
         attempts += gone
         left += failed
-    for task in _tasks(conn, "payload_dropped", note.done):
+    for task in _tasks(conn, "payload_dropped", watermark.done):
         gone, failed = _remove_payloads(data, task)
         payloads += gone
         left += failed
     if attempts or payloads:
-        _sync(data / "attempts")
+        with contextlib.suppress(FileNotFoundError):
+            atomic_file.sync_directory(data / "attempts")
     if scrub() and not left:
-        write_note(data, replace(note, done=max(folded, newest)))
-    return Cleanup(attempts, payloads, tuple(left))
+        write_watermark(data, replace(watermark, done=max(folded, newest)))
+    return CleanupResult(attempts, payloads, tuple(left))
 
 
 def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:
-    """The tasks of the deliveries that records after `after` concern, by either column."""
-    place = (after + 1, 0, 0)
+    """The tasks of the deliveries whose `column` names a record after `after`, a page of them in memory at a time."""
+    position = (after + 1, 0, 0)
     while True:
         rows = conn.execute(
             f"""SELECT d.{column} AS by, d.seq, t.created_seq, t.id FROM webhook_deliveries d
                 JOIN tasks t ON t.delivery_seq = d.seq
                 WHERE d.{column} >= ? AND (d.{column}, d.seq, t.created_seq) > (?, ?, ?)
                 ORDER BY d.{column}, d.seq, t.created_seq LIMIT ?""",  # noqa: S608 - constants
-            (place[0], *place, _PAGE),
+            (position[0], *position, _PAGE),
         ).fetchall()
         for row in rows:
             yield str(row["id"])
         if len(rows) < _PAGE:
             return
-        place = (rows[-1]["by"], rows[-1]["seq"], rows[-1]["created_seq"])
+        position = (rows[-1]["by"], rows[-1]["seq"], rows[-1]["created_seq"])
 
 
 def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
@@ -142,14 +145,3 @@ def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
         except OSError:
             failed.append(str(path))
     return gone, failed
-
-
-def _sync(directory: Path) -> None:
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

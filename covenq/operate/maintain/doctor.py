@@ -1,6 +1,6 @@
-"""What may be wrong with an installation: each thing looked at, one finding each, and one next step.
+"""The checks of `covenq doctor`: what may be wrong with an installation, a finding and a next step for each.
 
-Nothing is changed: what is written for the disk's speed is a file of its own, gone at the end.
+Nothing is changed: measuring the disk's syncs writes a file of its own, which is removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from covenq.config.secret_source import CREDENTIALS
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_of
-from covenq.operate.maintain.doctor_signs import signs
+from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import mark_of, read_mark
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
@@ -28,40 +28,40 @@ from journal.file.reserve import threshold_of
 
 SYNCS = 20
 SYNC_BYTES = 8192
-"""How the disk is timed: so many writes of so many bytes, each synced."""
+"""The measurement of the disk: writes, and bytes of each; each is synced."""
 SLOW_S = 0.05
 FAST_S = 0.00002
-"""A sync above the one is slow; a median below the other is none: a disk, or what stands for it, only says that it wrote."""
+"""Seconds of a sync. A median above the first is slow; below the second no disk has written anything: a layer ignores syncs."""
 CLOCK_BACK_S = 5.0
 OLD_S = 3600.0
-"""A queued task older than this is told of."""
+"""A queued task older than this is a finding."""
 DAY_S = 86400.0
-MADE_AT = 1_793_500_000.0
-"""Late in 2026: no clock that is right is before it."""
+EARLIEST_TIME = 1_793_500_000.0
+"""Seconds since 1970, late in 2026: a clock that is before it is wrong."""
 
 
 def examine(
     context: DoctorContext, *, command: Callable[[str], str | None], timer: Callable[[], float] = time.perf_counter
 ) -> Iterator[Finding]:
-    """Every finding, in the order in which they matter. `command` finds a program, as `shutil.which` does."""
+    """Every finding, the most important checks first. `command` finds a program, as `shutil.which` does."""
     yield from _configuration(context, command)
     for check, found in (
         ("secret", _secrets(context)),
         ("permissions", _permissions(context)),
         ("daemon", _daemon(context)),
         ("journal", _journal(context)),
-        ("data", signs(context)),
+        ("data", status_findings(context)),
         ("disk", _disk(context, timer)),
         ("clock", _clock(context)),
         ("port", _port(context)),
         ("requests", _refusals(context)),
-        ("processes", _work(context)),
+        ("processes", _processes(context)),
     ):
-        yield from _as_far_as_it_goes(check, found)
+        yield from _errors_as_findings(check, found)
 
 
-def _as_far_as_it_goes(check: str, found: Iterator[Finding]) -> Iterator[Finding]:
-    """What this user may not look at is a finding too, and keeps nobody from looking at the rest."""
+def _errors_as_findings(check: str, found: Iterator[Finding]) -> Iterator[Finding]:
+    """What this user may not read is a finding too, and doesn't end the other checks."""
     try:
         yield from found
     except OSError as error:
@@ -102,7 +102,7 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _permissions(context: DoctorContext) -> Iterator[Finding]:
-    # A group may read: that is how operators who aren't the daemon's user are let in.
+    # The group may read: so operators who aren't the daemon's user get access.
     files = [(context.data, 0o027, "the data directory")]
     sources = secret_keys.sources_of(context.config, context.data)
     files += [(path, 0o027, f"the file of secret {one.name}") for one in sources if (path := one.path(context.env))]
@@ -113,7 +113,7 @@ def _permissions(context: DoctorContext) -> Iterator[Finding]:
         try:
             mode = path.stat()
         except OSError:
-            continue  # that it can't be read is told where it is needed
+            continue  # another check reports what can't be read
         if mode.st_mode & mask:
             found = True
             words = f"{what} {path} is open to other users ({stat.filemode(mode.st_mode)})"
@@ -158,8 +158,9 @@ def _journal(context: DoctorContext) -> Iterator[Finding]:
     if context.damage is not None and not damage:
         damage.append(context.damage)
     verified = (status or {}).get("verified")
-    told = verified is not None and not verified["ok"]  # by `signs`, with what is to be done after a verification
-    for one in () if told else damage:
+    # `status_findings` reports it then, with what to do after a verification.
+    reported = verified is not None and not verified["ok"]
+    for one in () if reported else damage:
         yield Finding("journal", BAD, one, "covenq verify")
     if status is None:
         return
@@ -167,13 +168,13 @@ def _journal(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("journal", BAD, "the disk failed to sync: nothing more is recorded", "Restart the daemon.")
     if status["state"]["error"]:
         yield Finding("state", BAD, status["state"]["error"], "Restart the daemon: state.db is only a cache.")
-    if not damage and not told and not status["journal"]["poisoned"]:
+    if not damage and not reported and not status["journal"]["poisoned"]:
         words = f"{status['journal']['head']['seq']} records in {status['journal']['segments']} segments"
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
 
 
 def _disk(context: DoctorContext, timer: Callable[[], float]) -> Iterator[Finding]:
-    directory = _existing(context.data)
+    directory = _nearest_directory(context.data)
     kind = filesystem_of(directory)
     if kind in MEMORY:
         words = f"{directory} is on {kind}: memory, which keeps nothing over a power cut"
@@ -215,7 +216,7 @@ def _syncs(directory: Path, kind: str, timer: Callable[[], float]) -> Iterator[F
 
 
 def time_syncs(directory: Path, timer: Callable[[], float]) -> Iterator[float]:
-    """Seconds of each of SYNCS writes with its sync, in a file that is removed. Raises OSError."""
+    """The seconds that each of SYNCS writes and its sync take, in a file that is removed. Raises OSError."""
     path = directory / f".doctor-{os.getpid()}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -235,7 +236,7 @@ def _clock(context: DoctorContext) -> Iterator[Finding]:
     if newest is not None and seconds_of(newest) > context.now + CLOCK_BACK_S:
         words = f"it is {at_text(context.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
         yield Finding("clock", BAD, f"{words}: the clock was set back", "Set it, and keep it with NTP.")
-    elif context.now < MADE_AT:
+    elif context.now < EARLIEST_TIME:
         words = f"it is {at_text(context.now)[:19]}Z, which is before this covenq was made"
         yield Finding("clock", BAD, words, "Set it, and keep it with NTP.")
     else:
@@ -262,7 +263,7 @@ def _port(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _refusals(context: DoctorContext) -> Iterator[Finding]:
-    """What came in the last day and was refused: what a proxy does to requests shows here first."""
+    """Requests of the last day that were refused: what a proxy does to requests shows here first."""
     since = at_text(context.now - DAY_S)
     lately = [one for one in refusal_log.read(context.data) if str(one.get("at")) >= since]
     if not lately:
@@ -277,10 +278,10 @@ def _refusals(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")
 
 
-def _work(context: DoctorContext) -> Iterator[Finding]:
+def _processes(context: DoctorContext) -> Iterator[Finding]:
     status = context.status
     if status is not None and status["pid"] is None and NOT_RUNNING in status["reasons"]:
-        left = list(orphans(context.data))
+        left = list(orphan_processes(context.data))
         if left:
             words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"
             yield Finding("processes", BAD, words, "covenq serve ends them before it starts any")
@@ -293,20 +294,20 @@ def _work(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
 
 
-def orphans(data: Path) -> Iterator[int]:
-    """Processes that an attempt's directory names and that are still the same ones."""
-    for path in _marks(data / "attempts"):
+def orphan_processes(data: Path) -> Iterator[int]:
+    """Pids recorded in attempts' directories that are still of the same processes."""
+    for path in _process_files(data / "attempts"):
         mark = read_mark(path)
         if mark is not None and mark_of(mark.pid) == mark:
             yield mark.pid
 
 
-def _marks(directory: Path) -> Iterable[Path]:
+def _process_files(directory: Path) -> Iterable[Path]:
     return sorted(directory.glob("*/*/process.json"))
 
 
-def _existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there."""
+def _nearest_directory(path: Path) -> Path:
+    """The path, or the nearest directory above it that exists."""
     while not path.is_dir() and path != path.parent:
         path = path.parent
     return path

@@ -1,4 +1,4 @@
-"""What `covenq doctor` looks at, and what it finds."""
+"""What `covenq doctor` examines, and its findings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOOD, WARN, BAD = "ok", "warning", "problem"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`check` is what was looked at, `next` what to type or do; none where all is well."""
+    """One result. `check` is what was examined, `next` what to type or do; None where all is well."""
 
     check: str
     level: str
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """What is looked at. `status` is `Source.status`'s, None where it could not be asked, and `trouble` why."""
+    """The installation that is examined. `status` is `Source.status`'s, None where it could not be had, and `trouble` why."""
 
     config: Config
     data: Path
@@ -39,4 +39,4 @@ class DoctorContext:
     """When the newest record was written."""
     now: float
     damage: str | None = None
-    """What of the journal could not be read when it was asked."""
+    """What of the journal could not be read for the status."""

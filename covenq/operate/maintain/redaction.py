@@ -1,9 +1,9 @@
-"""Erasing content on demand: of deliveries by id or filter, of all of a repository, of all of an installation.
+"""Redaction: erasing the content of deliveries by id or filter, of a whole repository, or of a whole installation.
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
 delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.file.erase`, the fold
-and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. What stays
-is what never was content: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
+and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. Metadata
+stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from covenq.errors import CovenqError, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
-from covenq.operate.act.plan import MOVED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
+from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
 from journal.errors import JournalFull, JournalWriteFailed
@@ -24,7 +24,7 @@ from journal.interface import Journal
 from journal.records import Conflict, Entry
 
 AT_ONCE = 5000
-"""Deliveries whose records share one append, and one rewriting of the segments they stand in."""
+"""Deliveries whose records share one append, and one rewriting of their segments."""
 
 _TRIES = 50
 _PAGE = 2000
@@ -50,10 +50,10 @@ def plan_redact(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """What would be erased: `ids` (GUID or hook/GUID), what matches a `filter`, or everything of `repo` (OWNER/NAME, as
-    GitHub compares it: in any case), or of `installation`. Exactly one of them says which.
+    """Plan an erasure: `ids` (GUID or hook/GUID), what matches a `filter`, or everything of `repo` (OWNER/NAME, as
+    GitHub compares it: in any case), or of `installation`. Exactly one of them is given.
 
-    Skipped are deliveries that a task is working on, and those erased before. A task that waits is cancelled. Raises
+    Skipped are deliveries with a running task, and those erased before. A task that waits is cancelled. Raises
     UsageError, NotFound, Ambiguous.
     """
     if sum((bool(ids), filter is not None, repo is not None, installation is not None)) != 1:
@@ -95,11 +95,11 @@ def plan_redact(
     return Plan(tuple(eligible), tuple(skipped), make)
 
 
-def forgotten_pauses(
+def pause_names_erasure(
     conn: sqlite3.Connection, repo: str, *, reason: str | None = None, by: str | None = None
 ) -> Entry | None:
     """The record that names every pause of `repo` (OWNER/NAME, in any case), current or past, whose record holds its name;
-    None where none does. What is paused stays so, by the repository's number, where that is known."""
+    None where none does. A pause in effect stays, by the repository's number, where that is known."""
     rows = conn.execute("SELECT seq FROM pause_names WHERE repo = ? COLLATE NOCASE", (repo,)).fetchall()
     if not rows:
         return None
@@ -111,10 +111,10 @@ def forgotten_pauses(
 def apply(
     plan: Plan, journal: FileJournal, fold: Callable[[], None], progress: Progress | None = None
 ) -> tuple[JsonObject, list[Rewritten]]:
-    """Do what was planned: the plan's answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
+    """Carry out the plan: its answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
-    log. Raises NotDurable if nothing could be recorded, Unfinished if it could and the log could not be rewritten.
+    log. Raises NotDurable if nothing could be recorded, ErasureUnfinished if it was recorded and the log could not be rewritten.
     """
     answer = plan.answer()
     done: list[JsonObject] = answer["done"]
@@ -143,7 +143,7 @@ def _erase(
     done: list[JsonObject],
     skipped: list[JsonObject],
 ) -> list[Rewritten]:
-    """One append of them all. What moved since it was read is read again, a few times, and then left out."""
+    """Append them all at once. An item that changed since it was read is planned again, a few times, and then left out."""
     for tries_left in range(_TRIES, -1, -1):
         wanted = [one for one in items.values() if isinstance(one, Item)]
         if not wanted:
@@ -166,9 +166,9 @@ def _erase(
             return rewritten
         fold()
         moved = next(item for item in wanted if any(entry.subject == answer.subject for entry in item.entries))
-        items[moved.id] = plan.make(moved.id) if tries_left else Skipped(moved.id, MOVED)
+        items[moved.id] = plan.make(moved.id) if tries_left else Skipped(moved.id, CHANGED)
     skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
-    skipped += [{"id": one.id, "reason": MOVED} for one in items.values() if isinstance(one, Item)]
+    skipped += [{"id": one.id, "reason": CHANGED} for one in items.values() if isinstance(one, Item)]
     return []
 
 
@@ -192,7 +192,7 @@ def _item(conn: sqlite3.Connection, row: JsonObject, *, reason: str | None, by: 
     }
     made = [Entry(delivery.subject, Kind.REDACTED, data, expect=row["last_seq"])]
     if row["state"] == State.RECEIVED:
-        # Not routed yet, and there is nothing left to route it by.
+        # Not routed yet, and its content, which routes look at, is erased.
         made.append(Entry(delivery.subject, Kind.IGNORED, {"reason": "redacted", "detail": None}))
     waiting = [task for task in tasks if task["state"] == State.QUEUED]
     made += [

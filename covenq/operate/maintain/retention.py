@@ -1,10 +1,10 @@
-"""Which payloads of finished deliveries, and which attempts' directories, are older than they are to be kept.
+"""Retention: which payloads of finished deliveries, and which attempts' directories, are older than the policy keeps them.
 
-What retention drops is content. The delivery, its hash, its states and its history stay for ever, so an old redelivery is
+Retention drops content only. The delivery, its hash, its states and its history stay for ever, so an old redelivery is
 still a duplicate.
 
 A segment is rewritten whole, so the daemon's daily run leaves one alone until that is worth it: when an eighth of it can go,
-when nothing is left in it that would have to go later, or when something in it is kept for twice as long as it should be.
+when nothing would be left in it to drop later, or when something in it is kept for twice as long as the policy says.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SUBJECT = "ops.retention"
 KIND = "journal.dropped"
 
 PAIRS_MAX = 10_000
-"""Stretches of seqs in one record: some hundred kilobytes."""
+"""Ranges of seqs in one record: some hundred kilobytes."""
 SEGMENTS_AT_ONCE = 16
-"""Segments whose records share one append: what is looked at before anything is done stays bounded."""
-WORTH = 8
-"""The part of a segment, one over this, that makes rewriting it worth while."""
+"""Segments whose records share one append: bounds what is planned before anything is dropped."""
+REWRITE_FRACTION = 8
+"""A segment is rewritten when one part in so many of its bytes can go."""
 
 _PAGE = 2000
 _NAMES = 500
@@ -37,7 +37,7 @@ _NAMES = 500
 
 @dataclass(slots=True)
 class Segment:
-    """What can be dropped of one segment. `pairs` may span records that have no payload, or none any more."""
+    """What can be dropped of one segment. `pairs` are ranges of seqs, which may include records without a payload."""
 
     first: int
     bytes: int
@@ -45,17 +45,17 @@ class Segment:
     payload_bytes: int = 0
     pairs: list[list[int]] = field(default_factory=list)
     kept: int = 0
-    """Deliveries in it whose payload has to stay for now."""
+    """Deliveries in it whose payload is still to be kept."""
     oldest: str | None = None
 
-    def worth(self, *, active: bool, late: str) -> bool:
-        """Whether a run that comes by itself takes it; `late` is the time before which something is overdue."""
+    def worth_rewriting(self, *, active: bool, late: str) -> bool:
+        """Whether the daemon's daily run rewrites it; `late` is the time before which something is overdue."""
         if not self.deliveries:
             return False
         done_for_good = not self.kept and not active
         return (
             done_for_good
-            or self.payload_bytes * WORTH >= self.bytes
+            or self.payload_bytes * REWRITE_FRACTION >= self.bytes
             or (self.oldest is not None and self.oldest < late)
         )
 
@@ -63,9 +63,9 @@ class Segment:
 def droppable(
     conn: sqlite3.Connection, sizes: Sequence[tuple[int, int]], policy: Retention, now: float, *, all: bool
 ) -> Iterator[Segment]:
-    """The segments of which payloads can go, one at a time. `sizes` is (first seq, bytes) of each, in order.
+    """The segments that have payloads to drop, one at a time. `sizes` is (first seq, bytes) of each, in order.
 
-    `all` is for an operator who asks: whatever can go, goes. A delivery is finished when it is ignored, or every task of
+    `all` is for an operator's command: everything that can go, goes. A delivery is finished when it is ignored, or every task of
     it is final; its age is counted from its newest change. A delivery that is replayed while this runs may lose its
     payload all the same: the new task then fails and says so.
     """
@@ -75,8 +75,8 @@ def droppable(
     for number, (first, size) in enumerate(sizes):
         active = number == len(sizes) - 1
         end = (1 << 62) if active else sizes[number + 1][0] - 1
-        segment = _look(conn, Segment(first, size), end, cutoff)
-        if segment.deliveries and (all or segment.worth(active=active, late=late)):
+        segment = _scan(conn, Segment(first, size), end, cutoff)
+        if segment.deliveries and (all or segment.worth_rewriting(active=active, late=late)):
             yield segment
 
 
@@ -88,7 +88,7 @@ _ROWS = f"""SELECT d.seq, d.payload_bytes, d.received_at,
     FROM webhook_deliveries d WHERE d.seq > :after AND d.seq <= :end ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608 - constants
 
 
-def _look(conn: sqlite3.Connection, segment: Segment, end: int, cutoff: str) -> Segment:
+def _scan(conn: sqlite3.Connection, segment: Segment, end: int, cutoff: str) -> Segment:
     after, broken = segment.first - 1, True
     while True:
         rows = conn.execute(_ROWS, {"cutoff": cutoff, "after": after, "end": end}).fetchall()
@@ -112,7 +112,7 @@ def _look(conn: sqlite3.Connection, segment: Segment, end: int, cutoff: str) -> 
 
 
 def entries(segments: Sequence[Segment], by: str | None) -> list[Entry]:
-    """The records that name what goes."""
+    """The records that name what is dropped."""
     pairs = [pair for segment in segments for pair in segment.pairs]
     return [
         Entry(SUBJECT, KIND, {"drops": pairs[at : at + PAIRS_MAX], "about": False, "reason": "retention", "by": by})
@@ -150,6 +150,6 @@ def _expired(conn: sqlite3.Connection, names: list[str], cutoff: str) -> list[st
     return [row["id"] for row in rows]
 
 
-def words(policy: Retention) -> JsonObject:
-    """The policy as answers have it: seconds, null for what is kept for ever."""
+def policy_object(policy: Retention) -> JsonObject:
+    """The policy as the API has it: seconds, null for content that is kept for ever."""
     return {"payloads_s": policy.payloads_s, "attempts_s": policy.attempts_s}

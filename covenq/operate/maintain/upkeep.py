@@ -1,5 +1,5 @@
-"""Looking after a data directory: dropping what retention no longer keeps, erasing what is asked to be erased, and finishing
-what a crash, or a full disk, cut short. The daemon does it in a thread of its own (`Upkeep`), a command without one by itself.
+"""Upkeep of a data directory: dropping what retention no longer keeps, erasing on demand, and finishing what a crash, or a
+full disk, interrupted. The daemon does it in a thread of its own (`Upkeep`), a command without a daemon in its process.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from journal.records import Conflict
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0
-AGAIN_S = 300.0
-"""How long after a failure the next try comes."""
+RETRY_S = 300.0
+"""Seconds from a failure to the next try."""
 
 log = logging.getLogger("covenq.upkeep")
 
 
 @dataclass(frozen=True, slots=True)
 class UpkeepContext:
-    """What the work stands on. `fold` brings `conn`'s rows up to what is durable; it raises if that can't be done."""
+    """What upkeep works on. `fold` folds everything durable into `conn`'s rows, or raises; `scrub` is `StateStore.scrub`."""
 
     journal: FileJournal
     data: Path
@@ -56,24 +56,24 @@ def redact(
     """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
 
     → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
-    tasks were removed, "left": paths that could not be, "copies": what only the operator can reach (`backups.copies`), and
-    "copies_unread": why there may be more of those.
+    tasks were removed, "left": paths that could not be, "copies": what only the operator can reach (`backup_list.copies`),
+    and "copies_unread": why there may be more of those.
     """
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), **which)
     rewritten: list[Rewritten] = []
-    gone = cleanup.Cleanup()
+    gone = cleanup.CleanupResult()
     if dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten = [*rewritten, *_forget_pauses(context, progress, **which)]
+        rewritten = [*rewritten, *_erase_pause_names(context, progress, **which)]
         gone = _finish(context)
-    others = {"copies": backup_list.copies(context.data), "copies_unread": backup_list.unreadable(context.data)}
-    return {**answer, **_told(rewritten, gone), **others}
+    others = {"copies": backup_list.copies(context.data), "copies_unread": backup_list.unreadable_entries(context.data)}
+    return {**answer, **_summary(rewritten, gone), **others}
 
 
-def _forget_pauses(
+def _erase_pause_names(
     context: UpkeepContext,
     progress: Progress | None,
     *,
@@ -82,8 +82,8 @@ def _forget_pauses(
     by: str | None = None,
     **_: Any,
 ) -> list[Rewritten]:
-    """A repository's name also stands in the records that paused it."""
-    entry = None if repo is None else redaction.forgotten_pauses(context.conn(), repo, reason=reason, by=by)
+    """Erase a repository's name from the records that paused it, too."""
+    entry = None if repo is None else redaction.pause_names_erasure(context.conn(), repo, reason=reason, by=by)
     if entry is None:
         return []
     try:
@@ -100,13 +100,13 @@ def compact(
     by: str | None = None,
     all: bool = True,
 ) -> JsonObject:
-    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting is worth it.
+    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting a segment is worth it.
 
     → {"policy", "deliveries", "payload_bytes", "segments", "freed", "attempts", "left", "dry_run"}: how many payloads of how
     many bytes went (or would), in how many segments, how much shorter the log is, and how many tasks' files went.
     """
     if not dry_run:
-        _go_on(context, progress)
+        _resume_erasure(context, progress)
     context.fold()
     now = context.clock()
     files = OsFiles()
@@ -114,38 +114,38 @@ def compact(
     sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
     found = {"deliveries": 0, "payload_bytes": 0, "segments": 0}
     rewritten: list[Rewritten] = []
-    lot: list[retention.Segment] = []
+    batch: list[retention.Segment] = []
     for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
         found["deliveries"] += segment.deliveries
         found["payload_bytes"] += segment.payload_bytes
         found["segments"] += 1
         if dry_run:
             continue
-        lot.append(segment)
-        if len(lot) == retention.SEGMENTS_AT_ONCE:
-            rewritten += _drop(context, lot, by, progress)
-            lot = []
-    if lot:
-        rewritten += _drop(context, lot, by, progress)
-    gone = cleanup.Cleanup() if dry_run else _finish(context)
+        batch.append(segment)
+        if len(batch) == retention.SEGMENTS_AT_ONCE:
+            rewritten += _drop(context, batch, by, progress)
+            batch = []
+    if batch:
+        rewritten += _drop(context, batch, by, progress)
+    gone = cleanup.CleanupResult() if dry_run else _finish(context)
     expired, left = _expire(context, now, dry_run=dry_run)
-    told = _told(rewritten, gone)
-    told |= {"attempts": told["attempts"] + expired, "left": [*told["left"], *left]}
-    return {"policy": retention.words(context.policy), **told, **found, "dry_run": dry_run}
+    summary = _summary(rewritten, gone)
+    summary |= {"attempts": summary["attempts"] + expired, "left": [*summary["left"], *left]}
+    return {"policy": retention.policy_object(context.policy), **summary, **found, "dry_run": dry_run}
 
 
 def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
-    """Finish what was recorded and not carried out everywhere. Cheap where there is nothing."""
-    _go_on(context, progress)
+    """Finish erasures that were recorded and not carried out everywhere. Cheap where there are none."""
+    _resume_erasure(context, progress)
     context.fold()
     _finish(context)
 
 
 def _drop(
-    context: UpkeepContext, lot: Sequence[retention.Segment], by: str | None, progress: Progress | None
+    context: UpkeepContext, batch: Sequence[retention.Segment], by: str | None, progress: Progress | None
 ) -> list[Rewritten]:
     try:
-        answer, rewritten = context.journal.erase(retention.entries(lot, by), progress)
+        answer, rewritten = context.journal.erase(retention.entries(batch, by), progress)
     except OSError as error:
         raise ErasureUnfinished(f"not all of it could be rewritten: {error.strerror}") from error
     if isinstance(answer, Conflict):
@@ -153,7 +153,7 @@ def _drop(
     return rewritten
 
 
-def _go_on(context: UpkeepContext, progress: Progress | None) -> None:
+def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
     if context.journal.erasing:
         try:
             context.journal.resume_erasure(progress)
@@ -161,7 +161,7 @@ def _go_on(context: UpkeepContext, progress: Progress | None) -> None:
             raise ErasureUnfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
 
 
-def _finish(context: UpkeepContext) -> cleanup.Cleanup:
+def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
     context.fold()
     folded = context.journal.head().seq
     return cleanup.finish(context.conn(), context.data, context.journal.id, folded, context.scrub)
@@ -179,7 +179,7 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
     return removed, left
 
 
-def _told(rewritten: Sequence[Rewritten], gone: cleanup.Cleanup) -> JsonObject:
+def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> JsonObject:
     return {
         "segments": len({one.segment for one in rewritten}),
         "freed": sum(one.before - one.after for one in rewritten),
@@ -191,17 +191,16 @@ def _told(rewritten: Sequence[Rewritten], gone: cleanup.Cleanup) -> JsonObject:
 # ---- in the daemon
 
 
-class Stopping(CovenqError):
-    """The daemon stops in the middle of it."""
+class DaemonStopping(CovenqError):
+    """The daemon stops during upkeep."""
 
     hint = "What was recorded is finished at the next start."
 
 
 class Upkeep(threading.Thread):
-    """Lays the ballast, finishes what an earlier process left, and once a day at most drops what retention lets go.
+    """The daemon's thread: lays the ballast, finishes what an earlier process left, and applies retention once a day at most.
 
-    `acting` is held by whatever decides about deliveries that are stored, so that nothing makes a task of one that is
-    being erased.
+    Operations on stored deliveries hold the lock `acting`, so that none makes a task of one that is being erased.
     """
 
     def __init__(
@@ -218,7 +217,7 @@ class Upkeep(threading.Thread):
         super().__init__(name="upkeep", daemon=True)
         self.acting = threading.Lock()
         self.error: str | None = None
-        """Why the last work of its own failed; None if it didn't."""
+        """Why the thread's last work failed; None if it didn't."""
         self._working = threading.Lock()
         self._stop_asked = threading.Event()
         self._reserve = reserve
@@ -229,7 +228,7 @@ class Upkeep(threading.Thread):
 
     @property
     def context(self) -> UpkeepContext:
-        """With the policy that is in effect now."""
+        """The context, with the policy that is in effect now."""
         return replace(self._context, policy=self._policy())
 
     @property
@@ -238,30 +237,30 @@ class Upkeep(threading.Thread):
         return self._doing
 
     def redact(self, *, dry_run: bool = False, **which: Any) -> JsonObject:
-        """`redact` of this daemon's data. Waits for other work of the kind."""
+        """`redact` of this daemon's data. Waits for another redaction or compaction."""
         if dry_run:
             return redact(self.context, dry_run=True, **which)
-        with self.acting, self._working, self._told("redact") as progress:
+        with self.acting, self._working, self._reporting("redact") as progress:
             return redact(self.context, progress, **which)
 
     def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
-        """`compact` of this daemon's data. Raises Refused while other work of the kind is under way."""
+        """`compact` of this daemon's data. Raises Refused during another redaction or compaction."""
         if dry_run:
             return compact(self.context, dry_run=True, by=by)
         if not self._working.acquire(blocking=False):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
-            with self._told("compact") as progress:
+            with self._reporting("compact") as progress:
                 return compact(self.context, progress, by=by, all=all)
         finally:
             self._working.release()
 
     def stop(self, timeout: float) -> None:
-        """End, after the segment in hand. What was recorded and not carried out is finished at the next start."""
+        """End after the current segment. What was recorded and not carried out is finished at the next start."""
         self._stop_asked.set()
         if self.ident is not None:
             self.join(timeout)
-        # A command's work, too: the journal must not be closed under it.
+        # A request's work, too: the journal must not be closed under it.
         if self._working.acquire(timeout=timeout):
             self._working.release()
 
@@ -269,23 +268,23 @@ class Upkeep(threading.Thread):
         next_try, finished = 0.0, False
         while True:
             try:
-                self._lay()
+                self._lay_ballast()
                 if time.monotonic() >= next_try:
                     if not finished or self.context.journal.erasing:
                         self._finish()
                         finished = True
-                    self._retain()
+                    self._apply_retention()
                     self.error = None
-            except (JournalPoisoned, JournalClosed, Stopping):
+            except (JournalPoisoned, JournalClosed, DaemonStopping):
                 return
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
-                next_try = time.monotonic() + AGAIN_S
+                next_try = time.monotonic() + RETRY_S
                 self.error = str(error)
                 log.error("upkeep waits: %s", error)
             if self._stop_asked.wait(TICK_S):
                 return
 
-    def _lay(self) -> None:
+    def _lay_ballast(self) -> None:
         if self._reserve is not None and not self._reserve.allocated() and self._reserve.recovered():
             self._reserve.allocate()
 
@@ -293,25 +292,25 @@ class Upkeep(threading.Thread):
         if not self._working.acquire(blocking=False):
             return
         try:
-            with self._told("finish") as progress:
+            with self._reporting("finish") as progress:
                 finish(self.context, progress)
         finally:
             self._working.release()
 
-    def _retain(self) -> None:
+    def _apply_retention(self) -> None:
         context = self.context
         if context.policy == Retention():
             return
         now = context.clock()
-        note = cleanup.read_note(context.data, context.journal.id)
-        if 0 <= now - note.retained_at < DAY_S:
+        watermark = cleanup.read_watermark(context.data, context.journal.id)
+        if 0 <= now - watermark.retained_at < DAY_S:
             return
         try:
             done = self.compact(by="daemon", all=False)
         except Refused:
             return
-        note = cleanup.read_note(context.data, context.journal.id)
-        cleanup.write_note(context.data, replace(note, retained_at=now))
+        watermark = cleanup.read_watermark(context.data, context.journal.id)
+        cleanup.write_watermark(context.data, replace(watermark, retained_at=now))
         if done["deliveries"] or done["attempts"]:
             log.info(
                 "retention dropped %d payloads in %d segments, and the files of %d tasks",
@@ -321,14 +320,14 @@ class Upkeep(threading.Thread):
             )
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[Progress]:
-        """Shows the work while it lasts; its progress ends it, between two segments, when the daemon stops."""
+    def _reporting(self, what: str) -> Iterator[Progress]:
+        """Shows the work in the status; the progress callback ends it, between two segments, when the daemon stops."""
         self._doing = {"what": what, "done": 0, "total": 0}
 
         def progress(done: int, total: int) -> None:
             self._doing = {"what": what, "done": done, "total": total}
             if self._stop_asked.is_set():
-                raise Stopping("the daemon is stopping")
+                raise DaemonStopping("the daemon is stopping")
 
         try:
             yield progress
@@ -340,7 +339,7 @@ class Upkeep(threading.Thread):
         deadline = time.monotonic() + 60.0
         while not self._folder.wait_for(head, 0.5):
             if self._stop_asked.is_set():
-                raise Stopping("the daemon is stopping")
+                raise DaemonStopping("the daemon is stopping")
             if time.monotonic() > deadline:
                 why = f": {self._folder.error}" if self._folder.error else ""
                 raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")

@@ -1,4 +1,5 @@
-"""Proving a data directory's journal: its own chain, what its caches and an auditor had seen of it, and GitHub's signatures."""
+"""Verification of a data directory's journal: its own chain, what its caches and an auditor had seen of it, and GitHub's
+signatures."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Signatures:
-    """How many stored payloads were held against their signature, and how many could not be, by why."""
+class SignatureCounts:
+    """How many stored payloads were checked against their signature, and how many could not be, by the reason."""
 
     checked: int = 0
     mismatched: int = 0
@@ -34,11 +35,11 @@ class Signatures:
     secret_unknown: int = 0
     unsigned: int = 0
     imported: int = 0
-    """They came by `covenq import`, and no secret known here makes a signature they have: none was promised."""
+    """Imported by `covenq import`, with no signature that a secret known here makes: an import checks none."""
     unread: int = 0
-    """Lines that do not verify: what they held can't be told."""
+    """Lines that do not verify: their content is unknown."""
     secrets: dict[str, int] = field(default_factory=dict)
-    """How often each unknown secret was named."""
+    """How many payloads name each unknown secret."""
 
     def answer(self) -> JsonObject:
         return asdict(self)
@@ -72,13 +73,13 @@ def check(
         return report
     with open_reader(directory, upto=upto) as reader:
         if seen is not None and segment is None:
-            report.damage += _other_than_seen(reader, seen, report)
+            report.damage += _check_witness(reader, seen, report)
         if expect is not None:
-            report.damage += _other_history(reader, expect, report)
+            report.damage += _check_head(reader, expect, report)
     return report
 
 
-def _other_than_seen(reader: JournalReader, seen: Witness, report: VerifyReport) -> list[Damage]:
+def _check_witness(reader: JournalReader, seen: Witness, report: VerifyReport) -> list[Damage]:
     if seen.journal != reader.id or not 0 < seen.seq <= report.head.seq or report.damage:
         return []
     record = _get(reader, seen.seq)
@@ -88,8 +89,8 @@ def _other_than_seen(reader: JournalReader, seen: Witness, report: VerifyReport)
     return [_at(reader, "shorter than caches", seen.seq, None, detail)]
 
 
-def _other_history(reader: JournalReader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
-    """A finding if record `noted` isn't there any more, or is another one: the whole chain may have been written anew."""
+def _check_head(reader: JournalReader, noted: tuple[int, str], report: VerifyReport) -> list[Damage]:
+    """A finding if record `noted` is gone, or is another one: the whole chain may have been rewritten."""
     seq, total = noted
     if noted == (0, GENESIS):
         return []  # the head of a journal without a record: every history begins with it
@@ -111,11 +112,11 @@ def _get(reader: JournalReader, seq: int) -> Record | None:
     try:
         return reader.get(seq)
     except JournalDamaged:
-        return None  # told already, with its place
+        return None  # a finding of the chain's verification already
 
 
 def segment_of(directory: Path, name: str) -> int | None:
-    """The first seq of the segment that `name` names: its file, with or without `.jsonl`, or any seq in it."""
+    """The first seq of the segment that `name` means: its file, with or without `.jsonl`, or any seq in it."""
     digits = Path(name).name.removesuffix(".jsonl")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 20):
         return None
@@ -124,13 +125,13 @@ def segment_of(directory: Path, name: str) -> int | None:
 
 
 def seq_of(name: str, first: int) -> int | None:
-    """The seq that `name` asks for in the segment that begins with `first`; None where it names the segment itself."""
+    """The seq that `name` means in the segment that begins with `first`; None where it means the segment itself."""
     seq = int(Path(name).name.removesuffix(".jsonl"))
     return None if seq == first else seq
 
 
 def bounds(directory: Path, since: int, segment: int | None) -> tuple[int, int | None]:
-    """The seqs that `since` and `segment` speak of: after which, and up to which (None: the end)."""
+    """The range of seqs that `since` and `segment` select: after the first, up to the second (None: the end)."""
     if segment is None:
         return max(since - 1, 0), None
     later = [first for first in list_segments(OsFiles(), directory) if first > segment]
@@ -145,13 +146,13 @@ def check_signatures(
     since: int = 0,
     segment: int | None = None,
     progress: Progress | None = None,
-) -> tuple[Signatures, list[Damage]]:
-    """Hold every stored payload that still verifies against the signature it came with. Damage is for `check` to tell.
+) -> tuple[SignatureCounts, list[Damage]]:
+    """Check every stored payload that still verifies against the signature it came with. `check` reports other damage.
 
-    A payload counts as signed if any configured secret signs it. It is a mismatch if the one it was accepted with, by
-    its name, is configured and none does.
+    A payload counts as signed if any configured secret signs it. It is a mismatch if the secret that it was accepted by,
+    known by its name, is configured, and none of the configured ones signs it.
     """
-    found, damage = Signatures(), list[Damage]()
+    found, damage = SignatureCounts(), list[Damage]()
     names = {key.name for key in keys}
     directory = data / "journal"
     after, last = bounds(directory, since, segment)
@@ -170,8 +171,8 @@ def check_signatures(
     return found, damage
 
 
-def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: Signatures) -> str | None:
-    """Count it; what is wrong with it, if anything."""
+def _check_one(record: Record, keys: Sequence[Key], names: set[str], found: SignatureCounts) -> str | None:
+    """Count one payload; what is wrong with it, if anything."""
     if record.payload is None:
         found.payload_dropped += record.payload_sha256 is not None
         return None

@@ -1,6 +1,6 @@
-"""What the last whole verification of a journal found: a note in the data directory, for whoever asks how it does.
+"""The result of the last whole verification of a journal, noted in the data directory for `covenq status` and doctor.
 
-It is no proof of anything, and may be deleted: the proof is to verify again.
+It proves nothing, and may be deleted: the proof is to verify again.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import orjson
 
+from covenq import atomic_file
 from covenq.model import JsonObject
-from journal.file.files import OsFiles, publish
 from journal.file.verify import VerifyReport
 
-NOTE_NAME = "verified.json"
+FILE_NAME = "verified.json"
 _MAX = 1 << 16
 _FIELDS: dict[str, type] = {"at": str, "ok": bool, "records": int, "findings": int, "seq": int, "seconds": float}
 
 
-def last(data: Path) -> JsonObject | None:
+def read(data: Path) -> JsonObject | None:
     """{"at", "ok", "records", "findings", "seq", "first", "seconds"}: when, how many records and findings, up to which seq,
-    the first finding in words or None. None if nothing is noted that can be read."""
+    the first finding as text or None. None if there is no note that can be read."""
     try:
-        with (data / NOTE_NAME).open("rb") as file:
+        with (data / FILE_NAME).open("rb") as file:
             found = orjson.loads(file.read(_MAX))
     except (OSError, orjson.JSONDecodeError):
         return None
@@ -32,8 +32,8 @@ def last(data: Path) -> JsonObject | None:
     return {**{name: found[name] for name in _FIELDS}, "first": first if isinstance(first, str) else None}
 
 
-def remember(data: Path, report: VerifyReport, at: str, seconds: float) -> None:
-    """Note what a verification of all of the journal found, in place of the one before. Raises OSError."""
+def write(data: Path, report: VerifyReport, at: str, seconds: float) -> None:
+    """Note the result of a verification of all of the journal, in place of the one before. Durable on return. Raises OSError."""
     note = {
         "at": at,
         "ok": report.ok,
@@ -43,4 +43,4 @@ def remember(data: Path, report: VerifyReport, at: str, seconds: float) -> None:
         "first": str(report.damage[0])[:500] if report.damage else None,
         "seconds": round(float(seconds), 3),
     }
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")
+    atomic_file.replace(data / FILE_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")

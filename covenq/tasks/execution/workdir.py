@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from covenq import atomic_file
 from covenq.model import TOKEN, JsonObject
 
 
@@ -87,10 +88,8 @@ class AttemptDirectory:
     def keep(self, result: bytes) -> None:
         """Write a result that came as bytes, whole, durable with its name when this returns. Raises OSError."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.directory / f"result.{time.time_ns()}"
-        with open_for_writing(draft, os.O_CREAT | os.O_EXCL) as file:
-            write_all(file, memoryview(result))
-        draft.replace(self.result)
+        # Its own suffix each time: two workers whose leases overlap may send one at once. `collect` syncs.
+        atomic_file.replace(self.result, result, suffix=f".{time.time_ns()}", durable=False)
         self.collect()
 
     def clean(self) -> None:
@@ -128,11 +127,7 @@ class AttemptDirectory:
         finally:
             os.close(fd)
         for directory in (self.directory, *self.directory.parents[:3]):  # up to the data directory's own names
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            atomic_file.sync_directory(directory)
         return True
 
 

@@ -33,7 +33,7 @@ def verify_job(data: Path, upto: Callable[[], int | None], *, note: bool = True)
         report = verify.check(data, upto=upto(), progress=progress)
         if note:
             with suppress(OSError):  # a convenience; the data directory may not be writable for this user
-                verify_note.remember(data, report, now_text(), time.monotonic() - started)
+                verify_note.write(data, report, now_text(), time.monotonic() - started)
         return report
 
     return run

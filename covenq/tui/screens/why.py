@@ -14,7 +14,7 @@ from textual.widgets import Footer, Static
 
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure
-from covenq.operate.inspect import story
+from covenq.operate.inspect import story_text
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
@@ -36,7 +36,7 @@ def why_lines(answer: Object) -> list[Line]:
 
 def _story_lines(one: Object) -> list[Line]:
     found: list[Line] = []
-    for label, words in story.lines(one):
+    for label, words in story_text.lines(one):
         label, words = text.clean(label), text.clean(words)
         if not words:
             found += [[("", "")], [(label, "bold")]]

@@ -1,4 +1,4 @@
-"""What a daemon's status, and the files beside the journal, say of an installation's health: for `covenq doctor`."""
+"""The checks of `covenq doctor` on a daemon's status and on the files beside the journal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import JOURNAL_NAME
 
-TOLD = 5
-"""Of many alike, so many are told one by one."""
+STUCK_SHOWN = 5
+"""Stuck tasks that get a finding each, at most."""
 
 
-def signs(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Finding]:
+def status_findings(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Finding]:
     """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
     status = context.status or {}
     for one in status.get("pauses") or ():
@@ -21,7 +21,7 @@ def signs(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Findin
     for one in status.get("secrets") or ():
         words = f"the daemon can't read {one['secret']}: {one['problem']}"
         yield Finding("secret", BAD, words, "covenq secrets")
-    for one in (status.get("stuck") or ())[:TOLD]:
+    for one in (status.get("stuck") or ())[:STUCK_SHOWN]:
         yield Finding("tasks", WARN, f"{one['task']} of {one['route']}: {one['why']}", f"covenq why {one['task']}")
     worker = status.get("worker") or {}
     if worker.get("error"):
@@ -45,19 +45,19 @@ def _paused(one: dict[str, str | None]) -> Finding:
 
 
 def _copies(data: Path) -> Iterator[Finding]:
-    for one in backup_list.known(data):
+    for one in backup_list.backups(data):
         path = Path(str(one["path"]))
         if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
             yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
-    for words in backup_list.unreadable(data):
-        yield Finding("backups", WARN, words, f"Correct {data / backup_list.NOTE_NAME}: what is erased is named by it.")
+    for words in backup_list.unreadable_entries(data):
+        yield Finding("backups", WARN, words, f"Correct {data / backup_list.FILE_NAME}: what is erased is named by it.")
     for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
         words = f"{aside} was salvaged, and is not in place"
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")
 
 
 def _watchdog(pid: object, proc: Path) -> Iterator[Finding]:
-    """Whether systemd watches a daemon that it started, where this user may see that."""
+    """Whether systemd's watchdog is set for a daemon that it started, where this user may read its environment."""
     if not isinstance(pid, int):
         return
     try:

@@ -1,0 +1,88 @@
+"""Atomic file writes: under its name a file is the old one, the new one, or not there; never a part of one.
+
+The content is written to a temporary file of the same directory, synced, and given its name by one system call that is
+atomic within a file system. In that order nothing else can be found after a power cut: the bytes are durable before a
+name leads to them, and the name is durable once its directory is synced, which is done before the call returns.
+
+A crash before the name is given leaves the temporary file (the name and `suffix`), which nothing reads and which the next
+write removes. A crash after it leaves the new content; after a power cut either content, until the directory was synced.
+An error leaves no temporary file. A symbolic link or a file at the temporary name is removed, never written through; at the
+final name `replace` takes a link's place and leaves its target alone, and a directory there is an error.
+
+Two writers of the same name must exclude each other, or use different suffixes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+PRIVATE = 0o600
+
+
+def replace(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRIVATE, durable: bool = True) -> None:
+    """Write the file, in place of one that is there. `mode` is subject to the umask.
+
+    With `durable` the content and the name are on the medium on return; without, nothing is synced: for content that may be
+    lost, or that the caller syncs. Raises OSError; if it was the sync of the directory, the new content is in place.
+    """
+    temporary = _write(path, content, suffix, mode, durable)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink()
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def create(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRIVATE) -> bool:
+    """Write the file durably if nothing has its name, not even a dangling link; False, and nothing is changed, otherwise.
+
+    Of several at a time one is True. Raises OSError; if it was the sync of the directory, the file is there.
+    """
+    temporary = _write(path, content, suffix, mode, True)
+    try:
+        path.hardlink_to(temporary)  # unlike a rename, it never replaces anything
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    sync_directory(path.parent)
+    return True
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(path: Path, content: bytes, suffix: str, mode: int, durable: bool) -> Path:
+    temporary = path.with_name(path.name + suffix)
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
+            if durable:
+                _sync(fd)
+    except BaseException:
+        temporary.unlink()
+        raise
+    return temporary
+
+
+def _sync(fd: int) -> None:
+    """macOS's fsync stops at the drive's cache; F_FULLFSYNC waits for the medium."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)

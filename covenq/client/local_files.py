@@ -1,0 +1,143 @@
+"""Opening the files of a data directory without a daemon, for one call: to read, to write, or to maintain them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from covenq.config.load import Retention
+from covenq.errors import DaemonUnreachable, NotFound, Refused
+from covenq.net import unix_socket
+from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
+from covenq.state.store import StateStore, overlay, read_witness
+from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
+from journal.file.reader import JournalReader, open_reader
+from journal.file.segment import GENESIS, NAME
+from journal.records import Entry, Head, Record
+
+if TYPE_CHECKING:
+    from covenq.operate.maintain.upkeep import UpkeepContext
+    from journal.file.engine import FileJournal
+
+LOCK_S = 1.0
+"""Seconds to wait for another command that reads, before reading without the lock, or refusing to write."""
+
+
+class LocalFiles:
+    """The journal and the state of a data directory. Each call opens and closes them."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.state = data / STATE_NAME
+        self.journal = data / JOURNAL_NAME
+        self.lock_holder: JournalLocked | None = None
+        """Who held the journal's lock when it was last read, if that was another process."""
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | EmptyJournal]]:
+        """The rows, folded to the end of the journal, and the journal."""
+        if not self.journal.exists() and not self.state.exists():
+            with overlay(self.state, EmptyJournal()) as conn:
+                yield conn, EmptyJournal()
+            return
+        with self._open_reader() as reader:
+            # With damage the state may be ahead of what still verifies; it is left as it is, and shown.
+            commit = reader.locked and not reader.damage
+            with overlay(self.state, reader, commit=commit) as conn:
+                yield conn, reader
+
+    @contextmanager
+    def writing(self, *, create: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
+        """The journal, open for writing, and the state, caught up before and after. `create` makes them if there are none.
+
+        Raises NotFound where there are none; JournalLocked, or DaemonUnreachable for a daemon that holds the lock and
+        doesn't answer.
+        """
+        from journal.file.open import open_journal
+
+        if create:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not self.journal.exists() and not self.state.exists():
+            raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
+
+        def opened() -> FileJournal:
+            seen = read_witness(self.state)
+            return open_journal(self.journal, witnesses=[seen] if seen else [])
+
+        try:
+            journal = wait_for_lock(opened, LOCK_S)
+        except JournalLocked as locked:
+            raise self._lock_error(locked) from None
+        with journal, StateStore(self.state, journal) as store:
+            store.catch_up()
+            yield journal, store
+            store.catch_up()
+
+    @contextmanager
+    def upkeep(self, policy: Retention) -> Iterator[UpkeepContext]:
+        """What `covenq.operate.maintain.upkeep` works on. Raises as `writing`."""
+        from covenq.operate.maintain.upkeep import UpkeepContext
+
+        with self.writing() as (journal, store):
+
+            def fold() -> None:
+                store.catch_up()
+
+            yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.scrub)
+
+    def segments(self) -> list[Path]:
+        return [path for path in self.journal.glob("*.jsonl") if NAME.match(path.name) and path.exists()]
+
+    def _open_reader(self) -> JournalReader:
+        """With the lock if it is free soon (another command may hold it for a moment), or else without it."""
+        seen = read_witness(self.state)
+        witnesses = [seen] if seen else []
+        self.lock_holder = None
+        try:
+            return wait_for_lock(lambda: open_reader(self.journal, witnesses=witnesses, adopt=True), LOCK_S)
+        except JournalReadOnly:
+            pass
+        except JournalLocked as locked:
+            self.lock_holder = locked
+        return open_reader(self.journal, witnesses=witnesses)
+
+    def _lock_error(self, locked: JournalLocked) -> Exception:
+        """Why the lock isn't free: a daemon that listens and yet didn't answer, or another process."""
+        try:
+            unix_socket.connect(self.data / SOCKET_NAME, 1.0).close()
+        except (OSError, Refused):
+            return locked
+        return DaemonUnreachable(f"{locked}, which doesn't answer", hint="Look at that process, or restart it.")
+
+
+def damage_of(reader: JournalReader | EmptyJournal) -> list[str]:
+    return [str(one) for one in reader.damage] if isinstance(reader, JournalReader) else []
+
+
+class EmptyJournal:
+    """The journal of a data directory in which nothing was ever received."""
+
+    id = ""
+    epoch = ""
+
+    def head(self) -> Head:
+        return Head(0, GENESIS)
+
+    def read(self, after: int) -> Iterator[Record]:
+        return iter(())
+
+    def get(self, seq: int) -> Record | None:
+        return None
+
+    def last(self, subject: str) -> Record | None:
+        return None
+
+    def wait(self, after: int, timeout: float | None) -> bool:
+        return False
+
+    def append(self, entries: Sequence[Entry]) -> NoReturn:
+        raise JournalClosed("there is no journal here")
