@@ -11,7 +11,7 @@ Unknown kinds change nothing but their subject's newest seq, which appends are c
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -130,7 +130,9 @@ def _task_record(rows: Rows, record: Record) -> None:
         if row["delivery_seq"] is None and row["hook"] is not None and row["guid"] is not None:
             rows.orphans.setdefault((row["hook"], row["guid"]), []).append(task_id)
     else:
-        _moved(rows, row, record)
+        change = _TASK_CHANGES.get(record.kind)
+        if change is not None:
+            change(rows, row, record)
         row["updated_at"] = record.at
     row["last_seq"] = record.seq
     rows.changed_tasks.add(task_id)
@@ -194,95 +196,7 @@ _NO_CLAIM: Row = {"lease_until": None, "claim_seq": None}
 _NO_REASON: Row = {"reason": None, "category": None, "detail": None}
 
 
-def _moved(rows: Rows, row: Row, record: Record) -> None:
-    """What a later record does to a task. That the move was allowed is the compare-and-append's doing, not the fold's."""
-    data = record.data
-    match record.kind:
-        case Kind.CLAIMED:
-            _claimed(rows, row, record)
-        case Kind.DELAYED:
-            if row["state"] == State.QUEUED:
-                row |= {"not_before": as_text(data.get("not_before")), "since": as_text(data.get("since"))}
-        case Kind.PHASE:
-            attempt = rows.attempts.get((row["id"], row["attempts"]))
-            if attempt is not None:
-                attempt["phases"] = json_text(
-                    [*orjson.loads(attempt["phases"]), [as_text(data.get("phase")), record.at]]
-                )
-                rows.changed_attempts.add((row["id"], row["attempts"]))
-        case Kind.RENEWED:
-            row["lease_until"] = as_text(data.get("lease_until"))
-        case Kind.RETRY:
-            _end_attempt(rows, row, record, State.FAILED)
-            category = as_text(data.get("category"))
-            row |= (
-                _NO_CLAIM
-                | _failure(data)
-                | {
-                    "state": State.QUEUED.value,
-                    "worker": None,
-                    "not_before": as_text(data.get("not_before")),
-                    "interruptions": as_integer(data.get("interruptions")) or 0,
-                    # An attempt cut short by the daemon's end, or a worker's silence, is nobody's failure: no retry burns.
-                    "retries": row["retries"] + (category not in (Category.INTERRUPTED, Category.LEASE_LOST)),
-                }
-            )
-        case Kind.COMPLETED:
-            _end_attempt(rows, row, record, State.COMPLETED)
-            row |= _NO_CLAIM | _NO_REASON | {"state": State.COMPLETED.value, "not_before": None}
-        case Kind.FAILED:
-            _end_attempt(rows, row, record, State.FAILED)
-            interruptions = as_integer(data.get("interruptions"))
-            row |= _NO_CLAIM | _failure(data) | {"state": State.FAILED.value, "not_before": None}
-            row["interruptions"] = row["interruptions"] if interruptions is None else interruptions
-        case Kind.REQUEUED:
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.QUEUED.value,
-                    "reason": as_text(data.get("reason")),
-                    "worker": None,
-                    "not_before": None,
-                    "interruptions": 0,
-                    "retries": 0,
-                    "since": None,
-                    "queued_seq": record.seq,
-                    "superseded_by": None,
-                }
-            )
-        case Kind.CANCELLED:
-            _end_attempt(rows, row, record, State.CANCELLED)
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.CANCELLED.value,
-                    "reason": as_text(data.get("reason")),
-                    "not_before": None,
-                }
-            )
-        case Kind.SUPERSEDED:
-            _end_attempt(rows, row, record, State.SUPERSEDED)
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.SUPERSEDED.value,
-                    "reason": as_text(data.get("reason")),
-                    "detail": f"by task {as_text(data.get('by_task'))}",
-                    "not_before": None,
-                    "superseded_by": as_text(data.get("by_task")),
-                }
-            )
-
-
-def _failure(data: Row) -> Row:
-    category = as_text(data.get("category"))
-    return {"reason": category, "category": category, "detail": as_text(data.get("detail"))}
-
-
-def _claimed(rows: Rows, row: Row, record: Record) -> None:
+def _claim(rows: Rows, row: Row, record: Record) -> None:
     data = record.data
     number = as_integer(data.get("attempt")) or as_integer(row["attempts"] + 1) or row["attempts"]
     worker = as_text(data.get("worker"))
@@ -295,8 +209,8 @@ def _claimed(rows: Rows, row: Row, record: Record) -> None:
         "not_before": None,
     }
     for scope in scopes(row):
-        place = (scope, record.at[:13])
-        rows.starts[place] = rows.starts.get(place, 0) + 1
+        counter = (scope, record.at[:13])
+        rows.starts[counter] = rows.starts.get(counter, 0) + 1
     rows.attempts[row["id"], number] = {
         "task": row["id"],
         "attempt": number,
@@ -346,6 +260,115 @@ def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
         "http_status": as_integer(data.get("http_status")),
     }
     rows.changed_attempts.add(key)
+
+
+def _failure(data: Row) -> Row:
+    category = as_text(data.get("category"))
+    return {"reason": category, "category": category, "detail": as_text(data.get("detail"))}
+
+
+def _delay(rows: Rows, row: Row, record: Record) -> None:
+    if row["state"] == State.QUEUED:
+        row |= {"not_before": as_text(record.data.get("not_before")), "since": as_text(record.data.get("since"))}
+
+
+def _add_phase(rows: Rows, row: Row, record: Record) -> None:
+    key = (row["id"], row["attempts"])
+    attempt = rows.attempts.get(key)
+    if attempt is not None:
+        phase = [as_text(record.data.get("phase")), record.at]
+        attempt["phases"] = json_text([*orjson.loads(attempt["phases"]), phase])
+        rows.changed_attempts.add(key)
+
+
+def _renew(rows: Rows, row: Row, record: Record) -> None:
+    row["lease_until"] = as_text(record.data.get("lease_until"))
+
+
+def _retry(rows: Rows, row: Row, record: Record) -> None:
+    _end_attempt(rows, row, record, State.FAILED)
+    data = record.data
+    row |= (
+        _NO_CLAIM
+        | _failure(data)
+        | {
+            "state": State.QUEUED.value,
+            "worker": None,
+            "not_before": as_text(data.get("not_before")),
+            "interruptions": as_integer(data.get("interruptions")) or 0,
+            # The daemon's end or an expired lease is not the command's failure, so it uses up no retry.
+            "retries": row["retries"]
+            + (as_text(data.get("category")) not in (Category.INTERRUPTED, Category.LEASE_LOST)),
+        }
+    )
+
+
+def _complete(rows: Rows, row: Row, record: Record) -> None:
+    _end_attempt(rows, row, record, State.COMPLETED)
+    row |= _NO_CLAIM | _NO_REASON | {"state": State.COMPLETED.value, "not_before": None}
+
+
+def _fail(rows: Rows, row: Row, record: Record) -> None:
+    _end_attempt(rows, row, record, State.FAILED)
+    interruptions = as_integer(record.data.get("interruptions"))
+    row |= _NO_CLAIM | _failure(record.data) | {"state": State.FAILED.value, "not_before": None}
+    row["interruptions"] = row["interruptions"] if interruptions is None else interruptions
+
+
+def _requeue(rows: Rows, row: Row, record: Record) -> None:
+    row |= (
+        _NO_CLAIM
+        | _NO_REASON
+        | {
+            "state": State.QUEUED.value,
+            "reason": as_text(record.data.get("reason")),
+            "worker": None,
+            "not_before": None,
+            "interruptions": 0,
+            "retries": 0,
+            "since": None,
+            "queued_seq": record.seq,
+            "superseded_by": None,
+        }
+    )
+
+
+def _cancel(rows: Rows, row: Row, record: Record) -> None:
+    _end_attempt(rows, row, record, State.CANCELLED)
+    reason = as_text(record.data.get("reason"))
+    row |= _NO_CLAIM | _NO_REASON | {"state": State.CANCELLED.value, "reason": reason, "not_before": None}
+
+
+def _supersede(rows: Rows, row: Row, record: Record) -> None:
+    _end_attempt(rows, row, record, State.SUPERSEDED)
+    by_task = as_text(record.data.get("by_task"))
+    row |= (
+        _NO_CLAIM
+        | _NO_REASON
+        | {
+            "state": State.SUPERSEDED.value,
+            "reason": as_text(record.data.get("reason")),
+            "detail": f"by task {by_task}",
+            "not_before": None,
+            "superseded_by": by_task,
+        }
+    )
+
+
+_TASK_CHANGES: dict[str, Callable[[Rows, Row, Record], None]] = {
+    str(Kind.CLAIMED): _claim,
+    str(Kind.DELAYED): _delay,
+    str(Kind.PHASE): _add_phase,
+    str(Kind.RENEWED): _renew,
+    str(Kind.RETRY): _retry,
+    str(Kind.COMPLETED): _complete,
+    str(Kind.FAILED): _fail,
+    str(Kind.REQUEUED): _requeue,
+    str(Kind.CANCELLED): _cancel,
+    str(Kind.SUPERSEDED): _supersede,
+}
+"""What a later record does to a task's row, by its kind. That the transition was allowed is ensured by the append, which
+compares with the task's newest record, and not by the fold."""
 
 
 # ---- a delivery's state, from its tasks'
