@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from covenq.errors import CovenqError
+from covenq.errors import BadRequest
 from covenq.github.columns import clean
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from journal.file import codec
@@ -36,18 +36,6 @@ _PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%(?!25)")
 _BOM = b"\xef\xbb\xbf"
-
-
-class BadRequest(CovenqError):
-    """A request that can't be a delivery. `word` is for machines, the message is one sentence for people."""
-
-    exit_code = 2
-    hint = "Look at the hook's settings and its recent deliveries on GitHub."
-
-    def __init__(self, word: str, detail: str) -> None:
-        super().__init__(detail)
-        self.word = word
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

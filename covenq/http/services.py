@@ -13,7 +13,7 @@ from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.errors import CovenqError, NotFound
+from covenq.errors import NotFound, StateBehind
 from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
@@ -35,12 +35,6 @@ STREAMS = 16
 
 API_THREADS = STREAMS + STREAMS + WAITERS + 8
 """Of each listener of the API: what streams, tails and claims may hold together while they wait, and some that never wait."""
-
-
-class StateBehind(CovenqError):
-    """The state is behind the journal for too long to wait."""
-
-    hint = "`covenq status` says why; the journal itself is complete."
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +92,7 @@ class Services:
         return self.live.now.keys
 
     def reader(self) -> sqlite3.Connection:
-        """This thread's connection, once the state has folded all that is durable now. Raises Behind and JournalDamaged."""
+        """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
         self._reach(self.journal.head().seq)
         return self.store.reader()
 

@@ -19,12 +19,11 @@ from typing import Any
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.errors import CovenqError
+from covenq.errors import BadRequest, CovenqError, StateBehind
 from covenq.github import request as github_request
 from covenq.github.columns import columns as columns_of
-from covenq.github.request import BadRequest
 from covenq.github.signature import verifiers
-from covenq.intake.twins import Reservation, Twins, Unknowable
+from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
@@ -114,7 +113,7 @@ def receive(
         answer = _take(delivery, config, journal, lookup, clock)
         recorded = answer.body.get("seq")
         return answer
-    except Unknowable as error:
+    except StateBehind as error:
         if config.twins == "refuse":
             return refuse(503, "state_behind", f"It can't be told now whether this body came before: {error}.")
         log.warning("%s is not compared with what came before: %s", delivery.id, error)

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable
 
 from covenq.config.load import Config
-from covenq.errors import CovenqError
+from covenq.errors import StateBehind
 from covenq.model import DeliveryId
 
 HELD_MAX = 100_000
@@ -37,12 +37,6 @@ HELD_MAX = 100_000
 _FIRST = """SELECT guid FROM webhook_deliveries
     WHERE substr(payload_sha256, 1, 16) = substr(?1, 1, 16) AND payload_sha256 = ?1 ORDER BY seq LIMIT 1"""
 _MINE = "SELECT 1 FROM webhook_deliveries WHERE guid = ?2 AND payload_sha256 = ?1 LIMIT 1"
-
-
-class Unknowable(CovenqError):
-    """Whether a body came before can't be told now."""
-
-    hint = "`covenq status` says why the state is behind."
 
 
 class Reservation:
@@ -98,7 +92,7 @@ class Twins:
     def hold(self, sha256: str, id: DeliveryId, config: Config) -> Reservation:
         """Reserve this body for this GUID, and say what is known of it. The caller must `end` it.
 
-        Raises Unknowable; then nothing is reserved.
+        Raises StateBehind; then nothing is reserved.
         """
         held = Reservation(self, sha256, id.guid)
         with self._lock:
@@ -107,7 +101,7 @@ class Twins:
                 self._config, self._floor = config, self._head()
             floor = self._floor
             if self._count >= self._limit:
-                raise Unknowable("the state is too far behind the journal to tell twins")
+                raise StateBehind("the state is too far behind the journal to tell twins")
             guids = self._held.setdefault(sha256, {})
             held.own = id.guid in guids
             held.twin = next((guid for guid in guids if guid != id.guid), None)
@@ -115,7 +109,7 @@ class Twins:
             self._count += 1
         try:
             if self._folded() < floor and not self._wait_for(floor):
-                raise Unknowable("the state is behind the journal, so twins can't be told")
+                raise StateBehind("the state is behind the journal, so twins can't be told")
             self._ask(held)
         except BaseException:
             held.end(None)
@@ -142,7 +136,7 @@ class Twins:
             held.twin = str(row[0])
             held.own = held.own or conn.execute(_MINE, (held.sha256, held.guid)).fetchone() is not None
         except sqlite3.Error as error:
-            raise Unknowable(f"the state can't be asked for twins: {error}") from error
+            raise StateBehind(f"the state can't be asked for twins: {error}") from error
 
     def _forget(self) -> None:
         """Under the lock. Requests end nearly in the order of their seqs; one that is late is dropped a little later."""

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.config.secret_keys import Key
+from covenq.errors import BadRequest
 from covenq.github import request
 from covenq.github.columns import columns
-from covenq.github.request import BadRequest
 from covenq.github.signature import sign, verify
 from covenq.model import DeliveryId
 from tests.support.daemon import sign as sign_by_library

@@ -16,7 +16,7 @@ from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import Location, locate, source
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
-from covenq.errors import CovenqError, Refused, UsageError
+from covenq.errors import BadRequest, CovenqError, Refused, UsageError
 
 
 def send(
@@ -138,7 +138,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     command line itself: other users can read that."""
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
-    from covenq.github.request import BadRequest, load
+    from covenq.github.request import load
 
     if file:
         secret = _content(file).rstrip(b"\r\n")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from covenq.config.load import Config
+from covenq.errors import BadRequest
 from covenq.github import request
 from covenq.github.columns import columns
-from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.operate.act.archive import Incoming
 from covenq.operate.act.plan import AT_ONCE, Item, append_all, clean_text

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from covenq.errors import Refused, UsageError
+from covenq.errors import BackupListUnreadable, Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.operate.maintain import backup_list
 from covenq.paths import JOURNAL_NAME, STATE_NAME
@@ -60,7 +60,7 @@ def copy(
             damage = _verify(target, report.head, progress)
     try:
         backup_list.remember(data, target.parent, now_text(), report.head)
-    except backup_list.NoteUnreadable as error:
+    except BackupListUnreadable as error:
         return report, damage, f"this backup can't be remembered: {error}. {error.hint}"
     except OSError as error:
         return report, damage, f"this backup can't be remembered in {data / backup_list.NOTE_NAME}: {error.strerror}"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from covenq.errors import CovenqError
+from covenq.errors import BackupListUnreadable
 from covenq.model import JsonObject
 from journal.file.files import OsFiles, publish
 from journal.records import Head
@@ -18,17 +18,11 @@ from journal.records import Head
 NOTE_NAME = "backups.json"
 
 
-class NoteUnreadable(CovenqError):
-    """The list of backups isn't what was written; to write it anew would forget the ones it names."""
-
-    hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
-
-
 def known(data: Path) -> list[JsonObject]:
     """[{"path", "at", "seq", "sum"}…], the newest last: of the note, what can be read."""
     try:
         return [one for one in _entries(data) if _is_entry(one)]
-    except NoteUnreadable:
+    except BackupListUnreadable:
         return []
 
 
@@ -36,7 +30,7 @@ def unreadable(data: Path) -> list[str]:
     """What of the note can't be read, in words: any of it may be a backup's."""
     try:
         found = _entries(data)
-    except NoteUnreadable as error:
+    except BackupListUnreadable as error:
         return [str(error)]
     return [
         f"{data / NOTE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
@@ -46,19 +40,19 @@ def unreadable(data: Path) -> list[str]:
 
 
 def _entries(data: Path) -> list[Any]:
-    """All entries, whatever they are. Raises NoteUnreadable."""
+    """All entries, whatever they are. Raises BackupListUnreadable."""
     path = data / NOTE_NAME
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NoteUnreadable(f"{path} can't be read: {error.strerror}") from error
+        raise BackupListUnreadable(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise NoteUnreadable(f"{path} is no JSON") from error
+        raise BackupListUnreadable(f"{path} is no JSON") from error
     entries = found.get("backups") if isinstance(found, dict) else None
     if not isinstance(entries, list):
-        raise NoteUnreadable(f"{path} has no list of backups")
+        raise BackupListUnreadable(f"{path} has no list of backups")
     return entries
 
 
@@ -69,7 +63,7 @@ def _is_entry(one: Any) -> bool:
 def remember(data: Path, target: Path, at: str, head: Head) -> None:
     """Note a backup, in place of an earlier one in the same directory. Durable on return.
 
-    Entries that can't be read stay as they are. Raises OSError, NoteUnreadable.
+    Entries that can't be read stay as they are. Raises OSError, BackupListUnreadable.
     """
     path = str(target.resolve())
     kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from covenq.config.load import Retention
-from covenq.errors import CovenqError, Refused
+from covenq.errors import CovenqError, ErasureUnfinished, MaintenanceInterrupted, Refused
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.redaction import ErasureUnfinished, Progress
+from covenq.operate.maintain.redaction import Progress
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -191,12 +191,6 @@ def _told(rewritten: Sequence[Rewritten], gone: cleanup.Cleanup) -> JsonObject:
 # ---- in the daemon
 
 
-class Stopping(CovenqError):
-    """The daemon stops in the middle of it."""
-
-    hint = "What was recorded is finished at the next start."
-
-
 class Upkeep(threading.Thread):
     """Lays the ballast, finishes what an earlier process left, and once a day at most drops what retention lets go.
 
@@ -276,7 +270,7 @@ class Upkeep(threading.Thread):
                         finished = True
                     self._retain()
                     self.error = None
-            except (JournalPoisoned, JournalClosed, Stopping):
+            except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
                 return
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
                 next_try = time.monotonic() + AGAIN_S
@@ -328,7 +322,7 @@ class Upkeep(threading.Thread):
         def progress(done: int, total: int) -> None:
             self._doing = {"what": what, "done": done, "total": total}
             if self._stop_asked.is_set():
-                raise Stopping("the daemon is stopping")
+                raise MaintenanceInterrupted("the daemon is stopping")
 
         try:
             yield progress
@@ -340,7 +334,7 @@ class Upkeep(threading.Thread):
         deadline = time.monotonic() + 60.0
         while not self._folder.wait_for(head, 0.5):
             if self._stop_asked.is_set():
-                raise Stopping("the daemon is stopping")
+                raise MaintenanceInterrupted("the daemon is stopping")
             if time.monotonic() > deadline:
                 why = f": {self._folder.error}" if self._folder.error else ""
                 raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")
