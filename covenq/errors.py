@@ -1,4 +1,4 @@
-"""Every error of covenq that a person can cause or correct: a message of one sentence, an exit code, and a hint of what to do next.
+"""The errors of covenq that a person can cause or correct: a one-sentence message, an exit code, a hint of what to do next.
 
 All of them are in this module. The journal's own (`journal.errors`) have the same shape, but a base of their own: the journal
 imports nothing of covenq, and who catches JournalError must not catch these. The interfaces treat both alike (`Failure`). What

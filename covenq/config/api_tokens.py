@@ -28,7 +28,6 @@ from covenq.config import regular_file
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
 
-FILE_NAME = "tokens.json"
 FORMAT = 1
 FILE_MAX = 1 << 20
 PREFIX = "covenq_"

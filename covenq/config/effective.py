@@ -15,6 +15,7 @@ from covenq.config.limits import Cap
 from covenq.config.load import Config
 from covenq.config.secret_source import SecretSource
 from covenq.model import JsonObject
+from covenq.paths import ATTEMPTS_NAME, CONFIG_NAME, JOURNAL_NAME, REFUSALS_NAME, SECRET_NAME, SOCKET_NAME, STATE_NAME
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
 
@@ -72,12 +73,12 @@ def paths(config: Config, data: Path, env: Mapping[str, str], *, config_option: 
     told: list[tuple[str, Path | None, str]] = [
         ("configuration", config.path, _config_by(config, data, env, config_option)),
         ("data", data, "all that is kept"),
-        ("journal", data / "journal", "the records: the only thing that can't be rebuilt"),
-        ("state", data / "state.db", "a cache of the journal"),
-        ("socket", data / "covenq.sock", "the daemon's, while it runs"),
-        ("attempts", data / "attempts", "what commands were given and left"),
-        ("refusals", data / "refused.jsonl", "the newest requests that were refused"),
-        ("secret", data / "secret", "the webhook secret that the first start makes"),
+        ("journal", data / JOURNAL_NAME, "the records: the only thing that can't be rebuilt"),
+        ("state", data / STATE_NAME, "a cache of the journal"),
+        ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
+        ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
+        ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),
+        ("secret", data / SECRET_NAME, "the webhook secret that the first start makes"),
         ("tokens", config.token_file(data), "hashes of the API's tokens"),
     ]
     told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
@@ -116,7 +117,7 @@ def _config_by(config: Config, data: Path, env: Mapping[str, str], option: str |
         return "named by COVENQ_CONFIG"
     if config.path is not None:
         return "found in the data directory"
-    return f"there is none; {data / 'covenq.toml'} would be read"
+    return f"there is none; {data / CONFIG_NAME} would be read"
 
 
 def _has(raw: Mapping[str, Any], name: str) -> bool:

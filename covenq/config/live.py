@@ -22,6 +22,7 @@ from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
+from covenq.paths import CONFIG_NAME
 
 log = logging.getLogger("covenq.config")
 
@@ -79,7 +80,7 @@ class Files:
         adjust: Callable[[Config], Config] = lambda config: config,
     ) -> None:
         """`config` is what was read at the start; `adjust` is what the command line says over the file, every time."""
-        self._path = config.path if config.path is not None else data / "covenq.toml"
+        self._path = config.path if config.path is not None else data / CONFIG_NAME
         self._given = config.path is not None
         self._env = env
         self._data = data

@@ -19,6 +19,7 @@ from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table
 from covenq.errors import ConfigError
+from covenq.paths import CONFIG_NAME, TOKENS_NAME
 from journal.file.codec import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
@@ -82,7 +83,7 @@ class Config:
 
     def token_file(self, data: Path) -> Path:
         """Where the API's tokens are: as configured, else in the data directory."""
-        return self.api_tokens if self.api_tokens is not None else data / "tokens.json"
+        return self.api_tokens if self.api_tokens is not None else data / TOKENS_NAME
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -180,7 +181,7 @@ def config_path(option: str | None, env: Mapping[str, str], data: str | None = N
     chosen = option or env.get("COVENQ_CONFIG")
     if chosen:
         return Path(chosen).expanduser()
-    own = data_dir(data, env) / "covenq.toml"
+    own = data_dir(data, env) / CONFIG_NAME
     return own if own.exists() else None
 
 

@@ -11,6 +11,7 @@ from covenq.config import regular_file
 from covenq.config.load import Config
 from covenq.config.secret_source import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
 from covenq.errors import ConfigError
+from covenq.paths import SECRET_NAME
 
 SECRET_MAX = 64 * 1024
 """Bytes of a secret file. More is no secret but a wrong path."""
@@ -31,7 +32,7 @@ class Key:
 
 
 def default_file(data: Path) -> Path:
-    return data / "secret"
+    return data / SECRET_NAME
 
 
 def sources_of(config: Config, data: Path) -> tuple[SecretSource, ...]:

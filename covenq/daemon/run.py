@@ -43,12 +43,12 @@ from covenq.http.services import API_THREADS, Services
 from covenq.http.webhook_fast import PlainWebhook
 from covenq.intake import resume
 from covenq.intake.admission import Admission, Recent
-from covenq.intake.refusal_log import LOG_NAME, Refusals
+from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
+from covenq.paths import JOURNAL_NAME, REFUSALS_NAME, SOCKET_NAME, STATE_NAME
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
@@ -196,7 +196,7 @@ def _start(
         claims=claims,
         admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / LOG_NAME, room=admission.room, mask=mask),
+        refusals=Refusals(data / REFUSALS_NAME, room=admission.room, mask=mask),
         webhook_url=url,
         api_url=None if api_bound is None else f"http://{_reachable(address_of(api_bound))}",
         started_at=at_text(time.time()),

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from covenq.model import JsonObject, at_text
+from covenq.paths import REFUSALS_NAME
 
-LOG_NAME = "refused.jsonl"
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 LINE_MAX = 16384
@@ -120,7 +120,7 @@ def read(data: Path) -> Iterator[JsonObject]:
     """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be read are left out: one may be
     on its way to the disk just now. Nothing where there is no log, or it can't be read.
     """
-    for name in (f"{LOG_NAME}.1", LOG_NAME):
+    for name in (f"{REFUSALS_NAME}.1", REFUSALS_NAME):
         try:
             with (data / name).open("rb") as file:
                 while line := file.readline(LINE_MAX):

@@ -18,6 +18,7 @@ from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import Table, remainder, to_sql
 from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
+from covenq.paths import ATTEMPTS_NAME
 
 __all__ = [
     "Page",
@@ -351,5 +352,5 @@ def _attempt(row: sqlite3.Row) -> JsonObject:
     # Where its output is, as `result` is told: below the data directory. Made before the phase is recorded.
     prepared = any(phase[0] == "prepared" for phase in item["phases"])
     for name in ("stdout", "stderr"):
-        item[name] = f"attempts/{item['task']}/{item['attempt']}/{name}" if prepared else None
+        item[name] = f"{ATTEMPTS_NAME}/{item['task']}/{item['attempt']}/{name}" if prepared else None
     return item

@@ -17,6 +17,7 @@ from covenq.cli.common import ConfigOption, DataOption, Json
 from covenq.cli.context import locate
 from covenq.cli.output import Column, say
 from covenq.errors import CovenqError
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.cli.bench_client import Load, Outcome
@@ -98,7 +99,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
             peak = _run(plan)
             half = _run(replace(plan, rate=max(1.0, peak.rate / 2)))
             stage.stop()
-        found, batches = _in_journal(stage.data / "journal")
+        found, batches = _in_journal(stage.data / JOURNAL_NAME)
     return Measured(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
 
 

@@ -21,6 +21,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.common import Json
 from covenq.cli.output import Column, say
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.cli.demo_daemon import DemoDaemon
@@ -202,7 +203,7 @@ def gather(data: Path, ran: Path) -> Evidence:
     from journal.file.reader import open_reader
 
     found = Evidence()
-    with open_reader(data / "journal") as reader:
+    with open_reader(data / JOURNAL_NAME) as reader:
         for record in reader.read(0):
             noun, _, verb = record.kind.partition(".")
             subject = record.subject.split(".")

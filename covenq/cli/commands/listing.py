@@ -11,6 +11,7 @@ from covenq.cli import output
 from covenq.cli.common import After, ConfigOption, DataOption, Json, Limit, Words
 from covenq.cli.context import here, source
 from covenq.cli.output import Column, clean, say
+from covenq.paths import JOURNAL_NAME
 
 Item = Mapping[str, Any]
 
@@ -105,7 +106,7 @@ def _list(
 
 def _nothing(what: str, one: str, filtered: bool, data: Path | None) -> str:
     """Why a list is empty, and what would fill it."""
-    if data is not None and not (data / "journal").is_dir():
+    if data is not None and not (data / JOURNAL_NAME).is_dir():
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
     if filtered:
         return f"No {one} matches."

@@ -18,6 +18,7 @@ from covenq.cli.context import here, source
 from covenq.cli.extract import print_curl, print_part
 from covenq.cli.output import Column, clean
 from covenq.errors import NotFound, UsageError
+from covenq.paths import ATTEMPTS_NAME
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -111,7 +112,7 @@ def show(
         output.emit_json(found)
         return
     where = here(data, config)
-    logs = Logs(None if where is None else where / "attempts", ends)
+    logs = Logs(None if where is None else where / ATTEMPTS_NAME, ends)
     if task:
         _print_task(found, logs)
     else:

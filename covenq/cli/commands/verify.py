@@ -17,6 +17,7 @@ from covenq.cli.context import Location, locate, source
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.verify import Signatures
@@ -108,7 +109,7 @@ def head_text(head: Head) -> str:
 
 def existing(where: Location) -> Location:
     """The place, if there is a journal. Raises NotFound."""
-    if not (where.data / "journal").is_dir():
+    if not (where.data / JOURNAL_NAME).is_dir():
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
         )
@@ -124,7 +125,7 @@ def bound(data: str | None, config: str | None) -> int | None:
 def _segment(where: Location, name: str) -> int:
     from covenq.operate.maintain import verify as integrity
 
-    found = integrity.segment_of(where.data / "journal", name)
+    found = integrity.segment_of(where.data / JOURNAL_NAME, name)
     if found is None:
         raise NotFound(f"no segment {name[:80]!r}", hint=f"They are files in {where.data / 'journal'}; a seq will do.")
     return found

@@ -13,6 +13,7 @@ from covenq.cli.common import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.context import locate
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
+from covenq.paths import SOCKET_NAME
 
 
 def worker(
@@ -81,7 +82,7 @@ def worker(
             raise UsageError(f"{variable[:40]!r} can't be passed on", hint="Name a variable that is none of covenq's.")
     target: Path | Remote | None = chosen()
     if target is None:
-        target = Path(socket) if socket is not None else locate(data, config).data / "covenq.sock"
+        target = Path(socket) if socket is not None else locate(data, config).data / SOCKET_NAME
     elif socket is not None:
         raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
     job = Job(

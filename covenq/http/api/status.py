@@ -12,6 +12,7 @@ from covenq.http.services import Services
 from covenq.model import JsonObject
 from covenq.operate.inspect import throughput, view
 from covenq.operate.maintain import verify_note
+from covenq.paths import JOURNAL_NAME
 from covenq.state import query
 
 
@@ -65,7 +66,7 @@ def status(services: Services) -> JsonObject:
         "reload": services.live.status(),
         "refused": services.refusals.counts(),
         "pauses": view.pauses(services.store.reader()),
-        "segments": view.segments(services.data / "journal"),
+        "segments": view.segments(services.data / JOURNAL_NAME),
         "verified": verify_note.last(services.data),
         "running": throughput.running(services.store.reader()),
         "stuck": throughput.stuck(services.store.reader(), services.clock(), services.caps),

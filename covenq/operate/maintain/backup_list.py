@@ -12,10 +12,9 @@ from typing import Any
 
 from covenq.errors import BackupListUnreadable
 from covenq.model import JsonObject
+from covenq.paths import BACKUPS_NAME
 from journal.file.files import OsFiles, publish
 from journal.records import Head
-
-NOTE_NAME = "backups.json"
 
 
 def known(data: Path) -> list[JsonObject]:
@@ -33,7 +32,7 @@ def unreadable(data: Path) -> list[str]:
     except BackupListUnreadable as error:
         return [str(error)]
     return [
-        f"{data / NOTE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
+        f"{data / BACKUPS_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
         for number, one in enumerate(found, 1)
         if not _is_entry(one)
     ]
@@ -41,7 +40,7 @@ def unreadable(data: Path) -> list[str]:
 
 def _entries(data: Path) -> list[Any]:
     """All entries, whatever they are. Raises BackupListUnreadable."""
-    path = data / NOTE_NAME
+    path = data / BACKUPS_NAME
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -69,7 +68,7 @@ def remember(data: Path, target: Path, at: str, head: Head) -> None:
     kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
     # orjson would refuse a name that is not UTF-8; here it comes back as it was.
-    publish(OsFiles(), data / NOTE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
+    publish(OsFiles(), data / BACKUPS_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
 
 
 def copies(data: Path) -> list[str]:

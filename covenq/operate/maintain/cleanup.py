@@ -18,9 +18,9 @@ from pathlib import Path
 import orjson
 
 from covenq.model import TOKEN
+from covenq.paths import ATTEMPTS_NAME, UPKEEP_NAME
 from journal.file.files import OsFiles, publish
 
-NOTE_NAME = "upkeep.json"
 _PAGE = 2000
 
 
@@ -45,7 +45,7 @@ class Cleanup:
 def read_note(data: Path, journal: str) -> Note:
     """The note, or an empty one if there is none that is this journal's."""
     try:
-        found = orjson.loads((data / NOTE_NAME).read_bytes())
+        found = orjson.loads((data / UPKEEP_NAME).read_bytes())
         note = Note(str(found["journal"]), int(found["done"]), float(found["retained_at"]))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         note = Note()
@@ -55,7 +55,7 @@ def read_note(data: Path, journal: str) -> Note:
 def write_note(data: Path, note: Note) -> None:
     """Durable on return. Raises OSError."""
     content = {"journal": note.journal, "done": note.done, "retained_at": note.retained_at}
-    publish(OsFiles(), data / NOTE_NAME, orjson.dumps(content) + b"\n")
+    publish(OsFiles(), data / UPKEEP_NAME, orjson.dumps(content) + b"\n")
 
 
 def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> Cleanup:
@@ -81,7 +81,7 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
         payloads += gone
         left += failed
     if attempts or payloads:
-        _sync(data / "attempts")
+        _sync(data / ATTEMPTS_NAME)
     if scrub() and not left:
         write_note(data, replace(note, done=max(folded, newest)))
     return Cleanup(attempts, payloads, tuple(left))
@@ -107,7 +107,7 @@ def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:
 
 def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
     """Remove the directories of a task's attempts: (1 or 0, what could not be removed)."""
-    directory = data / "attempts" / task
+    directory = data / ATTEMPTS_NAME / task
     if not TOKEN.match(task) or not os.path.lexists(directory):
         return 0, []
     failed: list[str] = []
@@ -129,7 +129,7 @@ def _make_removable(directory: Path) -> None:
 
 
 def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
-    directory = data / "attempts" / task
+    directory = data / ATTEMPTS_NAME / task
     if not TOKEN.match(task) or not directory.is_dir():
         return 0, []
     gone, failed = 0, []

@@ -22,6 +22,7 @@ from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_of
 from covenq.operate.maintain.doctor_signs import signs
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
+from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution.process_tree import mark_of, read_mark
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
@@ -295,7 +296,7 @@ def _work(context: DoctorContext) -> Iterator[Finding]:
 
 def orphans(data: Path) -> Iterator[int]:
     """Processes that an attempt's directory names and that are still the same ones."""
-    for path in _marks(data / "attempts"):
+    for path in _marks(data / ATTEMPTS_NAME):
         mark = read_mark(path)
         if mark is not None and mark_of(mark.pid) == mark:
             yield mark.pid
