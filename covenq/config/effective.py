@@ -44,10 +44,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
 }
 """How a setting is read off a Config, and the variable that can say it. Durations are seconds, null is none."""
 
-NAMES = ("server.data", *_CONFIG)
 
-
-def settings(
+def effective_settings(
     config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
 ) -> Iterator[JsonObject]:
     """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that says it, null for a
@@ -61,14 +59,16 @@ def settings(
     for name, (value, variable) in _CONFIG.items():
         if variable is not None and env.get(variable):
             source, by = ENVIRONMENT, variable
-        elif _has(raw, name):
+        elif _is_set(raw, name):
             source, by = FILE, str(config.path)
         else:
             source, by = DEFAULT, None
         yield {"name": name, "value": value(config), "source": source, "by": by}
 
 
-def paths(config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None) -> list[JsonObject]:
+def effective_paths(
+    config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None
+) -> list[JsonObject]:
     """{"name", "path", "there", "what"} of every file and directory that is used."""
     told: list[tuple[str, Path | None, str]] = [
         ("configuration", config.path, _config_by(config, data, env, config_option)),
@@ -83,12 +83,12 @@ def paths(config: Config, data: Path, env: Mapping[str, str], *, config_option: 
     ]
     told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
     return [
-        {"name": name, "path": None if path is None else str(path), "there": _there(path), "what": what}
+        {"name": name, "path": None if path is None else str(path), "there": _exists(path), "what": what}
         for name, path, what in told
     ]
 
 
-def _there(path: Path | None) -> bool | None:
+def _exists(path: Path | None) -> bool | None:
     """None where it can't be seen."""
     try:
         return path is not None and path.exists()
@@ -120,7 +120,7 @@ def _config_by(config: Config, data: Path, env: Mapping[str, str], option: str |
     return f"there is none; {data / CONFIG_NAME} would be read"
 
 
-def _has(raw: Mapping[str, Any], name: str) -> bool:
+def _is_set(raw: Mapping[str, Any], name: str) -> bool:
     section, _, key = name.partition(".")
     found = raw.get(section)
     return found is not None if not key else isinstance(found, Mapping) and key in found

@@ -7,7 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 from covenq.config.resources import Limits, parse_size
-from covenq.config.toml_table import Table, near
+from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import UsageError
 
 PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
@@ -56,7 +56,7 @@ def run_of(table: Table) -> tuple[str, ...]:
                     f"{{{name}}} comes from the request, which must not become an argument",
                     hint="The command finds it in its environment (COVENQ_REPO, COVENQ_EVENT, …) and in its payload.",
                 )
-            if guess := near(name, PLACEHOLDERS):
+            if guess := did_you_mean(name, PLACEHOLDERS):
                 raise table.error("run", f"{{{name}}} is no placeholder{guess}")
     return argv
 
@@ -121,7 +121,7 @@ def limits_of(table: Table) -> Limits:
             raise inner.error(key, str(error), hint=error.hint) from None
 
     def number(key: str) -> int | None:
-        return inner.whole(key, 0, 1, 1 << 20) if key in inner.raw else None
+        return inner.integer(key, 0, 1, 1 << 20) if key in inner.raw else None
 
     cpu = inner.duration("cpu", 0.0)
     if "cpu" in inner.raw and cpu < 1:

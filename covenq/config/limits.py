@@ -46,7 +46,7 @@ class Caps:
     route: Cap = Cap()
     installations: Mapping[str, Share] = field(default_factory=dict)
     routes: Mapping[str, RouteCap] = field(default_factory=dict)
-    resting: Mapping[str, str] = field(default_factory=dict)
+    backing_off: Mapping[str, str] = field(default_factory=dict)
     """Route to why it rests for the moment: its receiver failed again and again. Not configured, but found out."""
 
     def share(self, tenant: str) -> Share:
@@ -71,10 +71,10 @@ ORDER = ("any", "newest")
 DEBOUNCE_MAX_TIMES = 10
 """How many quiet periods a burst may hold its task back, unless `debounce_max` says it."""
 
-TURN_KEYS = (
+SCHEDULING_KEYS = (
     "supersede", "debounce", "debounce_max", "order", "priority", "concurrency", "daily", "key_concurrency"
 )  # fmt: skip
-"""The keys of a route that `parse_turns` reads."""
+"""The keys of a route that `parse_scheduling` reads."""
 
 _SECTION = ("installation", "repo", "route", "installations")
 _COUNT = 1_000_000_000
@@ -83,7 +83,7 @@ _TENANT = re.compile(r"(?:[0-9]{1,19}|hook:[0-9A-Za-z_-]{1,64})\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class Scheduling:
     """Which of a route's tasks runs, and when.
 
     `debounce_s` is a quiet period: the task waits until nothing of its key came for so long, at most `debounce_max_s` in
@@ -109,11 +109,11 @@ class Turns:
         return frozen
 
 
-NO_TURNS = Turns()
+DEFAULT_SCHEDULING = Scheduling()
 
 
-def parse_turns(table: Table, *, keyed: bool) -> Turns:
-    """Read a route's TURN_KEYS; `keyed` says whether it has a `key`. Raises ConfigError."""
+def parse_scheduling(table: Table, *, keyed: bool) -> Scheduling:
+    """Read a route's SCHEDULING_KEYS; `keyed` says whether it has a `key`. Raises ConfigError."""
     supersede = table.choice("supersede", SUPERSEDE)
     debounce = longest = None
     if "debounce" in table.raw:
@@ -128,20 +128,20 @@ def parse_turns(table: Table, *, keyed: bool) -> Turns:
         raise table.error(word, 'needs a `key` that says which tasks are about the same, such as "{repo}#{number}"')
     if debounce is not None and supersede == "never":
         supersede = "queued"
-    return Turns(
+    return Scheduling(
         supersede=supersede,
         debounce_s=debounce,
         debounce_max_s=longest,
         order=table.choice("order", ORDER),
-        priority=table.whole("priority", 0, 0, PRIORITIES - 1),
+        priority=table.integer("priority", 0, 0, PRIORITIES - 1),
         concurrency=_count(table, "concurrency", None),
         daily=_count(table, "daily", None),
         key_concurrency=_count(table, "key_concurrency", None) or 1,
     )
 
 
-def parse_caps(top: Table, turns: Iterable[tuple[str, Turns]]) -> Caps:
-    """The limits that the section `[limits]` of `top` and the routes' own keys (name, Turns) say. Raises ConfigError."""
+def parse_caps(top: Table, turns: Iterable[tuple[str, Scheduling]]) -> Caps:
+    """The limits that the section `[limits]` of `top` and the routes' own keys (name, Scheduling) say. Raises ConfigError."""
     table = top.table("limits", _SECTION)
     installation = _cap(table, "installation")
     route = _cap(table, "route")
@@ -170,8 +170,8 @@ def _shares(table: Table, default: Cap) -> Iterable[tuple[str, Share]]:
             raise named.error(name[:80], "is neither an installation's number nor hook:ID")
         own = named.table(name, ("concurrency", "daily", "weight"))
         cap = Cap(_count(own, "concurrency", default.concurrency), _count(own, "daily", default.daily))
-        yield name, Share(own.whole("weight", 1, 1, _WEIGHT), cap)
+        yield name, Share(own.integer("weight", 1, 1, _WEIGHT), cap)
 
 
 def _count(table: Table, key: str, default: int | None) -> int | None:
-    return table.whole(key, 1, 1, _COUNT) if key in table.raw else default
+    return table.integer(key, 1, 1, _COUNT) if key in table.raw else default

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from covenq.config import load as configuration
-from covenq.config import secret_keys, secret_source
+from covenq.config import secret_keys
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.config.secret_source import SecretSource
+from covenq.config.secret_source import SecretSource, SecretStatus
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
 from covenq.paths import CONFIG_NAME
@@ -38,10 +38,10 @@ STATIC = {
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
-FILES_A_LOOK = 128
-"""Files looked at in one go, so that a look costs the same however many secrets there are."""
+FILES_PER_CHECK = 128
+"""Files whose stamps are read at once, so that a check costs the same however many secrets there are."""
 
-PATIENCE = 10
+CHANGING_CHECKS_MAX = 10
 """Looks for which a reload that was asked for waits for files to rest."""
 
 Stamp = tuple[int, int, int, int, int] | None
@@ -69,7 +69,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-class Files:
+class ConfigFiles:
     """The files that a configuration is read from: the TOML, and those of its secrets."""
 
     def __init__(
@@ -91,22 +91,20 @@ class Files:
         """Raises ConfigError, and never returns a configuration by which nothing could be let in."""
         # A daemon that began without a configuration takes the one that `covenq init` writes.
         self._given = self._given or self._path.exists()
-        _must_rest(self._path)
+        _require_rereadable(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
         self._secrets = secret_keys.sources_of(config, self._data)
         if not self._secrets:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
         for path in self.paths():
-            _must_rest(path)
+            _require_rereadable(path)
         return config, secret_keys.read_secrets(config, self._env, self._data)
 
-    def held(self, config: Config) -> list[secret_source.SecretStatus]:
-        return [
-            (source, secret_source.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
-        ]
+    def secret_status(self, config: Config) -> list[SecretStatus]:
+        return secret_keys.secret_status(config, self._env, self._data)
 
     def paths(self) -> list[Path]:
-        """What to look at: also what the last configuration that parsed names and could not be read."""
+        """The files to check: also what the last configuration that parsed names and could not be read."""
         found = [self._path, secret_keys.default_file(self._data)]
         for source in self._secrets:
             path = source.path(self._env)
@@ -116,13 +114,13 @@ class Files:
 
 
 class Live:
-    """The snapshot in effect. `now` may be read from any thread; `reload` and `look` may be called from any."""
+    """The snapshot in effect. `now` may be read from any thread; `reload` and `check` may be called from any."""
 
     def __init__(
         self,
         config: Config,
         keys: tuple[Key, ...],
-        files: Files | None = None,
+        files: ConfigFiles | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -135,10 +133,10 @@ class Live:
         self._subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._seen: dict[Path, Stamp] = {}
         self._changed: dict[Path, Stamp] = {}
-        self._place = 0
+        self._next_file = 0
         self._confirm = True
-        self._asked: str | None = None
-        self._patience = 0
+        self._requested: str | None = None
+        self._checks_left = 0
         if files is not None:
             self._seen = {path: stamp(path) for path in files.paths()}
 
@@ -168,12 +166,12 @@ class Live:
             "warnings": list(last.warnings),
         }
 
-    def held(self) -> list[secret_source.SecretStatus]:
+    def secret_status(self) -> list[SecretStatus]:
         """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
         now = self._now
         if self._files is None:
             return [(SecretSource(key.name, value="", scope=key.scope), None) for key in now.keys]
-        return self._files.held(now.config)
+        return self._files.secret_status(now.config)
 
     def reload(self, why: str) -> Outcome:
         """Read everything again, and put it into effect if all of it is valid. `why` is for the log. Raises nothing."""
@@ -196,50 +194,50 @@ class Live:
                 callback(before, now)
         return outcome
 
-    def ask(self, why: str) -> None:
-        """Have the next looks reload, changed or not, as soon as no file changes from one look to the next."""
+    def request_reload(self, why: str) -> None:
+        """Have the next looks reload, changed or not, as soon as no file changes from one check to the next."""
         with self._lock:
-            self._asked, self._patience = why, PATIENCE
+            self._requested, self._checks_left = why, CHANGING_CHECKS_MAX
 
-    def look(self) -> Outcome | None:
-        """Reload if a file changed since the last look but one, and not since the last: whoever writes one is then
+    def check(self) -> Outcome | None:
+        """Reload if a file changed since the last check but one, and not since the last: whoever writes one is then
         done with it, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
 
         A file may change twice within one tick of the clock that stamps it. So what a change made us read is read once
-        more at the next look, silently unless it differs.
+        more at the next check, silently unless it differs.
         """
         if self._files is None:
             return None
         with self._lock:
-            changed = self._look(self._files.paths())
-            rests = changed == self._changed
-            ripe = rests if changed else False
+            changed = self._changed_files(self._files.paths())
+            stable = changed == self._changed
+            due = stable if changed else False
             why = "a file changed"
-            if self._asked is not None:
-                self._patience -= 1
-                if rests or not changed or not self._patience:
-                    ripe, why, self._asked = True, self._asked, None
-            self._changed = {} if ripe else changed
-        if ripe:
+            if self._requested is not None:
+                self._checks_left -= 1
+                if stable or not changed or not self._checks_left:
+                    due, why, self._requested = True, self._requested, None
+            self._changed = {} if due else changed
+        if due:
             return self.reload(why)
         if self._confirm and not changed:
             self._confirm = False
-            return self._confirmed()
+            return self._reload_once_more()
         return None
 
-    def _look(self, paths: list[Path]) -> dict[Path, Stamp]:
-        """The files of this look that are not as they were read, and what they are now."""
-        if len(paths) > FILES_A_LOOK:
+    def _changed_files(self, paths: list[Path]) -> dict[Path, Stamp]:
+        """The files of this check that are not as they were read, and what they are now."""
+        if len(paths) > FILES_PER_CHECK:
             # The configuration itself every time, the others in turn; what has changed is looked at until it is read.
             rest = paths[1:]
-            start = self._place % len(rest)
-            self._place = start + FILES_A_LOOK
-            turn = (rest[start:] + rest[:start])[:FILES_A_LOOK]
+            start = self._next_file % len(rest)
+            self._next_file = start + FILES_PER_CHECK
+            turn = (rest[start:] + rest[:start])[:FILES_PER_CHECK]
             paths = list(dict.fromkeys([paths[0], *self._changed, *turn]))
         now = {path: stamp(path) for path in paths}
         return {path: one for path, one in now.items() if path not in self._seen or self._seen[path] != one}
 
-    def _confirmed(self) -> Outcome | None:
+    def _reload_once_more(self) -> Outcome | None:
         with self._lock:
             before, last = self._now, self._last
             if not last.ok:
@@ -260,7 +258,7 @@ class Live:
         at = at_text(self._clock())
         if self._files is None:
             return Outcome(at, True)
-        # The stamps come first: what changes while it is read is seen as changed at the next look.
+        # The stamps come first: what changes while it is read is seen as changed at the next check.
         seen = {path: stamp(path) for path in self._files.paths()}
         try:
             config, keys = self._files.read()
@@ -287,7 +285,7 @@ def open_live(
     config: Config, env: Mapping[str, str], data: Path, adjust: Callable[[Config], Config] = lambda config: config
 ) -> Live:
     """With the secrets of a configuration that was just read. Raises ConfigError."""
-    files = Files(config, env, data, adjust)
+    files = ConfigFiles(config, env, data, adjust)
     return Live(config, secret_keys.read_secrets(config, env, data), files)
 
 
@@ -299,7 +297,7 @@ def stamp(path: Path) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _must_rest(path: Path) -> None:
+def _require_rereadable(path: Path) -> None:
     """Raises ConfigError for a pipe or the like: it may be read once, at the start, but here it would be waited for."""
     try:
         mode = path.stat().st_mode

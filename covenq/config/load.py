@@ -118,8 +118,8 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
     log = top.table("log", ("format", "level"))
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
-    caps = parse_caps(top, [(route.name, route.turns) for route in routes])
-    top.only(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
+    caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
+    top.require_known(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -141,17 +141,17 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         path=path,
         bind=bind,
         data=(base / Path(data).expanduser()) if data else None,
-        body_limit=server.whole("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
+        body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
         body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),
-        threads=server.whole("threads", THREADS, 1, 1024),
+        threads=server.integer("threads", THREADS, 1, 1024),
         api_bind=api_bind,
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
         secrets=parse_secrets(github, base, env),
         hooks=hooks,
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
-        concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
+        concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),

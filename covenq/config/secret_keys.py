@@ -9,13 +9,21 @@ from pathlib import Path
 
 from covenq.config import regular_file
 from covenq.config.load import Config
-from covenq.config.secret_source import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
+from covenq.config.secret_source import (
+    CREDENTIALS,
+    EVERYTHING,
+    FROM_ENVIRONMENT,
+    Scope,
+    SecretSource,
+    SecretStatus,
+    problem,
+)
 from covenq.errors import ConfigError
 from covenq.paths import SECRET_NAME
 
 SECRET_MAX = 64 * 1024
 """Bytes of a secret file. More is no secret but a wrong path."""
-SHORT = 16
+SAFE_BYTES = 16
 """Bytes under which a secret is warned of: whoever sees one signed delivery can try out short ones."""
 
 DEFAULT = "default"
@@ -77,12 +85,17 @@ def readable(sources: Sequence[SecretSource], env: Mapping[str, str]) -> tuple[t
     return tuple(found), problems
 
 
+def secret_status(config: Config, env: Mapping[str, str], data: Path) -> list[SecretStatus]:
+    """Each of `sources_of`, and what keeps this process from reading it, if anything does."""
+    return [(source, problem(source, env)) for source in sources_of(config, data)]
+
+
 def warnings(keys: Sequence[Key]) -> list[str]:
     """What is allowed and yet unwise, a sentence each."""
     found = [
-        f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SHORT} and more are safe"
+        f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SAFE_BYTES} and more are safe"
         for key in keys
-        if len(key.secret) < SHORT
+        if len(key.secret) < SAFE_BYTES
     ]
     for index, key in enumerate(keys):
         for other in keys[:index]:

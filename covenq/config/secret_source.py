@@ -35,7 +35,7 @@ class Scope:
     def everything(self) -> bool:
         return not (self.hooks or self.installations or self.repositories)
 
-    def holds(self, hook: str, installation: int | None, repo: str | None) -> bool:
+    def covers(self, hook: str, installation: int | None, repo: str | None) -> bool:
         """Whether a delivery of that hook, with that installation and repository in its body, is within it.
 
         A body that names no installation, or no repository, is in no scope that asks for one.
@@ -79,7 +79,7 @@ def parse_secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[Se
     """`[github] webhook_secrets`, and what COVENQ_WEBHOOK_SECRET adds. Relative paths start from `base`. Raises ConfigError."""
     sources: list[SecretSource] = []
     for table in github.tables("webhook_secrets"):
-        table.only(("name", *SOURCES, *_SCOPE))
+        table.require_known(("name", *SOURCES, *_SCOPE))
         name = table.token("name")
         if name in RESERVED_NAMES:
             raise table.error("name", f"{name!r} is a name of covenq's own; choose another")

@@ -42,7 +42,7 @@ from covenq.http.server.parser import Limits
 from covenq.http.services import API_THREADS, Services
 from covenq.http.webhook_fast import PlainWebhook
 from covenq.intake import resume
-from covenq.intake.admission import Admission, Recent
+from covenq.intake.admission import Admission, CachedSpace
 from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.net import unix_socket
@@ -155,7 +155,7 @@ def _start(
     admission = Admission(
         journal,
         data,
-        Recent(),
+        CachedSpace(),
         missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: folder.damage is not None,
@@ -169,7 +169,7 @@ def _start(
         folder,
         data,
         dispatcher=dispatcher,
-        room=admission.room,
+        room=admission.has_room,
         on_full=lambda: _release(reserve),
     )
     cleanup.callback(claims.stop)
@@ -190,13 +190,13 @@ def _start(
             scrubber=lambda secrets: Scrubber(
                 live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
             ),
-            room=admission.room,
+            room=admission.has_room,
             on_full=lambda: _release(reserve),
         ),
         claims=claims,
         admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / REFUSALS_NAME, room=admission.room, mask=mask),
+        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_room, mask=mask),
         webhook_url=url,
         api_url=None if api_bound is None else f"http://{_reachable(address_of(api_bound))}",
         started_at=at_text(time.time()),
@@ -380,11 +380,11 @@ def _serve(services: Services, listeners: Listeners, stop: Signals, notifier: No
             notifier.stopping()
             _stop(services, listeners, drain_s=1.0, grace_s=GRACE_S)
             return 1
-        services.admission.look()
+        services.admission.check()
         if stop.reload_asked():
-            services.live.ask("SIGHUP")
+            services.live.request_reload("SIGHUP")
             notifier.reloading()
-        if services.live.look() is not None:
+        if services.live.check() is not None:
             notifier.ready(_in_a_line(services))
         notifier.status(_in_a_line(services))
         notifier.feed(services.journal.beat)

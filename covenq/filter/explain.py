@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
+from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word, values_at
 from covenq.model import JsonObject
 
 SEEN_MAX = 5
@@ -42,7 +42,7 @@ def _term(node: Node, fields: Mapping[str, Any], now: float) -> Term:
     try:
         holds = Filter(And((node,))).matches(fields, now=now)
         seen: list[str] = []
-        for value in _seen(node, fields):
+        for value in _values(node, fields):
             if len(seen) == SEEN_MAX:
                 seen.append("…")
                 break
@@ -52,14 +52,14 @@ def _term(node: Node, fields: Mapping[str, Any], now: float) -> Term:
     return Term(text, holds, tuple(seen))
 
 
-def _seen(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
+def _values(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
     match node:
         case Not(inner):
-            yield from _seen(inner, fields)
+            yield from _values(inner, fields)
         case And(nodes):
             for inner in nodes:
-                yield from _seen(inner, fields)
-        case Match(field) | Within(field):
+                yield from _values(inner, fields)
+        case Match(field) | InRange(field):
             yield from _texts(fields.get(field))
         case Age():
             yield from _texts(fields.get("at"))
@@ -67,7 +67,7 @@ def _seen(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
             yield from _texts(fields.get("words"))
         case Payload(path):
             body = fields.get("payload")
-            for value in reach(body() if callable(body) else body, path):
+            for value in values_at(body() if callable(body) else body, path):
                 yield "an object" if value is None else value
 
 
@@ -95,7 +95,7 @@ def node_text(node: Node) -> str:
             return f"{field}:{','.join(map(_pattern, patterns))}"
         case Payload(path, patterns):
             return f"payload.{'.'.join(path)}:{','.join(map(_pattern, patterns))}"
-        case Within(field, ranges):
+        case InRange(field, ranges):
             (low, high), *_ = ranges
             if low is None and high is not None and high < 0:
                 return f"{field}<{high + 1}"

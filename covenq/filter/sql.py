@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word
+from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word
 
 Table = Literal["webhook_deliveries", "tasks"]
 
@@ -62,14 +62,14 @@ def to_sql(filter: Filter, table: Table, *, now: float | None = None) -> tuple[s
     """(condition, parameters), for a query where `webhook_deliveries` is called `d`, or `tasks` is called `t`.
 
     What asks into the payload can't be seen from SQL and is left out, so that the condition lets too much through:
-    `remainder` is the rest, to be held against each row. `now` as in `Filter.matches`.
+    `payload_terms` is the rest, to be held against each row. `now` as in `Filter.matches`.
     """
-    parts = _Parts(table, time.time() if now is None else now, [])
+    parts = _SqlBuilder(table, time.time() if now is None else now, [])
     clauses = [parts.clause(node) for node in filter.node.nodes if not _asks_payload(node)]
     return " AND ".join(clauses) or "1", parts.params
 
 
-def remainder(filter: Filter) -> Filter | None:
+def payload_terms(filter: Filter) -> Filter | None:
     """The terms that ask into the payload, or None."""
     nodes = tuple(node for node in filter.node.nodes if _asks_payload(node))
     return Filter(And(nodes), filter.text) if nodes else None
@@ -80,7 +80,7 @@ def _asks_payload(node: Node) -> bool:
 
 
 @dataclass(slots=True)
-class _Parts:
+class _SqlBuilder:
     """Writes clauses and collects their parameters in the order they stand in."""
 
     table: Table
@@ -96,7 +96,7 @@ class _Parts:
             case Not(inner):
                 return f"({self.clause(inner)}) IS NOT TRUE"
             case Age():
-                return self.came(node)
+                return self.age(node)
             case Word(pattern):
                 return self.word(pattern)
             case Match("id", patterns) if self.table == "webhook_deliveries":
@@ -108,7 +108,7 @@ class _Parts:
             case Match("label", patterns):
                 inner_clause = self.label(patterns)
                 return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
-            case Match(field) | Within(field):
+            case Match(field) | InRange(field):
                 own, other, join = (
                     (_DELIVERY, _DELIVERY_TASKS, _ITS_TASKS)
                     if self.table == "webhook_deliveries"
@@ -120,7 +120,7 @@ class _Parts:
             case Payload():
                 raise AssertionError("payload terms are for the predicate")
 
-    def came(self, node: Age) -> str:
+    def age(self, node: Age) -> str:
         moment = node.moment(self.now)
         if self.table == "tasks":
             self.params.append(moment)
@@ -129,8 +129,8 @@ class _Parts:
         bound = _BOUND.format(op=node.op, **(_SINCE if node.op.startswith(">") else _BEFORE))
         return f"(d.received_at {node.op} ? AND {bound})"
 
-    def column(self, column: str, node: Match | Within) -> str:
-        return self.text(column, node.patterns) if isinstance(node, Match) else self.whole(column, node.ranges)
+    def column(self, column: str, node: Match | InRange) -> str:
+        return self.text(column, node.patterns) if isinstance(node, Match) else self.in_ranges(column, node.ranges)
 
     def text(self, column: str, patterns: tuple[Pattern, ...]) -> str:
         literals = [p.literal for p in patterns if p.literal is not None]
@@ -148,7 +148,7 @@ class _Parts:
                 self.params.append(_glob(pattern))
         return _either(clauses)
 
-    def whole(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
+    def in_ranges(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
         clauses = []
         for low, high in ranges:
             if low is None and high is None:

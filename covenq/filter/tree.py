@@ -71,7 +71,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class InRange:
     """A field of whole numbers against ranges, both ends included; (None, None) is any number."""
 
     field: str
@@ -116,7 +116,7 @@ class And:
     nodes: tuple[Node, ...]
 
 
-Node = Match | Within | Age | Word | Payload | Not | And
+Node = Match | InRange | Age | Word | Payload | Not | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _names(node: Node) -> Iterator[str]:
                 yield from _names(inner)
         case Not(inner):
             yield from _names(inner)
-        case Match(field) | Within(field):
+        case Match(field) | InRange(field):
             yield field
         case Age():
             yield "age"
@@ -177,20 +177,20 @@ def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
             return not _holds(inner, fields, now)
         case Match(field, patterns):
             return any(p.matches(text) for text in _texts(fields.get(field)) for p in patterns)
-        case Within(field, ranges):
+        case InRange(field, ranges):
             return any(
                 (low is None or low <= value) and (high is None or value <= high)
-                for value in _whole(fields.get(field))
+                for value in _integers(fields.get(field))
                 for low, high in ranges
             )
         case Age():
             at = fields.get("at")
-            return isinstance(at, str) and _later(node.op, at, node.moment(now))
+            return isinstance(at, str) and _compare(node.op, at, node.moment(now))
         case Word(pattern):
             return any(pattern.matches(fold_case(text)) for text in _texts(fields.get("words")))
         case Payload(path, patterns):
             body = fields.get("payload")
-            values = reach(body() if callable(body) else body, path)
+            values = values_at(body() if callable(body) else body, path)
             return any(p.any if value is None else p.matches(value) for value in values for p in patterns)
 
 
@@ -204,15 +204,15 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _whole(value: Any) -> Iterator[int]:
+def _integers(value: Any) -> Iterator[int]:
     if isinstance(value, int):
         yield value
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _whole(one)
+            yield from _integers(one)
 
 
-def _later(op: str, at: str, moment: str) -> bool:
+def _compare(op: str, at: str, moment: str) -> bool:
     match op:
         case ">":
             return at > moment
@@ -224,18 +224,18 @@ def _later(op: str, at: str, moment: str) -> bool:
             return at <= moment
 
 
-def reach(body: Any, path: Sequence[str]) -> Iterator[str | None]:
+def values_at(body: Any, path: Sequence[str]) -> Iterator[str | None]:
     """The values at `path`, as text; None stands for an object, which is there and equals nothing. JSON null is absent."""
     if isinstance(body, list):
         if path and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
             if int(path[0]) < len(body):
-                yield from reach(body[int(path[0])], path[1:])
+                yield from values_at(body[int(path[0])], path[1:])
             return
         for element in body:
-            yield from reach(element, path)
+            yield from values_at(element, path)
     elif path:
         if isinstance(body, dict) and path[0] in body:
-            yield from reach(body[path[0]], path[1:])
+            yield from values_at(body[path[0]], path[1:])
     elif isinstance(body, dict):
         yield None
     elif isinstance(body, bool):

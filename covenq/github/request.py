@@ -21,7 +21,7 @@ from covenq.model import TOKEN, DeliveryId, JsonObject
 from journal.file import codec
 from journal.records import Proof
 
-WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
+EVENT_NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
 """An event: what may stand in a record's `data`, in an environment variable and in a table."""
 
 HEADERS_MAX = 40
@@ -30,8 +30,8 @@ HEADER_VALUE_MAX = 1024
 
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 _FORM_TYPE = "application/x-www-form-urlencoded"
-_KEPT = ("x-github-", "x-hub-signature")
-_KEPT_WHOLE = frozenset({"content-type", "user-agent"})
+_RECORDED_PREFIXES = ("x-github-", "x-hub-signature")
+_RECORDED_HEADERS = frozenset({"content-type", "user-agent"})
 _PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%(?!25)")
@@ -66,7 +66,7 @@ def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return folded
 
 
-def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
+def recorded_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     """The headers worth recording, as [name, value] in the order given, bounded in number and length.
 
     What GitHub says of the delivery, how it was signed and what it said the body is; no cookies, no addresses.
@@ -74,7 +74,7 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     kept: list[list[str]] = []
     for name, value in headers:
         lower = name.lower()
-        if lower.startswith(_KEPT) or lower in _KEPT_WHOLE:
+        if lower.startswith(_RECORDED_PREFIXES) or lower in _RECORDED_HEADERS:
             kept.append([clean(name, HEADER_NAME_MAX), clean(value, HEADER_VALUE_MAX)])
             if len(kept) == HEADERS_MAX:
                 break
@@ -98,7 +98,7 @@ def identity(headers: Mapping[str, str]) -> Identity:
     event = headers.get("x-github-event")
     if event is None:
         raise BadRequest("event_missing", "There is no X-GitHub-Event header.")
-    if not WORD.match(event):
+    if not EVENT_NAME.match(event):
         raise BadRequest("event_malformed", "X-GitHub-Event is not a name of 1 to 64 letters, digits, _ . or -.")
     guid = headers.get("x-github-delivery")
     if guid is None:

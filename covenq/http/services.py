@@ -84,7 +84,7 @@ class Services:
     @property
     def caps(self) -> Caps:
         """What limits queued tasks now: the configuration, and receivers that are left alone for a while."""
-        return replace(self.config.caps, resting=self.pool.waiting())
+        return replace(self.config.caps, backing_off=self.pool.waiting())
 
     @property
     def secrets(self) -> tuple[Key, ...]:

@@ -66,7 +66,7 @@ class Webhook:
         headers = _named(req.env)
         with self._budget.hold(size):
             body = req.env["wsgi.input"].read()
-            start = body[: refusal_evidence.START]
+            start = body[: refusal_evidence.BODY_START]
             answer = self._answer(headers, body, size)
             del body  # what is counted as held is held no longer
         note_answer(self._services, answer, headers.get, path=req.path, client=req.remote_addr, start=start)

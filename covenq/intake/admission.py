@@ -22,11 +22,11 @@ from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 log = logging.getLogger("covenq.intake")
 
 
-FRESH_S = 0.05
+SPACE_CACHE_S = 0.05
 """Seconds for which the disk's free space is taken for what it was."""
 
 
-class Log(Protocol):
+class AdmissionJournal(Protocol):
     """What is asked of the journal here."""
 
     @property
@@ -62,8 +62,8 @@ def space_of(path: Path) -> Space:
     return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 
-class Recent:
-    """`space_of`, asked of the disk at most every FRESH_S: between, it is what was seen last.
+class CachedSpace:
+    """`space_of`, asked of the disk at most every SPACE_CACHE_S: between, it is what was seen last.
 
     A system call lets go of the interpreter's lock, and this would be one for every delivery. Far less than the reserve can
     be written in that time.
@@ -77,17 +77,17 @@ class Recent:
     def __call__(self, path: Path) -> Space:
         """Raises OSError."""
         now, seen = self._clock(), self._seen
-        if seen is None or now - seen[0] > FRESH_S:
+        if seen is None or now - seen[0] > SPACE_CACHE_S:
             seen = self._seen = (now, self._space(path))
         return seen[1]
 
 
 class Admission:
-    """Answers from any thread; `look` is for one thread, a few times a second."""
+    """Answers from any thread; `check` is for one thread, a few times a second."""
 
     def __init__(
         self,
-        journal: Log,
+        journal: AdmissionJournal,
         data: Path,
         space: Callable[[Path], Space] = space_of,
         missing: Callable[[], int] = lambda: 0,
@@ -106,7 +106,7 @@ class Admission:
         self._missing = missing
         self._closed: Reason | None = None
         self._damaged = damaged
-        self._ask_paused = paused
+        self._read_pause = paused
         self._paused = paused()
         self.stopping = False
         """Set when the process has been told to stop: not ready any more, but what still arrives is accepted."""
@@ -125,7 +125,7 @@ class Admission:
     def refresh(self) -> None:
         """Look again whether an operator has paused the intake: from any thread, right after one has."""
         try:
-            self._paused = self._ask_paused()
+            self._paused = self._read_pause()
         except JournalError as error:  # what was known last still holds
             log.error("whether the intake is paused can't be read: %s", error)
 
@@ -141,28 +141,28 @@ class Admission:
             found.append(Reason("journal_full", "The last write found no space."))
         return found
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether something that is a mere convenience may be written."""
         return self._disk(0) is None and not self._journal.full
 
     def space(self) -> tuple[Space, int]:
         """The disk's space, and the bytes of it that deliveries may not touch now. Raises OSError."""
         found = self._space(self._data)
-        return found, self._kept(found)
+        return found, self._reserved(found)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Say once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
         self.refresh()
         closed = self.intake()
         if closed is None and self._journal.full:
-            closed = self._try()
+            closed = self._probe_write()
         if closed is not None and (self._closed is None or self._closed.word != closed.word):
             log.error("the intake is closed: %s", f"{closed.sentence} {closed.more}".rstrip())
         if closed is None and self._closed is not None:
             log.warning("the intake is open again")
         self._closed = closed
 
-    def _try(self) -> Reason | None:
+    def _probe_write(self) -> Reason | None:
         """Only a write can tell whether the last one's trouble is over; it leaves a record that says so."""
         try:
             self._journal.append([Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
@@ -175,14 +175,14 @@ class Admission:
             space = self._space(self._data)
         except OSError as error:
             return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
-        reserve = self._kept(space)
+        reserve = self._reserved(space)
         if space.free - size >= reserve:
             return None
         return Reason(
             "disk_low", f"{space.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
         )
 
-    def _kept(self, space: Space) -> int:
+    def _reserved(self, space: Space) -> int:
         reserve = threshold_of(space.total)
         if self._closed is not None and self._closed.word == "disk_low":
             # Once closed, not open again at the first megabyte, to be closed by the next delivery.

@@ -99,33 +99,35 @@ def receive(
     under its id, 503 if it can't be made durable or nothing can be known of it now. Raises nothing for anything a
     request may hold.
     """
-    delivery = _admit(request, secrets, config)
+    delivery = _validated(request, secrets, config)
     if isinstance(delivery, Answer):
         return delivery
-    held: Reservation | None = None
+    reservation: Reservation | None = None
     recorded: int | None = None
     try:
         if twins is not None and config.asks_for_twins:
-            held = twins.hold(hashlib.sha256(delivery.body).hexdigest(), delivery.id, config)
-            delivery.data["twin"] = held.twin
-            if config.twins == "refuse" and _is_refused(held, delivery, journal):
-                return refuse(409, "twin", f"This body came before, under the GUID {held.twin}; nothing is recorded.")
-        answer = _take(delivery, config, journal, lookup, clock)
+            reservation = twins.reserve(hashlib.sha256(delivery.body).hexdigest(), delivery.id, config)
+            delivery.data["twin"] = reservation.twin
+            if config.twins == "refuse" and _refuses_twin(reservation, delivery, journal):
+                return refuse(
+                    409, "twin", f"This body came before, under the GUID {reservation.twin}; nothing is recorded."
+                )
+        answer = _route_and_append(delivery, config, journal, lookup, clock)
         recorded = answer.body.get("seq")
         return answer
     except StateBehind as error:
         if config.twins == "refuse":
             return refuse(503, "state_behind", f"It can't be told now whether this body came before: {error}.")
         log.warning("%s is not compared with what came before: %s", delivery.id, error)
-        return _take(delivery, config, journal, lookup, clock)
+        return _route_and_append(delivery, config, journal, lookup, clock)
     except JournalError as error:
         return unavailable(error)
     finally:
-        if held is not None:
-            held.end(recorded)
+        if reservation is not None:
+            reservation.end(recorded)
 
 
-def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
+def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
     """The delivery, if whoever sent it may, and it is one; else the refusal."""
     headers = github_request.fold_headers(request.headers)
     if len(request.body) > config.body_limit:
@@ -149,7 +151,7 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
     columns, about = columns_of(identity.event, parsed.object)
     # Only now, out of a body that somebody signed, is it read whom that somebody may speak for.
     named = identity.delivery.hook, columns["installation"], about["repo"]
-    secret = next((key.name for key in signers if key.scope.holds(*named)), None)
+    secret = next((key.name for key in signers if key.scope.covers(*named)), None)
     if secret is None:
         names = " and ".join(repr(key.name) for key in signers)
         what = "hook, installation or repository"
@@ -161,32 +163,34 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
         **columns,
         "secret": secret,
         "source": "http",
-        "headers": github_request.kept_headers(request.headers),
+        "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }
     return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)
 
 
-def _is_refused(held: Reservation, delivery: _Delivery, journal: Journal) -> bool:
+def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journal) -> bool:
     """Whether it is a twin to turn away. Not if it came before under its own id: then that is what it is answered by, and
     it may have been let in when twins were marked. Raises JournalError.
     """
-    if held.twin is None or held.own or delivery.event == PING:
+    if reservation.twin is None or reservation.own or delivery.event == PING:
         return False
     return journal.last(delivery.id.subject) is None
 
 
-def _take(delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]) -> Answer:
+def _route_and_append(
+    delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]
+) -> Answer:
     """Route it, record it, and say how that went."""
-    decision = _routed(delivery, config, clock)
+    decision = _decided(delivery, config, clock)
     entries = _entries(delivery, decision)
     try:
-        return _concluded(delivery, decision, entries, append(journal, entries), journal, lookup)
+        return _answer_to_append(delivery, decision, entries, append(journal, entries), journal, lookup)
     except JournalError as error:
         return unavailable(error)
 
 
-def _routed(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> Decision:
+def _decided(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> Decision:
     row = {
         **delivery.data,
         **delivery.about,
@@ -218,7 +222,7 @@ class Submitted:
         self._done = done
         self._result: Appended | Conflict | JournalError | None = None
 
-    def tell(self, result: Appended | Conflict | JournalError) -> None:
+    def on_result(self, result: Appended | Conflict | JournalError) -> None:
         """What the journal calls, after the sync or with what went wrong."""
         self._result = result
         self._done(self)
@@ -229,13 +233,13 @@ class Submitted:
         return isinstance(self._result, Appended)
 
     def answer(self) -> Answer:
-        """What `receive` would have said; only after `tell`. May wait for the journal and the fold, if not `plain`."""
+        """What `receive` would have said; only after `on_result`. May wait for the journal and the fold, if not `plain`."""
         result = self._result
         assert result is not None, "an answer rests on what the journal has told"
         if isinstance(result, JournalError):
             return unavailable(result)
         try:
-            return _concluded(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
+            return _answer_to_append(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
         except JournalError as error:
             return unavailable(error)
 
@@ -260,15 +264,15 @@ def submit(
     """
     if config.asks_for_twins:
         return False
-    delivery = _admit(request, secrets, config)
+    delivery = _validated(request, secrets, config)
     if isinstance(delivery, Answer):
         return False
-    decision = _routed(delivery, config, clock)
+    decision = _decided(delivery, config, clock)
     delivery.object = {}  # several times the body's size, and nothing asks for it any more
     entries = _entries(delivery, decision)
     one = Submitted(delivery, decision, entries, journal, lookup, done)
     try:
-        journal.submit(entries, one.tell, after)
+        journal.submit(entries, one.on_result, after)
     except JournalError:
         return False
     return True
@@ -315,7 +319,7 @@ def _entries(delivery: _Delivery, decision: Decision) -> list[Entry]:
     return [delivery.received(decision.tasks if decided else None, decision.problem), *decision.entries]
 
 
-def _concluded(
+def _answer_to_append(
     delivery: _Delivery,
     decision: Decision,
     entries: list[Entry],
@@ -328,7 +332,7 @@ def _concluded(
         if isinstance(result, Appended):
             return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
         if result.subject == delivery.id.subject:
-            return _seen_before(delivery, result.last, journal, lookup)
+            return _duplicate_or_conflict(delivery, result.last, journal, lookup)
         # The delivery is new, yet a task of its id is there: it outlived its delivery's record (a salvage). It is the
         # same task, so it is left as it is.
         kept = [entry for entry in entries if entry.subject != result.subject]
@@ -363,7 +367,7 @@ def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *
     return Answer(200 if duplicate or ping else 202, body)
 
 
-def _seen_before(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
+def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
     """The id is taken, durably: the same body is a duplicate, another a conflict. Either is noted if that can be; both
     answers rest on the first one's record alone.
     """

@@ -24,11 +24,11 @@ LOG_MAX = 1 << 20
 LINE_MAX = 16384
 """Bytes of one line; a few hundred are written."""
 
-_FIXED = (("at", str), ("error", str), ("status", int))
+_REQUIRED = (("at", str), ("error", str), ("status", int))
 """What each has. Anybody who may write the directory may write anything there; none of it may fail who reads it."""
 _TEXT_MAX = 200
 MINUTES_MAX = 1440
-TELL_S = 60.0
+LOG_INTERVAL_S = 60.0
 """Seconds between two lines of the daemon's log about the same reason."""
 
 log = logging.getLogger("covenq.http")
@@ -47,8 +47,8 @@ class Refusals:
         mask: Callable[[str], str] = lambda text: text,
     ) -> None:
         """`path` is the log's (None: count only); `room` says whether the disk has space for it; `mask` masks secrets."""
-        self._hush = mask
-        self._said: dict[str, float] = {}
+        self._mask = mask
+        self._logged_at: dict[str, float] = {}
         self._path = path
         self._clock = clock
         self._room = room
@@ -62,14 +62,14 @@ class Refusals:
     def note(self, word: str, status: int, detail: str, **about: Any) -> None:
         """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
         line: dict[str, Any] = {"at": at_text(self._clock()), "error": word, "status": status}
-        line |= {name: self._fit(value) for name, value in {"detail": detail, **about}.items() if value}
+        line |= {name: self._clean(value) for name, value in {"detail": detail, **about}.items() if value}
         with self._lock:
             self._counts[word] += 1
             self._statuses[status] += 1
             self._minutes[line["at"][:16]] += 1
             if len(self._minutes) > MINUTES_MAX:
                 del self._minutes[min(self._minutes)]
-            self._tell(word, status)
+            self._log_now_and_then(word, status)
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
 
@@ -87,18 +87,18 @@ class Refusals:
         with self._lock:
             return dict(self._minutes)
 
-    def _tell(self, word: str, status: int) -> None:
+    def _log_now_and_then(self, word: str, status: int) -> None:
         """A line in the daemon's log, once in a while for each reason: a flood of refusals must not be one of lines."""
         now = time.monotonic()
-        if now - self._said.get(word, -TELL_S) >= TELL_S:
-            self._said[word] = now
+        if now - self._logged_at.get(word, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
+            self._logged_at[word] = now
             log.warning(
                 "refused with %d %s, %d since the start; `covenq refused` says more", status, word, self._counts[word]
             )
 
-    def _fit(self, value: Any) -> Any:
+    def _clean(self, value: Any) -> Any:
         """A text without secrets or what is no UTF-8, and cut short."""
-        return self._hush(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        return self._mask(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
     def _write(self, path: Path, line: bytes) -> None:
         try:
@@ -128,7 +128,7 @@ def read(data: Path) -> Iterator[JsonObject]:
                         found = orjson.loads(line)
                     except orjson.JSONDecodeError:
                         continue
-                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIXED):
+                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _REQUIRED):
                         yield found
         except OSError:
             continue

@@ -31,12 +31,12 @@ from covenq.config.load import Config
 from covenq.errors import StateBehind
 from covenq.model import DeliveryId
 
-HELD_MAX = 100_000
+RESERVATIONS_MAX = 100_000
 """Reservations at a time: what is in flight, and what the state has not folded yet. Some 300 bytes each."""
 
 _FIRST = """SELECT guid FROM webhook_deliveries
     WHERE substr(payload_sha256, 1, 16) = substr(?1, 1, 16) AND payload_sha256 = ?1 ORDER BY seq LIMIT 1"""
-_MINE = "SELECT 1 FROM webhook_deliveries WHERE guid = ?2 AND payload_sha256 = ?1 LIMIT 1"
+_SAME_GUID = "SELECT 1 FROM webhook_deliveries WHERE guid = ?2 AND payload_sha256 = ?1 LIMIT 1"
 
 
 class Reservation:
@@ -70,7 +70,7 @@ class Twins:
         folded: Callable[[], int],
         wait_for: Callable[[int], bool],
         *,
-        limit: int = HELD_MAX,
+        limit: int = RESERVATIONS_MAX,
     ) -> None:
         """`reader` is the thread's connection to state.db, `head` the seq that is durable, `folded` the one that is folded, and
         `wait_for` waits, not for ever, until that is reached.
@@ -81,7 +81,7 @@ class Twins:
         self._wait_for = wait_for
         self._limit = limit
         self._lock = threading.Lock()
-        self._held: dict[str, dict[str, int]] = {}
+        self._reserved: dict[str, dict[str, int]] = {}
         """Hash → GUID → how many reservations; in the order in which they were made."""
         self._recorded: deque[tuple[int, str, str]] = deque()
         """(seq, hash, GUID) of reservations whose requests are over and recorded, until the state has folded that far."""
@@ -89,20 +89,20 @@ class Twins:
         self._config: Config | None = None
         self._floor = 0
 
-    def hold(self, sha256: str, id: DeliveryId, config: Config) -> Reservation:
+    def reserve(self, sha256: str, id: DeliveryId, config: Config) -> Reservation:
         """Reserve this body for this GUID, and say what is known of it. The caller must `end` it.
 
         Raises StateBehind; then nothing is reserved.
         """
         held = Reservation(self, sha256, id.guid)
         with self._lock:
-            self._forget()
+            self._release_folded()
             if config is not self._config:
                 self._config, self._floor = config, self._head()
             floor = self._floor
             if self._count >= self._limit:
                 raise StateBehind("the state is too far behind the journal to tell twins")
-            guids = self._held.setdefault(sha256, {})
+            guids = self._reserved.setdefault(sha256, {})
             held.own = id.guid in guids
             held.twin = next((guid for guid in guids if guid != id.guid), None)
             guids[id.guid] = guids.get(id.guid, 0) + 1
@@ -110,7 +110,7 @@ class Twins:
         try:
             if self._folded() < floor and not self._wait_for(floor):
                 raise StateBehind("the state is behind the journal, so twins can't be told")
-            self._ask(held)
+            self._look_up(held)
         except BaseException:
             held.end(None)
             raise
@@ -122,9 +122,9 @@ class Twins:
                 self._drop(held.sha256, held.guid)
             else:
                 self._recorded.append((seq, held.sha256, held.guid))
-            self._forget()
+            self._release_folded()
 
-    def _ask(self, held: Reservation) -> None:
+    def _look_up(self, held: Reservation) -> None:
         try:
             conn = self._reader()
             row = conn.execute(_FIRST, (held.sha256,)).fetchone()
@@ -134,11 +134,11 @@ class Twins:
                 held.own = True
                 return
             held.twin = str(row[0])
-            held.own = held.own or conn.execute(_MINE, (held.sha256, held.guid)).fetchone() is not None
+            held.own = held.own or conn.execute(_SAME_GUID, (held.sha256, held.guid)).fetchone() is not None
         except sqlite3.Error as error:
             raise StateBehind(f"the state can't be asked for twins: {error}") from error
 
-    def _forget(self) -> None:
+    def _release_folded(self) -> None:
         """Under the lock. Requests end nearly in the order of their seqs; one that is late is dropped a little later."""
         folded = self._folded()
         while self._recorded and self._recorded[0][0] <= folded:
@@ -146,10 +146,10 @@ class Twins:
             self._drop(sha256, guid)
 
     def _drop(self, sha256: str, guid: str) -> None:
-        guids = self._held[sha256]
+        guids = self._reserved[sha256]
         guids[guid] -= 1
         if not guids[guid]:
             del guids[guid]
         if not guids:
-            del self._held[sha256]
+            del self._reserved[sha256]
         self._count -= 1

@@ -32,7 +32,7 @@ class Remote:
     def exposed(self) -> bool:
         """Whether the token would cross a network that everybody on it can read."""
         parts = parse_url(self.url)
-        return self.token is not None and parts.scheme == "http" and not _is_here(parts.hostname or "")
+        return self.token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def parse_url(text: str) -> SplitResult:
@@ -47,7 +47,7 @@ def parse_url(text: str) -> SplitResult:
         raise UsageError(f"{text[:200]!r} is no web address: {error}", hint=hint) from None
     if parts.username is not None or parts.password is not None:
         # Not quoted: what stands there may be a secret.
-        raise UsageError("an address with a name or a password in it ends up in histories and logs", hint=_HOW)
+        raise UsageError("an address with a name or a password in it ends up in histories and logs", hint=_SUPPLY_IT)
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UsageError(f"{text[:200]!r} is no web address", hint=hint)
     if parts.query or parts.fragment or re.search(r"[^!-~]", text):
@@ -55,7 +55,7 @@ def parse_url(text: str) -> SplitResult:
     return parts
 
 
-_HOW = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
+_SUPPLY_IT = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
 
 
 def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> Remote | None:
@@ -82,7 +82,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(TOKEN_FILE_MAX + 1)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_HOW) from None
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_SUPPLY_IT) from None
     return content.decode("latin-1").strip()
 
 
@@ -95,7 +95,7 @@ def _checked(token: str, where: str) -> str:
     return token
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     from ipaddress import ip_address
 
     if host == "localhost" or host.endswith(".localhost"):

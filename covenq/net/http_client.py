@@ -32,10 +32,10 @@ from journal.errors import JournalError, JournalFull, JournalPoisoned
 TIMEOUT_S = 60.0
 EVENT_MAX = 1 << 20
 """Bytes of one line of an event stream: a daemon's are a few hundred."""
-SILENCE_S = 45.0
+STREAM_TIMEOUT_S = 45.0
 """A living event stream says something every ten seconds."""
 
-_WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
+_ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,
     "not_found": NotFound,
     "refused": Refused,
@@ -98,7 +98,7 @@ class Client:
 
     def stream(self, path: str, params: Mapping[str, str] | None = None) -> EventStream:
         """Open a server-sent event stream."""
-        connection = self._connect(SILENCE_S)
+        connection = self._connect(STREAM_TIMEOUT_S)
         try:
             sock: socket.socket = connection.sock  # the connection forgets it once the answer has begun
             headers = {"Accept": "text/event-stream", **self._headers}
@@ -229,7 +229,7 @@ def error_of(status: int, body: bytes) -> CovenqError | JournalError:
     if word == "filter_invalid":
         column = int(answer.get("column") or 1)
         return FilterError(detail.removesuffix(f" (column {column})"), column=column, hint=hint)
-    return _WORDS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
+    return _ERRORS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
 
 
 def _target(path: str, params: Mapping[str, str] | None) -> str:

@@ -80,9 +80,9 @@ def route(
             # The type alone: the text of an error may quote the payload.
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
-        return _ignored(delivery, config_sha256, *_nothing_matched(routes, row, fields, moment))
+        return _ignored(delivery, config_sha256, *_no_match_reason(routes, row, fields, moment))
     row = {**row, "routed_at": moment}
-    if any(rule.turns.order == "newest" for rule in matched):
+    if any(rule.scheduling.order == "newest" for rule in matched):
         try:
             row["source_at"] = _source_at(payload())
         except Exception as error:  # noqa: BLE001 - as above
@@ -114,13 +114,13 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 
-def _nothing_matched(
+def _no_match_reason(
     routes: Sequence[Route], row: Mapping[str, Any], fields: Mapping[str, Any], now: float
 ) -> tuple[str, str]:
     """(reason, sentence): the `else` of the route that came nearest, if one has it."""
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
     nearest = min(
-        (rule for rule in routes if rule.otherwise is not None and _its_event(rule, fields, now)),
+        (rule for rule in routes if rule.otherwise is not None and _is_about_event(rule, fields, now)),
         key=lambda rule: sum(term.holds is not True for term in explain(rule.filter, fields, now=now)),
         default=None,
     )
@@ -130,7 +130,7 @@ def _nothing_matched(
     return NO_MATCH, f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
 
 
-def _its_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
+def _is_about_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
     """Whether the event is one that the route is about: its reason is none for the others."""
     about = tuple(
         node for node in rule.filter.node.nodes if isinstance(node, Match | Not) and _field(node) in ("event", "action")
@@ -169,7 +169,7 @@ def _queued(
         "route": rule.name,
         "kind": rule.kind,
         "replay": replay,
-        "priority": rule.turns.priority,
+        "priority": rule.scheduling.priority,
         "policy": rule.policy(),
         "config": config_sha256,
         "installation": row.get("installation"),
@@ -183,8 +183,8 @@ def _queued(
         "head_sha": row.get("head_sha"),
         "key": key(rule.key, row),
     }
-    if rule.turns.debounce_s is not None and replay == 0:
-        data["not_before"] = at_text(row["routed_at"] + rule.turns.debounce_s)
-    if rule.turns.order == "newest":
+    if rule.scheduling.debounce_s is not None and replay == 0:
+        data["not_before"] = at_text(row["routed_at"] + rule.scheduling.debounce_s)
+    if rule.scheduling.order == "newest":
         about["source_at"] = row.get("source_at")
     return Entry(task_subject(one), str(Kind.QUEUED), data, about, expect=0)

@@ -47,8 +47,8 @@ class Diff:
             return
         fields = delivery_fields(row, payload=payload)
         now = seconds_of(row["received_at"]) if row.get("received_at") else time.time()
-        before, _, told_before = _taken(self.old, fields, now)
-        after, failing, told_after = _taken(self.new, fields, now)
+        before, _, told_before = _matching(self.old, fields, now)
+        after, failing, told_after = _matching(self.new, fields, now)
         if not (told_before and told_after):
             self.untold += 1
             return
@@ -97,7 +97,7 @@ class Diff:
             found.append({"id": f"{row['hook']}/{row['guid']}", **told})
 
 
-def _taken(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
+def _matching(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
     """The routes that match; those that fail; and whether it can be told at all.
 
     As in routing, one rule that fails takes the delivery from all of them.

@@ -12,7 +12,7 @@ from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Filter
 from covenq.model import JsonObject
 
-OF_CONTENT = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
+CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
 """What a filter asks for that an erasure takes away."""
 
 

@@ -19,7 +19,7 @@ import orjson
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
 from covenq.state import fold_history, fold_pauses
-from covenq.state.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
+from covenq.state.rows import Row, Rows, as_integer, as_text, erase, json_text, load, store
 from journal.records import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
@@ -37,21 +37,21 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         rows = load(conn, wanted)
         for record in wanted:
             if record.subject.startswith("task."):
-                _task_record(rows, record)
+                _fold_task(rows, record)
             else:
-                _delivery_record(rows, record)
-        _settle(rows)
+                _fold_delivery(rows, record)
+        _update_delivery_states(rows)
         store(conn, rows)
-    fold_pauses.note(conn, records)
-    fold_history.note(conn, records)
+    fold_pauses.fold(conn, records)
+    fold_history.fold(conn, records)
     # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
-    forget(conn, records)
+    erase(conn, records)
 
 
 # ---- what records do to rows
 
 
-def _delivery_record(rows: Rows, record: Record) -> None:
+def _fold_delivery(rows: Rows, record: Record) -> None:
     _, hook, guid = record.subject.split(".")
     key = (hook, guid)
     row = rows.deliveries.get(key)
@@ -59,7 +59,7 @@ def _delivery_record(rows: Rows, record: Record) -> None:
     if row is None:
         if record.kind != Kind.RECEIVED:
             return  # a note about a delivery that was never received here
-        row = rows.deliveries[key] = _received(rows, record, hook, guid)
+        row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
             rows.tasks[orphan]["delivery_seq"] = record.seq
             rows.changed_tasks.add(orphan)
@@ -80,7 +80,7 @@ def _delivery_record(rows: Rows, record: Record) -> None:
     rows.changed_deliveries.add(key)
 
 
-def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
+def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> Row:
     data, about = record.data, record.about or {}
     body = record.payload_sha256
     labels = about.get("labels")
@@ -120,13 +120,13 @@ def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
     }
 
 
-def _task_record(rows: Rows, record: Record) -> None:
+def _fold_task(rows: Rows, record: Record) -> None:
     task_id = record.subject.split(".")[1]
     row = rows.tasks.get(task_id)
     if row is None:
         if record.kind != Kind.QUEUED:
             return
-        row = rows.tasks[task_id] = _queued(rows, record, task_id)
+        row = rows.tasks[task_id] = _task_row(rows, record, task_id)
         if row["delivery_seq"] is None and row["hook"] is not None and row["guid"] is not None:
             rows.orphans.setdefault((row["hook"], row["guid"]), []).append(task_id)
     else:
@@ -138,7 +138,7 @@ def _task_record(rows: Rows, record: Record) -> None:
     rows.changed_tasks.add(task_id)
 
 
-def _queued(rows: Rows, record: Record, task_id: str) -> Row:
+def _task_row(rows: Rows, record: Record, task_id: str) -> Row:
     data, about = record.data, record.about or {}
     policy = data.get("policy")
     frozen = policy if isinstance(policy, dict) else {}
@@ -374,22 +374,22 @@ compares with the task's newest record, and not by the fold."""
 # ---- a delivery's state, from its tasks'
 
 
-def _settle(rows: Rows) -> None:
+def _update_delivery_states(rows: Rows) -> None:
     """Give each delivery that changed, or whose tasks did, the state of its tasks."""
     seqs = {rows.deliveries[key]["seq"] for key in rows.changed_deliveries}
     seqs |= {rows.tasks[one]["delivery_seq"] for one in rows.changed_tasks}
-    theirs: dict[int, list[Row]] = {}
+    tasks_of: dict[int, list[Row]] = {}
     for task in rows.tasks.values():
         if task["delivery_seq"] in seqs:
-            theirs.setdefault(task["delivery_seq"], []).append(task)
+            tasks_of.setdefault(task["delivery_seq"], []).append(task)
     for key, delivery in rows.deliveries.items():
-        deciding = decides(theirs.get(delivery["seq"], ()))
+        deciding = deciding_task(tasks_of.get(delivery["seq"], ()))
         if deciding is not None:
             delivery |= {name: deciding[name] for name in ("state", "reason", "detail")}
             rows.changed_deliveries.add(key)
 
 
-def decides(tasks: Iterable[Row]) -> Row | None:
+def deciding_task(tasks: Iterable[Row]) -> Row | None:
     """The task whose state is its delivery's: of the newest replay of each route, the first by DELIVERY_PRECEDENCE."""
     newest: dict[str | None, Row] = {}
     for task in tasks:

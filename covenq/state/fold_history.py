@@ -13,7 +13,7 @@ from covenq.model import Kind
 from covenq.state.rows import json_text
 from journal.records import Record
 
-NOTED = frozenset(
+NOTED_KINDS = frozenset(
     str(kind)
     for kind in (
         Kind.REPEATED, Kind.CONFLICTED, Kind.REPLAYED, Kind.REROUTED, Kind.REDACTED, Kind.REQUEUED, Kind.CANCELLED,
@@ -22,9 +22,9 @@ NOTED = frozenset(
 )  # fmt: skip
 
 
-def note(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
+def fold(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
     """Fold the noted kinds among these records, inside the caller's transaction."""
-    found = [(record.seq, record.subject) for record in records if record.kind in NOTED]
+    found = [(record.seq, record.subject) for record in records if record.kind in NOTED_KINDS]
     if found:
         conn.execute(
             "INSERT INTO notes (seq, subject) SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "

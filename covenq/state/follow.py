@@ -30,7 +30,7 @@ class Folder(threading.Thread):
         *,
         retry_s: float = 0.5,
         poll_s: float = 0.25,
-        rest_s: float = 0.05,
+        batch_delay_s: float = 0.05,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="fold", daemon=True)
@@ -38,7 +38,7 @@ class Folder(threading.Thread):
         self._journal = journal
         self._retry_s = retry_s
         self._poll_s = poll_s
-        self._rest_s = rest_s
+        self._batch_delay_s = batch_delay_s
         self._monotonic = monotonic
         self._stopping = threading.Event()
         self._advanced = threading.Condition()
@@ -111,7 +111,9 @@ class Folder(threading.Thread):
                         self._stopping.wait(self._retry_s)
                     else:
                         took = self._monotonic() - began
-                        self._rest(min(took, self._rest_s) if self._store.moved_tasks else self._rest_s)
+                        self._let_batch_grow(
+                            min(took, self._batch_delay_s) if self._store.folded_tasks else self._batch_delay_s
+                        )
                 else:
                     # A journal that is closed or poisoned answers at once.
                     self._stopping.wait(0.01)
@@ -124,24 +126,26 @@ class Folder(threading.Thread):
                 self._ended = True
                 self._advanced.notify_all()
 
-    def _rest(self, rest_s: float) -> None:
+    def _let_batch_grow(self, batch_delay_s: float) -> None:
         """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
         what is folded at once is folded among threads that accept deliveries. Where tasks moved, work waits for them, so
         only as long as the last transaction took: a millisecond or so, and under load half of the time.
         """
         with self._advanced:
-            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), rest_s)
+            self._advanced.wait_for(
+                lambda: self._awaited > self._store.folded or self._stopping.is_set(), batch_delay_s
+            )
 
     def _catch_up(self) -> bool:
         damage: JournalDamaged | None = None
         try:
-            self._store.catch_up(self._tell)
+            self._store.catch_up(self._notify)
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
             self._error = f"{self._store.path.name} can't be written: {error}"
         except sqlite3.DatabaseError as error:
             self._error = f"{self._store.path.name} is damaged and will be made again at the next start: {error}"
             with suppress(sqlite3.Error):
-                self._store.distrust()
+                self._store.mark_for_rebuild()
         except (JournalError, OSError) as error:
             self._error = f"the journal can't be read: {error}"
             damage = error if isinstance(error, JournalDamaged) else None
@@ -155,7 +159,7 @@ class Folder(threading.Thread):
                 self._advanced.notify_all()
         return self._error is None
 
-    def _tell(self, seq: int) -> None:
+    def _notify(self, seq: int) -> None:
         with self._advanced:
             self._advanced.notify_all()
             callbacks = self._callbacks

@@ -15,7 +15,7 @@ import orjson
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
-from covenq.filter.sql import Table, remainder, to_sql
+from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
 from covenq.paths import ATTEMPTS_NAME
@@ -64,7 +64,7 @@ _LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_
     t.route, t.event, t.action, t.repo, t.number, t.hook, t.guid
     FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""
 
-EVERYTHING = parse("")
+MATCH_ALL = parse("")
 _CHUNK = 200
 """Rows fetched at a time when payloads have to be looked into."""
 
@@ -147,7 +147,7 @@ def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
     """A task's attempts, first to last. Raises NotFound where there is no such task."""
-    return attempts_of(conn, task_id, EVERYTHING, 0).items
+    return attempts_of(conn, task_id, MATCH_ALL, 0).items
 
 
 def attempts_of(
@@ -162,7 +162,7 @@ def attempts_of(
     """A task's attempts, first to last, if it matches; `next` is the number of the page's last. Raises as `latest_attempts`,
     and NotFound where there is no such task."""
     found = task(conn, task_id)
-    where, params = _of_tasks(filter, limit, now)
+    where, params = _task_condition(filter, limit, now)
     rows = conn.execute(
         f"{_ATTEMPT} WHERE task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND attempt > ? "  # noqa: S608
         "ORDER BY attempt LIMIT ?",
@@ -171,7 +171,7 @@ def attempts_of(
     return _attempts_page(rows, limit, "attempt")
 
 
-def _of_tasks(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
+def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
     """The condition on the tasks whose attempts are asked for."""
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
@@ -191,7 +191,7 @@ def latest_attempts(
     """The attempts of the tasks that match, newest claim first, each with the task's route, event, repo, number, hook and
     guid. Raises UsageError for a bad limit or cursor, and for a filter on the payload.
     """
-    where, params = _of_tasks(filter, limit, now)
+    where, params = _task_condition(filter, limit, now)
     place = _cursor(after)
     bound = "" if place is None else " AND a.claim_seq < ?"
     # CROSS JOIN keeps SQLite walking the attempts in their order, which the page's limit then cuts short.
@@ -227,7 +227,7 @@ def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
 def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
     """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that waits for something."""
     found: dict[str, dict[str, str]] = {"deliveries": {}, "tasks": {}}
-    for what, table, at, seq, states in _WAITS:
+    for what, table, at, seq, states in _WAITING:
         for state in states:
             row = conn.execute(
                 f"SELECT {at} FROM {table} WHERE {seq} = (SELECT min({seq}) FROM {table} WHERE state = ?)",  # noqa: S608 - constants
@@ -238,7 +238,7 @@ def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
     return found
 
 
-_WAITS = (
+_WAITING = (
     ("deliveries", "webhook_deliveries", "received_at", "seq", (State.RECEIVED,)),
     ("tasks", "tasks", "created_at", "created_seq", (State.QUEUED, State.RUNNING)),
 )
@@ -270,14 +270,18 @@ def _page(
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
     where, params = to_sql(filter, table, now=now)
-    rest = remainder(filter)
+    rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
     place = _cursor(after)
     items: list[JsonObject] = []
     wanted = limit + 1 if limit else None  # one more tells whether there is a next page
     for item in _rows(conn, table, where, params, place, None if rest else wanted):
-        if rest is not None and payload_of is not None and not _rest_holds(conn, table, rest, item, payload_of, now):
+        if (
+            rest is not None
+            and payload_of is not None
+            and not _payload_terms_hold(conn, table, rest, item, payload_of, now)
+        ):
             continue
         items.append(item)
         if len(items) == wanted:
@@ -315,7 +319,7 @@ def _rows(
         place = int(rows[-1]["seq" if table == "webhook_deliveries" else "created_seq"])
 
 
-def _rest_holds(
+def _payload_terms_hold(
     conn: sqlite3.Connection, table: Table, rest: Filter, item: JsonObject, payload_of: PayloadOf, now: float
 ) -> bool:
     if table == "webhook_deliveries":

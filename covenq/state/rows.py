@@ -272,7 +272,7 @@ _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NUL
     WHERE created_seq BETWEEN ? AND ?"""
 
 
-def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
+def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
     """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.file.erase` has them.
 
     A row is named by the seq of the record it was made by.

@@ -60,7 +60,7 @@ class StateStore:
     def __init__(self, path: Path, journal: Journal) -> None:
         self.path = path
         self._journal = journal
-        self.moved_tasks = False
+        self.folded_tasks = False
         """Whether the newest batch folded held a task's record."""
         self._writing = threading.Lock()
         self._local = threading.local()
@@ -101,12 +101,12 @@ class StateStore:
                         with suppress(sqlite3.Error):  # the error that brought us here is the one to tell
                             self._conn.execute("ROLLBACK")
                 self._folded = batch[-1].seq
-                self.moved_tasks = any(record.subject.startswith("task.") for record in batch)
+                self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
                 if each is not None:
                     each(self._folded)
             return self._folded
 
-    def distrust(self) -> None:
+    def mark_for_rebuild(self) -> None:
         """Note in the file, which turned out damaged, that it has to be folded again at the next opening."""
         with self._writing:
             self._conn.execute("PRAGMA user_version = 0")

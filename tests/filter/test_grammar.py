@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from covenq.errors import FilterError
 from covenq.filter.grammar import FIELDS, delivery_fields, parse, task_fields
-from covenq.filter.tree import Age, Match, Not, Pattern, Within, reach
+from covenq.filter.tree import Age, InRange, Match, Not, Pattern, values_at
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -188,7 +188,7 @@ def test_reaching_into_the_payload(text: str, expected: bool) -> None:
 
 def test_a_payload_that_is_gone_holds_nothing() -> None:
     assert not parse("payload.issue:*").matches(delivery_fields({}), now=NOW)
-    assert list(reach([[{"a": 1}], {"a": 2}], ("a",))) == ["1", "2"]
+    assert list(values_at([[{"a": 1}], {"a": 2}], ("a",))) == ["1", "2"]
 
 
 def test_the_payload_is_not_read_when_an_earlier_term_says_no() -> None:
@@ -250,7 +250,7 @@ def test_every_field_can_be_asked_for() -> None:
         filter = parse(name + value)
         assert filter.fields() == {"age" if name in ("since", "before") else name}
     assert parse("-x payload.a:b seq:1").fields() == {"word", "payload", "seq"}
-    assert parse("-number>5").node.nodes == (Not(Within("number", ((6, None),))),)
+    assert parse("-number>5").node.nodes == (Not(InRange("number", ((6, None),))),)
 
 
 @given(st.text(max_size=60))

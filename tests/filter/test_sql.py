@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
-from covenq.filter.sql import remainder, to_sql
+from covenq.filter.sql import payload_terms, to_sql
 from covenq.model import at_text
 from covenq.state import query
 from covenq.state.fold import fold
@@ -76,7 +76,7 @@ def test_sql_and_predicate_agree_and_negation_splits_in_two(entries: list[Entry]
 def test_without_payload_terms_the_condition_is_the_whole_filter(entries: list[Entry], filter: Filter) -> None:
     state = State(entries)
     try:
-        assert remainder(filter) is None
+        assert payload_terms(filter) is None
         where, params = to_sql(filter, "webhook_deliveries", now=NOW)
         rows = state.conn.execute(f"SELECT seq, ({where}) FROM webhook_deliveries d", params).fetchall()
         assert {seq for seq, holds in rows if holds} == state.deliveries(filter)

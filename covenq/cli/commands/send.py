@@ -154,7 +154,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     except BadRequest:  # a body that is sent to be refused, or a form
         told = None
     data, about = columns("", told if isinstance(told, dict) else {})
-    within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
+    within = (key for key in keys if key.scope.covers(hook, data["installation"], about["repo"]))
     return next(within, keys[0]).secret
 
 

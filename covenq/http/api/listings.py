@@ -28,7 +28,11 @@ class Secrets:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         services = self._services
-        say(resp, 200, {"ok": True, **secret_usage.view(services.reader(), services.live.held(), services.clock())})
+        say(
+            resp,
+            200,
+            {"ok": True, **secret_usage.view(services.reader(), services.live.secret_status(), services.clock())},
+        )
 
 
 class Listing:

@@ -70,7 +70,7 @@ def status(services: Services) -> JsonObject:
         "verified": verify_note.last(services.data),
         "running": throughput.running(services.store.reader()),
         "stuck": throughput.stuck(services.store.reader(), services.clock(), services.caps),
-        "secrets": [{"secret": one.name, "problem": why} for one, why in services.live.held() if why],
+        "secrets": [{"secret": one.name, "problem": why} for one, why in services.live.secret_status() if why],
     }
 
 

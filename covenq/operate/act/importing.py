@@ -91,7 +91,7 @@ def _ready(one: Incoming, config: Config, *, by: str | None, reason: str | None)
         **read,
         "secret": None,
         "source": "import",
-        "headers": request.kept_headers(one.headers),
+        "headers": request.recorded_headers(one.headers),
         "twin": None,
         "origin": {**one.origin, "by": by, "reason": reason},
     }

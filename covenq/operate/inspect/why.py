@@ -15,7 +15,7 @@ from covenq.intake.refusal_hints import hint_of
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
 from covenq.operate.inspect.story import Material, tell
-from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
+from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
@@ -171,7 +171,7 @@ def _verdicts(records: view.Records, routes: Sequence[Route], row: JsonObject) -
     """Today's routes, as if it had come now as it came then: its age is what it was."""
     lost: dict[str, str] = {}
     if row["redacted"]:
-        lost = dict.fromkeys(OF_CONTENT, "its content was erased")
+        lost = dict.fromkeys(CONTENT_FIELDS, "its content was erased")
     elif row["payload_dropped"]:
         lost = {"payload": "its payload was dropped"}
 
