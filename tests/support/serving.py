@@ -174,7 +174,7 @@ def serving(
         folder.start()
         claims.start()
         for one in listeners:
-            services.listeners[one.name] = one.figures
+            services.listeners[one.name] = one.stats
             one.start()
         try:
             yield Served(services, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
