@@ -86,7 +86,7 @@ def node_text(node: Node) -> str:
     """The term as it may be typed. Parsed again, it is the same node."""
     match node:
         case Not(And(nodes)):
-            return f"not ({' '.join(map(node_text, nodes))})"  # no term can say it; only `negated` makes it
+            return f"not ({' '.join(map(node_text, nodes))})"  # a tree that the grammar can't write
         case Not(inner):
             return f"-{node_text(inner)}"
         case And(nodes):

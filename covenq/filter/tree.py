@@ -133,10 +133,6 @@ class Filter:
         """
         return _holds(self.node, fields, time.time() if now is None else now)
 
-    def negated(self) -> Filter:
-        """What matches exactly where this doesn't."""
-        return Filter(And((Not(self.node),)), f"not ({self.text})")
-
     def fields(self) -> frozenset[str]:
         """The names it asks about: fields, `payload`, and `word` for bare words. For callers who can't offer all."""
         return frozenset(_names(self.node))

@@ -33,7 +33,7 @@ def test_it_holds_the_packages_their_data_and_the_manual(wheel: Path) -> None:
         (entry_points,) = (opened.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     for package in ("covenq", "journal"):
         for path in (ROOT / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.services:
+            if path.is_file() and "__pycache__" not in path.parts:
                 assert path.relative_to(ROOT).as_posix() in names, path
         assert f"{package}/py.typed" in names
     shared = {name.split("/data/", 1)[1] for name in names if ".data/data/" in name}

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.github.samples.services import API, node, organization, repository, small_repository, user, when
-
 from covenq.github.samples import code, issues, pulls, repositories
+from covenq.github.samples.objects import API, node, organization, repository, small_repository, user, when
 
 Json = dict[str, Any]
 
