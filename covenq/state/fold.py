@@ -1,11 +1,12 @@
-"""The fold: what each record makes of the rows of state.db.
+"""The fold (projection): how each record changes the rows of state.db.
 
-Everything follows from the records and the rows they made before: no clock, no randomness, nothing of the machine. So the
-same journal gives the same rows, whether folded one by one, in batches, or all over again.
+The result depends only on the records and on the rows that earlier records made: no clock, no randomness, nothing of the
+machine. So the same journal gives the same rows, whether it is folded one by one, in batches, or again from the start.
 
-A batch is three steps: read the rows the records speak of, change them as values, write them back (`covenq.state.rows`).
+A batch takes three steps: read the rows that the records concern, change them as values, write them back
+(`covenq.state.rows`).
 
-Unknown kinds change nothing but their subject's newest seq, which appends are compared with.
+A record of an unknown kind only changes the newest seq of its subject, which appends are compared with.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         store(conn, rows)
     fold_pauses.fold(conn, records)
     fold_history.fold(conn, records)
-    # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
+    # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
     erase(conn, records)
 
 
@@ -58,7 +59,7 @@ def _fold_delivery(rows: Rows, record: Record) -> None:
     data = record.data
     if row is None:
         if record.kind != Kind.RECEIVED:
-            return  # a note about a delivery that was never received here
+            return  # about a delivery that was never received here
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
             rows.tasks[orphan]["delivery_seq"] = record.seq
@@ -109,7 +110,7 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> Row:
         "payload_bytes": record.payload_bytes,
         "secret": as_text(data.get("secret")),
         "source": as_text(data.get("source")),
-        # The signature covers the body alone: another GUID on a body seen before may be a captured request sent again.
+        # The signature covers only the body: a known body under another GUID may be a captured request sent again.
         "twin": as_text(data.get("twin")) or (first if first != guid else None),
         "duplicates": 0,
         "conflicts": 0,
@@ -151,7 +152,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> Row:
         "id": task_id,
         "hook": hook,
         "guid": guid,
-        # Appended together with its delivery, the record could not know the seq; here it is known.
+        # A record appended together with its delivery can't know the delivery's seq; here it is known.
         "delivery_seq": None if delivery is None else delivery["seq"],
         "route": as_text(data.get("route")),
         "kind": as_text(data.get("kind")),
@@ -183,7 +184,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> Row:
         "retries": 0,
         "tenant": tenant_of(installation, hook),
         "pull": int(data.get("kind") == "pull"),
-        # Only tasks that have rivals, or an order to keep, are looked at for them. A replay is an operator's word: it has none.
+        # Set only for tasks that supersede others or keep an order. An operator asked for a replay, so it does neither.
         "supersede": supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
         "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
         "since": None,
@@ -233,7 +234,9 @@ def _claim(rows: Rows, row: Row, record: Record) -> None:
 
 
 def scopes(row: Mapping[str, Any]) -> Iterator[str]:
-    """What the start of this task counts for: its installation, its repository, its route, as `starts` names them."""
+    """The scopes whose daily limits a start of this task counts towards, as the table `starts` names them: installation,
+    repository, route.
+    """
     yield f"installation {row['tenant']}"
     if row["repo_id"] is not None:
         yield f"repo {row['repo_id']}"
@@ -242,7 +245,7 @@ def scopes(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
-    """Close the attempt that runs, if one does: a task may be failed or cancelled while it only waits."""
+    """Close the running attempt, if there is one: a task may also fail or be cancelled while it is queued."""
     key = (row["id"], row["attempts"])
     attempt = rows.attempts.get(key)
     if attempt is None or attempt["ended_at"] is not None:
@@ -371,11 +374,11 @@ _TASK_CHANGES: dict[str, Callable[[Rows, Row, Record], None]] = {
 compares with the task's newest record, and not by the fold."""
 
 
-# ---- a delivery's state, from its tasks'
+# ---- a delivery's state, derived from its tasks
 
 
 def _update_delivery_states(rows: Rows) -> None:
-    """Give each delivery that changed, or whose tasks did, the state of its tasks."""
+    """Derive the state of each delivery that changed, or of which a task changed, from its tasks."""
     seqs = {rows.deliveries[key]["seq"] for key in rows.changed_deliveries}
     seqs |= {rows.tasks[one]["delivery_seq"] for one in rows.changed_tasks}
     tasks_of: dict[int, list[Row]] = {}
@@ -390,7 +393,7 @@ def _update_delivery_states(rows: Rows) -> None:
 
 
 def deciding_task(tasks: Iterable[Row]) -> Row | None:
-    """The task whose state is its delivery's: of the newest replay of each route, the first by DELIVERY_PRECEDENCE."""
+    """The task that gives its delivery its state: among the newest replays of each route, the first by DELIVERY_PRECEDENCE."""
     newest: dict[str | None, Row] = {}
     for task in tasks:
         other = newest.get(task["route"])

@@ -1,6 +1,6 @@
-"""The fold of what operators did that later decisions look at: what is paused.
+"""The fold of pauses: which of intake, worker, routes, repositories and installations operators have paused.
 
-A pause is ended by the seq of the record that began it, so an erased repository name changes nothing about what is paused.
+A pause is ended by the seq of the record that began it, so erasing a repository's name changes nothing about what is paused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def fold(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
 def _paused(conn: sqlite3.Connection, record: Record) -> None:
     named = _named(record)
     if named["repo"] is not None:
-        # Kept when the pause is over: the record still holds the name, which may have to be erased.
+        # Kept after the pause has ended: the record still holds the name, which may have to be erased later.
         conn.execute("INSERT INTO pause_names (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
     if named["what"] not in UNNAMED_TARGETS and named["name"] is None and named["repo"] is None:
         return  # its name was erased, and there was no other

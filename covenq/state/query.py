@@ -1,6 +1,6 @@
-"""Questions to state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
+"""Queries of state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
 
-Nothing here waits or writes; that the state is new enough is the caller's to see to (`Folder.wait_for`).
+Nothing here waits or writes; the caller makes sure that the state is new enough (`Folder.wait_for`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 PayloadOf = Callable[[int], bytes | None]
-"""The received bytes of the delivery with that seq, or None; for filters that ask into the payload."""
+"""The received bytes of the delivery with that seq, or None; for filters that look into the payload."""
 
 _DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d.repo, d.repo_id, d.owner, d.sender,
     d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
@@ -66,7 +66,7 @@ _LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_
 
 MATCH_ALL = parse("")
 _CHUNK = 200
-"""Rows fetched at a time when payloads have to be looked into."""
+"""Rows fetched at a time when a filter looks into payloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
 
 
 def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, JsonObject]:
-    """Those of these tasks that there are, by id; read in one step (`covenq.state.rows` says why)."""
+    """The tasks with these ids, by id, without those that don't exist; read in one step (`covenq.state.rows` explains why)."""
     found: list[JsonObject] = orjson.loads(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
     return {task["id"]: task for task in found}
 
@@ -172,7 +172,7 @@ def attempts_of(
 
 
 def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
-    """The condition on the tasks whose attempts are asked for."""
+    """The condition on the tasks whose attempts are listed. Raises UsageError."""
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     if filter.needs_payload:
@@ -203,7 +203,7 @@ def latest_attempts(
 
 
 def _attempts_page(rows: list[sqlite3.Row], limit: int, cursor: str) -> Page:
-    """Of rows one more than the limit tells that there are others."""
+    """`rows` has one more than the limit if there is a next page."""
     more = bool(limit) and len(rows) > limit
     items = [_attempt(row) for row in (rows[:limit] if more else rows)]
     return Page(items, str(items[-1][cursor]) if more else None)
@@ -225,7 +225,7 @@ def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
 
 
 def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
-    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that waits for something."""
+    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that isn't final."""
     found: dict[str, dict[str, str]] = {"deliveries": {}, "tasks": {}}
     for what, table, at, seq, states in _WAITING:
         for state in states:
@@ -245,7 +245,7 @@ _WAITING = (
 
 
 def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:
-    """How many rows match. Raises UsageError for a filter on the payload, which would have to read them all."""
+    """How many rows match. Raises UsageError for a filter on the payload: it would have to read every payload."""
     if filter.needs_payload:
         raise UsageError("payload filters can't be counted", hint="List what matches instead.")
     where, params = to_sql(filter, table, now=now)
@@ -275,7 +275,7 @@ def _page(
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
     place = _cursor(after)
     items: list[JsonObject] = []
-    wanted = limit + 1 if limit else None  # one more tells whether there is a next page
+    wanted = limit + 1 if limit else None  # one more shows whether there is a next page
     for item in _rows(conn, table, where, params, place, None if rest else wanted):
         if (
             rest is not None
@@ -353,7 +353,7 @@ def _attempt(row: sqlite3.Row) -> JsonObject:
     item: JsonObject = dict(row)
     item["phases"] = json.loads(item["phases"])
     item["usage"] = None if item["usage"] is None else json.loads(item["usage"])
-    # Where its output is, as `result` is told: below the data directory. Made before the phase is recorded.
+    # Where its output is: a path below the data directory, as `result` is. Its directory is made before the phase is recorded.
     prepared = any(phase[0] == "prepared" for phase in item["phases"])
     for name in ("stdout", "stderr"):
         item[name] = f"{ATTEMPTS_NAME}/{item['task']}/{item['attempt']}/{name}" if prepared else None
