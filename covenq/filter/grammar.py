@@ -1,4 +1,4 @@
-"""The filter grammar: words in, a syntax tree out.
+"""The parser of the filter grammar: text in, a syntax tree out.
 
     field:value      field:a,b is either      different fields are and      -field:value or not:field:value negates
     *                is any text, everywhere but inside "double quotes", which also keep spaces and commas
@@ -7,7 +7,7 @@
     word             is looked for in repository, title and ids, in upper or lower case
     payload.a.b:x    reaches into the body; a list on the way means any of its elements
 
-Which rows a term holds for is said in `covenq.filter.tree`.
+`covenq.filter.tree` defines which rows a term holds for.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ FIELDS: dict[str, str] = {
     "since": "came within this time, or since that date",
     "before": "came before that",
 }
-"""Every field and what it means. `payload.…` comes on top."""
+"""Every field and what it means, but `payload.…`."""
 
 NUMBERS = frozenset({"seq", "repo_id", "installation", "number", "attempts", "duplicates", "size"})
 WORDS: dict[str, frozenset[str]] = {
@@ -85,7 +85,7 @@ TIMES = frozenset({"age", "since", "before"})
 
 @dataclass(frozen=True, slots=True)
 class _WordChar:
-    """One character of a word: quoted ones mean themselves. `column` counts from 1."""
+    """One character of a word; quoted ones have no special meaning. `column` counts from 1."""
 
     text: str
     quoted: bool
@@ -136,7 +136,7 @@ def _split(text: str) -> list[list[_WordChar]]:
             word = [] if word is None else word
             if char == '"':
                 opened = column
-                word.append(_WordChar("", True, column))  # so that "" is a value, and a word, of its own
+                word.append(_WordChar("", True, column))  # so that "" is a value, and a word
             else:
                 word.append(_WordChar(char, False, column))
         index += 1
@@ -150,7 +150,7 @@ def _split(text: str) -> list[list[_WordChar]]:
 
 
 def _plain(chars: _WordChars) -> str:
-    """The word's text with quoted characters blanked, so that syntax is looked for in the rest alone."""
+    """The word's text with NUL for quoted characters, so that only the others are read as syntax."""
     return "".join("\0" if char.quoted else char.text for char in chars)
 
 
@@ -208,7 +208,7 @@ def _positive(word: _WordChars) -> Node:
 
 
 def _inner(chunks: tuple[str, ...]) -> tuple[str, ...]:
-    """A bare word's chunks, to stand between two stars: stars of its own at the ends add nothing."""
+    """A bare word's chunks, to be put between two stars, without stars of its own at the ends."""
     while len(chunks) > 1 and not chunks[0]:
         chunks = chunks[1:]
     while len(chunks) > 1 and not chunks[-1]:
@@ -231,7 +231,7 @@ def _pattern(chars: _WordChars) -> Pattern:
             chunks.append("")
         else:
             chunks[-1] += char.text
-    # Two stars in a row mean what one does.
+    # Two stars in a row mean the same as one.
     return Pattern((chunks[0], *(c for c in chunks[1:-1] if c), chunks[-1]) if len(chunks) > 1 else (chunks[0],))
 
 
@@ -336,7 +336,7 @@ def _time(name: str, op: str, value: _WordChars) -> Age:
 
 
 def _moment(text: str) -> str | None:
-    """A date or a date and time as RFC 3339 UTC; UTC is meant where no offset is given."""
+    """A date, or a date and time, as RFC 3339 UTC; without an offset it is UTC."""
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""The log of refused requests: counted by reason, the newest kept in a bounded file in the data directory, and read back.
+"""The log of refused requests: counters by word, status and minute, and a bounded file with the newest, read back here too.
 
-It answers "why did nothing arrive", and is no part of the journal: it is written without a sync, and may be deleted.
+It is for the question why nothing arrived. It is not part of the journal: it is written without a sync, and may be deleted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ LINE_MAX = 16384
 """Bytes of one line; a few hundred are written."""
 
 _REQUIRED = (("at", str), ("error", str), ("status", int))
-"""What each has. Anybody who may write the directory may write anything there; none of it may fail who reads it."""
+"""The fields of every line, and their types. Lines without them are skipped: a program with access may have written anything."""
 _TEXT_MAX = 200
 MINUTES_MAX = 1440
 LOG_INTERVAL_S = 60.0
-"""Seconds between two lines of the daemon's log about the same reason."""
+"""Seconds between two lines in the daemon's log about the same word."""
 
 log = logging.getLogger("covenq.http")
 
@@ -46,7 +46,7 @@ class Refusals:
         limit: int = LOG_MAX,
         mask: Callable[[str], str] = lambda text: text,
     ) -> None:
-        """`path` is the log's (None: count only); `room` says whether the disk has space for it; `mask` masks secrets."""
+        """`path` is the file (None: only count); `room` returns whether the disk has space for it; `mask` masks secrets."""
         self._mask = mask
         self._logged_at: dict[str, float] = {}
         self._path = path
@@ -69,7 +69,7 @@ class Refusals:
             self._minutes[line["at"][:16]] += 1
             if len(self._minutes) > MINUTES_MAX:
                 del self._minutes[min(self._minutes)]
-            self._log_now_and_then(word, status)
+            self._log_at_intervals(word, status)
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
 
@@ -87,8 +87,8 @@ class Refusals:
         with self._lock:
             return dict(self._minutes)
 
-    def _log_now_and_then(self, word: str, status: int) -> None:
-        """A line in the daemon's log, once in a while for each reason: a flood of refusals must not be one of lines."""
+    def _log_at_intervals(self, word: str, status: int) -> None:
+        """Write a line to the daemon's log, at most every LOG_INTERVAL_S for each word, so that many refusals don't fill it."""
         now = time.monotonic()
         if now - self._logged_at.get(word, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
             self._logged_at[word] = now
@@ -97,7 +97,7 @@ class Refusals:
             )
 
     def _clean(self, value: Any) -> Any:
-        """A text without secrets or what is no UTF-8, and cut short."""
+        """A text with secrets masked, encodable as UTF-8, and cut to _TEXT_MAX characters."""
         return self._mask(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
     def _write(self, path: Path, line: bytes) -> None:
@@ -107,7 +107,7 @@ class Refusals:
             with open(path, "ab", opener=_private) as file:
                 file.write(line)
         except OSError as error:
-            if not self._failed:  # once: a full disk is said elsewhere, and this log is a convenience
+            if not self._failed:  # once: a full disk is logged elsewhere, and this log is a convenience
                 self._failed = True
                 log.warning("%s can't be written: %s", path, error.strerror)
 
@@ -117,8 +117,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def read(data: Path) -> Iterator[JsonObject]:
-    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be read are left out: one may be
-    on its way to the disk just now. Nothing where there is no log, or it can't be read.
+    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be parsed are skipped: one may be
+    only partly written at the moment. Empty if there is no log, or it can't be read.
     """
     for name in (f"{REFUSALS_NAME}.1", REFUSALS_NAME):
         try:

@@ -1,4 +1,4 @@
-"""Which tasks a delivery becomes: the routes' filters over its columns. Values in, journal entries out."""
+"""The routing decision: which tasks a delivery becomes, by the routes' filters over its columns. Values in, entries out."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def route(
     decoded body and is called only if a filter asks for it. `delivery_seq` is None where the delivery is appended in
     the same call. `only` leaves out every task whose id is not in it. A ping is always ignored.
 
-    All or nothing: if one filter fails, whatever it raises, no route is taken, so that a mended rule later decides
-    for all of them. Never raises.
+    All or nothing: if one filter fails, whatever it raises, no route is taken, so that the routes are decided
+    together once the rule is corrected. Never raises.
     """
     if row["event"] == PING:
         return _ignored(
@@ -99,7 +99,7 @@ def route(
 def key(template: str | None, row: Mapping[str, Any]) -> str | None:
     """The task's key: the template with the delivery's columns in it, or None if one of them is absent.
 
-    What has no number, say, is not "the same thing" as everything else without a number.
+    Deliveries without a number, for example, are not about the same thing just because none has one.
     """
     if template is None:
         return None
@@ -117,7 +117,7 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
 def _no_match_reason(
     routes: Sequence[Route], row: Mapping[str, Any], fields: Mapping[str, Any], now: float
 ) -> tuple[str, str]:
-    """(reason, sentence): the `else` of the route that came nearest, if one has it."""
+    """(reason, sentence): the `else` of the route with the fewest terms that don't hold, of those that have one."""
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
     nearest = min(
         (rule for rule in routes if rule.otherwise is not None and _is_about_event(rule, fields, now)),
@@ -131,7 +131,7 @@ def _no_match_reason(
 
 
 def _is_about_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
-    """Whether the event is one that the route is about: its reason is none for the others."""
+    """Whether the route's terms on event and action match: its `else` is no reason for other events."""
     about = tuple(
         node for node in rule.filter.node.nodes if isinstance(node, Match | Not) and _field(node) in ("event", "action")
     )
@@ -144,7 +144,7 @@ def _field(node: Match | Not) -> str | None:
 
 
 def _source_at(payload: Any) -> str | None:
-    """When the issue or pull request was newest, by GitHub's own word in the payload; RFC 3339 with microseconds."""
+    """When the issue, pull request or discussion was last updated, as GitHub's payload has it; RFC 3339 with microseconds."""
     for name in ("pull_request", "issue", "discussion"):
         subject = payload.get(name) if isinstance(payload, dict) else None
         at = subject.get("updated_at") if isinstance(subject, dict) else None

@@ -11,7 +11,7 @@ from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
-from covenq.intake.refusal_hints import hint_of
+from covenq.intake.refusal_hints import with_hint
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
 from covenq.operate.inspect.story import Material, tell
@@ -79,7 +79,7 @@ def why(
         row = query.delivery(conn, hook, guid)
     except NotFound:
         mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
-        return answer | {"kind": "nothing", "refused": [{**one, "hint": hint_of(one)} for one in mine[-REFUSED_MAX:]]}
+        return answer | {"kind": "nothing", "refused": [with_hint(one) for one in mine[-REFUSED_MAX:]]}
     return answer | {"stories": [story(row)]}
 
 
