@@ -1,6 +1,6 @@
-"""Every setting that is in effect, and who says so: a default, the file, the environment, an option. For people to read.
+"""Every setting in effect and its source: a default, the file, the environment or an option. For people to read.
 
-No secret's value is ever among them: of secrets, their names and where they are.
+It never contains the value of a secret, only its name and where it is.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
     "limits.installations": (lambda c: {name: _cap(share.cap) for name, share in c.caps.installations.items()}, None),
     "route": (lambda c: [route.name for route in c.routes], None),
 }
-"""How a setting is read off a Config, and the variable that can say it. Durations are seconds, null is none."""
+"""Setting to how it is read from a Config, and the variable that overrides it. Durations are seconds, null is none."""
 
 
 def effective_settings(
     config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
 ) -> Iterator[JsonObject]:
-    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that says it, null for a
+    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that sets it, null for a
     default."""
     raw: Mapping[str, Any] = {}
     if config.path is not None:
-        # It has been read once already; whatever is wrong with it now is told by whoever reads it next.
+        # It was read once already; if it is invalid now, the next load reports that.
         with suppress(OSError, ValueError):
             raw = tomllib.loads(config.path.read_text("utf-8"))
     yield _data(config, data, env, data_option)
@@ -89,7 +89,7 @@ def effective_paths(
 
 
 def _exists(path: Path | None) -> bool | None:
-    """None where it can't be seen."""
+    """Whether it exists; None where this user can't see that."""
     try:
         return path is not None and path.exists()
     except OSError:

@@ -1,8 +1,8 @@
-"""The live configuration: what is in effect now, reread on SIGHUP and when a file of it changes.
+"""The live configuration: what is in effect now, reloaded on SIGHUP and when one of its files changes.
 
-What is in effect is one immutable `Snapshot`, replaced whole by one assignment. Whoever needs it takes it once
-(`live.now`) and decides by that; nobody ever sees half of a change. A configuration that can't be used is refused whole:
-the snapshot before it stays, and the refusal is kept, logged and shown until a valid one is there.
+What is in effect is one immutable `Snapshot`, replaced whole by one assignment. Code takes it once for a decision (`live.now`),
+so that it never sees half of a change. An invalid configuration is refused as a whole: the snapshot before it stays in effect,
+and the refusal is kept, logged and shown until a valid configuration is loaded.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ STATIC = {
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
+
 FILES_PER_CHECK = 128
 """Files whose stamps are read at once, so that a check costs the same however many secrets there are."""
 
 CHANGING_CHECKS_MAX = 10
-"""Looks for which a reload that was asked for waits for files to rest."""
+"""Checks after which a requested reload no longer waits for the files to stop changing."""
 
 Stamp = tuple[int, int, int, int, int] | None
-"""What changes when a file does: device, inode, size, and times of modification and change in ns. None: not there."""
+"""What changes when a file does: device, inode, size, and times of modification and change in ns. None: it doesn't exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is in effect, at one moment. `number` counts from 1, the configuration of the start."""
+    """The configuration in effect at one moment. `number` counts from 1, the configuration at the start."""
 
     config: Config
     keys: tuple[Key, ...]
@@ -59,7 +60,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reload went, at a time in RFC 3339. `changed`: another snapshot than before is in effect."""
+    """The outcome of a reload. `at` is RFC 3339. `changed`: another snapshot than before is in effect."""
 
     at: str
     ok: bool
@@ -79,7 +80,7 @@ class ConfigFiles:
         data: Path,
         adjust: Callable[[Config], Config] = lambda config: config,
     ) -> None:
-        """`config` is what was read at the start; `adjust` is what the command line says over the file, every time."""
+        """`config` was read at the start; `adjust` applies the command line's options, which override the file, every time."""
         self._path = config.path if config.path is not None else data / CONFIG_NAME
         self._given = config.path is not None
         self._env = env
@@ -88,8 +89,8 @@ class ConfigFiles:
         self._secrets = secret_keys.sources_of(config, data)
 
     def read(self) -> tuple[Config, tuple[Key, ...]]:
-        """Raises ConfigError, and never returns a configuration by which nothing could be let in."""
-        # A daemon that began without a configuration takes the one that `covenq init` writes.
+        """Read the files. Raises ConfigError, also for a configuration without any secret, which could accept no delivery."""
+        # A daemon that was started without a configuration loads the one that `covenq init` writes.
         self._given = self._given or self._path.exists()
         _require_rereadable(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
@@ -104,7 +105,7 @@ class ConfigFiles:
         return secret_keys.secret_status(config, self._env, self._data)
 
     def paths(self) -> list[Path]:
-        """The files to check: also what the last configuration that parsed names and could not be read."""
+        """The files to check, including those that the last configuration that parsed names, even if they couldn't be read."""
         found = [self._path, secret_keys.default_file(self._data)]
         for source in self._secrets:
             path = source.path(self._env)
@@ -124,7 +125,7 @@ class Live:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`files` None: never changes, for what has no files."""
+        """`files` None: it never changes."""
         self._now = Snapshot(config, keys)
         self._files = files
         self._clock = clock
@@ -147,7 +148,7 @@ class Live:
 
     @property
     def last(self) -> Outcome:
-        """How the last reload that changed or refused something went."""
+        """The outcome of the last reload that changed or refused something."""
         return self._last
 
     def subscribe(self, callback: Callable[[Snapshot, Snapshot], None]) -> None:
@@ -155,7 +156,7 @@ class Live:
         self._subscribers.append(callback)
 
     def status(self) -> JsonObject:
-        """→ {"at", "ok", "error", "hint", "number", "warnings"}: `number` is the snapshot's that is in effect."""
+        """→ {"at", "ok", "error", "hint", "number", "warnings"}: `number` is that of the snapshot in effect."""
         last = self._last
         return {
             "at": last.at,
@@ -167,7 +168,7 @@ class Live:
         }
 
     def secret_status(self) -> list[SecretStatus]:
-        """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
+        """The secrets in effect: where each is, and what prevents reading it again, if anything does."""
         now = self._now
         if self._files is None:
             return [(SecretSource(key.name, value="", scope=key.scope), None) for key in now.keys]
@@ -195,16 +196,16 @@ class Live:
         return outcome
 
     def request_reload(self, why: str) -> None:
-        """Have the next looks reload, changed or not, as soon as no file changes from one check to the next."""
+        """Have `check` reload, whether a file changed or not, as soon as no file changes from one check to the next."""
         with self._lock:
             self._requested, self._checks_left = why, CHANGING_CHECKS_MAX
 
     def check(self) -> Outcome | None:
-        """Reload if a file changed since the last check but one, and not since the last: whoever writes one is then
-        done with it, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
+        """Reload once a change is stable, which is when a file changed before the last check and not since: its writer is then
+        done, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
 
-        A file may change twice within one tick of the clock that stamps it. So what a change made us read is read once
-        more at the next check, silently unless it differs.
+        A file may change twice within one tick of the clock that stamps it. So after a reload everything is read once more at
+        the next check, silently unless it differs.
         """
         if self._files is None:
             return None
@@ -226,9 +227,9 @@ class Live:
         return None
 
     def _changed_files(self, paths: list[Path]) -> dict[Path, Stamp]:
-        """The files of this check that are not as they were read, and what they are now."""
+        """The checked files whose stamps differ from when they were read, and their stamps now."""
         if len(paths) > FILES_PER_CHECK:
-            # The configuration itself every time, the others in turn; what has changed is looked at until it is read.
+            # The configuration itself every time, the others in turn; a file that changed is checked until it is read.
             rest = paths[1:]
             start = self._next_file % len(rest)
             self._next_file = start + FILES_PER_CHECK
@@ -258,12 +259,12 @@ class Live:
         at = at_text(self._clock())
         if self._files is None:
             return Outcome(at, True)
-        # The stamps come first: what changes while it is read is seen as changed at the next check.
+        # The stamps are taken first: a file that changes while it is read counts as changed at the next check.
         seen = {path: stamp(path) for path in self._files.paths()}
         try:
             config, keys = self._files.read()
         except CovenqError as error:
-            # What is in effect has its warnings still.
+            # The configuration in effect still has its warnings.
             outcome = Outcome(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
         else:
             config, kept = _keep_static(self._now.config, config)
@@ -273,7 +274,7 @@ class Live:
                 self._now = Snapshot(config, keys, self._now.number + 1)
             outcome = Outcome(at, True, changed, warnings=found)
         for path in self._files.paths():
-            if path not in seen:  # named only now: its stamp is younger than what was read
+            if path not in seen:  # named only by what was read: its stamp may be newer than its content
                 seen[path] = stamp(path)
                 self._confirm = True
         self._seen = seen
@@ -284,7 +285,7 @@ class Live:
 def open_live(
     config: Config, env: Mapping[str, str], data: Path, adjust: Callable[[Config], Config] = lambda config: config
 ) -> Live:
-    """With the secrets of a configuration that was just read. Raises ConfigError."""
+    """The live configuration, from one that was just read, with its secrets. Raises ConfigError."""
     files = ConfigFiles(config, env, data, adjust)
     return Live(config, secret_keys.read_secrets(config, env, data), files)
 
@@ -298,17 +299,17 @@ def stamp(path: Path) -> Stamp:
 
 
 def _require_rereadable(path: Path) -> None:
-    """Raises ConfigError for a pipe or the like: it may be read once, at the start, but here it would be waited for."""
+    """Raise ConfigError for a pipe or the like: it can be read once, at the start, but a reload would block on it."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # whoever reads it says what is wrong
+        return  # reading it raises the error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ConfigError(f"{path}: is no file that can be read again", hint="Give a file, or restart to have it read.")
 
 
 def _keep_static(before: Config, config: Config) -> tuple[Config, list[str]]:
-    """The new configuration with the old values of what can't change while we run, and which those are."""
+    """The new configuration with the old values of the fields in STATIC, and a warning for each that differs."""
     kept = [field for field in STATIC if getattr(before, field) != getattr(config, field)]
     warnings = [f"{STATIC[field]} takes effect at the next start" for field in kept]
     return replace(config, **{field: getattr(before, field) for field in kept}), warnings

@@ -1,4 +1,4 @@
-"""A `[[route]]` of the configuration: which deliveries it wants, and what becomes of them."""
+"""A `[[route]]` of the configuration: which deliveries it matches, and how their tasks run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from covenq.model import Category, JsonObject
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
 )  # fmt: skip
-"""What may stand in braces in a route's `key`."""
+"""The placeholders of a route's `key`."""
 
 UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
 """Fields of a filter that have no value yet when a route is chosen."""
@@ -45,7 +45,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A rule: deliveries that `filter` matches make one task each, run as this says."""
+    """A route: each delivery that `filter` matches makes one task, which runs with these settings."""
 
     name: str
     match: str
@@ -57,15 +57,15 @@ class Route:
     key: str | None = None
     scheduling: Scheduling = DEFAULT_SCHEDULING
     otherwise: str | None = None
-    """`else`: the reason of a delivery that no route wanted, where this one came nearest to it."""
+    """`else`: the reason of a delivery that no route matches, if this route is the nearest."""
     env: tuple[str, ...] = ()
     forward: str | None = None
-    """For `kind` "forward": where the delivery is posted to."""
+    """For `kind` "forward": the address that the delivery is posted to."""
     limits: Limits = NO_LIMITS
     keep: str = "all"
 
     def policy(self) -> JsonObject:
-        """What a task freezes of its route, as the record `task.queued` holds it."""
+        """The part of the route that a task freezes, as the record `task.queued` holds it."""
         what: JsonObject = {"run": list(self.run)}
         if self.kind == "forward":
             what = {"forward": self.forward}

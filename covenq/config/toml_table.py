@@ -1,4 +1,4 @@
-"""A TOML table that knows where it stands, so that every error names the file and the key."""
+"""A TOML table with its position, so that every error names the file and the key."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from covenq.config.toml_position import Step, locate
 from covenq.errors import ConfigError, UsageError
 from covenq.model import TOKEN, parse_duration
 
-_LATER_SECTIONS = {"api", "journal", "reconcile"}
+_LATER_SECTIONS = {"journal", "reconcile"}
+"""Sections of later versions: the error says so."""
 
 
 def did_you_mean(word: str, words: Sequence[str]) -> str:
-    """A guess at what was meant, ready to stand behind an error; empty if nothing is near."""
+    """A suggestion to append to an error's message; empty if no word is similar."""
     found = difflib.get_close_matches(word, words, n=1)
     return f": did you mean {found[0]}?" if found else ""
 
 
 class Table:
-    """A TOML table that knows where it stands, so that every error names the file and the key."""
+    """A TOML table with checked access to its values. Methods raise ConfigError, which names the file and the key."""
 
     def __init__(
         self, file: str, where: str, raw: Mapping[str, Any], path: tuple[Step, ...] = (), text: str | None = None
     ) -> None:
-        """`where` is how errors name it, `path` where it is in `text`, the whole file; None where there is no file."""
+        """Errors call it `where`; `path` is its path in `text`, the whole file. `text` is None where there is no file."""
         self.file, self.where, self.raw, self.path, self.text_of_file = file, where, raw, path, text
 
     def error(self, key: str, problem: str, *, hint: str | None = None) -> ConfigError:
@@ -89,7 +90,7 @@ class Table:
         return tuple(values)
 
     def items(self, key: str, kinds: tuple[type, ...], noun: str) -> list[Any]:
-        """A list of values of these types; empty where the key is not there."""
+        """A list of values of these types; empty if the key is absent."""
         values: list[Any] = self._get(key, (), list, noun)
         if not all(type(value) in kinds for value in values):
             raise self.error(key, f"must be {noun}")
