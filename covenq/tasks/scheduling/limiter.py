@@ -15,8 +15,8 @@ import orjson
 
 from covenq.config.limits import Cap, Caps
 from covenq.model import at_text
-from covenq.state.fold import scopes
 from covenq.state.fold_pauses import PauseTarget
+from covenq.state.fold_tasks import scopes
 
 DAY_S = 86400.0
 
