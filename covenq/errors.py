@@ -1,7 +1,8 @@
-"""Every error covenq raises for something a person can cause or mend.
+"""The errors of covenq that a person can cause or correct: a one-sentence message, an exit code, a hint of what to do next.
 
-Each has a message (one sentence), an exit code and a hint that says what to type next. The journal's own errors have
-the same shape (`journal.errors`), so the faces treat both alike (`Failure`).
+All of them are in this module. The journal's own (`journal.errors`) have the same shape, but a base of their own: the journal
+imports nothing of covenq, and who catches JournalError must not catch these. The interfaces treat both alike (`Failure`). What
+only one module raises and another catches, and no person ever reads, is a plain Exception where it is raised.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from journal.errors import JournalError
 
 
 class CovenqError(Exception):
-    """Base of all: exit code 1, failed."""
+    """Base class: exit code 1, failed. A subclass inherits the exit code and the hint that it doesn't set."""
 
     exit_code = 1
     hint = "Look at `covenq status`."
@@ -21,13 +22,16 @@ class CovenqError(Exception):
             self.hint = hint
 
 
+# ---- exit code 2: the call or its input is wrong
+
+
 class UsageError(CovenqError):
-    """The words of the call are off: exit code 2."""
+    """The arguments of a command or a call are wrong."""
 
     exit_code = 2
     hint = "See `covenq --help`."
     hint_over_http = "See covenq-http(7), or the description at /openapi.json."
-    """Said there in the place of `hint`; `covenq.net.http_client` takes it back."""
+    """Given over HTTP instead of `hint`; `covenq.net.http_client` translates it back."""
 
 
 class ConfigError(UsageError):
@@ -47,52 +51,80 @@ class FilterError(UsageError):
 
 
 class Ambiguous(UsageError):
-    """A GUID that several hooks share."""
+    """A GUID that several hooks share; `ids` are the deliveries it may mean, as hook/GUID."""
 
     def __init__(self, guid: str, ids: list[str]) -> None:
         super().__init__(f"{guid} is known from several hooks: {', '.join(ids)}", hint=f"Say which: {ids[0]}")
         self.ids = ids
 
 
+class BadRequest(CovenqError):
+    """A request that can't be a delivery. `word` is for machines (its hint: `covenq.intake.refusal_hints`), `detail` the
+    message, one sentence for people.
+    """
+
+    exit_code = 2
+    hint = "Look at the hook's settings and its recent deliveries on GitHub."
+
+    def __init__(self, word: str, detail: str) -> None:
+        super().__init__(detail)
+        self.word = word
+        self.detail = detail
+
+
+# ---- exit code 3: it doesn't exist
+
+
 class NotFound(CovenqError):
-    """No such delivery, task or attempt: exit code 3."""
+    """No such delivery, task or attempt."""
 
     exit_code = 3
     hint = "`covenq deliveries` and `covenq tasks` list what there is."
 
 
+# ---- exit code 4: a precondition refuses it
+
+
 class Refused(CovenqError):
-    """A precondition refuses it: exit code 4."""
+    """A precondition doesn't hold."""
 
     exit_code = 4
     hint = "Look at its state with `covenq show`."
 
 
 class StaleFence(Refused):
-    """A word for a task that is not, or no longer, held by the token that came with it."""
+    """A fencing token that is not, or no longer, the one the task is claimed under."""
 
     hint = "Somebody else has the task, or it was ended: drop the work."
 
 
-class DaemonUnreachable(CovenqError):
-    """No daemon answers where one is needed: exit code 6."""
+class PortBusy(Refused):
+    """Another program listens on the address."""
 
-    exit_code = 6
-    hint = "Start it with `covenq serve`."
+    hint = "Choose another with --bind 127.0.0.1:8788 or COVENQ_BIND."
+
+
+# ---- exit code 5: integrity
 
 
 class Damaged(CovenqError):
-    """The daemon found the journal damaged: exit code 5. Without a daemon it is `journal.errors.JournalDamaged`."""
+    """The daemon found the journal damaged. Without a daemon it is `journal.errors.JournalDamaged`."""
 
     exit_code = 5
     hint = "Run `covenq verify` for the whole list, then `covenq salvage` to see what can be kept."
 
 
-class PortBusy(CovenqError):
-    """The address to listen on is taken."""
+# ---- exit code 6: no daemon
 
-    exit_code = 4
-    hint = "Choose another with --bind 127.0.0.1:8788 or COVENQ_BIND."
+
+class DaemonUnreachable(CovenqError):
+    """No daemon answers where one is needed."""
+
+    exit_code = 6
+    hint = "Start it with `covenq serve`."
+
+
+# ---- exit code 1: it failed
 
 
 class NotDurable(CovenqError):
@@ -101,5 +133,29 @@ class NotDurable(CovenqError):
     hint = "Check disk space and `covenq status`."
 
 
+class StateBehind(CovenqError):
+    """The state is behind the journal, for longer than a reader waits."""
+
+    hint = "`covenq status` says why; the journal itself is complete."
+
+
+class ErasureUnfinished(CovenqError):
+    """The erasure is recorded, and can't be carried out now."""
+
+    hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."
+
+
+class MaintenanceInterrupted(CovenqError):
+    """The daemon stopped in the middle of an erasure or of retention."""
+
+    hint = "What was recorded is finished at the next start."
+
+
+class BackupListUnreadable(CovenqError):
+    """The list of backups isn't what covenq wrote; writing it anew would forget the backups it names."""
+
+    hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
+
+
 Failure = (CovenqError, JournalError)
-"""What the faces catch: a sentence, a hint and an exit code, never a traceback."""
+"""What the interfaces catch: a sentence, a hint and an exit code, never a traceback."""

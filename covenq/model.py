@@ -1,4 +1,4 @@
-"""The words covenq speaks: states, record kinds, identities, times. Values and small pure functions only."""
+"""The domain model: states, record kinds, identities, times. Only values and small pure functions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class State(StrEnum):
     RECEIVED = "received"
     """Durable, not yet routed."""
     IGNORED = "ignored"
-    """No route wanted it; the reason is kept."""
+    """No route matched; the reason is recorded."""
     QUEUED = "queued"
-    """Waits for a worker, perhaps until a not-before time."""
+    """Waits for a worker, or for its not-before time."""
     RUNNING = "running"
     """Claimed by an attempt."""
     COMPLETED = "completed"
@@ -82,12 +82,12 @@ class Category(StrEnum):
 
 
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
-"""A hook id, a GUID, a route's name, a task id: safe as a subject token, a file name and a word."""
+"""A hook id, a GUID, a route's name, a task id: safe as a token of a subject and as a file name."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryId:
-    """(hook, GUID): what a delivery is. The GUID alone names an event, which several hooks may deliver."""
+    """(hook, GUID): the identity of a delivery. The GUID alone identifies an event, which several hooks may deliver."""
 
     hook: str
     guid: str
@@ -120,7 +120,7 @@ def fence(epoch: str, claim_seq: int) -> str:
 
 
 def parse_id(text: str) -> tuple[str | None, str]:
-    """`GUID` or `hook/GUID` as (hook or None, GUID). Raises UsageError for anything that can't be one."""
+    """`GUID` or `hook/GUID` as (hook or None, GUID). Raises UsageError."""
     hook, slash, guid = text.rpartition("/")
     if not TOKEN.match(guid) or (slash and not TOKEN.match(hook)):
         raise UsageError(
@@ -168,4 +168,4 @@ def parse_duration(text: str) -> float:
 JsonObject = dict[str, Any]
 
 NOT_RUNNING = "no daemon is running"
-"""The reason of a status that was read from files which nobody holds."""
+"""The reason in a status that was read from the files, without a daemon."""

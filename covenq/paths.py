@@ -1,11 +1,29 @@
-"""The names of what a data directory holds."""
+"""The names of the files and directories in a data directory. Code that opens one takes its name from here."""
 
 from __future__ import annotations
 
-SOCKET_NAME = "covenq.sock"
-
-
-STATE_NAME = "state.db"
+CONFIG_NAME = "covenq.toml"
+"""The configuration, where neither --config nor COVENQ_CONFIG names another file."""
+SECRET_NAME = "secret"  # noqa: S105 - a file's name
+"""The webhook secret that the first start makes."""
+TOKENS_NAME = "tokens.json"
+"""Hashes of the API's tokens, where [api] tokens names no other file."""
 
 JOURNAL_NAME = "journal"
-"""What a data directory holds."""
+"""The directory of the log: the only thing that can't be rebuilt."""
+STATE_NAME = "state.db"
+"""The cache of the journal that is asked for deliveries and tasks."""
+ATTEMPTS_NAME = "attempts"
+"""The directory of the attempts' own directories: ATTEMPTS_NAME/<task>/<n>."""
+
+SOCKET_NAME = "covenq.sock"
+"""The daemon's Unix socket, while it runs."""
+
+REFUSALS_NAME = "refused.jsonl"
+"""The log of refused requests; the file before it has `.1` behind its name."""
+UPKEEP_NAME = "upkeep.json"
+"""How far erasures and retention are carried out."""
+BACKUPS_NAME = "backups.json"
+"""Where backups were written to."""
+VERIFIED_NAME = "verified.json"
+"""The outcome of the newest whole verification."""

@@ -63,13 +63,13 @@ def test_every_setting_is_in_the_manual_and_nothing_else(monkeypatch: pytest.Mon
     from covenq.config.toml_table import Table
 
     known: dict[str, set[str]] = {}
-    only = Table.only
+    only = Table.require_known
 
     def noted(table: Table, keys: Sequence[str]) -> None:
         known.setdefault(re.sub(r" '[^']*'| \d+", "", table.where), set()).update(key for key in keys if key != "1")
         only(table, keys)
 
-    monkeypatch.setattr(Table, "only", noted)
+    monkeypatch.setattr(Table, "require_known", noted)
     route = {"name": "a", "match": "event:push", "run": ["true"], "retry": {}, "limits": {}}
     limits = {"installation": {}, "repo": {}, "route": {}, "installations": {"1": {}}}
     secret = {"name": "a", "value": "x" * 32}

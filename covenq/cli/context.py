@@ -15,6 +15,7 @@ from covenq.cli.remote import chosen
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, Refused
+from covenq.paths import CONFIG_NAME
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -64,7 +65,7 @@ def _is_not_a_directory(path: Path) -> bool:
 def config_path(data: str | None, config: str | None) -> Path:
     """Where the configuration is, or would be."""
     found = configuration.config_path(config, os.environ, data)
-    return found if found is not None else configuration.data_dir(data, os.environ) / "covenq.toml"
+    return found if found is not None else configuration.data_dir(data, os.environ) / CONFIG_NAME
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Self
 from covenq.cli.webhook_client import Reply, post
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
+from covenq.paths import CONFIG_NAME, SOCKET_NAME
 
 HOOK = "446581321"
 CLIENTS = 16
@@ -55,7 +56,7 @@ class DemoDaemon:
         self.url = ""
         self._secret = b""
         self._process: subprocess.Popen[bytes] | None = None
-        self._config = directory / "covenq.toml"
+        self._config = directory / CONFIG_NAME
         run = json.dumps(["sh", "-c", COMMAND, str(self.ran)])
         self._config.write_text(
             f'[[route]]\nname = "demo"\nmatch = "event:{",".join(wanted)}"\nrun = {run}\nretry = {{ max = 2 }}\n'
@@ -90,7 +91,7 @@ class DemoDaemon:
         from covenq.client.open import open_source
         from covenq.config.load import Config
 
-        if not (self.data / "covenq.sock").exists():
+        if not (self.data / SOCKET_NAME).exists():
             return False
         with open_source(self.data, Config()) as source:
             if not source.live:

@@ -268,12 +268,10 @@ class LocalSource(Closing):
             return upkeep.compact(context, dry_run=dry_run, by=by)
 
     def secrets(self) -> Object:
-        from covenq.config import secret_keys, secret_source
+        from covenq.config.secret_keys import secret_status
         from covenq.operate.inspect import secret_usage
 
-        sources = [
-            (one, secret_source.problem(one, os.environ)) for one in secret_keys.sources_of(self._config, self._data)
-        ]
+        sources = secret_status(self._config, os.environ, self._data)
         with self._files.reading() as (conn, _):
             # A variable, or a credential, that only the daemon is given is no fault here.
             return secret_usage.view(conn, sources, time.time(), elsewhere=lambda one: bool(one.env or one.credential))

@@ -1,4 +1,4 @@
-"""The configuration: TOML, environment and secret files in, frozen values out; replaced whole when something changes.
+"""The configuration: TOML, environment and secret files in, frozen values out; reloaded as a whole when a file changes.
 
-May import `filter`, `net` and what is below them; it opens no socket and starts no thread but the one that looks at its files.
+It opens no socket and starts no thread. May import `filter` and the layers below it.
 """

@@ -1,8 +1,8 @@
-"""Bearer tokens of the API: who may come in over TCP. Kept as hashes in a file beside the journal, read anew when it changes.
+"""Bearer tokens of the API over TCP. A file beside the journal holds their hashes; it is read again when it changes.
 
-A token is 256 bits of the system's randomness, and what is kept is its SHA-256. Slow hashes are for what people choose: they
-make each guess dear because there are few likely ones. Here every guess is one of 2^256, so the file can be lost without
-losing the tokens, and a request costs a microsecond instead of a tenth of a second that anybody could make us spend.
+A token is 256 bits of the system's randomness, and its SHA-256 is stored. Slow hashes are for passwords that people choose:
+they make each guess expensive because there are few likely ones. Here a guess is one of 2^256, so a stolen file doesn't reveal
+the tokens, and a request costs a microsecond, not a tenth of a second that any client could make the daemon spend.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from covenq.config import regular_file
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
 from covenq.model import TOKEN, at_text
 
-FILE_NAME = "tokens.json"
 FORMAT = 1
 FILE_MAX = 1 << 20
 PREFIX = "covenq_"
-"""So that scanners for leaked secrets, and people, know one when they see it."""
+"""So that scanners for leaked secrets, and people, recognize a token."""
 PRESENTED_MAX = 256
 """Characters of a token: ours have 50."""
 
@@ -44,16 +43,16 @@ class Role(StrEnum):
     """What a token may do."""
 
     READ = "read"
-    """Everything that only reads."""
+    """All that only reads."""
     OPERATE = "operate"
-    """That, and everything that acts, but claims."""
+    """That, and all actions except claims."""
     WORKER = "worker"
-    """Claims: take a task, renew, tell phases, finish; and read the payloads of running `pull` tasks."""
+    """Claims: take a task, renew its lease, report phases, finish; and read the payloads of running `pull` tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is known of a token; not the token."""
+    """What is stored about a token; not the token."""
 
     name: str
     role: Role
@@ -71,7 +70,7 @@ def digest(token: str) -> str:
 
 
 def find(tokens: tuple[Token, ...], presented: str) -> Token | None:
-    """The one that was presented. Every hash is compared, each in constant time, whichever it is."""
+    """The token that was presented, or None. Every hash is compared, each in constant time."""
     if len(presented) > PRESENTED_MAX:
         return None
     hashed = digest(presented)
@@ -87,7 +86,7 @@ def find(tokens: tuple[Token, ...], presented: str) -> Token | None:
 
 def read(path: Path) -> tuple[Token, ...]:
     """The tokens in the file; none if there is no file. Raises Refused for a file that others may write or that can't be
-    understood, CovenqError where it can't be read."""
+    parsed, CovenqError if it can't be read."""
     try:
         content, mode = regular_file.read(path, FILE_MAX + 1)
     except FileNotFoundError:
@@ -118,7 +117,7 @@ def create(
     clock: Callable[[], float] = time.time,
     random: Callable[[int], str] = secrets.token_urlsafe,
 ) -> str:
-    """Add a token of that name and role; the token, which is kept nowhere. Raises UsageError, Refused, CovenqError."""
+    """Add a token of that name and role, and return it; it is stored nowhere. Raises UsageError, Refused, CovenqError."""
     if not TOKEN.match(name):
         raise UsageError(f"{name[:80]!r} is no name of a token", hint="Letters, digits, _ and -, 64 at most.")
     if role not in set(Role):
@@ -136,7 +135,7 @@ def create(
 
 
 def revoke(path: Path, name: str) -> Token:
-    """Take the token of that name out; what it was. Raises NotFound, Refused, CovenqError."""
+    """Remove the token of that name, and return what was stored about it. Raises NotFound, Refused, CovenqError."""
     with _changing(path):
         before = read(path)
         gone = next((one for one in before if one.name == name), None)
@@ -156,7 +155,7 @@ def _token(one: Any) -> Token:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """Alone with the file: of two commands that change it, one waits. The lock is its directory's."""
+    """Exclusive access to the file, by a lock on its directory: of two commands that change it, one waits."""
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -182,7 +181,7 @@ def _write(path: Path, tokens: tuple[Token, ...]) -> None:
 
 
 class Tokens:
-    """The file's tokens as they are now. A change counts from the next request on. From any thread."""
+    """The current tokens of the file. A change takes effect at the next request. From any thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -191,8 +190,8 @@ class Tokens:
         self._tokens: tuple[Token, ...] = ()
 
     def now(self) -> tuple[Token, ...]:
-        """None of them while the file can't be trusted, which is logged once: better locked out than wide open."""
-        found = self._look()
+        """The tokens; none while the file can't be trusted, which is logged once: it fails closed."""
+        found = self._stamp()
         with self._lock:
             if found != self._seen or self._seen is None:
                 first, self._seen = self._seen is None, found
@@ -206,10 +205,10 @@ class Tokens:
             return self._tokens
 
     def identify(self, presented: str) -> Token | None:
-        """Whose token it is; None for one that is not, or no longer, known."""
+        """The token that was presented; None if it is not, or no longer, known."""
         return find(self.now(), presented)
 
-    def _look(self) -> tuple[int, ...]:
+    def _stamp(self) -> tuple[int, ...]:
         try:
             found = self.path.stat()
         except OSError as error:

@@ -1,6 +1,6 @@
-"""Every setting that is in effect, and who says so: a default, the file, the environment, an option. For people to read.
+"""Every setting in effect and its source: a default, the file, the environment or an option. For people to read.
 
-No secret's value is ever among them: of secrets, their names and where they are.
+It never contains the value of a secret, only its name and where it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from covenq.config.limits import Cap
 from covenq.config.load import Config
 from covenq.config.secret_source import SecretSource
 from covenq.model import JsonObject
+from covenq.paths import ATTEMPTS_NAME, CONFIG_NAME, JOURNAL_NAME, REFUSALS_NAME, SECRET_NAME, SOCKET_NAME, STATE_NAME
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
 
@@ -41,54 +42,54 @@ _CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
     "limits.installations": (lambda c: {name: _cap(share.cap) for name, share in c.caps.installations.items()}, None),
     "route": (lambda c: [route.name for route in c.routes], None),
 }
-"""How a setting is read off a Config, and the variable that can say it. Durations are seconds, null is none."""
-
-NAMES = ("server.data", *_CONFIG)
+"""Setting to how it is read from a Config, and the variable that overrides it. Durations are seconds, null is none."""
 
 
-def settings(
+def effective_settings(
     config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
 ) -> Iterator[JsonObject]:
-    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that says it, null for a
+    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that sets it, null for a
     default."""
     raw: Mapping[str, Any] = {}
     if config.path is not None:
-        # It has been read once already; whatever is wrong with it now is told by whoever reads it next.
+        # It was read once already; if it is invalid now, the next load reports that.
         with suppress(OSError, ValueError):
             raw = tomllib.loads(config.path.read_text("utf-8"))
     yield _data(config, data, env, data_option)
     for name, (value, variable) in _CONFIG.items():
         if variable is not None and env.get(variable):
             source, by = ENVIRONMENT, variable
-        elif _has(raw, name):
+        elif _is_set(raw, name):
             source, by = FILE, str(config.path)
         else:
             source, by = DEFAULT, None
         yield {"name": name, "value": value(config), "source": source, "by": by}
 
 
-def paths(config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None) -> list[JsonObject]:
+def effective_paths(
+    config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None
+) -> list[JsonObject]:
     """{"name", "path", "there", "what"} of every file and directory that is used."""
     told: list[tuple[str, Path | None, str]] = [
         ("configuration", config.path, _config_by(config, data, env, config_option)),
         ("data", data, "all that is kept"),
-        ("journal", data / "journal", "the records: the only thing that can't be rebuilt"),
-        ("state", data / "state.db", "a cache of the journal"),
-        ("socket", data / "covenq.sock", "the daemon's, while it runs"),
-        ("attempts", data / "attempts", "what commands were given and left"),
-        ("refusals", data / "refused.jsonl", "the newest requests that were refused"),
-        ("secret", data / "secret", "the webhook secret that the first start makes"),
+        ("journal", data / JOURNAL_NAME, "the records: the only thing that can't be rebuilt"),
+        ("state", data / STATE_NAME, "a cache of the journal"),
+        ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
+        ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
+        ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),
+        ("secret", data / SECRET_NAME, "the webhook secret that the first start makes"),
         ("tokens", config.token_file(data), "hashes of the API's tokens"),
     ]
     told += [(f"secret {one.name}", found, "a webhook secret") for one in config.secrets if (found := one.path(env))]
     return [
-        {"name": name, "path": None if path is None else str(path), "there": _there(path), "what": what}
+        {"name": name, "path": None if path is None else str(path), "there": _exists(path), "what": what}
         for name, path, what in told
     ]
 
 
-def _there(path: Path | None) -> bool | None:
-    """None where it can't be seen."""
+def _exists(path: Path | None) -> bool | None:
+    """Whether it exists; None where this user can't see that."""
     try:
         return path is not None and path.exists()
     except OSError:
@@ -116,10 +117,10 @@ def _config_by(config: Config, data: Path, env: Mapping[str, str], option: str |
         return "named by COVENQ_CONFIG"
     if config.path is not None:
         return "found in the data directory"
-    return f"there is none; {data / 'covenq.toml'} would be read"
+    return f"there is none; {data / CONFIG_NAME} would be read"
 
 
-def _has(raw: Mapping[str, Any], name: str) -> bool:
+def _is_set(raw: Mapping[str, Any], name: str) -> bool:
     section, _, key = name.partition(".")
     found = raw.get(section)
     return found is not None if not key else isinstance(found, Mapping) and key in found

@@ -1,4 +1,4 @@
-"""How a route's tasks are done: `run`, `forward` or `pull`, and what belongs to each."""
+"""The executor of a route's tasks: `run`, `forward` or `pull`, and the settings that belong to each."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 from urllib.parse import urlsplit
 
 from covenq.config.resources import Limits, parse_size
-from covenq.config.toml_table import Table, near
+from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import UsageError
 
 PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
-"""What may stand in braces in a route's `run`: paths and ids of ours. Nothing that a request chose ever becomes an
-argument, where it could pass for an option; a command finds those in its environment and its payload."""
+"""The placeholders of a route's `run`: covenq's own paths and ids. No value from a request becomes an argument, where it could
+be taken for an option; a command reads those from its environment and its payload."""
 
 KEEP = ("all", "failed", "logs")
-"""What stays of an attempt's directory until retention: everything; everything of those that failed; or only covenq's own
-files, which stay in any case."""
+"""What is kept of an attempt's directory until retention: everything; everything if the attempt failed; or only covenq's own
+files, which are always kept."""
 
 EXECUTORS = ("run", "forward", "pull")
 _ONLY_RUN = ("limits", "keep", "env")
@@ -26,7 +26,7 @@ _BRACED = re.compile(r"\{([A-Za-z_]+)\}")
 
 
 def kind_of(table: Table) -> str:
-    """Which of the three; exactly one must be there. Raises ConfigError."""
+    """The one executor that the route names. Raises ConfigError for none or several."""
     given = [name for name in EXECUTORS if name in table.raw]
     if not given:
         raise table.error("run", "is missing", hint='Write run = ["program", …], forward = "https://…" or pull = true.')
@@ -56,7 +56,7 @@ def run_of(table: Table) -> tuple[str, ...]:
                     f"{{{name}}} comes from the request, which must not become an argument",
                     hint="The command finds it in its environment (COVENQ_REPO, COVENQ_EVENT, …) and in its payload.",
                 )
-            if guess := near(name, PLACEHOLDERS):
+            if guess := did_you_mean(name, PLACEHOLDERS):
                 raise table.error("run", f"{{{name}}} is no placeholder{guess}")
     return argv
 
@@ -71,7 +71,7 @@ def forward_of(table: Table) -> str:
 
 
 def checked_address(url: str) -> str:
-    """An address that deliveries may be posted to, as it is. Raises UsageError."""
+    """The address, unchanged, if deliveries may be posted to it. Raises UsageError."""
     hint = "Write it as https://example.org/webhook."
     try:
         parts = urlsplit(url)
@@ -121,7 +121,7 @@ def limits_of(table: Table) -> Limits:
             raise inner.error(key, str(error), hint=error.hint) from None
 
     def number(key: str) -> int | None:
-        return inner.whole(key, 0, 1, 1 << 20) if key in inner.raw else None
+        return inner.integer(key, 0, 1, 1 << 20) if key in inner.raw else None
 
     cpu = inner.duration("cpu", 0.0)
     if "cpu" in inner.raw and cpu < 1:

@@ -1,4 +1,4 @@
-"""Concurrency limits, quotas and turns: the section `[limits]`, and a route's own keys for them; parsed, and as values."""
+"""Concurrency limits, daily quotas and scheduling: the section `[limits]` and a route's own keys, as values and parsed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One installation: its turns in a round of the round robin, and its own caps."""
+    """One installation: its weight in the round robin, and its own caps."""
 
     weight: int = 1
     cap: Cap = Cap()
@@ -39,15 +39,15 @@ class RouteCap:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """All of them. `installation`, `repo` and `route` hold for each one that has none of its own."""
+    """All limits. `installation`, `repo` and `route` apply to each one that has no limit of its own."""
 
     installation: Cap = Cap()
     repo: Cap = Cap()
     route: Cap = Cap()
     installations: Mapping[str, Share] = field(default_factory=dict)
     routes: Mapping[str, RouteCap] = field(default_factory=dict)
-    resting: Mapping[str, str] = field(default_factory=dict)
-    """Route to why it rests for the moment: its receiver failed again and again. Not configured, but found out."""
+    backing_off: Mapping[str, str] = field(default_factory=dict)
+    """Route to why it backs off at the moment: its receiver failed repeatedly. Not configured, but observed."""
 
     def share(self, tenant: str) -> Share:
         return self.installations.get(tenant) or Share(1, self.installation)
@@ -60,21 +60,21 @@ NO_CAPS = Caps()
 
 
 def tenant_of(installation: int | None, hook: str | None) -> str:
-    """Whose turn a task waits for: its App installation's, or, without one, that of the hook it came by."""
+    """The tenant in whose turn a task runs: its App installation or, without one, the hook that delivered it."""
     return str(installation) if installation is not None else f"hook:{hook or '-'}"
 
 
-# ---- what the configuration says
+# ---- parsing
 
 SUPERSEDE = ("never", "queued", "running")
 ORDER = ("any", "newest")
 DEBOUNCE_MAX_TIMES = 10
-"""How many quiet periods a burst may hold its task back, unless `debounce_max` says it."""
+"""How many quiet periods a burst may delay its task by, if `debounce_max` isn't set."""
 
-TURN_KEYS = (
+SCHEDULING_KEYS = (
     "supersede", "debounce", "debounce_max", "order", "priority", "concurrency", "daily", "key_concurrency"
 )  # fmt: skip
-"""The keys of a route that `parse_turns` reads."""
+"""The keys of a route that `parse_scheduling` reads."""
 
 _SECTION = ("installation", "repo", "route", "installations")
 _COUNT = 1_000_000_000
@@ -83,11 +83,11 @@ _TENANT = re.compile(r"(?:[0-9]{1,19}|hook:[0-9A-Za-z_-]{1,64})\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """Which of a route's tasks runs, and when.
+class Scheduling:
+    """The scheduling of a route's tasks: which of them run, and when.
 
-    `debounce_s` is a quiet period: the task waits until nothing of its key came for so long, at most `debounce_max_s` in
-    all. `order` "newest" lets nothing run that newer work of the same issue or pull request has outdated.
+    `debounce_s` is a quiet period: a task waits until no delivery of its key has come for so long, at most `debounce_max_s` in
+    all. With `order` "newest", no task runs that newer work on the same issue or pull request has outdated.
     """
 
     supersede: str = "never"
@@ -100,7 +100,7 @@ class Turns:
     key_concurrency: int = 1
 
     def policy(self) -> JsonObject:
-        """What a task freezes of it. The numbers that can be changed for tasks that wait already are not part of it."""
+        """The part that a task freezes. It leaves out the numbers that can be changed for tasks that are queued already."""
         frozen: JsonObject = {"supersede": self.supersede}
         if self.debounce_s is not None:
             frozen |= {"debounce_s": self.debounce_s, "debounce_max_s": self.debounce_max_s}
@@ -109,11 +109,11 @@ class Turns:
         return frozen
 
 
-NO_TURNS = Turns()
+DEFAULT_SCHEDULING = Scheduling()
 
 
-def parse_turns(table: Table, *, keyed: bool) -> Turns:
-    """Read a route's TURN_KEYS; `keyed` says whether it has a `key`. Raises ConfigError."""
+def parse_scheduling(table: Table, *, keyed: bool) -> Scheduling:
+    """Read a route's SCHEDULING_KEYS; `keyed` says whether it has a `key`. Raises ConfigError."""
     supersede = table.choice("supersede", SUPERSEDE)
     debounce = longest = None
     if "debounce" in table.raw:
@@ -128,20 +128,20 @@ def parse_turns(table: Table, *, keyed: bool) -> Turns:
         raise table.error(word, 'needs a `key` that says which tasks are about the same, such as "{repo}#{number}"')
     if debounce is not None and supersede == "never":
         supersede = "queued"
-    return Turns(
+    return Scheduling(
         supersede=supersede,
         debounce_s=debounce,
         debounce_max_s=longest,
         order=table.choice("order", ORDER),
-        priority=table.whole("priority", 0, 0, PRIORITIES - 1),
+        priority=table.integer("priority", 0, 0, PRIORITIES - 1),
         concurrency=_count(table, "concurrency", None),
         daily=_count(table, "daily", None),
         key_concurrency=_count(table, "key_concurrency", None) or 1,
     )
 
 
-def parse_caps(top: Table, turns: Iterable[tuple[str, Turns]]) -> Caps:
-    """The limits that the section `[limits]` of `top` and the routes' own keys (name, Turns) say. Raises ConfigError."""
+def parse_caps(top: Table, routes: Iterable[tuple[str, Scheduling]]) -> Caps:
+    """The limits of the section `[limits]` of `top` and of the routes' own keys (name, Scheduling). Raises ConfigError."""
     table = top.table("limits", _SECTION)
     installation = _cap(table, "installation")
     route = _cap(table, "route")
@@ -152,7 +152,7 @@ def parse_caps(top: Table, turns: Iterable[tuple[str, Turns]]) -> Caps:
         installations=dict(_shares(table, installation)),
         routes={
             name: RouteCap(Cap(one.concurrency or route.concurrency, one.daily or route.daily), one.key_concurrency)
-            for name, one in turns
+            for name, one in routes
         },
     )
 
@@ -170,8 +170,8 @@ def _shares(table: Table, default: Cap) -> Iterable[tuple[str, Share]]:
             raise named.error(name[:80], "is neither an installation's number nor hook:ID")
         own = named.table(name, ("concurrency", "daily", "weight"))
         cap = Cap(_count(own, "concurrency", default.concurrency), _count(own, "daily", default.daily))
-        yield name, Share(own.whole("weight", 1, 1, _WEIGHT), cap)
+        yield name, Share(own.integer("weight", 1, 1, _WEIGHT), cap)
 
 
 def _count(table: Table, key: str, default: int | None) -> int | None:
-    return table.whole(key, 1, 1, _COUNT) if key in table.raw else default
+    return table.integer(key, 1, 1, _COUNT) if key in table.raw else default

@@ -1,8 +1,8 @@
-"""The live configuration: what is in effect now, reread on SIGHUP and when a file of it changes.
+"""The live configuration: what is in effect now, reloaded on SIGHUP and when one of its files changes.
 
-What is in effect is one immutable `Snapshot`, replaced whole by one assignment. Whoever needs it takes it once
-(`live.now`) and decides by that; nobody ever sees half of a change. A configuration that can't be used is refused whole:
-the snapshot before it stays, and the refusal is kept, logged and shown until a valid one is there.
+What is in effect is one immutable `Snapshot`, replaced whole by one assignment. Code takes it once for a decision (`live.now`),
+so that it never sees half of a change. An invalid configuration is refused as a whole: the snapshot before it stays in effect,
+and the refusal is kept, logged and shown until a valid configuration is loaded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from covenq.config import load as configuration
-from covenq.config import secret_keys, secret_source
+from covenq.config import secret_keys
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.config.secret_source import SecretSource
+from covenq.config.secret_source import SecretSource, SecretStatus
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import JsonObject, at_text
+from covenq.paths import CONFIG_NAME
 
 log = logging.getLogger("covenq.config")
 
@@ -37,19 +38,20 @@ STATIC = {
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""
-FILES_A_LOOK = 128
-"""Files looked at in one go, so that a look costs the same however many secrets there are."""
 
-PATIENCE = 10
-"""Looks for which a reload that was asked for waits for files to rest."""
+FILES_PER_CHECK = 128
+"""Files whose stamps are read at once, so that a check costs the same however many secrets there are."""
+
+CHANGING_CHECKS_MAX = 10
+"""Checks after which a requested reload no longer waits for the files to stop changing."""
 
 Stamp = tuple[int, int, int, int, int] | None
-"""What changes when a file does: device, inode, size, and times of modification and change in ns. None: not there."""
+"""What changes when a file does: device, inode, size, and times of modification and change in ns. None: it doesn't exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is in effect, at one moment. `number` counts from 1, the configuration of the start."""
+    """The configuration in effect at one moment. `number` counts from 1, the configuration at the start."""
 
     config: Config
     keys: tuple[Key, ...]
@@ -58,7 +60,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reload went, at a time in RFC 3339. `changed`: another snapshot than before is in effect."""
+    """The outcome of a reload. `at` is RFC 3339. `changed`: another snapshot than before is in effect."""
 
     at: str
     ok: bool
@@ -68,7 +70,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-class Files:
+class ConfigFiles:
     """The files that a configuration is read from: the TOML, and those of its secrets."""
 
     def __init__(
@@ -78,8 +80,8 @@ class Files:
         data: Path,
         adjust: Callable[[Config], Config] = lambda config: config,
     ) -> None:
-        """`config` is what was read at the start; `adjust` is what the command line says over the file, every time."""
-        self._path = config.path if config.path is not None else data / "covenq.toml"
+        """`config` was read at the start; `adjust` applies the command line's options, which override the file, every time."""
+        self._path = config.path if config.path is not None else data / CONFIG_NAME
         self._given = config.path is not None
         self._env = env
         self._data = data
@@ -87,25 +89,23 @@ class Files:
         self._secrets = secret_keys.sources_of(config, data)
 
     def read(self) -> tuple[Config, tuple[Key, ...]]:
-        """Raises ConfigError, and never returns a configuration by which nothing could be let in."""
-        # A daemon that began without a configuration takes the one that `covenq init` writes.
+        """Read the files. Raises ConfigError, also for a configuration without any secret, which could accept no delivery."""
+        # A daemon that was started without a configuration loads the one that `covenq init` writes.
         self._given = self._given or self._path.exists()
-        _must_rest(self._path)
+        _require_rereadable(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
         self._secrets = secret_keys.sources_of(config, self._data)
         if not self._secrets:
             raise ConfigError(f"{self._path}: no webhook secret is left", hint="Name one in [github] webhook_secrets.")
         for path in self.paths():
-            _must_rest(path)
+            _require_rereadable(path)
         return config, secret_keys.read_secrets(config, self._env, self._data)
 
-    def held(self, config: Config) -> list[secret_source.SecretStatus]:
-        return [
-            (source, secret_source.problem(source, self._env)) for source in secret_keys.sources_of(config, self._data)
-        ]
+    def secret_status(self, config: Config) -> list[SecretStatus]:
+        return secret_keys.secret_status(config, self._env, self._data)
 
     def paths(self) -> list[Path]:
-        """What to look at: also what the last configuration that parsed names and could not be read."""
+        """The files to check, including those that the last configuration that parsed names, even if they couldn't be read."""
         found = [self._path, secret_keys.default_file(self._data)]
         for source in self._secrets:
             path = source.path(self._env)
@@ -115,17 +115,17 @@ class Files:
 
 
 class Live:
-    """The snapshot in effect. `now` may be read from any thread; `reload` and `look` may be called from any."""
+    """The snapshot in effect. `now` may be read from any thread; `reload` and `check` may be called from any."""
 
     def __init__(
         self,
         config: Config,
         keys: tuple[Key, ...],
-        files: Files | None = None,
+        files: ConfigFiles | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`files` None: never changes, for what has no files."""
+        """`files` None: it never changes."""
         self._now = Snapshot(config, keys)
         self._files = files
         self._clock = clock
@@ -134,10 +134,10 @@ class Live:
         self._subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._seen: dict[Path, Stamp] = {}
         self._changed: dict[Path, Stamp] = {}
-        self._place = 0
+        self._next_file = 0
         self._confirm = True
-        self._asked: str | None = None
-        self._patience = 0
+        self._requested: str | None = None
+        self._checks_left = 0
         if files is not None:
             self._seen = {path: stamp(path) for path in files.paths()}
 
@@ -148,7 +148,7 @@ class Live:
 
     @property
     def last(self) -> Outcome:
-        """How the last reload that changed or refused something went."""
+        """The outcome of the last reload that changed or refused something."""
         return self._last
 
     def subscribe(self, callback: Callable[[Snapshot, Snapshot], None]) -> None:
@@ -156,7 +156,7 @@ class Live:
         self._subscribers.append(callback)
 
     def status(self) -> JsonObject:
-        """→ {"at", "ok", "error", "hint", "number", "warnings"}: `number` is the snapshot's that is in effect."""
+        """→ {"at", "ok", "error", "hint", "number", "warnings"}: `number` is that of the snapshot in effect."""
         last = self._last
         return {
             "at": last.at,
@@ -167,12 +167,12 @@ class Live:
             "warnings": list(last.warnings),
         }
 
-    def held(self) -> list[secret_source.SecretStatus]:
-        """The secrets in effect: where each is, and what keeps it from being read again, if anything does."""
+    def secret_status(self) -> list[SecretStatus]:
+        """The secrets in effect: where each is, and what prevents reading it again, if anything does."""
         now = self._now
         if self._files is None:
             return [(SecretSource(key.name, value="", scope=key.scope), None) for key in now.keys]
-        return self._files.held(now.config)
+        return self._files.secret_status(now.config)
 
     def reload(self, why: str) -> Outcome:
         """Read everything again, and put it into effect if all of it is valid. `why` is for the log. Raises nothing."""
@@ -195,50 +195,50 @@ class Live:
                 callback(before, now)
         return outcome
 
-    def ask(self, why: str) -> None:
-        """Have the next looks reload, changed or not, as soon as no file changes from one look to the next."""
+    def request_reload(self, why: str) -> None:
+        """Have `check` reload, whether a file changed or not, as soon as no file changes from one check to the next."""
         with self._lock:
-            self._asked, self._patience = why, PATIENCE
+            self._requested, self._checks_left = why, CHANGING_CHECKS_MAX
 
-    def look(self) -> Outcome | None:
-        """Reload if a file changed since the last look but one, and not since the last: whoever writes one is then
-        done with it, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
+    def check(self) -> Outcome | None:
+        """Reload once a change is stable, which is when a file changed before the last check and not since: its writer is then
+        done, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
 
-        A file may change twice within one tick of the clock that stamps it. So what a change made us read is read once
-        more at the next look, silently unless it differs.
+        A file may change twice within one tick of the clock that stamps it. So after a reload everything is read once more at
+        the next check, silently unless it differs.
         """
         if self._files is None:
             return None
         with self._lock:
-            changed = self._look(self._files.paths())
-            rests = changed == self._changed
-            ripe = rests if changed else False
+            changed = self._changed_files(self._files.paths())
+            stable = changed == self._changed
+            due = stable if changed else False
             why = "a file changed"
-            if self._asked is not None:
-                self._patience -= 1
-                if rests or not changed or not self._patience:
-                    ripe, why, self._asked = True, self._asked, None
-            self._changed = {} if ripe else changed
-        if ripe:
+            if self._requested is not None:
+                self._checks_left -= 1
+                if stable or not changed or not self._checks_left:
+                    due, why, self._requested = True, self._requested, None
+            self._changed = {} if due else changed
+        if due:
             return self.reload(why)
         if self._confirm and not changed:
             self._confirm = False
-            return self._confirmed()
+            return self._reload_once_more()
         return None
 
-    def _look(self, paths: list[Path]) -> dict[Path, Stamp]:
-        """The files of this look that are not as they were read, and what they are now."""
-        if len(paths) > FILES_A_LOOK:
-            # The configuration itself every time, the others in turn; what has changed is looked at until it is read.
+    def _changed_files(self, paths: list[Path]) -> dict[Path, Stamp]:
+        """The checked files whose stamps differ from when they were read, and their stamps now."""
+        if len(paths) > FILES_PER_CHECK:
+            # The configuration itself every time, the others in turn; a file that changed is checked until it is read.
             rest = paths[1:]
-            start = self._place % len(rest)
-            self._place = start + FILES_A_LOOK
-            turn = (rest[start:] + rest[:start])[:FILES_A_LOOK]
+            start = self._next_file % len(rest)
+            self._next_file = start + FILES_PER_CHECK
+            turn = (rest[start:] + rest[:start])[:FILES_PER_CHECK]
             paths = list(dict.fromkeys([paths[0], *self._changed, *turn]))
         now = {path: stamp(path) for path in paths}
         return {path: one for path, one in now.items() if path not in self._seen or self._seen[path] != one}
 
-    def _confirmed(self) -> Outcome | None:
+    def _reload_once_more(self) -> Outcome | None:
         with self._lock:
             before, last = self._now, self._last
             if not last.ok:
@@ -259,12 +259,12 @@ class Live:
         at = at_text(self._clock())
         if self._files is None:
             return Outcome(at, True)
-        # The stamps come first: what changes while it is read is seen as changed at the next look.
+        # The stamps are taken first: a file that changes while it is read counts as changed at the next check.
         seen = {path: stamp(path) for path in self._files.paths()}
         try:
             config, keys = self._files.read()
         except CovenqError as error:
-            # What is in effect has its warnings still.
+            # The configuration in effect still has its warnings.
             outcome = Outcome(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
         else:
             config, kept = _keep_static(self._now.config, config)
@@ -274,7 +274,7 @@ class Live:
                 self._now = Snapshot(config, keys, self._now.number + 1)
             outcome = Outcome(at, True, changed, warnings=found)
         for path in self._files.paths():
-            if path not in seen:  # named only now: its stamp is younger than what was read
+            if path not in seen:  # named only by what was read: its stamp may be newer than its content
                 seen[path] = stamp(path)
                 self._confirm = True
         self._seen = seen
@@ -285,8 +285,8 @@ class Live:
 def open_live(
     config: Config, env: Mapping[str, str], data: Path, adjust: Callable[[Config], Config] = lambda config: config
 ) -> Live:
-    """With the secrets of a configuration that was just read. Raises ConfigError."""
-    files = Files(config, env, data, adjust)
+    """The live configuration, from one that was just read, with its secrets. Raises ConfigError."""
+    files = ConfigFiles(config, env, data, adjust)
     return Live(config, secret_keys.read_secrets(config, env, data), files)
 
 
@@ -298,18 +298,18 @@ def stamp(path: Path) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _must_rest(path: Path) -> None:
-    """Raises ConfigError for a pipe or the like: it may be read once, at the start, but here it would be waited for."""
+def _require_rereadable(path: Path) -> None:
+    """Raise ConfigError for a pipe or the like: it can be read once, at the start, but a reload would block on it."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # whoever reads it says what is wrong
+        return  # reading it raises the error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ConfigError(f"{path}: is no file that can be read again", hint="Give a file, or restart to have it read.")
 
 
 def _keep_static(before: Config, config: Config) -> tuple[Config, list[str]]:
-    """The new configuration with the old values of what can't change while we run, and which those are."""
+    """The new configuration with the old values of the fields in STATIC, and a warning for each that differs."""
     kept = [field for field in STATIC if getattr(before, field) != getattr(config, field)]
     warnings = [f"{STATIC[field]} takes effect at the next start" for field in kept]
     return replace(config, **{field: getattr(before, field) for field in kept}), warnings

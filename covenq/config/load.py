@@ -1,6 +1,6 @@
-"""The configuration: TOML and environment in, frozen values out. Strict: what it doesn't know, it refuses.
+"""Loading the configuration: TOML and environment in, frozen values out. Strict: unknown keys are refused.
 
-Secrets are named here and read elsewhere (`covenq.config.secret_keys`): no command but the daemon needs their values.
+It only names secrets; `covenq.config.secret_keys` reads them, since no command but the daemon needs their values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table
 from covenq.errors import ConfigError
+from covenq.paths import CONFIG_NAME, TOKENS_NAME
 from journal.file.codec import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
@@ -27,7 +28,7 @@ BODY_LIMIT = 25 * 1024 * 1024
 """GitHub sends no larger payload."""
 HEADER_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 30.0
-"""GitHub gives up ten (GHES: thirty) seconds after it connected."""
+"""GitHub gives up ten (GHES: thirty) seconds after connecting."""
 THREADS = 32
 CONCURRENCY = 4
 
@@ -38,7 +39,7 @@ TWINS = ("mark", "refuse")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long content is kept, in seconds; None is for ever. Payloads of finished deliveries, files of final tasks."""
+    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is for ever."""
 
     payloads_s: float | None = None
     attempts_s: float | None = None
@@ -46,7 +47,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration. `sha256` is the hash of what decides about tasks: the routes, in their order."""
+    """The whole configuration. `sha256` is the hash of the routes, in their order, which determine the tasks."""
 
     path: Path | None = None
     bind: str = DEFAULT_BIND
@@ -56,17 +57,17 @@ class Config:
     body_timeout_s: float = BODY_TIMEOUT_S
     threads: int = THREADS
     api_bind: str | None = None
-    """Where the API listens for who has a token; None: only on the Unix socket."""
+    """Where the API listens for clients with a token; None: only on the Unix socket."""
     api_tokens: Path | None = None
     secrets: tuple[SecretSource, ...] = ()
     hooks: tuple[str, ...] = ()
-    """Hook ids that may deliver; empty lets every one."""
+    """Hook ids that may deliver; empty allows all."""
     twins: str = "mark"
     asks_for_twins: bool = False
-    """Whether the intake has to know if a body came before: to refuse it, or because a route asks."""
+    """Whether the intake has to look for twins: to refuse them, or because a route filters by them."""
     concurrency: int = CONCURRENCY
     scrub: tuple[str, ...] = ()
-    """Regular expressions of what commands print and nobody shall read."""
+    """Regular expressions of what is masked in the output of commands."""
     log_format: str = "human"
     log_level: str = "info"
     retention: Retention = Retention()
@@ -81,8 +82,8 @@ class Config:
         return parse_bind(self.bind)
 
     def token_file(self, data: Path) -> Path:
-        """Where the API's tokens are: as configured, else in the data directory."""
-        return self.api_tokens if self.api_tokens is not None else data / "tokens.json"
+        """The file of the API's tokens: as configured, else in the data directory."""
+        return self.api_tokens if self.api_tokens is not None else data / TOKENS_NAME
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
@@ -106,8 +107,8 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 
 def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
-    """The configuration of parsed TOML; `path` is named in errors, and what relative paths in it start from. With the
-    file's `text`, errors also name line and column."""
+    """The configuration from parsed TOML. Errors name `path`, and relative paths start from its directory. With the file's
+    `text`, errors also name line and column."""
     top = Table(str(path) if path else "configuration", "", raw, text=text)
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))
@@ -117,8 +118,8 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
     log = top.table("log", ("format", "level"))
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
-    caps = parse_caps(top, [(route.name, route.turns) for route in routes])
-    top.only(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
+    caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
+    top.require_known(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -134,23 +135,23 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         raise github.error("hooks", "is empty, and would let no hook in; leave it out to let every one in")
     twins = github.choice("twins", TWINS)
     if twins == "refuse" and not hooks:
-        # A hook id is no part of what is signed: with any hook let in, a captured request could be sent as another's.
+        # The signature doesn't cover the hook id: if every hook is allowed, a captured request can be sent as another hook's.
         raise github.error("twins", '"refuse" needs the allow-list [github] hooks')
     return Config(
         path=path,
         bind=bind,
         data=(base / Path(data).expanduser()) if data else None,
-        body_limit=server.whole("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
+        body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),
         body_timeout_s=_timeout(server, "body_timeout", BODY_TIMEOUT_S),
-        threads=server.whole("threads", THREADS, 1, 1024),
+        threads=server.integer("threads", THREADS, 1, 1024),
         api_bind=api_bind,
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
         secrets=parse_secrets(github, base, env),
         hooks=hooks,
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
-        concurrency=worker.whole("concurrency", CONCURRENCY, 1, 1024),
+        concurrency=worker.integer("concurrency", CONCURRENCY, 1, 1024),
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
@@ -170,7 +171,7 @@ def data_dir(option: str | None, env: Mapping[str, str], config: Config | None =
         return config.data.absolute()
     state = env.get("XDG_STATE_HOME", "")
     home = Path(env["HOME"]) if env.get("HOME") else Path.home()
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says that relative paths are ignored.
     base = Path(state) if state and Path(state).is_absolute() else home / ".local" / "state"
     return base / "covenq"
 
@@ -180,7 +181,7 @@ def config_path(option: str | None, env: Mapping[str, str], data: str | None = N
     chosen = option or env.get("COVENQ_CONFIG")
     if chosen:
         return Path(chosen).expanduser()
-    own = data_dir(data, env) / "covenq.toml"
+    own = data_dir(data, env) / CONFIG_NAME
     return own if own.exists() else None
 
 
@@ -213,7 +214,7 @@ def _address(table: Table, default: str) -> str:
 
 
 def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """The parser's words, with line and column also where it says only that the file ends."""
+    """The parser's message, with line and column also where it only says that the document ends."""
     said = str(error)
     line, column = at_end(text)
     return said.replace("(at end of document)", f"(at line {line}, column {column}, the end of the file)")

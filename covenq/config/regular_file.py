@@ -1,4 +1,4 @@
-"""Read a small file that an operator named: a secret, the tokens. What is no file must not hold up who reads it."""
+"""Reading a small file that an operator named (a secret, the tokens), without blocking on what is not a regular file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def read(path: Path, limit: int) -> tuple[bytes, int]:
-    """The first `limit` bytes, and the mode. Raises OSError, also for what is no regular file: opening a named pipe would wait
-    until somebody writes to it, at the start or at every reload."""
+    """The first `limit` bytes, and the mode. Raises OSError, also for what is not a regular file: opening a named pipe
+    would block until a program writes to it, at the start or at a reload."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(fd).st_mode

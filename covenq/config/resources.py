@@ -1,4 +1,4 @@
-"""What a command may use: processor time, memory, file sizes, processes, open files, output."""
+"""Resource limits of a command: processor time, memory, file sizes, processes, open files, output."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SIZE_MAX = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """None is no limit but the daemon's own.
+    """Resource limits of a command. None is no limit but the daemon's own.
 
-    `cpu_s`, `memory` (bytes of address space), `file_size` (bytes of any file it writes) and `open_files` are of each
-    process; `processes` counts all that the daemon's user has, since that is how the system counts; `output` is the bytes
-    kept of stdout, and of stderr.
+    `cpu_s`, `memory` (bytes of address space), `file_size` (bytes of any file it writes) and `open_files` apply to each
+    process; `processes` counts all processes of the daemon's user, because the system counts so; `output` is the bytes kept of
+    stdout, and of stderr.
     """
 
     cpu_s: int | None = None
@@ -44,11 +44,11 @@ class Limits:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Limits:
-        """The inverse of `as_json`. Raises TypeError, ValueError; an unknown limit is one, never no limit at all."""
+        """The inverse of `as_json`. Raises TypeError or ValueError, also for an unknown limit, which must not mean no limit."""
         return cls(**{name: int(value) for name, value in data.items()})
 
     def resources(self) -> list[tuple[int, int, int]]:
-        """(resource, soft, hard) for setrlimit, none above the hard limit that this process has itself."""
+        """(resource, soft, hard) for setrlimit, none above this process's own hard limit."""
         wanted = [
             (resource.RLIMIT_CPU, self.cpu_s, CPU_GRACE_S),
             (resource.RLIMIT_AS, self.memory, 0),

@@ -1,4 +1,4 @@
-"""A `[[route]]` of the configuration: which deliveries it wants, and what becomes of them."""
+"""A `[[route]]` of the configuration: which deliveries it matches, and how their tasks run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from covenq.config.executor import KEEP, forward_of, kind_of, limits_of, pull_of, run_of
-from covenq.config.limits import NO_TURNS, TURN_KEYS, Turns, parse_turns
+from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
 from covenq.config.resources import NO_LIMITS, Limits
-from covenq.config.toml_table import Table, near
+from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
 from covenq.model import Category, JsonObject
@@ -19,7 +19,7 @@ from covenq.model import Category, JsonObject
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
 )  # fmt: skip
-"""What may stand in braces in a route's `key`."""
+"""The placeholders of a route's `key`."""
 
 UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "category", "attempts", "duplicates"})
 """Fields of a filter that have no value yet when a route is chosen."""
@@ -45,7 +45,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A rule: deliveries that `filter` matches make one task each, run as this says."""
+    """A route: each delivery that `filter` matches makes one task, which runs with these settings."""
 
     name: str
     match: str
@@ -55,17 +55,17 @@ class Route:
     timeout_s: float = 600.0
     retry: Retry = Retry()
     key: str | None = None
-    turns: Turns = NO_TURNS
+    scheduling: Scheduling = DEFAULT_SCHEDULING
     otherwise: str | None = None
-    """`else`: the reason of a delivery that no route wanted, where this one came nearest to it."""
+    """`else`: the reason of a delivery that no route matches, if this route is the nearest."""
     env: tuple[str, ...] = ()
     forward: str | None = None
-    """For `kind` "forward": where the delivery is posted to."""
+    """For `kind` "forward": the address that the delivery is posted to."""
     limits: Limits = NO_LIMITS
     keep: str = "all"
 
     def policy(self) -> JsonObject:
-        """What a task freezes of its route, as the record `task.queued` holds it."""
+        """The part of the route that a task freezes, as the record `task.queued` holds it."""
         what: JsonObject = {"run": list(self.run)}
         if self.kind == "forward":
             what = {"forward": self.forward}
@@ -78,7 +78,7 @@ class Route:
         retry: JsonObject = {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s}
         if self.retry.on is not None:
             retry["on"] = list(self.retry.on)
-        return {**what, "timeout_s": self.timeout_s, "retry": retry, **self.turns.policy(), "env": list(self.env)}
+        return {**what, "timeout_s": self.timeout_s, "retry": retry, **self.scheduling.policy(), "env": list(self.env)}
 
 
 def digest(routes: Sequence[Route]) -> str:
@@ -89,7 +89,7 @@ def digest(routes: Sequence[Route]) -> str:
 def parse_route(table: Table) -> Route:
     name = table.token("name")
     table.where = f"route {name!r}"
-    table.only(
+    table.require_known(
         (
             "name",
             "match",
@@ -103,7 +103,7 @@ def parse_route(table: Table) -> Route:
             "env",
             "limits",
             "keep",
-            *TURN_KEYS,
+            *SCHEDULING_KEYS,
         )
     )
     kind = kind_of(table)
@@ -113,7 +113,7 @@ def parse_route(table: Table) -> Route:
     key = table.text("key", "") or None
     for word in _BRACED.findall(key or ""):
         if word not in KEY_FIELDS:
-            raise table.error("key", f"{{{word}}} is nothing that a key can hold{near(word, KEY_FIELDS)}")
+            raise table.error("key", f"{{{word}}} is nothing that a key can hold{did_you_mean(word, KEY_FIELDS)}")
     timeout = table.duration("timeout", 600.0)
     if timeout <= 0:
         raise table.error("timeout", "must be longer than nothing")
@@ -130,7 +130,7 @@ def parse_route(table: Table) -> Route:
         timeout_s=timeout,
         retry=_retry(table),
         key=key,
-        turns=parse_turns(table, keyed=key is not None),
+        scheduling=parse_scheduling(table, keyed=key is not None),
         otherwise=_otherwise(table),
         env=environment,
         forward=forward_of(table) if kind == "forward" else None,
@@ -155,8 +155,8 @@ def _retry(table: Table) -> Retry:
     on = retry.texts("on", ()) if "on" in retry.raw else None
     for word in on or ():
         if word not in categories:
-            raise retry.error("on", f"{word[:40]!r} is none of {', '.join(categories)}{near(word, categories)}")
-    most = retry.whole("max", 0, 0, 1000)
+            raise retry.error("on", f"{word[:40]!r} is none of {', '.join(categories)}{did_you_mean(word, categories)}")
+    most = retry.integer("max", 0, 0, 1000)
     return Retry(most, retry.duration("backoff", 2.0), retry.duration("cap", 300.0), on)
 
 

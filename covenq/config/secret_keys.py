@@ -1,4 +1,4 @@
-"""Webhook secrets: from where the configuration says they are to the keys that signatures are checked with."""
+"""Reading the webhook secrets: from the sources in the configuration to the keys that signatures are verified with."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from pathlib import Path
 
 from covenq.config import regular_file
 from covenq.config.load import Config
-from covenq.config.secret_source import CREDENTIALS, EVERYTHING, FROM_ENVIRONMENT, Scope, SecretSource
+from covenq.config.secret_source import (
+    CREDENTIALS,
+    EVERYTHING,
+    FROM_ENVIRONMENT,
+    Scope,
+    SecretSource,
+    SecretStatus,
+    problem,
+)
 from covenq.errors import ConfigError
+from covenq.paths import SECRET_NAME
 
 SECRET_MAX = 64 * 1024
-"""Bytes of a secret file. More is no secret but a wrong path."""
-SHORT = 16
-"""Bytes under which a secret is warned of: whoever sees one signed delivery can try out short ones."""
+"""Bytes of a secret file. A larger file is not a secret but a wrong path."""
+SAFE_BYTES = 16
+"""Bytes below which a secret causes a warning: one signed delivery is enough to find a short secret by trying."""
 
 DEFAULT = "default"
-"""The name of the data directory's own secret, which joins when the configuration names none."""
+"""The name of the data directory's own secret, which is used when the configuration names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret that can be signed with, under its name. Its bytes are in no text that is made of it."""
+    """A secret with its name and scope. Its repr doesn't show the bytes."""
 
     name: str
     secret: bytes = field(repr=False)
@@ -31,13 +40,13 @@ class Key:
 
 
 def default_file(data: Path) -> Path:
-    return data / "secret"
+    return data / SECRET_NAME
 
 
 def sources_of(config: Config, data: Path) -> tuple[SecretSource, ...]:
-    """The configured secrets, in order; if the file names none, the data directory's own too, if it is there.
+    """The configured secrets, in order; if the file names none, also the data directory's own, if it exists.
 
-    COVENQ_WEBHOOK_SECRET joins either; it does not silence the one that GitHub may still be signing with.
+    COVENQ_WEBHOOK_SECRET is added to either; it replaces none, since GitHub may still be signing with that.
     """
     sources = config.secrets
     if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
@@ -49,15 +58,15 @@ def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[Ke
     """The key of each of `sources_of`.
 
     Raises ConfigError for one that is missing, unreadable or empty: an empty key would let anyone sign. Line ends at
-    the end of a file are not part of its secret.
+    the end of a file are not part of the secret.
     """
     return tuple(_key(source, env) for source in sources_of(config, data))
 
 
 def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[tuple[Key, ...], list[str]]:
-    """As `read_secrets`, but with those left out that can't be read, and why; and always with the data directory's own.
+    """As `read_secrets`, but without those that can't be read, and with the reasons; always with the data directory's own.
 
-    For checking what was signed: a variable that only the daemon's environment has must not stop that.
+    For verifying what was signed earlier: a variable that only the daemon's environment has must not prevent that.
     """
     sources = [*config.secrets]
     if default_file(data).exists():
@@ -66,7 +75,7 @@ def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[t
 
 
 def readable(sources: Sequence[SecretSource], env: Mapping[str, str]) -> tuple[tuple[Key, ...], list[str]]:
-    """The keys of those that can be read by this process, and what keeps the others from it."""
+    """The keys that this process can read, and why it can't read the others."""
     found, problems = [], []
     for source in sources:
         try:
@@ -76,12 +85,17 @@ def readable(sources: Sequence[SecretSource], env: Mapping[str, str]) -> tuple[t
     return tuple(found), problems
 
 
+def secret_status(config: Config, env: Mapping[str, str], data: Path) -> list[SecretStatus]:
+    """Each of `sources_of`, and what prevents this process from reading it, if anything does."""
+    return [(source, problem(source, env)) for source in sources_of(config, data)]
+
+
 def warnings(keys: Sequence[Key]) -> list[str]:
-    """What is allowed and yet unwise, a sentence each."""
+    """A sentence for each secret that is allowed but weak."""
     found = [
-        f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SHORT} and more are safe"
+        f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SAFE_BYTES} and more are safe"
         for key in keys
-        if len(key.secret) < SHORT
+        if len(key.secret) < SAFE_BYTES
     ]
     for index, key in enumerate(keys):
         for other in keys[:index]:

@@ -1,4 +1,4 @@
-"""The webhook secrets of the configuration: where each is, and for which deliveries it may speak. No values are read here."""
+"""The webhook secrets of the configuration: the source and the scope of each. No values are read here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESERVED_NAMES = ("env", "default")
 FROM_ENVIRONMENT = "env"
 """The name of the secret that COVENQ_WEBHOOK_SECRET holds."""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""The variable in which systemd tells a service where its credentials are."""
+"""The variable with the directory of a systemd service's credentials."""
 
 _SCOPE = ("hooks", "installations", "repositories")
 _INTEGER_MAX = 2**63 - 1
@@ -24,7 +24,7 @@ _INTEGER_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """For which deliveries a secret may speak: every kind that is given must hold. Nothing given is everything."""
+    """The deliveries that a secret is valid for: each list that is given must contain the delivery's. Without any, all are."""
 
     hooks: tuple[str, ...] = ()
     installations: tuple[int, ...] = ()
@@ -35,10 +35,10 @@ class Scope:
     def everything(self) -> bool:
         return not (self.hooks or self.installations or self.repositories)
 
-    def holds(self, hook: str, installation: int | None, repo: str | None) -> bool:
-        """Whether a delivery of that hook, with that installation and repository in its body, is within it.
+    def covers(self, hook: str, installation: int | None, repo: str | None) -> bool:
+        """Whether a delivery of that hook, with that installation and repository in its body, is in the scope.
 
-        A body that names no installation, or no repository, is in no scope that asks for one.
+        A body without an installation, or without a repository, is in no scope that lists any.
         """
         if self.hooks and hook not in self.hooks:
             return False
@@ -58,7 +58,7 @@ EVERYTHING = Scope()
 
 @dataclass(frozen=True, slots=True)
 class SecretSource:
-    """Where a webhook secret is: exactly one of `file`, `env` (a variable's name), `credential` (of systemd's) and `value`."""
+    """The source of a webhook secret: exactly one of `file`, `env` (a variable), `credential` (systemd's) and `value`."""
 
     name: str
     file: Path | None = None
@@ -76,10 +76,10 @@ class SecretSource:
 
 
 def parse_secrets(github: Table, base: Path, env: Mapping[str, str]) -> tuple[SecretSource, ...]:
-    """`[github] webhook_secrets`, and what COVENQ_WEBHOOK_SECRET adds. Relative paths start from `base`. Raises ConfigError."""
+    """`[github] webhook_secrets` and COVENQ_WEBHOOK_SECRET. Relative paths start from `base`. Raises ConfigError."""
     sources: list[SecretSource] = []
     for table in github.tables("webhook_secrets"):
-        table.only(("name", *SOURCES, *_SCOPE))
+        table.require_known(("name", *SOURCES, *_SCOPE))
         name = table.token("name")
         if name in RESERVED_NAMES:
             raise table.error("name", f"{name!r} is a name of covenq's own; choose another")
@@ -141,11 +141,11 @@ def _scope(table: Table) -> Scope:
 
 
 SecretStatus = tuple[SecretSource, str | None]
-"""A configured secret, and what keeps it from being read now, if anything does."""
+"""A configured secret, and what prevents this process from reading it, if anything does."""
 
 
 def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
-    """What keeps a secret from being read by this process, looking at whether it is there and not at what it is."""
+    """What prevents this process from reading a secret, or None. It checks that the secret exists and doesn't read it."""
     if source.env is not None:
         if source.env not in env:
             return f"environment variable {source.env} is not set"

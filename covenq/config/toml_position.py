@@ -1,7 +1,7 @@
-"""Where in a TOML file a key stands: what the parser of the standard library doesn't tell, found with its help.
+"""The line and column of a key in a TOML file, which the standard library's parser doesn't give, found with that parser.
 
-A file that parses is cut into statements: a header, or a key with all of its value, is the fewest lines that parse alone.
-So strings and lists of several lines, comments and quoted keys need no grammar of ours.
+A file that parses is split into statements: a header, or a key with its whole value, is the fewest lines that parse alone. So
+strings and lists of several lines, comments and quoted keys need no grammar here.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 STATEMENT_MAX = 400
-"""Lines of one statement. Longer ones are not looked into."""
+"""Lines of one statement. Longer ones are not searched."""
 TEXT_MAX = 1 << 20
 
 Step = str | int
-"""A key, or a place in a list, from 0."""
+"""A key, or an index in a list, from 0."""
 
 
 def locate(text: str, path: Sequence[Step]) -> tuple[int, int] | None:
-    """(line, column), from 1, of what `path` leads to, or of the nearest thing around it; None if that is the whole file.
+    """(line, column), from 1, of the value at `path`, or of what most closely encloses it; None if that is the whole file.
 
     `text` is TOML that parses.
     """

@@ -1,4 +1,4 @@
-"""A TOML table that knows where it stands, so that every error names the file and the key."""
+"""A TOML table with its position, so that every error names the file and the key."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from covenq.config.toml_position import Step, locate
 from covenq.errors import ConfigError, UsageError
 from covenq.model import TOKEN, parse_duration
 
-_LATER = {"api", "journal", "reconcile"}
+_LATER_SECTIONS = {"journal", "reconcile"}
+"""Sections of later versions: the error says so."""
 
 
-def near(word: str, words: Sequence[str]) -> str:
-    """A guess at what was meant, ready to stand behind an error; empty if nothing is near."""
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """A suggestion to append to an error's message; empty if no word is similar."""
     found = difflib.get_close_matches(word, words, n=1)
     return f": did you mean {found[0]}?" if found else ""
 
 
 class Table:
-    """A TOML table that knows where it stands, so that every error names the file and the key."""
+    """A TOML table with checked access to its values. Methods raise ConfigError, which names the file and the key."""
 
     def __init__(
         self, file: str, where: str, raw: Mapping[str, Any], path: tuple[Step, ...] = (), text: str | None = None
     ) -> None:
-        """`where` is how errors name it, `path` where it is in `text`, the whole file; None where there is no file."""
+        """Errors call it `where`; `path` is its path in `text`, the whole file. `text` is None where there is no file."""
         self.file, self.where, self.raw, self.path, self.text_of_file = file, where, raw, path, text
 
     def error(self, key: str, problem: str, *, hint: str | None = None) -> ConfigError:
@@ -35,12 +36,12 @@ class Table:
             place += f" (line {found[0]}, column {found[1]})"
         return ConfigError(f"{self.file}: {place}: {problem}" if place else f"{self.file}: {problem}", hint=hint)
 
-    def only(self, known: Sequence[str]) -> None:
+    def require_known(self, known: Sequence[str]) -> None:
         for key in self.raw:
             if key not in known:
-                if not self.where and key in _LATER:
+                if not self.where and key in _LATER_SECTIONS:
                     raise self.error(key, "this version knows no such section yet")
-                guess = near(key, known) or f"; known are {', '.join(known)}"
+                guess = did_you_mean(key, known) or f"; known are {', '.join(known)}"
                 raise self.error(key[:80], f"unknown key{guess}")
 
     def _get(self, key: str, default: Any, kind: type, noun: str) -> Any:
@@ -56,7 +57,7 @@ class Table:
     def table(self, key: str, known: Sequence[str]) -> Table:
         where = f"{self.where}.{key}" if self.where else key
         inner = Table(self.file, where, self._get(key, {}, dict, "a table"), (*self.path, key), self.text_of_file)
-        inner.only(known)
+        inner.require_known(known)
         return inner
 
     def tables(self, key: str) -> list[Table]:
@@ -89,13 +90,13 @@ class Table:
         return tuple(values)
 
     def items(self, key: str, kinds: tuple[type, ...], noun: str) -> list[Any]:
-        """A list of values of these types; empty where the key is not there."""
+        """A list of values of these types; empty if the key is absent."""
         values: list[Any] = self._get(key, (), list, noun)
         if not all(type(value) in kinds for value in values):
             raise self.error(key, f"must be {noun}")
         return list(values)
 
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
         value: int = self._get(key, default, int, "a whole number")
         if not low <= value <= high:
             raise self.error(key, f"must be between {low} and {high}")
@@ -114,5 +115,5 @@ class Table:
         """One of `choices`; the first is the default."""
         text = self.text(key, choices[0])
         if text not in choices:
-            raise self.error(key, f"{text[:40]!r} is none of {', '.join(choices)}{near(text, choices)}")
+            raise self.error(key, f"{text[:40]!r} is none of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
+from covenq.paths import CONFIG_NAME
 
 
 def program(argv0: str, which: str | None, here: Path) -> str:
@@ -36,7 +37,7 @@ def options(config: Config, data: Path, env: Mapping[str, str]) -> str:
     found = configuration.config_path(None, plain)
     given = config.path is not None and (found is None or found.absolute() != config.path.absolute())
     words = ""
-    if given and config.path != data / "covenq.toml":
+    if given and config.path != data / CONFIG_NAME:
         words += f" --config {shlex.quote(str(config.path))}"
         if config.data is not None and config.data.absolute() == data:
             return words

@@ -74,11 +74,11 @@ def _serve(services: Services, listeners: Listeners, signals: Signals, notifier:
             notifier.stopping()
             stop(services, listeners, drain_s=1.0)
             return 1
-        services.admission.look()
+        services.admission.check()
         if signals.reload_asked():
-            services.live.ask("SIGHUP")
+            services.live.request_reload("SIGHUP")
             notifier.reloading()
-        if services.live.look() is not None:
+        if services.live.check() is not None:
             notifier.ready(_status_line(services))
         notifier.status(_status_line(services))
         notifier.feed(services.journal.beat)

@@ -23,12 +23,12 @@ from covenq.daemon.log_masking import LogMask
 from covenq.daemon.reroute import reroute_if_changed, start_reroute
 from covenq.daemon.stop import UPKEEP_S
 from covenq.http.services import Services
-from covenq.intake.admission import Admission, Recent
-from covenq.intake.refusal_log import LOG_NAME, Refusals
+from covenq.intake.admission import Admission, CachedSpace
+from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import JOURNAL_NAME
+from covenq.paths import JOURNAL_NAME, REFUSALS_NAME
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
@@ -91,7 +91,7 @@ def _make_services(
     admission = Admission(
         journal,
         data,
-        Recent(),
+        CachedSpace(),
         missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: folder.damage is not None,
@@ -105,7 +105,7 @@ def _make_services(
         folder,
         data,
         dispatcher=dispatcher,
-        room=admission.room,
+        room=admission.has_room,
         on_full=lambda: _release_ballast(reserve),
     )
     cleanup.callback(claims.stop)
@@ -117,7 +117,7 @@ def _make_services(
         dispatcher=dispatcher,
         concurrency=live.now.config.concurrency,
         scrubber=lambda secrets: Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]),
-        room=admission.room,
+        room=admission.has_room,
         on_full=lambda: _release_ballast(reserve),
     )
     return Services(
@@ -130,7 +130,7 @@ def _make_services(
         claims=claims,
         admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / LOG_NAME, room=admission.room, mask=mask),
+        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_room, mask=mask),
         webhook_url=sockets.webhook_url,
         api_url=sockets.api_url,
         started_at=at_text(time.time()),

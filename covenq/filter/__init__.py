@@ -1,4 +1,4 @@
-"""The filter grammar: words to a syntax tree, the tree to a predicate and to SQL, and why a row matches or doesn't.
+"""Filters: the grammar and its syntax tree, evaluated as a predicate or compiled to SQL, and explained term by term.
 
-One grammar for routes, commands, API and dashboard (covenq-filter(7)). May import `model` and what is below it.
+Routes, commands, API and dashboard share the one grammar (covenq-filter(7)). May import `model`, `net` and the layers below them.
 """

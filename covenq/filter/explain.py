@@ -1,4 +1,4 @@
-"""Why a filter matches a row or doesn't: its terms one by one, in the grammar's words, and what each of them saw."""
+"""Why a filter matches a row or doesn't: each of its terms, written in the grammar, and the values it looked at."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word, reach
+from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word, values_at
 from covenq.model import JsonObject
 
 SEEN_MAX = 5
-"""Values told of what a term saw."""
+"""Values reported for one term."""
 VALUE_MAX = 80
 """Characters of each."""
 
@@ -20,7 +20,7 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a filter: whether it holds of a row, and the values it looked at. `problem` instead: it can't be told."""
+    """One term of a filter: whether it holds of a row, and the values it looked at. `problem`: why it can't be evaluated."""
 
     text: str
     holds: bool | None
@@ -42,24 +42,24 @@ def _term(node: Node, fields: Mapping[str, Any], now: float) -> Term:
     try:
         holds = Filter(And((node,))).matches(fields, now=now)
         seen: list[str] = []
-        for value in _seen(node, fields):
+        for value in _values(node, fields):
             if len(seen) == SEEN_MAX:
                 seen.append("…")
                 break
             seen.append(value if len(value) <= VALUE_MAX else value[: VALUE_MAX - 1] + "…")
-    except Exception as error:  # noqa: BLE001 - as in routing: what a rule raises, whatever it is, is told
+    except Exception as error:  # noqa: BLE001 - as in routing: whatever a rule raises is reported
         return Term(text, None, problem=f"it fails with {type(error).__name__}")
     return Term(text, holds, tuple(seen))
 
 
-def _seen(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
+def _values(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
     match node:
         case Not(inner):
-            yield from _seen(inner, fields)
+            yield from _values(inner, fields)
         case And(nodes):
             for inner in nodes:
-                yield from _seen(inner, fields)
-        case Match(field) | Within(field):
+                yield from _values(inner, fields)
+        case Match(field) | InRange(field):
             yield from _texts(fields.get(field))
         case Age():
             yield from _texts(fields.get("at"))
@@ -67,7 +67,7 @@ def _seen(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
             yield from _texts(fields.get("words"))
         case Payload(path):
             body = fields.get("payload")
-            for value in reach(body() if callable(body) else body, path):
+            for value in values_at(body() if callable(body) else body, path):
                 yield "an object" if value is None else value
 
 
@@ -79,14 +79,14 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-# ---- a node in the grammar's words
+# ---- a node, written in the grammar
 
 
 def node_text(node: Node) -> str:
-    """The term as it may be typed. Parsed again, it is the same node."""
+    """The term as it can be typed. Parsed again, it gives the same node."""
     match node:
         case Not(And(nodes)):
-            return f"not ({' '.join(map(node_text, nodes))})"  # no term can say it; only `negated` makes it
+            return f"not ({' '.join(map(node_text, nodes))})"  # a tree that the grammar can't write
         case Not(inner):
             return f"-{node_text(inner)}"
         case And(nodes):
@@ -95,7 +95,7 @@ def node_text(node: Node) -> str:
             return f"{field}:{','.join(map(_pattern, patterns))}"
         case Payload(path, patterns):
             return f"payload.{'.'.join(path)}:{','.join(map(_pattern, patterns))}"
-        case Within(field, ranges):
+        case InRange(field, ranges):
             (low, high), *_ = ranges
             if low is None and high is not None and high < 0:
                 return f"{field}<{high + 1}"
@@ -135,7 +135,7 @@ def _range(low: int | None, high: int | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """The largest unit that says it in whole numbers."""
+    """In the largest unit that gives a whole number."""
     for size, unit in _UNITS:
         number = seconds / size
         if number >= 1 and abs(number - round(number)) < 1e-9:

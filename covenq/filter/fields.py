@@ -1,4 +1,4 @@
-"""What a filter sees of a delivery's or a task's row: the fields of the grammar, made from the columns."""
+"""The fields of the grammar, from the columns of a delivery's or a task's row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DeliveryFields(Mapping[str, Any]):
-    """A delivery as filters see it, each field made when it is asked for: a route asks for one or two of thirty."""
+    """A delivery as filters see it. Each field is made when it is read: a route reads one or two of thirty."""
 
     __slots__ = ("_payload", "_row", "_tasks")
 
@@ -46,10 +46,10 @@ _OF_ROW = {
     for name in """hook guid seq event action repo repo_id owner sender installation number state reason duplicates source
     secret twin""".split()
 } | {"sha": "head_sha", "size": "payload_bytes", "at": "received_at"}
-"""A filter's fields that are columns of the delivery."""
+"""The fields that are columns of the delivery."""
 
 _OF_TASKS = frozenset({"route", "kind", "worker", "category", "attempts"})
-"""Those that its tasks have, each its own."""
+"""The fields that each of its tasks has."""
 
 
 def delivery_fields(

@@ -1,4 +1,4 @@
-"""The filter grammar: words in, a syntax tree out.
+"""The parser of the filter grammar: text in, a syntax tree out.
 
     field:value      field:a,b is either      different fields are and      -field:value or not:field:value negates
     *                is any text, everywhere but inside "double quotes", which also keep spaces and commas
@@ -7,7 +7,7 @@
     word             is looked for in repository, title and ids, in upper or lower case
     payload.a.b:x    reaches into the body; a list on the way means any of its elements
 
-Which rows a term holds for is said in `covenq.filter.tree`.
+`covenq.filter.tree` defines which rows a term holds for.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from covenq.filter.tree import (
     Age,
     And,
     Filter,
+    InRange,
     Match,
     Node,
     Not,
     Pattern,
     Payload,
-    Within,
     Word,
     fold_case,
 )
@@ -73,7 +73,7 @@ FIELDS: dict[str, str] = {
     "since": "came within this time, or since that date",
     "before": "came before that",
 }
-"""Every field and what it means. `payload.…` comes on top."""
+"""Every field and what it means, but `payload.…`."""
 
 NUMBERS = frozenset({"seq", "repo_id", "installation", "number", "attempts", "duplicates", "size"})
 WORDS: dict[str, frozenset[str]] = {
@@ -84,15 +84,15 @@ TIMES = frozenset({"age", "since", "before"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Char:
-    """One character of a word: quoted ones mean themselves. `column` counts from 1."""
+class _WordChar:
+    """One character of a word; quoted ones have no special meaning. `column` counts from 1."""
 
     text: str
     quoted: bool
     column: int
 
 
-_Chars = Sequence[_Char]
+_WordChars = Sequence[_WordChar]
 _HEAD = re.compile(r"([A-Za-z_][0-9A-Za-z_.-]*)(:|<=|>=|<|>)")
 _WHOLE = re.compile(r"\d+\Z")
 _RANGE = re.compile(r"(\d*)\.\.(\d*)\Z")
@@ -112,9 +112,9 @@ def parse(words: str | Sequence[str]) -> Filter:
     return Filter(And(nodes), text.strip())
 
 
-def _split(text: str) -> list[list[_Char]]:
-    words: list[list[_Char]] = []
-    word: list[_Char] | None = None
+def _split(text: str) -> list[list[_WordChar]]:
+    words: list[list[_WordChar]] = []
+    word: list[_WordChar] | None = None
     opened = 0
     index = 0
     while index < len(text):
@@ -127,7 +127,7 @@ def _split(text: str) -> list[list[_Char]]:
                     index += 1
                     char = text[index]
                 assert word is not None
-                word.append(_Char(char, True, column))
+                word.append(_WordChar(char, True, column))
         elif char.isspace():
             if word is not None:
                 words.append(word)
@@ -136,9 +136,9 @@ def _split(text: str) -> list[list[_Char]]:
             word = [] if word is None else word
             if char == '"':
                 opened = column
-                word.append(_Char("", True, column))  # so that "" is a value, and a word, of its own
+                word.append(_WordChar("", True, column))  # so that "" is a value, and a word
             else:
-                word.append(_Char(char, False, column))
+                word.append(_WordChar(char, False, column))
         index += 1
     if opened:
         raise FilterError(
@@ -149,12 +149,12 @@ def _split(text: str) -> list[list[_Char]]:
     return words
 
 
-def _plain(chars: _Chars) -> str:
-    """The word's text with quoted characters blanked, so that syntax is looked for in the rest alone."""
+def _plain(chars: _WordChars) -> str:
+    """The word's text with NUL for quoted characters, so that only the others are read as syntax."""
     return "".join("\0" if char.quoted else char.text for char in chars)
 
 
-def _term(word: _Chars) -> Node:
+def _term(word: _WordChars) -> Node:
     negate = False
     start = word[0].column
     while True:
@@ -171,7 +171,7 @@ def _term(word: _Chars) -> Node:
     return Not(node) if negate else node
 
 
-def _positive(word: _Chars) -> Node:
+def _positive(word: _WordChars) -> Node:
     plain, column = _plain(word), word[0].column
     head = _HEAD.match(plain)
     if head is None:
@@ -208,7 +208,7 @@ def _positive(word: _Chars) -> Node:
 
 
 def _inner(chunks: tuple[str, ...]) -> tuple[str, ...]:
-    """A bare word's chunks, to stand between two stars: stars of its own at the ends add nothing."""
+    """A bare word's chunks, to be put between two stars, without stars of its own at the ends."""
     while len(chunks) > 1 and not chunks[0]:
         chunks = chunks[1:]
     while len(chunks) > 1 and not chunks[-1]:
@@ -224,19 +224,19 @@ def _example(name: str) -> str:
     return f'Write {name}:value; {name}:* is any, {name}:"" is empty, -{name}:* is none.'
 
 
-def _pattern(chars: _Chars) -> Pattern:
+def _pattern(chars: _WordChars) -> Pattern:
     chunks = [""]
     for char in chars:
         if char.text == "*" and not char.quoted:
             chunks.append("")
         else:
             chunks[-1] += char.text
-    # Two stars in a row mean what one does.
+    # Two stars in a row mean the same as one.
     return Pattern((chunks[0], *(c for c in chunks[1:-1] if c), chunks[-1]) if len(chunks) > 1 else (chunks[0],))
 
 
-def _items(name: str, value: _Chars) -> list[_Chars]:
-    items: list[list[_Char]] = [[]]
+def _items(name: str, value: _WordChars) -> list[_WordChars]:
+    items: list[list[_WordChar]] = [[]]
     for char in value:
         if char.text == "," and not char.quoted:
             if not items[-1]:
@@ -251,7 +251,7 @@ def _items(name: str, value: _Chars) -> list[_Chars]:
     return list(items)
 
 
-def _patterns(name: str, value: _Chars) -> tuple[Pattern, ...]:
+def _patterns(name: str, value: _WordChars) -> tuple[Pattern, ...]:
     patterns = []
     for item in _items(name, value):
         pattern = _pattern(item)
@@ -264,7 +264,7 @@ def _patterns(name: str, value: _Chars) -> tuple[Pattern, ...]:
     return tuple(patterns)
 
 
-def _payload(name: str, op: str, value: _Chars, column: int) -> Payload:
+def _payload(name: str, op: str, value: _WordChars, column: int) -> Payload:
     path = tuple(name.split(".")[1:])
     if op != ":":
         raise FilterError(
@@ -281,7 +281,7 @@ def _number(text: str, column: int) -> int:
     return int(text)
 
 
-def _numbers(name: str, op: str, value: _Chars) -> Within:
+def _numbers(name: str, op: str, value: _WordChars) -> InRange:
     if op != ":":
         text, column = "".join(char.text for char in value), value[0].column
         if not (text.isascii() and _WHOLE.match(text)):
@@ -289,13 +289,13 @@ def _numbers(name: str, op: str, value: _Chars) -> Within:
         number = _number(text, column)
         match op:
             case ">":
-                return Within(name, ((number + 1, None),))
+                return InRange(name, ((number + 1, None),))
             case ">=":
-                return Within(name, ((number, None),))
+                return InRange(name, ((number, None),))
             case "<":
-                return Within(name, ((None, number - 1),))
+                return InRange(name, ((None, number - 1),))
             case _:
-                return Within(name, ((None, number),))
+                return InRange(name, ((None, number),))
     ranges: list[tuple[int | None, int | None]] = []
     for item in _items(name, value):
         text, column = "".join(char.text for char in item), item[0].column
@@ -312,14 +312,14 @@ def _numbers(name: str, op: str, value: _Chars) -> Within:
             raise FilterError(
                 f"{text[:40]!r} is no whole number", column=column, hint=f"Write {name}:12, {name}:10..20 or {name}:*."
             )
-    return Within(name, tuple(ranges))
+    return InRange(name, tuple(ranges))
 
 
 _AGE_OPS = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 """A smaller age is a later time."""
 
 
-def _time(name: str, op: str, value: _Chars) -> Age:
+def _time(name: str, op: str, value: _WordChars) -> Age:
     text, column = "".join(char.text for char in value), value[0].column
     if (op == ":") == (name == "age"):
         raise FilterError(f"{name}{op} can't be read", column=column, hint=_example(name))
@@ -336,7 +336,7 @@ def _time(name: str, op: str, value: _Chars) -> Age:
 
 
 def _moment(text: str) -> str | None:
-    """A date or a date and time as RFC 3339 UTC; UTC is meant where no offset is given."""
+    """A date, or a date and time, as RFC 3339 UTC; without an offset it is UTC."""
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

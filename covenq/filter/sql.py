@@ -1,7 +1,7 @@
-"""A filter as SQL over state.db: the same tree as the predicate, the same answer for every row.
+"""A filter compiled to SQL over state.db, with the same result as the predicate for every row.
 
-A column that is NULL makes a comparison NULL. `AND` and `OR` keep it from becoming true, and `IS NOT TRUE`, which is how
-every negation is written, counts it as no. So SQL's third truth value never shows. Values are always parameters.
+A column that is NULL makes a comparison NULL. `AND` and `OR` never make that true, and every negation is written as
+`IS NOT TRUE`, which treats it as false. So SQL's third truth value has no effect. Values are always parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from covenq.filter.tree import Age, And, Filter, Match, Node, Not, Pattern, Payload, Within, Word
+from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word
 
 Table = Literal["webhook_deliveries", "tasks"]
 
@@ -23,7 +23,7 @@ _DELIVERY = {
         "hook guid seq event action repo repo_id owner sender installation number state reason duplicates source secret twin"
     ).split()
 } | {"sha": "d.head_sha", "size": "d.payload_bytes", "secret": "+d.secret"}
-"""The + keeps its index out of it: that is in order of hooks, and nearly everything was verified by the same few."""
+"""The + keeps SQLite from using the index on secret: it is in order of hooks, and nearly all rows have the same few secrets."""
 _DELIVERY_TASKS = {name: f"t.{name}" for name in ("route", "kind", "worker", "category", "attempts")}
 
 _TASK = {
@@ -51,9 +51,9 @@ _BOUND = f"""d.seq {{side}} CASE
     ELSE {{all}} END"""  # noqa: S608 - constants
 _BEFORE = {"side": "<=", "mostly": "<", "end": "max", "all": _NEWEST}
 _SINCE = {"side": ">=", "mostly": ">=", "end": "min", "all": "0"}
-"""Seqs don't tell times, for clocks are set back, so a page of what came before or since a moment looks at every row from the
-newest on. Where few rows are on that side of it, the index is asked where they end (the + keeps SQLite to it), and only those
-up to there are looked at."""
+"""Seqs aren't in order of time, because clocks are set back. So a page of rows before or since a moment has to look at every
+row from the newest on. If few rows are on that side of the moment, the index on time gives the seq where they end (the + makes
+SQLite use it), and only the rows up to it are looked at."""
 
 _IN_TASK_IDS = frozenset("t0123456789abcdef")
 
@@ -61,16 +61,16 @@ _IN_TASK_IDS = frozenset("t0123456789abcdef")
 def to_sql(filter: Filter, table: Table, *, now: float | None = None) -> tuple[str, list[object]]:
     """(condition, parameters), for a query where `webhook_deliveries` is called `d`, or `tasks` is called `t`.
 
-    What asks into the payload can't be seen from SQL and is left out, so that the condition lets too much through:
-    `remainder` is the rest, to be held against each row. `now` as in `Filter.matches`.
+    Terms on the payload can't be evaluated in SQL and are left out, so that the condition matches too many rows: the caller
+    evaluates `payload_terms` on each. `now` as in `Filter.matches`.
     """
-    parts = _Parts(table, time.time() if now is None else now, [])
+    parts = _SqlBuilder(table, time.time() if now is None else now, [])
     clauses = [parts.clause(node) for node in filter.node.nodes if not _asks_payload(node)]
     return " AND ".join(clauses) or "1", parts.params
 
 
-def remainder(filter: Filter) -> Filter | None:
-    """The terms that ask into the payload, or None."""
+def payload_terms(filter: Filter) -> Filter | None:
+    """The terms on the payload as a filter, or None."""
     nodes = tuple(node for node in filter.node.nodes if _asks_payload(node))
     return Filter(And(nodes), filter.text) if nodes else None
 
@@ -80,8 +80,8 @@ def _asks_payload(node: Node) -> bool:
 
 
 @dataclass(slots=True)
-class _Parts:
-    """Writes clauses and collects their parameters in the order they stand in."""
+class _SqlBuilder:
+    """Writes clauses and collects their parameters in order."""
 
     table: Table
     now: float
@@ -91,24 +91,24 @@ class _Parts:
         match node:
             case And(nodes):
                 return "(" + (" AND ".join(self.clause(inner) for inner in nodes) or "1") + ")"
-            case Not(Age(op, ago, at)):  # the one column that always has a value
+            case Not(Age(op, ago, at)):  # the one column that is never NULL
                 return self.clause(Age(_OPPOSITE[op], ago, at))
             case Not(inner):
                 return f"({self.clause(inner)}) IS NOT TRUE"
             case Age():
-                return self.came(node)
+                return self.age(node)
             case Word(pattern):
                 return self.word(pattern)
             case Match("id", patterns) if self.table == "webhook_deliveries":
                 return self.delivery_id(patterns)
             case Match("guid", patterns) if self.table == "tasks":
-                # Through the delivery, whose index has it; a task without one is looked for by itself.
+                # By the delivery, which has an index on it; a task without a delivery is compared itself.
                 theirs = _OF_DELIVERIES.format(self.text("d.guid", patterns))
                 return f"({theirs} OR (t.delivery_seq IS NULL AND {self.text('t.guid', patterns)}))"
             case Match("label", patterns):
                 inner_clause = self.label(patterns)
                 return inner_clause if self.table == "webhook_deliveries" else _ITS_DELIVERY.format(inner_clause)
-            case Match(field) | Within(field):
+            case Match(field) | InRange(field):
                 own, other, join = (
                     (_DELIVERY, _DELIVERY_TASKS, _ITS_TASKS)
                     if self.table == "webhook_deliveries"
@@ -120,7 +120,7 @@ class _Parts:
             case Payload():
                 raise AssertionError("payload terms are for the predicate")
 
-    def came(self, node: Age) -> str:
+    def age(self, node: Age) -> str:
         moment = node.moment(self.now)
         if self.table == "tasks":
             self.params.append(moment)
@@ -129,8 +129,8 @@ class _Parts:
         bound = _BOUND.format(op=node.op, **(_SINCE if node.op.startswith(">") else _BEFORE))
         return f"(d.received_at {node.op} ? AND {bound})"
 
-    def column(self, column: str, node: Match | Within) -> str:
-        return self.text(column, node.patterns) if isinstance(node, Match) else self.whole(column, node.ranges)
+    def column(self, column: str, node: Match | InRange) -> str:
+        return self.text(column, node.patterns) if isinstance(node, Match) else self.in_ranges(column, node.ranges)
 
     def text(self, column: str, patterns: tuple[Pattern, ...]) -> str:
         literals = [p.literal for p in patterns if p.literal is not None]
@@ -148,7 +148,7 @@ class _Parts:
                 self.params.append(_glob(pattern))
         return _either(clauses)
 
-    def whole(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
+    def in_ranges(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
         clauses = []
         for low, high in ranges:
             if low is None and high is None:
@@ -168,7 +168,7 @@ class _Parts:
         clauses = []
         for pattern in patterns:
             hook, slash, guid = (pattern.literal or "").rpartition("/")
-            if slash:  # the index has it; a concatenation it has not
+            if slash:  # the index has both columns, but not their concatenation
                 clauses.append("(d.guid = ? AND d.hook = ?)")
                 self.params.extend((guid, hook))
             else:
@@ -181,7 +181,7 @@ class _Parts:
         own = self.text("d.label", patterns)
         hint = ""
         if all(p.literal is not None for p in patterns):
-            # The list's text has the label's, or the label isn't in it: most rows are not taken apart.
+            # If the list's text doesn't contain the label's text, the label isn't in the list: most lists need not be parsed.
             hint = _either(["instr(d.labels, ?)"] * len(patterns)) + " AND "
             self.params.extend(orjson.dumps(p.literal).decode() for p in patterns)
         any_label = _ITS_LABELS.format(self.text("value", patterns))
@@ -200,7 +200,7 @@ class _Parts:
         if alias == "t":
             clauses.append(_ITS_DELIVERY.format(f"d.title {_LIKE}"))
             self.params.append(like)
-        elif _IN_TASK_IDS.issuperset("".join(pattern.chunks)):  # or else no task id can hold it
+        elif _IN_TASK_IDS.issuperset("".join(pattern.chunks)):  # else no task id can contain it
             clauses.append(_ITS_TASKS.format(f"t.id {_LIKE}"))
             self.params.append(like)
         return _either(clauses)

@@ -1,8 +1,8 @@
-"""The filter's syntax tree and the predicate over it: what `covenq.filter.grammar` parses to and `covenq.filter.sql` compiles.
+"""The syntax tree of a filter, and the predicate. `covenq.filter.grammar` parses to the tree, `covenq.filter.sql` compiles it.
 
-A field of a row has no value, one, or several (a delivery has the route of each of its tasks). A term holds when any of
-the values matches any of the patterns, so it does not hold where there is none, and its negation does. Nothing is ever
-"unknown": a filter and its negation split every set in two.
+A field of a row has no value, one, or several (a delivery has the route of each of its tasks). A term holds if any of the
+values matches any of the patterns. So it doesn't hold if there is no value, and its negation does. No result is "unknown": a
+filter and its negation divide every set in two.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _UPPER = {ord(a): a.lower() for a in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def fold_case(text: str) -> str:
-    """Lower case for ASCII alone, which is what SQLite can be made to do too."""
+    """Lower case for ASCII letters only, as SQLite's LIKE compares them."""
     return text.translate(_UPPER)
 
 
 def comparable(text: str) -> str:
-    """Text as it stands in a column: NUL, where C code would stop reading, is U+FFFD."""
+    """Text as a column holds it: NUL, where C code would stop reading, is replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Literal chunks with anything between them: `a*b` is ("a", "b"), `ab` is ("ab",), `*` is ("", "")."""
+    """Literal chunks with any text between them: `a*b` is ("a", "b"), `ab` is ("ab",), `*` is ("", "")."""
 
     chunks: tuple[str, ...]
 
     @property
     def literal(self) -> str | None:
-        """The text it stands for, if it has no star."""
+        """The text, if the pattern has no star."""
         return self.chunks[0] if len(self.chunks) == 1 else None
 
     @property
     def any(self) -> bool:
-        """Stars alone: any value will do, but there must be one."""
+        """Only stars: it matches any value, but there must be one."""
         return len(self.chunks) > 1 and not "".join(self.chunks)
 
     def matches(self, text: str) -> bool:
@@ -64,15 +64,15 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A field of text against patterns, either of which may match."""
+    """A field of text matches any of the patterns."""
 
     field: str
     patterns: tuple[Pattern, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
-    """A field of whole numbers against ranges, both ends included; (None, None) is any number."""
+class InRange:
+    """A field of integers is in any of the ranges, both ends included; (None, None) is any number."""
 
     field: str
     ranges: tuple[tuple[int | None, int | None], ...]
@@ -80,7 +80,7 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """When it came, against a moment: `ago` seconds before now, or `at`. `op` compares times: `>` is later."""
+    """The time of arrival, compared with a moment: `ago` seconds before now, or `at`. `op` compares times: `>` is later."""
 
     op: str
     ago: float | None
@@ -100,7 +100,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A path into the body against patterns."""
+    """A value at a path in the body matches any of the patterns."""
 
     path: tuple[str, ...]
     patterns: tuple[Pattern, ...]
@@ -116,7 +116,7 @@ class And:
     nodes: tuple[Node, ...]
 
 
-Node = Match | Within | Age | Word | Payload | Not | And
+Node = Match | InRange | Age | Word | Payload | Not | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +127,14 @@ class Filter:
     text: str = ""
 
     def matches(self, fields: Mapping[str, Any], *, now: float | None = None) -> bool:
-        """Whether a row has it. `fields` as `delivery_fields` and `task_fields` make them.
+        """Whether a row matches. `fields` as `delivery_fields` and `task_fields` make them.
 
         `now`, in seconds since 1970, is what ages are counted from; the clock's unless given.
         """
         return _holds(self.node, fields, time.time() if now is None else now)
 
-    def negated(self) -> Filter:
-        """What matches exactly where this doesn't."""
-        return Filter(And((Not(self.node),)), f"not ({self.text})")
-
     def fields(self) -> frozenset[str]:
-        """The names it asks about: fields, `payload`, and `word` for bare words. For callers who can't offer all."""
+        """The names it uses: fields, `payload`, and `word` for bare words. For callers that can't offer all."""
         return frozenset(_names(self.node))
 
     @property
@@ -156,7 +152,7 @@ def _names(node: Node) -> Iterator[str]:
                 yield from _names(inner)
         case Not(inner):
             yield from _names(inner)
-        case Match(field) | Within(field):
+        case Match(field) | InRange(field):
             yield field
         case Age():
             yield "age"
@@ -177,20 +173,20 @@ def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
             return not _holds(inner, fields, now)
         case Match(field, patterns):
             return any(p.matches(text) for text in _texts(fields.get(field)) for p in patterns)
-        case Within(field, ranges):
+        case InRange(field, ranges):
             return any(
                 (low is None or low <= value) and (high is None or value <= high)
-                for value in _whole(fields.get(field))
+                for value in _integers(fields.get(field))
                 for low, high in ranges
             )
         case Age():
             at = fields.get("at")
-            return isinstance(at, str) and _later(node.op, at, node.moment(now))
+            return isinstance(at, str) and _compare(node.op, at, node.moment(now))
         case Word(pattern):
             return any(pattern.matches(fold_case(text)) for text in _texts(fields.get("words")))
         case Payload(path, patterns):
             body = fields.get("payload")
-            values = reach(body() if callable(body) else body, path)
+            values = values_at(body() if callable(body) else body, path)
             return any(p.any if value is None else p.matches(value) for value in values for p in patterns)
 
 
@@ -204,15 +200,15 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _whole(value: Any) -> Iterator[int]:
+def _integers(value: Any) -> Iterator[int]:
     if isinstance(value, int):
         yield value
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _whole(one)
+            yield from _integers(one)
 
 
-def _later(op: str, at: str, moment: str) -> bool:
+def _compare(op: str, at: str, moment: str) -> bool:
     match op:
         case ">":
             return at > moment
@@ -224,18 +220,18 @@ def _later(op: str, at: str, moment: str) -> bool:
             return at <= moment
 
 
-def reach(body: Any, path: Sequence[str]) -> Iterator[str | None]:
-    """The values at `path`, as text; None stands for an object, which is there and equals nothing. JSON null is absent."""
+def values_at(body: Any, path: Sequence[str]) -> Iterator[str | None]:
+    """The values at `path`, as text; None is an object, which exists and equals no text. JSON null is absent."""
     if isinstance(body, list):
         if path and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
             if int(path[0]) < len(body):
-                yield from reach(body[int(path[0])], path[1:])
+                yield from values_at(body[int(path[0])], path[1:])
             return
         for element in body:
-            yield from reach(element, path)
+            yield from values_at(element, path)
     elif path:
         if isinstance(body, dict) and path[0] in body:
-            yield from reach(body[path[0]], path[1:])
+            yield from values_at(body[path[0]], path[1:])
     elif isinstance(body, dict):
         yield None
     elif isinstance(body, bool):

@@ -1,4 +1,4 @@
-"""What GitHub's requests mean: signature, identity, the columns of a payload, and samples of the common events.
+"""GitHub's side of a delivery: signature, identity and body of a request, the columns of a payload, and sample deliveries.
 
-May import `config` and what is below it. Nothing here keeps anything.
+Nothing here has state. May import `config` and the layers below it.
 """

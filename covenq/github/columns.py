@@ -1,7 +1,7 @@
-"""The columns that are read out of a payload, whatever event it is: what routes, filters and tables go by.
+"""The columns that are extracted from a payload of any event, for routes, filters and tables.
 
-Values in, values out. The payload may be anyone's, so every value is checked, bounded or dropped: what is absent, of another
-type or out of bounds is None, and no shape of a payload is an error. The rules, in the words of covenq-http(7):
+Values in, values out. The payload may come from anyone, so every value is checked, bounded or dropped: what is absent, of
+another type or out of bounds is None, and no shape of a payload is an error. The rules, in the words of covenq-http(7):
 
 action        `action`, of up to 100 printable characters (that of repository_dispatch is its sender's own words); create,
               delete, fork, gollum, page_build, ping, public, push, status, team_add and workflow_dispatch have none.
@@ -43,11 +43,11 @@ _RUN_OF = {"deployment": "deployment", "deployment_status": "deployment", "deplo
 _LINKED = {"sub_issues": ("sub_issue", "parent_issue"), "issue_dependencies": ("blocked_issue", "blocking_issue")}
 """Events of a pair of issues. GitHub sends one for each: `repository` is the first one's if the action is `first_…`."""
 _FIRST_IN = ("parent_issue_", "blocked_by_")
-"""The actions that are told from the first one's side: it was given a parent, it became blocked by another."""
+"""The actions from the first issue's point of view: it was given a parent, it became blocked by another."""
 
 
 def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
-    """What is read out of a payload, as (for `data`, for `about`).
+    """The columns of a payload, as (for `data`, for `about`).
 
     data: action, installation, repo_id. about: repo, owner, sender, number, head_sha, title, label, labels. Texts hold no
     lone surrogate and no NUL, and are bounded.
@@ -75,12 +75,12 @@ def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
 
 
 def _action(value: object) -> str | None:
-    """Whole or not at all: a rule is held against it. Printable, for it goes into environment variables and tables."""
+    """Never cut, because rules compare it. Printable, because environment variables and tables show it."""
     return value if isinstance(value, str) and 0 < len(value) <= ACTION_MAX and value.isprintable() else None
 
 
 def _linked(event: str, body: JsonObject) -> JsonObject:
-    """Of two linked issues the one that is in `repository`."""
+    """The one of two linked issues that is in `repository`."""
     if event not in _LINKED:
         return {}
     first, second = _LINKED[event]
@@ -95,7 +95,7 @@ def _owner(event: str, body: JsonObject, repository: JsonObject) -> str | None:
     account = _object(installed, "account")
     return (
         _text(owner.get("login"))
-        or _text(owner.get("name"))  # a push of old had no login
+        or _text(owner.get("name"))  # old pushes have no login
         or _text(_object(body, "organization").get("login"))
         or _text(account.get("login"))
         or _text(account.get("slug"))  # an enterprise has no login

@@ -16,4 +16,4 @@ EVENTS = frozenset(
     secret_scanning_alert secret_scanning_alert_location secret_scanning_scan security_advisory security_and_analysis
     sponsorship star status sub_issues team team_add watch workflow_dispatch workflow_job workflow_run""".split()
 )
-"""GitHub's. A signed delivery may name any other; those are counted together, as OTHER."""
+"""A signed delivery may name any other event; those are counted together, as OTHER."""

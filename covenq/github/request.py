@@ -1,7 +1,8 @@
-"""What GitHub's requests mean: signatures, identities and bodies. What is read out of a payload is in `covenq.github.columns`.
+"""Parsing a webhook request: its identity from the headers, and the JSON of its body. `covenq.github.signature` verifies the
+signature, `covenq.github.columns` reads the payload.
 
-Values in, values out: nothing here does I/O or knows of a journal. Everything but the signature check may be fed by
-someone who is not GitHub, so every value is checked, bounded or dropped before it is passed on.
+Values in, values out: nothing here does I/O or knows a journal. Input may come from anyone, so every value is checked, bounded
+or dropped before it is passed on.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from covenq.errors import CovenqError
+from covenq.errors import BadRequest
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.text import storable
 from journal.file import codec
 from journal.records import Proof
 
-WORD = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
-"""An event: what may stand in a record's `data`, in an environment variable and in a table."""
+EVENT_NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
+"""The name of an event: safe in a record's `data`, in an environment variable and in a table."""
+
+CONTENT_TYPE_UNSUPPORTED = "Content-Type is neither application/json nor a form."
 
 HEADERS_MAX = 40
 HEADER_NAME_MAX = 64
@@ -30,29 +33,17 @@ HEADER_VALUE_MAX = 1024
 
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 _FORM_TYPE = "application/x-www-form-urlencoded"
-_KEPT = ("x-github-", "x-hub-signature")
-_KEPT_WHOLE = frozenset({"content-type", "user-agent"})
+_RECORDED_PREFIXES = ("x-github-", "x-hub-signature")
+_RECORDED_HEADERS = frozenset({"content-type", "user-agent"})
 _PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%(?!25)")
 _BOM = b"\xef\xbb\xbf"
 
 
-class BadRequest(CovenqError):
-    """A request that can't be a delivery. `word` is for machines, the message is one sentence for people."""
-
-    exit_code = 2
-    hint = "Look at the hook's settings and its recent deliveries on GitHub."
-
-    def __init__(self, word: str, detail: str) -> None:
-        super().__init__(detail)
-        self.word = word
-        self.detail = detail
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a request says it is, in headers that no signature covers."""
+    """What a request claims to be, in headers that no signature covers."""
 
     delivery: DeliveryId
     event: str
@@ -60,8 +51,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The JSON object of a body; `form` says that it came as the field `payload` of a form. `proof` is for the journal: that
-    the body as it is, is JSON.
+    """The JSON object of a body; `form`: it came as the field `payload` of a form. `proof` shows the journal that the body
+    itself is JSON, so that it need not be parsed again.
     """
 
     object: JsonObject
@@ -70,7 +61,7 @@ class Parsed:
 
 
 def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers by lower-case name. Repeated ones are joined with a comma, as WSGI does: none of ours survives it."""
+    """The headers by lower-case name. Repeated ones are joined with a comma, as WSGI does; none that covenq reads stays valid."""
     folded: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -78,15 +69,15 @@ def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return folded
 
 
-def kept_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """The headers worth recording, as [name, value] in the order given, bounded in number and length.
+def recorded_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """The headers to record, as [name, value] in the order given, bounded in number and length.
 
-    What GitHub says of the delivery, how it was signed and what it said the body is; no cookies, no addresses.
+    They are GitHub's own, the signature, and those that describe the body; no cookies, no addresses.
     """
     kept: list[list[str]] = []
     for name, value in headers:
         lower = name.lower()
-        if lower.startswith(_KEPT) or lower in _KEPT_WHOLE:
+        if lower.startswith(_RECORDED_PREFIXES) or lower in _RECORDED_HEADERS:
             kept.append([storable(name, HEADER_NAME_MAX), storable(value, HEADER_VALUE_MAX)])
             if len(kept) == HEADERS_MAX:
                 break
@@ -104,13 +95,13 @@ def is_form(content_type: str | None) -> bool | None:
 def identity(headers: Mapping[str, str]) -> Identity:
     """The delivery and the event that these headers (by lower-case name) name. Raises BadRequest.
 
-    The hook is `X-GitHub-Hook-ID`, else the installation target's id, else `-`: the GUID names an event, and several
-    hooks may each deliver it.
+    The hook is `X-GitHub-Hook-ID`, else the installation target's id, else `-`: the GUID identifies an event, which several
+    hooks may deliver.
     """
     event = headers.get("x-github-event")
     if event is None:
         raise BadRequest("event_missing", "There is no X-GitHub-Event header.")
-    if not WORD.match(event):
+    if not EVENT_NAME.match(event):
         raise BadRequest("event_malformed", "X-GitHub-Event is not a name of 1 to 64 letters, digits, _ . or -.")
     guid = headers.get("x-github-delivery")
     if guid is None:
@@ -128,13 +119,13 @@ def identity(headers: Mapping[str, str]) -> Identity:
 
 
 def parse(body: bytes, content_type: str | None) -> Parsed:
-    """The JSON object in `body`. Raises BadRequest; whatever the bytes are, nothing else.
+    """The JSON object in `body`. Raises BadRequest, and no other error for any bytes.
 
     A charset parameter changes nothing: JSON is UTF-8 (RFC 8259), and a form's fields are percent-encoded UTF-8.
     """
     form = is_form(content_type)
     if form is None:
-        raise BadRequest("content_type_unsupported", "Content-Type is neither application/json nor a form.")
+        raise BadRequest("content_type_unsupported", CONTENT_TYPE_UNSUPPORTED)
     proof: Proof | None = None
     try:
         value, proof = (load(_form_payload(body)), None) if form else codec.parse(body)
@@ -146,13 +137,13 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
 
 
 def decode(body: bytes | None) -> Any:
-    """The JSON of a stored body, out of its form if it is one; None where there is none. Raises nothing."""
+    """The JSON of a stored body, which may be a form; None where there is none. Raises nothing."""
     if body is None:
         return None
     try:
         return load(body)
     except BadRequest:
-        pass  # no JSON, so a form
+        pass  # not JSON, so a form
     try:
         return load(_form_payload(body))
     except BadRequest:
@@ -162,8 +153,8 @@ def decode(body: bytes | None) -> Any:
 def load(text: bytes) -> Any:
     """The JSON value of `text`. Raises BadRequest.
 
-    orjson first. What it refuses gets a second look from the standard library, for orjson is stricter than RFC 8259
-    (no escapes of lone surrogates, no byte order mark, no number beyond a double), and what GitHub signed is JSON.
+    orjson first. What it refuses is parsed again by the standard library, because orjson is stricter than RFC 8259 (no escapes
+    of lone surrogates, no byte order mark, no number beyond a double), and what GitHub signed is JSON.
     """
     try:
         return orjson.loads(text)
@@ -183,7 +174,7 @@ def _load_leniently(text: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    """A number that nothing of ours reads: past 4300 digits Python refuses to make an int of it, by default."""
+    """An int, or a float for very many digits: by default Python makes no int of over 4300, and covenq reads no such number."""
     return int(digits) if len(digits) <= 4000 else float(digits)
 
 
@@ -201,10 +192,10 @@ def _form_payload(body: bytes) -> bytes:
 
 
 def _unquote(text: bytes) -> bytes:
-    """What `unquote_to_bytes` says, in a step for each kind of escape rather than for each escape: a form of the size of a
-    usual delivery has thousands, a large one millions, which take milliseconds, and ten seconds.
+    """As `unquote_to_bytes`, in one step for each kind of escape and not for each escape. The form of a usual delivery has
+    thousands of escapes, which take `unquote_to_bytes` milliseconds; a large one has millions, which take it ten seconds.
 
-    Each `%` begins an escape, so none comes about by decoding another, as long as `%25` is left to the end.
+    Each `%` begins an escape, so decoding one can't create another, as long as `%25` is decoded last.
     """
     if _NO_ESCAPE.search(text):
         return unquote_to_bytes(text)

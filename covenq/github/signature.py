@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from covenq.config.secret_keys import Key
 
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
+_MAC_PIECE = 2047
+"""Bytes that hashlib hashes without giving up the interpreter's lock."""
+_MAC_AT_ONCE = 64 << 10
+"""Bytes of a body above which it is hashed in one call."""
 
 
 def sign(secret: bytes, body: bytes) -> str:
@@ -20,10 +24,10 @@ def sign(secret: bytes, body: bytes) -> str:
 
 
 def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]:
-    """Every key that signed `body`, in their order: more than one only where secrets are the same.
+    """The keys that signed `body`, in their order: more than one only where secrets are the same.
 
-    Every key is tried whatever came before, and each comparison takes constant time, so how long it takes tells
-    nothing of which secret, or how much of a signature, was right.
+    Every key is tried, also after one that fits, and each comparison takes constant time. So the duration reveals neither
+    which secret was right nor how much of a signature was.
     """
     found = _SIGNATURE.match(header) if header else None
     if found is None:
@@ -33,7 +37,7 @@ def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]
 
 
 def _mac(secret: bytes, body: bytes) -> bytes:
-    """HMAC-SHA256, of smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
+    """HMAC-SHA256; smaller bodies in pieces so short that hashlib keeps the interpreter's lock (see `journal.file.codec`)."""
     if len(body) > _MAC_AT_ONCE:
         return hmac.digest(secret, body, "sha256")
     view = memoryview(body)
@@ -41,11 +45,6 @@ def _mac(secret: bytes, body: bytes) -> bytes:
     for start in range(0, len(body), _MAC_PIECE):
         state.update(view[start : start + _MAC_PIECE])
     return state.digest()
-
-
-_MAC_PIECE = 2047
-
-_MAC_AT_ONCE = 64 << 10
 
 
 def verify(keys: Sequence[Key], body: bytes, header: str | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import falcon
 
 from covenq.config.api_tokens import Tokens
-from covenq.errors import CovenqError
+from covenq.errors import CovenqError, StateBehind
 from covenq.http.answers import respond_error, respond_exception
 from covenq.http.api import actions, claims, listings, maintenance, pauses, questions, status
 from covenq.http.api.events import Events
@@ -18,7 +18,7 @@ from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
 from covenq.http.metrics import Metrics
 from covenq.http.openapi.document import Document
-from covenq.http.services import Services, StateBehind
+from covenq.http.services import Services
 from covenq.http.webhook import Webhook
 from covenq.intake import refusal_evidence
 from journal.errors import JournalError

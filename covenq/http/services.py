@@ -13,7 +13,7 @@ from covenq.config.limits import Caps
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.errors import CovenqError, NotFound
+from covenq.errors import NotFound, StateBehind
 from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
@@ -35,12 +35,6 @@ STREAMS = 16
 
 API_THREADS = STREAMS + STREAMS + WAITERS + 8
 """Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
-
-
-class StateBehind(CovenqError):
-    """The state did not catch up with the journal in time."""
-
-    hint = "`covenq status` says why; the journal itself is complete."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +84,7 @@ class Services:
     @property
     def caps(self) -> Caps:
         """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open."""
-        return replace(self.config.caps, resting=self.pool.waiting())
+        return replace(self.config.caps, backing_off=self.pool.waiting())
 
     @property
     def secrets(self) -> tuple[Key, ...]:

@@ -66,7 +66,7 @@ class Webhook:
         headers = _headers_of(req.env)
         with self._memory.acquired(size):
             body = req.env["wsgi.input"].read()
-            start = body[: refusal_evidence.START]
+            start = body[: refusal_evidence.BODY_START]
             answer = self._answer(headers, body, size)
             del body  # it must be freed before its bytes are given back
         record_answer(self._services, answer, headers.get, path=req.path, client=req.remote_addr, start=start)

@@ -1,6 +1,6 @@
-"""Whether deliveries can be accepted, and if not, why: what the webhook and readiness ask.
+"""Admission control: whether deliveries can be accepted, and if not, why. The webhook and the readiness check use it.
 
-Admission is by what can be made durable, never by how much work waits. The intake closes while the disk still has room,
+Admission depends on what can be made durable, never on how much work is queued. The intake closes while the disk still has room,
 so that the ends of running tasks can be recorded, and opens again by itself.
 """
 
@@ -19,15 +19,17 @@ from journal.file.reserve import threshold_of
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
+DISK_FAILED = "The disk failed to make deliveries durable."
+"""The sentence of `journal_poisoned`."""
+
 log = logging.getLogger("covenq.intake")
 
+SPACE_CACHE_S = 0.05
+"""Seconds for which a measurement of the disk's free space is reused."""
 
-FRESH_S = 0.05
-"""Seconds for which the disk's free space is taken for what it was."""
 
-
-class Log(Protocol):
-    """What is asked of the journal here."""
+class AdmissionJournal(Protocol):
+    """The part of the journal's interface that admission uses."""
 
     @property
     def poisoned(self) -> bool: ...
@@ -48,12 +50,12 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why not: a word for machines, a sentence for people."""
+    """Why the intake is closed: a word for machines, a sentence for people."""
 
     word: str
     sentence: str
-    more: str = ""
-    """What only the log is told."""
+    log_detail: str = ""
+    """Added to the sentence in the daemon's log alone."""
 
 
 def space_of(path: Path) -> Space:
@@ -62,11 +64,11 @@ def space_of(path: Path) -> Space:
     return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 
-class Recent:
-    """`space_of`, asked of the disk at most every FRESH_S: between, it is what was seen last.
+class CachedSpace:
+    """`space_of` with a cache of SPACE_CACHE_S.
 
-    A system call lets go of the interpreter's lock, and this would be one for every delivery. Far less than the reserve can
-    be written in that time.
+    The system call releases the interpreter's lock, and without the cache there would be one for every delivery. Far less
+    than the reserve can be written in that time.
     """
 
     def __init__(self, space: Callable[[Path], Space] = space_of, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,28 +79,29 @@ class Recent:
     def __call__(self, path: Path) -> Space:
         """Raises OSError."""
         now, seen = self._clock(), self._seen
-        if seen is None or now - seen[0] > FRESH_S:
+        if seen is None or now - seen[0] > SPACE_CACHE_S:
             seen = self._seen = (now, self._space(path))
         return seen[1]
 
 
 class Admission:
-    """Answers from any thread; `look` is for one thread, a few times a second."""
+    """Opens and closes the intake. Methods may be called from any thread, but `check` from one, a few times a second."""
 
     def __init__(
         self,
-        journal: Log,
+        journal: AdmissionJournal,
         data: Path,
         space: Callable[[Path], Space] = space_of,
         missing: Callable[[], int] = lambda: 0,
         paused: Callable[[], Reason | None] = lambda: None,
         damaged: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`missing` is the ballast's bytes while it is not laid: the intake opens again only when there is room for it.
+        """`missing` is the size of the ballast file in bytes while it doesn't exist: the intake opens again only when there is
+        room for it.
 
-        `paused` tells whether an operator has closed the intake; it may raise JournalError. Nothing is accepted before it
-        was asked for the first time. `damaged` tells whether the journal is, as far as it was read: nothing more is written to
-        it then, for what came after couldn't be worked on either.
+        `paused` returns the reason if an operator has paused the intake; it may raise JournalError. It is called here once, so
+        nothing is accepted before. `damaged` returns whether the journal, as far as it was read, is damaged: then nothing more
+        is written to it, since what comes after the damage couldn't be worked on either.
         """
         self._journal = journal
         self._data = data
@@ -106,15 +109,15 @@ class Admission:
         self._missing = missing
         self._closed: Reason | None = None
         self._damaged = damaged
-        self._ask_paused = paused
+        self._read_pause = paused
         self._paused = paused()
         self.stopping = False
-        """Set when the process has been told to stop: not ready any more, but what still arrives is accepted."""
+        """Set when the process was asked to stop: it is not ready any more, but accepts what still arrives."""
 
     def intake(self, size: int = 0) -> Reason | None:
         """Why a delivery of `size` bytes can't be accepted now; None if it can."""
         if self._journal.poisoned:
-            return Reason("journal_poisoned", "The disk failed to make deliveries durable.")
+            return Reason("journal_poisoned", DISK_FAILED)
         if self._damaged():
             return Reason(
                 "journal_damaged",
@@ -123,10 +126,10 @@ class Admission:
         return self._disk(size) or self._paused
 
     def refresh(self) -> None:
-        """Look again whether an operator has paused the intake: from any thread, right after one has."""
+        """Read again whether an operator has paused the intake. From any thread, right after a pause or its end."""
         try:
-            self._paused = self._ask_paused()
-        except JournalError as error:  # what was known last still holds
+            self._paused = self._read_pause()
+        except JournalError as error:  # the last known answer still holds
             log.error("whether the intake is paused can't be read: %s", error)
 
     def reasons(self) -> list[Reason]:
@@ -141,29 +144,29 @@ class Admission:
             found.append(Reason("journal_full", "The last write found no space."))
         return found
 
-    def room(self) -> bool:
-        """Whether something that is a mere convenience may be written."""
+    def has_room(self) -> bool:
+        """Whether there is room for what is only a convenience, such as a log of refusals."""
         return self._disk(0) is None and not self._journal.full
 
     def space(self) -> tuple[Space, int]:
         """The disk's space, and the bytes of it that deliveries may not touch now. Raises OSError."""
         found = self._space(self._data)
-        return found, self._kept(found)
+        return found, self._reserved(found)
 
-    def look(self) -> None:
-        """Say once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
+    def check(self) -> None:
+        """Log once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
         self.refresh()
         closed = self.intake()
         if closed is None and self._journal.full:
-            closed = self._try()
+            closed = self._probe_write()
         if closed is not None and (self._closed is None or self._closed.word != closed.word):
-            log.error("the intake is closed: %s", f"{closed.sentence} {closed.more}".rstrip())
+            log.error("the intake is closed: %s", f"{closed.sentence} {closed.log_detail}".rstrip())
         if closed is None and self._closed is not None:
             log.warning("the intake is open again")
         self._closed = closed
 
-    def _try(self) -> Reason | None:
-        """Only a write can tell whether the last one's trouble is over; it leaves a record that says so."""
+    def _probe_write(self) -> Reason | None:
+        """Append a record: only a write can show whether writing works again after one that found no space."""
         try:
             self._journal.append([Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
         except JournalError as error:
@@ -175,25 +178,25 @@ class Admission:
             space = self._space(self._data)
         except OSError as error:
             return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
-        reserve = self._kept(space)
+        reserve = self._reserved(space)
         if space.free - size >= reserve:
             return None
         return Reason(
             "disk_low", f"{space.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
         )
 
-    def _kept(self, space: Space) -> int:
+    def _reserved(self, space: Space) -> int:
         reserve = threshold_of(space.total)
         if self._closed is not None and self._closed.word == "disk_low":
-            # Once closed, not open again at the first megabyte, to be closed by the next delivery.
+            # Hysteresis: it must not open at the first free megabyte, to be closed again by the next delivery.
             reserve += reserve // 2 + self._missing()
         return reserve
 
 
 class ClosedJournal:
-    """The journal while the intake is closed: what it holds can be asked for, and nothing is added.
+    """The journal while the intake is closed: it can be read, and nothing is appended.
 
-    An append of a subject that is there is still a Conflict, so a delivery that came before is known as such.
+    An append of a subject that exists is still a Conflict, so a repeated delivery is still recognized.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -208,7 +211,7 @@ class ClosedJournal:
         return self._journal.epoch
 
     def append(self, entries: Sequence[Entry]) -> Conflict:
-        """Conflict if a subject that was to be new has records. Raises JournalClosed otherwise."""
+        """Conflict if a subject that is expected to be new has records. Raises JournalClosed otherwise."""
         for entry in entries:
             newest = self._journal.last(entry.subject) if entry.expect == 0 else None
             if newest is not None:

@@ -1,10 +1,10 @@
-"""Receiving one delivery: who sent it, which it is, what becomes of it, and the one durable append before the answer.
+"""Receiving one delivery: validation, routing, and one durable append before the answer.
 
-Everything is computed in the caller's thread from the request's own bytes; the only waits are the journal's append
-and, for a delivery seen before, the fold. No answer below 300 is given for anything that is not durable.
+Everything is computed in the caller's thread from the request's own bytes; it waits only for the journal's append and, for a
+delivery that came before, for the fold. No answer below 300 is given for anything that is not durable.
 
-`receive` waits and answers; `submit` is its short way, for who has better to do than to wait: it takes the plain case, and says
-who else must go the long way.
+`receive` waits and answers. `submit` is the fast path for a caller that must not wait: it takes a delivery that needs no wait
+but the append's, and returns False for every other, which `receive` then handles.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.errors import CovenqError
+from covenq.errors import BadRequest, CovenqError, StateBehind
 from covenq.github import request as github_request
 from covenq.github.columns import columns as columns_of
-from covenq.github.request import BadRequest
 from covenq.github.signature import verifiers
-from covenq.intake.twins import Reservation, Twins, Unknowable
+from covenq.intake.admission import DISK_FAILED
+from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
@@ -33,7 +33,7 @@ from journal.records import Appended, Conflict, Entry, Proof, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
-"""How often the identical entries are repeated when a journal over a network gives no answer."""
+"""How often the identical entries are appended when a journal over a network gives no answer."""
 
 log = logging.getLogger("covenq.intake")
 
@@ -53,7 +53,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to say. `refusal` is the word to count it under, None if the delivery was accepted (now or before)."""
+    """The answer. `refusal` is the word it is counted under; None if the delivery was accepted, now or before."""
 
     status: int
     body: JsonObject
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Delivery:
-    """A request that passed the door."""
+    """A validated request."""
 
     id: DeliveryId
     event: str
@@ -75,9 +75,10 @@ class _Delivery:
     proof: Proof | None
 
     def received(self, tasks: Sequence[str] | None, problem: str | None = None) -> Entry:
-        """`data.tasks` names what the same append queues, so that a crash in its midst can be made good (`resume`).
+        """The entry `delivery.received`. `data.tasks` names the tasks that the same append queues, so that `resume` can
+        complete an append that a crash cut short.
 
-        `problem` is the rule that failed, where nothing could be decided.
+        `problem` is the rule that failed, if nothing could be decided.
         """
         data = {**self.data, "tasks": tasks}
         if problem is not None:
@@ -95,45 +96,46 @@ def receive(
     clock: Callable[[], float] = time.time,
     twins: Twins | None = None,
 ) -> Answer:
-    """Answer one request, by the first that applies of: 413, 415, 401, 400, 409 for a twin where those are refused, and
-    then what the journal says: 202 for a new delivery (200 for a ping), 200 for one seen before, 409 for another body
-    under its id, 503 if it can't be made durable or nothing can be known of it now. Raises nothing for anything a
-    request may hold.
+    """Answer one request, by the first that applies of: 413, 415, 401, 400, 409 for a twin if twins are refused, and then by
+    the journal's result: 202 for a new delivery (200 for a ping), 200 for a repeated one, 409 for another body under a known
+    id, 503 if it can't be made durable or its state can't be read now. Raises nothing, whatever the request holds.
     """
-    delivery = _admit(request, secrets, config)
+    delivery = _validated(request, secrets, config)
     if isinstance(delivery, Answer):
         return delivery
-    held: Reservation | None = None
+    reservation: Reservation | None = None
     recorded: int | None = None
     try:
         if twins is not None and config.asks_for_twins:
-            held = twins.hold(hashlib.sha256(delivery.body).hexdigest(), delivery.id, config)
-            delivery.data["twin"] = held.twin
-            if config.twins == "refuse" and _is_refused(held, delivery, journal):
-                return refuse(409, "twin", f"This body came before, under the GUID {held.twin}; nothing is recorded.")
-        answer = _take(delivery, config, journal, lookup, clock)
+            reservation = twins.reserve(hashlib.sha256(delivery.body).hexdigest(), delivery.id, config)
+            delivery.data["twin"] = reservation.twin
+            if config.twins == "refuse" and _refuses_twin(reservation, delivery, journal):
+                return refuse(
+                    409, "twin", f"This body came before, under the GUID {reservation.twin}; nothing is recorded."
+                )
+        answer = _route_and_append(delivery, config, journal, lookup, clock)
         recorded = answer.body.get("seq")
         return answer
-    except Unknowable as error:
+    except StateBehind as error:
         if config.twins == "refuse":
             return refuse(503, "state_behind", f"It can't be told now whether this body came before: {error}.")
         log.warning("%s is not compared with what came before: %s", delivery.id, error)
-        return _take(delivery, config, journal, lookup, clock)
+        return _route_and_append(delivery, config, journal, lookup, clock)
     except JournalError as error:
         return unavailable(error)
     finally:
-        if held is not None:
-            held.end(recorded)
+        if reservation is not None:
+            reservation.end(recorded)
 
 
-def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
-    """The delivery, if whoever sent it may, and it is one; else the refusal."""
+def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
+    """The delivery, if the request is one and a configured secret with a fitting scope signed it; else the refusal."""
     headers = github_request.fold_headers(request.headers)
     if len(request.body) > config.body_limit:
         return refuse(413, "body_too_large", f"The body is over {config.body_limit} bytes.")
     content_type = headers.get("content-type")
     if github_request.is_form(content_type) is None:
-        return refuse(415, "content_type_unsupported", "Content-Type is neither application/json nor a form.")
+        return refuse(415, "content_type_unsupported", github_request.CONTENT_TYPE_UNSUPPORTED)
     signature = headers.get("x-hub-signature-256")
     if signature is None:
         return refuse(401, "signature_missing", "There is no X-Hub-Signature-256 header.")
@@ -148,9 +150,9 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
     except BadRequest as error:
         return refuse(400, error.word, error.detail)
     columns, about = columns_of(identity.event, parsed.object)
-    # Only now, out of a body that somebody signed, is it read whom that somebody may speak for.
+    # The scope is checked last: what it is checked against is read only from a body whose signature is right.
     named = identity.delivery.hook, columns["installation"], about["repo"]
-    secret = next((key.name for key in signers if key.scope.holds(*named)), None)
+    secret = next((key.name for key in signers if key.scope.covers(*named)), None)
     if secret is None:
         names = " and ".join(repr(key.name) for key in signers)
         what = "hook, installation or repository"
@@ -162,32 +164,34 @@ def _admit(request: Request, keys: Secrets, config: Config) -> Answer | _Deliver
         **columns,
         "secret": secret,
         "source": "http",
-        "headers": github_request.kept_headers(request.headers),
+        "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }
     return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)
 
 
-def _is_refused(held: Reservation, delivery: _Delivery, journal: Journal) -> bool:
-    """Whether it is a twin to turn away. Not if it came before under its own id: then that is what it is answered by, and
-    it may have been let in when twins were marked. Raises JournalError.
+def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journal) -> bool:
+    """Whether it is refused as a twin. Not if it came before under its own id: then it is answered as a repetition, and it may
+    have been accepted when twins were only marked. Raises JournalError.
     """
-    if held.twin is None or held.own or delivery.event == PING:
+    if reservation.twin is None or reservation.own or delivery.event == PING:
         return False
     return journal.last(delivery.id.subject) is None
 
 
-def _take(delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]) -> Answer:
-    """Route it, record it, and say how that went."""
-    decision = _routed(delivery, config, clock)
+def _route_and_append(
+    delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]
+) -> Answer:
+    """Route it, append it, and answer by the result."""
+    decision = _decided(delivery, config, clock)
     entries = _entries(delivery, decision)
     try:
-        return _concluded(delivery, decision, entries, append(journal, entries), journal, lookup)
+        return _answer_to_append(delivery, decision, entries, append(journal, entries), journal, lookup)
     except JournalError as error:
         return unavailable(error)
 
 
-def _routed(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> Decision:
+def _decided(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> Decision:
     row = {
         **delivery.data,
         **delivery.about,
@@ -198,7 +202,7 @@ def _routed(delivery: _Delivery, config: Config, clock: Callable[[], float]) -> 
 
 
 class Submitted:
-    """A delivery on its way into the journal, and what it will be answered."""
+    """A delivery that was submitted to the journal, and later its answer."""
 
     __slots__ = ("_decision", "_delivery", "_done", "_entries", "_journal", "_lookup", "_result")
 
@@ -219,24 +223,24 @@ class Submitted:
         self._done = done
         self._result: Appended | Conflict | JournalError | None = None
 
-    def tell(self, result: Appended | Conflict | JournalError) -> None:
-        """What the journal calls, after the sync or with what went wrong."""
+    def on_result(self, result: Appended | Conflict | JournalError) -> None:
+        """Called by the journal, after the sync or with the error."""
         self._result = result
         self._done(self)
 
     @property
     def plain(self) -> bool:
-        """Whether it is newly accepted, so that `answer` waits for nothing."""
+        """Whether it is newly accepted, so that `answer` needn't wait."""
         return isinstance(self._result, Appended)
 
     def answer(self) -> Answer:
-        """What `receive` would have said; only after `tell`. May wait for the journal and the fold, if not `plain`."""
+        """The answer that `receive` would give; only after `on_result`. May wait for the journal and the fold if not `plain`."""
         result = self._result
-        assert result is not None, "an answer rests on what the journal has told"
+        assert result is not None, "an answer needs the journal's result"
         if isinstance(result, JournalError):
             return unavailable(result)
         try:
-            return _concluded(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
+            return _answer_to_append(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
         except JournalError as error:
             return unavailable(error)
 
@@ -252,44 +256,43 @@ def submit(
     after: Callable[[], None],
     clock: Callable[[], float] = time.time,
 ) -> bool:
-    """Bring a delivery on its way without waiting: `done` is called as the journal's `submit` says, and `after` too.
+    """Submit a delivery without waiting: `done` and `after` are called as the journal's `submit` describes.
 
-    Whoever submits calls the journal's `start_batch` in the end.
+    After one or several calls the caller calls the journal's `start_batch`.
 
-    False if that can't be: it is refused, or what becomes of it has to be waited for. Then nothing was done, and `receive`
-    is to be asked.
+    False if the request is refused, or its answer has to be waited for. Then nothing was done, and the caller calls `receive`.
     """
     if config.asks_for_twins:
         return False
-    delivery = _admit(request, secrets, config)
+    delivery = _validated(request, secrets, config)
     if isinstance(delivery, Answer):
         return False
-    decision = _routed(delivery, config, clock)
-    delivery.object = {}  # several times the body's size, and nothing asks for it any more
+    decision = _decided(delivery, config, clock)
+    delivery.object = {}  # several times the body's size, and not needed any more
     entries = _entries(delivery, decision)
     one = Submitted(delivery, decision, entries, journal, lookup, done)
     try:
-        journal.submit(entries, one.tell, after)
+        journal.submit(entries, one.on_result, after)
     except JournalError:
         return False
     return True
 
 
 def refuse(status: int, word: str, detail: str) -> Answer:
-    """A refusal, to be counted under `word`."""
+    """A refusal that is counted under `word`, which needs a line in `covenq.intake.refusal_hints`."""
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     return Answer(status, {"ok": False, "error": word, "detail": detail}, headers, word)
 
 
 def unavailable(error: JournalError) -> Answer:
-    """The journal would not have it: 503, and nothing is claimed (400 for what no journal could ever hold)."""
+    """The answer if the journal raised: 503, and nothing is claimed (400 for what no journal could ever hold)."""
     match error:
         case EntryRefused():
             return refuse(400, "delivery_unstorable", f"The delivery can't be recorded: {error}.")
         case JournalFull():
             return refuse(503, "journal_full", "There is no space to make the delivery durable.")
         case JournalPoisoned():
-            return refuse(503, "journal_poisoned", "The disk failed to make deliveries durable.")
+            return refuse(503, "journal_poisoned", DISK_FAILED)
         case JournalClosed():
             return refuse(503, "journal_closed", "The intake is closed.")
         case _:
@@ -311,12 +314,12 @@ def decide(
 
 
 def _entries(delivery: _Delivery, decision: Decision) -> list[Entry]:
-    """The delivery and what becomes of it, for one append."""
+    """The delivery and its tasks, or why it is ignored, for one append."""
     decided = decision.state is not State.RECEIVED
     return [delivery.received(decision.tasks if decided else None, decision.problem), *decision.entries]
 
 
-def _concluded(
+def _answer_to_append(
     delivery: _Delivery,
     decision: Decision,
     entries: list[Entry],
@@ -324,24 +327,24 @@ def _concluded(
     journal: Journal,
     lookup: Lookup,
 ) -> Answer:
-    """The answer that follows from what the append of these entries came to. Raises JournalError."""
+    """The answer that follows from the result of appending these entries. Raises JournalError."""
     while True:
         if isinstance(result, Appended):
             return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
         if result.subject == delivery.id.subject:
-            return _seen_before(delivery, result.last, journal, lookup)
-        # The delivery is new, yet a task of its id is there: it outlived its delivery's record (a salvage). It is the
-        # same task, so it is left as it is.
+            return _duplicate_or_conflict(delivery, result.last, journal, lookup)
+        # The delivery is new, but a task of its id exists: it outlived its delivery's record (a salvage). It is the same
+        # task, so it stays as it is.
         kept = [entry for entry in entries if entry.subject != result.subject]
         if len(kept) == len(entries):
-            return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
+            return unavailable(JournalError("a Conflict with a subject that was not appended"))
         entries = kept
         result = append(journal, entries)
 
 
 def append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
-    """Append, repeating the identical entries while no answer comes. A Conflict may then be with our own entries: told
-    as "seen before", which claims no more than is so. Raises JournalError.
+    """Append, repeating the identical entries while no answer comes. A Conflict may then be with our own entries: it is
+    answered as a repetition, which claims nothing untrue. Raises JournalError.
     """
     for _ in range(UNKNOWN_TRIES):
         result = journal.append(entries)
@@ -364,9 +367,9 @@ def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *
     return Answer(200 if duplicate or ping else 202, body)
 
 
-def _seen_before(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
-    """The id is taken, durably: the same body is a duplicate, another a conflict. Either is noted if that can be; both
-    answers rest on the first one's record alone.
+def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
+    """The answer to a delivery whose id is durable already: the same body is a duplicate, another a conflict. Either is
+    recorded if possible; both answers depend only on the first delivery's record.
     """
     try:
         row = lookup(delivery.id, last)

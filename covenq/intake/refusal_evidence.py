@@ -1,8 +1,8 @@
-"""What a refused request shows of itself, for whoever asks why nothing arrived: words and ids, nothing that it could make up.
-A header with a secret in it, put there by mistake or on purpose, leaves no trace.
+"""The evidence that a refused request gives, for the log of refusals: known words and ids, never free text of the request.
+So a header with a secret in it, put there by mistake or on purpose, is not logged.
 
-A wrong secret and a rewritten body look the same to a signature. What tells them apart is beside it: GitHub's JSON has no
-space between its parts, and who passes a request on says so in a header.
+To the signature check, a wrong secret and a rewritten body look the same. Other evidence distinguishes them: GitHub's JSON has
+no space between its parts, and a proxy adds a header.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from covenq.github.events import EVENTS, OTHER
 
-START = 256
-"""Bytes of a body that are looked at."""
+BODY_START = 256
+"""Bytes at the beginning of a body that are examined."""
 
 _GUID = re.compile(r"[0-9A-Fa-f-]{1,64}\Z")
 _HOOK = re.compile(r"[0-9]{1,20}\Z")
@@ -22,30 +22,30 @@ _MEDIA = frozenset(
     """application/json application/x-www-form-urlencoded application/octet-stream application/xml multipart/form-data
     text/plain text/html text/xml""".split()
 )
-_PASSED_ON = ("VIA", "FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_REAL_IP", "CF_RAY")
+_PROXY_HEADERS = ("VIA", "FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_REAL_IP", "CF_RAY")
 _REFORMATTED = re.compile(rb'\s*[{\[]\s+"|"\s*:\s+["{\[0-9tfn-]')
 """Space behind a bracket or a colon, where GitHub has none."""
 
 Header = Callable[[str], str | None]
-"""A header by its name in WSGI's spelling, without HTTP_; None if it isn't there."""
+"""Returns a header by its name in WSGI's spelling, without HTTP_; None if it is absent."""
 
 
 def of(header: Header, start: bytes = b"") -> dict[str, Any]:
-    """For the log of refusals; absent is None. `start` is the beginning of the body, as far as it was read."""
+    """The fields for the log of refusals; None is absent. `start` is the beginning of the body, as far as it was read."""
     media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     return {
-        "delivery": _if(_GUID, header("X_GITHUB_DELIVERY")),
-        "hook": _if(_HOOK, header("X_GITHUB_HOOK_ID")),
+        "delivery": _matching(_GUID, header("X_GITHUB_DELIVERY")),
+        "hook": _matching(_HOOK, header("X_GITHUB_HOOK_ID")),
         "event": _known(EVENTS, header("X_GITHUB_EVENT")),
         "content_type": _known(_MEDIA, media),
         "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
-        "proxied": any(header(name) is not None for name in _PASSED_ON) or None,
-        "body": shape(start[:START], media),
+        "proxied": any(header(name) is not None for name in _PROXY_HEADERS) or None,
+        "body": body_anomaly(start[:BODY_START], media),
     }
 
 
-def shape(start: bytes, media: str) -> str | None:
-    """What is odd about a body that begins so: "empty", "reformatted", "form" (in JSON's place), "json" (in a form's)."""
+def body_anomaly(start: bytes, media: str) -> str | None:
+    """What is wrong with a body that begins like this: "empty", "reformatted", "form" (in JSON's place), "json" (in a form's)."""
     if not start:
         return "empty"
     if media == "application/json":
@@ -57,7 +57,7 @@ def shape(start: bytes, media: str) -> str | None:
     return None
 
 
-def _if(pattern: re.Pattern[str], value: str | None) -> str | None:
+def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:
     return value if value is not None and pattern.match(value) else None
 
 

@@ -1,4 +1,7 @@
-"""Why a request was refused, and what to do about it: one table, which the manual repeats and a test completes."""
+"""The hints of refusals: one table from a refusal's word to what an operator does about it.
+
+covenq-http(7) repeats the table, and tests hold it against the words in the code and against the manual.
+"""
 
 from __future__ import annotations
 
@@ -89,16 +92,20 @@ HINTS: Mapping[str, str] = {
         "captured and sent again."
     ),
 }
-"""The word of an answer, perhaps with what the body showed, to what an operator does next."""
+"""The word of a refusal, some with the anomaly of the body (`refusal_evidence.body_anomaly`), to what an operator does next."""
 
 
 def hint_of(refusal: Mapping[str, Any]) -> str:
-    """Of a line of the log; empty for a word that this version doesn't know."""
+    """The hint for a line of the log (`covenq.intake.refusal_log`); empty for a word that this version doesn't know."""
     word = str(refusal.get("error"))
     return HINTS.get(f"{word}/{refusal.get('body')}") or HINTS.get(word) or ""
+
+
+def with_hint(refusal: Mapping[str, Any]) -> JsonObject:
+    return {**refusal, "hint": hint_of(refusal)}
 
 
 def latest(data: Path, limit: int) -> list[JsonObject]:
     """The newest refusals that are kept, newest first, each with its "hint". `limit` 0 is all there are."""
     kept = deque(refusal_log.read(data), maxlen=limit or None)
-    return [{**one, "hint": hint_of(one)} for one in reversed(kept)]
+    return [with_hint(one) for one in reversed(kept)]

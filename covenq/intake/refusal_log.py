@@ -1,6 +1,6 @@
-"""The log of refused requests: counted by reason, the newest kept in a bounded file in the data directory, and read back.
+"""The log of refused requests: counters by word, status and minute, and a bounded file with the newest, read back here too.
 
-It answers "why did nothing arrive", and is no part of the journal: it is written without a sync, and may be deleted.
+It is for the question why nothing arrived. It is not part of the journal: it is written without a sync, and may be deleted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 import orjson
 
 from covenq.model import JsonObject, at_text
+from covenq.paths import REFUSALS_NAME
 
-LOG_NAME = "refused.jsonl"
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 LINE_MAX = 16384
 """Bytes of one line; a few hundred are written."""
 
-_FIXED = (("at", str), ("error", str), ("status", int))
-"""What each has. Anybody who may write the directory may write anything there; none of it may fail who reads it."""
+_REQUIRED = (("at", str), ("error", str), ("status", int))
+"""The fields of every line, and their types. Lines without them are skipped: a program with access may have written anything."""
 _TEXT_MAX = 200
 MINUTES_MAX = 1440
-TELL_S = 60.0
-"""Seconds between two lines of the daemon's log about the same reason."""
+LOG_INTERVAL_S = 60.0
+"""Seconds between two lines in the daemon's log about the same word."""
 
 log = logging.getLogger("covenq.http")
 
@@ -46,9 +46,9 @@ class Refusals:
         limit: int = LOG_MAX,
         mask: Callable[[str], str] = lambda text: text,
     ) -> None:
-        """`path` is the log's (None: count only); `room` says whether the disk has space for it; `mask` masks secrets."""
-        self._hush = mask
-        self._said: dict[str, float] = {}
+        """`path` is the file (None: only count); `room` returns whether the disk has space for it; `mask` masks secrets."""
+        self._mask = mask
+        self._logged_at: dict[str, float] = {}
         self._path = path
         self._clock = clock
         self._room = room
@@ -62,14 +62,14 @@ class Refusals:
     def note(self, word: str, status: int, detail: str, **about: Any) -> None:
         """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
         line: dict[str, Any] = {"at": at_text(self._clock()), "error": word, "status": status}
-        line |= {name: self._fit(value) for name, value in {"detail": detail, **about}.items() if value}
+        line |= {name: self._clean(value) for name, value in {"detail": detail, **about}.items() if value}
         with self._lock:
             self._counts[word] += 1
             self._statuses[status] += 1
             self._minutes[line["at"][:16]] += 1
             if len(self._minutes) > MINUTES_MAX:
                 del self._minutes[min(self._minutes)]
-            self._tell(word, status)
+            self._log_at_intervals(word, status)
             if self._path is not None and self._room():
                 self._write(self._path, orjson.dumps(line) + b"\n")
 
@@ -87,18 +87,18 @@ class Refusals:
         with self._lock:
             return dict(self._minutes)
 
-    def _tell(self, word: str, status: int) -> None:
-        """A line in the daemon's log, once in a while for each reason: a flood of refusals must not be one of lines."""
+    def _log_at_intervals(self, word: str, status: int) -> None:
+        """Write a line to the daemon's log, at most every LOG_INTERVAL_S for each word, so that many refusals don't fill it."""
         now = time.monotonic()
-        if now - self._said.get(word, -TELL_S) >= TELL_S:
-            self._said[word] = now
+        if now - self._logged_at.get(word, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
+            self._logged_at[word] = now
             log.warning(
                 "refused with %d %s, %d since the start; `covenq refused` says more", status, word, self._counts[word]
             )
 
-    def _fit(self, value: Any) -> Any:
-        """A text without secrets or what is no UTF-8, and cut short."""
-        return self._hush(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    def _clean(self, value: Any) -> Any:
+        """A text with secrets masked, encodable as UTF-8, and cut to _TEXT_MAX characters."""
+        return self._mask(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
     def _write(self, path: Path, line: bytes) -> None:
         try:
@@ -107,7 +107,7 @@ class Refusals:
             with open(path, "ab", opener=_private) as file:
                 file.write(line)
         except OSError as error:
-            if not self._failed:  # once: a full disk is said elsewhere, and this log is a convenience
+            if not self._failed:  # once: a full disk is logged elsewhere, and this log is a convenience
                 self._failed = True
                 log.warning("%s can't be written: %s", path, error.strerror)
 
@@ -117,10 +117,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def read(data: Path) -> Iterator[JsonObject]:
-    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be read are left out: one may be
-    on its way to the disk just now. Nothing where there is no log, or it can't be read.
+    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be parsed are skipped: one may be
+    only partly written at the moment. Empty if there is no log, or it can't be read.
     """
-    for name in (f"{LOG_NAME}.1", LOG_NAME):
+    for name in (f"{REFUSALS_NAME}.1", REFUSALS_NAME):
         try:
             with (data / name).open("rb") as file:
                 while line := file.readline(LINE_MAX):
@@ -128,7 +128,7 @@ def read(data: Path) -> Iterator[JsonObject]:
                         found = orjson.loads(line)
                     except orjson.JSONDecodeError:
                         continue
-                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _FIXED):
+                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _REQUIRED):
                         yield found
         except OSError:
             continue

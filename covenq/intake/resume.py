@@ -1,4 +1,4 @@
-"""Making good what a crash, a pause or a failed rule left undone: deliveries that are durable and not, or not wholly, routed."""
+"""Completing what a crash, a pause or a failed rule left undone: deliveries that are durable, but not or only partly routed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def route_received(
     record: Record,
     clock: Callable[[], float] = time.time,
 ) -> Decision:
-    """Route a delivery left in `received`, by today's routes: its tasks, or why it is ignored.
+    """Route a delivery that is still `received`, by today's routes: queue its tasks, or record why it is ignored.
 
     `row` is the delivery (its `last_seq` is what `delivery.ignored` is appended against), `record` its
-    `delivery.received`. Whatever is there already, by an earlier call cut short or by another caller, is left as it
-    is. A Decision in `received` says that a rule failed again. Raises JournalError.
+    `delivery.received`. What an earlier call that was cut short, or another caller, appended already is left as it is. A
+    Decision in `received` means that a rule failed again. Raises JournalError.
     """
     delivery = DeliveryId(row["hook"], row["guid"])
     decision = decide(config, delivery, _row(record), _payload(record), clock, record.seq)
@@ -41,12 +41,12 @@ def route_received(
 
 
 def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.time) -> DeliveryId | None:
-    """Complete the append that a crash cut short: to be called once after opening, before anything else is appended.
+    """Complete the append that a crash cut short. Called once after opening, before anything else is appended.
 
-    After a crash a prefix of an append may survive. If that of a delivery does without all of its tasks, it was never
-    acknowledged; but the sender will be told "duplicate" when it comes again, so the missing tasks are queued now. A
-    surviving prefix ends at the end of the log, so only the newest delivery can be concerned. Those that survive alone are
-    `received`, and `route_received` is for them. Returns the delivery that was completed. Raises JournalError.
+    After a crash a prefix of an append may survive. A delivery that survives without all of its tasks was never acknowledged;
+    but when it is sent again the answer will be "duplicate", so the missing tasks are queued now. A surviving prefix is at the
+    end of the log, so only the newest delivery can be affected. A delivery that survives without any task is `received`, and
+    `route_received` handles it. Returns the delivery that was completed. Raises JournalError.
     """
     record = _newest_delivery(journal)
     if record is None or not record.data.get("tasks"):
@@ -75,7 +75,7 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
 
 
 def _newest_delivery(journal: Journal) -> Record | None:
-    """The `delivery.received` whose append the log ends with, or None if it ends with anything else."""
+    """The `delivery.received` whose append is the last of the log; None if the log ends with anything else."""
     seq = journal.head().seq
     while seq > 0:
         record = journal.get(seq)
@@ -91,7 +91,7 @@ def _newest_delivery(journal: Journal) -> Record | None:
 
 
 def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
-    """Append it against the delivery's newest record, unless that decides otherwise; notes of repetition don't."""
+    """Append it against the delivery's newest record, unless that record decides about the delivery; a repetition doesn't."""
     while True:
         result = append(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
         if isinstance(result, Appended):
@@ -103,7 +103,7 @@ def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
 
 
 def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
-    """Append what isn't there yet: a Conflict says that an entry is, and the others are tried without it."""
+    """Append the entries that don't exist yet: a Conflict names one that does, and the others are appended without it."""
     left = list(entries)
     while left:
         result = append(journal, left)

@@ -1,4 +1,4 @@
-"""Connections to a daemon: an HTTP client, the address of a daemon elsewhere, Unix sockets at paths of any length.
+"""Connections to a daemon: an HTTP client, the address and token of a remote daemon, Unix sockets at paths of any length.
 
-Knows no delivery and no task. May import `errors` and what is below it.
+Nothing here knows a delivery or a task. May import `errors` and the layers below it.
 """

@@ -1,7 +1,7 @@
-"""Which daemon elsewhere is meant, and the token for it: from options, files and the environment to values.
+"""The address of a remote daemon and the token for it, from options, files and the environment.
 
-A token is never an argument, which other users of the machine could read, nor part of an address, which histories keep: it
-is in a file or in the environment.
+A token is in a file or in the environment. It is never an argument, which other users of the machine could read, nor part of
+an address, which histories keep.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TOKEN = re.compile(r"[!-~]{1,256}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A daemon's API at a URL. Two are equal when they mean the same; the token is not in its repr."""
+    """A daemon's API at a URL. The token is not in its repr."""
 
     url: str
     token: str | None = field(default=None, repr=False)
 
     @property
     def exposed(self) -> bool:
-        """Whether the token would cross a network that everybody on it can read."""
+        """Whether the token would be sent unencrypted over a network."""
         parts = parse_url(self.url)
-        return self.token is not None and parts.scheme == "http" and not _is_here(parts.hostname or "")
+        return self.token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def parse_url(text: str) -> SplitResult:
@@ -46,8 +46,8 @@ def parse_url(text: str) -> SplitResult:
     except ValueError as error:
         raise UsageError(f"{text[:200]!r} is no web address: {error}", hint=hint) from None
     if parts.username is not None or parts.password is not None:
-        # Not quoted: what stands there may be a secret.
-        raise UsageError("an address with a name or a password in it ends up in histories and logs", hint=_HOW)
+        # Not quoted, since it may hold a secret.
+        raise UsageError("an address with a name or a password in it ends up in histories and logs", hint=_SUPPLY_IT)
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UsageError(f"{text[:200]!r} is no web address", hint=hint)
     if parts.query or parts.fragment or re.search(r"[^!-~]", text):
@@ -55,7 +55,7 @@ def parse_url(text: str) -> SplitResult:
     return parts
 
 
-_HOW = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
+_SUPPLY_IT = "Put the token into a file and name it with --token-file, or set COVENQ_TOKEN."
 
 
 def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> Remote | None:
@@ -82,12 +82,12 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(TOKEN_FILE_MAX + 1)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_HOW) from None
+        raise UsageError(f"{path} can't be read: {error.strerror}", hint=_SUPPLY_IT) from None
     return content.decode("latin-1").strip()
 
 
 def _checked(token: str, where: str) -> str:
-    """Raises UsageError, and never quotes what it is about."""
+    """The token. Raises UsageError, which never quotes it."""
     if not _TOKEN.match(token):
         raise UsageError(
             f"there is no token in {where}", hint="A token is one line, as `covenq tokens new` printed it."
@@ -95,7 +95,7 @@ def _checked(token: str, where: str) -> str:
     return token
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     from ipaddress import ip_address
 
     if host == "localhost" or host.endswith(".localhost"):

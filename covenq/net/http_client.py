@@ -1,6 +1,6 @@
-"""Talking to a daemon: HTTP over its Unix socket, or to a URL. The standard library only: commands start fast.
+"""The HTTP client of a daemon, over its Unix socket or to a URL. It uses only the standard library, so that commands start fast.
 
-What the daemon refuses comes back as the same error it raised there: class, sentence and hint.
+An error that the daemon answers is raised here again: the same class, sentence and hint.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from journal.errors import JournalError, JournalFull, JournalPoisoned
 TIMEOUT_S = 60.0
 EVENT_MAX = 1 << 20
 """Bytes of one line of an event stream: a daemon's are a few hundred."""
-SILENCE_S = 45.0
-"""A living event stream says something every ten seconds."""
+STREAM_TIMEOUT_S = 45.0
+"""Seconds without data after which an event stream is dead: a daemon sends something every ten."""
 
-_WORDS: dict[str, type[CovenqError] | type[JournalError]] = {
+_ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,
     "not_found": NotFound,
     "refused": Refused,
@@ -53,17 +53,17 @@ _HINTS = {
     "token_wrong": "Is it this daemon's? `covenq tokens` on its machine lists the names there are.",
     "path_unknown": "Is this the address of [api] bind, by default port 8788, and of a covenq as new as this one?",
 }
-"""What to do about it on this side."""
+"""Hints for the client's side, instead of the daemon's."""
 
 
 class Client:
-    """Requests to one daemon; a connection each, so it may be used from any thread. Raises DaemonUnreachable."""
+    """Requests to one daemon, each with a connection of its own, so from any thread. Raises DaemonUnreachable."""
 
     def __init__(self, target: Path | str | Remote, *, timeout: float = TIMEOUT_S) -> None:
         """`target` is the socket's path, or a URL such as http://127.0.0.1:8788, with its token as a Remote.
 
         `timeout` in seconds, of each wait. A certificate is checked against the system's authorities, or SSL_CERT_FILE's;
-        a redirect is never followed, so the token goes where it was meant to and nowhere else. Raises UsageError.
+        a redirect is never followed, so that the token is sent nowhere else. Raises UsageError.
         """
         if isinstance(target, str):
             target = Remote(target)
@@ -77,19 +77,19 @@ class Client:
             self._headers["Authorization"] = f"Bearer {target.token}"
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The JSON object at `path`. Raises what the daemon raised."""
+        """The JSON object at `path`. Raises the error that the daemon answers."""
         return _object(self._ask("GET", _target(path, params)))
 
     def get_bytes(self, path: str) -> bytes:
-        """A body that is no JSON."""
+        """The bytes at `path`, for answers that aren't JSON."""
         return self._ask("GET", path)
 
     def post(self, path: str, body: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """The JSON object that answers a POST of JSON. Raises what the daemon raised."""
+        """The JSON object that answers a POST of JSON. Raises the error that the daemon answers."""
         return _object(self._ask("POST", path, json.dumps(body).encode(), timeout=timeout))
 
     def answers(self, timeout: float) -> bool:
-        """Whether somebody answers /healthz within `timeout` seconds."""
+        """Whether /healthz is answered within `timeout` seconds."""
         try:
             self._ask("GET", "/healthz", timeout=timeout)
         except (CovenqError, JournalError):
@@ -98,7 +98,7 @@ class Client:
 
     def stream(self, path: str, params: Mapping[str, str] | None = None) -> EventStream:
         """Open a server-sent event stream."""
-        connection = self._connect(SILENCE_S)
+        connection = self._connect(STREAM_TIMEOUT_S)
         try:
             sock: socket.socket = connection.sock  # the connection forgets it once the answer has begun
             headers = {"Accept": "text/event-stream", **self._headers}
@@ -132,7 +132,7 @@ class Client:
     def _error(self, status: int, answer: bytes) -> CovenqError | JournalError:
         error = error_of(status, answer)
         if status in (502, 503, 504) and type(error) is CovenqError and not answer.lstrip().startswith(b"{"):
-            # What stands in front of a daemon that is not there: its own words are a page for people.
+            # A proxy in front of a daemon that doesn't run: its body is a page for people.
             return DaemonUnreachable(f"no daemon answers at {self.where}: a proxy there says {status}", hint=_DOWN)
         return error
 
@@ -189,7 +189,7 @@ class EventStream:
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-            # AttributeError and ValueError are what http.client meets when it is closed while it reads.
+            # http.client raises AttributeError or ValueError when it is closed while it reads.
             why = str(error) or type(error).__name__
         if not self._closed:
             self.close()
@@ -202,7 +202,7 @@ class EventStream:
         try:
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
         except OSError:
-            pass  # it was over already
+            pass  # already closed
         self._response.close()
         self._connection.close()
 
@@ -216,7 +216,7 @@ def segment(text: str) -> str:
 
 
 def error_of(status: int, body: bytes) -> CovenqError | JournalError:
-    """The error that a daemon's refusal stands for."""
+    """The error that a daemon's answer represents."""
     try:
         answer = json.loads(body)
         word, detail, hint = str(answer["error"]), str(answer["detail"]), answer.get("hint")
@@ -229,7 +229,7 @@ def error_of(status: int, body: bytes) -> CovenqError | JournalError:
     if word == "filter_invalid":
         column = int(answer.get("column") or 1)
         return FilterError(detail.removesuffix(f" (column {column})"), column=column, hint=hint)
-    return _WORDS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
+    return _ERRORS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
 
 
 def _target(path: str, params: Mapping[str, str] | None) -> str:

@@ -1,8 +1,8 @@
 """Unix sockets at paths of any length.
 
-A socket's address holds about a hundred bytes, and a data directory may well be deeper. On Linux the directory is opened
-and the socket named through it (/proc/self/fd/N/covenq.sock), which needs no change of the working directory, so it is
-safe among threads.
+A socket's address holds about a hundred bytes, and a data directory's path may be longer. On Linux the directory is opened
+and the socket is named through it (/proc/self/fd/N/covenq.sock). That doesn't change the working directory, so it is safe
+with threads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def bind(path: Path) -> socket.socket:
     """A socket bound at `path`, 0600, not listening yet.
 
     The caller owns the directory (it holds the journal's lock), so a socket that is there already belongs to a dead
-    process and is removed. Raises Refused if something else is in the way, OSError.
+    process and is removed. Raises Refused if another file is at `path`, OSError.
     """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -68,7 +68,7 @@ def bind(path: Path) -> socket.socket:
     try:
         with address(path) as name:
             bound.bind(name)
-        path.chmod(0o600)  # before it listens, so that nobody else ever gets in
+        path.chmod(0o600)  # before it listens, so that no other user can ever connect
     except BaseException:
         bound.close()
         raise

@@ -1,4 +1,5 @@
-"""Which tasks a delivery becomes, by the routes of the configuration; the same told term by term, and two sets compared.
+"""Routing: which tasks a delivery becomes, by the routes of the configuration (`decide`); why, term by term (`verdicts`); and
+how two sets of routes differ (`diff`).
 
-Values in, values out. May import `config` and what is below it; not `github`.
+Values in, values out. May import `config` and the layers below it, but not `github`.
 """

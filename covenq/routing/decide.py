@@ -1,4 +1,4 @@
-"""Which tasks a delivery becomes: the routes' filters over its columns. Values in, journal entries out."""
+"""The routing decision: which tasks a delivery becomes, by the routes' filters over its columns. Values in, entries out."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def route(
     decoded body and is called only if a filter asks for it. `delivery_seq` is None where the delivery is appended in
     the same call. `only` leaves out every task whose id is not in it. A ping is always ignored.
 
-    All or nothing: if one filter fails, whatever it raises, no route is taken, so that a mended rule later decides
-    for all of them. Never raises.
+    All or nothing: if one filter fails, whatever it raises, no route is taken, so that the routes are decided
+    together once the rule is corrected. Never raises.
     """
     if row["event"] == PING:
         return _ignored(
@@ -80,9 +80,9 @@ def route(
             # The type alone: the text of an error may quote the payload.
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
-        return _ignored(delivery, config_sha256, *_nothing_matched(routes, row, fields, moment))
+        return _ignored(delivery, config_sha256, *_no_match_reason(routes, row, fields, moment))
     row = {**row, "routed_at": moment}
-    if any(rule.turns.order == "newest" for rule in matched):
+    if any(rule.scheduling.order == "newest" for rule in matched):
         try:
             row["source_at"] = _source_at(payload())
         except Exception as error:  # noqa: BLE001 - as above
@@ -99,7 +99,7 @@ def route(
 def key(template: str | None, row: Mapping[str, Any]) -> str | None:
     """The task's key: the template with the delivery's columns in it, or None if one of them is absent.
 
-    What has no number, say, is not "the same thing" as everything else without a number.
+    Deliveries without a number, for example, are not about the same thing just because none has one.
     """
     if template is None:
         return None
@@ -114,13 +114,13 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 
-def _nothing_matched(
+def _no_match_reason(
     routes: Sequence[Route], row: Mapping[str, Any], fields: Mapping[str, Any], now: float
 ) -> tuple[str, str]:
-    """(reason, sentence): the `else` of the route that came nearest, if one has it."""
+    """(reason, sentence): the `else` of the route with the fewest terms that don't hold, of those that have one."""
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
     nearest = min(
-        (rule for rule in routes if rule.otherwise is not None and _its_event(rule, fields, now)),
+        (rule for rule in routes if rule.otherwise is not None and _is_about_event(rule, fields, now)),
         key=lambda rule: sum(term.holds is not True for term in explain(rule.filter, fields, now=now)),
         default=None,
     )
@@ -130,8 +130,8 @@ def _nothing_matched(
     return NO_MATCH, f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
 
 
-def _its_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
-    """Whether the event is one that the route is about: its reason is none for the others."""
+def _is_about_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
+    """Whether the route's terms on event and action match: its `else` is no reason for other events."""
     about = tuple(
         node for node in rule.filter.node.nodes if isinstance(node, Match | Not) and _field(node) in ("event", "action")
     )
@@ -144,7 +144,7 @@ def _field(node: Match | Not) -> str | None:
 
 
 def _source_at(payload: Any) -> str | None:
-    """When the issue or pull request was newest, by GitHub's own word in the payload; RFC 3339 with microseconds."""
+    """When the issue, pull request or discussion was last updated, as GitHub's payload has it; RFC 3339 with microseconds."""
     for name in ("pull_request", "issue", "discussion"):
         subject = payload.get(name) if isinstance(payload, dict) else None
         at = subject.get("updated_at") if isinstance(subject, dict) else None
@@ -169,7 +169,7 @@ def _queued(
         "route": rule.name,
         "kind": rule.kind,
         "replay": replay,
-        "priority": rule.turns.priority,
+        "priority": rule.scheduling.priority,
         "policy": rule.policy(),
         "config": config_sha256,
         "installation": row.get("installation"),
@@ -183,8 +183,8 @@ def _queued(
         "head_sha": row.get("head_sha"),
         "key": key(rule.key, row),
     }
-    if rule.turns.debounce_s is not None and replay == 0:
-        data["not_before"] = at_text(row["routed_at"] + rule.turns.debounce_s)
-    if rule.turns.order == "newest":
+    if rule.scheduling.debounce_s is not None and replay == 0:
+        data["not_before"] = at_text(row["routed_at"] + rule.scheduling.debounce_s)
+    if rule.scheduling.order == "newest":
         about["source_at"] = row.get("source_at")
     return Entry(task_subject(one), str(Kind.QUEUED), data, about, expect=0)

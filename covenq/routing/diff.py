@@ -1,4 +1,4 @@
-"""Two sets of routes held against the same deliveries: what the second would have done otherwise. Values in, counts out."""
+"""The difference between two sets of routes, applied to the same deliveries. Values in, counts out."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from covenq.filter.grammar import delivery_fields
 from covenq.model import JsonObject, seconds_of
 
 EXAMPLES = 5
-"""Deliveries named of each kind of change: the first that are met."""
+"""Deliveries named for each kind of change: the first ones."""
 
 
 class PayloadLost(Exception):
-    """A rule asks into a payload that is no longer kept."""
+    """A filter looks into a payload that is no longer kept. Raised by the caller's `payload`; no person sees it."""
 
 
 @dataclass(slots=True)
 class Diff:
-    """Deliveries are added one by one; only counts and a few examples are kept."""
+    """Counts the differences. Deliveries are added one by one; only counts and a few examples are kept."""
 
     old: Sequence[Route]
     new: Sequence[Route]
     looked_at: int = 0
     same: int = 0
     untold: int = 0
-    """Deliveries of which it can't be told, since a rule asks for content that is gone."""
+    """Deliveries that can't be compared, because a rule looks into content that is gone."""
     newly_ignored: int = 0
     newly_taken: int = 0
     gained: Counter[str] = field(default_factory=Counter)
@@ -40,15 +40,15 @@ class Diff:
     examples: dict[str, list[JsonObject]] = field(default_factory=dict)
 
     def add(self, row: Mapping[str, Any], payload: Callable[[], Any]) -> None:
-        """One delivery object. `payload` gives its decoded body, or raises PayloadLost; it is called if a rule asks for it."""
+        """Add a delivery object. `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it."""
         self.looked_at += 1
         if row["event"] == "ping":
             self.same += 1
             return
         fields = delivery_fields(row, payload=payload)
         now = seconds_of(row["received_at"]) if row.get("received_at") else time.time()
-        before, _, told_before = _taken(self.old, fields, now)
-        after, failing, told_after = _taken(self.new, fields, now)
+        before, _, told_before = _matching(self.old, fields, now)
+        after, failing, told_after = _matching(self.new, fields, now)
         if not (told_before and told_after):
             self.untold += 1
             return
@@ -97,8 +97,8 @@ class Diff:
             found.append({"id": f"{row['hook']}/{row['guid']}", **told})
 
 
-def _taken(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
-    """The routes that match; those that fail; and whether it can be told at all.
+def _matching(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
+    """The routes that match; those that fail; and False if that needs a payload that is gone.
 
     As in routing, one rule that fails takes the delivery from all of them.
     """

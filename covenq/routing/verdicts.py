@@ -1,4 +1,4 @@
-"""What today's routes make of a delivery, told rule by rule and term by term. Decides nothing: `covenq.routing.decide` does."""
+"""The verdict of each route on a delivery, term by term, for explanations. `covenq.routing.decide` makes the decision."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Filter
 from covenq.model import JsonObject
 
-OF_CONTENT = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
-"""What a filter asks for that an erasure takes away."""
+CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
+"""The fields of filters whose content an erasure removes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A rule on a delivery. `matches` None: it can't be told, or the rule fails; the terms say which."""
+    """A route's verdict on a delivery. `matches` None: it can't be known, or the rule fails; the terms say which."""
 
     route: str
     match: str
@@ -43,9 +43,9 @@ def verdicts(
     now: float,
     lost: Mapping[str, str] | None = None,
 ) -> list[Verdict]:
-    """Each route on the delivery. `row` and `payload` as `routing.route` takes them; `now` is when it is decided.
+    """The verdict of each route. `row` and `payload` as `routing.route` takes them; `now` is the time of the decision.
 
-    `lost` are fields of filters (`Filter.fields`) that are no longer known of it, and why: their terms can't be told.
+    `lost` has the fields of filters (`Filter.fields`) that are no longer known of it, and why: their terms can't be evaluated.
     """
     fields = delivery_fields(row, payload=payload)
     found = []

@@ -1,5 +1,5 @@
-"""The state: a fold of the journal into SQLite (state.db), and the questions asked of it.
+"""The projection of the journal into SQLite (state.db): schema, fold, the thread that keeps it current, and queries.
 
-A cache: deleted, it is folded again to the same rows. May import `routing`, `github`, `config` and what is below them; not
-`intake`.
+It is a cache: if it is deleted, folding the journal again gives the same rows. May import `routing`, `github`, `config` and
+the layers below them, but not `intake`.
 """

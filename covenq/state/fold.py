@@ -1,25 +1,23 @@
-"""The fold: what each record makes of the rows of state.db.
+"""The fold (projection): how each record changes the rows of state.db.
 
-Everything follows from the records and the rows they made before: no clock, no randomness, nothing of the machine. So the
-same journal gives the same rows, whether folded one by one, in batches, or all over again.
+The result depends only on the records and on the rows that earlier records made: no clock, no randomness, nothing of the
+machine. So the same journal gives the same rows, whether it is folded one by one, in batches, or again from the start.
 
-A batch is three steps: read the rows the records speak of, change them as values, write them back (`covenq.state.rows`).
+A batch takes three steps: read the rows that the records concern, change them as values, write them back
+(`covenq.state.rows`).
 
-Unknown kinds change nothing but their subject's newest seq, which appends are compared with.
+A record of an unknown kind only changes the newest seq of its subject, which appends are compared with.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import orjson
-
-from covenq.config.limits import PRIORITIES, tenant_of
-from covenq.model import DELIVERY_PRECEDENCE, Category, Kind, State, fence
+from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.state import fold_history, fold_pauses
-from covenq.state.rows import Row, Rows, as_integer, as_text, forget, json_text, load, store
+from covenq.state.fold_tasks import fold_task
+from covenq.state.rows import Row, Rows, as_integer, as_text, erase, json_text, load, store
 from journal.records import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
@@ -37,29 +35,29 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         rows = load(conn, wanted)
         for record in wanted:
             if record.subject.startswith("task."):
-                _task_record(rows, record)
+                fold_task(rows, record)
             else:
-                _delivery_record(rows, record)
-        _settle(rows)
+                _fold_delivery(rows, record)
+        _update_delivery_states(rows)
         store(conn, rows)
-    fold_pauses.note(conn, records)
-    fold_history.note(conn, records)
-    # Last, whatever the order in the batch: a row's columns of this kind are written when it is made, and never again.
-    forget(conn, records)
+    fold_pauses.fold(conn, records)
+    fold_history.fold(conn, records)
+    # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
+    erase(conn, records)
 
 
-# ---- what records do to rows
+# ---- deliveries
 
 
-def _delivery_record(rows: Rows, record: Record) -> None:
+def _fold_delivery(rows: Rows, record: Record) -> None:
     _, hook, guid = record.subject.split(".")
     key = (hook, guid)
     row = rows.deliveries.get(key)
     data = record.data
     if row is None:
         if record.kind != Kind.RECEIVED:
-            return  # a note about a delivery that was never received here
-        row = rows.deliveries[key] = _received(rows, record, hook, guid)
+            return  # about a delivery that was never received here
+        row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
             rows.tasks[orphan]["delivery_seq"] = record.seq
             rows.changed_tasks.add(orphan)
@@ -80,7 +78,7 @@ def _delivery_record(rows: Rows, record: Record) -> None:
     rows.changed_deliveries.add(key)
 
 
-def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
+def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> Row:
     data, about = record.data, record.about or {}
     body = record.payload_sha256
     labels = about.get("labels")
@@ -109,7 +107,7 @@ def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
         "payload_bytes": record.payload_bytes,
         "secret": as_text(data.get("secret")),
         "source": as_text(data.get("source")),
-        # The signature covers the body alone: another GUID on a body seen before may be a captured request sent again.
+        # The signature covers only the body: a known body under another GUID may be a captured request sent again.
         "twin": as_text(data.get("twin")) or (first if first != guid else None),
         "duplicates": 0,
         "conflicts": 0,
@@ -120,254 +118,26 @@ def _received(rows: Rows, record: Record, hook: str, guid: str) -> Row:
     }
 
 
-def _task_record(rows: Rows, record: Record) -> None:
-    task_id = record.subject.split(".")[1]
-    row = rows.tasks.get(task_id)
-    if row is None:
-        if record.kind != Kind.QUEUED:
-            return
-        row = rows.tasks[task_id] = _queued(rows, record, task_id)
-        if row["delivery_seq"] is None and row["hook"] is not None and row["guid"] is not None:
-            rows.orphans.setdefault((row["hook"], row["guid"]), []).append(task_id)
-    else:
-        _moved(rows, row, record)
-        row["updated_at"] = record.at
-    row["last_seq"] = record.seq
-    rows.changed_tasks.add(task_id)
+# ---- a delivery's state, derived from its tasks
 
 
-def _queued(rows: Rows, record: Record, task_id: str) -> Row:
-    data, about = record.data, record.about or {}
-    policy = data.get("policy")
-    frozen = policy if isinstance(policy, dict) else {}
-    installation, key = as_integer(data.get("installation")), as_text(about.get("key"))
-    supersede, replay = frozen.get("supersede"), as_integer(data.get("replay")) or 0
-    hook, guid = as_text(data.get("hook")), as_text(data.get("guid"))
-    delivery = rows.deliveries.get((hook, guid)) if hook is not None and guid is not None else None
-    return {
-        "created_seq": record.seq,
-        "id": task_id,
-        "hook": hook,
-        "guid": guid,
-        # Appended together with its delivery, the record could not know the seq; here it is known.
-        "delivery_seq": None if delivery is None else delivery["seq"],
-        "route": as_text(data.get("route")),
-        "kind": as_text(data.get("kind")),
-        "state": State.QUEUED.value,
-        "reason": None,
-        "category": None,
-        "detail": None,
-        "attempts": 0,
-        "replay": replay,
-        "repo": as_text(about.get("repo")),
-        "repo_id": as_integer(data.get("repo_id")),
-        "installation": installation,
-        "number": as_integer(about.get("number")),
-        "head_sha": as_text(about.get("head_sha")),
-        "key": key,
-        "priority": min(max(as_integer(data.get("priority")) or 0, 0), PRIORITIES - 1),
-        "policy": json_text(policy) if isinstance(policy, dict) else None,
-        "config": as_text(data.get("config")),
-        "event": as_text(data.get("event")),
-        "action": as_text(data.get("action")),
-        "created_at": record.at,
-        "updated_at": record.at,
-        "not_before": as_text(data.get("not_before")),
-        "lease_until": None,
-        "worker": None,
-        "last_seq": record.seq,
-        "claim_seq": None,
-        "interruptions": 0,
-        "retries": 0,
-        "tenant": tenant_of(installation, hook),
-        "pull": int(data.get("kind") == "pull"),
-        # Only tasks that have rivals, or an order to keep, are looked at for them. A replay is an operator's word: it has none.
-        "supersede": supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
-        "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
-        "since": None,
-        "queued_seq": record.seq,
-        "superseded_by": None,
-    }
-
-
-_NO_CLAIM: Row = {"lease_until": None, "claim_seq": None}
-_NO_REASON: Row = {"reason": None, "category": None, "detail": None}
-
-
-def _moved(rows: Rows, row: Row, record: Record) -> None:
-    """What a later record does to a task. That the move was allowed is the compare-and-append's doing, not the fold's."""
-    data = record.data
-    match record.kind:
-        case Kind.CLAIMED:
-            _claimed(rows, row, record)
-        case Kind.DELAYED:
-            if row["state"] == State.QUEUED:
-                row |= {"not_before": as_text(data.get("not_before")), "since": as_text(data.get("since"))}
-        case Kind.PHASE:
-            attempt = rows.attempts.get((row["id"], row["attempts"]))
-            if attempt is not None:
-                attempt["phases"] = json_text(
-                    [*orjson.loads(attempt["phases"]), [as_text(data.get("phase")), record.at]]
-                )
-                rows.changed_attempts.add((row["id"], row["attempts"]))
-        case Kind.RENEWED:
-            row["lease_until"] = as_text(data.get("lease_until"))
-        case Kind.RETRY:
-            _end_attempt(rows, row, record, State.FAILED)
-            category = as_text(data.get("category"))
-            row |= (
-                _NO_CLAIM
-                | _failure(data)
-                | {
-                    "state": State.QUEUED.value,
-                    "worker": None,
-                    "not_before": as_text(data.get("not_before")),
-                    "interruptions": as_integer(data.get("interruptions")) or 0,
-                    # An attempt cut short by the daemon's end, or a worker's silence, is nobody's failure: no retry burns.
-                    "retries": row["retries"] + (category not in (Category.INTERRUPTED, Category.LEASE_LOST)),
-                }
-            )
-        case Kind.COMPLETED:
-            _end_attempt(rows, row, record, State.COMPLETED)
-            row |= _NO_CLAIM | _NO_REASON | {"state": State.COMPLETED.value, "not_before": None}
-        case Kind.FAILED:
-            _end_attempt(rows, row, record, State.FAILED)
-            interruptions = as_integer(data.get("interruptions"))
-            row |= _NO_CLAIM | _failure(data) | {"state": State.FAILED.value, "not_before": None}
-            row["interruptions"] = row["interruptions"] if interruptions is None else interruptions
-        case Kind.REQUEUED:
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.QUEUED.value,
-                    "reason": as_text(data.get("reason")),
-                    "worker": None,
-                    "not_before": None,
-                    "interruptions": 0,
-                    "retries": 0,
-                    "since": None,
-                    "queued_seq": record.seq,
-                    "superseded_by": None,
-                }
-            )
-        case Kind.CANCELLED:
-            _end_attempt(rows, row, record, State.CANCELLED)
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.CANCELLED.value,
-                    "reason": as_text(data.get("reason")),
-                    "not_before": None,
-                }
-            )
-        case Kind.SUPERSEDED:
-            _end_attempt(rows, row, record, State.SUPERSEDED)
-            row |= (
-                _NO_CLAIM
-                | _NO_REASON
-                | {
-                    "state": State.SUPERSEDED.value,
-                    "reason": as_text(data.get("reason")),
-                    "detail": f"by task {as_text(data.get('by_task'))}",
-                    "not_before": None,
-                    "superseded_by": as_text(data.get("by_task")),
-                }
-            )
-
-
-def _failure(data: Row) -> Row:
-    category = as_text(data.get("category"))
-    return {"reason": category, "category": category, "detail": as_text(data.get("detail"))}
-
-
-def _claimed(rows: Rows, row: Row, record: Record) -> None:
-    data = record.data
-    number = as_integer(data.get("attempt")) or as_integer(row["attempts"] + 1) or row["attempts"]
-    worker = as_text(data.get("worker"))
-    row |= _NO_REASON | {
-        "state": State.RUNNING.value,
-        "attempts": number,
-        "worker": worker,
-        "lease_until": as_text(data.get("lease_until")),
-        "claim_seq": record.seq,
-        "not_before": None,
-    }
-    for scope in scopes(row):
-        place = (scope, record.at[:13])
-        rows.starts[place] = rows.starts.get(place, 0) + 1
-    rows.attempts[row["id"], number] = {
-        "task": row["id"],
-        "attempt": number,
-        "fence": fence(record.epoch, record.seq),
-        "claim_seq": record.seq,
-        "worker": worker,
-        "started_at": record.at,
-        "ended_at": None,
-        "outcome": None,
-        "category": None,
-        "exit_code": None,
-        "signal": None,
-        "detail": None,
-        "phases": "[]",
-        "result": None,
-        "usage": None,
-        "http_status": None,
-    }
-    rows.changed_attempts.add((row["id"], number))
-
-
-def scopes(row: Mapping[str, Any]) -> Iterator[str]:
-    """What the start of this task counts for: its installation, its repository, its route, as `starts` names them."""
-    yield f"installation {row['tenant']}"
-    if row["repo_id"] is not None:
-        yield f"repo {row['repo_id']}"
-    if row["route"] is not None:
-        yield f"route {row['route']}"
-
-
-def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
-    """Close the attempt that runs, if one does: a task may be failed or cancelled while it only waits."""
-    key = (row["id"], row["attempts"])
-    attempt = rows.attempts.get(key)
-    if attempt is None or attempt["ended_at"] is not None:
-        return
-    data = record.data
-    attempt |= {
-        "ended_at": record.at,
-        "outcome": outcome.value,
-        "category": as_text(data.get("category")),
-        "exit_code": as_integer(data.get("exit_code")),
-        "signal": as_integer(data.get("signal")),
-        "detail": as_text(data.get("detail")),
-        "result": as_text(data.get("result")),
-        "usage": json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None,
-        "http_status": as_integer(data.get("http_status")),
-    }
-    rows.changed_attempts.add(key)
-
-
-# ---- a delivery's state, from its tasks'
-
-
-def _settle(rows: Rows) -> None:
-    """Give each delivery that changed, or whose tasks did, the state of its tasks."""
+def _update_delivery_states(rows: Rows) -> None:
+    """Derive the state of each delivery that changed, or of which a task changed, from its tasks."""
     seqs = {rows.deliveries[key]["seq"] for key in rows.changed_deliveries}
     seqs |= {rows.tasks[one]["delivery_seq"] for one in rows.changed_tasks}
-    theirs: dict[int, list[Row]] = {}
+    tasks_of: dict[int, list[Row]] = {}
     for task in rows.tasks.values():
         if task["delivery_seq"] in seqs:
-            theirs.setdefault(task["delivery_seq"], []).append(task)
+            tasks_of.setdefault(task["delivery_seq"], []).append(task)
     for key, delivery in rows.deliveries.items():
-        deciding = decides(theirs.get(delivery["seq"], ()))
+        deciding = deciding_task(tasks_of.get(delivery["seq"], ()))
         if deciding is not None:
             delivery |= {name: deciding[name] for name in ("state", "reason", "detail")}
             rows.changed_deliveries.add(key)
 
 
-def decides(tasks: Iterable[Row]) -> Row | None:
-    """The task whose state is its delivery's: of the newest replay of each route, the first by DELIVERY_PRECEDENCE."""
+def deciding_task(tasks: Iterable[Row]) -> Row | None:
+    """The task that gives its delivery its state: among the newest replays of each route, the first by DELIVERY_PRECEDENCE."""
     newest: dict[str | None, Row] = {}
     for task in tasks:
         other = newest.get(task["route"])

@@ -1,6 +1,6 @@
-"""The fold of what operators did that later decisions look at: what is paused.
+"""The fold of pauses: which of intake, worker, routes, repositories and installations operators have paused.
 
-A pause is ended by the seq of the record that began it, so an erased repository name changes nothing about what is paused.
+A pause is ended by the seq of the record that began it, so erasing a repository's name changes nothing about what is paused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REDACTED = "ops.redacted"
 """Names pauses whose repository's name is erased; of the subject ops.redaction."""
 
 
-class What(StrEnum):
+class PauseTarget(StrEnum):
     """What can be paused."""
 
     INTAKE = "intake"
@@ -33,15 +33,15 @@ class What(StrEnum):
     INSTALLATION = "installation"
 
 
-WHOLE = frozenset({What.INTAKE, What.WORKER})
-"""What there is one of: it has no name."""
+UNNAMED_TARGETS = frozenset({PauseTarget.INTAKE, PauseTarget.WORKER})
+"""Targets of which there is one, so that they have no name."""
 
-FIND = """SELECT seq, what, name, repo, since, by, reason FROM pauses
+FIND_PAUSES = """SELECT seq, what, name, repo, since, by, reason FROM pauses
     WHERE what = :what AND (what IN ('intake', 'worker') OR name = :name OR repo = :repo COLLATE NOCASE) ORDER BY seq"""
 """The pauses of one thing: a repository by its id, or by its name in any case."""
 
 
-def note(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
+def fold(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
     """Fold the records of `ops.pauses` among these into the table `pauses`, inside the caller's transaction."""
     for record in records:
         if record.subject == PAUSES:
@@ -54,9 +54,9 @@ def note(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
 def _paused(conn: sqlite3.Connection, record: Record) -> None:
     named = _named(record)
     if named["repo"] is not None:
-        # Kept when the pause is over: the record still holds the name, which may have to be erased.
+        # Kept after the pause has ended: the record still holds the name, which may have to be erased later.
         conn.execute("INSERT INTO pause_names (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
-    if named["what"] not in WHOLE and named["name"] is None and named["repo"] is None:
+    if named["what"] not in UNNAMED_TARGETS and named["name"] is None and named["repo"] is None:
         return  # its name was erased, and there was no other
     conn.execute(
         "INSERT INTO pauses (seq, what, name, repo, since, by, reason) "
@@ -76,7 +76,7 @@ def _resumed(conn: sqlite3.Connection, record: Record) -> None:
     if isinstance(ended, list):
         found = [as_integer(seq) for seq in ended]
     else:
-        found = [row[0] for row in conn.execute(FIND, _named(record)).fetchall()]
+        found = [row[0] for row in conn.execute(FIND_PAUSES, _named(record)).fetchall()]
     conn.executemany("DELETE FROM pauses WHERE seq = ?", [(seq,) for seq in found])
 
 

@@ -1,4 +1,4 @@
-"""The thread of a daemon that follows the journal and folds what comes into state.db (`covenq.state.store`)."""
+"""The daemon's thread that follows the journal and folds new records into state.db (`covenq.state.store`)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger("covenq.state")
 
 
 class Folder(threading.Thread):
-    """Follows the journal and folds what comes, in batches as large as what came meanwhile.
+    """Follows the journal and folds new records, each batch with all that was appended meanwhile.
 
-    A full disk, a locked file or a journal that can't be read stop it for a moment, never for good: `error` says why
-    while it lasts. Nothing is lost by that, since whatever is not folded is still in the journal.
+    A full disk, a locked file or a journal that can't be read interrupt it, and it tries again: `error` gives the reason as
+    long as that lasts. Nothing is lost by that, since what is not folded is still in the journal.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Folder(threading.Thread):
         *,
         retry_s: float = 0.5,
         poll_s: float = 0.25,
-        rest_s: float = 0.05,
+        batch_delay_s: float = 0.05,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="fold", daemon=True)
@@ -38,7 +38,7 @@ class Folder(threading.Thread):
         self._journal = journal
         self._retry_s = retry_s
         self._poll_s = poll_s
-        self._rest_s = rest_s
+        self._batch_delay_s = batch_delay_s
         self._monotonic = monotonic
         self._stopping = threading.Event()
         self._advanced = threading.Condition()
@@ -47,7 +47,7 @@ class Folder(threading.Thread):
         self._error: str | None = None
         self._damage: JournalDamaged | None = None
         self._awaited = 0
-        """The newest seq that somebody waits for."""
+        """The newest seq that a caller of `wait_for` waits for."""
 
     @property
     def folded(self) -> int:
@@ -61,12 +61,12 @@ class Folder(threading.Thread):
 
     @property
     def error(self) -> str | None:
-        """Why the fold doesn't get on, in one sentence; None while it does."""
+        """Why the fold makes no progress, in one sentence; None while it does."""
         return self._error
 
     @property
     def damage(self) -> JournalDamaged | None:
-        """What is wrong with the journal, if that is why the fold doesn't get on."""
+        """The damage to the journal, if that is why the fold makes no progress."""
         return self._damage
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
@@ -77,7 +77,7 @@ class Folder(threading.Thread):
     def wait_for(self, seq: int, timeout: float, unless: Callable[[], bool] = lambda: False) -> bool:
         """Block until the state has folded `seq` (True), or `timeout` seconds passed, the thread ended or `unless` holds (False).
 
-        `unless` is asked whenever the fold has moved on, or has come upon damage.
+        `unless` is evaluated whenever the fold has advanced, or has found damage.
         """
         if self._store.folded >= seq:
             return True
@@ -88,7 +88,7 @@ class Folder(threading.Thread):
         return self._store.folded >= seq
 
     def reach(self, seq: int, timeout: float) -> bool:
-        """As `wait_for`, but no longer than until damage is found before `seq`. Raises JournalDamaged for it."""
+        """As `wait_for`, but wait only until damage is found before `seq`. Raises JournalDamaged for it."""
         if self.wait_for(seq, timeout, lambda: self._damage is not None):
             return True
         damage = self._damage
@@ -97,7 +97,7 @@ class Folder(threading.Thread):
         return False
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Fold what is there, then end. What can't be folded now is folded at the next start."""
+        """Fold what is durable now, then end. What can't be folded now is folded at the next start."""
         self._stopping.set()
         if self.ident is not None:
             self.join(timeout)
@@ -111,7 +111,9 @@ class Folder(threading.Thread):
                         self._stopping.wait(self._retry_s)
                     else:
                         took = self._monotonic() - began
-                        self._rest(min(took, self._rest_s) if self._store.moved_tasks else self._rest_s)
+                        self._let_batch_grow(
+                            min(took, self._batch_delay_s) if self._store.folded_tasks else self._batch_delay_s
+                        )
                 else:
                     # A journal that is closed or poisoned answers at once.
                     self._stopping.wait(0.01)
@@ -124,24 +126,27 @@ class Folder(threading.Thread):
                 self._ended = True
                 self._advanced.notify_all()
 
-    def _rest(self, rest_s: float) -> None:
-        """Let more come, unless somebody waits: under load a transaction of many costs little more than one of a few, and
-        what is folded at once is folded among threads that accept deliveries. Where tasks moved, work waits for them, so
-        only as long as the last transaction took: a millisecond or so, and under load half of the time.
+    def _let_batch_grow(self, batch_delay_s: float) -> None:
+        """Wait so that the next batch grows, unless somebody waits for a seq: a transaction of many records costs little more
+        than one of a few, and each competes with the threads that accept deliveries. After a batch with records of tasks it
+        waits only as long as its transaction took (a millisecond or so; under load half of the time), since workers wait for
+        tasks.
         """
         with self._advanced:
-            self._advanced.wait_for(lambda: self._awaited > self._store.folded or self._stopping.is_set(), rest_s)
+            self._advanced.wait_for(
+                lambda: self._awaited > self._store.folded or self._stopping.is_set(), batch_delay_s
+            )
 
     def _catch_up(self) -> bool:
         damage: JournalDamaged | None = None
         try:
-            self._store.catch_up(self._tell)
+            self._store.catch_up(self._notify)
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
             self._error = f"{self._store.path.name} can't be written: {error}"
         except sqlite3.DatabaseError as error:
             self._error = f"{self._store.path.name} is damaged and will be made again at the next start: {error}"
             with suppress(sqlite3.Error):
-                self._store.distrust()
+                self._store.mark_for_rebuild()
         except (JournalError, OSError) as error:
             self._error = f"the journal can't be read: {error}"
             damage = error if isinstance(error, JournalDamaged) else None
@@ -155,7 +160,7 @@ class Folder(threading.Thread):
                 self._advanced.notify_all()
         return self._error is None
 
-    def _tell(self, seq: int) -> None:
+    def _notify(self, seq: int) -> None:
         with self._advanced:
             self._advanced.notify_all()
             callbacks = self._callbacks

@@ -1,6 +1,6 @@
-"""Questions to state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
+"""Queries of state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
 
-Nothing here waits or writes; that the state is new enough is the caller's to see to (`Folder.wait_for`).
+Nothing here waits or writes; the caller makes sure that the state is new enough (`Folder.wait_for`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import orjson
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
-from covenq.filter.sql import Table, remainder, to_sql
+from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, JsonObject, State
+from covenq.paths import ATTEMPTS_NAME
 
 __all__ = [
     "Page",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 PayloadOf = Callable[[int], bytes | None]
-"""The received bytes of the delivery with that seq, or None; for filters that ask into the payload."""
+"""The received bytes of the delivery with that seq, or None; for filters that look into the payload."""
 
 _DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d.repo, d.repo_id, d.owner, d.sender,
     d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
@@ -63,9 +64,9 @@ _LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_
     t.route, t.event, t.action, t.repo, t.number, t.hook, t.guid
     FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""
 
-EVERYTHING = parse("")
+MATCH_ALL = parse("")
 _CHUNK = 200
-"""Rows fetched at a time when payloads have to be looked into."""
+"""Rows fetched at a time when a filter looks into payloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
 
 
 def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, JsonObject]:
-    """Those of these tasks that there are, by id; read in one step (`covenq.state.rows` says why)."""
+    """The tasks with these ids, by id, without those that don't exist; read in one step (`covenq.state.rows` explains why)."""
     found: list[JsonObject] = orjson.loads(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
     return {task["id"]: task for task in found}
 
@@ -146,7 +147,7 @@ def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
 
 def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
     """A task's attempts, first to last. Raises NotFound where there is no such task."""
-    return attempts_of(conn, task_id, EVERYTHING, 0).items
+    return attempts_of(conn, task_id, MATCH_ALL, 0).items
 
 
 def attempts_of(
@@ -161,7 +162,7 @@ def attempts_of(
     """A task's attempts, first to last, if it matches; `next` is the number of the page's last. Raises as `latest_attempts`,
     and NotFound where there is no such task."""
     found = task(conn, task_id)
-    where, params = _of_tasks(filter, limit, now)
+    where, params = _task_condition(filter, limit, now)
     rows = conn.execute(
         f"{_ATTEMPT} WHERE task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND attempt > ? "  # noqa: S608
         "ORDER BY attempt LIMIT ?",
@@ -170,8 +171,8 @@ def attempts_of(
     return _attempts_page(rows, limit, "attempt")
 
 
-def _of_tasks(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
-    """The condition on the tasks whose attempts are asked for."""
+def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
+    """The condition on the tasks whose attempts are listed. Raises UsageError."""
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     if filter.needs_payload:
@@ -190,7 +191,7 @@ def latest_attempts(
     """The attempts of the tasks that match, newest claim first, each with the task's route, event, repo, number, hook and
     guid. Raises UsageError for a bad limit or cursor, and for a filter on the payload.
     """
-    where, params = _of_tasks(filter, limit, now)
+    where, params = _task_condition(filter, limit, now)
     place = _cursor(after)
     bound = "" if place is None else " AND a.claim_seq < ?"
     # CROSS JOIN keeps SQLite walking the attempts in their order, which the page's limit then cuts short.
@@ -202,7 +203,7 @@ def latest_attempts(
 
 
 def _attempts_page(rows: list[sqlite3.Row], limit: int, cursor: str) -> Page:
-    """Of rows one more than the limit tells that there are others."""
+    """`rows` has one more than the limit if there is a next page."""
     more = bool(limit) and len(rows) > limit
     items = [_attempt(row) for row in (rows[:limit] if more else rows)]
     return Page(items, str(items[-1][cursor]) if more else None)
@@ -224,9 +225,9 @@ def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
 
 
 def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
-    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that waits for something."""
+    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that isn't final."""
     found: dict[str, dict[str, str]] = {"deliveries": {}, "tasks": {}}
-    for what, table, at, seq, states in _WAITS:
+    for what, table, at, seq, states in _WAITING:
         for state in states:
             row = conn.execute(
                 f"SELECT {at} FROM {table} WHERE {seq} = (SELECT min({seq}) FROM {table} WHERE state = ?)",  # noqa: S608 - constants
@@ -237,14 +238,14 @@ def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
     return found
 
 
-_WAITS = (
+_WAITING = (
     ("deliveries", "webhook_deliveries", "received_at", "seq", (State.RECEIVED,)),
     ("tasks", "tasks", "created_at", "created_seq", (State.QUEUED, State.RUNNING)),
 )
 
 
 def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float | None = None) -> int:
-    """How many rows match. Raises UsageError for a filter on the payload, which would have to read them all."""
+    """How many rows match. Raises UsageError for a filter on the payload: it would have to read every payload."""
     if filter.needs_payload:
         raise UsageError("payload filters can't be counted", hint="List what matches instead.")
     where, params = to_sql(filter, table, now=now)
@@ -269,14 +270,18 @@ def _page(
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
     where, params = to_sql(filter, table, now=now)
-    rest = remainder(filter)
+    rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
     place = _cursor(after)
     items: list[JsonObject] = []
-    wanted = limit + 1 if limit else None  # one more tells whether there is a next page
+    wanted = limit + 1 if limit else None  # one more shows whether there is a next page
     for item in _rows(conn, table, where, params, place, None if rest else wanted):
-        if rest is not None and payload_of is not None and not _rest_holds(conn, table, rest, item, payload_of, now):
+        if (
+            rest is not None
+            and payload_of is not None
+            and not _payload_terms_hold(conn, table, rest, item, payload_of, now)
+        ):
             continue
         items.append(item)
         if len(items) == wanted:
@@ -314,7 +319,7 @@ def _rows(
         place = int(rows[-1]["seq" if table == "webhook_deliveries" else "created_seq"])
 
 
-def _rest_holds(
+def _payload_terms_hold(
     conn: sqlite3.Connection, table: Table, rest: Filter, item: JsonObject, payload_of: PayloadOf, now: float
 ) -> bool:
     if table == "webhook_deliveries":
@@ -348,8 +353,8 @@ def _attempt(row: sqlite3.Row) -> JsonObject:
     item: JsonObject = dict(row)
     item["phases"] = json.loads(item["phases"])
     item["usage"] = None if item["usage"] is None else json.loads(item["usage"])
-    # Where its output is, as `result` is told: below the data directory. Made before the phase is recorded.
+    # Where its output is: a path below the data directory, as `result` is. Its directory is made before the phase is recorded.
     prepared = any(phase[0] == "prepared" for phase in item["phases"])
     for name in ("stdout", "stderr"):
-        item[name] = f"attempts/{item['task']}/{item['attempt']}/{name}" if prepared else None
+        item[name] = f"{ATTEMPTS_NAME}/{item['task']}/{item['attempt']}/{name}" if prepared else None
     return item

@@ -1,9 +1,9 @@
 """The rows of state.db that a batch of records may change: read together, written back together.
 
-They cross to SQLite many to a statement and not one by one, because each step of a statement gives up the interpreter lock
-and has to win it back from the threads that answer requests: measured beside one busy thread, row by row was seven times
-slower. They are asked for with all ids in one JSON text, come in another, and are written with their values bound: new rows
-whole, others only where they changed, because a column that is set touches its indexes even if it stays what it was.
+A statement reads or writes many rows, because each step of a statement gives up the interpreter lock and has to win it back
+from the threads that answer requests: beside one busy thread, row by row was measured to be seven times slower. A query gets
+all ids in one JSON text and returns all rows in another. Writes bind their values: new rows are written whole, others only
+where they changed, because setting a column updates its indexes even if the value stays the same.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _INTEGER_END = 1 << 63
 
 @dataclass(slots=True)
 class Rows:
-    """The rows a batch may change, and which it did."""
+    """The rows that a batch may change, and which of them it did change."""
 
     deliveries: dict[tuple[str, str], Row] = field(default_factory=dict)
     """By (hook, GUID)."""
     tasks: dict[str, Row] = field(default_factory=dict)
-    """Those with records, and all others of their deliveries."""
+    """Those that have records in the batch, and all other tasks of their deliveries."""
     attempts: dict[tuple[str, int], Row] = field(default_factory=dict)
-    """The newest of each task; older ones are closed."""
+    """The newest attempt of each task; older ones are closed."""
     first_of_body: dict[str, str] = field(default_factory=dict)
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may yet come."""
+    """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may still arrive."""
     loaded: dict[tuple[Any, ...], Row] = field(default_factory=dict)
-    """Table and key to the row as it was loaded, for those that were."""
+    """(table, key…) to the row as it was loaded, for rows that were."""
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(scope, hour) to how many attempts these records began: what daily limits count."""
+    """(scope, hour) to how many attempts these records began: daily limits count them."""
     changed_deliveries: set[tuple[str, str]] = field(default_factory=set)
     changed_tasks: set[str] = field(default_factory=set)
     changed_attempts: set[tuple[str, int]] = field(default_factory=set)
@@ -58,7 +58,7 @@ def json_text(value: Any) -> str:
 
 
 def as_text(value: Any) -> str | None:
-    """Text that a column can hold and compare; anything else is absent. The journal's words are checked, not trusted."""
+    """Text that a column can hold and compare; anything else is None. A record's values are checked, not trusted."""
     if not isinstance(value, str):
         return None
     if not value.isascii():
@@ -81,10 +81,10 @@ class _Table:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     mutable: tuple[str, ...]
-    """What may change of a row."""
+    """The columns that may change after a row was made."""
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
-        """What a row is known by among those of all tables."""
+        """The row's key, unique among the rows of all tables."""
         return (self.name, *(row[name] for name in self.key))
 
 
@@ -187,7 +187,7 @@ _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
 
 
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
-    """In order of arrival and of attempts, so that the same batch makes the same pages."""
+    """Write the changed rows, in order of arrival and of attempts, so that the same batch makes the same pages."""
     deliveries = sorted((rows.deliveries[key] for key in rows.changed_deliveries), key=lambda row: int(row["seq"]))
     tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=lambda row: int(row["created_seq"]))
     attempts = [rows.attempts[key] for key in sorted(rows.changed_attempts)]
@@ -201,7 +201,7 @@ def store(conn: sqlite3.Connection, rows: Rows) -> None:
 def _by_change(
     table: _Table, rows: Sequence[Row], loaded: Mapping[tuple[Any, ...], Row]
 ) -> dict[tuple[str, ...], list[Row]]:
-    """Columns to the rows that have to be written in these: all for one that was not loaded, else those that changed."""
+    """Group the rows by the columns to write: all columns of a row that was not loaded, else those that changed."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         columns, before = table.columns, loaded.get(table.key_of(row))
@@ -213,14 +213,14 @@ def _by_change(
 
 
 LOT = 64
-"""Rows a statement holds at most. A power of two, and so is each lot: the statements are few, and stay prepared."""
+"""Rows of one statement, at most. Each lot is a power of two, so that there are few statements and they stay prepared."""
 
 
 def _write(conn: sqlite3.Connection, table: _Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
-    """Write these columns of the rows; all of them insert the rows.
+    """Write these columns of the rows; if they are all columns, insert the rows.
 
-    Their values are bound one by one, many rows to a statement: to take them out of one JSON text costs SQLite twice what
-    writing them costs.
+    The values are bound one by one, many rows to a statement: extracting them from one JSON text costs SQLite twice as much
+    as writing them.
     """
     whole = columns == table.columns
     bound = columns if whole else table.key + columns
@@ -240,7 +240,7 @@ def _values(width: int, lot: int) -> str:
 
 @cache
 def _insert_sql(table: _Table, lot: int) -> str:
-    """A row may be there without having been loaded: an attempt that isn't its task's newest, claimed anew by a forged record."""
+    """A row may exist though it was not loaded: an attempt that isn't its task's newest, claimed again by a forged record."""
     changes = ", ".join(f"{name} = excluded.{name}" for name in table.mutable)
     return (
         f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {_values(len(table.columns), lot)} "  # noqa: S608 - constants
@@ -259,7 +259,7 @@ def _update_sql(table: _Table, columns: tuple[str, ...], lot: int) -> str:
     )
 
 
-# ---- what was erased
+# ---- erasure
 
 _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
     WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
@@ -272,10 +272,10 @@ _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NUL
     WHERE created_seq BETWEEN ? AND ?"""
 
 
-def forget(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
-    """What the log may lack by these records' word, the rows lack too: `drops` and `about`, as `journal.file.erase` has them.
+def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
+    """Clear in the rows what these records allow the log to drop: `drops` and `about`, as `journal.file.erase` reads them.
 
-    A row is named by the seq of the record it was made by.
+    A range of seqs names the rows that the records with these seqs made.
     """
     for record in records:
         erasure = erasure_of(record.seq, record.data) if "drops" in record.data else None

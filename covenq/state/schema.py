@@ -1,10 +1,10 @@
-"""The tables of state.db: a cache of the journal, folded by `covenq.state.fold`, asked by `covenq.state.query`.
+"""The schema of state.db: a cache of the journal, written by `covenq.state.fold`, read by `covenq.state.query`.
 
-A table's row lives where its first record's seq says, so both tables are in order of arrival by themselves, and every
-index is one on (column, arrival) without saying so: rows of one value stand in it in order of arrival, and a page of them is
-read without sorting them all. That is why a column has an index of its own even where another begins with it. A task is
-joined to its delivery by that seq, because new tasks then stand at the end of the index, where an index on GUIDs would have
-each on a page of its own.
+The rowid of a delivery or a task is the seq of its first record. So both tables are in order of arrival, and every index on a
+column is implicitly one on (column, arrival): rows of one value are in it in order of arrival, and a page of them is read
+without sorting them all. That is why a column has an index of its own even where another index begins with it. A task is
+joined to its delivery by that seq, because new tasks are then at the end of the index; in an index on GUIDs each would be on a
+page of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VERSION = 13
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
-"""The oldest SQLite that has what the statements need: UPDATE … FROM, and upserts that leave out what they conflict with."""
+"""The oldest SQLite that has what the statements need: UPDATE … FROM, and upserts without a conflict target."""
 
 DELIVERY_COLUMNS = (
     "seq",
@@ -227,13 +227,12 @@ _TALLIES = (
             ON CONFLICT DO UPDATE SET n = n + 1;
     END""",
 )
-"""How many there are of each state, and of each end of an attempt, so that asking costs the same at a million rows; of
-the last day also how attempts ended in each minute. Kept by the rows' own changes, whoever makes them, and in their
-transaction."""
+"""Counters of the rows in each state and of each outcome of an attempt, so that reading them costs the same at a million
+rows; for the last day also the outcomes of each minute. Triggers maintain them, in the transaction that changes the rows."""
 
 
 def create(conn: sqlite3.Connection) -> None:
-    """Drop whatever is there and make the tables, inside the caller's transaction: readers see the old or the new."""
+    """Drop what exists and make the tables, inside the caller's transaction: readers see either the old or the new ones."""
     things = conn.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
     for kind, name in sorted(things, key=lambda thing: str(thing[0]) == "table"):
         if kind in ("table", "view", "index", "trigger"):
@@ -252,13 +251,13 @@ def version(conn: sqlite3.Connection) -> int:
 
 
 def position(conn: sqlite3.Connection) -> tuple[Witness, str] | None:
-    """Where the tables stand, and of which epoch; None before the first fold. The version must be this one."""
+    """The record up to which the tables are folded, and the epoch; None before the first fold. The version must be VERSION."""
     row = conn.execute("SELECT journal, seq, sum, epoch FROM position").fetchone()
     return None if row is None else (Witness(str(row[0]), int(row[1]), str(row[2])), str(row[3]))
 
 
 def set_position(conn: sqlite3.Connection, witness: Witness, epoch: str) -> None:
-    """Inside the transaction that folds the records up to it, so that the two can't part."""
+    """Called inside the transaction that folds the records up to `witness`, so that rows and position always agree."""
     done = conn.execute(
         "UPDATE position SET journal = ?, epoch = ?, seq = ?, sum = ?",
         (witness.journal, epoch, witness.seq, witness.sum),

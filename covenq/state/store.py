@@ -1,8 +1,8 @@
-"""state.db: opened, caught up with the journal (a daemon follows it, `covenq.state.follow`), or completed in memory for
-one reading.
+"""The file state.db: opening it, catching up with the journal (in a daemon by `covenq.state.follow`), and completing it in a
+transaction for one reading.
 
-It is a cache. Position and rows change in one transaction and only by durable records, so whatever a crash leaves is a
-prefix of the fold, and a file that is missing, of another journal or of another schema is simply folded again.
+It is a cache. Position and rows change in one transaction and only by durable records, so what a crash leaves is a prefix of
+the fold. A file that is missing, or belongs to another journal or schema, is folded again from the start.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from journal.records import Damage, Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
-"""Of payloads held while a batch is gathered; they come with the records though the fold needs none."""
+"""Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
 BUSY_S = 5.0
 WAL_BYTES = 64 << 20
 NO_RECORD = "0" * 64
 
 
 def read_witness(path: Path) -> Witness | None:
-    """What the state.db at `path` says it has folded, for `open_journal`; None if there is none that can be read.
+    """The position of the state.db at `path`, as a witness for `open_journal`; None if there is none that can be read.
 
-    A cache that can't be read proves nothing; it is made again by `StateStore`. Nor does one beside a backup that was put
-    in the journal's place, until that is opened: it is of the history that the backup was taken from.
+    A cache that can't be read proves nothing; `StateStore` makes it again. Nor does a cache beside a backup that was put in
+    the journal's place, until that is opened: it belongs to the history that the backup was taken from.
     """
     journal = path.with_name(JOURNAL_NAME)
     if not path.exists() or (journal.is_dir() and backup_witness(OsFiles(), journal) is not None):
@@ -51,7 +51,7 @@ def read_witness(path: Path) -> Witness | None:
 
 
 class StateStore:
-    """Owns the state.db of a process that holds the journal's lock. Methods may be called from any thread.
+    """The state.db of the one process that holds the journal's lock. Methods may be called from any thread.
 
     Raises JournalDamaged where the file has folded records that the journal lacks, and CovenqError where it can't be
     opened or made.
@@ -60,8 +60,8 @@ class StateStore:
     def __init__(self, path: Path, journal: Journal) -> None:
         self.path = path
         self._journal = journal
-        self.moved_tasks = False
-        """Whether the newest batch folded held a task's record."""
+        self.folded_tasks = False
+        """Whether the batch folded last had a record of a task."""
         self._writing = threading.Lock()
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
@@ -76,11 +76,11 @@ class StateStore:
 
     @property
     def folded(self) -> int:
-        """The seq that rows and position are folded to, committed."""
+        """The seq up to which rows and position are folded and committed."""
         return self._folded
 
     def position(self) -> Witness | None:
-        """What is folded; None before the first record."""
+        """The last record that is folded; None before the first."""
         with self._writing:
             found = schema.position(self._conn)
         return found[0] if found is not None and found[0].seq > 0 else None
@@ -98,23 +98,23 @@ class StateStore:
                     self._conn.execute("COMMIT")
                 finally:
                     if self._conn.in_transaction:
-                        with suppress(sqlite3.Error):  # the error that brought us here is the one to tell
+                        with suppress(sqlite3.Error):  # the first error is the one to raise
                             self._conn.execute("ROLLBACK")
                 self._folded = batch[-1].seq
-                self.moved_tasks = any(record.subject.startswith("task.") for record in batch)
+                self.folded_tasks = any(record.subject.startswith("task.") for record in batch)
                 if each is not None:
                     each(self._folded)
             return self._folded
 
-    def distrust(self) -> None:
-        """Note in the file, which turned out damaged, that it has to be folded again at the next opening."""
+    def mark_for_rebuild(self) -> None:
+        """Mark the file, which turned out to be damaged, so that the next opening folds it again from the start."""
         with self._writing:
             self._conn.execute("PRAGMA user_version = 0")
 
     def scrub(self) -> bool:
-        """Let nothing older than now stand in the write-ahead log either: its pages are moved, and it is cut to nothing.
+        """Checkpoint the write-ahead log and truncate it, so that it holds no erased content either.
 
-        False if a reader or the disk was in the way: then later.
+        False if a reader or the disk prevented it: try again later.
         """
         with self._writing:
             try:
@@ -160,11 +160,11 @@ def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[s
     """A connection that sees state.db completed to the journal's head, for one reading without a daemon.
 
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
-    written or is none of this journal's, everything is folded into a private temporary database. With `commit`, for who
-    holds the journal's lock, the file itself is caught up first, or made. Raises JournalError.
+    written or belongs to another journal, everything is folded into a private temporary database. With `commit`, for a caller
+    that holds the journal's lock, the file itself is caught up first, or made. Raises JournalError.
     """
     if commit:
-        # No space for the file is no reason not to answer: the overlay needs none of its disk.
+        # Without space for the file the question can still be answered: the overlay needs none on that disk.
         with suppress(sqlite3.Error, CovenqError), StateStore(path, journal) as store:
             store.catch_up()
     conn = _overlaid(path, journal)
@@ -246,7 +246,7 @@ def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        # It is no database, or a broken one; all that was in it is in the journal.
+        # It is not a database, or a corrupt one; all that was in it is in the journal.
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _open_writer(path, journal)
@@ -258,9 +258,9 @@ def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]
         conn.execute("PRAGMA journal_mode = WAL")
         # Never OFF: a power cut could leave a position without its rows. NORMAL may lose the newest transactions whole.
         conn.execute("PRAGMA synchronous = NORMAL")
-        # What is erased, or moved within the file, is overwritten with zeros where it stood.
+        # Overwrite with zeros what is erased or moved within the file.
         conn.execute("PRAGMA secure_delete = ON")
-        # GUIDs and hashes fall on random pages of their indexes: a larger cache and fewer checkpoints write each less often.
+        # GUIDs and hashes are on random pages of their indexes: a larger cache and fewer checkpoints write each page less often.
         conn.execute("PRAGMA cache_size = -16384")
         conn.execute("PRAGMA wal_autocheckpoint = 4000")
         conn.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
@@ -277,7 +277,7 @@ def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]
 
 
 def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
-    """The seq that the tables are folded to; -1 if they are none of this journal, epoch and schema."""
+    """The seq up to which the tables are folded; -1 if they are of another journal, epoch or schema."""
     if schema.version(conn) != schema.VERSION:
         return -1
     found = schema.position(conn)
@@ -293,7 +293,7 @@ def _start(conn: sqlite3.Connection, journal: Journal) -> int:
 
 
 def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> None:
-    """The last line of a defence whose first is `open_journal(witnesses=…)`: never fold on over a log that lost records."""
+    """Never continue the fold over a log that lost records: the last check for that; the first is `open_journal(witnesses=…)`."""
     found = schema.position(conn)
     if found is None or found[0].seq == 0:
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from covenq.client.interface import Source
 from covenq.errors import Failure, Refused
+from covenq.paths import SOCKET_NAME
 from covenq.tui.background import BackgroundThread
 
 Opener = Callable[[], Source]
@@ -20,7 +21,7 @@ def daemon_listens(data: Path) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
-            probe.connect(str(data / "covenq.sock"))
+            probe.connect(str(data / SOCKET_NAME))
     except OSError:
         return False
     return True

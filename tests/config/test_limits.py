@@ -20,7 +20,7 @@ def load(text: str) -> Config:
 
 
 def turns(text: str) -> Any:
-    return load(text).routes[0].turns
+    return load(text).routes[0].scheduling
 
 
 def test_all_limits() -> None:
@@ -40,7 +40,7 @@ def test_all_limits() -> None:
         installations={"12345": Share(3, Cap(8, 500)), "hook:77": Share(1, Cap(4, 5))},
         routes={"a": RouteCap(Cap(3, 9), 2), "b": RouteCap(Cap(None, 1), 1)},
     )
-    assert config.routes[0].turns.priority == 9
+    assert config.routes[0].scheduling.priority == 9
     assert config.caps.share("1") == Share(1, Cap(4, 500))
     assert config.caps.of_route("gone") == RouteCap(Cap(None, 9), 1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.live import FILES_A_LOOK, Live, Snapshot, open_live
+from covenq.config.live import FILES_PER_CHECK, Live, Snapshot, open_live
 from covenq.config.load import Config, load
 
 SECRETS = '[github]\nwebhook_secrets = [{ name = "app", file = "app" }]\n'
@@ -29,14 +29,14 @@ class Room:
 
     def open(self) -> Live:
         live = open_live(load(self.file, self.env), self.env, self.path)
-        assert live.look() is None, "the look that makes sure of the start changes nothing"
+        assert live.check() is None, "the look that makes sure of the start changes nothing"
         return live
 
     def looked(self) -> list[bool]:
         """Look until nothing is left to do: whether each look that did something went well."""
         found, idle = [], 0
         while idle < 3:
-            outcome = self.live.look()
+            outcome = self.live.check()
             idle = 0 if outcome else idle + 1
             if outcome:
                 found.append(outcome.ok)
@@ -149,7 +149,7 @@ def test_a_file_that_is_being_written_is_left_until_it_rests(room: Room) -> None
     for end in range(0, len(text), 7):
         room.file.write_text(text[:end])
         os.utime(room.file, ns=(end, end))  # whatever the clock's tick
-        assert room.live.look() is None
+        assert room.live.check() is None
     assert room.live.now.number == 1
     room.file.write_text(text)
     assert room.looked() == [True]
@@ -157,18 +157,18 @@ def test_a_file_that_is_being_written_is_left_until_it_rests(room: Room) -> None
 
 
 def test_a_reload_that_is_asked_for_waits_until_the_file_rests_but_not_for_ever(room: Room) -> None:
-    room.live.ask("SIGHUP")
-    assert room.live.look() is not None, "nothing is being written, so it is done at once"
+    room.live.request_reload("SIGHUP")
+    assert room.live.check() is not None, "nothing is being written, so it is done at once"
     room.file.write_text(SECRETS)
-    room.live.ask("SIGHUP")
-    assert room.live.look() is None
-    outcome = room.live.look()
+    room.live.request_reload("SIGHUP")
+    assert room.live.check() is None
+    outcome = room.live.check()
     assert outcome is not None and outcome.changed
     assert room.looked() == []
-    room.live.ask("SIGHUP")
+    room.live.request_reload("SIGHUP")
     for number in range(1, 20):
         os.utime(room.file, ns=(number, number))
-        if room.live.look() is not None:
+        if room.live.check() is not None:
             break
     assert 1 < number < 15
 
@@ -195,8 +195,8 @@ def test_a_change_within_one_tick_of_the_clock_is_seen_by_the_second_reading(roo
     room.app.write_text("the second secret of the app")
     moment = room.app.stat()
     if how == "change":
-        assert room.live.look() is None
-        assert room.live.look() is not None
+        assert room.live.check() is None
+        assert room.live.check() is not None
     else:
         room.live.reload("SIGHUP")
     stamps = room.live._seen[room.app]
@@ -204,7 +204,7 @@ def test_a_change_within_one_tick_of_the_clock_is_seen_by_the_second_reading(roo
     os.utime(room.app, ns=(moment.st_atime_ns, moment.st_mtime_ns))
     room.live._seen[room.app] = _stamp(room.app)
     assert stamps is not None
-    outcome = room.live.look()
+    outcome = room.live.check()
     assert outcome is not None and outcome.changed
     assert room.live.now.keys[0].secret == b"THE second secret of the app"
 
@@ -234,7 +234,7 @@ def test_a_configuration_that_appears_is_taken(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("the data directory's own")
     live = open_live(Config(), {}, tmp_path)
     (tmp_path / "covenq.toml").write_text(ROUTE)
-    outcomes = [live.look() for _ in range(4)]
+    outcomes = [live.check() for _ in range(4)]
     assert [outcome.changed for outcome in outcomes if outcome] == [True]
     assert [route.name for route in live.now.config.routes] == ["a"]
     assert [key.name for key in live.now.keys] == ["default"]
@@ -258,7 +258,7 @@ def test_what_the_command_line_says_stands_over_every_reading(tmp_path: Path) ->
 def test_a_look_costs_the_same_however_many_secrets_and_sees_each_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = FILES_A_LOOK * 3
+    number = FILES_PER_CHECK * 3
     named = ", ".join(f'{{ name = "s{i}", file = "s{i}" }}' for i in range(number))
     for i in range(number):
         (tmp_path / f"s{i}").write_text(f"secret number {i} of many more")
@@ -275,9 +275,9 @@ def test_a_look_costs_the_same_however_many_secrets_and_sees_each_in_turn(
     monkeypatch.setattr(Path, "stat", counted)
     for _ in range(8):
         before, asked = asked, 0
-        if room.live.look() is not None:
+        if room.live.check() is not None:
             break
-        assert asked <= FILES_A_LOOK + 2, before
+        assert asked <= FILES_PER_CHECK + 2, before
     assert room.live.now.keys[-1].secret == b"a new secret of the last of them all"
 
 

@@ -127,7 +127,7 @@ def test_a_credential_is_read_from_where_systemd_says(tmp_path: Path, write_conf
     ],
 )
 def test_what_a_scope_holds(scope: Scope, hook: str, installation: int | None, repo: str | None, holds: bool) -> None:
-    assert scope.holds(hook, installation, repo) is holds
+    assert scope.covers(hook, installation, repo) is holds
 
 
 KEYS = (

@@ -279,7 +279,7 @@ def test_the_gate_closes_in_time_and_opens_by_itself(tmp_path: Path) -> None:
         space = Space(15 << 20, 256 << 20)
         assert admission.intake() is None, "a small disk keeps a twentieth"
         space = Space(12 << 20, 256 << 20)
-        admission.look()
+        admission.check()
         assert [reason.word for reason in admission.reasons()] == ["disk_low"]
         space = Space(1 << 40, 1 << 41)
 
@@ -288,10 +288,10 @@ def test_the_gate_closes_in_time_and_opens_by_itself(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="space"):
             journal.append([entry])
         assert [reason.word for reason in admission.reasons()] == ["journal_full"]
-        admission.look()
-        assert admission.reasons() and not admission.room()
+        admission.check()
+        assert admission.reasons() and not admission.has_room()
         files.full = False
-        admission.look()
+        admission.check()
         assert admission.reasons() == [], "it tried, and nobody had to post"
         newest = journal.last("ops.intake")
         assert newest is not None and newest.kind == "ops.intake_opened"

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
-from covenq.filter.sql import remainder, to_sql
+from covenq.filter.sql import payload_terms, to_sql
 from covenq.model import at_text
 from covenq.state import query
 from covenq.state.fold import fold
 from journal.records import Entry
-from tests.support.filters import NOW, filters, journals, sql_filters
+from tests.support.filters import NOW, filters, journals, negated, sql_filters
 from tests.support.records import as_records, empty_state, queued, received
 
 
@@ -63,7 +63,7 @@ def test_sql_and_predicate_agree_and_negation_splits_in_two(entries: list[Entry]
     try:
         every, every_task = state.deliveries(parse("")), state.tasks(parse(""))
         for filter in filters:
-            for one, rest in ((filter, filter.negated()), (filter.negated(), filter.negated().negated())):
+            for one, rest in ((filter, negated(filter)), (negated(filter), negated(negated(filter)))):
                 assert state.deliveries(one) == state.deliveries_by_predicate(one), one
                 assert state.tasks(one) == state.tasks_by_predicate(one), one
                 assert state.deliveries(rest) == every - state.deliveries(one), one
@@ -76,7 +76,7 @@ def test_sql_and_predicate_agree_and_negation_splits_in_two(entries: list[Entry]
 def test_without_payload_terms_the_condition_is_the_whole_filter(entries: list[Entry], filter: Filter) -> None:
     state = State(entries)
     try:
-        assert remainder(filter) is None
+        assert payload_terms(filter) is None
         where, params = to_sql(filter, "webhook_deliveries", now=NOW)
         rows = state.conn.execute(f"SELECT seq, ({where}) FROM webhook_deliveries d", params).fetchall()
         assert {seq for seq, holds in rows if holds} == state.deliveries(filter)

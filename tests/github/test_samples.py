@@ -57,7 +57,7 @@ def test_columns_of_every_sample(event: str) -> None:
     expected: dict[str, Any] = {
         "repo": "lantern-works/beacon",
         "owner": "lantern-works",
-        "repo_id": samples.places.number("repo", "lantern-works/beacon"),
+        "repo_id": samples.repositories.number("repo", "lantern-works/beacon"),
         **EXPECTED.get(event, {}),
     }
     found = {**data, **about}

@@ -158,7 +158,7 @@ def test_no_secret_or_token_of_a_request_is_kept(data: Path) -> None:
     ],
 )
 def test_what_is_odd_about_a_body(start: bytes, media: str, found: str | None) -> None:
-    assert refusal_evidence.shape(start, media) == found
+    assert refusal_evidence.body_anomaly(start, media) == found
 
 
 def test_hints_of_words_to_come_are_empty_not_errors() -> None:

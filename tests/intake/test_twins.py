@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from covenq.config.load import Config
-from covenq.intake.twins import Twins, Unknowable
+from covenq.errors import StateBehind
+from covenq.intake.twins import Twins
 from covenq.model import DeliveryId
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
@@ -30,7 +31,7 @@ def served(data: Path) -> Iterator[Served]:
 
 
 def received(served: Served) -> list[str]:
-    return [record["subject"] for record in records(served.parts.data, "delivery.received")]
+    return [record["subject"] for record in records(served.services.data, "delivery.received")]
 
 
 # ---- refused
@@ -58,7 +59,7 @@ def test_a_redelivery_and_a_sibling_hooks_delivery_are_no_twins(served: Served) 
 def test_a_known_deliverys_other_body_is_its_conflict_even_if_it_is_a_twin(served: Served) -> None:
     assert [served.post("issues", issue(number), f"g-{number}").status for number in (1, 2)] == [202, 202]
     assert served.post("issues", issue(1), "g-2").json["error"] == "delivery_conflict"
-    assert len(records(served.parts.data, "delivery.conflicted")) == 1
+    assert len(records(served.services.data, "delivery.conflicted")) == 1
 
 
 def test_a_ping_is_never_refused(served: Served) -> None:
@@ -163,35 +164,35 @@ def id(guid: str, hook: str = "7") -> DeliveryId:
 def test_a_reservation_lasts_until_the_state_has_what_it_recorded() -> None:
     seqs, config = Seqs(), Config()
     twins = seqs.twins()
-    first = twins.hold(A, id("g-1"), config)
+    first = twins.reserve(A, id("g-1"), config)
     assert (first.twin, first.own) == (None, False)
-    second = twins.hold(A, id("g-2"), config)
+    second = twins.reserve(A, id("g-2"), config)
     assert second.twin == "g-1"
     second.end(None)
     first.end(5)
     first.end(None)  # only the first word counts
-    assert twins.hold(A, id("g-2"), config).twin == "g-1", "recorded, and not folded yet"
+    assert twins.reserve(A, id("g-2"), config).twin == "g-1", "recorded, and not folded yet"
     seqs.row(5, "g-1", A)
-    third = twins.hold(A, id("g-3"), config)
+    third = twins.reserve(A, id("g-3"), config)
     assert third.twin == "g-1"
-    assert twins.hold(A, id("g-1", "8"), config).own
+    assert twins.reserve(A, id("g-1", "8"), config).own
 
 
 def test_what_was_not_recorded_leaves_no_reservation() -> None:
     seqs, config = Seqs(), Config()
     twins = seqs.twins()
-    twins.hold(A, id("g-1"), config).end(None)
-    assert twins.hold(A, id("g-2"), config).twin is None
-    assert set(twins._held) == {A}
+    twins.reserve(A, id("g-1"), config).end(None)
+    assert twins.reserve(A, id("g-2"), config).twin is None
+    assert set(twins._reserved) == {A}
 
 
 def test_nothing_is_let_in_before_the_state_has_what_was_there_when_this_policy_began() -> None:
     seqs, config = Seqs(), Config()
     seqs.head = 3
     twins = seqs.twins()
-    with pytest.raises(Unknowable):
-        twins.hold(A, id("g-2"), config)
-    assert twins._held == {}
+    with pytest.raises(StateBehind):
+        twins.reserve(A, id("g-2"), config)
+    assert twins._reserved == {}
 
     def reach(seq: int) -> bool:
         assert seq == 3
@@ -199,22 +200,22 @@ def test_nothing_is_let_in_before_the_state_has_what_was_there_when_this_policy_
         return True
 
     seqs.reached = reach
-    assert twins.hold(A, id("g-2"), config).twin == "g-1"
+    assert twins.reserve(A, id("g-2"), config).twin == "g-1"
     seqs.head, seqs.reached = 9, lambda seq: False
-    assert twins.hold(A, id("g-3"), config).twin == "g-1", "what comes later is reserved, and need not be waited for"
-    with pytest.raises(Unknowable):
-        twins.hold(A, id("g-3"), Config(threads=1))
+    assert twins.reserve(A, id("g-3"), config).twin == "g-1", "what comes later is reserved, and need not be waited for"
+    with pytest.raises(StateBehind):
+        twins.reserve(A, id("g-3"), Config(threads=1))
 
 
 def test_reservations_have_a_bound() -> None:
     seqs, config = Seqs(), Config()
     twins = seqs.twins(limit=3)
     for number in range(3):
-        twins.hold(f"{number:064}", id("g-1"), config).end(number + 1)
-    with pytest.raises(Unknowable):
-        twins.hold(A, id("g-1"), config)
+        twins.reserve(f"{number:064}", id("g-1"), config).end(number + 1)
+    with pytest.raises(StateBehind):
+        twins.reserve(A, id("g-1"), config)
     seqs.folded = 1
-    twins.hold(A, id("g-1"), config)
+    twins.reserve(A, id("g-1"), config)
 
 
 def test_a_state_that_can_not_be_read_refuses_or_marks_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +225,7 @@ def test_a_state_that_can_not_be_read_refuses_or_marks_nothing(data: Path, monke
     route = {"name": "firsts", "match": "event:issues not:twin:*", "run": ["true"]}
     for raw, status in ((REFUSE, 503), ({"route": [route]}, 202)):
         with serving(data, raw) as served:
-            monkeypatch.setattr(served.parts.twins, "_reader", broken)
+            monkeypatch.setattr(served.services.twins, "_reader", broken)
             answer = served.post("issues", issue(int.from_bytes(os.urandom(3), "big")))
             assert answer.status == status, answer.json
 

@@ -64,7 +64,7 @@ def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
         for key in re.findall(r'"(\w+)"', keys)
     }
     known |= {f"limits.{key}" for key in limits._SECTION} | {"route"}
-    assert set(effective.NAMES) == known
+    assert {one["name"] for one in effective.effective_settings(load(None, {}), tmp_path, {})} == known
 
 
 def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
         '[server]\nthreads = 7\ndata = "here"\n[github]\nwebhook_secrets = [{name = "app", value = "hush"}]\n'
     )
     env = {"COVENQ_BIND": "127.0.0.1:9"}
-    told = {one["name"]: one for one in effective.settings(load(path, env), tmp_path / "here", env)}
+    told = {one["name"]: one for one in effective.effective_settings(load(path, env), tmp_path / "here", env)}
     assert told["server.bind"] == {
         "name": "server.bind", "value": "127.0.0.1:9", "source": "environment", "by": "COVENQ_BIND"
     }  # fmt: skip
@@ -84,7 +84,9 @@ def test_each_setting_says_who_says_so(tmp_path: Path) -> None:
     assert "hush" not in json.dumps(list(told.values()))
     nothing = build({}, None, {})
     (data,) = [
-        one for one in effective.settings(nothing, tmp_path, {}, data_option="x") if one["name"] == "server.data"
+        one
+        for one in effective.effective_settings(nothing, tmp_path, {}, data_option="x")
+        if one["name"] == "server.data"
     ]
     assert data["by"] == "--data"
 

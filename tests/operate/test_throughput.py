@@ -16,6 +16,7 @@ from covenq.model import at_text
 from covenq.operate.inspect import status
 from covenq.operate.inspect.throughput import per_minute, running, stuck
 from covenq.operate.maintain import verify_note
+from covenq.paths import VERIFIED_NAME
 from covenq.state.fold import fold
 from journal.file.verify import VerifyReport
 from journal.records import Damage, Head
@@ -110,7 +111,7 @@ def test_a_verification_is_remembered(tmp_path: Path) -> None:
     assert (found["ok"], found["findings"], found["records"], found["seq"]) == (False, 1, 7, 6)
     assert found["first"] == str(finding)
     for broken in (b"[]", b"{", b'{"at": 1}'):
-        (tmp_path / verify_note.FILE_NAME).write_bytes(broken)
+        (tmp_path / VERIFIED_NAME).write_bytes(broken)
         assert verify_note.read(tmp_path) is None
 
 

@@ -57,13 +57,13 @@ def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> 
     with open_journal(tmp_path / "journal") as journal:
         admission = Admission(journal, tmp_path, lambda path: space, lambda: missing)
         space = Space(threshold_of(total) - 1, total)
-        admission.look()
+        admission.check()
         assert [one.word for one in admission.reasons()] == ["disk_low"]
         space = Space(threshold_of(total) + 1, total)
-        admission.look()
+        admission.check()
         assert [one.word for one in admission.reasons()] == ["disk_low"], "not at the first byte"
         space = Space(threshold_of(total) * 3 // 2 + missing, total)
-        admission.look()
+        admission.check()
         assert admission.reasons() == []
         space = Space(threshold_of(total) + 1, total)
         assert admission.reasons() == []

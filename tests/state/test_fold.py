@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from covenq.filter.grammar import parse
 from covenq.state import query
-from covenq.state.fold import apply, decides, fold
+from covenq.state.fold import apply, deciding_task, fold
 from journal.records import Entry, Record
 from tests.support.records import as_records, dump, empty_state, moved, note, of, queued, received
 
@@ -190,7 +190,7 @@ def state_of(*tasks: tuple[str, int, str]) -> str | None:
         {"route": route, "replay": replay, "state": state, "created_seq": seq}
         for seq, (route, replay, state) in enumerate(tasks)
     ]
-    deciding = decides(rows)
+    deciding = deciding_task(rows)
     return None if deciding is None else str(deciding["state"])
 
 

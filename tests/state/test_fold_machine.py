@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from covenq.model import State
-from covenq.state.fold import decides, fold
+from covenq.state.fold import deciding_task, fold
 from journal.records import Entry, Record
 from tests.support.records import as_records, dump, empty_state, moved, note, queued, received
 
@@ -162,7 +162,7 @@ class Folding(RuleBasedStateMachine):
             assert open_attempts == (task["state"] == State.RUNNING)
             assert task["not_before"] is None or task["state"] == State.QUEUED
         for row in conn.execute("SELECT seq, state FROM webhook_deliveries").fetchall():
-            deciding = decides([task for task in tasks if task["delivery_seq"] == row["seq"]])
+            deciding = deciding_task([task for task in tasks if task["delivery_seq"] == row["seq"]])
             assert row["state"] == (deciding["state"] if deciding else row["state"])
             assert deciding is not None or row["state"] in (State.RECEIVED, State.IGNORED)
         total = conn.execute("SELECT total(n) FROM starts WHERE scope LIKE 'route %'").fetchone()[0]

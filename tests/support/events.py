@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from covenq.github.samples.services import API, node, organization, repository, small_repository, user, when
-
-from covenq.github.samples import code, places, pulls, talk
+from covenq.github.samples import code, issues, pulls, repositories
+from covenq.github.samples.objects import API, node, organization, repository, small_repository, user, when
 
 Json = dict[str, Any]
 
@@ -35,9 +34,9 @@ INSTALLED = {"installation": {"id": 41, "node_id": "MDIzOkludGVncmF0aW9uSW5zdGFs
 SENDER = {"sender": user()}
 ORG = {"organization": organization(), **SENDER, **INSTALLED}
 ALL = {"repository": repository(), **ORG}
-ISSUE = talk.issue(12, ("bug", "needs review"))
+ISSUE = issues.issue(12, ("bug", "needs review"))
 PULL = pulls.pull(34) | {"head": pulls.pull(34)["head"] | {"sha": HEAD}}
-DISCUSSION = talk.discussion(56)["discussion"]
+DISCUSSION = issues.discussion(56)["discussion"]
 LABEL = {"label": {"id": 9, "name": "needs \u00fcbersicht", "color": "fbca04", "default": False, "description": None}}
 PULL_REF = {"id": 7, "number": 34, "url": f"{API}/repos/{REPO}/pulls/34", "head": {"ref": "fix", "sha": HEAD}}
 
@@ -123,7 +122,7 @@ PACKAGE = {
     "owner": user("lantern-works", "Organization"),
     "package_version": {"id": 7, "version": "1.0.0", "target_commitish": "main", "target_oid": OTHER, "metadata": []},
 }
-HOOK = places.ping(1)["hook"]
+HOOK = repositories.ping(1)["hook"]
 ACCOUNT = {"login": "keeper-1", "id": 4, "type": "User"}
 APP_INSTALLED = {
     "installation": {"id": 41, "account": user("lantern-works", "Organization"), "app_id": 2, "events": ["push"]},
@@ -137,12 +136,12 @@ REQUEST = {
     "requester_login": "keeper-1",
     "status": "pending",
 }
-PAIR = {"parent_issue_id": 1, "parent_issue": talk.issue(11), "sub_issue_id": 2, "sub_issue": talk.issue(22)}
+PAIR = {"parent_issue_id": 1, "parent_issue": issues.issue(11), "sub_issue_id": 2, "sub_issue": issues.issue(22)}
 BLOCK = {
     "blocked_issue_id": 1,
-    "blocked_issue": talk.issue(33),
+    "blocked_issue": issues.issue(33),
     "blocking_issue_id": 2,
-    "blocking_issue": talk.issue(44),
+    "blocking_issue": issues.issue(44),
 }
 PROPERTY = {"property_name": "tier", "url": f"{API}/orgs/lantern-works/properties/schema/tier", "value_type": "string"}
 ISSUE_ACTIONS = (
@@ -313,7 +312,7 @@ CASES = [
     case("dismissal_request_dependabot", "created cancelled", {"exemption_request": REQUEST, **ALL}),
     case("dismissal_request_secret_scanning", "created completed", {"exemption_request": REQUEST, **ALL}),
     case("exemption_request_push_ruleset", "created completed", {"exemption_request": REQUEST, **ALL}),
-    case("fork", "", places.fork(1) | ALL),
+    case("fork", "", repositories.fork(1) | ALL),
     case("github_app_authorization", "revoked", SENDER, **NOBODY),
     case(
         "gollum",
@@ -366,13 +365,13 @@ CASES = [
     case(
         "issue_comment",
         "created edited deleted pinned unpinned",
-        {"issue": ISSUE, "comment": talk.comment(1, "x"), **ALL},
+        {"issue": ISSUE, "comment": issues.comment(1, "x"), **ALL},
         number=12,
     ),
     case(
         "issue_comment",
         "created",
-        {"issue": talk.issue(34, pull=True), "comment": talk.comment(1, "x"), **ALL},
+        {"issue": issues.issue(34, pull=True), "comment": issues.comment(1, "x"), **ALL},
         "on a pull request",
         number=34,
     ),
@@ -427,7 +426,7 @@ CASES = [
     case(
         "milestone",
         "created closed opened edited deleted",
-        {"milestone": talk.milestone(7)["milestone"] | {"number": 7}, **ALL},
+        {"milestone": issues.milestone(7)["milestone"] | {"number": 7}, **ALL},
     ),
     case("org_block", "blocked unblocked", {"blocked_user": user("keeper-2"), **ORG}, **ORG_ONLY),
     case(
@@ -563,7 +562,7 @@ CASES = [
     case(
         "release",
         "published created edited deleted prereleased released unpublished",
-        {"release": places.release(1)["release"] | {"target_commitish": OTHER}, **ALL},
+        {"release": repositories.release(1)["release"] | {"target_commitish": OTHER}, **ALL},
     ),
     case(
         "repository",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from covenq.filter.grammar import parse
+from covenq.filter.tree import And, Filter, Not
 from journal.records import Entry
 from tests.support.records import START, moved, of, queued, received
 
@@ -136,3 +137,8 @@ sql_filters = st.lists(_term, max_size=3).map(parse)
 filters = st.lists(_term | st.builds(lambda sign, t: sign + t, st.sampled_from(["", "-"]), _payloads), max_size=3).map(
     parse
 )
+
+
+def negated(filter: Filter) -> Filter:
+    """What matches exactly where `filter` doesn't: no words of the grammar say it of several terms."""
+    return Filter(And((Not(filter.node),)), f"not ({filter.text})")

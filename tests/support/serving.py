@@ -131,7 +131,7 @@ def serving(
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
-        refusals = Refusals(data / "refused.jsonl", room=admission.room)
+        refusals = Refusals(data / "refused.jsonl", room=admission.has_room)
         dispatcher = Dispatcher(journal, lambda: folder.folded)
         claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
         services = Services(

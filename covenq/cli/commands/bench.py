@@ -18,6 +18,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.cli.bench_client import LoadPlan, LoadResult
@@ -99,7 +100,7 @@ def _measure(where: Path, *, seconds: float, connections: int, size: int) -> Mea
             peak = _run(plan)
             half = _run(replace(plan, rate=max(1.0, peak.rate / 2)))
             daemon.stop()
-        found, batches = _read_back(daemon.data / "journal")
+        found, batches = _read_back(daemon.data / JOURNAL_NAME)
     return Measurements(syncs, peak, half, warm.accepted + peak.accepted + half.accepted, found, batches)
 
 

@@ -22,6 +22,7 @@ from covenq.cli import output
 from covenq.cli.options import Json
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.cli.demo_daemon import DemoDaemon
@@ -210,7 +211,7 @@ def audit_journal(data: Path, ran: Path) -> JournalAudit:
     from journal.file.reader import open_reader
 
     found = JournalAudit()
-    with open_reader(data / "journal") as reader:
+    with open_reader(data / JOURNAL_NAME) as reader:
         for record in reader.read(0):
             noun, _, verb = record.kind.partition(".")
             subject = record.subject.split(".")

@@ -13,7 +13,7 @@ from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
-from covenq.config.effective import paths, settings
+from covenq.config.effective import effective_paths, effective_settings
 
 COLUMNS = [
     Column("SETTING", lambda item: item["name"]),
@@ -43,8 +43,8 @@ def info(json: Json = False, data: DataOption = None, config: ConfigOption = Non
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "program": sys.argv[0],
-        "paths": paths(where.config, where.data, os.environ, config_option=config),
-        "settings": list(settings(where.config, where.data, os.environ, data_option=data)),
+        "paths": effective_paths(where.config, where.data, os.environ, config_option=config),
+        "settings": list(effective_settings(where.config, where.data, os.environ, data_option=data)),
     }
     if json:
         output.emit_json(found)

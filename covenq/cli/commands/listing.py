@@ -12,6 +12,7 @@ from covenq.cli.context import local_data_dir, source
 from covenq.cli.options import After, ConfigOption, DataOption, Json, Limit, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.paths import JOURNAL_NAME
 
 Item = Mapping[str, Any]
 
@@ -106,7 +107,7 @@ def _list(
 
 def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
     """Why the list is empty, and what would fill it."""
-    if data is not None and not (data / "journal").is_dir():
+    if data is not None and not (data / JOURNAL_NAME).is_dir():
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
     if filtered:
         return f"No {one} matches."

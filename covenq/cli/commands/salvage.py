@@ -19,6 +19,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Refused, UsageError
+from covenq.paths import JOURNAL_NAME, STATE_NAME
 
 if TYPE_CHECKING:
     from journal.file.salvage import Plan
@@ -50,7 +51,7 @@ def salvage(
     if write and dry_run:
         raise UsageError("--write and --dry-run can't be combined", hint="--dry-run is the default.")
     where = require_journal(locate(data, config))
-    directory = where.data / "journal"
+    directory = where.data / JOURNAL_NAME
 
     from journal.file.lock import DirectoryLock
     from journal.file.salvage import plan
@@ -107,18 +108,18 @@ def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
     from journal.file.files import OsFiles
     from journal.file.verify import witnesses_in
 
-    seen = read_witness(data / "state.db")
+    seen = read_witness(data / STATE_NAME)
     with bar("verify", bytes=True) as update:
         report = check(data, upto=upto, progress=update)
     found.damage = [one for one in report.damage if one.kind != "bad mark"]
     if upto is None:
-        known = [*witnesses_in(OsFiles(), data / "journal"), *([seen] if seen else [])]
+        known = [*witnesses_in(OsFiles(), data / JOURNAL_NAME), *([seen] if seen else [])]
         newest = max((one.seq for one in known if one.journal == found.journal), default=0)
         if newest > found.last:
             found.lost.append([found.last + 1, newest])
     ids = [*found.deliveries, *(one.delivery for one in found.damage if one.kind == "payload" and one.delivery)]
     if seen is not None and seen.journal == found.journal:
-        ids += _lost_deliveries(data / "state.db", found)
+        ids += _lost_deliveries(data / STATE_NAME, found)
     found.deliveries = list(dict.fromkeys(ids))
 
 
@@ -174,7 +175,7 @@ def _next_commands(data: Path, target: Path | None) -> list[str]:
     """The commands that put the new journal in place. state.db needs none: it is rebuilt for a journal of another id."""
     if target is None:
         return ["covenq salvage --write"]
-    journal = shlex.quote(str(data / "journal"))
+    journal = shlex.quote(str(data / JOURNAL_NAME))
     return [
         f"mv {journal} {shlex.quote(str(data / f'journal.damaged-{_file_timestamp()}'))}",
         f"mv {shlex.quote(str(target))} {journal}",

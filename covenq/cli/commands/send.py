@@ -16,7 +16,7 @@ from covenq.cli.context import Location, locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
-from covenq.errors import CovenqError, Refused, UsageError
+from covenq.errors import BadRequest, CovenqError, Refused, UsageError
 
 
 def send(
@@ -144,7 +144,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     command line: other users can read that."""
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
-    from covenq.github.request import BadRequest, load
+    from covenq.github.request import load
 
     if file:
         secret = _content(file).rstrip(b"\r\n")
@@ -160,7 +160,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     except BadRequest:  # a body that is meant to be refused, or a form
         told = None
     data, about = columns("", told if isinstance(told, dict) else {})
-    within = (key for key in keys if key.scope.holds(hook, data["installation"], about["repo"]))
+    within = (key for key in keys if key.scope.covers(hook, data["installation"], about["repo"]))
     return next(within, keys[0]).secret
 
 

@@ -19,6 +19,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
+from covenq.paths import ATTEMPTS_NAME
 from covenq.text import duration
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def show(
         output.emit_json(found)
         return
     where = local_data_dir(data, config)
-    logs = Logs(None if where is None else where / "attempts", ends)
+    logs = Logs(None if where is None else where / ATTEMPTS_NAME, ends)
     if task:
         _print_task(found, logs)
     else:

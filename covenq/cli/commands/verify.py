@@ -17,6 +17,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
+from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.verify import SignatureCounts
@@ -124,7 +125,7 @@ def head_text(head: Head) -> str:
 
 def require_journal(where: Location) -> Location:
     """The location, if it has a journal. Raises NotFound."""
-    if not (where.data / "journal").is_dir():
+    if not (where.data / JOURNAL_NAME).is_dir():
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
         )
@@ -140,7 +141,7 @@ def durable_seq(data: str | None, config: str | None) -> int | None:
 def _segment(where: Location, name: str) -> int:
     from covenq.operate.maintain import verify as integrity
 
-    found = integrity.segment_of(where.data / "journal", name)
+    found = integrity.segment_of(where.data / JOURNAL_NAME, name)
     if found is None:
         raise NotFound(f"no segment {name[:80]!r}", hint=f"They are files in {where.data / 'journal'}; a seq will do.")
     return found

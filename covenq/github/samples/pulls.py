@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from covenq.github.samples.parts import LABELS, JsonObject, common, node, number, reactions, repository, sha, user, when
-from covenq.github.samples.talk import PAGE, REPO
+from covenq.github.samples.issues import PAGE, REPO
+from covenq.github.samples.objects import (
+    LABELS,
+    JsonObject,
+    common,
+    node,
+    number,
+    reactions,
+    repository,
+    sha,
+    user,
+    when,
+)
 
 _TITLES = (
     "Make all attempts before giving up on a lamp",

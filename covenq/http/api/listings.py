@@ -25,7 +25,7 @@ class Secrets(Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         services = self._services
-        respond_ok(resp, secret_usage.view(services.reader(), services.live.held(), services.clock()))
+        respond_ok(resp, secret_usage.view(services.reader(), services.live.secret_status(), services.clock()))
 
 
 class Listing(Resource):

@@ -57,6 +57,6 @@ def status(services: Services) -> JsonObject:
             reload=live.status(),
             refused=services.refusals.counts(),
             stuck=throughput.stuck(conn, services.clock(), services.caps),
-            secrets=[{"secret": one.name, "problem": why} for one, why in live.held() if why],
+            secrets=[{"secret": one.name, "problem": why} for one, why in live.secret_status() if why],
         ),
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from covenq.config.load import Config
+from covenq.errors import BadRequest
 from covenq.github import request
 from covenq.github.columns import columns
-from covenq.github.request import BadRequest
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.operate.act.archive import ImportedDelivery
 from covenq.operate.act.plan import BATCH, Item, append_all, clean_text
@@ -93,7 +93,7 @@ def _parse(one: ImportedDelivery, config: Config, *, by: str | None, reason: str
         **read,
         "secret": None,
         "source": "import",
-        "headers": request.kept_headers(one.headers),
+        "headers": request.recorded_headers(one.headers),
         "twin": None,
         "origin": {**one.origin, "by": by, "reason": reason},
     }

@@ -15,7 +15,7 @@ from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.operate.act.plan import clean_text
-from covenq.state.fold_pauses import FIND, PAUSED, PAUSES, RESUMED, WHOLE, What
+from covenq.state.fold_pauses import FIND_PAUSES, PAUSED, PAUSES, RESUMED, UNNAMED_TARGETS, PauseTarget
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 
@@ -47,16 +47,16 @@ def pause(
         found = _find(conn, what, name)
         if found:
             return {**found[0], "paused": True, "changed": False}
-        if what == What.ROUTE and name not in routes and not _waiting(conn, name):
+        if what == PauseTarget.ROUTE and name not in routes and not _waiting(conn, name):
             known = f"There are {', '.join(sorted(routes))}." if routes else "The configuration has no routes."
             raise NotFound(f"no route is named {name!r}", hint=known)
         data: JsonObject = {"what": what, "name": name, "by": clean_text(by), "reason": clean_text(reason)}
         about = None
-        if what == What.REPO and name is not None:
+        if what == PauseTarget.REPO and name is not None:
             data["name"], known_as = _repo(conn, name)
             about = {"repo": known_as}
         # The seq of this record isn't known yet: true means "this record".
-        data["intake"] = True if what == What.INTAKE else intake_seq(newest)
+        data["intake"] = True if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
         answer = journal.append([Entry(PAUSES, PAUSED, data, about, expect=last)])
         if isinstance(answer, Appended):
@@ -86,7 +86,7 @@ def resume(
             return {**nothing, "paused": False, "changed": False}
         data: JsonObject = {"what": what, "name": found[0]["name"], "by": clean_text(by), "reason": clean_text(reason)}
         data["of"] = [one["seq"] for one in found]
-        data["intake"] = None if what == What.INTAKE else intake_seq(newest)
+        data["intake"] = None if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
         answer = journal.append([Entry(PAUSES, RESUMED, data, expect=last)])
         if isinstance(answer, Appended):
@@ -124,18 +124,18 @@ def intake(journal: Journal) -> Reason | None:
 
 def _checked(what: str, name: str | None) -> tuple[str, str | None]:
     """Raises UsageError."""
-    if what not in set(What):
+    if what not in set(PauseTarget):
         hint = "Say intake, worker, route NAME, repo OWNER/NAME or installation ID."
         raise UsageError(f"{what[:40]!r} can't be paused", hint=hint)
-    if what in WHOLE:
+    if what in UNNAMED_TARGETS:
         if name is not None:
             raise UsageError(f"there is one {what}: it takes no name")
         return what, None
     if not name:
         raise UsageError(f"which {what}?", hint=f"Name the {what}.")
-    if what == What.REPO:
+    if what == PauseTarget.REPO:
         return what, parse_repo(name)
-    if what == What.INSTALLATION:
+    if what == PauseTarget.INSTALLATION:
         if not (name.isascii() and name.isdecimal() and len(name) < 19):
             raise UsageError(f"{name[:40]!r} is no installation", hint="It is a number: `covenq deliveries --json`.")
         return what, str(int(name))
@@ -144,8 +144,8 @@ def _checked(what: str, name: str | None) -> tuple[str, str | None]:
 
 def _find(conn: sqlite3.Connection, what: str, name: str | None) -> list[JsonObject]:
     """The pauses in effect of that name; a repository's by its name, or by the number that its newest delivery has."""
-    number, repo = (name, None) if what != What.REPO or name is None else _repo(conn, name)
-    rows = conn.execute(FIND, {"what": what, "name": number, "repo": repo}).fetchall()
+    number, repo = (name, None) if what != PauseTarget.REPO or name is None else _repo(conn, name)
+    rows = conn.execute(FIND_PAUSES, {"what": what, "name": number, "repo": repo}).fetchall()
     return [dict(row) for row in rows]
 
 

@@ -12,12 +12,12 @@ from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
-from covenq.intake.refusal_hints import hint_of
+from covenq.intake.refusal_hints import with_hint
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.story import build_story
-from covenq.routing.verdicts import OF_CONTENT, Verdict, verdicts
+from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query
 from covenq.state.fold_history import notes
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
@@ -81,7 +81,7 @@ def why(
         row = query.delivery(conn, hook, guid)
     except NotFound:
         mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
-        return answer | {"kind": "nothing", "refused": [{**one, "hint": hint_of(one)} for one in mine[-REFUSED_MAX:]]}
+        return answer | {"kind": "nothing", "refused": [with_hint(one) for one in mine[-REFUSED_MAX:]]}
     return answer | {"stories": [story(row)]}
 
 
@@ -173,7 +173,7 @@ def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: JsonO
     """Today's routes on the delivery, with the age that it had when it was received."""
     lost: dict[str, str] = {}
     if row["redacted"]:
-        lost = dict.fromkeys(OF_CONTENT, "its content was erased")
+        lost = dict.fromkeys(CONTENT_FIELDS, "its content was erased")
     elif row["payload_dropped"]:
         lost = {"payload": "its payload was dropped"}
 

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from covenq.errors import Refused, UsageError
+from covenq.errors import BackupListUnreadable, Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.operate.maintain import backup_list
-from covenq.paths import JOURNAL_NAME, STATE_NAME
+from covenq.paths import BACKUPS_NAME, JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.backup import DAMAGED_HINT, BackupReport, room_for
@@ -60,10 +60,10 @@ def copy(
             damage = _verify(target, report.head, progress)
     try:
         backup_list.record_backup(data, target.parent, now_text(), report.head)
-    except backup_list.NoteUnreadable as error:
+    except BackupListUnreadable as error:
         return report, damage, f"this backup can't be remembered: {error}. {error.hint}"
     except OSError as error:
-        return report, damage, f"this backup can't be remembered in {data / backup_list.FILE_NAME}: {error.strerror}"
+        return report, damage, f"this backup can't be remembered in {data / BACKUPS_NAME}: {error.strerror}"
     return report, damage, None
 
 

@@ -11,24 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from covenq import atomic_file
-from covenq.errors import CovenqError
+from covenq.errors import BackupListUnreadable
 from covenq.model import JsonObject
+from covenq.paths import BACKUPS_NAME
 from journal.records import Head
-
-FILE_NAME = "backups.json"
-
-
-class NoteUnreadable(CovenqError):
-    """The list of backups can't be read; to write it anew would lose the ones it names."""
-
-    hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
 
 
 def backups(data: Path) -> list[JsonObject]:
     """[{"path", "at", "seq", "sum"}…], the newest last: the entries that can be read."""
     try:
         return [one for one in _entries(data) if _is_entry(one)]
-    except NoteUnreadable:
+    except BackupListUnreadable:
         return []
 
 
@@ -36,29 +29,29 @@ def unreadable_entries(data: Path) -> list[str]:
     """A sentence for each part of the file that can't be read: any of them may have been a backup."""
     try:
         found = _entries(data)
-    except NoteUnreadable as error:
+    except BackupListUnreadable as error:
         return [str(error)]
     return [
-        f"{data / FILE_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
+        f"{data / BACKUPS_NAME}: entry {number} names no directory: {json.dumps(one)[:200]}"
         for number, one in enumerate(found, 1)
         if not _is_entry(one)
     ]
 
 
 def _entries(data: Path) -> list[Any]:
-    """All entries, unchecked. Raises NoteUnreadable."""
-    path = data / FILE_NAME
+    """All entries, unchecked. Raises BackupListUnreadable."""
+    path = data / BACKUPS_NAME
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise NoteUnreadable(f"{path} can't be read: {error.strerror}") from error
+        raise BackupListUnreadable(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise NoteUnreadable(f"{path} is no JSON") from error
+        raise BackupListUnreadable(f"{path} is no JSON") from error
     entries = found.get("backups") if isinstance(found, dict) else None
     if not isinstance(entries, list):
-        raise NoteUnreadable(f"{path} has no list of backups")
+        raise BackupListUnreadable(f"{path} has no list of backups")
     return entries
 
 
@@ -69,13 +62,13 @@ def _is_entry(one: Any) -> bool:
 def record_backup(data: Path, target: Path, at: str, head: Head) -> None:
     """Record a backup, in place of an earlier one in the same directory. Durable on return.
 
-    Entries that can't be read stay unchanged. Raises OSError, NoteUnreadable.
+    Entries that can't be read stay unchanged. Raises OSError, BackupListUnreadable.
     """
     path = str(target.resolve())
     kept = [one for one in _entries(data) if not (_is_entry(one) and one["path"] == path)]
     kept.append({"path": path, "at": at, "seq": head.seq, "sum": head.sum})
     # orjson would refuse a name that is not UTF-8; json keeps it as it was.
-    atomic_file.replace(data / FILE_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
+    atomic_file.replace(data / BACKUPS_NAME, json.dumps({"backups": kept}, indent=2).encode() + b"\n")
 
 
 def copies(data: Path) -> list[str]:

@@ -20,8 +20,8 @@ import orjson
 
 from covenq import atomic_file
 from covenq.model import TOKEN
+from covenq.paths import ATTEMPTS_NAME, UPKEEP_NAME
 
-FILE_NAME = "upkeep.json"
 _PAGE = 2000
 
 
@@ -46,7 +46,7 @@ class CleanupResult:
 def read_watermark(data: Path, journal: str) -> Watermark:
     """The watermark, or an empty one if there is none of this journal."""
     try:
-        found = orjson.loads((data / FILE_NAME).read_bytes())
+        found = orjson.loads((data / UPKEEP_NAME).read_bytes())
         watermark = Watermark(str(found["journal"]), int(found["done"]), float(found["retained_at"]))
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         watermark = Watermark()
@@ -56,7 +56,7 @@ def read_watermark(data: Path, journal: str) -> Watermark:
 def write_watermark(data: Path, watermark: Watermark) -> None:
     """Durable on return. Raises OSError."""
     content = {"journal": watermark.journal, "done": watermark.done, "retained_at": watermark.retained_at}
-    atomic_file.replace(data / FILE_NAME, orjson.dumps(content) + b"\n")
+    atomic_file.replace(data / UPKEEP_NAME, orjson.dumps(content) + b"\n")
 
 
 def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> CleanupResult:
@@ -84,7 +84,7 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
         left += failed
     if attempts or payloads:
         with contextlib.suppress(FileNotFoundError):
-            atomic_file.sync_directory(data / "attempts")
+            atomic_file.sync_directory(data / ATTEMPTS_NAME)
     if scrub() and not left:
         write_watermark(data, replace(watermark, done=max(folded, newest)))
     return CleanupResult(attempts, payloads, tuple(left))
@@ -110,7 +110,7 @@ def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:
 
 def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
     """Remove the directories of a task's attempts: (1 or 0, what could not be removed)."""
-    directory = data / "attempts" / task
+    directory = data / ATTEMPTS_NAME / task
     if not TOKEN.match(task) or not os.path.lexists(directory):
         return 0, []
     failed: list[str] = []
@@ -132,7 +132,7 @@ def _make_removable(directory: Path) -> None:
 
 
 def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
-    directory = data / "attempts" / task
+    directory = data / ATTEMPTS_NAME / task
     if not TOKEN.match(task) or not directory.is_dir():
         return 0, []
     gone, failed = 0, []

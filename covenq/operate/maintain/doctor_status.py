@@ -7,7 +7,7 @@ from pathlib import Path
 
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
-from covenq.paths import JOURNAL_NAME
+from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
 
 STUCK_SHOWN = 5
 """Stuck tasks that get a finding each, at most."""
@@ -50,7 +50,7 @@ def _copies(data: Path) -> Iterator[Finding]:
         if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
             yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
     for words in backup_list.unreadable_entries(data):
-        yield Finding("backups", WARN, words, f"Correct {data / backup_list.FILE_NAME}: what is erased is named by it.")
+        yield Finding("backups", WARN, words, f"Correct {data / BACKUPS_NAME}: what is erased is named by it.")
     for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
         words = f"{aside} was salvaged, and is not in place"
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")

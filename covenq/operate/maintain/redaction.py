@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from covenq.errors import CovenqError, NotDurable, UsageError
+from covenq.errors import ErasureUnfinished, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
@@ -31,12 +31,6 @@ _PAGE = 2000
 _TASK_CONTENT = ("repo", "number", "head_sha", "key")
 
 Progress = Callable[[int, int], None]
-
-
-class ErasureUnfinished(CovenqError):
-    """The erasure is recorded, and can't be carried out now."""
-
-    hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."
 
 
 def plan_redact(

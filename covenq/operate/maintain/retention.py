@@ -19,6 +19,7 @@ import orjson
 
 from covenq.config.load import Retention
 from covenq.model import FINAL, TOKEN, JsonObject, State, at_text
+from covenq.paths import ATTEMPTS_NAME
 from journal.records import Entry
 
 SUBJECT = "ops.retention"
@@ -126,7 +127,7 @@ def expired_attempts(conn: sqlite3.Connection, data: Path, policy: Retention, no
         return
     cutoff = at_text(now - policy.attempts_s)
     try:
-        listing = os.scandir(data / "attempts")
+        listing = os.scandir(data / ATTEMPTS_NAME)
     except FileNotFoundError:
         return
     with listing:

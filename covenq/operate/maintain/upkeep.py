@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from covenq.config.load import Retention
-from covenq.errors import CovenqError, Refused
+from covenq.errors import CovenqError, ErasureUnfinished, MaintenanceInterrupted, Refused
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.redaction import ErasureUnfinished, Progress
+from covenq.operate.maintain.redaction import Progress
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -191,12 +191,6 @@ def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> Jso
 # ---- in the daemon
 
 
-class DaemonStopping(CovenqError):
-    """The daemon stops during upkeep."""
-
-    hint = "What was recorded is finished at the next start."
-
-
 class Upkeep(threading.Thread):
     """The daemon's thread: lays the ballast, finishes what an earlier process left, and applies retention once a day at most.
 
@@ -275,7 +269,7 @@ class Upkeep(threading.Thread):
                         finished = True
                     self._apply_retention()
                     self.error = None
-            except (JournalPoisoned, JournalClosed, DaemonStopping):
+            except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
                 return
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
                 next_try = time.monotonic() + RETRY_S
@@ -327,7 +321,7 @@ class Upkeep(threading.Thread):
         def progress(done: int, total: int) -> None:
             self._doing = {"what": what, "done": done, "total": total}
             if self._stop_asked.is_set():
-                raise DaemonStopping("the daemon is stopping")
+                raise MaintenanceInterrupted("the daemon is stopping")
 
         try:
             yield progress
@@ -339,7 +333,7 @@ class Upkeep(threading.Thread):
         deadline = time.monotonic() + 60.0
         while not self._folder.wait_for(head, 0.5):
             if self._stop_asked.is_set():
-                raise DaemonStopping("the daemon is stopping")
+                raise MaintenanceInterrupted("the daemon is stopping")
             if time.monotonic() > deadline:
                 why = f": {self._folder.error}" if self._folder.error else ""
                 raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")

@@ -11,6 +11,7 @@ from covenq.config.secret_keys import Key
 from covenq.github.request import fold_headers
 from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
+from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
@@ -59,8 +60,8 @@ def check(
     state.db's position is a witness: a log that is shorter, or holds another record there, has lost something.
     `expect` is a head noted earlier, as (seq, sum). Raises JournalGone, FormatUnknown.
     """
-    directory = data / "journal"
-    seen = read_witness(data / "state.db")
+    directory = data / JOURNAL_NAME
+    seen = read_witness(data / STATE_NAME)
     report = prove(
         directory,
         upto=upto,
@@ -154,7 +155,7 @@ def check_signatures(
     """
     found, damage = SignatureCounts(), list[Damage]()
     names = {key.name for key in keys}
-    directory = data / "journal"
+    directory = data / JOURNAL_NAME
     after, last = bounds(directory, since, segment)
     end = upto if last is None else last if upto is None else min(last, upto)
     for where, offset, record in sound_lines(OsFiles(), directory, after, end):

@@ -11,9 +11,9 @@ import orjson
 
 from covenq import atomic_file
 from covenq.model import JsonObject
+from covenq.paths import VERIFIED_NAME
 from journal.file.verify import VerifyReport
 
-FILE_NAME = "verified.json"
 _MAX = 1 << 16
 _FIELDS: dict[str, type] = {"at": str, "ok": bool, "records": int, "findings": int, "seq": int, "seconds": float}
 
@@ -22,7 +22,7 @@ def read(data: Path) -> JsonObject | None:
     """{"at", "ok", "records", "findings", "seq", "first", "seconds"}: when, how many records and findings, up to which seq,
     the first finding as text or None. None if there is no note that can be read."""
     try:
-        with (data / FILE_NAME).open("rb") as file:
+        with (data / VERIFIED_NAME).open("rb") as file:
             found = orjson.loads(file.read(_MAX))
     except (OSError, orjson.JSONDecodeError):
         return None
@@ -43,4 +43,4 @@ def write(data: Path, report: VerifyReport, at: str, seconds: float) -> None:
         "first": str(report.damage[0])[:500] if report.damage else None,
         "seconds": round(float(seconds), 3),
     }
-    atomic_file.replace(data / FILE_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")
+    atomic_file.replace(data / VERIFIED_NAME, orjson.dumps(note, option=orjson.OPT_INDENT_2) + b"\n")

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from covenq.model import Category, JsonObject, Kind
+from covenq.paths import SOCKET_NAME
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
@@ -205,7 +206,7 @@ class Attempt:
             "REPO": task.repo,
             "PAYLOAD": str(place.payload),
             "RESULT": str(place.result),
-            "SOCKET": str(context.data / "covenq.sock"),
+            "SOCKET": str(context.data / SOCKET_NAME),
         }
         if not policy.run:
             return Outcome(Category.POLICY, detail="the task says no command")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from covenq import atomic_file
 from covenq.model import TOKEN, JsonObject
+from covenq.paths import ATTEMPTS_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class AttemptDirectory:
         """Only ids that are a single plain word make a path (model.TOKEN); anything else raises ValueError."""
         if not TOKEN.match(task) or attempt < 1:
             raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")
-        return cls(data / "attempts" / task / str(attempt))
+        return cls(data / ATTEMPTS_NAME / task / str(attempt))
 
     @property
     def payload(self) -> Path:

@@ -28,6 +28,7 @@ import orjson
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
+from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
@@ -338,7 +339,7 @@ class Worker:
     def _end_leftovers(self) -> None:
         """End what an earlier worker in this directory left running: its leases may have been given to others."""
         traces = []
-        for path in self._work.glob("attempts/*/*/brief.json"):
+        for path in self._work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
             try:
                 fence = str(json.loads(path.read_bytes())["fence"])
             except (OSError, ValueError, KeyError, TypeError):
@@ -378,7 +379,7 @@ def work_directory(base: Path) -> tuple[Path, int]:
 def prune(work: Path, keep: int = FAILED_KEPT) -> None:
     """Remove the directories of failed tasks but for the newest."""
     try:
-        found = sorted((work / "attempts").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        found = sorted((work / ATTEMPTS_NAME).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     except OSError:
         return
     for path in found[keep:]:

@@ -15,8 +15,8 @@ import orjson
 
 from covenq.config.limits import Cap, Caps
 from covenq.model import at_text
-from covenq.state.fold import scopes
-from covenq.state.fold_pauses import What
+from covenq.state.fold_pauses import PauseTarget
+from covenq.state.fold_tasks import scopes
 
 DAY_S = 86400.0
 
@@ -138,23 +138,23 @@ class Limiter:
 
     def everything(self) -> Block | None:
         """Everything is paused."""
-        return self._pauses.get((What.WORKER, ""))
+        return self._pauses.get((PauseTarget.WORKER, ""))
 
     def tenant(self, tenant: str) -> Block | None:
-        paused = self._pauses.get((What.INSTALLATION, tenant))
+        paused = self._pauses.get((PauseTarget.INSTALLATION, tenant))
         return paused or self._full("installation", tenant, self._caps.share(tenant).cap, tenant)
 
     def route(self, route: str | None) -> Block | None:
-        paused = self._pauses.get((What.ROUTE, route or ""))
-        resting = self._caps.resting.get(route or "")
-        if paused is None and resting is not None:
-            return Block("receiver", resting)
+        paused = self._pauses.get((PauseTarget.ROUTE, route or ""))
+        backing_off = self._caps.backing_off.get(route or "")
+        if paused is None and backing_off is not None:
+            return Block("receiver", backing_off)
         return paused or self._full("route", route, self._caps.of_route(route).cap, route)
 
     def repo(self, repo_id: int | None, repo: str | None) -> Block | None:
-        paused = self._pauses.get((What.REPO, "" if repo_id is None else str(repo_id)))
+        paused = self._pauses.get((PauseTarget.REPO, "" if repo_id is None else str(repo_id)))
         if paused is None and repo is not None:
-            paused = self._pauses.get((What.REPO, repo.casefold()))
+            paused = self._pauses.get((PauseTarget.REPO, repo.casefold()))
         return paused or self._full("repo", repo_id, self._caps.repo, repo or repo_id)
 
     def key(self, key: str | None, route: str | None) -> Block | None:
@@ -215,7 +215,7 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], Block]:
         shown = row["repo"] or name
         block = Block(f"paused_{what}", f"{' '.join(filter(None, (what, shown)))} is paused since {row['since']}{said}")
         found[what, name] = block
-        if what == What.REPO and row["repo"]:
+        if what == PauseTarget.REPO and row["repo"]:
             found[what, row["repo"].casefold()] = block
             if not name:
                 del found[what, name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from covenq.github.samples.parts import (
+from covenq.github.samples.issues import PAGE, REPO
+from covenq.github.samples.objects import (
     API,
     WEB,
     JsonObject,
@@ -17,7 +18,6 @@ from covenq.github.samples.parts import (
     user,
     when,
 )
-from covenq.github.samples.talk import PAGE, REPO
 
 
 def ping(n: int = 1, action: str | None = None) -> JsonObject:

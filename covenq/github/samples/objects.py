@@ -12,7 +12,7 @@ JsonObject = dict[str, Any]
 
 
 def number(*parts: object, digits: int = 9) -> int:
-    """A stable number for whatever is named, as ids are."""
+    """A stable number derived from `parts`, for ids."""
     seed = "/".join(str(part) for part in parts).encode()
     low: int = 10 ** (digits - 1)
     return low + int.from_bytes(hashlib.sha256(seed).digest()[:8]) % (9 * low)
@@ -188,7 +188,7 @@ def installation_ref() -> JsonObject:
 
 
 def common(**changed: JsonObject) -> JsonObject:
-    """What stands at the end of almost every payload of an App installed in an organization."""
+    """The keys at the end of almost every payload of an App that is installed in an organization."""
     shared: JsonObject = {"repository": repository(), "organization": organization(), "sender": user()}
     return shared | changed | {"installation": installation_ref()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covenq.github.samples.parts import API, LABELS, WEB, JsonObject, common, node, number, reactions, user, when
+from covenq.github.samples.objects import API, LABELS, WEB, JsonObject, common, node, number, reactions, user, when
 
 REPO = f"{API}/repos/lantern-works/beacon"
 PAGE = f"{WEB}/lantern-works/beacon"
