@@ -22,7 +22,8 @@ EXECUTORS = ("run", "forward", "pull")
 _ONLY_RUN = ("limits", "keep", "env")
 _FROM_REQUEST = ("title", "guid", "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label",
                  "hook", "event", "action")  # fmt: skip
-_BRACED = re.compile(r"\{([A-Za-z_]+)\}")
+BRACED = re.compile(r"\{([A-Za-z_]+)\}")
+"""A placeholder of a route's `run` or `key`."""
 
 
 def kind_of(table: Table) -> str:
@@ -47,7 +48,7 @@ def run_of(table: Table) -> tuple[str, ...]:
     for word in argv:
         if "\0" in word:
             raise table.error("run", "an argument can't hold a NUL")
-        for name in _BRACED.findall(word):
+        for name in BRACED.findall(word):
             if name in PLACEHOLDERS:
                 continue
             if name in _FROM_REQUEST:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from covenq.config.executor import KEEP, forward_of, kind_of, limits_of, pull_of, run_of
+from covenq.config.executor import BRACED, KEEP, forward_of, kind_of, limits_of, pull_of, run_of
 from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
 from covenq.config.resources import NO_LIMITS, Limits
 from covenq.config.toml_table import Table, did_you_mean
@@ -26,7 +26,6 @@ UNDECIDED = frozenset({"seq", "state", "reason", "route", "kind", "worker", "cat
 
 
 ELSE_MAX = 200
-_BRACED = re.compile(r"\{([A-Za-z_]+)\}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
@@ -111,7 +110,7 @@ def parse_route(table: Table) -> Route:
         pull_of(table)
     match = table.text("match")
     key = table.text("key", "") or None
-    for word in _BRACED.findall(key or ""):
+    for word in BRACED.findall(key or ""):
         if word not in KEY_FIELDS:
             raise table.error("key", f"{{{word}}} is nothing that a key can hold{did_you_mean(word, KEY_FIELDS)}")
     timeout = table.duration("timeout", 600.0)

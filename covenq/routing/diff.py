@@ -11,6 +11,7 @@ from typing import Any
 from covenq.config.route import Route
 from covenq.filter.grammar import delivery_fields
 from covenq.model import JsonObject, seconds_of
+from covenq.routing.decide import PING
 
 EXAMPLES = 5
 """Deliveries named for each kind of change: the first ones."""
@@ -42,7 +43,7 @@ class Diff:
     def add(self, row: Mapping[str, Any], payload: Callable[[], Any]) -> None:
         """Add a delivery object. `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it."""
         self.looked_at += 1
-        if row["event"] == "ping":
+        if row["event"] == PING:
             self.same += 1
             return
         fields = delivery_fields(row, payload=payload)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from covenq.github.samples.issues import PAGE, REPO
-from covenq.github.samples.objects import API, JsonObject, app, common, node, number, repository, sha, user, when
+from covenq.github.samples.objects import API, app, common, node, number, repository, sha, user, when
+from covenq.model import JsonObject
 
 _SUBJECTS = ("Make all attempts before giving up", "Read the schedule once", "Say which lamp is dark")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from covenq.github.samples.objects import API, LABELS, WEB, JsonObject, common, node, number, reactions, user, when
+from covenq.github.samples.objects import API, LABELS, WEB, common, node, number, reactions, user, when
+from covenq.model import JsonObject
 
 REPO = f"{API}/repos/lantern-works/beacon"
 PAGE = f"{WEB}/lantern-works/beacon"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+
+from covenq.model import JsonObject
 
 API = "https://api.github.com"
 WEB = "https://github.com"
-JsonObject = dict[str, Any]
 
 
 def number(*parts: object, digits: int = 9) -> int:

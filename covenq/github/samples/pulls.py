@@ -5,7 +5,6 @@ from __future__ import annotations
 from covenq.github.samples.issues import PAGE, REPO
 from covenq.github.samples.objects import (
     LABELS,
-    JsonObject,
     common,
     node,
     number,
@@ -15,6 +14,7 @@ from covenq.github.samples.objects import (
     user,
     when,
 )
+from covenq.model import JsonObject
 
 _TITLES = (
     "Make all attempts before giving up on a lamp",

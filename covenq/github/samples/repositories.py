@@ -6,7 +6,6 @@ from covenq.github.samples.issues import PAGE, REPO
 from covenq.github.samples.objects import (
     API,
     WEB,
-    JsonObject,
     app,
     common,
     node,
@@ -18,6 +17,7 @@ from covenq.github.samples.objects import (
     user,
     when,
 )
+from covenq.model import JsonObject
 
 
 def ping(n: int = 1, action: str | None = None) -> JsonObject:
