@@ -214,7 +214,7 @@ def test_a_pause_carries_on_whether_the_intake_is_paused_whatever_comes_between(
         pauses.pause(journal, rows, "installation", "07")
         found = pauses.intake(journal)
         assert found is not None and found.word == "intake_paused"
-        assert "disk swap" in found.more and "disk swap" not in found.sentence, "the world isn't told why"
+        assert "disk swap" in found.log_detail and "disk swap" not in found.sentence, "the world isn't told why"
         pauses.resume(journal, rows, "intake")
         assert pauses.intake(journal) is None
         assert names(rows()) == [("installation", "7", None)]

@@ -14,6 +14,7 @@ from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, complete_route
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
+from covenq.paths import SOCKET_NAME
 
 if TYPE_CHECKING:
     from covenq.net.address import Remote
@@ -118,7 +119,7 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
 
     remote = chosen()
     if remote is None:
-        return Path(socket) if socket is not None else locate(data, config).data / "covenq.sock"
+        return Path(socket) if socket is not None else locate(data, config).data / SOCKET_NAME
     if socket is not None:
         raise UsageError("--url and --socket name two daemons", hint="Give one of them.")
     return remote
