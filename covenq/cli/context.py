@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covenq.cli.output import say
-from covenq.cli.remote import chosen
+from covenq.cli.remote import selected_remote
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, Refused
@@ -41,7 +41,7 @@ def locate(data: str | None, config: str | None) -> Location:
 
 def local_data_dir(data: str | None, config: str | None) -> Path | None:
     """The data directory that `source` uses, itself or through its daemon; None for a remote daemon."""
-    if chosen() is not None:
+    if selected_remote() is not None:
         return None
     try:
         return locate(data, config).data
@@ -73,7 +73,7 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon that `--url` names, else this machine's if one answers, else the files; closed at the end of the `with`."""
     from covenq.client.open import open_remote, open_running, open_source
 
-    remote_address = chosen()
+    remote_address = selected_remote()
     if remote_address is not None:  # nothing of this machine is read, not even its configuration
         with open_remote(remote_address) as remote:
             yield remote

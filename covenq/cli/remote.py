@@ -26,15 +26,15 @@ TokenFileOption = Annotated[
     ),
 ]
 
-_chosen: ContextVar[Remote | None] = ContextVar("chosen", default=None)
+_selected_remote: ContextVar[Remote | None] = ContextVar("chosen", default=None)
 
 
-def chosen() -> Remote | None:
+def selected_remote() -> Remote | None:
     """The remote daemon that this command is to talk to; None for this machine's."""
-    return _chosen.get()
+    return _selected_remote.get()
 
 
-def choose(url: str | None, token_file: str | None, data: str | None) -> Remote | None:
+def select_remote(url: str | None, token_file: str | None, data: str | None) -> Remote | None:
     """The remote daemon that the options and the environment name. `--data` overrides COVENQ_URL. Raises UsageError."""
     if data is not None:
         if url is not None:
@@ -48,15 +48,15 @@ def with_remote_options(function: Command) -> Command:
     """The command with the two options added."""
 
     def run(**given: Any) -> None:
-        found = choose(given.pop("url"), given.pop("token_file"), given.get("data"))
+        found = select_remote(given.pop("url"), given.pop("token_file"), given.get("data"))
         if found is not None and found.exposed:
             from covenq.cli.output import say
 
             say("covenq: warning: the token crosses the network in clear; https:// would keep it.")
-        before = _chosen.set(found)
+        before = _selected_remote.set(found)
         try:
             function(**given)
         finally:
-            _chosen.reset(before)
+            _selected_remote.reset(before)
 
     return with_options(function, run, {"url": UrlOption, "token_file": TokenFileOption})

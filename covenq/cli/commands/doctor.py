@@ -20,7 +20,7 @@ from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 
-OF_FILE = frozenset({"configuration", "secret", "port"})
+CONFIGURATION_CHECKS = frozenset({"configuration", "secret", "port"})
 """Checks that need a configuration that can be read."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
@@ -53,12 +53,14 @@ def doctor(
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Location(build({}, None, {}), directory)
-    status, newest, trouble, damage = _ask(data, config)
+    status, newest, trouble, damage = _read_status(data, config)
     context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
-    unread = bool(findings)
-    findings += [one for one in examine(context, command=shutil.which) if not unread or one.check not in OF_FILE]
+    unreadable = bool(findings)
+    findings += [
+        one for one in examine(context, command=shutil.which) if not unreadable or one.check not in CONFIGURATION_CHECKS
+    ]
     if crash_test:
-        findings += [Finding("crash test", level, words, next) for level, words, next in _crash(where)]
+        findings += [Finding("crash test", level, words, next) for level, words, next in _crash_test_findings(where)]
     worst = [finding for finding in findings if finding.level == BAD]
     if json:
         output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
@@ -80,7 +82,9 @@ COLUMNS = [
 ]
 
 
-def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
+def _read_status(
+    data: str | None, config: str | None
+) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
     """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
     import sqlite3
 
@@ -99,7 +103,7 @@ def _ask(data: str | None, config: str | None) -> tuple[dict[str, Any] | None, s
         return None, None, str(error), None
 
 
-def _crash(where: Location) -> list[tuple[str, str, str | None]]:
+def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:
     """(level, words, next) of the crash test, run on the data directory's own disk."""
     from covenq.cli.commands.demo import remove_directory, run_crash_test
 

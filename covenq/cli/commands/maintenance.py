@@ -59,7 +59,7 @@ def compact(
         else:
             _say_compacted(done)
     if done["left"]:
-        _say_left(done)
+        _say_not_removed(done)
         raise typer.Exit(1)
 
 
@@ -120,9 +120,9 @@ def redact(
     with output.tolerate_closed_stdout():
         _report(done, dry_run=dry_run, json=json)
     if done["left"]:
-        _say_left(done)
+        _say_not_removed(done)
         raise typer.Exit(1)
-    if done["skipped"] and (ids or _lost(done)):
+    if done["skipped"] and (ids or _any_eligible_skipped(done)):
         raise typer.Exit(4)
 
 
@@ -184,12 +184,12 @@ def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
         say("Backups that were made by other means than `covenq backup` are not known here.")
 
 
-def _lost(done: Mapping[str, Any]) -> bool:
+def _any_eligible_skipped(done: Mapping[str, Any]) -> bool:
     skipped = {item["id"] for item in done["skipped"]}
     return any(id in skipped for id in done["eligible"])
 
 
-def _say_left(done: Mapping[str, Any]) -> None:
+def _say_not_removed(done: Mapping[str, Any]) -> None:
     say("covenq: these could not be removed, and may hold content; the next start tries again:")
     for path in done["left"][:SHOWN_MAX]:
         say(f"  {clean(path)}")

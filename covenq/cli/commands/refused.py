@@ -49,12 +49,12 @@ def _say_hints(found: list[dict[str, Any]]) -> None:
         say(f"{clean(word)} ({number:,}): {clean(hint) or 'this version knows no hint for it'}")
 
 
-def _who(one: Mapping[str, Any]) -> str:
+def _client_text(one: Mapping[str, Any]) -> str:
     words = ["GitHub" if one.get("github") else "", "by proxy" if one.get("proxied") else "", one.get("client") or ""]
     return clean(" ".join(word for word in words if word))
 
 
-def _what(one: Mapping[str, Any]) -> str:
+def _event_or_path(one: Mapping[str, Any]) -> str:
     return clean(one.get("event") or (one.get("path") if one.get("path") != "/webhook" else "") or "")
 
 
@@ -62,9 +62,9 @@ COLUMNS = [
     Column("AGE", lambda one: output.age(one["at"], time.time()), right=True),
     Column("STATUS", lambda one: one["status"], right=True),
     Column("REASON", lambda one: one["error"], shrink=10),
-    Column("WHAT", _what, shrink=8),
+    Column("WHAT", _event_or_path, shrink=8),
     Column("DELIVERY", lambda one: one.get("delivery"), shrink=8),
     Column("HOOK", lambda one: one.get("hook"), shrink=6),
-    Column("FROM", _who, shrink=8),
+    Column("FROM", _client_text, shrink=8),
     Column("DETAIL", lambda one: one.get("detail"), shrink=10),
 ]

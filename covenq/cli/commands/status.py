@@ -44,7 +44,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
         yield "webhook", clean(found["webhook_url"])
     if found.get("api_url"):
         yield "api", clean(found["api_url"])
-    yield "journal", _journal_words(found["journal"])
+    yield "journal", _journal_text(found["journal"])
     seen = found.get("verified")
     if seen and not seen["ok"]:
         more = f", and {seen['findings'] - 1:,} more" if seen["findings"] > 1 else ""
@@ -59,7 +59,7 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
     oldest = found.get("oldest") or {}
     for what in ("deliveries", "tasks"):
         ages = [f"{state} for {output.elapsed(at, now)}" for state, at in (oldest.get(what) or {}).items()]
-        yield what, _counts(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
+        yield what, _counts_text(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     worker = found["worker"]
     if worker:
         yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
@@ -81,10 +81,10 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
         yield "upkeep", f"waits: {clean(upkeep['error'])}"
     yield "routes", ", ".join(map(clean, found["routes"])) or "none: every delivery is kept and ignored"
     if found["refused"]:
-        yield "refused", _counts(found["refused"])
+        yield "refused", _counts_text(found["refused"])
 
 
-def _journal_words(journal: Item) -> str:
+def _journal_text(journal: Item) -> str:
     head = journal["head"]
     words = [
         f"seq {head['seq']}",
@@ -104,5 +104,5 @@ def _sync_spread(recent: Item | None) -> str:
     return f" (of the last {recent['count']}: half within {recent['median']:.1f}, the slowest {recent['slowest']:.1f})"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{clean(word)} {number:,}" for word, number in counts.items() if number) or "none"

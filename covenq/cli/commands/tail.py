@@ -94,7 +94,7 @@ class RecordStream:
                     if waiting:
                         say("The daemon is back.")
                     waiting = False
-                    yield from self._from(opened)
+                    yield from self._requests(opened)
                     return
             except DaemonUnreachable:
                 if not self.follow:
@@ -104,7 +104,7 @@ class RecordStream:
                 waiting = True
                 time.sleep(RETRY_S)
 
-    def _from(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
+    def _requests(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
         while True:
             wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
             newest = NEWEST if self.position is None and self.since_s is None else None

@@ -11,7 +11,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption
-from covenq.cli.remote import chosen
+from covenq.cli.remote import selected_remote
 from covenq.errors import UsageError
 
 
@@ -26,12 +26,12 @@ def tui(
     """
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)) or os.environ.get("TERM") == "dumb":
         raise UsageError("the dashboard needs a terminal", hint="`covenq deliveries` and `covenq tasks` don't.")
-    elsewhere = chosen()
-    if elsewhere is not None:
+    remote_address = selected_remote()
+    if remote_address is not None:
         from covenq.client.open import open_remote
         from covenq.tui.app import run
 
-        raise typer.Exit(run(lambda: open_remote(elsewhere), None, read_only=read_only))
+        raise typer.Exit(run(lambda: open_remote(remote_address), None, read_only=read_only))
     where = locate(data, config)
 
     from covenq.client.open import open_source

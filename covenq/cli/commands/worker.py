@@ -115,9 +115,9 @@ def _check_environment(names: Sequence[str]) -> None:
 
 def _target(socket: str | None, data: str | None, config: str | None) -> Path | Remote:
     """The daemon to claim from: this machine's socket, or a remote address. Raises UsageError for both."""
-    from covenq.cli.remote import chosen
+    from covenq.cli.remote import selected_remote
 
-    remote = chosen()
+    remote = selected_remote()
     if remote is None:
         return Path(socket) if socket is not None else locate(data, config).data / SOCKET_NAME
     if socket is not None:
