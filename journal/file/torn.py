@@ -18,7 +18,7 @@ from journal.file.legible import legible_ids
 from journal.file.segment import TORN_SUFFIX
 
 SECTOR = 512
-"""Bytes that a disk writes whole or not at all; a hole begins where a write ended, but ends at a multiple of this."""
+"""Bytes; a hole that a crash left ends at a multiple of this, counted from the start of the file, or at the file's end."""
 
 
 @dataclass(frozen=True, slots=True)
