@@ -67,9 +67,9 @@ def queue_tasks(data: Path, number: int) -> None:
 
 def puller(socket: Path, most: int, name: str) -> None:
     """One worker: does tasks, `most` a request, until there are none; prints how many."""
-    from covenq.tasks.remote.client import Line
+    from covenq.tasks.remote.client import ClaimsClient
 
-    line = Line(socket)
+    line = ClaimsClient(socket)
     done = 0
     print("ready", flush=True)
     sys.stdin.readline()

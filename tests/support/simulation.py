@@ -561,14 +561,14 @@ class World:
         with suppress(StaleFence, JournalFull):
             match self.rng.choice(["renew", "phase", "complete", "complete", "fail"]):
                 case "renew":
-                    self.claims.renew(held.task, held.fence, self.rng.choice([1, 60]))
+                    self.claims.reports.renew(held.task, held.fence, self.rng.choice([1, 60]))
                 case "phase":
-                    self.claims.phase(held.task, held.fence, "on it")
+                    self.claims.reports.phase(held.task, held.fence, "on it")
                 case "complete":
-                    self.claims.complete(held.task, held.fence)
+                    self.claims.reports.complete(held.task, held.fence)
                     held.over = True
                 case "fail":
-                    self.claims.fail(held.task, held.fence, category=self.rng.choice(["exit", "interrupted"]))
+                    self.claims.reports.fail(held.task, held.fence, category=self.rng.choice(["exit", "interrupted"]))
                     held.over = True
         if self.rng.random() < 0.5:
             self.far = [one for one in self.far if not one.over]
@@ -682,7 +682,7 @@ class World:
                     pass
             self.attempts = []
             while (found := self.claims.claim("w2", 60)) is not None:
-                self.claims.complete(found["task"]["id"], found["fence"])
+                self.claims.reports.complete(found["task"]["id"], found["fence"])
             self.leases()
             self.fold(len(self.journal.records))
             left = query.tasks(self.conn, parse("state:queued,running"), 0).items

@@ -17,7 +17,8 @@ import pytest
 
 from covenq.config.resources import NO_LIMITS, Limits
 from covenq.model import Category
-from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.brief import command_line, environment
+from covenq.tasks.execution.command import Command, Stop, not_started
 from covenq.tasks.execution.process_tree import (
     Mark,
     Trace,

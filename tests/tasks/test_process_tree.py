@@ -206,24 +206,6 @@ def test_an_attempt_says_what_it_used(harness: Harness) -> None:
     assert usage["max_rss"] >= 60 << 20
 
 
-def with_policy(harness: Harness, name: str, run: list[str], **policy: Any) -> str:
-    """`Harness.add` with more of a policy than it takes."""
-    import test_worker
-
-    real = test_worker.Entry
-
-    def entry(subject: str, kind: str, data: Any, *more: Any, **options: Any) -> Any:
-        if kind == Kind.QUEUED:
-            data = {**data, "policy": {**data["policy"], **policy}}
-        return real(subject, kind, data, *more, **options)
-
-    test_worker.Entry = entry  # type: ignore[assignment,misc]
-    try:
-        return harness.add(name, run)
-    finally:
-        test_worker.Entry = real  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     ("limits", "run", "category", "said"),
     [
@@ -238,7 +220,7 @@ def with_policy(harness: Harness, name: str, run: list[str], **policy: Any) -> s
 def test_limits(
     harness: Harness, limits: dict[str, int], run: list[str], category: str | None, said: str | None
 ) -> None:
-    task = with_policy(harness, "g1", run, limits=limits)
+    task = harness.add("g1", run, limits=limits)
     harness.pool()
     row = harness.wait(task)
     assert (row["state"], row["category"]) == ("failed" if category else "completed", category), row
@@ -246,7 +228,7 @@ def test_limits(
 
 
 def test_a_command_with_limits_that_can_not_be_started_says_so(harness: Harness) -> None:
-    task = with_policy(harness, "g1", ["/nonexistent/program"], limits={"cpu_s": 5})
+    task = harness.add("g1", ["/nonexistent/program"], limits={"cpu_s": 5})
     harness.pool()
     row = harness.wait(task)
     assert (row["state"], row["category"]) == ("failed", "spawn")
@@ -263,7 +245,7 @@ def test_what_stays_of_the_work_directory(harness: Harness, tmp_path: Path, keep
         os.symlink({str(tmp_path)!r}, "link"); open("result", "w").write("1"); print("said"); sys.exit({code})
     """
     (tmp_path / "mine").touch()
-    task = with_policy(harness, "g1", [*PY, work], keep=keep)
+    task = harness.add("g1", [*PY, work], keep=keep)
     harness.pool()
     harness.wait(task)
     assert harness.file(task, "clone").exists() is left

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from covenq.tasks.scheduling import claim, fairness, limiter, outcome, supersede
+from covenq.tasks.scheduling import claim, fairness, interruption, limiter, supersede
 from covenq.tasks.scheduling.in_flight import InFlight
 from journal.records import Entry
 from tests.support.simulation import Violated, World
@@ -32,12 +32,13 @@ def claims_expect_nothing(patch: Patch) -> None:
 
 
 def nothing_is_recovered(patch: Patch) -> None:
-    patch.setattr("simulation.recover", lambda tasks, now: [])
+    patch.setattr("tests.support.simulation.recover", lambda tasks, now: [])
 
 
 def recovery_looks_at_nothing_new(patch: Patch) -> None:
-    real = outcome.recover
-    patch.setattr("simulation.recover", lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2)
+    real = interruption.recover
+    twice = lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2  # noqa: E731
+    patch.setattr("tests.support.simulation.recover", twice)
 
 
 def turns_are_not_kept(patch: Patch) -> None:

@@ -154,9 +154,9 @@ PAUSED = """if True:
     import os, sys, time
     from pathlib import Path
     from covenq.errors import StaleFence
-    from covenq.tasks.remote.client import Line
+    from covenq.tasks.remote.client import ClaimsClient
     socket, directory, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    line, gate, first = Line(socket), directory / "gate", True
+    line, gate, first = ClaimsClient(socket), directory / "gate", True
     log = open(directory / f"{name}.log", "a", buffering=1)
     while True:
         granted = line.claim(name, 1, wait_s=0 if first else 2)

@@ -16,7 +16,8 @@ from pathlib import Path
 from covenq.model import Category, JsonObject, Kind
 from covenq.paths import SOCKET_NAME
 from covenq.tasks.execution.breaker import Breakers
-from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.brief import Brief
+from covenq.tasks.execution.command import Command, Stop, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.process_tree import mark_of, write_mark
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
@@ -133,7 +134,8 @@ class Attempt:
         if outcome is None and isinstance(found, Record):
             # Recorded together with the next: the command's start waits for no sync but the claim's.
             self._held.append((Kind.PHASE, claim.note(phase="prepared")))
-            outcome = self._forward(claim, place, found) if self.task.kind == "forward" else self._execute(claim, place)
+            run = self._forward if self.task.kind == "forward" else self._execute
+            outcome = run(claim, place, found)
         assert outcome is not None
         if self.lost.is_set():
             raise Stale  # known already: nothing is said, so nothing is refused
@@ -155,7 +157,7 @@ class Attempt:
         brief: JsonObject | None = None
         if self.task.kind != "forward":
             payload = delivery.payload
-            brief = self._brief(claim, place, delivery.seq)
+            brief = self._brief(claim, delivery).as_json(place)
         while True:
             try:
                 place.prepare(payload, brief)
@@ -166,57 +168,35 @@ class Attempt:
             if self.context.stop.wait(AGAIN_S):
                 return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began: no space")
 
-    def _brief(self, claim: Claim, place: AttemptDirectory, seq: int | None) -> JsonObject:
+    def _brief(self, claim: Claim, delivery: Record) -> Brief:
         task = self.task
-        return {
-            "task": task.id,
-            "attempt": claim.attempt,
-            "fence": claim.fence,
-            "route": task.route,
-            "hook": task.hook,
-            "guid": task.guid,
-            "seq": seq,
-            "event": task.event,
-            "action": task.action,
-            "repo": task.repo,
-            "installation": task.installation,
-            "number": task.number,
-            "head_sha": task.head_sha,
-            "payload": str(place.payload),
-            "result": str(place.result),
-        }
+        return Brief(
+            task=task.id,
+            attempt=claim.attempt,
+            fence=claim.fence,
+            route=task.route,
+            hook=task.hook,
+            guid=task.guid,
+            seq=delivery.seq,
+            event=task.event,
+            action=task.action,
+            repo=task.repo,
+            installation=task.installation,
+            number=task.number,
+            head_sha=task.head_sha,
+        )
 
-    def _execute(self, claim: Claim, place: AttemptDirectory) -> Outcome:
-        context, task, policy = self.context, self.task, self.task.policy
-        values = {
-            "brief": str(place.brief),
-            "result": str(place.result),
-            "payload": str(place.payload),
-            "task": task.id,
-            "attempt": str(claim.attempt),
-        }
-        own: dict[str, str | int | None] = {
-            "TASK": task.id,
-            "ATTEMPT": claim.attempt,
-            "FENCE": claim.fence,
-            "HOOK": task.hook,
-            "GUID": task.guid,
-            "EVENT": task.event,
-            "ACTION": task.action,
-            "REPO": task.repo,
-            "PAYLOAD": str(place.payload),
-            "RESULT": str(place.result),
-            "SOCKET": str(context.data / SOCKET_NAME),
-        }
+    def _execute(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome:
+        context, policy = self.context, self.task.policy
         if not policy.run:
             return Outcome(Category.POLICY, detail="the task says no command")
         if context.stop.is_set():
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
-            argv = command_line(policy.run, values)
-            env = environment(context.environ, policy.env, own)
+            brief = self._brief(claim, delivery)
+            env = brief.environment(context.environ, policy.env, place, str(context.data / SOCKET_NAME))
             command = Command(
-                argv,
+                brief.argv(policy.run, place),
                 env,
                 place,
                 context.output_limit,

@@ -11,53 +11,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from typing import IO
 
 from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, Limits
 from covenq.model import Category
 from covenq.tasks.execution import launch
+from covenq.tasks.execution.brief import printable
 from covenq.tasks.execution.output import Output
 from covenq.tasks.execution.process_tree import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import AttemptDirectory, open_for_writing
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
-KEPT = ("PATH", "HOME", "LANG", "TZ")
-"""All that a command gets of the daemon's environment without its route saying so."""
-
-_TEXT_LIMIT = 4096  # of a variable: what PATH_MAX allows
 _LAST_CHUNKS = 64  # more than a pipe holds
 _LOOK_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
-_PLACEHOLDER = re.compile(r"\{(brief|result|payload|task|attempt)\}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """A route's argv with {brief}, {result}, {payload}, {task} and {attempt} put in; other braces stay as they are."""
-    return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in run]
-
-
-def environment(base: Mapping[str, str], allowed: Iterable[str], own: Mapping[str, str | int | None]) -> dict[str, str]:
-    """A command's environment: KEPT and the `allowed` names out of `base`, then `own` as COVENQ_<name>.
-
-    What came out of a request is hostile: control characters are taken out and it is cut at 4,096 characters. None
-    becomes the empty string, which every script can test.
-    """
-    kept = {name: base[name] for name in (*KEPT, *allowed) if name in base}
-    kept.setdefault("PATH", os.defpath)
-    for name, value in own.items():
-        kept[f"COVENQ_{name}"] = "" if value is None else _UNPRINTABLE.sub("", str(value))[:_TEXT_LIMIT]
-    return kept
 
 
 class Stop:
@@ -118,55 +94,57 @@ class Command:
         Raises OSError or ValueError when it can't be started (see `not_started`).
         """
         self._limits = limits
-        scrub = scrubber or Scrubber()
-        resources = limits.resources()
-        words = list(argv)
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
             stdin = always.enter_context(place.payload.open("rb"))
             paths = (place.stdout, place.stderr)
             files = [open_for_writing(path) for path in paths]
             for file in files:
                 undo.callback(file.close)
-            status: IO[bytes] | None = None
-            pass_fds: tuple[int, ...] = ()
-            if resources:
-                told, tell = os.pipe()
-                status = always.enter_context(FileIO(told))
-                pass_fds = (tell,)
-                given = (str(tell), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
-                words = [sys.executable, "-I", "-S", launch.__file__, *given, *words]
+            words, status, pass_fds = _with_limits(argv, env, limits, always)
             try:
-                with starting() as running:
-                    self._process = subprocess.Popen(
-                        words,
-                        stdin=stdin,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE,
-                        cwd=place.directory,
-                        env=dict(env),
-                        bufsize=0,
-                        start_new_session=True,
-                        umask=0o077,
-                        pass_fds=pass_fds,
-                    )
-                    assert self._process.stdout is not None
-                    assert self._process.stderr is not None
-                    pipes = (self._process.stdout, self._process.stderr)
-                    names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
-                    self._trace = Trace(env.get(FENCE, ""), mark_of(self.pid), place.directory, names)
-                    running[self.pid] = self._trace
+                pipes = self._start(words, env, place, stdin, pass_fds)
             finally:
                 for fd in pass_fds:
                     os.close(fd)
             undo.pop_all()
-            most = limits.output or limit
+            scrub = scrubber or Scrubber()
             self._outputs = [
-                Output(pipe, file, path, most, scrub.stream())
+                Output(pipe, file, path, limits.output or limit, scrub.stream())
                 for pipe, file, path in zip(pipes, files, paths, strict=True)
             ]
             if status is not None and (number := status.read()):
                 self._end(forced=True)
                 raise OSError(int(number), os.strerror(int(number)), argv[0])
+
+    def _start(
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        place: AttemptDirectory,
+        stdin: IO[bytes],
+        pass_fds: tuple[int, ...],
+    ) -> tuple[IO[bytes], IO[bytes]]:
+        """Start the process, known to `process_tree` before it can end; its output pipes."""
+        with starting() as running:
+            self._process = subprocess.Popen(
+                words,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=place.directory,
+                env=dict(env),
+                bufsize=0,
+                start_new_session=True,
+                umask=0o077,
+                pass_fds=pass_fds,
+            )
+            assert self._process.stdout is not None
+            assert self._process.stderr is not None
+            pipes = (self._process.stdout, self._process.stderr)
+            names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
+            self._trace = Trace(env.get(FENCE, ""), mark_of(self.pid), place.directory, names)
+            running[self.pid] = self._trace
+        return pipes
 
     @property
     def pid(self) -> int:
@@ -289,10 +267,25 @@ class Command:
         return Outcome(category, exit_code, number, detail, usage=self.usage)
 
 
+def _with_limits(
+    argv: Sequence[str], env: Mapping[str, str], limits: Limits, cleanup: contextlib.ExitStack
+) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
+    """The argv to start, through `launch` where there are resource limits to set: then also a pipe that gives the number of
+    the error that kept the command from starting, and the descriptor of its other end, to be passed on and closed.
+    """
+    resources = limits.resources()
+    if not resources:
+        return list(argv), None, ()
+    told, tell = os.pipe()
+    status = cleanup.enter_context(FileIO(told))
+    given = (str(tell), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
+    return [sys.executable, "-I", "-S", launch.__file__, *given, *argv], status, (tell,)
+
+
 def not_started(error: OSError | ValueError) -> Outcome:
     """The outcome of a command that could not be started: category `spawn`, with the system's reason."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Outcome(Category.SPAWN, detail=f"it could not be started: {_UNPRINTABLE.sub('', reason)}"[:_TEXT_LIMIT])
+    return Outcome(Category.SPAWN, detail=printable(f"it could not be started: {reason}"))
 
 
 def _signal_name(number: int) -> str:

@@ -104,7 +104,7 @@ class AttemptDirectory:
                 if one.name in own:
                     continue
                 if one.is_dir(follow_symlinks=False):
-                    _remove_tree(Path(one.path))
+                    remove_tree(Path(one.path))
                 else:
                     with contextlib.suppress(OSError):
                         Path(one.path).unlink()
@@ -132,16 +132,28 @@ class AttemptDirectory:
         return True
 
 
-def _remove_tree(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if not os.path.lexists(directory):
-        return
-    for parent, names, _ in os.walk(directory):  # a command may have taken its directories' write permission away
+def remove_tree(directory: Path) -> list[str]:
+    """Remove a directory with all below it, following no link; the paths that could not be removed.
+
+    A command may have taken the write permission away from its own directories: it is given back, and the removal repeated.
+    """
+    failed: list[str] = []
+    for attempt in range(2):
+        if attempt:
+            _make_removable(directory)
+        failed.clear()
+        shutil.rmtree(directory, onerror=lambda _call, path, _error: failed.append(str(path)))
+        if not failed:
+            break
+    return failed
+
+
+def _make_removable(directory: Path) -> None:
+    for parent, names, _ in os.walk(directory):
         for one in (Path(parent), *(Path(parent, name) for name in names)):
             if not one.is_symlink():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # another user's: the next removal fails there, and says so
                     one.chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def open_for_writing(path: Path, flags: int = 0) -> FileIO:

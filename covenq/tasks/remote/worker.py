@@ -9,10 +9,7 @@ The token stays in this process: a command says its phases on a socket of the wo
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import os
 import random
 import shutil
 import threading
@@ -28,14 +25,15 @@ import orjson
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
-from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.brief import Brief
+from covenq.tasks.execution.command import Command, Stop, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
+from covenq.tasks.execution.process_tree import mark_of, reap, write_mark
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimsClient, Granted
-from covenq.tasks.scheduling.outcome import Outcome
+from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome
 from journal.errors import JournalError
 
 log = logging.getLogger("covenq.worker")
@@ -45,10 +43,6 @@ POLL_S = 20.0
 BACKOFF_S = (0.5, 30.0)
 LAST_WORDS_S = 10.0
 """How long a stop waits for the daemon to hear what became of the tasks."""
-RESULT_MAX = 1 << 20
-FAILED_KEPT = 50
-"""Directories of failed attempts that are kept, the newest."""
-
 _LOOK_S = 0.2
 _PASSING = (DaemonUnreachable, NotDurable, JournalError)
 """What a daemon that is down, stopping, or out of space answers: worth asking again."""
@@ -109,7 +103,7 @@ class Worker:
 
     def run(self) -> None:
         """Until `stop`. Raises what the daemon refuses for good: a wrong token, a route it can't have."""
-        self._end_leftovers()
+        kill_earlier_leftovers(self._work)
         with ExitStack() as cleanup:
             proxy = PhaseProxy(self._socket, self._say_phase)
             cleanup.callback(proxy.close)
@@ -189,24 +183,18 @@ class Worker:
             return Outcome(Category.POLICY, detail=f"the payload can't be had: {error}"[:200])
         if payload is None:
             return _given_back()
+        brief = _brief(granted)
         try:
-            place.prepare(payload, _brief(granted, place))
+            place.prepare(payload, brief.as_json(place))
         except OSError as error:
             return not_started(error)
         self._phase(line, held, "prepared")
-        env = environment(job.environ, job.env, self._own(granted, place))
-        values = {
-            "brief": str(place.brief),
-            "result": str(place.result),
-            "payload": str(place.payload),
-            "task": granted.id,
-            "attempt": str(granted.attempt),
-        }
+        env = brief.environment(job.environ, job.env, place, str(self._socket))
         secrets = secrets_of({name: value for name, value in job.environ.items() if name in (*job.env, "COVENQ_TOKEN")})
         if self._stop.is_set():
             return _given_back()
         try:
-            argv = command_line(job.run, values)
+            argv = brief.argv(job.run, place)
             command = Command(argv, env, place, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
         except (OSError, ValueError) as error:
             return not_started(error)
@@ -219,22 +207,6 @@ class Worker:
         except BaseException:
             command.abandon()
             raise
-
-    def _own(self, granted: Granted, place: AttemptDirectory) -> dict[str, str | int | None]:
-        task = granted.task
-        return {
-            "TASK": granted.id,
-            "ATTEMPT": granted.attempt,
-            "FENCE": granted.fence,
-            "HOOK": task.get("hook"),
-            "GUID": task.get("guid"),
-            "EVENT": task.get("event"),
-            "ACTION": task.get("action"),
-            "REPO": task.get("repo"),
-            "PAYLOAD": str(place.payload),
-            "RESULT": str(place.result),
-            "SOCKET": str(self._socket),
-        }
 
     def _tell(self, line: ClaimsClient, held: LeasedTask, place: AttemptDirectory, outcome: Outcome) -> None:
         """Say how it ended, until the daemon has heard it."""
@@ -262,7 +234,7 @@ class Worker:
         keep = self._job.keep == "all" or (self._job.keep == "failed" and outcome.category is not None)
         if not keep:
             shutil.rmtree(place.directory.parent, ignore_errors=True)
-        prune(self._work)
+        prune_failed(self._work)
 
     def _insist(self, held: LeasedTask, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer; None when the lease ran out before, or some time after the stop."""
@@ -334,20 +306,6 @@ class Worker:
             held.lost.set(self._job.grace_s)
         return True
 
-    # ---- the work directory
-
-    def _end_leftovers(self) -> None:
-        """End what an earlier worker in this directory left running: its leases may have been given to others."""
-        traces = []
-        for path in self._work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
-            try:
-                fence = str(json.loads(path.read_bytes())["fence"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            traces.append(Trace(fence, read_mark(path.with_name("process.json"))))
-        if traces and (killed := kill_leftovers(traces)):
-            log.warning("ended %d processes that an earlier worker had left running", len(killed))
-
 
 class _Backoff:
     def __init__(self) -> None:
@@ -362,42 +320,23 @@ class _Backoff:
         self._next = BACKOFF_S[0]
 
 
-def work_directory(base: Path) -> tuple[Path, int]:
-    """A directory below `base` that no other worker uses, and the descriptor whose lock says so; hold it. Raises Refused."""
-    for number in range(1, 1000):
-        path = base / str(number)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return path, fd
-        except OSError:
-            os.close(fd)
-    raise Refused(f"{base} has a thousand workers", hint="Choose another directory with --work.")
-
-
-def prune(work: Path, keep: int = FAILED_KEPT) -> None:
-    """Remove the directories of failed tasks but for the newest."""
-    try:
-        found = sorted((work / ATTEMPTS_NAME).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return
-    for path in found[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _brief(granted: Granted, place: AttemptDirectory) -> JsonObject:
+def _brief(granted: Granted) -> Brief:
     task = granted.task
-    plain = ("route", "hook", "guid", "event", "action", "repo", "installation", "number", "head_sha")
-    return {
-        "task": granted.id,
-        "attempt": granted.attempt,
-        "fence": granted.fence,
-        "seq": task.get("delivery_seq"),
-        **{name: task.get(name) for name in plain},
-        "payload": str(place.payload),
-        "result": str(place.result),
-    }
+    return Brief(
+        task=granted.id,
+        attempt=granted.attempt,
+        fence=granted.fence,
+        route=task.get("route"),
+        hook=task.get("hook"),
+        guid=task.get("guid"),
+        seq=task.get("delivery_seq"),
+        event=task.get("event"),
+        action=task.get("action"),
+        repo=task.get("repo"),
+        installation=task.get("installation"),
+        number=task.get("number"),
+        head_sha=task.get("head_sha"),
+    )
 
 
 def _timeout(granted: Granted) -> float:
@@ -425,11 +364,6 @@ def _result(place: AttemptDirectory) -> Any:
 
 def _given_back() -> Outcome:
     return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")
-
-
-def lines(target: Path | Any) -> Callable[[], ClaimsClient]:
-    """Connections to a daemon: the path of its socket, or a `covenq.net.address.Remote`."""
-    return lambda: ClaimsClient(target)
 
 
 def check(run: Sequence[str]) -> tuple[str, ...]:

@@ -180,11 +180,6 @@ class Claim:
             else:
                 time.sleep(AGAIN_S)
 
-    def ended_as(self, kind: Kind) -> bool:
-        """Whether the task's newest record is this claim's own end of that kind: said before, and only the answer lost."""
-        newest = self._journal.last(task_subject(self.task))
-        return newest is not None and newest.kind == kind and newest.data.get("claim") == self.seq
-
 
 def record_late(journal: Journal, claim: Claim, what: str) -> None:
     """Record that a word of a claim that is no longer the task's was refused. Failing at that is told in the log alone."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from covenq.errors import UsageError
 from covenq.model import seconds_of
 from covenq.tasks.scheduling.outcome import Task
 
@@ -62,3 +63,9 @@ def _left(until: str, now: float) -> float:
         return seconds_of(until) - now
     except ValueError:  # no time that we wrote
         return 0.0
+
+
+def check_lease(lease_s: float) -> None:
+    """Raises UsageError for a lease that is too short or too long."""
+    if not 1 <= lease_s <= LEASE_MAX_S:
+        raise UsageError(f"a lease of {lease_s:g} s", hint=f"lease_s is between 1 and {LEASE_MAX_S}.")

@@ -19,6 +19,8 @@ from covenq.config.resources import NO_LIMITS, Limits
 from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 
+RESULT_MAX = 1 << 20
+"""Bytes of the result that a pull worker reports, as JSON."""
 RETRY_AFTER_MAX_S = 86400.0
 """The longest that somebody else's `Retry-After` can make a task wait: a day."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import JsonObject, State, at_text
 from covenq.tasks.scheduling import supersede
+from covenq.tasks.scheduling.candidates import Candidate
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 
 POSITION_MAX = 1000
@@ -20,18 +20,8 @@ _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready
     AND (priority > ? OR (priority = ? AND last_seq < ?)) LIMIT ?)"""
 _DUE_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before < ? LIMIT ?)"""
-_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, priority, last_seq, not_before, category, attempts,
-    since, supersede, source_at FROM tasks WHERE id = ?"""
-
-
-@dataclass(frozen=True, slots=True)
-class _QueuedTask:
-    id: str
-    tenant: str
-    route: str | None
-    repo_id: int | None
-    repo: str | None
-    key: str | None
+_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, number, priority, last_seq, not_before, category,
+    attempts, since, supersede, source_at FROM tasks WHERE id = ?"""
 
 
 class Waiting:
@@ -55,12 +45,12 @@ class Waiting:
             return None
         if row["not_before"] is not None and row["not_before"] > self._now:
             return _told(*_not_yet(row))
-        place = _QueuedTask(*(row[name] for name in _QueuedTask.__slots__))
+        candidate = Candidate(*(row[name] for name in Candidate._fields))
         if row["supersede"] is not None or row["source_at"] is not None:
             outdated = supersede.outdated_by(self._conn, task)
             if outdated is not None:
                 return _told("outdated", f"task {outdated.by} has outdated it: it will be superseded")
-        block = self._limiter.of(place)
+        block = self._limiter.of(candidate)
         if block is not None:
             return _told(block.word, block.why, self._position(row))
         position = self._position(row)
