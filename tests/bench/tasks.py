@@ -75,7 +75,7 @@ def puller(socket: Path, most: int, name: str) -> None:
     sys.stdin.readline()
     while granted := line.claim_all(name, 60, most):
         if most == 1:
-            line.say(granted[0], "complete")
+            line.report(granted[0], "complete")
         else:
             assert all(one["ok"] for one in line.complete_all(granted))
         done += len(granted)

@@ -32,10 +32,10 @@ from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
 from covenq.tasks.remote.claims import Claims
-from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
-from covenq.tasks.scheduling.outcome import Outcome, Task, after
+from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
@@ -469,7 +469,7 @@ class World:
         if self.stopping:
             return
         with suppress(JournalFull):
-            self.dispatcher.outdate(self.conn, self.now)
+            self.dispatcher.record_queue_changes(self.conn, self.now)
         free = 3 - len(self.attempts)
         if free > 0:
             able = self._able() if self.seed % 4 == 0 else set()
@@ -511,7 +511,7 @@ class World:
         """As `covenq.tasks.execution.attempt`, without a process."""
         yield
         try:
-            claim = Claim.take(self.journal, task, "pool")
+            claim = Claim.acquire(self.journal, task, "pool")
         except JournalFull:
             self.dispatcher.release(task, 0)
             return
@@ -523,19 +523,21 @@ class World:
             for name in ("prepared", "started"):
                 yield
                 with suppress(JournalFull):
-                    claim.record([(Kind.PHASE, claim.note(phase=name))])
+                    claim.record([(Kind.PHASE, claim.record_data(phase=name))])
             yield
             outcome = self._outcome()
             if self.stopping:
                 outcome = Outcome(Category.INTERRUPTED)
-            ending = after(task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random)
+            ending = ending_after(
+                task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random
+            )
             while True:
                 try:
-                    claim.record([(Kind.PHASE, claim.note(phase="collected")), (ending.kind, ending.data)])
+                    claim.record([(Kind.PHASE, claim.record_data(phase="collected")), (ending.kind, ending.data)])
                     break
                 except JournalFull:
                     yield
-        except Stale:
+        except StaleClaim:
             self.said.append(f"{task.id} was lost")
         self.dispatcher.release(task, claim.last)
 
@@ -575,7 +577,7 @@ class World:
 
     def leases(self) -> None:
         with suppress(JournalFull):
-            self.claims._end_lapsed()
+            self.claims._end_expired()
 
     def time(self) -> None:
         passed = self.rng.choice([0.5, 5.0, 40.0, 400.0])
@@ -674,7 +676,7 @@ class World:
             self.reroute()
         for _ in range(600 + 30 * len(self.monitor.tasks)):
             self.fold(len(self.journal.records))
-            while self.dispatcher.outdate(self.conn, self.now):
+            while self.dispatcher.record_queue_changes(self.conn, self.now):
                 self.fold(len(self.journal.records))
             self.hand_out()
             for one in self.attempts:

@@ -17,8 +17,8 @@ from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims
-from covenq.tasks.remote.reports import Done
-from covenq.tasks.scheduling.leases import FIRST_LOOK_S
+from covenq.tasks.remote.reports import Completion
+from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -86,7 +86,7 @@ class Harness:
     def late(self) -> list[dict[str, Any]]:
         return [r.data for r in self.journal.read(0) if r.kind == "ops.late"]
 
-    def lapse(self, task: str, times: int = 1) -> None:
+    def expire(self, task: str, times: int = 1) -> None:
         before = self.row(task)["interruptions"]
         eventually(lambda: self.row(task)["interruptions"] >= before + times, what="the lease is ended")
 
@@ -168,7 +168,7 @@ def test_every_late_word_is_refused_and_recorded(harness: Harness, word: str) ->
     task = harness.add("g1")
     first = claim(harness, "slow", 10)
     harness.clock.pass_(11)
-    harness.lapse(task)
+    harness.expire(task)
     second = claim(harness, "quick", 60)
     say: dict[str, Callable[[str], Any]] = {
         "renew": lambda fence: harness.claims.reports.renew(task, fence, 60),
@@ -248,7 +248,7 @@ def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
     for number in (1, 2, 3):
         claim(harness, f"w{number}", 5)
         harness.clock.pass_(6)
-        harness.lapse(task)
+        harness.expire(task)
         row = harness.row(task)
         assert (row["state"], row["category"], row["retries"]) == (
             "failed" if number == 3 else "queued",
@@ -264,11 +264,11 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
     claim(harness, lease_s=5)
     harness.clock.wall += 10 * 86400
     harness.clock.mono += 6
-    harness.lapse(marker)  # the leases were looked at
+    harness.expire(marker)  # the leases were looked at
     assert harness.row(task)["state"] == "running"
     harness.clock.wall -= 20 * 86400
     harness.clock.mono += 60
-    harness.lapse(task)
+    harness.expire(task)
 
 
 def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None:
@@ -282,7 +282,7 @@ def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None
     harness = make_harness()
     harness.claims.reports.renew(task, fence, 3600)
     eventually(lambda: harness.row(other)["interruptions"] or harness.clock.pass_(2), what="the other lease is ended")
-    assert harness.clock.mono > 5.0 + FIRST_LOOK_S
+    assert harness.clock.mono > 5.0 + INHERITED_LEASE_MIN_S
     assert harness.claims.reports.complete(task, fence)["state"] == "completed"
 
 
@@ -355,8 +355,10 @@ def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) ->
     cancelled = harness.journal.last(f"task.{tasks[1]}")
     assert cancelled is not None
     harness.journal.append([Entry(f"task.{tasks[1]}", Kind.CANCELLED, {"by": "me"}, expect=cancelled.seq)])
-    done = [Done(one["task"]["id"], one["fence"], 0) for one in found]
-    answers = harness.claims.reports.complete_all([*done[:4], Done(tasks[4], done[0].fence), Done("nothing", "x.1")])
+    done = [Completion(one["task"]["id"], one["fence"], 0) for one in found]
+    answers = harness.claims.reports.complete_all(
+        [*done[:4], Completion(tasks[4], done[0].fence), Completion("nothing", "x.1")]
+    )
     assert [(one["task"], one["ok"], one.get("error")) for one in answers] == [
         (tasks[0], True, None),
         (tasks[1], False, "stale_fence"),

@@ -296,25 +296,25 @@ def test_a_circuit_opens_is_probed_and_closes() -> None:
     assert target == "https://x.example:443"
     for number in range(1, OPENS_AFTER + 1):
         assert breakers.admit(target, "r")
-        assert breakers.told(target, well=False) is (number == OPENS_AFTER)
+        assert breakers.report(target, ok=False) is (number == OPENS_AFTER)
     assert not breakers.admit(target, "r")
-    assert list(breakers.waiting()) == ["r"]
-    assert breakers.next_s() == FIRST_S
+    assert list(breakers.blocked_routes()) == ["r"]
+    assert breakers.next_probe_s() == FIRST_S
     opens = FIRST_S
     for _ in range(8):
         now[0] += opens
-        assert breakers.waiting() == {}
+        assert breakers.blocked_routes() == {}
         assert breakers.admit(target, "r")
         assert not breakers.admit(target, "s"), "one probe at a time"
-        assert set(breakers.waiting()) == {"r", "s"}
-        assert breakers.told(target, well=False)
+        assert set(breakers.blocked_routes()) == {"r", "s"}
+        assert breakers.report(target, ok=False)
         opens = min(opens * 2, LONGEST_S)
-        assert breakers.next_s() == opens
+        assert breakers.next_probe_s() == opens
     now[0] += opens
     assert breakers.admit(target, "r")
-    breakers.undone(target)
+    breakers.cancel(target)
     assert breakers.admit(target, "r"), "a probe that was not made is made by the next"
-    breakers.told(target, well=True)
+    breakers.report(target, ok=True)
     assert breakers.admit(target, "r")
     assert breakers.admit(target, "s")
-    assert breakers.next_s() is None
+    assert breakers.next_probe_s() is None

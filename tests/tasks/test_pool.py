@@ -277,7 +277,7 @@ def test_nothing_begins_while_the_disk_is_low(harness: Harness) -> None:
 
 
 def test_a_dispatcher_that_stumbles_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.tasks.execution.pool.AGAIN_S", 0.01)
+    monkeypatch.setattr("covenq.tasks.execution.pool.RETRY_S", 0.01)
     broken = iter([sqlite3.OperationalError("disk I/O error"), RuntimeError("what nobody thought of")])
     reader = harness.store.reader
 

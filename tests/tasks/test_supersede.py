@@ -11,7 +11,7 @@ from covenq.config.load import build
 from covenq.model import DeliveryId, Kind, at_text
 from covenq.routing.decide import route
 from covenq.state.fold import fold
-from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.outcome import Task
 from covenq.tasks.scheduling.waiting import waiting
@@ -54,13 +54,13 @@ class Harness:
     def look(self) -> None:
         """Fold and record what is outdated, until there is nothing more."""
         self.fold()
-        while self.dispatcher.outdate(self.conn, self.now):
+        while self.dispatcher.record_queue_changes(self.conn, self.now):
             self.fold()
 
     def claim(self) -> list[tuple[Task, Claim]]:
         found = []
         for task in self.dispatcher.pick(self.conn, self.now, 10):
-            claim = Claim.take(self.journal, task, "w")
+            claim = Claim.acquire(self.journal, task, "w")
             self.dispatcher.release(task, self.journal.head().seq)
             if claim is not None:
                 found.append((task, claim))
@@ -110,7 +110,9 @@ def test_what_runs_is_left_alone_and_the_newest_waits_for_it(harness: Harness) -
     assert harness.state(first) == ("running", None)
     assert harness.claim() == []
     # It fails, and would be tried again: but it is not the newest any more.
-    claim.record([(Kind.RETRY, claim.note(category="exit", not_before=at_text(harness.now + 5), interruptions=0))])
+    claim.record(
+        [(Kind.RETRY, claim.record_data(category="exit", not_before=at_text(harness.now + 5), interruptions=0))]
+    )
     harness.look()
     assert harness.superseded()[first] == {"by_task": third, "reason": "newer"}
     assert [task.id for task, _ in harness.claim()] == [third]
@@ -131,9 +133,9 @@ def test_one_that_is_claimed_in_that_moment_is_left_alone(harness: Harness) -> N
     [task] = harness.dispatcher.pick(harness.conn, harness.now, 10)
     second = harness.arrive("b")
     harness.fold()
-    claim = Claim.take(harness.journal, task, "w")  # durable, and not folded when rivals are looked at
+    claim = Claim.acquire(harness.journal, task, "w")  # durable, and not folded when rivals are looked at
     assert claim is not None
-    assert harness.dispatcher.outdate(harness.conn, harness.now) == 0
+    assert harness.dispatcher.record_queue_changes(harness.conn, harness.now) == 0
     harness.dispatcher.release(task, claim.seq)
     harness.look()
     assert harness.superseded() == {}
@@ -144,7 +146,7 @@ def test_one_that_is_claimed_in_that_moment_is_left_alone(harness: Harness) -> N
 def test_a_long_queue_of_one_key_is_looked_at_in_portions(harness: Harness) -> None:
     tasks = [harness.arrive(f"g{n}") for n in range(700)]
     harness.fold()
-    assert harness.dispatcher.outdate(harness.conn, harness.now) == 700 + 256
+    assert harness.dispatcher.record_queue_changes(harness.conn, harness.now) == 700 + 256
     assert [task.id for task, _ in harness.claim()] == [tasks[-1]], "whatever is not recorded yet"
     harness.look()
     assert set(harness.superseded()) == set(tasks[:-1])
@@ -166,15 +168,15 @@ def test_what_runs_is_superseded_too_and_its_result_withheld(harness: Harness) -
     first = harness.arrive("a")
     harness.look()
     [(_, claim)] = harness.claim()
-    claim.record([(Kind.PHASE, claim.note(phase="started"))])
+    claim.record([(Kind.PHASE, claim.record_data(phase="started"))])
     second = harness.arrive("b")
     harness.fold()
-    claim.record([(Kind.PHASE, claim.note(phase="testing"))])  # moves it between the look and the record
-    assert harness.dispatcher.outdate(harness.conn, harness.now) == 0
+    claim.record([(Kind.PHASE, claim.record_data(phase="testing"))])  # moves it between the look and the record
+    assert harness.dispatcher.record_queue_changes(harness.conn, harness.now) == 0
     harness.look()
     assert harness.superseded()[first] == {"by_task": second, "reason": "newer", "attempt": 1, "claim": claim.seq}
-    with pytest.raises(Stale):
-        claim.record([(Kind.COMPLETED, claim.note(exit_code=0, result=None))])
+    with pytest.raises(StaleClaim):
+        claim.record([(Kind.COMPLETED, claim.record_data(exit_code=0, result=None))])
     assert harness.state(first) == ("superseded", "newer")
     row = harness.conn.execute("SELECT outcome, ended_at FROM task_attempts WHERE task = ?", (first,)).fetchone()
     assert row["outcome"] == "superseded"
@@ -226,7 +228,7 @@ def test_a_crash_between_the_two_records_loses_no_burst(harness: Harness) -> Non
     harness.fold()
     harness.fault = [1]  # a prefix of one entry survives
     with pytest.raises(Crash):
-        harness.dispatcher.outdate(harness.conn, harness.now)
+        harness.dispatcher.record_queue_changes(harness.conn, harness.now)
     harness.start()
     harness.look()
     delayed = [r.data for r in harness.journal.records if r.kind == Kind.DELAYED]
@@ -280,7 +282,7 @@ def test_a_retry_is_stale_when_the_head_has_moved_on_meanwhile(harness: Harness)
     harness.arrive("b", at="2026-11-23T10:00:02Z", head="bb")
     harness.look()
     assert harness.state(first)[0] == "running"
-    claim.record([(Kind.RETRY, claim.note(category="exit", not_before=at_text(harness.now), interruptions=0))])
+    claim.record([(Kind.RETRY, claim.record_data(category="exit", not_before=at_text(harness.now), interruptions=0))])
     harness.look()
     assert harness.state(first) == ("superseded", "stale")
 

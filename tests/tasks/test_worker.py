@@ -169,7 +169,7 @@ PAUSED = """if True:
             first = False
         for word, more in (("phase", {"phase": "woken"}), ("renew", {"lease_s": 60}), ("complete", {})):
             try:
-                line.say(granted, word, **more)
+                line.report(granted, word, **more)
                 said = "ok"
             except StaleFence:
                 said = "stale"

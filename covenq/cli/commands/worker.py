@@ -17,7 +17,7 @@ from covenq.errors import UsageError
 
 if TYPE_CHECKING:
     from covenq.net.address import Remote
-    from covenq.tasks.remote.worker import Job
+    from covenq.tasks.remote.worker import WorkerOptions
 
 
 def worker(
@@ -70,15 +70,15 @@ def worker(
       covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
     """
     from covenq.tasks.execution.pool import worker_id
-    from covenq.tasks.remote.worker import Job, check
+    from covenq.tasks.remote.worker import WorkerOptions, checked_command
 
     lease_s = _checked_lease(lease)
     _check_keep(keep)
     _check_environment(env or ())
     target = _target(socket, data, config)
-    job = Job(
+    job = WorkerOptions(
         name=name or worker_id(),
-        run=check(command),
+        run=checked_command(command),
         routes=tuple(route or ()),
         lease_s=lease_s,
         env=tuple(env or ()),
@@ -124,7 +124,7 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
     return remote
 
 
-def _claim_until_stopped(job: Job, target: Path | Remote, base: Path) -> None:
+def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) -> None:
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.net.address import Remote
     from covenq.tasks.execution import process_tree

@@ -10,8 +10,8 @@ from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import Body, body_of
 from covenq.http.api.resource import Resource
-from covenq.tasks.remote.claims import AT_ONCE
-from covenq.tasks.remote.reports import Done
+from covenq.tasks.remote.claims import BATCH_MAX
+from covenq.tasks.remote.reports import Completion
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
@@ -76,8 +76,8 @@ class CompleteAll(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         listed: list[Any] = body_of(req, {"done"}).typed("done", list, "a list", [])
-        if not 1 <= len(listed) <= AT_ONCE or not all(isinstance(one, dict) for one in listed):
-            raise UsageError(f"done must be a list of 1 to {AT_ONCE} objects")
+        if not 1 <= len(listed) <= BATCH_MAX or not all(isinstance(one, dict) for one in listed):
+            raise UsageError(f"done must be a list of 1 to {BATCH_MAX} objects")
         for one in listed:
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
@@ -110,8 +110,8 @@ def _lease_s(body: Body) -> float:
     return LEASE_S if seconds is None else seconds
 
 
-def _done(body: Body) -> Done:
-    return Done(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
+def _done(body: Body) -> Completion:
+    return Completion(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
 
 
 def _usage(body: Body) -> Usage | None:

@@ -1,4 +1,4 @@
-"""Leased claims: workers elsewhere claim tasks, by long polling, and a lease that runs out ends its attempt.
+"""Leased claims: pull workers claim tasks, by long polling, and a lease that runs out ends the attempt.
 
 A claim is the same append as the pool's, with `lease_until` in it. Its fencing token (`covenq.tasks.scheduling.claim`) is all
 that a worker has to show afterwards, in its reports (`covenq.tasks.remote.reports`). `covenq.tasks.scheduling.leases` decides
@@ -22,10 +22,10 @@ from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.remote.reports import ClaimReports
-from covenq.tasks.scheduling.claim import AGAIN_S, Claim
+from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.fairness import PULL
-from covenq.tasks.scheduling.interruption import lapse
+from covenq.tasks.scheduling.interruption import expire
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import Task
 from journal.errors import JournalError, JournalFull, JournalWriteFailed
@@ -35,9 +35,10 @@ from journal.records import Conflict, Unknown
 log = logging.getLogger("covenq.claims")
 
 WAIT_MAX_S = 60.0
-WAITERS = 32
-"""Claims that may wait at a time: each holds a thread of the API's. One more is answered at once."""
-AT_ONCE = 64
+"""The longest that a claim may wait for a task."""
+WAITERS_MAX = 32
+"""Claims that may wait at a time: each occupies a thread of the API. One more is answered at once."""
+BATCH_MAX = 64
 """Tasks that one request may claim or complete."""
 
 _TICK_S = 0.5
@@ -48,7 +49,7 @@ _WORKER = re.compile(r"[0-9A-Za-z._@:/-]{1,64}\Z")
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One long poll. `task` is what it was given; `ready` says that it was, or that it is to look for itself."""
+    """One long poll. `task` is the task that it was given; `ready` is set then, and at the stop, when it has to return."""
 
     routes: frozenset[str] | None
     ready: threading.Event = field(default_factory=threading.Event)
@@ -56,7 +57,9 @@ class _Waiter:
 
 
 class Claims:
-    """What workers elsewhere say and get. Methods may be called from any thread; `start` begins the leases' own."""
+    """Claims of pull workers. Methods may be called from any thread; `start` begins the thread that serves long polls and ends
+    leases. What workers report of their claims goes to `reports`.
+    """
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class Claims:
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
         self._waiters: list[_Waiter] = []
         self._waiting = threading.Lock()
-        self._news = threading.Event()
+        self._wake = threading.Event()
         self._stopping = threading.Event()
         self._leases = Leases(clock, monotonic)
         self.reports = ClaimReports(
@@ -93,13 +96,13 @@ class Claims:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        self._folder.subscribe(lambda seq: self._news.set() if self._waiters else None)
+        self._folder.subscribe(lambda seq: self._wake.set() if self._waiters else None)
         self._thread.start()
 
     def stop(self) -> None:
-        """Let no claim wait any longer, and end no more leases. Leases stay what they are."""
+        """Let no claim wait any longer, and end no more leases. Leases stay as they are recorded."""
         self._stopping.set()
-        self._news.set()
+        self._wake.set()
         with self._waiting:
             for waiter in self._waiters:
                 waiter.ready.set()
@@ -117,7 +120,7 @@ class Claims:
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
     ) -> JsonObject | None:
-        """One of `claim_all`, or None: there is nothing, or not within `wait_s`."""
+        """As `claim_all`, for one task; None if there is none, or none within `wait_s`."""
         found = self.claim_all(worker, lease_s, 1, routes=routes, wait_s=wait_s, gone=gone)
         return found[0] if found else None
 
@@ -131,21 +134,21 @@ class Claims:
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
     ) -> list[JsonObject]:
-        """Up to `limit` of {"task", "attempt", "fence", "lease_until", "payload_url"}, in one append; what there is at once,
-        or the one that comes within `wait_s`.
+        """Up to `limit` of {"task", "attempt", "fence", "lease_until", "payload_url"}, in one append: those that can be claimed
+        at once, or else the one that comes within `wait_s`.
 
-        `gone` says that whoever asked is no longer there. Raises UsageError, and the journal's errors.
+        `gone` returns whether the client has disconnected. Raises UsageError, and the journal's errors.
         """
-        wanted = _checked(worker, lease_s, limit, routes, wait_s)
+        wanted = _checked_routes(worker, lease_s, limit, routes, wait_s)
         deadline = self._monotonic() + min(wait_s, WAIT_MAX_S)
-        found = self._now(worker, lease_s, limit, wanted)
+        found = self._claim_now(worker, lease_s, limit, wanted)
         while not found and (left := deadline - self._monotonic()) > 0 and not self._stopping.is_set():
             waiter = _Waiter(wanted)
             with self._waiting:
-                if len(self._waiters) >= WAITERS:
+                if len(self._waiters) >= WAITERS_MAX:
                     return []
                 self._waiters.append(waiter)
-            self._news.set()
+            self._wake.set()
             while not waiter.ready.wait(min(left, 0.5)):
                 left = deadline - self._monotonic()
                 if left <= 0 or gone():
@@ -157,19 +160,19 @@ class Claims:
                 self._dispatcher.release(waiter.task, 0)
                 return []
             if waiter.task is not None:
-                found = self._take([waiter.task], worker, lease_s)
+                found = self._acquire([waiter.task], worker, lease_s)
             elif not waiter.ready.is_set():
                 return []
         return found
 
-    def _now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
-        """What can be had at once. A task that was acknowledged before this was called is seen."""
+    def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
+        """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
         behind = self._folder.folded < head
         for _ in range(_TRIES):
             picked = self._pick(limit, routes)
             if picked:
-                found = self._take(picked, worker, lease_s)
+                found = self._acquire(picked, worker, lease_s)
                 if found:
                     return found
             elif behind and self._folder.wait_for(head, 10.0):
@@ -183,25 +186,25 @@ class Claims:
             return []
         return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL, routes=routes)
 
-    def _take(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[JsonObject]:
-        """Claim what was picked; the answers for those that nobody else has moved meanwhile."""
+    def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[JsonObject]:
+        """Claim picked tasks; the grants for those that have not moved meanwhile."""
         last = {task.id: 0 for task in tasks}
         try:
             until = at_text(self._clock() + lease_s)
-            claims = Claim.take_all(self._journal, tasks, worker, until)
+            claims = Claim.acquire_all(self._journal, tasks, worker, until)
             for claim in claims:
                 last[claim.task] = claim.seq
                 self._leases.grant(claim.task, until, lease_s)
         finally:
             for task in tasks:
-                # Some may have been claimed before an error came: in hand until the state knows it, or caps would not count them.
+                # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
                 newest = None if last[task.id] else self._journal.last(task.subject)
                 self._dispatcher.release(task, last[task.id] if newest is None else newest.seq)
         rows = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
-        return [self._granted(claim, rows[claim.task], until) for claim in claims]
+        return [self._grant(claim, rows[claim.task], until) for claim in claims]
 
-    def _granted(self, claim: Claim, row: JsonObject, until: str) -> JsonObject:
-        """The answer to a claim: the task as it is from now on, which the fold may not have reached yet."""
+    def _grant(self, claim: Claim, row: JsonObject, until: str) -> JsonObject:
+        """The answer to a claim, with the task as it is after it, which the fold may not have reached yet."""
         record = self._journal.get(claim.seq)
         row |= {
             "state": State.RUNNING.value,
@@ -224,31 +227,31 @@ class Claims:
             "payload_url": f"/api/v1/deliveries/{row['hook']}/{row['guid']}/payload",
         }
 
-    # ---- the leases' thread
+    # ---- the thread that serves long polls and ends leases
 
     def _run(self) -> None:
-        looked = 0.0
+        ended_at = 0.0
         while not self._stopping.is_set():
-            self._news.wait(_TICK_S)
-            self._news.clear()
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
             try:
-                self._give()
-                if time.monotonic() - looked >= _TICK_S / 2:
-                    self._end_lapsed()
-                    looked = time.monotonic()
+                self._serve_waiters()
+                if time.monotonic() - ended_at >= _TICK_S / 2:
+                    self._end_expired()
+                    ended_at = time.monotonic()
             except (JournalFull, JournalWriteFailed) as error:
                 log.warning("leases that ran out wait to be recorded so: %s", error)
-                self._stopping.wait(AGAIN_S)
+                self._stopping.wait(RETRY_S)
             except JournalError as error:
                 log.error("no lease is looked after any more: %s", error)
                 return
             except Exception:
-                # Whatever it was, leases must not live for ever because of it.
+                # No error may make leases live for ever.
                 log.exception("the leases could not be looked at; it is tried again")
-                self._stopping.wait(AGAIN_S)
+                self._stopping.wait(RETRY_S)
 
-    def _give(self) -> None:
-        """Hand what is ready to the claims that wait: those that want the same routes share a pick."""
+    def _serve_waiters(self) -> None:
+        """Give ready tasks to the claims that wait: those that want the same routes share a pick."""
         with self._waiting:
             groups: dict[frozenset[str] | None, list[_Waiter]] = {}
             for waiter in self._waiters:
@@ -264,21 +267,21 @@ class Claims:
                 if given is None:
                     self._dispatcher.release(task, 0)
 
-    def _end_lapsed(self) -> None:
-        """Record the end of each lease that has run out, against the task's newest record: whoever spoke first wins."""
-        for task in self._leases.lapsed(self._store.reader()):
-            if not isinstance(self._journal.append([lapse(task, self._clock())]), Conflict | Unknown):
+    def _end_expired(self) -> None:
+        """Record the end of each lease that has run out, against the task's newest record: a report that came first wins."""
+        for task in self._leases.expired(self._store.reader()):
+            if not isinstance(self._journal.append([expire(task, self._clock())]), Conflict | Unknown):
                 log.warning("task %s attempt %d: its lease ran out", task.id, task.attempts)
 
 
-def _checked(
+def _checked_routes(
     worker: str, lease_s: float, limit: int, routes: Collection[str] | None, wait_s: float
 ) -> frozenset[str] | None:
     if not _WORKER.match(worker):
         raise UsageError("worker is no name", hint="1 to 64 letters, digits, or one of . _ @ : / -")
     check_lease(lease_s)
-    if not 1 <= limit <= AT_ONCE:
-        raise UsageError(f"{limit} tasks at once", hint=f"max is between 1 and {AT_ONCE}.")
+    if not 1 <= limit <= BATCH_MAX:
+        raise UsageError(f"{limit} tasks at once", hint=f"max is between 1 and {BATCH_MAX}.")
     if not 0 <= wait_s <= WAIT_MAX_S:
         raise UsageError(f"a wait of {wait_s:g} s", hint=f"wait_s is between 0 and {WAIT_MAX_S:g}.")
     if routes is None:

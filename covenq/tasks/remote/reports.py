@@ -1,7 +1,7 @@
-"""Reports of workers elsewhere on the tasks that they hold: renewal, phase, completion, failure.
+"""Reports of pull workers on the tasks that they hold: renewal, phase, completion, failure.
 
 Each names its claim by the fencing token (`covenq.tasks.scheduling.claim`). A report of a claim that is no longer the task's
-raises StaleFence, and is recorded as late (`ops.late`); nothing of it counts.
+raises StaleFence, and is recorded as late (`ops.late`); it has no other effect.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.execution.workdir import AttemptDirectory
-from covenq.tasks.scheduling.claim import Claim, Stale, record_late
+from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
-from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, Usage, after
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, Usage, ending_after
 from journal.errors import JournalFull
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
@@ -32,13 +32,13 @@ PHASE_MAX = 100
 DETAIL_MAX = 300
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
-_PUSHED = frozenset(Category) - {Category.LEASE_LOST}
-"""What a worker may give as the category of a failure."""
+_REPORTABLE = frozenset(Category) - {Category.LEASE_LOST}
+"""The categories that a worker may report for a failure."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A claim that came to its end well, without a result to keep."""
+class Completion:
+    """The report of a task that completed without a result."""
 
     task: str
     fence: str
@@ -47,7 +47,7 @@ class Done:
 
 
 class ClaimReports:
-    """What workers elsewhere report. Methods may be called from any thread."""
+    """Records what pull workers report. Methods may be called from any thread."""
 
     def __init__(
         self,
@@ -74,36 +74,36 @@ class ClaimReports:
     def renew(self, task: str, token: str, lease_s: float) -> JsonObject:
         """{"lease_until"}. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
         check_lease(lease_s)
-        claim = self._held(task, token, "renew")
+        claim = self._current_claim(task, token, "renew")
         until = at_text(self._clock() + lease_s)
-        self._say(claim, "renew", Kind.RENEWED, claim.note(lease_until=until))
+        self._record(claim, "renew", Kind.RENEWED, claim.record_data(lease_until=until))
         self._leases.grant(task, until, lease_s)
         return {"lease_until": until}
 
     def phase(self, task: str, token: str, name: str) -> JsonObject:
-        """{"phase", "seq"}. The daemon's own commands may say it as well. Raises as `renew` does."""
+        """{"phase", "seq"}. The daemon's own commands may report phases as well. Raises as `renew` does."""
         word = scrub_text(_UNPRINTABLE.sub(" ", name)).strip()[:PHASE_MAX]
         if not word:
             raise UsageError("a phase needs a name", hint=f"A few words, {PHASE_MAX} characters at most.")
-        claim = self._held(task, token, "phase", leased=False)
-        self._say(claim, "phase", Kind.PHASE, claim.note(phase=word))
+        claim = self._current_claim(task, token, "phase", leased=False)
+        self._record(claim, "phase", Kind.PHASE, claim.record_data(phase=word))
         return {"phase": word, "seq": claim.last}
 
     def complete(
         self, task: str, token: str, *, result: Any = None, exit_code: int | None = None, usage: Usage | None = None
     ) -> JsonObject:
-        """{"state", "result"}: the attempt came to its end. `result` is kept as JSON. Raises as `renew` does.
+        """{"state", "result"}: the attempt completed. `result` is stored as JSON. Raises as `renew` does.
 
-        Saying the same again, because the answer was lost, is no late word: it is answered as it was.
+        The same report again, because its answer was lost, is not late: it gets the same answer.
         """
         text = None if result is None else orjson.dumps(result)
         if text is not None and len(text) > RESULT_MAX:
             raise UsageError(
                 f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
             )
-        if (said := self._said(task, token)) is not None and said.kind == Kind.COMPLETED:
+        if (said := self._recorded_end(task, token)) is not None and said.kind == Kind.COMPLETED:
             return {"state": State.COMPLETED.value, "result": said.data.get("result"), "duplicate": True}
-        claim = self._held(task, token, "complete")
+        claim = self._current_claim(task, token, "complete")
         path: str | None = None
         if text is not None:
             place = AttemptDirectory.of(self._data, task, claim.attempt)
@@ -112,22 +112,22 @@ class ClaimReports:
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
             path = str(place.result.relative_to(self._data))
-        data = claim.note(exit_code=exit_code, result=path, **_usage(usage))
-        self._say(claim, "complete", Kind.COMPLETED, data)
+        data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
+        self._record(claim, "complete", Kind.COMPLETED, data)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
-    def complete_all(self, done: Sequence[Done]) -> list[JsonObject]:
+    def complete_all(self, done: Sequence[Completion]) -> list[JsonObject]:
         """`complete` for several, in one append; in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word,
-        "detail"}: each stands for itself. Raises the journal's errors.
+        "detail"}, each independent of the others. Raises the journal's errors.
         """
-        claims = {one.task: Claim.of(self._journal, one.task, one.fence) for one in done}
+        claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
         together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
         if len(done) == len(claims) and len(together) > 1:
             entries = [
                 Entry(
                     task_subject(one.task),
                     Kind.COMPLETED,
-                    claim.note(exit_code=one.exit_code, result=None, **_usage(one.usage)),
+                    claim.record_data(exit_code=one.exit_code, result=None, **_usage(one.usage)),
                     expect=claim.last,
                 )
                 for one, claim in together
@@ -138,7 +138,7 @@ class ClaimReports:
                 return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]
         return [{"task": one.task, **self._complete_one(one)} for one in done]
 
-    def _complete_one(self, one: Done) -> JsonObject:
+    def _complete_one(self, one: Completion) -> JsonObject:
         try:
             return {"ok": True, **self.complete(one.task, one.fence, exit_code=one.exit_code, usage=one.usage)}
         except (StaleFence, Refused, NotFound) as error:
@@ -158,28 +158,30 @@ class ClaimReports:
         signal: int | None = None,
         usage: Usage | None = None,
     ) -> JsonObject:
-        """{"state", "not_before"}: failed, or queued again, as the task's policy has it; never again without `retry`.
+        """{"state", "not_before"}: failed, or queued again, by the task's policy; without `retry` it is not queued again.
 
-        `interrupted` gives the task back: it burns no retry. Raises as `renew` does.
+        The category `interrupted` gives the task back, and uses up no retry. Raises as `renew` does.
         """
-        if category not in _PUSHED:
-            raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_PUSHED))}.")
-        said = self._said(task, token)
+        if category not in _REPORTABLE:
+            raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
+        said = self._recorded_end(task, token)
         if said is not None and said.kind != Kind.COMPLETED and said.data.get("category") == category:
-            return {**_failed(Kind(said.kind), said.data), "duplicate": True}
-        claim = self._held(task, token, "fail")
-        row = self._row(claim)
+            return {**_ended(Kind(said.kind), said.data), "duplicate": True}
+        claim = self._current_claim(task, token, "fail")
+        row = self._task(claim)
         words = None if detail is None else scrub_text(_UNPRINTABLE.sub(" ", detail))[:DETAIL_MAX]
         outcome = Outcome(Category(category), exit_code, signal, words, retry_after_s=retry_after_s, final=not retry)
-        ending = after(row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random)
-        self._say(claim, "fail", ending.kind, {**ending.data, **_usage(usage)})
-        return {**_failed(ending.kind, ending.data), "duplicate": False}
+        ending = ending_after(
+            row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
+        )
+        self._record(claim, "fail", ending.kind, {**ending.data, **_usage(usage)})
+        return {**_ended(ending.kind, ending.data), "duplicate": False}
 
-    def _held(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
-        """The task's current claim, if the token is its. Raises NotFound, StaleFence (and records it), Refused."""
-        claim = Claim.of(self._journal, task, token)
+    def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
+        """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused."""
+        claim = Claim.current(self._journal, task, token)
         if claim is None:
-            late = Claim.once(self._journal, task, token)
+            late = Claim.issued(self._journal, task, token)
             if late is not None:
                 record_late(self._journal, late, what)
             elif not TOKEN.match(task) or self._journal.last(task_subject(task)) is None:
@@ -191,9 +193,9 @@ class ClaimReports:
             )
         return claim
 
-    def _said(self, task: str, token: str) -> Record | None:
-        """The end that this very claim has recorded, if it is the newest of the task. A lease that lapsed is no word."""
-        claim = Claim.once(self._journal, task, token)
+    def _recorded_end(self, task: str, token: str) -> Record | None:
+        """The task's newest record, if it is the end that this very claim reported. The end of a lease is not a report."""
+        claim = Claim.issued(self._journal, task, token)
         newest = None if claim is None else self._journal.last(task_subject(task))
         if claim is None or newest is None or newest.kind not in (Kind.COMPLETED, Kind.FAILED, Kind.RETRY):
             return None
@@ -201,20 +203,20 @@ class ClaimReports:
             return None
         return newest
 
-    def _say(self, claim: Claim, what: str, kind: Kind, data: JsonObject) -> None:
-        """Record it for the claim. Raises StaleFence (and records the late word), and the journal's errors."""
+    def _record(self, claim: Claim, what: str, kind: Kind, data: JsonObject) -> None:
+        """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
         try:
             claim.record([(kind, data)])
-        except Stale:
+        except StaleClaim:
             record_late(self._journal, claim, what)
             raise StaleFence(f"task {claim.task} is not held by this token any more") from None
         except JournalFull:
             if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
                 raise
-            claim.record([(kind, data)])  # room was kept for just this
+            claim.record([(kind, data)])  # into the space that was reserved for this
 
-    def _row(self, claim: Claim) -> Task:
-        """The task as the state has it, once that has folded the claim."""
+    def _task(self, claim: Claim) -> Task:
+        """The task's row, once the state has folded the claim."""
         if not self._folder.wait_for(claim.last, 10.0):
             raise NotDurable("the state is too far behind the journal", hint="Say it again in a moment.")
         row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
@@ -223,7 +225,7 @@ class ClaimReports:
         return Task.of(row)
 
 
-def _failed(kind: Kind, data: Mapping[str, Any]) -> JsonObject:
+def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:
     state = State.FAILED if kind is Kind.FAILED else State.QUEUED
     return {"state": state.value, "not_before": data.get("not_before")}
 

@@ -1,4 +1,4 @@
-"""The work directory of a pull worker: locked for one process, its attempts below `attempts/`, the failed ones pruned."""
+"""The work directory of a pull worker: locked for one process; attempts in `attempts/`, the oldest failed ones pruned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from covenq.errors import Refused
 from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_mark
+from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_identity
 
 log = logging.getLogger("covenq.worker")
 
@@ -49,7 +49,7 @@ def kill_earlier_leftovers(work: Path) -> None:
             fence = str(json.loads(path.read_bytes())["fence"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        traces.append(Trace(fence, read_mark(path.with_name("process.json"))))
+        traces.append(Trace(fence, read_identity(path.with_name("process.json"))))
     if traces and (killed := kill_leftovers(traces)):
         log.warning("ended %d processes that an earlier worker had left running", len(killed))
 
