@@ -236,7 +236,9 @@ class Monitor:
             self._require(by.created > task.created, record, "is superseded by an older task")
             self._require(by.about["key"] == task.about["key"], record, "is superseded for another key")
         else:
-            self._require(by.about["source_at"] > task.about["source_at"], record, "is no staler than its rival")
+            self._require(
+                by.about["source_at"] > task.about["source_at"], record, "is not staler than what supersedes it"
+            )
         self._require(by.data["route"] == task.data["route"], record, "is superseded by another route's")
 
     def _count(self, task: Watched, change: int) -> None:
@@ -555,8 +557,8 @@ class World:
             for found in self.claims.claim_all("w1", self.rng.choice([1, 10, 60]), most, routes=routes):
                 self.far.append(Held(found["task"]["id"], found["fence"]))
 
-    def far_word(self) -> None:
-        """A word of a worker elsewhere: in time or late, true or a lie, once or again."""
+    def far_report(self) -> None:
+        """A report of a pull worker: in time or late, true or false, once or repeated."""
         if not self.far:
             return
         held = self.rng.choice(self.far)
@@ -646,7 +648,7 @@ class World:
         )
         events = [
             (self.arrive, 8), (self.get_on, 10), (self.hand_out, 10), (self.work, 24), (self.far_claim, 3),
-            (self.far_word, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
+            (self.far_report, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
             (self.set_clock, rng.choice([0, 0, 0.5])), (self.operate, rng.choice([0, 3])),
             (self.stop, rng.choice([0, 0.3])), (self.crash, rng.choice([0, 0.3])),
         ]  # fmt: skip

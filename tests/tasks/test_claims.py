@@ -164,7 +164,7 @@ def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("word", ["renew", "phase", "complete", "fail"])
-def test_every_late_word_is_refused_and_recorded(harness: Harness, word: str) -> None:
+def test_every_late_report_is_refused_and_recorded(harness: Harness, word: str) -> None:
     task = harness.add("g1")
     first = claim(harness, "slow", 10)
     harness.clock.pass_(11)
@@ -234,7 +234,7 @@ def test_a_failure_is_tried_again_as_the_policy_has_it(harness: Harness) -> None
     assert harness.attempts(task)[-1]["exit_code"] == 3
 
 
-def test_what_is_given_back_burns_nothing(harness: Harness) -> None:
+def test_what_is_given_back_uses_up_no_retry(harness: Harness) -> None:
     task = harness.add("g1")
     for number in range(1, 6):
         fence = claim(harness)["fence"]

@@ -352,11 +352,11 @@ def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_le
 def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
     bare = sleeper()
     try:
-        mark = identity_of(bare.pid)
-        assert mark is not None
-        write_identity(tmp_path / "process.json", mark)
-        assert read_identity(tmp_path / "process.json") == mark
-        assert kill_leftovers([Trace(f"{EPOCH}.1", mark)]) == [bare.pid]
+        identity = identity_of(bare.pid)
+        assert identity is not None
+        write_identity(tmp_path / "process.json", identity)
+        assert read_identity(tmp_path / "process.json") == identity
+        assert kill_leftovers([Trace(f"{EPOCH}.1", identity)]) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -367,10 +367,15 @@ def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
 def test_a_recycled_pid_is_left_alone() -> None:
     stranger = sleeper()
     try:
-        mark = identity_of(stranger.pid)
-        assert mark is not None
-        assert kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(mark.pid, mark.start - 1, mark.boot))]) == []
-        assert kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(mark.pid, mark.start, "another boot"))]) == []
+        identity = identity_of(stranger.pid)
+        assert identity is not None
+        assert (
+            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start - 1, identity.boot))])
+            == []
+        )
+        assert (
+            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start, "another boot"))]) == []
+        )
         assert stranger.poll() is None
     finally:
         stranger.kill()

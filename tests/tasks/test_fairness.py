@@ -16,7 +16,7 @@ from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
 from covenq.state import schema
 from covenq.tasks.scheduling.candidates import PRIORITY_ROTATION, SCAN_WINDOW
-from covenq.tasks.scheduling.fairness import PULL, Picker
+from covenq.tasks.scheduling.fairness import PULL_KINDS, Picker
 from covenq.tasks.scheduling.outcome import Task
 from covenq.tasks.scheduling.waiting import POSITION_MAX, waiting
 
@@ -207,8 +207,8 @@ def test_kinds_and_routes(queue: Queue) -> None:
     queue.add("farther", kind="pull", route="b")
     queue.add("here", kind="forward", route="a")
     queue.add("there", route="b")
-    assert queue.pick(kinds=PULL, routes=["b"]) == ["farther"]
-    assert queue.pick(kinds=PULL) == ["far", "farther"]
+    assert queue.pick(kinds=PULL_KINDS, routes=["b"]) == ["farther"]
+    assert queue.pick(kinds=PULL_KINDS) == ["far", "farther"]
     assert queue.pick(without=["a"]) == ["there"]
     assert queue.pick() == ["here", "there"]
 
@@ -248,7 +248,7 @@ def test_who_asks_for_some_routes_has_a_round_of_their_own(queue: Queue) -> None
     for installation in (1, 2):
         for route in "ab":
             queue.many(6, kind="pull", route=route, installation=installation)
-    order = [queue.run(1, kinds=PULL, routes=["ab"[n % 2]])[0] for n in range(12)]
+    order = [queue.run(1, kinds=PULL_KINDS, routes=["ab"[n % 2]])[0] for n in range(12)]
     tenants = {row["id"]: (row["route"], row["tenant"]) for row in queue.conn.execute("SELECT * FROM tasks")}
     assert Counter(tenants[task] for task in order) == {(route, tenant): 3 for route in "ab" for tenant in "12"}
 
@@ -342,7 +342,7 @@ def test_pauses(queue: Queue) -> None:
     assert queue.waits("t0")["why"] == "route a is paused since noon: a reason"
     queue.pause("worker", None)
     assert queue.pick() == []
-    assert queue.pick(kinds=PULL) == []
+    assert queue.pick(kinds=PULL_KINDS) == []
     assert queue.waits("t3")["word"] == "paused_worker"
 
 

@@ -105,7 +105,7 @@ def test_what_policy_refused_is_not_tried_again() -> None:
     assert ended(TASK, Outcome(Category.POLICY))[0] == "task.failed"
 
 
-def test_a_stop_burns_nothing() -> None:
+def test_a_stop_uses_up_no_retry() -> None:
     task = replace(TASK, retries=2, interruptions=INTERRUPTIONS_MAX - 1)
     kind, data = ended(task, Outcome(Category.INTERRUPTED, None, 15))
     assert kind == "task.retry"

@@ -120,7 +120,7 @@ def test_a_family_that_ignores_sigterm_is_gone_all_of_it(make_daemon: Any, met: 
     eventually(lambda: ended in [one["kind"] for one in records(daemon.data)], what=f"it is recorded: {last[-1]}")
 
 
-def test_a_cancelled_task_is_ended_and_its_result_is_nobodys(harness: Harness) -> None:
+def test_a_cancelled_task_is_ended_and_its_result_is_dropped(harness: Harness) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('result','w').write('{}'); time.sleep(600)"
     task = harness.add("g1", [*PY, code])
     after = harness.add("g2", ["true"])
@@ -160,7 +160,7 @@ def test_a_requeued_task_does_not_overlap_the_attempt_that_lost_it(harness: Harn
 
 
 def test_a_late_end_of_the_daemons_own_attempt_is_recorded_as_such(harness: Harness, tmp_path: Path) -> None:
-    """The fold is behind, so the pool can't see that the task was taken; the journal refuses its word all the same."""
+    """The fold is behind, so the pool can't see that the task was taken; the journal refuses its records all the same."""
     admission = tmp_path / "gate"
     task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
     pool = harness.pool(concurrency=1)

@@ -192,9 +192,9 @@ def test_ten_workers_paused_past_their_leases_complete_nothing_twice(make_daemon
             eventually((tmp_path / f"{name}.held").exists, timeout=60, what=f"{name} holds a task")
             workers[name].send_signal(signal.SIGSTOP)
 
-        def lost() -> set[str]:
+        def lost() -> set[int]:  # by claim: a worker that starts late may get a task that another has lost
             found = [one for one in records(daemon.data, "task.retry") if one["data"]["category"] == "lease_lost"]
-            return {one["subject"] for one in found}
+            return {one["data"]["claim"] for one in found}
 
         eventually(lambda: len(lost()) == 10, what="ten leases have run out")
         (tmp_path / "gate").touch()

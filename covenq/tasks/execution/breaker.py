@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-OPENS_AFTER = 5
+FAILURES_TO_OPEN = 5
 """Failures in a row that open a circuit."""
-FIRST_S = 10.0
-LONGEST_S = 300.0
+OPEN_FIRST_S = 10.0
+OPEN_MAX_S = 300.0
 """Seconds that a circuit stays open: twice as long each time that the probe fails, up to this."""
 
 
@@ -57,9 +57,9 @@ class Breakers:
                 self._circuits[target] = _Circuit(routes=circuit.routes)
                 return False
             circuit.failures += 1
-            if not circuit.probing and (circuit.open_s or circuit.failures < OPENS_AFTER):
+            if not circuit.probing and (circuit.open_s or circuit.failures < FAILURES_TO_OPEN):
                 return False
-            circuit.open_s = min(circuit.open_s * 2, LONGEST_S) if circuit.open_s else FIRST_S
+            circuit.open_s = min(circuit.open_s * 2, OPEN_MAX_S) if circuit.open_s else OPEN_FIRST_S
             circuit.until = self._monotonic() + circuit.open_s
             circuit.probing = False
             return True

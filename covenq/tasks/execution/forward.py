@@ -26,7 +26,7 @@ from covenq.tasks.execution.command import Stop
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
-KEPT_MAX = 64 * 1024
+BODY_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
 _RETRYABLE = frozenset({408, 425, 429})
@@ -39,7 +39,7 @@ _REASON_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The result of a POST. `status` None: no answer, for the reason in `error`. `body` has at most KEPT_MAX bytes."""
+    """The result of a POST. `status` None: no answer, for the reason in `error`. `body` has at most BODY_MAX bytes."""
 
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -163,7 +163,7 @@ def _exchange(
         raise TimeoutError
     kept = bytearray()
     with contextlib.suppress(OSError, http.client.HTTPException):  # the status is known; the body is for people
-        while len(kept) < KEPT_MAX and (piece := response.read1(KEPT_MAX - len(kept))):
+        while len(kept) < BODY_MAX and (piece := response.read1(BODY_MAX - len(kept))):
             kept += piece
     return Reply(response.status, tuple(response.getheaders()), bytes(kept))
 

@@ -29,7 +29,6 @@ _GITHUB = (
     rb"|(eC1hY2Nlc3MtdG9rZW46)[0-9A-Za-z+/=]+"
 )
 _TOKEN_END = re.compile(rb"[^0-9A-Za-z_.\-+/=%]")
-_LINE_END = re.compile(rb"[\r\n]")
 _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|_KEY\Z|_PAT\Z|_DSN\Z", re.I
 )

@@ -24,7 +24,7 @@ from covenq.state.store import StateStore
 from covenq.tasks.remote.reports import ClaimReports
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from covenq.tasks.scheduling.fairness import PULL
+from covenq.tasks.scheduling.fairness import PULL_KINDS
 from covenq.tasks.scheduling.interruption import expire
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import Task
@@ -184,7 +184,7 @@ class Claims:
     def _pick(self, limit: int, routes: frozenset[str] | None) -> list[Task]:
         if not self._room() or self._stopping.is_set():
             return []
-        return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL, routes=routes)
+        return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL_KINDS, routes=routes)
 
     def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[JsonObject]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""

@@ -45,7 +45,7 @@ class ClaimsClient(Client):
     def claim(
         self, worker: str, lease_s: float, *, routes: Sequence[str] | None = None, wait_s: float = 0.0
     ) -> ClaimGrant | None:
-        """The next task, or None if there is none, or came none within `wait_s` seconds."""
+        """The next task, or None if there is none, or none came within `wait_s` seconds."""
         found = self.claim_all(worker, lease_s, 1, routes=routes, wait_s=wait_s)
         return found[0] if found else None
 

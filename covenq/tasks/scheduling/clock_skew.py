@@ -11,7 +11,7 @@ import sqlite3
 from covenq.model import Kind, at_text, seconds_of, task_subject
 from journal.records import Entry
 
-NOTICED_S = 1.0
+SKEW_MIN_S = 1.0
 """A clock that is set back by less is only being adjusted."""
 
 _POSTPONED = """SELECT id, not_before, updated_at, since, last_seq FROM tasks INDEXED BY tasks_due
@@ -35,12 +35,12 @@ class ClockSkew:
 
         `folded` is a seq that `conn` has folded at least, `head` the newest durable seq.
         """
-        if now < self._latest - NOTICED_S:
+        if now < self._latest - SKEW_MIN_S:
             self._latest, self._until = now, head
         self._latest = max(now, self._latest)
         if self._until is None:
             return []
-        rows = conn.execute(_POSTPONED, (at_text(now), at_text(now + NOTICED_S), limit)).fetchall()
+        rows = conn.execute(_POSTPONED, (at_text(now), at_text(now + SKEW_MIN_S), limit)).fetchall()
         if not rows and folded >= self._until:
             self._until = None
         return [(_corrected(row, now),) for row in rows]

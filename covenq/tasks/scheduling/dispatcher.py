@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.tasks.scheduling.clock_skew import ClockSkew
-from covenq.tasks.scheduling.fairness import OWN, Picker
+from covenq.tasks.scheduling.fairness import OWN_KINDS, Picker
 from covenq.tasks.scheduling.in_flight import InFlight
 from covenq.tasks.scheduling.outcome import Task
 from journal.interface import Journal
@@ -37,7 +37,7 @@ class Dispatcher:
         now: float,
         limit: int,
         *,
-        kinds: Collection[str] = OWN,
+        kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
     ) -> list[Task]:
@@ -54,7 +54,7 @@ class Dispatcher:
         """The task is no longer in flight; `last` is the seq of its newest known record, 0 if nothing was recorded."""
         self._in_flight.release(task, last)
 
-    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
+    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN_KINDS) -> str | None:
         """The not-before time of the next postponed task, if there is one."""
         return self._picker.next_due(conn, now, kinds)
 

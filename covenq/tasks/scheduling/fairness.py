@@ -34,9 +34,9 @@ from journal.records import Entry
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-OWN = ("run", "forward")
+OWN_KINDS = ("run", "forward")
 """Kinds of task that this daemon runs itself; pull workers claim the others."""
-PULL = ("pull",)
+PULL_KINDS = ("pull",)
 
 TENANTS_MAX = 4096
 """Installations of one round robin whose turns are counted; the least recently used count is dropped first."""
@@ -88,7 +88,7 @@ class Picker:
         in_flight: Collection[LimitedTask] = (),
         exclude: Collection[str] = (),
         keys: Collection[str] = (),
-        kinds: Collection[str] = OWN,
+        kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
     ) -> list[Task]:
@@ -97,7 +97,7 @@ class Picker:
         `in_flight` are tasks that were picked before, though the fold may still have them as queued: they are not picked again,
         and count for every limit as if they ran. So a caller that adds the result to `in_flight` before the next pick can't
         exceed a limit, however far the fold is behind. `exclude` and `keys` are more ids not to pick, and more keys in use.
-        `kinds` is OWN or PULL; with `routes` only tasks of those routes are picked, and of none in `without`.
+        `kinds` is OWN_KINDS or PULL_KINDS; with `routes` only tasks of those routes are picked, and of none in `without`.
         """
         if limit <= 0:
             return []
@@ -124,7 +124,7 @@ class Picker:
             )
             return queued_tasks(conn, [row.id for row in self._pick(scan, limit)])
 
-    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
+    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN_KINDS) -> str | None:
         """The not-before time of the next postponed task, if there is one."""
         due: str | None = conn.execute(_NEXT_DUE, ("pull" in kinds, at_text(now))).fetchone()[0]
         return due
