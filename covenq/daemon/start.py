@@ -64,7 +64,7 @@ def start(
     listeners.start()
     start_reroute(services)
     live.subscribe(lambda before, now: reroute_if_changed(services, before, now))
-    live.subscribe(lambda before, now: services.pool.look())
+    live.subscribe(lambda before, now: services.pool.wake())
     first = directory_made or storage.journal.recovery.created
     _announce(services, config, env, first=first, secret_made=secret_made)
     return services, listeners

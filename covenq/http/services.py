@@ -25,7 +25,7 @@ from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
-from covenq.tasks.remote.claims import WAITERS, Claims
+from covenq.tasks.remote.claims import WAITERS_MAX, Claims
 from journal.file.engine import FileJournal
 
 FOLD_S = 10.0
@@ -33,7 +33,7 @@ FOLD_S = 10.0
 STREAMS = 16
 """Event streams at a time on one listener: each holds one of its threads, and the others stay free."""
 
-API_THREADS = STREAMS + STREAMS + WAITERS + 8
+API_THREADS = STREAMS + STREAMS + WAITERS_MAX + 8
 """Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
 
 
@@ -84,7 +84,7 @@ class Services:
     @property
     def caps(self) -> Caps:
         """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open."""
-        return replace(self.config.caps, backing_off=self.pool.waiting())
+        return replace(self.config.caps, backing_off=self.pool.blocked_routes())
 
     @property
     def secrets(self) -> tuple[Key, ...]:

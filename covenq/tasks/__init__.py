@@ -1,5 +1,5 @@
-"""Tasks: which one runs next, how it runs here, and how workers elsewhere claim it.
+"""Tasks: scheduling, execution in this daemon, and claims of pull workers elsewhere.
 
-`scheduling` decides and claims, `execution` runs commands and forwards, `remote` serves and is the pull worker. May import
-`state`, `intake` and what is below them; not `operate`.
+`scheduling` picks and claims, `execution` runs commands and forwards deliveries, `remote` serves pull workers and is one. May
+import `state`, `intake` and what is below them; not `operate`.
 """

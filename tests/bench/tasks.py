@@ -67,15 +67,15 @@ def queue_tasks(data: Path, number: int) -> None:
 
 def puller(socket: Path, most: int, name: str) -> None:
     """One worker: does tasks, `most` a request, until there are none; prints how many."""
-    from covenq.tasks.remote.client import Line
+    from covenq.tasks.remote.client import ClaimsClient
 
-    line = Line(socket)
+    line = ClaimsClient(socket)
     done = 0
     print("ready", flush=True)
     sys.stdin.readline()
     while granted := line.claim_all(name, 60, most):
         if most == 1:
-            line.say(granted[0], "complete")
+            line.report(granted[0], "complete")
         else:
             assert all(one["ok"] for one in line.complete_all(granted))
         done += len(granted)

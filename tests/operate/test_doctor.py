@@ -19,7 +19,7 @@ from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
-from covenq.tasks.execution.process_tree import mark_of, write_mark
+from covenq.tasks.execution.process_tree import identity_of, write_identity
 from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.records import received
@@ -177,8 +177,8 @@ def test_commands_that_outlived_their_daemon(data: Path) -> None:
     place.mkdir(parents=True)
     process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     try:
-        mark = eventually(lambda: mark_of(process.pid))
-        write_mark(place / "process.json", mark)
+        mark = eventually(lambda: identity_of(process.pid))
+        write_identity(place / "process.json", mark)
         assert str(process.pid) in only(look(data), "processes").words
         running = {**STATUS, "pid": os.getpid(), "ready": True, "webhook_url": "x"}
         assert of(look(data, status=running), "processes") == []
@@ -253,7 +253,7 @@ def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> No
     orphan = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     daemon.secret = "short"
     try:
-        write_mark(left / "process.json", eventually(lambda: mark_of(orphan.pid)))
+        write_identity(left / "process.json", eventually(lambda: identity_of(orphan.pid)))
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()

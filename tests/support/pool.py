@@ -75,17 +75,19 @@ class Harness:
         payload: bytes = b'{"a": 1}',
         repo: str | None = "octo/hello",
         action: str | None = "opened",
+        **policy: Any,
     ) -> str:
-        """A delivery and its one task, appended as the intake does. The task's id."""
+        """A delivery and its one task, appended as the intake does, with more of a policy if given. The task's id."""
         delivery = DeliveryId("9", name)
         task = task_id(delivery, "r", 0)
         about = {"repo": repo, "number": 7, "head_sha": None}
-        policy = {
+        frozen = {
             "run": run,
             "timeout_s": timeout_s,
             "retry": retry or {"max": 0},
             "supersede": "never",
             "env": env or [],
+            **policy,
         }
         answer = self.journal.append(
             [
@@ -108,7 +110,7 @@ class Harness:
                         "kind": "run",
                         "replay": 0,
                         "priority": 0,
-                        "policy": policy,
+                        "policy": frozen,
                         "event": "issues",
                         "action": action,
                     },

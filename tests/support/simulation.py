@@ -32,10 +32,10 @@ from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
 from covenq.tasks.remote.claims import Claims
-from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
-from covenq.tasks.scheduling.outcome import Outcome, Task, after
+from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
@@ -236,7 +236,9 @@ class Monitor:
             self._require(by.created > task.created, record, "is superseded by an older task")
             self._require(by.about["key"] == task.about["key"], record, "is superseded for another key")
         else:
-            self._require(by.about["source_at"] > task.about["source_at"], record, "is no staler than its rival")
+            self._require(
+                by.about["source_at"] > task.about["source_at"], record, "is not staler than what supersedes it"
+            )
         self._require(by.data["route"] == task.data["route"], record, "is superseded by another route's")
 
     def _count(self, task: Watched, change: int) -> None:
@@ -469,7 +471,7 @@ class World:
         if self.stopping:
             return
         with suppress(JournalFull):
-            self.dispatcher.outdate(self.conn, self.now)
+            self.dispatcher.record_queue_changes(self.conn, self.now)
         free = 3 - len(self.attempts)
         if free > 0:
             able = self._able() if self.seed % 4 == 0 else set()
@@ -511,7 +513,7 @@ class World:
         """As `covenq.tasks.execution.attempt`, without a process."""
         yield
         try:
-            claim = Claim.take(self.journal, task, "pool")
+            claim = Claim.acquire(self.journal, task, "pool")
         except JournalFull:
             self.dispatcher.release(task, 0)
             return
@@ -523,19 +525,21 @@ class World:
             for name in ("prepared", "started"):
                 yield
                 with suppress(JournalFull):
-                    claim.record([(Kind.PHASE, claim.note(phase=name))])
+                    claim.record([(Kind.PHASE, claim.record_data(phase=name))])
             yield
             outcome = self._outcome()
             if self.stopping:
                 outcome = Outcome(Category.INTERRUPTED)
-            ending = after(task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random)
+            ending = ending_after(
+                task, claim.attempt, claim.seq, outcome, result=None, now=self.now, random=self.rng.random
+            )
             while True:
                 try:
-                    claim.record([(Kind.PHASE, claim.note(phase="collected")), (ending.kind, ending.data)])
+                    claim.record([(Kind.PHASE, claim.record_data(phase="collected")), (ending.kind, ending.data)])
                     break
                 except JournalFull:
                     yield
-        except Stale:
+        except StaleClaim:
             self.said.append(f"{task.id} was lost")
         self.dispatcher.release(task, claim.last)
 
@@ -553,29 +557,29 @@ class World:
             for found in self.claims.claim_all("w1", self.rng.choice([1, 10, 60]), most, routes=routes):
                 self.far.append(Held(found["task"]["id"], found["fence"]))
 
-    def far_word(self) -> None:
-        """A word of a worker elsewhere: in time or late, true or a lie, once or again."""
+    def far_report(self) -> None:
+        """A report of a pull worker: in time or late, true or false, once or repeated."""
         if not self.far:
             return
         held = self.rng.choice(self.far)
         with suppress(StaleFence, JournalFull):
             match self.rng.choice(["renew", "phase", "complete", "complete", "fail"]):
                 case "renew":
-                    self.claims.renew(held.task, held.fence, self.rng.choice([1, 60]))
+                    self.claims.reports.renew(held.task, held.fence, self.rng.choice([1, 60]))
                 case "phase":
-                    self.claims.phase(held.task, held.fence, "on it")
+                    self.claims.reports.phase(held.task, held.fence, "on it")
                 case "complete":
-                    self.claims.complete(held.task, held.fence)
+                    self.claims.reports.complete(held.task, held.fence)
                     held.over = True
                 case "fail":
-                    self.claims.fail(held.task, held.fence, category=self.rng.choice(["exit", "interrupted"]))
+                    self.claims.reports.fail(held.task, held.fence, category=self.rng.choice(["exit", "interrupted"]))
                     held.over = True
         if self.rng.random() < 0.5:
             self.far = [one for one in self.far if not one.over]
 
     def leases(self) -> None:
         with suppress(JournalFull):
-            self.claims._end_lapsed()
+            self.claims._end_expired()
 
     def time(self) -> None:
         passed = self.rng.choice([0.5, 5.0, 40.0, 400.0])
@@ -644,7 +648,7 @@ class World:
         )
         events = [
             (self.arrive, 8), (self.get_on, 10), (self.hand_out, 10), (self.work, 24), (self.far_claim, 3),
-            (self.far_word, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
+            (self.far_report, 4), (self.leases, 2), (self.time, 5), (self.long_time, rng.choice([0, 0.5])),
             (self.set_clock, rng.choice([0, 0, 0.5])), (self.operate, rng.choice([0, 3])),
             (self.stop, rng.choice([0, 0.3])), (self.crash, rng.choice([0, 0.3])),
         ]  # fmt: skip
@@ -674,7 +678,7 @@ class World:
             self.reroute()
         for _ in range(600 + 30 * len(self.monitor.tasks)):
             self.fold(len(self.journal.records))
-            while self.dispatcher.outdate(self.conn, self.now):
+            while self.dispatcher.record_queue_changes(self.conn, self.now):
                 self.fold(len(self.journal.records))
             self.hand_out()
             for one in self.attempts:
@@ -682,7 +686,7 @@ class World:
                     pass
             self.attempts = []
             while (found := self.claims.claim("w2", 60)) is not None:
-                self.claims.complete(found["task"]["id"], found["fence"])
+                self.claims.reports.complete(found["task"]["id"], found["fence"])
             self.leases()
             self.fold(len(self.journal.records))
             left = query.tasks(self.conn, parse("state:queued,running"), 0).items

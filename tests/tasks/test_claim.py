@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from covenq.model import Kind, fence
-from covenq.tasks.scheduling.claim import Claim, Stale
+from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.outcome import Policy, Task
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -68,7 +68,7 @@ def test_of_many_that_claim_at_once_one_wins(journal: FileJournal) -> None:
     def claim_all(worker: str) -> None:
         start.wait()
         for task in tasks:
-            if Claim.take(journal, task, worker) is not None:
+            if Claim.acquire(journal, task, worker) is not None:
                 won.append((task.id, worker))
 
     threads = [threading.Thread(target=claim_all, args=(f"w{n}",)) for n in range(8)]
@@ -82,7 +82,7 @@ def test_of_many_that_claim_at_once_one_wins(journal: FileJournal) -> None:
 
 
 def test_the_token_is_the_seq_of_the_claim(journal: FileJournal) -> None:
-    claim = Claim.take(journal, queued(journal), "w")
+    claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     record = journal.get(claim.seq)
     assert record is not None
@@ -94,7 +94,7 @@ def test_the_token_is_the_seq_of_the_claim(journal: FileJournal) -> None:
 
 
 def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: FileJournal) -> None:
-    claim = Claim.take(journal, queued(journal), "w")
+    claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     note = {"attempt": 1, "claim": claim.seq, "phase": "running tests"}
     assert isinstance(journal.append([Entry("task.t1", Kind.PHASE, note, expect=claim.seq)]), Appended)
@@ -111,28 +111,28 @@ def test_a_phase_of_the_command_itself_does_not_end_the_claim(journal: FileJourn
     ],
 )
 def test_a_late_word_is_refused(journal: FileJournal, kind: Kind, data: dict[str, object]) -> None:
-    claim = Claim.take(journal, queued(journal), "w")
+    claim = Claim.acquire(journal, queued(journal), "w")
     assert claim is not None
     assert isinstance(journal.append([Entry("task.t1", kind, data, expect=claim.seq)]), Appended)
     for late in (end, lambda c: phase(c, "started")):
-        with pytest.raises(Stale):
+        with pytest.raises(StaleClaim):
             late(claim)
     assert kinds(journal) == ["task.queued", "task.claimed", kind.value]
 
 
 def test_after_a_takeover_only_the_new_claim_finishes(journal: FileJournal) -> None:
     task = queued(journal)
-    old = Claim.take(journal, task, "old")
+    old = Claim.acquire(journal, task, "old")
     assert old is not None
     journal.append([Entry("task.t1", Kind.RETRY, {"attempt": 1, "claim": old.seq}, expect=old.seq)])
     newest = journal.last("task.t1")
     assert newest is not None
-    new = Claim.take(journal, replace(task, attempts=1, last_seq=newest.seq), "new")
+    new = Claim.acquire(journal, replace(task, attempts=1, last_seq=newest.seq), "new")
     assert new is not None
-    with pytest.raises(Stale):
+    with pytest.raises(StaleClaim):
         end(old)
     end(new)
-    with pytest.raises(Stale):
+    with pytest.raises(StaleClaim):
         end(old)
     assert kinds(journal).count("task.completed") == 1
 
@@ -156,15 +156,15 @@ class Deaf:
 
 
 def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.tasks.scheduling.claim.AGAIN_S", 0.0)
+    monkeypatch.setattr("covenq.tasks.scheduling.claim.RETRY_S", 0.0)
     deaf = Deaf(journal, 2)
     task = queued(journal)
-    claim = Claim.take(deaf, task, "w")
+    claim = Claim.acquire(deaf, task, "w")
     assert claim is not None
     newest = journal.last("task.t1")
     assert newest is not None
     assert newest.seq == claim.seq
-    assert Claim.take(deaf, task, "another") is None
+    assert Claim.acquire(deaf, task, "another") is None
     deaf.lost = 2
     phase(claim, "prepared")
     deaf.lost = 1

@@ -16,8 +16,9 @@ from covenq.model import Kind
 from covenq.state import query
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
-from covenq.tasks.remote.claims import Claims, Done
-from covenq.tasks.scheduling.leases import FIRST_LOOK_S
+from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.reports import Completion
+from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -85,7 +86,7 @@ class Harness:
     def late(self) -> list[dict[str, Any]]:
         return [r.data for r in self.journal.read(0) if r.kind == "ops.late"]
 
-    def lapse(self, task: str, times: int = 1) -> None:
+    def expire(self, task: str, times: int = 1) -> None:
         before = self.row(task)["interruptions"]
         eventually(lambda: self.row(task)["interruptions"] >= before + times, what="the lease is ended")
 
@@ -137,9 +138,11 @@ def test_a_claims_life(harness: Harness) -> None:
     task = harness.add("g1")
     fence = claim(harness)["fence"]
     harness.clock.pass_(30)
-    assert harness.claims.renew(task, fence, 120)["lease_until"] == harness.row(task)["lease_until"]
-    assert harness.claims.phase(task, fence, " building\n ghp_" + "a" * 36)["phase"] == "building  ghp_***"
-    answer = harness.claims.complete(task, fence, result={"pr": 7}, exit_code=0, usage=Usage(1.5, 0.25, 1 << 20))
+    assert harness.claims.reports.renew(task, fence, 120)["lease_until"] == harness.row(task)["lease_until"]
+    assert harness.claims.reports.phase(task, fence, " building\n ghp_" + "a" * 36)["phase"] == "building  ghp_***"
+    answer = harness.claims.reports.complete(
+        task, fence, result={"pr": 7}, exit_code=0, usage=Usage(1.5, 0.25, 1 << 20)
+    )
     assert answer == {"state": "completed", "result": f"attempts/{task}/1/result", "duplicate": False}
     (attempt,) = harness.attempts(task)
     assert (attempt["outcome"], attempt["exit_code"], attempt["result"]) == ("completed", 0, answer["result"])
@@ -152,26 +155,26 @@ def test_a_claims_life(harness: Harness) -> None:
 def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
     task = harness.add("g1")
     fence = claim(harness)["fence"]
-    harness.claims.complete(task, fence)
-    assert harness.claims.complete(task, fence)["duplicate"] is True
+    harness.claims.reports.complete(task, fence)
+    assert harness.claims.reports.complete(task, fence)["duplicate"] is True
     assert harness.kinds(task).count("completed") == 1
     with pytest.raises(StaleFence):
-        harness.claims.fail(task, fence, category="exit")
+        harness.claims.reports.fail(task, fence, category="exit")
     assert [one["what"] for one in harness.late()] == ["fail"]
 
 
 @pytest.mark.parametrize("word", ["renew", "phase", "complete", "fail"])
-def test_every_late_word_is_refused_and_recorded(harness: Harness, word: str) -> None:
+def test_every_late_report_is_refused_and_recorded(harness: Harness, word: str) -> None:
     task = harness.add("g1")
     first = claim(harness, "slow", 10)
     harness.clock.pass_(11)
-    harness.lapse(task)
+    harness.expire(task)
     second = claim(harness, "quick", 60)
     say: dict[str, Callable[[str], Any]] = {
-        "renew": lambda fence: harness.claims.renew(task, fence, 60),
-        "phase": lambda fence: harness.claims.phase(task, fence, "x"),
-        "complete": lambda fence: harness.claims.complete(task, fence),
-        "fail": lambda fence: harness.claims.fail(task, fence, category="exit"),
+        "renew": lambda fence: harness.claims.reports.renew(task, fence, 60),
+        "phase": lambda fence: harness.claims.reports.phase(task, fence, "x"),
+        "complete": lambda fence: harness.claims.reports.complete(task, fence),
+        "fail": lambda fence: harness.claims.reports.fail(task, fence, category="exit"),
     }
     with pytest.raises(StaleFence):
         say[word](first["fence"])
@@ -186,9 +189,9 @@ def test_a_token_that_never_was_is_refused_and_not_recorded(harness: Harness, fe
     task = harness.add("g1")
     claim(harness)
     with pytest.raises(StaleFence):
-        harness.claims.complete(task, fence)
+        harness.claims.reports.complete(task, fence)
     with pytest.raises(NotFound):
-        harness.claims.complete("nothing", fence)
+        harness.claims.reports.complete("nothing", fence)
     assert harness.late() == []
 
 
@@ -198,7 +201,7 @@ def test_another_tasks_token_is_not_this_ones(harness: Harness) -> None:
     claim(harness)
     assert found["task"]["id"] == one
     with pytest.raises(StaleFence):
-        harness.claims.complete(other, found["fence"])
+        harness.claims.reports.complete(other, found["fence"])
     assert harness.row(other)["state"] == "running"
 
 
@@ -209,33 +212,33 @@ def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
     )
     assert isinstance(answer, Appended)
     fence = harness.attempts(task)[0]["fence"]
-    harness.claims.phase(task, fence, "halfway")
-    for say in (harness.claims.renew, harness.claims.complete):
+    harness.claims.reports.phase(task, fence, "halfway")
+    for say in (harness.claims.reports.renew, harness.claims.reports.complete):
         with pytest.raises(Refused):
-            say(task, fence, 60) if say == harness.claims.renew else say(task, fence)
+            say(task, fence, 60) if say == harness.claims.reports.renew else say(task, fence)
     assert harness.kinds(task) == ["queued", "claimed", "phase"]
 
 
 def test_a_failure_is_tried_again_as_the_policy_has_it(harness: Harness) -> None:
     task = harness.add("g1", retry={"max": 2, "backoff_s": 2.0, "cap_s": 300.0})
     fence = claim(harness)["fence"]
-    said = harness.claims.fail(task, fence, category="http", detail="x" * 1000, retry_after_s=90)
+    said = harness.claims.reports.fail(task, fence, category="http", detail="x" * 1000, retry_after_s=90)
     assert (said["state"], said["not_before"]) == ("queued", "2027-01-15T08:01:30.000000Z")
-    assert harness.claims.fail(task, fence, category="http")["duplicate"] is True
+    assert harness.claims.reports.fail(task, fence, category="http")["duplicate"] is True
     assert harness.late() == []
     assert (harness.row(task)["retries"], len(harness.row(task)["detail"])) == (1, 300)
     assert harness.claims.claim("w", 60) is None
     harness.clock.pass_(91)
     fence = claim(harness)["fence"]
-    assert harness.claims.fail(task, fence, category="exit", exit_code=3, retry=False)["state"] == "failed"
+    assert harness.claims.reports.fail(task, fence, category="exit", exit_code=3, retry=False)["state"] == "failed"
     assert harness.attempts(task)[-1]["exit_code"] == 3
 
 
-def test_what_is_given_back_burns_nothing(harness: Harness) -> None:
+def test_what_is_given_back_uses_up_no_retry(harness: Harness) -> None:
     task = harness.add("g1")
     for number in range(1, 6):
         fence = claim(harness)["fence"]
-        assert harness.claims.fail(task, fence, category="interrupted")["state"] == "queued"
+        assert harness.claims.reports.fail(task, fence, category="interrupted")["state"] == "queued"
         row = harness.row(task)
         assert (row["attempts"], row["retries"], row["interruptions"]) == (number, 0, 0)
 
@@ -245,7 +248,7 @@ def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
     for number in (1, 2, 3):
         claim(harness, f"w{number}", 5)
         harness.clock.pass_(6)
-        harness.lapse(task)
+        harness.expire(task)
         row = harness.row(task)
         assert (row["state"], row["category"], row["retries"]) == (
             "failed" if number == 3 else "queued",
@@ -261,11 +264,11 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
     claim(harness, lease_s=5)
     harness.clock.wall += 10 * 86400
     harness.clock.mono += 6
-    harness.lapse(marker)  # the leases were looked at
+    harness.expire(marker)  # the leases were looked at
     assert harness.row(task)["state"] == "running"
     harness.clock.wall -= 20 * 86400
     harness.clock.mono += 60
-    harness.lapse(task)
+    harness.expire(task)
 
 
 def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None:
@@ -277,10 +280,10 @@ def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None
     harness.clock.wall += 30
     harness.clock.mono = 5.0  # another boot's, perhaps
     harness = make_harness()
-    harness.claims.renew(task, fence, 3600)
+    harness.claims.reports.renew(task, fence, 3600)
     eventually(lambda: harness.row(other)["interruptions"] or harness.clock.pass_(2), what="the other lease is ended")
-    assert harness.clock.mono > 5.0 + FIRST_LOOK_S
-    assert harness.claims.complete(task, fence)["state"] == "completed"
+    assert harness.clock.mono > 5.0 + INHERITED_LEASE_MIN_S
+    assert harness.claims.reports.complete(task, fence)["state"] == "completed"
 
 
 def test_a_waiting_claim_is_given_what_comes(harness: Harness) -> None:
@@ -318,7 +321,7 @@ def test_one_running_task_a_key(harness: Harness) -> None:
     found = claim(harness)
     assert found["task"]["id"] == first
     assert harness.claims.claim("w", 60) is None
-    harness.claims.complete(first, found["fence"])
+    harness.claims.reports.complete(first, found["fence"])
     assert claim(harness)["task"]["id"] == second
 
 
@@ -329,7 +332,7 @@ def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
     def work(worker: str) -> None:
         while (one := harness.claims.claim(worker, 60)) is not None:
             found.append(one["task"]["id"])
-            harness.claims.complete(one["task"]["id"], one["fence"])
+            harness.claims.reports.complete(one["task"]["id"], one["fence"])
 
     threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(8)]
     for thread in threads:
@@ -352,8 +355,10 @@ def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) ->
     cancelled = harness.journal.last(f"task.{tasks[1]}")
     assert cancelled is not None
     harness.journal.append([Entry(f"task.{tasks[1]}", Kind.CANCELLED, {"by": "me"}, expect=cancelled.seq)])
-    done = [Done(one["task"]["id"], one["fence"], 0) for one in found]
-    answers = harness.claims.complete_all([*done[:4], Done(tasks[4], done[0].fence), Done("nothing", "x.1")])
+    done = [Completion(one["task"]["id"], one["fence"], 0) for one in found]
+    answers = harness.claims.reports.complete_all(
+        [*done[:4], Completion(tasks[4], done[0].fence), Completion("nothing", "x.1")]
+    )
     assert [(one["task"], one["ok"], one.get("error")) for one in answers] == [
         (tasks[0], True, None),
         (tasks[1], False, "stale_fence"),
@@ -370,7 +375,7 @@ def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) ->
         "running",
     ]
     assert [one["task"] for one in harness.late()] == [tasks[1]]
-    again = harness.claims.complete_all(done)
+    again = harness.claims.reports.complete_all(done)
     assert [one.get("duplicate") for one in again] == [True, None, True, True, False]
 
 

@@ -17,17 +17,18 @@ import pytest
 
 from covenq.config.resources import NO_LIMITS, Limits
 from covenq.model import Category
-from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.brief import command_line, environment
+from covenq.tasks.execution.command import Command, Stop, not_started
 from covenq.tasks.execution.process_tree import (
-    Mark,
+    ProcessIdentity,
     Trace,
-    ended,
+    forget,
+    identity_of,
     kill_leftovers,
-    mark_of,
     pipe_name,
-    read_mark,
+    read_identity,
     starting,
-    write_mark,
+    write_identity,
 )
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome
@@ -339,7 +340,7 @@ def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_le
     try:
         assert kill_leftovers([trace]) == []
         assert other.poll() is None
-        ended(other.pid)
+        forget(other.pid)
         assert kill_leftovers([trace]) == [other.pid]
     finally:
         other.kill()
@@ -351,11 +352,11 @@ def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_le
 def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
     bare = sleeper()
     try:
-        mark = mark_of(bare.pid)
-        assert mark is not None
-        write_mark(tmp_path / "process.json", mark)
-        assert read_mark(tmp_path / "process.json") == mark
-        assert kill_leftovers([Trace(f"{EPOCH}.1", mark)]) == [bare.pid]
+        identity = identity_of(bare.pid)
+        assert identity is not None
+        write_identity(tmp_path / "process.json", identity)
+        assert read_identity(tmp_path / "process.json") == identity
+        assert kill_leftovers([Trace(f"{EPOCH}.1", identity)]) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -366,10 +367,15 @@ def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
 def test_a_recycled_pid_is_left_alone() -> None:
     stranger = sleeper()
     try:
-        mark = mark_of(stranger.pid)
-        assert mark is not None
-        assert kill_leftovers([Trace(f"{EPOCH}.1", Mark(mark.pid, mark.start - 1, mark.boot))]) == []
-        assert kill_leftovers([Trace(f"{EPOCH}.1", Mark(mark.pid, mark.start, "another boot"))]) == []
+        identity = identity_of(stranger.pid)
+        assert identity is not None
+        assert (
+            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start - 1, identity.boot))])
+            == []
+        )
+        assert (
+            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start, "another boot"))]) == []
+        )
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -379,4 +385,4 @@ def test_a_recycled_pid_is_left_alone() -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b'{"pid": "x", "start": 1, "boot": ""}'])
 def test_a_mark_cut_short_is_no_mark(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "process.json").write_bytes(content)
-    assert read_mark(tmp_path / "process.json") is None
+    assert read_identity(tmp_path / "process.json") is None

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
 from covenq.state import schema
-from covenq.tasks.scheduling.candidates import OTHER_EVERY, WINDOW
-from covenq.tasks.scheduling.fairness import PULL, Picker
+from covenq.tasks.scheduling.candidates import PRIORITY_ROTATION, SCAN_WINDOW
+from covenq.tasks.scheduling.fairness import PULL_KINDS, Picker
 from covenq.tasks.scheduling.outcome import Task
 from covenq.tasks.scheduling.waiting import POSITION_MAX, waiting
 
@@ -74,7 +74,7 @@ class Queue:
         )
 
     def pick(self, limit: int = 10, now: float = NOW, **more: Any) -> list[str]:
-        tasks = self.picker.next(self.conn, now, limit, held=list(self.held.values()), **more)
+        tasks = self.picker.next(self.conn, now, limit, in_flight=list(self.held.values()), **more)
         self.picked = {task.id: task for task in tasks}
         return list(self.picked)
 
@@ -207,8 +207,8 @@ def test_kinds_and_routes(queue: Queue) -> None:
     queue.add("farther", kind="pull", route="b")
     queue.add("here", kind="forward", route="a")
     queue.add("there", route="b")
-    assert queue.pick(kinds=PULL, routes=["b"]) == ["farther"]
-    assert queue.pick(kinds=PULL) == ["far", "farther"]
+    assert queue.pick(kinds=PULL_KINDS, routes=["b"]) == ["farther"]
+    assert queue.pick(kinds=PULL_KINDS) == ["far", "farther"]
     assert queue.pick(without=["a"]) == ["there"]
     assert queue.pick() == ["here", "there"]
 
@@ -248,7 +248,7 @@ def test_who_asks_for_some_routes_has_a_round_of_their_own(queue: Queue) -> None
     for installation in (1, 2):
         for route in "ab":
             queue.many(6, kind="pull", route=route, installation=installation)
-    order = [queue.run(1, kinds=PULL, routes=["ab"[n % 2]])[0] for n in range(12)]
+    order = [queue.run(1, kinds=PULL_KINDS, routes=["ab"[n % 2]])[0] for n in range(12)]
     tenants = {row["id"]: (row["route"], row["tenant"]) for row in queue.conn.execute("SELECT * FROM tasks")}
     assert Counter(tenants[task] for task in order) == {(route, tenant): 3 for route in "ab" for tenant in "12"}
 
@@ -266,7 +266,7 @@ def test_higher_priorities_first_and_none_starves(queue: Queue) -> None:
     queue.many(1000, priority=9)
     for priority in range(9):
         queue.add(f"p{priority}", priority=priority)
-    order = queue.all(most=10 * OTHER_EVERY)
+    order = queue.all(most=10 * PRIORITY_ROTATION)
     places = {task: place for place, task in enumerate(order) if task.startswith("p")}
     assert sorted(places) == [f"p{priority}" for priority in range(9)]
     assert order[:3] == ["m0", "m1", "m2"]
@@ -277,7 +277,7 @@ def test_between_due_and_new_of_a_low_priority_none_starves(queue: Queue) -> Non
     queue.many(1000, priority=9, not_before=NOW - 1)
     queue.add("new", priority=2)
     queue.add("due", priority=2, not_before=NOW - 5)
-    order = queue.all(most=20 * OTHER_EVERY)
+    order = queue.all(most=20 * PRIORITY_ROTATION)
     assert {"new", "due"} <= set(order)
 
 
@@ -342,7 +342,7 @@ def test_pauses(queue: Queue) -> None:
     assert queue.waits("t0")["why"] == "route a is paused since noon: a reason"
     queue.pause("worker", None)
     assert queue.pick() == []
-    assert queue.pick(kinds=PULL) == []
+    assert queue.pick(kinds=PULL_KINDS) == []
     assert queue.waits("t3")["word"] == "paused_worker"
 
 
@@ -352,9 +352,9 @@ def test_what_is_held_back_in_front_holds_up_nobody_behind(queue: Queue) -> None
     queue.pause("route", "paused")
     queue.add("runs", "hot", repo=1)
     queue.run(1)
-    queue.many(WINDOW + 5, route="paused")
-    queue.many(WINDOW + 5, repo=1)
-    queue.many(WINDOW + 5, key="hot")
+    queue.many(SCAN_WINDOW + 5, route="paused")
+    queue.many(SCAN_WINDOW + 5, repo=1)
+    queue.many(SCAN_WINDOW + 5, key="hot")
     free = ["free0", "free1", "free2", "free3"]
     for task, route, repo, key in zip(free, "rsra", (2, None, None, 7), (None, None, "k", "l"), strict=True):
         queue.add(task, key, route=route, repo=repo)
@@ -363,7 +363,7 @@ def test_what_is_held_back_in_front_holds_up_nobody_behind(queue: Queue) -> None
 
 def test_beyond_the_window_lanes_take_turns(queue: Queue) -> None:
     queue.pause("route", "paused")
-    queue.many(WINDOW, route="paused")
+    queue.many(SCAN_WINDOW, route="paused")
     for n in range(4):
         for lane in "abc":
             queue.add(f"{lane}{n}", lane)
@@ -429,7 +429,7 @@ def test_a_pick_keeps_nothing_of_what_is_queued(queue: Queue) -> None:
     queue.many(3000, route="paused", key=lambda n: f"k{n}", repo=lambda n: n)
     queue.add("free")
     assert queue.run() == ["free"]
-    [turn] = queue.picker._rounds.values()
+    [turn] = queue.picker._round_robins.values()
     assert len(turn.turns) == 1
 
 
@@ -453,7 +453,7 @@ def test_nobody_is_owed_for_what_they_use_up_themselves_nor_for_what_they_no_lon
     queue.add("theirs", installation=3, route="narrow")
     queue.add("wanted", installation=4, route="narrow")
     assert len(queue.run(9)) == 2  # one with the key, and theirs
-    [turn] = queue.picker._rounds.values()
+    [turn] = queue.picker._round_robins.values()
     assert {tenant: list(scopes) for tenant, scopes in turn.owed.items()} == {"4": ["route narrow"]}
     queue.move("wanted", "canceled")
     queue.move("theirs", "completed")

@@ -19,9 +19,9 @@ import pytest
 
 from covenq import __version__
 from covenq.model import Category
-from covenq.tasks.execution.breaker import FIRST_S, LONGEST_S, OPENS_AFTER, Breakers
+from covenq.tasks.execution.breaker import FAILURES_TO_OPEN, OPEN_FIRST_S, OPEN_MAX_S, Breakers
 from covenq.tasks.execution.command import Stop
-from covenq.tasks.execution.forward import KEPT_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
+from covenq.tasks.execution.forward import BODY_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
 from tests.support.requests import SECRET, issue
@@ -146,7 +146,7 @@ def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
     receiver.answer = lambda number: (500, {}, b"")
     config = route(receiver) + '[[route]]\nname = "other"\nmatch = "event:push"\nrun = ["true"]\n'
     daemon: Daemon = make_daemon(config="[worker]\nconcurrency = 1\n" + config)
-    failed = [daemon.post("issues", issue(n)).json["tasks"][0] for n in range(1, OPENS_AFTER + 1)]
+    failed = [daemon.post("issues", issue(n)).json["tasks"][0] for n in range(1, FAILURES_TO_OPEN + 1)]
     for task in failed:
         eventually(lambda task=task: last(daemon, task))
     task = daemon.post("issues", issue(50)).json["tasks"][0]
@@ -155,11 +155,11 @@ def test_a_failing_receiver_is_left_alone_and_its_tasks_wait_with_the_reason(
     row = daemon.api(f"/api/v1/tasks/{task}").json
     assert (row["state"], row["attempts"], row["retries"]) == ("queued", 0, 0)
     assert row["waits"]["word"] == "receiver"
-    assert f"failed {OPENS_AFTER} times in a row" in row["waits"]["why"]
-    assert len(receiver.seen) == OPENS_AFTER
+    assert f"failed {FAILURES_TO_OPEN} times in a row" in row["waits"]["why"]
+    assert len(receiver.seen) == FAILURES_TO_OPEN
 
 
-def test_a_forward_in_flight_ends_with_the_daemon_and_burns_nothing(make_daemon: Any, receiver: Receiver) -> None:
+def test_a_forward_in_flight_ends_with_the_daemon_and_uses_up_no_retry(make_daemon: Any, receiver: Receiver) -> None:
     held, go = threading.Event(), threading.Event()
 
     def answer(number: int) -> tuple[int, dict[str, str], bytes]:
@@ -183,9 +183,9 @@ def test_a_forward_in_flight_ends_with_the_daemon_and_burns_nothing(make_daemon:
 
 
 def test_a_large_answer_is_cut(receiver: Receiver, stop: Stop) -> None:
-    receiver.answer = lambda number: (200, {}, b"x" * (KEPT_MAX * 4))
+    receiver.answer = lambda number: (200, {}, b"x" * (BODY_MAX * 4))
     reply = post(receiver.url, [], b"{}", 30.0, [stop])
-    assert (reply.status, len(reply.body)) == (200, KEPT_MAX)
+    assert (reply.status, len(reply.body)) == (200, BODY_MAX)
 
 
 def test_no_answer_in_time_no_receiver_no_http(stop: Stop) -> None:
@@ -294,27 +294,27 @@ def test_a_circuit_opens_is_probed_and_closes() -> None:
     breakers = Breakers(lambda: now[0])
     target = target_of("https://x.example/a")
     assert target == "https://x.example:443"
-    for number in range(1, OPENS_AFTER + 1):
+    for number in range(1, FAILURES_TO_OPEN + 1):
         assert breakers.admit(target, "r")
-        assert breakers.told(target, well=False) is (number == OPENS_AFTER)
+        assert breakers.report(target, ok=False) is (number == FAILURES_TO_OPEN)
     assert not breakers.admit(target, "r")
-    assert list(breakers.waiting()) == ["r"]
-    assert breakers.next_s() == FIRST_S
-    opens = FIRST_S
+    assert list(breakers.blocked_routes()) == ["r"]
+    assert breakers.next_probe_s() == OPEN_FIRST_S
+    opens = OPEN_FIRST_S
     for _ in range(8):
         now[0] += opens
-        assert breakers.waiting() == {}
+        assert breakers.blocked_routes() == {}
         assert breakers.admit(target, "r")
         assert not breakers.admit(target, "s"), "one probe at a time"
-        assert set(breakers.waiting()) == {"r", "s"}
-        assert breakers.told(target, well=False)
-        opens = min(opens * 2, LONGEST_S)
-        assert breakers.next_s() == opens
+        assert set(breakers.blocked_routes()) == {"r", "s"}
+        assert breakers.report(target, ok=False)
+        opens = min(opens * 2, OPEN_MAX_S)
+        assert breakers.next_probe_s() == opens
     now[0] += opens
     assert breakers.admit(target, "r")
-    breakers.undone(target)
+    breakers.cancel(target)
     assert breakers.admit(target, "r"), "a probe that was not made is made by the next"
-    breakers.told(target, well=True)
+    breakers.report(target, ok=True)
     assert breakers.admit(target, "r")
     assert breakers.admit(target, "s")
-    assert breakers.next_s() is None
+    assert breakers.next_probe_s() is None

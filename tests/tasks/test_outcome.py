@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from covenq.config.route import Retry
 from covenq.model import Category, Kind, at_text
 from covenq.tasks.scheduling.interruption import INTERRUPTIONS_MAX, recover
-from covenq.tasks.scheduling.outcome import RETRY_AFTER_MAX_S, Outcome, Policy, Task, after, backoff
+from covenq.tasks.scheduling.outcome import RETRY_AFTER_MAX_S, Outcome, Policy, Task, backoff, ending_after
 
 NOW = 1_800_000_000.0
 POLICY = Policy(("true",), retry=Retry(2, 2.0, 60.0))
@@ -38,7 +38,7 @@ TASK = Task(
 
 
 def ended(task: Task, outcome: Outcome, random: float = 1.0) -> tuple[str, dict[str, object]]:
-    ending = after(task, 2, 5, outcome, result="attempts/t1/2/result", now=NOW, random=lambda: random)
+    ending = ending_after(task, 2, 5, outcome, result="attempts/t1/2/result", now=NOW, random=lambda: random)
     return ending.kind.value, ending.data
 
 
@@ -105,7 +105,7 @@ def test_what_policy_refused_is_not_tried_again() -> None:
     assert ended(TASK, Outcome(Category.POLICY))[0] == "task.failed"
 
 
-def test_a_stop_burns_nothing() -> None:
+def test_a_stop_uses_up_no_retry() -> None:
     task = replace(TASK, retries=2, interruptions=INTERRUPTIONS_MAX - 1)
     kind, data = ended(task, Outcome(Category.INTERRUPTED, None, 15))
     assert kind == "task.retry"

@@ -194,7 +194,7 @@ def test_running_says_what_runs(harness: Harness) -> None:
     assert [(one["task"], one["attempt"], one["route"]) for one in shown] == [(task, 1, "r")]
 
 
-def test_stop_ends_children_and_burns_nothing(harness: Harness) -> None:
+def test_stop_ends_children_and_uses_up_no_retry(harness: Harness) -> None:
     task = harness.add("g1", ["sleep", "600"])
     for n in range(1, 5):  # more often than interruptions are allowed
         pool = harness.pool()
@@ -277,7 +277,7 @@ def test_nothing_begins_while_the_disk_is_low(harness: Harness) -> None:
 
 
 def test_a_dispatcher_that_stumbles_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covenq.tasks.execution.pool.AGAIN_S", 0.01)
+    monkeypatch.setattr("covenq.tasks.execution.pool.RETRY_S", 0.01)
     broken = iter([sqlite3.OperationalError("disk I/O error"), RuntimeError("what nobody thought of")])
     reader = harness.store.reader
 

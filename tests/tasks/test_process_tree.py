@@ -120,7 +120,7 @@ def test_a_family_that_ignores_sigterm_is_gone_all_of_it(make_daemon: Any, met: 
     eventually(lambda: ended in [one["kind"] for one in records(daemon.data)], what=f"it is recorded: {last[-1]}")
 
 
-def test_a_cancelled_task_is_ended_and_its_result_is_nobodys(harness: Harness) -> None:
+def test_a_cancelled_task_is_ended_and_its_result_is_dropped(harness: Harness) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('result','w').write('{}'); time.sleep(600)"
     task = harness.add("g1", [*PY, code])
     after = harness.add("g2", ["true"])
@@ -160,7 +160,7 @@ def test_a_requeued_task_does_not_overlap_the_attempt_that_lost_it(harness: Harn
 
 
 def test_a_late_end_of_the_daemons_own_attempt_is_recorded_as_such(harness: Harness, tmp_path: Path) -> None:
-    """The fold is behind, so the pool can't see that the task was taken; the journal refuses its word all the same."""
+    """The fold is behind, so the pool can't see that the task was taken; the journal refuses its records all the same."""
     admission = tmp_path / "gate"
     task = harness.add("g1", [*PY, f"import os, time\nwhile not os.path.exists({str(admission)!r}): time.sleep(0.01)"])
     pool = harness.pool(concurrency=1)
@@ -206,24 +206,6 @@ def test_an_attempt_says_what_it_used(harness: Harness) -> None:
     assert usage["max_rss"] >= 60 << 20
 
 
-def with_policy(harness: Harness, name: str, run: list[str], **policy: Any) -> str:
-    """`Harness.add` with more of a policy than it takes."""
-    import test_worker
-
-    real = test_worker.Entry
-
-    def entry(subject: str, kind: str, data: Any, *more: Any, **options: Any) -> Any:
-        if kind == Kind.QUEUED:
-            data = {**data, "policy": {**data["policy"], **policy}}
-        return real(subject, kind, data, *more, **options)
-
-    test_worker.Entry = entry  # type: ignore[assignment,misc]
-    try:
-        return harness.add(name, run)
-    finally:
-        test_worker.Entry = real  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     ("limits", "run", "category", "said"),
     [
@@ -238,7 +220,7 @@ def with_policy(harness: Harness, name: str, run: list[str], **policy: Any) -> s
 def test_limits(
     harness: Harness, limits: dict[str, int], run: list[str], category: str | None, said: str | None
 ) -> None:
-    task = with_policy(harness, "g1", run, limits=limits)
+    task = harness.add("g1", run, limits=limits)
     harness.pool()
     row = harness.wait(task)
     assert (row["state"], row["category"]) == ("failed" if category else "completed", category), row
@@ -246,7 +228,7 @@ def test_limits(
 
 
 def test_a_command_with_limits_that_can_not_be_started_says_so(harness: Harness) -> None:
-    task = with_policy(harness, "g1", ["/nonexistent/program"], limits={"cpu_s": 5})
+    task = harness.add("g1", ["/nonexistent/program"], limits={"cpu_s": 5})
     harness.pool()
     row = harness.wait(task)
     assert (row["state"], row["category"]) == ("failed", "spawn")
@@ -263,7 +245,7 @@ def test_what_stays_of_the_work_directory(harness: Harness, tmp_path: Path, keep
         os.symlink({str(tmp_path)!r}, "link"); open("result", "w").write("1"); print("said"); sys.exit({code})
     """
     (tmp_path / "mine").touch()
-    task = with_policy(harness, "g1", [*PY, work], keep=keep)
+    task = harness.add("g1", [*PY, work], keep=keep)
     harness.pool()
     harness.wait(task)
     assert harness.file(task, "clone").exists() is left

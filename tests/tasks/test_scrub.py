@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covenq.tasks.execution.scrub import HELD, Scrubber, scrub_text, secrets_of
+from covenq.tasks.execution.scrub import BUFFER_MAX, Scrubber, scrub_text, secrets_of
 
 TOKENS = [
     b"ghp_" + b"A1b2" * 9,
@@ -55,21 +55,21 @@ def test_no_border_between_pieces_lets_a_secret_through(pieces: list[bytes], cut
     out = fed(scrubber, content, cuts)
     for secret in (*(token[11:] for token in TOKENS), SECRETS[0], b"MIIEvQIBADANBgkq", b"hkiG9w0BAQEFAASC"):
         assert secret not in out
-    if not any(b"\n" not in line and len(line) > HELD for line in content.split(b"\n")):
+    if not any(b"\n" not in line and len(line) > BUFFER_MAX for line in content.split(b"\n")):
         assert out == scrubber.scrub(content)
 
 
 def test_a_token_longer_than_what_is_held_is_swallowed_to_its_end() -> None:
-    token = b"ghs_" + b"a" * (5 * HELD)
+    token = b"ghs_" + b"a" * (5 * BUFFER_MAX)
     content = b"x" * 100 + b" " + token + b" the end"
-    for size in (1, 7, 1000, HELD, 65536):
+    for size in (1, 7, 1000, BUFFER_MAX, 65536):
         assert fed(Scrubber(), content, list(range(0, len(content), size))) == b"x" * 100 + b" ghs_*** the end", size
 
 
 def test_a_line_without_end_is_written_on_and_little_of_it_is_held() -> None:
     stream = Scrubber().stream()
     written = sum(len(stream.feed(b"." * 65536)) for _ in range(100))
-    assert written >= 100 * 65536 - HELD
+    assert written >= 100 * 65536 - BUFFER_MAX
 
 
 def test_a_finished_line_is_written_at_once() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from covenq.tasks.scheduling import claim, fairness, limiter, outcome, supersede
+from covenq.tasks.scheduling import claim, fairness, interruption, limiter, supersede
 from covenq.tasks.scheduling.in_flight import InFlight
 from journal.records import Entry
 from tests.support.simulation import Violated, World
@@ -18,7 +18,7 @@ from tests.support.simulation import Violated, World
 Patch = pytest.MonkeyPatch
 
 
-def hands_are_forgotten(patch: Patch) -> None:
+def in_flight_tasks_are_forgotten(patch: Patch) -> None:
     @contextmanager
     def picking(self: InFlight) -> Iterator[tuple[()]]:
         yield ()
@@ -32,31 +32,34 @@ def claims_expect_nothing(patch: Patch) -> None:
 
 
 def nothing_is_recovered(patch: Patch) -> None:
-    patch.setattr("simulation.recover", lambda tasks, now: [])
+    patch.setattr("tests.support.simulation.recover", lambda tasks, now: [])
 
 
 def recovery_looks_at_nothing_new(patch: Patch) -> None:
-    real = outcome.recover
-    patch.setattr("simulation.recover", lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2)
+    real = interruption.recover
+    twice = lambda tasks, now: [replace(one, expect=None) for one in real(tasks, now)] * 2  # noqa: E731
+    patch.setattr("tests.support.simulation.recover", twice)
 
 
 def turns_are_not_kept(patch: Patch) -> None:
-    real = fairness.Picker._one
-    patch.setattr(fairness.Picker, "_one", lambda self, pick, turn, idle: real(self, pick, fairness._Round(), idle))
+    real = fairness.Picker._next
+    patch.setattr(
+        fairness.Picker, "_next", lambda self, pick, turn, idle: real(self, pick, fairness._RoundRobin(), idle)
+    )
 
 
 def days_are_not_counted(patch: Patch) -> None:
-    patch.setattr(limiter.Limiter, "_begun", lambda self, scope: 0)
+    patch.setattr(limiter.Limiter, "_started_today", lambda self, scope: 0)
 
 
 def a_cap_is_one_more(patch: Patch) -> None:
-    real = limiter.Limiter._full
+    real = limiter.Limiter._limit_reached
 
     def full(self: Any, level: str, name: Any, cap: Any, shown: Any) -> Any:
         more = None if cap.concurrency is None else cap.concurrency + 1
         return real(self, level, name, replace(cap, concurrency=more), shown)
 
-    patch.setattr(limiter.Limiter, "_full", full)
+    patch.setattr(limiter.Limiter, "_limit_reached", full)
 
 
 def the_oldest_outdates(patch: Patch) -> None:
@@ -64,25 +67,25 @@ def the_oldest_outdates(patch: Patch) -> None:
         rows = conn.execute(supersede.NEWEST.replace(" DESC", ""), place).fetchall()
         newer = conn.execute(supersede.NEWEST, place).fetchone()
         if rows and newer["created_seq"] > rows[0]["created_seq"] and newer["state"] == "queued":
-            yield (supersede._record(newer, rows[0]["id"], supersede.NEWER),)
+            yield (supersede._superseded_entry(newer, rows[0]["id"], supersede.NEWER),)
 
-    patch.setattr(supersede, "_superseded", oldest)
+    patch.setattr(supersede, "_superseded_by_newer", oldest)
 
 
 def lost_answers_are_given_up(patch: Patch) -> None:
-    def take(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None, **_: Any) -> Any:
+    def acquire(cls: Any, journal: Any, task: Any, worker: str, lease_until: Any = None, **_: Any) -> Any:
         data = {"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until}
         answer = journal.append([Entry(task.subject, "task.claimed", data, expect=task.last_seq)])
         seqs = getattr(answer, "seqs", None)
         return None if seqs is None else cls(journal, task.id, task.attempts + 1, seqs[0], lease_until=lease_until)
 
-    patch.setattr(claim.Claim, "take", classmethod(take))
+    patch.setattr(claim.Claim, "acquire", classmethod(acquire))
 
 
 @pytest.mark.parametrize(
     "mutant",
     [
-        hands_are_forgotten,
+        in_flight_tasks_are_forgotten,
         claims_expect_nothing,
         nothing_is_recovered,
         recovery_looks_at_nothing_new,
@@ -94,7 +97,7 @@ def lost_answers_are_given_up(patch: Patch) -> None:
     ],
 )
 def test_a_broken_promise_is_seen(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    monkeypatch.setattr(claim, "AGAIN_S", 0.0)
+    monkeypatch.setattr(claim, "RETRY_S", 0.0)
     mutant(monkeypatch)
     logging.disable(logging.CRITICAL)
     try:

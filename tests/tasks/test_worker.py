@@ -154,9 +154,9 @@ PAUSED = """if True:
     import os, sys, time
     from pathlib import Path
     from covenq.errors import StaleFence
-    from covenq.tasks.remote.client import Line
+    from covenq.tasks.remote.client import ClaimsClient
     socket, directory, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    line, gate, first = Line(socket), directory / "gate", True
+    line, gate, first = ClaimsClient(socket), directory / "gate", True
     log = open(directory / f"{name}.log", "a", buffering=1)
     while True:
         granted = line.claim(name, 1, wait_s=0 if first else 2)
@@ -169,7 +169,7 @@ PAUSED = """if True:
             first = False
         for word, more in (("phase", {"phase": "woken"}), ("renew", {"lease_s": 60}), ("complete", {})):
             try:
-                line.say(granted, word, **more)
+                line.report(granted, word, **more)
                 said = "ok"
             except StaleFence:
                 said = "stale"
@@ -192,9 +192,9 @@ def test_ten_workers_paused_past_their_leases_complete_nothing_twice(make_daemon
             eventually((tmp_path / f"{name}.held").exists, timeout=60, what=f"{name} holds a task")
             workers[name].send_signal(signal.SIGSTOP)
 
-        def lost() -> set[str]:
+        def lost() -> set[int]:  # by claim: a worker that starts late may get a task that another has lost
             found = [one for one in records(daemon.data, "task.retry") if one["data"]["category"] == "lease_lost"]
-            return {one["subject"] for one in found}
+            return {one["data"]["claim"] for one in found}
 
         eventually(lambda: len(lost()) == 10, what="ten leases have run out")
         (tmp_path / "gate").touch()

@@ -18,7 +18,7 @@ from covenq.paths import SOCKET_NAME
 
 if TYPE_CHECKING:
     from covenq.net.address import Remote
-    from covenq.tasks.remote.worker import Job
+    from covenq.tasks.remote.worker import WorkerOptions
 
 
 def worker(
@@ -71,15 +71,15 @@ def worker(
       covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
     """
     from covenq.tasks.execution.pool import worker_id
-    from covenq.tasks.remote.worker import Job, check
+    from covenq.tasks.remote.worker import WorkerOptions, checked_command
 
     lease_s = _checked_lease(lease)
     _check_keep(keep)
     _check_environment(env or ())
     target = _target(socket, data, config)
-    job = Job(
+    job = WorkerOptions(
         name=name or worker_id(),
-        run=check(command),
+        run=checked_command(command),
         routes=tuple(route or ()),
         lease_s=lease_s,
         env=tuple(env or ()),
@@ -125,24 +125,23 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
     return remote
 
 
-def _claim_until_stopped(job: Job, target: Path | Remote, directory: Path) -> None:
+def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) -> None:
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.net.address import Remote
     from covenq.tasks.execution import process_tree
-    from covenq.tasks.remote.worker import Worker, lines, work_directory
+    from covenq.tasks.remote.client import ClaimsClient
+    from covenq.tasks.remote.work_directory import locked_work_directory
+    from covenq.tasks.remote.worker import Worker
 
     _log()
     process_tree.adopt()
-    directory, lock = work_directory(directory)
-    try:
-        one = Worker(lines(target), job, directory)
+    with locked_work_directory(base) as directory:
+        one = Worker(lambda: ClaimsClient(target), job, directory)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: one.stop())
         where = target.url if isinstance(target, Remote) else str(target)
         say(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
         one.run()
-    finally:
-        os.close(lock)
     say("stopped; what ran was given back")
 
 

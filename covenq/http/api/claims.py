@@ -10,7 +10,8 @@ from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import Body, body_of
 from covenq.http.api.resource import Resource
-from covenq.tasks.remote.claims import AT_ONCE, Done
+from covenq.tasks.remote.claims import BATCH_MAX
+from covenq.tasks.remote.reports import Completion
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
@@ -43,7 +44,7 @@ class Renew(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "lease_s"})
-        respond_ok(resp, self._services.claims.renew(task, body.required_text("fence"), _lease_s(body)))
+        respond_ok(resp, self._services.claims.reports.renew(task, body.required_text("fence"), _lease_s(body)))
 
 
 class Phase(Resource):
@@ -52,7 +53,7 @@ class Phase(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "phase"})
         fence, phase = body.required_text("fence"), body.required_text("phase")
-        respond_ok(resp, self._services.claims.phase(task, fence, phase))
+        respond_ok(resp, self._services.claims.reports.phase(task, fence, phase))
 
 
 class Complete(Resource):
@@ -60,7 +61,7 @@ class Complete(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "result", "exit_code", "usage"})
-        answer = self._services.claims.complete(
+        answer = self._services.claims.reports.complete(
             task,
             body.required_text("fence"),
             result=body.get("result"),
@@ -75,13 +76,13 @@ class CompleteAll(Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         listed: list[Any] = body_of(req, {"done"}).typed("done", list, "a list", [])
-        if not 1 <= len(listed) <= AT_ONCE or not all(isinstance(one, dict) for one in listed):
-            raise UsageError(f"done must be a list of 1 to {AT_ONCE} objects")
+        if not 1 <= len(listed) <= BATCH_MAX or not all(isinstance(one, dict) for one in listed):
+            raise UsageError(f"done must be a list of 1 to {BATCH_MAX} objects")
         for one in listed:
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
         done = [_done(Body(one)) for one in listed]
-        respond_ok(resp, {"items": self._services.claims.complete_all(done)})
+        respond_ok(resp, {"items": self._services.claims.reports.complete_all(done)})
 
 
 class Fail(Resource):
@@ -90,7 +91,7 @@ class Fail(Resource):
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
         body = body_of(req, known)
-        answer = self._services.claims.fail(
+        answer = self._services.claims.reports.fail(
             task,
             body.required_text("fence"),
             category=body.typed("category", str, "a text", "exit"),
@@ -109,8 +110,8 @@ def _lease_s(body: Body) -> float:
     return LEASE_S if seconds is None else seconds
 
 
-def _done(body: Body) -> Done:
-    return Done(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
+def _done(body: Body) -> Completion:
+    return Completion(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
 
 
 def _usage(body: Body) -> Usage | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import orjson
 from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME, UPKEEP_NAME
+from covenq.tasks.execution.workdir import remove_tree
 
 _PAGE = 2000
 
@@ -113,22 +113,8 @@ def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
     directory = data / ATTEMPTS_NAME / task
     if not TOKEN.match(task) or not os.path.lexists(directory):
         return 0, []
-    failed: list[str] = []
-    for _ in range(2):
-        failed.clear()
-        shutil.rmtree(directory, onerror=lambda _call, path, _error: failed.append(str(path)))
-        if not failed:
-            return 1, []
-        _make_removable(directory)  # a command may have taken its directories' write permission away
-    return 0, failed
-
-
-def _make_removable(directory: Path) -> None:
-    for parent, names, _ in os.walk(directory):
-        for one in (Path(parent), *(Path(parent, name) for name in names)):
-            if not one.is_symlink():
-                with contextlib.suppress(OSError):  # not ours: what stays is told
-                    one.chmod(0o700)
+    failed = remove_tree(directory)
+    return (0 if failed else 1), failed
 
 
 def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:

@@ -23,7 +23,7 @@ from covenq.model import NOT_RUNNING, at_text, seconds_of
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.process_tree import mark_of, read_mark
+from covenq.tasks.execution.process_tree import identity_of, read_identity
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
 
@@ -298,8 +298,8 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
 def orphan_processes(data: Path) -> Iterator[int]:
     """Pids recorded in attempts' directories that are still of the same processes."""
     for path in _process_files(data / ATTEMPTS_NAME):
-        mark = read_mark(path)
-        if mark is not None and mark_of(mark.pid) == mark:
+        mark = read_identity(path)
+        if mark is not None and identity_of(mark.pid) == mark:
             yield mark.pid
 
 

@@ -1,4 +1,4 @@
-"""Execution: the pool of worker threads, a command and all that it started, its output, forwarding to a URL.
+"""Execution: the pool of worker threads, commands with all their processes, their output, forwarding to a URL.
 
 May import `tasks.scheduling` and what is below it.
 """

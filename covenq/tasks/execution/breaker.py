@@ -1,6 +1,6 @@
-"""Circuit breakers: a receiver that fails again and again is left alone for a while, and then asked once.
+"""Circuit breakers: no requests for a while to a receiver that failed several times in a row, then one probe.
 
-Tasks for it wait queued meanwhile, and burn no retry. A breaker is nothing durable: a new daemon asks the receiver again.
+Meanwhile its tasks wait queued, and use up no retry. Breakers are not durable: a new daemon sends requests again.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-OPENS_AFTER = 5
-"""Failures in a row."""
-FIRST_S = 10.0
-LONGEST_S = 300.0
-"""How long it stays open: twice as long each time the probe fails, up to this."""
+FAILURES_TO_OPEN = 5
+"""Failures in a row that open a circuit."""
+OPEN_FIRST_S = 10.0
+OPEN_MAX_S = 300.0
+"""Seconds that a circuit stays open: twice as long each time that the probe fails, up to this."""
 
 
 @dataclass(slots=True)
 class _Circuit:
     failures: int = 0
     open_s: float = 0.0
-    """How long it is open this time; 0 while it is closed."""
+    """Seconds for which it is open this time; 0 while it is closed."""
     until: float = 0.0
     probing: bool = False
     routes: set[str] = field(default_factory=set)
 
 
 class Breakers:
-    """One circuit a target. Methods may be called from any thread."""
+    """One circuit per target. Methods may be called from any thread."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -36,7 +36,9 @@ class Breakers:
         self._circuits: dict[str, _Circuit] = {}
 
     def admit(self, target: str, route: str) -> bool:
-        """Whether a request may go there now. Of a circuit whose time is over, one is: `told` or `undone` must follow."""
+        """Whether a request may be made now. When the time of an open circuit is over, one is admitted, the probe. `report` or
+        `cancel` must follow.
+        """
         with self._lock:
             circuit = self._circuits.setdefault(target, _Circuit())
             circuit.routes.add(route)
@@ -47,29 +49,29 @@ class Breakers:
             circuit.probing = True
             return True
 
-    def told(self, target: str, *, well: bool) -> bool:
-        """How a request went. True if that opened the circuit."""
+    def report(self, target: str, *, ok: bool) -> bool:
+        """Report how a request went. True if that opened the circuit."""
         with self._lock:
             circuit = self._circuits.setdefault(target, _Circuit())
-            if well:
+            if ok:
                 self._circuits[target] = _Circuit(routes=circuit.routes)
                 return False
             circuit.failures += 1
-            if not circuit.probing and (circuit.open_s or circuit.failures < OPENS_AFTER):
+            if not circuit.probing and (circuit.open_s or circuit.failures < FAILURES_TO_OPEN):
                 return False
-            circuit.open_s = min(circuit.open_s * 2, LONGEST_S) if circuit.open_s else FIRST_S
+            circuit.open_s = min(circuit.open_s * 2, OPEN_MAX_S) if circuit.open_s else OPEN_FIRST_S
             circuit.until = self._monotonic() + circuit.open_s
             circuit.probing = False
             return True
 
-    def undone(self, target: str) -> None:
-        """An admitted request was not made after all."""
+    def cancel(self, target: str) -> None:
+        """Report that an admitted request was not made after all."""
         with self._lock:
             if target in self._circuits:
                 self._circuits[target].probing = False
 
-    def waiting(self) -> dict[str, str]:
-        """Route → why its tasks wait, for the routes of every circuit that admits nothing now."""
+    def blocked_routes(self) -> dict[str, str]:
+        """Route → why its tasks wait, for the routes of every circuit that admits no request now."""
         with self._lock:
             now = self._monotonic()
             return {
@@ -79,8 +81,8 @@ class Breakers:
                 for route in circuit.routes
             }
 
-    def next_s(self) -> float | None:
-        """Seconds until some circuit admits its probe, if one is open."""
+    def next_probe_s(self) -> float | None:
+        """Seconds until the first open circuit admits its probe, None if none will."""
         with self._lock:
             now = self._monotonic()
             return min(

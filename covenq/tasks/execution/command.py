@@ -1,9 +1,9 @@
-"""Runs one command: its directory, its environment, its process group, its output, its end.
+"""A command: a process group in its own session, with its directory, its environment, its output and its end.
 
 A command is argv, never a shell. It leads its own session and process group, and the group ends with it. Its output
-goes through pipes that are pumped into files up to a limit; a limit by RLIMIT_FSIZE would hold for every file that the
-command writes, a build's results as well, and kill it there, where only its chatter should be cut. The pipes have a
-second virtue: a command whose daemon was killed gets SIGPIPE when it speaks.
+goes through pipes that are pumped into files up to a limit. A limit by RLIMIT_FSIZE would apply to every file that the
+command writes, a build's results as well, and kill it there, where only its output should be cut. The pipes have a
+second advantage: a command whose daemon was killed gets SIGPIPE when it writes.
 """
 
 from __future__ import annotations
@@ -11,57 +11,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from typing import IO
 
 from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, Limits
 from covenq.model import Category
 from covenq.tasks.execution import launch
+from covenq.tasks.execution.brief import printable
 from covenq.tasks.execution.output import Output
-from covenq.tasks.execution.process_tree import FENCE, Trace, ended, kill_leftovers, mark_of, pipe_name, starting
+from covenq.tasks.execution.process_tree import FENCE, Trace, forget, identity_of, kill_leftovers, pipe_name, starting
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import AttemptDirectory, open_for_writing
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
-KEPT = ("PATH", "HOME", "LANG", "TZ")
-"""All that a command gets of the daemon's environment without its route saying so."""
-
-_TEXT_LIMIT = 4096  # of a variable: what PATH_MAX allows
 _LAST_CHUNKS = 64  # more than a pipe holds
-_LOOK_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
+_SELECT_MAX_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
-_PLACEHOLDER = re.compile(r"\{(brief|result|payload|task|attempt)\}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """A route's argv with {brief}, {result}, {payload}, {task} and {attempt} put in; other braces stay as they are."""
-    return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in run]
-
-
-def environment(base: Mapping[str, str], allowed: Iterable[str], own: Mapping[str, str | int | None]) -> dict[str, str]:
-    """A command's environment: KEPT and the `allowed` names out of `base`, then `own` as COVENQ_<name>.
-
-    What came out of a request is hostile: control characters are taken out and it is cut at 4,096 characters. None
-    becomes the empty string, which every script can test.
-    """
-    kept = {name: base[name] for name in (*KEPT, *allowed) if name in base}
-    kept.setdefault("PATH", os.defpath)
-    for name, value in own.items():
-        kept[f"COVENQ_{name}"] = "" if value is None else _UNPRINTABLE.sub("", str(value))[:_TEXT_LIMIT]
-    return kept
 
 
 class Stop:
-    """Tells any number of running commands, at once, that they are to end. Set once, for good."""
+    """An event with a file descriptor, which tells any number of running commands to end. Set once, for good."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -71,11 +47,11 @@ class Stop:
 
     @property
     def fd(self) -> int:
-        """Readable, for everybody who looks, once it is set."""
+        """Readable, for every thread that polls it, once the event is set."""
         return self._read
 
     def set(self, grace_s: float) -> None:
-        """`grace_s` is how long a command has between SIGTERM and SIGKILL."""
+        """`grace_s` is the time that a command has between SIGTERM and SIGKILL."""
         with self._lock:
             if not self._event.is_set():
                 self.grace_s = grace_s
@@ -89,7 +65,7 @@ class Stop:
         return self._event.wait(timeout)
 
     def close(self) -> None:
-        """Only when nobody looks any more."""
+        """Only when no thread polls it any more."""
         self.set(0.0)
         with self._lock:
             if self._read >= 0:
@@ -98,10 +74,10 @@ class Stop:
 
 
 class Command:
-    """A command that was started. Call `wait` once, or `abandon`."""
+    """A command that was started. Call `wait` once, or `kill`."""
 
     usage: Usage | None = None
-    """What it and those it waited for have used, once it ended."""
+    """Resources that it and the children it waited for have used, once it ended."""
 
     def __init__(
         self,
@@ -113,98 +89,100 @@ class Command:
         limits: Limits = NO_LIMITS,
         scrubber: Scrubber | None = None,
     ) -> None:
-        """Start it in the attempt's directory, the payload as its stdin. `limit` is of bytes kept of each output.
+        """Start it in the attempt's directory, the payload as its stdin. At most `limit` bytes of each output are kept.
 
         Raises OSError or ValueError when it can't be started (see `not_started`).
         """
         self._limits = limits
-        scrub = scrubber or Scrubber()
-        resources = limits.resources()
-        words = list(argv)
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
             stdin = always.enter_context(place.payload.open("rb"))
             paths = (place.stdout, place.stderr)
             files = [open_for_writing(path) for path in paths]
             for file in files:
                 undo.callback(file.close)
-            status: IO[bytes] | None = None
-            pass_fds: tuple[int, ...] = ()
-            if resources:
-                told, tell = os.pipe()
-                status = always.enter_context(FileIO(told))
-                pass_fds = (tell,)
-                given = (str(tell), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
-                words = [sys.executable, "-I", "-S", launch.__file__, *given, *words]
+            words, status, pass_fds = _with_limits(argv, env, limits, always)
             try:
-                with starting() as running:
-                    self._process = subprocess.Popen(
-                        words,
-                        stdin=stdin,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE,
-                        cwd=place.directory,
-                        env=dict(env),
-                        bufsize=0,
-                        start_new_session=True,
-                        umask=0o077,
-                        pass_fds=pass_fds,
-                    )
-                    assert self._process.stdout is not None
-                    assert self._process.stderr is not None
-                    pipes = (self._process.stdout, self._process.stderr)
-                    names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
-                    self._trace = Trace(env.get(FENCE, ""), mark_of(self.pid), place.directory, names)
-                    running[self.pid] = self._trace
+                pipes = self._start(words, env, place, stdin, pass_fds)
             finally:
                 for fd in pass_fds:
                     os.close(fd)
             undo.pop_all()
-            most = limits.output or limit
+            scrub = scrubber or Scrubber()
             self._outputs = [
-                Output(pipe, file, path, most, scrub.stream())
+                Output(pipe, file, path, limits.output or limit, scrub.stream())
                 for pipe, file, path in zip(pipes, files, paths, strict=True)
             ]
             if status is not None and (number := status.read()):
                 self._end(forced=True)
                 raise OSError(int(number), os.strerror(int(number)), argv[0])
 
+    def _start(
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        place: AttemptDirectory,
+        stdin: IO[bytes],
+        pass_fds: tuple[int, ...],
+    ) -> tuple[IO[bytes], IO[bytes]]:
+        """Start the process, known to `process_tree` before it can end; its output pipes."""
+        with starting() as running:
+            self._process = subprocess.Popen(
+                words,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=place.directory,
+                env=dict(env),
+                bufsize=0,
+                start_new_session=True,
+                umask=0o077,
+                pass_fds=pass_fds,
+            )
+            assert self._process.stdout is not None
+            assert self._process.stderr is not None
+            pipes = (self._process.stdout, self._process.stderr)
+            names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
+            self._trace = Trace(env.get(FENCE, ""), identity_of(self.pid), place.directory, names)
+            running[self.pid] = self._trace
+        return pipes
+
     @property
     def pid(self) -> int:
         """Of the command, and of its session and process group."""
         return self._process.pid
 
-    def abandon(self) -> None:
-        """End it and all it started, at once; its outcome is nobody's any more."""
+    def kill(self) -> None:
+        """Kill it and all that it started; its outcome is dropped."""
         self._end(forced=True)
 
     def wait(self, timeout_s: float, grace_s: float, stop: Stop, lost: Stop | None = None) -> Outcome:
-        """Until it ended, by itself, by `timeout_s`, or by `stop` or `lost`: then SIGTERM to the group, SIGKILL after a
-        grace. `lost` says that the task was taken from this attempt: the outcome will be nobody's.
+        """Wait until it has ended: by itself, or by `timeout_s`, `stop` or `lost`, which send SIGTERM to the group, and SIGKILL
+        after the grace. `lost` means that the task is no longer this attempt's: the outcome will be dropped.
 
-        The group's other members are killed when its leader is gone. An end that came before the signal counts as
-        what it was.
+        The other members of the group are killed when its leader has ended. If the command ended before the signal, its own
+        exit counts.
         """
         deadline = time.monotonic() + timeout_s
         kill_at: float | None = None
         forced: Category | None = None
-        signs = [stop] if lost is None else [stop, lost]
-        with self._watch(signs) as (selector, tick):
+        stops = [stop] if lost is None else [stop, lost]
+        with self._watch(stops) as (selector, tick):
             while not self._exited():
                 now = time.monotonic()
-                told = next((sign for sign in signs if sign.is_set()), None)
-                if forced is None and (told is not None or now >= deadline):
-                    forced = Category.TIMEOUT if told is None else Category.INTERRUPTED
-                    kill_at = now + (grace_s if told is None else told.grace_s)
-                    for sign in signs:
+                stopped = next((one for one in stops if one.is_set()), None)
+                if forced is None and (stopped is not None or now >= deadline):
+                    forced = Category.TIMEOUT if stopped is None else Category.INTERRUPTED
+                    kill_at = now + (grace_s if stopped is None else stopped.grace_s)
+                    for one in stops:
                         with contextlib.suppress(KeyError):
-                            selector.unregister(sign.fd)  # it stays readable, and must not be heard again
+                            selector.unregister(one.fd)  # it stays readable, and would wake every select
                     self._signal(signal.SIGTERM)
                     self._signal(signal.SIGCONT)  # a stopped process takes SIGTERM only when it goes on
                 elif kill_at is not None and now >= kill_at:
                     self._signal(signal.SIGKILL)
                     kill_at = None
                 until = kill_at if forced is not None else deadline
-                left = _LOOK_S if until is None else min(max(until - now, 0.0), _LOOK_S)
+                left = _SELECT_MAX_S if until is None else min(max(until - now, 0.0), _SELECT_MAX_S)
                 for key, _ in selector.select(left if tick is None else min(tick, left or tick)):
                     if isinstance(key.data, Output) and key.data.pump() is None:
                         selector.unregister(key.fd)
@@ -212,14 +190,14 @@ class Command:
         return self._outcome(code, forced, timeout_s)
 
     @contextlib.contextmanager
-    def _watch(self, signs: Sequence[Stop]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
-        """A selector over the pipes, the signs and the end of the process; and how often to look besides, if it must."""
+    def _watch(self, stops: Sequence[Stop]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
+        """A selector over the pipes, the stops and the end of the process; and the interval for polling, where it is needed."""
         with contextlib.ExitStack() as undo:
             selector = undo.enter_context(selectors.PollSelector())
             for output in self._outputs:
                 selector.register(output.pipe, selectors.EVENT_READ, output)
-            for sign in signs:
-                selector.register(sign.fd, selectors.EVENT_READ)
+            for one in stops:
+                selector.register(one.fd, selectors.EVENT_READ)
             tick: float | None = _POLL_S
             if hasattr(os, "pidfd_open"):
                 pidfd = os.pidfd_open(self.pid)
@@ -229,7 +207,9 @@ class Command:
             yield selector, tick
 
     def _exited(self) -> bool:
-        """Whether the leader ended. It is not reaped yet where that can be had, so its group's number stays taken."""
+        """Whether the leader ended. Where the system can tell without reaping it, it isn't reaped, and its group's number stays
+        in use.
+        """
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -237,30 +217,30 @@ class Command:
     def _signal(self, number: signal.Signals) -> None:
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):  # nobody is left, or nobody that is ours to signal
+        except (ProcessLookupError, PermissionError):  # no process is left, or none that this user may signal
             pass
 
     def _end(self, *, forced: bool) -> int:
-        """Kill the group, take the last output, reap the leader; its return code.
+        """Kill the group, reap the leader, read the rest of the output; the leader's return code.
 
-        After a forced end all others that it started are found and killed too, wherever they went. A command that ended
-        by itself may leave a process of another session behind on purpose. The leader is reaped last: until then its pid
-        can't be anybody else's, as which a group or a session is recognised.
+        After a forced end, all other processes that it started are found and killed too, in whatever session they are. A command
+        that ended by itself may leave a process of another session behind on purpose. The leader is reaped after the kills: until
+        then no other process can get its pid, by which its group and its session are recognised.
         """
         self._signal(signal.SIGKILL)
         if forced:
             kill_leftovers([self._trace], orphans=True)
         code = self._reap()
-        ended(self.pid)
+        forget(self.pid)
         for output in self._outputs:
-            for _ in range(_LAST_CHUNKS):  # a process that got away may keep the pipe open, and full
+            for _ in range(_LAST_CHUNKS):  # a process that escaped may keep the pipe open, and full
                 if not output.pump():
                     break
             output.close()
         return code
 
     def _reap(self) -> int:
-        if self._process.returncode is not None:  # `_exited` did, where there is no other way to ask
+        if self._process.returncode is not None:  # `_exited` reaped it, where the system has no other way
             return self._process.returncode
         _, status, used = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -289,10 +269,25 @@ class Command:
         return Outcome(category, exit_code, number, detail, usage=self.usage)
 
 
+def _with_limits(
+    argv: Sequence[str], env: Mapping[str, str], limits: Limits, cleanup: contextlib.ExitStack
+) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
+    """The argv to start, through `launch` where there are resource limits to set: then also a pipe that gives the number of
+    the error that kept the command from starting, and the descriptor of its other end, to be passed on and closed.
+    """
+    resources = limits.resources()
+    if not resources:
+        return list(argv), None, ()
+    read, write = os.pipe()
+    status = cleanup.enter_context(FileIO(read))
+    given = (str(write), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
+    return [sys.executable, "-I", "-S", launch.__file__, *given, *argv], status, (write,)
+
+
 def not_started(error: OSError | ValueError) -> Outcome:
     """The outcome of a command that could not be started: category `spawn`, with the system's reason."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Outcome(Category.SPAWN, detail=f"it could not be started: {_UNPRINTABLE.sub('', reason)}"[:_TEXT_LIMIT])
+    return Outcome(Category.SPAWN, detail=printable(f"it could not be started: {reason}"))
 
 
 def _signal_name(number: int) -> str:

@@ -1,7 +1,8 @@
-"""Posts a delivery on to a URL, as it came: the original headers and bytes, so the receiver checks GitHub's signature itself.
+"""Forwarding: posts a delivery to a URL as it came, with the original headers and bytes, so that the receiver checks GitHub's
+signature itself.
 
-No redirect is followed, since a receiver must not choose who else gets the delivery. The answer's status decides; of its body
-a bounded part is kept. Every wait ends by one deadline, by a stop, or by the loss of the task.
+No redirect is followed, since a receiver must not choose who else gets the delivery. The status of the answer decides; a
+bounded part of its body is kept. Every wait is ended by one deadline, by a stop, or by the loss of the task.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ from covenq.tasks.execution.command import Stop
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
-KEPT_MAX = 64 * 1024
+BODY_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
-_AGAIN = frozenset({408, 425, 429})
-_DROPPED = frozenset({"host", "content-length", "connection", "transfer-encoding", "expect", "te", "upgrade"})
-"""Headers of the connection that a delivery came by; this one has its own."""
+_RETRYABLE = frozenset({408, 425, 429})
+_CONNECTION_HEADERS = frozenset(
+    {"host", "content-length", "connection", "transfer-encoding", "expect", "te", "upgrade"}
+)
+"""Headers that belong to a connection: not those of the one by which the delivery came are sent, but this one's own."""
 _REASON_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a POST. `status` None: no answer, and `error` says why. `body` is at most KEPT_MAX bytes."""
+    """The result of a POST. `status` None: no answer, for the reason in `error`. `body` has at most BODY_MAX bytes."""
 
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -44,12 +47,12 @@ class Reply:
     error: str | None = None
 
     @property
-    def well(self) -> bool:
+    def ok(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
     @property
-    def ill(self) -> bool:
-        """Whether the receiver itself is in trouble, whatever it was sent: what a circuit breaker counts."""
+    def receiver_failed(self) -> bool:
+        """Whether the receiver itself failed, whatever it was sent: what a circuit breaker counts."""
         return self.status is None or self.status >= 500 or self.status in (408, 429)
 
     def header(self, name: str) -> str | None:
@@ -57,7 +60,7 @@ class Reply:
 
 
 def target_of(url: str) -> str:
-    """Whom a URL reaches: scheme, host and port. What one circuit breaker is of."""
+    """The receiver that a URL names: scheme, host and port. There is one circuit breaker for each."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host = parts.hostname or ""
@@ -66,7 +69,11 @@ def target_of(url: str) -> str:
 
 def headers_for(original: Iterable[Sequence[str]], more: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers to send: the recorded ones in their order, without the connection's own, and `more`."""
-    kept = [(str(one[0]), str(one[1])) for one in original if len(one) == 2 and str(one[0]).lower() not in _DROPPED]
+    kept = [
+        (str(one[0]), str(one[1]))
+        for one in original
+        if len(one) == 2 and str(one[0]).lower() not in _CONNECTION_HEADERS
+    ]
     named = any(name.lower() == "user-agent" for name, _ in kept)
     return [*kept, *([] if named else [("User-Agent", f"covenq/{__version__}")]), *more]
 
@@ -76,15 +83,15 @@ def post(
     headers: Iterable[tuple[str, str]],
     body: bytes,
     timeout_s: float,
-    signs: Sequence[Stop],
+    stops: Sequence[Stop],
     *,
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> Reply:
-    """One POST. `signs` end it early. Never raises for what a network or a receiver does."""
+    """One POST. `stops` end it early. Never raises for what a network or a receiver does."""
     parts = urlsplit(url)
     connection = _connection(parts, min(CONNECT_S, timeout_s), context)
     try:
-        with _Watch(connection, timeout_s, signs) as watch:
+        with _Watchdog(connection, timeout_s, stops) as watch:
             try:
                 return _exchange(connection, parts, headers, body, watch)
             except ssl.SSLCertVerificationError as error:
@@ -98,12 +105,12 @@ def post(
 
 
 def outcome_of(reply: Reply, now: float) -> Outcome:
-    """What a reply makes of the attempt. 5xx, 408, 425, 429 and silence may be tried again; the rest would be the same again."""
+    """The outcome of an attempt by its reply. 5xx, 408, 425, 429 and no answer may be retried; others would come again."""
     if reply.status is None:
         return Outcome(Category.HTTP, detail=f"no answer: {reply.error}"[:500])
-    if reply.well:
+    if reply.ok:
         return Outcome(None, http_status=reply.status)
-    again = reply.status >= 500 or reply.status in _AGAIN
+    again = reply.status >= 500 or reply.status in _RETRYABLE
     detail = f"the receiver answered {reply.status}"
     if 300 <= reply.status < 400:
         detail += "; a redirect is not followed"
@@ -137,10 +144,11 @@ def _exchange(
     parts: SplitResult,
     headers: Iterable[tuple[str, str]],
     body: bytes,
-    watch: _Watch,
+    watch: _Watchdog,
 ) -> Reply:
     connection.connect()
-    connection.sock.settimeout(watch.left() + 1.0)  # the watch ends it, and knows why; this is if that wakes nobody
+    # The watchdog ends it, and knows why; this is for the case that its shutdown wakes no read.
+    connection.sock.settimeout(watch.remaining_s() + 1.0)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest("POST", target, skip_accept_encoding=True)
     for name, value in headers:
@@ -151,17 +159,17 @@ def _exchange(
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.endheaders(body)
     response = connection.getresponse()
-    if watch.fired is not None:  # the end of what was cut off looks like the end of the headers
+    if watch.fired is not None:  # a connection that was shut down looks like the end of the headers
         raise TimeoutError
     kept = bytearray()
-    with contextlib.suppress(OSError, http.client.HTTPException):  # the status was said; the body is for people
-        while len(kept) < KEPT_MAX and (piece := response.read1(KEPT_MAX - len(kept))):
+    with contextlib.suppress(OSError, http.client.HTTPException):  # the status is known; the body is for people
+        while len(kept) < BODY_MAX and (piece := response.read1(BODY_MAX - len(kept))):
             kept += piece
     return Reply(response.status, tuple(response.getheaders()), bytes(kept))
 
 
 def _reason(error: Exception) -> str:
-    """Why there was no answer, in the system's words: never those that a receiver sent."""
+    """Why there was no answer, in the system's words, never in those of a receiver."""
     if isinstance(error, TimeoutError):
         return "it took too long"
     if isinstance(error, socket.gaierror):
@@ -175,21 +183,21 @@ def _reason(error: Exception) -> str:
     return type(error).__name__
 
 
-class _Watch:
-    """Shuts a connection down at the deadline or at a sign, from a thread of its own: whatever it is blocked in ends."""
+class _Watchdog:
+    """A watchdog thread: shuts a connection down at the deadline or at a stop, which ends whatever call it blocks in."""
 
-    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, signs: Sequence[Stop]) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[Stop]) -> None:
         self._connection = connection
         self._deadline = time.monotonic() + timeout_s
-        self._signs = [sign.fd for sign in signs]
+        self._stops = [one.fd for one in stops]
         self._done, self._tell = os.pipe()
         self._thread = threading.Thread(target=self._run, name="forward-watch", daemon=True)
         self.fired: str | None = None
 
-    def left(self) -> float:
+    def remaining_s(self) -> float:
         return max(self._deadline - time.monotonic(), 0.001)
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Watchdog:
         self._thread.start()
         return self
 
@@ -200,17 +208,17 @@ class _Watch:
 
     def _run(self) -> None:
         poll = select.poll()
-        for fd in (self._done, *self._signs):
+        for fd in (self._done, *self._stops):
             poll.register(fd, select.POLLIN | select.POLLHUP)
         while True:
-            # Once it fired: again and again, as the socket may not have been there yet.
-            wait = self.left() if self.fired is None else 0.05
+            # Once it has fired, repeat the shutdown: the socket may not have existed yet.
+            wait = self.remaining_s() if self.fired is None else 0.05
             ready = [fd for fd, _ in poll.poll(min(wait, 3600.0) * 1000)]
             if self._done in ready:
                 return
-            if self.fired is None and (ready or self.left() <= 0.001):
+            if self.fired is None and (ready or self.remaining_s() <= 0.001):
                 self.fired = "sign" if ready else "deadline"
-                for fd in self._signs:
+                for fd in self._stops:
                     poll.unregister(fd)
             if self.fired is not None and (sock := self._connection.sock) is not None:
                 with contextlib.suppress(OSError):

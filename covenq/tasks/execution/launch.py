@@ -1,7 +1,7 @@
-"""Run as a program of its own between the daemon and a command: sets the command's limits, and becomes the command.
+"""A program of its own between the daemon and a command: sets the command's resource limits, and executes the command.
 
 A function between fork and exec would do the same, and is not safe in a process with threads. Nothing of covenq is
-imported here, and nothing of the command's environment is believed (`python -I -S`).
+imported here, and nothing in the command's environment is trusted (`python -I -S`).
 
     launch.py STATUS '[[resource, soft, hard], …]' CTYPE program argument…
 
@@ -25,7 +25,7 @@ def main() -> None:
         for number, soft, hard in json.loads(sys.argv[2]):
             resource.setrlimit(number, (soft, hard))
         _set_ctype(json.loads(sys.argv[3]))
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and exec would pass that on
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would pass that on
             signal.signal(ignored, signal.SIG_DFL)
         os.execvp(sys.argv[4], sys.argv[4:])  # noqa: S606 - a shell is what must not be here
     except OSError as error:
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _set_ctype(given: str | None) -> None:
-    # Python sets it to C.UTF-8 where the locale is C, even over what was given.
+    # Python sets it to C.UTF-8 where the locale is C, even if it was given.
     if given is None:
         os.environ.pop("LC_CTYPE", None)
     else:

@@ -1,7 +1,8 @@
-"""A command's output: out of its pipe, scrubbed of secrets, into a file that has a largest size.
+"""A command's output: read from its pipe, scrubbed of secrets, written into a file of a bounded size.
 
-Of what is too long the beginning and the end are kept: how it went on is seldom what one looks for, how it ended often is.
-The end is written into two files in turn, the older of which is overwritten, and put behind the beginning when all is over.
+Of an output that is too long, the beginning and the end are kept: the middle is seldom what one looks for, the end often is.
+The end is written into two files in rotation, the older of which is overwritten, and is appended to the beginning when the
+output is over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Output:
     """One pipe of a command, pumped into one file."""
 
     def __init__(self, pipe: IO[bytes], file: FileIO, path: Path, limit: int, stream: Stream) -> None:
-        """`file` is `path`, open. At most `limit` bytes are kept: half of the beginning, a quarter or more of the end."""
+        """`file` is `path`, open. At most `limit` bytes are kept: half for the beginning, a quarter or more for the end."""
         self.pipe = pipe
         os.set_blocking(pipe.fileno(), False)
         self.error: OSError | None = None
@@ -30,14 +31,14 @@ class Output:
         self._path = path
         self._limit = limit
         self._file = file
-        self._left = limit - limit // 4 * 2
-        self._rest: FileIO | None = None
-        self._rest_size = 0
+        self._head_left = limit - limit // 4 * 2
+        self._tail: FileIO | None = None
+        self._tail_size = 0
         self._written = 0
         self._seen = 0
 
     def pump(self) -> int | None:
-        """Move what is there: how many bytes (0: nothing now), or None at the end of the pipe."""
+        """Move what is in the pipe: the number of bytes (0: nothing now), or None at the end of the pipe."""
         try:
             chunk = os.read(self.pipe.fileno(), CHUNK)
         except BlockingIOError:
@@ -48,7 +49,7 @@ class Output:
         return len(chunk)
 
     def close(self) -> None:
-        """Put together what is kept, and close file and pipe."""
+        """Join what is kept, and close file and pipe."""
         try:
             self._take(self._stream.finish())
             if self.error is None:
@@ -57,8 +58,8 @@ class Output:
             self.error = error
         finally:
             self._file.close()
-            if self._rest is not None:
-                self._rest.close()
+            if self._tail is not None:
+                self._tail.close()
             for path in (self._newer, self._older):
                 path.unlink(missing_ok=True)
             self.pipe.close()
@@ -76,9 +77,9 @@ class Output:
         if self.error is not None:
             return
         try:
-            head = memoryview(content)[: self._left]
+            head = memoryview(content)[: self._head_left]
             write_all(self._file, head)
-            self._left -= len(head)
+            self._head_left -= len(head)
             self._written += len(head)
             rest = memoryview(content)[len(head) :]
             while rest:
@@ -87,17 +88,17 @@ class Output:
             self.error = error
 
     def _rotate(self, content: memoryview) -> int:
-        """Write into the newer file, or begin it anew; how much of `content` it took."""
+        """Write into the newer file, after a rotation if it is full; the number of bytes of `content` that it took."""
         most = max(self._limit // 4, 1)
-        if self._rest is None or self._rest_size >= most:
-            if self._rest is not None:
-                self._rest.close()
+        if self._tail is None or self._tail_size >= most:
+            if self._tail is not None:
+                self._tail.close()
                 self._newer.replace(self._older)
-            self._rest = open_for_writing(self._newer, os.O_CREAT | os.O_TRUNC)
-            self._rest_size = 0
-        some = content[: most - self._rest_size]
-        write_all(self._rest, some)
-        self._rest_size += len(some)
+            self._tail = open_for_writing(self._newer, os.O_CREAT | os.O_TRUNC)
+            self._tail_size = 0
+        some = content[: most - self._tail_size]
+        write_all(self._tail, some)
+        self._tail_size += len(some)
         return len(some)
 
     def _join(self) -> None:

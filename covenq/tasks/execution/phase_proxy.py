@@ -1,4 +1,4 @@
-"""A Unix socket on which the commands of a pull worker say their phases. It passes on that, and nothing else."""
+"""The phase proxy: a Unix socket on which the commands of a pull worker report their phases. It accepts nothing else."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from covenq.net import unix_socket
 BODY_MAX = 64 * 1024
 _PATH = re.compile(r"/api/v1/claims/([0-9A-Za-z_-]{1,64})/phase\Z")
 
-Say = Callable[[str, str, str], JsonObject]
+ReportPhase = Callable[[str, str, str], JsonObject]
 """(task, fence, phase) → the daemon's answer. Raises classes of covenq.errors."""
 
 
 class PhaseProxy:
-    """Listens from the start to `close`."""
+    """Listens until `close`."""
 
-    def __init__(self, path: Path, say: Say) -> None:
+    def __init__(self, path: Path, report: ReportPhase) -> None:
         self._path = path
-        self._server = _Server(say)
+        self._server = _Server(report)
         self._server.socket.close()
         self._server.socket = unix_socket.bind(path)
         self._server.socket.listen(64)
@@ -45,9 +45,9 @@ class PhaseProxy:
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, report: ReportPhase) -> None:
         super().__init__("", _Handler, bind_and_activate=False)
-        self.say = say
+        self.report = report
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, {"ok": False, "error": "usage", "detail": "the body has no fence and phase"})
             return
         try:
-            self._answer(200, self.server.say(found[1], str(fence), str(phase)))
+            self._answer(200, self.server.report(found[1], str(fence), str(phase)))
         except StaleFence as error:
             self._answer(409, {"ok": False, "error": "stale_fence", "detail": str(error)})
         except Failure as error:
@@ -87,4 +87,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "command"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: what commands say is in the journal."""
+        """Log nothing: what commands report is in the journal."""

@@ -1,6 +1,6 @@
-"""Processes of a command: found by what they carry, and ended.
+"""The processes of a command: found by what identifies them, and killed.
 
-A command is the leader of its own session and process group, and the group is ended with it. What got away from that, or
+A command is the leader of its own session and process group, and the group is ended with it. A process that left the group, or
 outlived a daemon that was killed, is known by any of these (`Trace`):
 
 - the fencing token in its environment (`COVENQ_FENCE`, unique to one claim);
@@ -8,9 +8,9 @@ outlived a daemon that was killed, is known by any of these (`Trace`):
 - the command's output pipes among its descriptors;
 - a parent of which one of these is true.
 
-A process can shed all of it on purpose. Then it is an orphan, and a daemon that called `adopt` is its parent (Linux's
-child subreaper). An orphan that carries no token at all and nothing of another running command, not even its directory,
-is ended with the first command that is ended by force: whose it was, it took care to hide.
+A process can shed all of these on purpose. Then it is an orphan, and its parent is a daemon that called `adopt` (Linux's
+child subreaper). An orphan that has no token at all and nothing of another running command, not even its directory, is killed
+when the next command is ended by force: it can't be attributed to a command, because it hid where it came from.
 
 Only Linux shows these things (/proc); elsewhere nothing is found.
 """
@@ -33,18 +33,19 @@ from pathlib import Path
 
 PROC = Path("/proc")
 FENCE = "COVENQ_FENCE"
-_DEATH_MS = 2000  # the longest a killed process is waited for: one in the kernel's hands dies when that lets it go
+_DEATH_MS = 2000
+"""The longest that a killed process is waited for: one in an uninterruptible system call dies only when that returns."""
 _PASSES = 20
-"""A process may fork while the list is being read; it is read again until nothing more is found."""
+"""A process may fork while the list is being read: it is read again until nothing more is found, so often at most."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 5.0
-"""Looking for children costs a file a thread: not more often than this."""
+"""Seconds between scans for children, each of which reads a file per thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """One process, unmistakably: pid, start in clock ticks since boot, and which boot."""
+class ProcessIdentity:
+    """The unique identity of a process: pid, start in clock ticks since boot, and the boot's id."""
 
     pid: int
     start: int
@@ -53,16 +54,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the processes of one attempt are known by. `pipes` are inodes, as the links in /proc/PID/fd name them."""
+    """What the processes of one attempt are known by. `pipes` are named as the links in /proc/PID/fd are."""
 
     fence: str
-    mark: Mark | None = None
+    identity: ProcessIdentity | None = None
     directory: Path | None = None
     pipes: frozenset[str] = frozenset()
 
 
-class _Own:
-    """This process's commands, while they run. `lock` is held while one is started: a child is known before it can end."""
+class _Commands:
+    """The running commands of this process. `lock` is held while one is started: a child is known before it can be reaped."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -71,39 +72,39 @@ class _Own:
         self.reaped = 0.0
 
 
-_own = _Own()
+_commands = _Commands()
 
 
 def adopt() -> bool:
-    """Let orphans of this process's commands become its children, for good. Whether this system can."""
+    """Make this process the parent of its commands' orphans, for good. Returns whether the system can do that."""
     if not sys.platform.startswith("linux"):
         return False
-    _own.adopting = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    return _own.adopting
+    _commands.adopting = ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return _commands.adopting
 
 
 @contextmanager
 def starting() -> Iterator[dict[int, Trace]]:
-    """Start a command within this, and note its pid in what it gives: it is no orphan."""
-    with _own.lock:
-        yield _own.running
+    """Start a command within this, and add its pid to the result: it is no orphan."""
+    with _commands.lock:
+        yield _commands.running
 
 
-def ended(pid: int) -> None:
-    """That command of this process is over and reaped."""
-    with _own.lock:
-        _own.running.pop(pid, None)
+def forget(pid: int) -> None:
+    """Remove a command of this process that has ended and is reaped."""
+    with _commands.lock:
+        _commands.running.pop(pid, None)
 
 
 def reap() -> int:
-    """Take the exit codes of adopted orphans that ended, which nobody else will. How many there were."""
-    if not _own.adopting or time.monotonic() < _own.reaped + _REAP_S:
+    """Reap adopted orphans that ended, for which nothing else waits; how many there were."""
+    if not _commands.adopting or time.monotonic() < _commands.reaped + _REAP_S:
         return 0
-    _own.reaped = time.monotonic()
+    _commands.reaped = time.monotonic()
     taken = 0
-    with _own.lock:
+    with _commands.lock:
         for pid in _children():
-            stat = _stat(pid) if pid not in _own.running else None
+            stat = _stat(pid) if pid not in _commands.running else None
             if stat is not None and stat.state == "Z":
                 try:
                     taken += os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -112,14 +113,14 @@ def reap() -> int:
     return taken
 
 
-def mark_of(pid: int) -> Mark | None:
-    """The mark of a process, or None where it can't be had."""
+def identity_of(pid: int) -> ProcessIdentity | None:
+    """The identity of a process, or None where it can't be read."""
     stat = _stat(pid)
-    return Mark(pid, stat.start, _boot()) if stat is not None else None
+    return ProcessIdentity(pid, stat.start, _boot()) if stat is not None else None
 
 
-def write_mark(path: Path, mark: Mark) -> None:
-    """Keep it for a later daemon, if there is space: without it the fencing token alone has to do.
+def write_identity(path: Path, identity: ProcessIdentity) -> None:
+    """Write it for a later daemon, if there is space: without it, the process is known by its fencing token alone.
 
     Not synced: after a power cut there is no process to find.
     """
@@ -128,31 +129,32 @@ def write_mark(path: Path, mark: Mark) -> None:
     except OSError:
         return
     try:
-        os.write(fd, json.dumps(asdict(mark)).encode())
+        os.write(fd, json.dumps(asdict(identity)).encode())
     except OSError:
         return
     finally:
         os.close(fd)
 
 
-def read_mark(path: Path) -> Mark | None:
-    """What `write_mark` wrote, or None if it is missing or was cut short by the daemon's death."""
+def read_identity(path: Path) -> ProcessIdentity | None:
+    """What `write_identity` wrote, or None if it is missing or was cut short by the daemon's death."""
     try:
         found = json.loads(path.read_bytes())
-        return Mark(int(found["pid"]), int(found["start"]), str(found["boot"]))
+        return ProcessIdentity(int(found["pid"]), int(found["start"]), str(found["boot"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def kill_leftovers(traces: Collection[Trace], *, orphans: bool = False) -> list[int]:
-    """SIGKILL every process of these attempts; the pids ended. They are dead on return, but for one in the kernel's hands.
+    """SIGKILL every process of these attempts; their pids. They are dead on return, but for one in an uninterruptible system
+    call.
 
-    With `orphans`, also what this process adopted and nobody can tell whose it is.
+    With `orphans`, also those that this process adopted and that can't be attributed to any command.
     """
     killed: list[int] = []
     for _ in range(_PASSES):
         seen = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state not in "ZX"}
-        found = [pid for pid in _family(seen, traces, orphans) if pid not in killed and _kill(pid, seen[pid])]
+        found = [pid for pid in _with_descendants(seen, traces, orphans) if pid not in killed and _kill(pid, seen[pid])]
         if not found:
             break
         killed += found
@@ -160,21 +162,22 @@ def kill_leftovers(traces: Collection[Trace], *, orphans: bool = False) -> list[
     return killed
 
 
-def _family(seen: dict[int, _Stat], traces: Collection[Trace], orphans: bool) -> set[int]:
-    """Who of `seen` carries a trace, and all their descendants."""
-    leaders = {t.mark.pid for t in traces if t.mark is not None and mark_of(t.mark.pid) == t.mark}
-    found = {pid for pid, stat in seen.items() if _carries(pid, stat, traces, leaders)}
-    if orphans and _own.adopting:
-        found |= _strangers(seen)
-    with _own.lock:
-        # Between its fork and its exec another command holds whatever we do, these commands' pipes too. None is there now.
-        found -= {pid for pid, trace in _own.running.items() if trace not in traces}
+def _with_descendants(seen: dict[int, _Stat], traces: Collection[Trace], orphans: bool) -> set[int]:
+    """Those of `seen` that match a trace, and all their descendants."""
+    leaders = {t.identity.pid for t in traces if t.identity is not None and identity_of(t.identity.pid) == t.identity}
+    found = {pid for pid, stat in seen.items() if _matches(pid, stat, traces, leaders)}
+    if orphans and _commands.adopting:
+        found |= _unclaimed_orphans(seen)
+    with _commands.lock:
+        # Between its fork and its exec another command has all descriptors of this process, these commands' pipes too. While
+        # the lock is held, no command is between the two.
+        found -= {pid for pid, trace in _commands.running.items() if trace not in traces}
     while more := {pid for pid, stat in seen.items() if stat.parent in found and pid not in found}:
         found |= more
     return found
 
 
-def _carries(pid: int, stat: _Stat, traces: Collection[Trace], leaders: Collection[int]) -> bool:
+def _matches(pid: int, stat: _Stat, traces: Collection[Trace], leaders: Collection[int]) -> bool:
     if stat.group in leaders or stat.session in leaders:
         return True
     token = _token(pid)
@@ -184,29 +187,29 @@ def _carries(pid: int, stat: _Stat, traces: Collection[Trace], leaders: Collecti
     return bool(pipes) and not pipes.isdisjoint(_descriptors(pid))
 
 
-def _is_in(pid: int, traces: Collection[Trace]) -> bool:
-    """Whether it works in the directory of one of these. Anybody's shell may: that alone makes nobody ours."""
+def _works_in(pid: int, traces: Collection[Trace]) -> bool:
+    """Whether its working directory is that of one of these. A user's shell may be there too: this alone attributes nothing."""
     here = _link(PROC / str(pid) / "cwd").removesuffix(" (deleted)")
     directories = [str(trace.directory) for trace in traces if trace.directory is not None]
     return any(here == one or here.startswith(one + "/") for one in directories)
 
 
-def _strangers(seen: dict[int, _Stat]) -> set[int]:
-    """Adopted orphans that carry nothing: no token of any claim, nothing of a command that runs."""
+def _unclaimed_orphans(seen: dict[int, _Stat]) -> set[int]:
+    """Adopted orphans without any trace: no token of any claim, nothing of a running command."""
     own = os.getpid()
-    with _own.lock:
-        running = dict(_own.running)
+    with _commands.lock:
+        running = dict(_commands.running)
         adopted = [pid for pid, stat in seen.items() if stat.parent == own and pid not in running]
     others = list(running.values())
     return {
         pid
         for pid in adopted
-        if _token(pid) is None and not _carries(pid, seen[pid], others, running.keys()) and not _is_in(pid, others)
+        if _token(pid) is None and not _matches(pid, seen[pid], others, running.keys()) and not _works_in(pid, others)
     }
 
 
 def _kill(pid: int, stat: _Stat) -> bool:
-    """SIGKILL it, once a descriptor pins the process and it is seen to be still the same one, so that no other is hit."""
+    """SIGKILL it through a pidfd, once it is known to be still the same process, so that no other is hit; whether it was."""
     try:
         pinned = os.pidfd_open(pid)
     except OSError:  # gone already
@@ -219,7 +222,7 @@ def _kill(pid: int, stat: _Stat) -> bool:
         gone = select.poll()
         gone.register(pinned, select.POLLIN)
         gone.poll(_DEATH_MS)
-    except OSError:  # gone meanwhile, or a set-uid program that is not ours to end
+    except OSError:  # gone meanwhile, or a set-uid program that this user may not signal
         return False
     finally:
         os.close(pinned)
@@ -294,7 +297,7 @@ def _stat(pid: int) -> _Stat | None:
         text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
     except OSError:
         return None
-    # The second field is the program's name in parentheses, and may hold any character: the rest follows the last one.
+    # The second field is the program's name in parentheses, with any characters: the rest follows the last parenthesis.
     fields = text[text.rindex(")") + 2 :].split()
     return _Stat(fields[0], int(fields[1]), int(fields[2]), int(fields[3]), start=int(fields[19]))
 

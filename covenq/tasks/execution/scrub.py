@@ -1,10 +1,9 @@
-"""Tokens taken out of a command's output before it reaches the disk.
+"""Scrubbing: secrets masked in a command's output before it reaches the disk.
 
-Output comes in pieces of any length, so a token may lie across their borders. What is scrubbed is therefore whole lines; a
-line that is longer than anything to be found is cut where no finding spans the cut. So at most HELD bytes wait in memory,
-whatever a command prints.
+Output comes in pieces of any length, so a secret may span two of them. Therefore whole lines are scrubbed; a line that is longer
+than any finding is cut where no finding spans the cut. So at most BUFFER_MAX bytes wait in memory, whatever a command prints.
 
-What has nothing in it that any finding begins with, which is nearly all output, costs a few searches for plain bytes.
+A piece that contains none of the prefixes of findings, which is nearly all output, costs only a few searches for plain bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-HELD = 8192
-"""Bytes of an unfinished line that wait for their end. A finding may be half as long, and is then swallowed to its end."""
+BUFFER_MAX = 8192
+"""Bytes of an unfinished line that are buffered. A finding that is longer than half of it is dropped to its end."""
 
 MASK = b"***"
 SECRET_MIN = 6
-"""A secret shorter than this is not looked for: it would be found everywhere."""
+"""Bytes. A secret shorter than this is not searched for: it would be found everywhere."""
 
 _GH = b"gh"
 _GH_MARKERS = (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
 _OTHER_MARKERS = (b"github_pat_", b"x-access-token:", b"eC1hY2Nlc3MtdG9rZW46")
-"""What GitHub's tokens begin with; the last is `x-access-token:` as git prints it in a Basic header."""
+"""Prefixes of GitHub's tokens; the last is `x-access-token:` as git prints it in a Basic header."""
 
 _GITHUB = (
     rb"((?:gh[pousr]_|github_pat_))[0-9A-Za-z_.\-]{6,}"
@@ -30,22 +29,21 @@ _GITHUB = (
     rb"|(eC1hY2Nlc3MtdG9rZW46)[0-9A-Za-z+/=]+"
 )
 _TOKEN_END = re.compile(rb"[^0-9A-Za-z_.\-+/=%]")
-_LINE_END = re.compile(rb"[\r\n]")
 _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|_KEY\Z|_PAT\Z|_DSN\Z", re.I
 )
 
 
 class Scrubber:
-    """What to look for: GitHub's tokens, an operator's patterns, and secrets by their value. May be shared by threads."""
+    """What to search for: GitHub's tokens, an operator's patterns, and secrets by their value. May be shared by threads."""
 
     def __init__(self, patterns: Sequence[str] = (), secrets: Iterable[bytes] = ()) -> None:
-        """`patterns` are regular expressions of what stands within a line; whole matches are masked. Raises re.error.
+        """`patterns` are regular expressions that match within a line; whole matches are masked. Raises re.error.
 
-        A secret of several lines, such as a private key, is looked for line by line.
+        A secret of several lines, such as a private key, is searched for line by line.
         """
         lines = {line for secret in secrets for line in secret.splitlines()}
-        plain = sorted((line[: HELD // 2] for line in lines if len(line) >= SECRET_MIN), key=len, reverse=True)
+        plain = sorted((line[: BUFFER_MAX // 2] for line in lines if len(line) >= SECRET_MIN), key=len, reverse=True)
         parts = [_GITHUB, *(re.escape(one) for one in plain)]
         for pattern in patterns:
             parts.append(b"(?:" + re.compile(pattern.encode()).pattern + b")")
@@ -54,21 +52,23 @@ class Scrubber:
         self._always = bool(patterns)
 
     def stream(self) -> Stream:
-        """For one output."""
+        """A stream for one output."""
         return Stream(self)
 
     def scrub(self, content: bytes) -> bytes:
-        """All of it at once."""
-        return self._find.sub(_masked, content) if self.suspects(content) else content
+        """Scrub the whole of something."""
+        return self._find.sub(_masked, content) if self.may_match(content) else content
 
-    def suspects(self, content: bytes) -> bool:
+    def may_match(self, content: bytes) -> bool:
         if self._always or (_GH in content and any(one in content for one in _GH_MARKERS)):
             return True
         return any(one in content for one in self._plain)
 
-    def cut(self, content: bytes, at: int) -> tuple[bytes, int, bool]:
-        """(scrubbed, how far, whether a finding goes on behind the end): up to `at`, or to the end of what spans it."""
-        if not self.suspects(content):
+    def scrub_until(self, content: bytes, at: int) -> tuple[bytes, int, bool]:
+        """Scrub up to `at`, or to the end of a finding that spans it: (scrubbed, the end of that, whether the finding reaches the
+        end of `content` and may go on after it).
+        """
+        if not self.may_match(content):
             return content[:at], at, False
         pieces: list[bytes] = []
         done = 0
@@ -88,40 +88,40 @@ def _masked(found: re.Match[bytes]) -> bytes:
 
 
 class Stream:
-    """One output, piece by piece. Not for several threads."""
+    """Scrubs one output, piece by piece. For one thread."""
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
-        self._held = b""
-        self._swallowing = False
-        """Inside a finding that is longer than what is held."""
+        self._pending = b""
+        self._skipping = False
+        """Whether the next piece begins inside a finding that is longer than the buffer."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What can be written now."""
-        if self._swallowing:
+        """The scrubbed bytes that can be written now."""
+        if self._skipping:
             end = _TOKEN_END.search(chunk)
             if end is None:
                 return b""
             chunk = chunk[end.start() :]
-            self._swallowing = False
-        content = self._held + chunk if self._held else chunk
+            self._skipping = False
+        content = self._pending + chunk if self._pending else chunk
         at = max(content.rfind(b"\n"), content.rfind(b"\r")) + 1
         if at == len(content):
-            self._held = b""
+            self._pending = b""
             return self._scrubber.scrub(content)
         goes_on = False
-        if len(content) - at > HELD:
-            scrubbed, done, goes_on = self._scrubber.cut(content, len(content) - HELD // 2)
+        if len(content) - at > BUFFER_MAX:
+            scrubbed, done, goes_on = self._scrubber.scrub_until(content, len(content) - BUFFER_MAX // 2)
         else:
             scrubbed, done = self._scrubber.scrub(content[:at]), at
-        self._held = content[done:]
-        self._swallowing = goes_on
+        self._pending = content[done:]
+        self._skipping = goes_on
         return scrubbed
 
     def finish(self) -> bytes:
-        """What is left at the end."""
-        held, self._held = self._held, b""
-        return self._scrubber.scrub(held)
+        """The rest, at the end of the output."""
+        pending, self._pending = self._pending, b""
+        return self._scrubber.scrub(pending)
 
 
 _GITHUB_ONLY = Scrubber()

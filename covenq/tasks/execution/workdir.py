@@ -1,4 +1,4 @@
-"""The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
+"""The directory of one attempt, DATA/attempts/<task>/<n>, its files, and their removal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from covenq.paths import ATTEMPTS_NAME
 
 @dataclass(frozen=True, slots=True)
 class AttemptDirectory:
-    """The directory of one attempt, DATA/attempts/<task>/<n>, and what stands in it."""
+    """The directory of one attempt, and the files in it."""
 
     directory: Path
 
     @classmethod
     def of(cls, data: Path, task: str, attempt: int) -> AttemptDirectory:
-        """Only ids that are a single plain word make a path (model.TOKEN); anything else raises ValueError."""
+        """Only an id that is a single plain word becomes a path (model.TOKEN); any other raises ValueError."""
         if not TOKEN.match(task) or attempt < 1:
             raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")
         return cls(data / ATTEMPTS_NAME / task / str(attempt))
@@ -52,13 +52,13 @@ class AttemptDirectory:
 
     @property
     def process(self) -> Path:
-        """The command's process, for a later daemon that has to end it."""
+        """The identity of the command's process, for a later daemon that has to kill it."""
         return self.directory / "process.json"
 
     def prepare(self, payload: bytes | None = None, brief: JsonObject | None = None) -> None:
-        """Make it, private to this user: the payload and the brief, if given, in it, the outputs empty. Raises OSError.
+        """Create it, private to this user, with the payload and the brief, if given, and empty outputs. Raises OSError.
 
-        A directory of that name is left from a history that a restore undid: it is moved aside, not written into.
+        A directory that exists already is left from a history that a restore undid: it is moved aside, not written into.
         """
         attempts, task = self.directory.parents[1], self.directory.parent
         attempts.mkdir(mode=0o700, exist_ok=True)
@@ -81,8 +81,8 @@ class AttemptDirectory:
             shutil.rmtree(self.directory, ignore_errors=True)  # so that it can be tried again when there is space
             raise
 
-    def say(self, output: bytes) -> None:
-        """Write what is to be seen of an attempt that is no command. A full disk costs the output, not the work."""
+    def write_output(self, output: bytes) -> None:
+        """Write the output of an attempt that runs no command. A full disk costs the output, not the work."""
         with contextlib.suppress(OSError), open_for_writing(self.stdout) as file:
             write_all(file, memoryview(output))
 
@@ -93,10 +93,10 @@ class AttemptDirectory:
         atomic_file.replace(self.result, result, suffix=f".{time.time_ns()}", durable=False)
         self.collect()
 
-    def clean(self) -> None:
+    def remove_scratch(self) -> None:
         """Remove what the command left beside covenq's own files: clones, caches. Never follows a link.
 
-        What can't be removed stays until retention; it does no harm to the outcome.
+        What can't be removed stays until retention, and does not affect the outcome.
         """
         own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result, self.process)}
         with contextlib.suppress(OSError), os.scandir(self.directory) as listing:
@@ -104,25 +104,25 @@ class AttemptDirectory:
                 if one.name in own:
                     continue
                 if one.is_dir(follow_symlinks=False):
-                    _remove_tree(Path(one.path))
+                    remove_tree(Path(one.path))
                 else:
                     with contextlib.suppress(OSError):
                         Path(one.path).unlink()
 
     def collect(self) -> bool:
-        """Whether the command left a result: a plain file of its own. Makes it private, and durable with its name.
+        """Make the command's result private, and durable with its name; whether there is one: a regular file.
 
-        The record that points to it comes after this, so a power cut can't leave the one without the other. Raises
+        The record that points to it is appended after this, so a power cut can't leave the record without the file. Raises
         OSError when it can't be made durable.
         """
         try:
             fd = os.open(self.result, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # none, a link, a socket
+        except OSError:  # missing, a link, a socket
             return False
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return False
-            with contextlib.suppress(PermissionError):  # written by a set-uid program: it is not ours to close
+            with contextlib.suppress(PermissionError):  # written by a set-uid program: another user's
                 os.fchmod(fd, 0o600)
             os.fsync(fd)
         finally:
@@ -132,20 +132,32 @@ class AttemptDirectory:
         return True
 
 
-def _remove_tree(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if not os.path.lexists(directory):
-        return
-    for parent, names, _ in os.walk(directory):  # a command may have taken its directories' write permission away
+def remove_tree(directory: Path) -> list[str]:
+    """Remove a directory with all below it, following no link; the paths that could not be removed.
+
+    A command may have taken the write permission away from its own directories: it is given back, and the removal repeated.
+    """
+    failed: list[str] = []
+    for attempt in range(2):
+        if attempt:
+            _make_removable(directory)
+        failed.clear()
+        shutil.rmtree(directory, onerror=lambda _call, path, _error: failed.append(str(path)))
+        if not failed:
+            break
+    return failed
+
+
+def _make_removable(directory: Path) -> None:
+    for parent, names, _ in os.walk(directory):
         for one in (Path(parent), *(Path(parent, name) for name in names)):
             if not one.is_symlink():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # another user's: the next removal fails there, and says so
                     one.chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def open_for_writing(path: Path, flags: int = 0) -> FileIO:
-    """For writing, 0600, never through a link that stands in its place."""
+    """A file open for writing, mode 0600, never through a link of that name."""
     return FileIO(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600), "wb")
 
 

@@ -1,4 +1,4 @@
-"""Remote workers: the claims a daemon hands out, and `covenq worker`, which takes them.
+"""Remote workers: the claims that a daemon grants and the reports on them, and `covenq worker`, which makes both.
 
 May import `tasks.execution`, `tasks.scheduling` and what is below them.
 """

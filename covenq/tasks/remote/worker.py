@@ -1,18 +1,16 @@
-"""`covenq worker`: claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for each.
+"""`covenq worker`: a pull worker, which claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for
+each.
 
-A command gets what the daemon's own commands get (covenq.toml(5)). Its lease is renewed while it runs; when the task turns
-out to be somebody else's, or the lease ran out without an answer, the command and all that it started are ended, and its
-outcome is dropped. A stop gives back what runs; that burns no retry.
+A command gets what the daemon's own commands get (covenq.toml(5)). Its lease is renewed while it runs; when the claim turns out
+to be stale, or the lease ran out without an answer, the command and all that it started are killed, and its outcome is dropped.
+A stop gives back the tasks that run, which uses up no retry.
 
-The token stays in this process: a command says its phases on a socket of the worker's own, which passes on nothing else.
+The token stays in this process: a command reports its phases on a socket of the worker's own, which passes on nothing else.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import os
 import random
 import shutil
 import threading
@@ -28,35 +26,33 @@ import orjson
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
-from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.command import Command, Stop, command_line, environment, not_started
+from covenq.tasks.execution.brief import Brief
+from covenq.tasks.execution.command import Command, Stop, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, mark_of, read_mark, reap, write_mark
+from covenq.tasks.execution.process_tree import identity_of, reap, write_identity
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
-from covenq.tasks.remote.client import ClaimsClient, Granted
-from covenq.tasks.scheduling.outcome import Outcome
+from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome
 from journal.errors import JournalError
 
 log = logging.getLogger("covenq.worker")
 
 POLL_S = 20.0
-"""How long a claim waits at the daemon for a task to come."""
+"""How long a claim waits at the daemon for a task."""
 BACKOFF_S = (0.5, 30.0)
-LAST_WORDS_S = 10.0
-"""How long a stop waits for the daemon to hear what became of the tasks."""
-RESULT_MAX = 1 << 20
-FAILED_KEPT = 50
-"""Directories of failed attempts that are kept, the newest."""
-
-_LOOK_S = 0.2
-_PASSING = (DaemonUnreachable, NotDurable, JournalError)
-"""What a daemon that is down, stopping, or out of space answers: worth asking again."""
+"""The first wait after an error, and the longest."""
+REPORT_AFTER_STOP_S = 10.0
+"""How long a stop tries to report the outcomes of tasks to the daemon."""
+_TICK_S = 0.2
+_TRANSIENT = (DaemonUnreachable, NotDurable, JournalError)
+"""Errors of a daemon that is down, stopping, or out of space: to be retried."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker is to do, and how."""
+class WorkerOptions:
+    """What a worker runs, and how."""
 
     name: str
     run: tuple[str, ...]
@@ -70,64 +66,64 @@ class Job:
 
 
 class LeasedTask:
-    """One task in hand. `lost` is set when it no longer is."""
+    """A task that this worker holds by a lease. `lost` is set when it holds it no longer."""
 
-    def __init__(self, granted: Granted, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.granted = granted
+    def __init__(self, grant: ClaimGrant, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.grant = grant
         self.lost = Stop()
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._ends = monotonic() + lease_s
 
-    def renewed(self, asked_at: float) -> None:
-        """A renewal was granted; the lease counts from when it was asked for, which is never too long."""
+    def extend(self, asked_at: float) -> None:
+        """A renewal was granted: the lease counts from when it was requested, which is never too long."""
         self._ends = asked_at + self._lease_s
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
         return self._monotonic() >= self._ends
 
 
 class Worker:
-    """`line` makes a connection to the daemon, one a thread. One `run`."""
+    """A pull worker. `connect` makes a client of the daemon, one for each thread. One `run`."""
 
-    def __init__(self, line: Callable[[], ClaimsClient], job: Job, work: Path) -> None:
-        """`work` is this worker's alone (see `work_directory`)."""
-        self._line = line
-        self._job = job
+    def __init__(self, connect: Callable[[], ClaimsClient], options: WorkerOptions, work: Path) -> None:
+        """`work` is this worker's alone (see `locked_work_directory`)."""
+        self._connect = connect
+        self._options = options
         self._work = work
         self._stop = Stop()
         self._lock = threading.Lock()
-        self._held: dict[str, LeasedTask] = {}
+        self._leased: dict[str, LeasedTask] = {}
         self._error: Exception | None = None
-        self._asked = False
+        self._stop_requested = False
         self._socket = work / "phase.sock"
 
     def stop(self) -> None:
-        """End what runs, give it back, and let `run` return soon. Safe in a signal's handler: it takes no lock."""
-        self._asked = True
+        """End what runs, give it back, and let `run` return soon. Safe in a signal handler: it takes no lock."""
+        self._stop_requested = True
 
     def run(self) -> None:
-        """Until `stop`. Raises what the daemon refuses for good: a wrong token, a route it can't have."""
-        self._end_leftovers()
+        """Run until `stop`. Raises what the daemon refuses for good: a wrong token, a route that this worker may not have."""
+        kill_earlier_leftovers(self._work)
         with ExitStack() as cleanup:
-            proxy = PhaseProxy(self._socket, self._say_phase)
+            proxy = PhaseProxy(self._socket, self._relay_phase)
             cleanup.callback(proxy.close)
-            renewer = threading.Thread(target=self._renew, name="renewer", daemon=True)
+            renewer = threading.Thread(target=self._renew_leases, name="renewer", daemon=True)
             slots = [
-                threading.Thread(target=self._work_on, name=f"slot-{n}", daemon=True)
-                for n in range(1, self._job.concurrency + 1)
+                threading.Thread(target=self._run_slot, name=f"slot-{n}", daemon=True)
+                for n in range(1, self._options.concurrency + 1)
             ]
             for thread in (renewer, *slots):
                 thread.start()
             while not self._stop.is_set():
-                time.sleep(_LOOK_S)
+                time.sleep(_TICK_S)
                 reap()
-                if self._asked:
-                    self._stop.set(self._job.grace_s)
-            deadline = time.monotonic() + self._job.grace_s + LAST_WORDS_S
+                if self._stop_requested:
+                    self._stop.set(self._options.grace_s)
+            deadline = time.monotonic() + self._options.grace_s + REPORT_AFTER_STOP_S
             for thread in slots:
-                # A slot that waits for a task waits in the daemon's answer; it has nothing to give back.
+                # A slot without a task waits for the daemon's answer; it has nothing to give back.
                 while thread.is_alive() and self._busy() and time.monotonic() < deadline:
                     thread.join(0.1)
         if self._error is not None:
@@ -135,221 +131,195 @@ class Worker:
 
     def _busy(self) -> bool:
         with self._lock:
-            return bool(self._held)
+            return bool(self._leased)
 
     # ---- one slot
 
-    def _work_on(self) -> None:
-        line = self._line()
+    def _run_slot(self) -> None:
+        client = self._connect()
         waits = _Backoff()
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
-                granted = line.claim(self._job.name, self._job.lease_s, routes=self._job.routes or None, wait_s=POLL_S)
-            except _PASSING as error:
+                grant = client.claim(
+                    self._options.name, self._options.lease_s, routes=self._options.routes or None, wait_s=POLL_S
+                )
+            except _TRANSIENT as error:
                 log.warning("%s", error)
                 self._stop.wait(waits.next())
                 continue
             except CovenqError as error:
                 self._error = error
-                self._stop.set(self._job.grace_s)
+                self._stop.set(self._options.grace_s)
                 return
-            waits.well()
-            if granted is not None:
-                self._do(line, LeasedTask(granted, self._job.lease_s))
+            waits.reset()
+            if grant is not None:
+                self._run_task(client, LeasedTask(grant, self._options.lease_s))
             elif time.monotonic() - asked < 1.0:
-                self._stop.wait(1.0)  # as many wait as may: later
+                self._stop.wait(1.0)  # the daemon has as many waiting claims as it allows: later
 
-    def _do(self, line: ClaimsClient, held: LeasedTask) -> None:
-        granted = held.granted
+    def _run_task(self, client: ClaimsClient, leased: LeasedTask) -> None:
+        grant = leased.grant
         with self._lock:
-            self._held[granted.id] = held
-        place = AttemptDirectory.of(self._work, granted.id, granted.attempt)
+            self._leased[grant.id] = leased
+        place = AttemptDirectory.of(self._work, grant.id, grant.attempt)
         try:
-            outcome = self._attempt(line, held, place)
-            if held.lost.is_set():
-                log.warning("task %s attempt %d was lost: its outcome is dropped", granted.id, granted.attempt)
+            outcome = self._attempt(client, leased, place)
+            if leased.lost.is_set():
+                log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
                 return
-            self._tell(line, held, place, outcome)
+            self._report_outcome(client, leased, place, outcome)
         except StaleFence:
-            log.warning("task %s attempt %d is somebody else's by now", granted.id, granted.attempt)
+            log.warning("task %s attempt %d is somebody else's by now", grant.id, grant.attempt)
         except Exception:
-            # One task's trouble must not stop the others: its lease runs out, and another worker gets it.
-            log.exception("attempt %d of task %s broke", granted.attempt, granted.id)
+            # An error in one task must not stop the others: its lease runs out, and another worker gets it.
+            log.exception("attempt %d of task %s broke", grant.attempt, grant.id)
         finally:
             with self._lock:
-                del self._held[granted.id]
-            held.lost.close()
+                del self._leased[grant.id]
+            leased.lost.close()
 
-    def _attempt(self, line: ClaimsClient, held: LeasedTask, place: AttemptDirectory) -> Outcome:
-        granted, job = held.granted, self._job
+    def _attempt(self, client: ClaimsClient, leased: LeasedTask, place: AttemptDirectory) -> Outcome:
+        grant, options = leased.grant, self._options
         try:
-            payload = self._insist(held, lambda: line.payload(granted))
+            payload = self._ask_while_leased(leased, lambda: client.payload(grant))
         except (NotFound, Refused) as error:
             return Outcome(Category.POLICY, detail=f"the payload can't be had: {error}"[:200])
         if payload is None:
-            return _given_back()
+            return _interrupted()
+        brief = _brief(grant)
         try:
-            place.prepare(payload, _brief(granted, place))
+            place.prepare(payload, brief.as_json(place))
         except OSError as error:
             return not_started(error)
-        self._phase(line, held, "prepared")
-        env = environment(job.environ, job.env, self._own(granted, place))
-        values = {
-            "brief": str(place.brief),
-            "result": str(place.result),
-            "payload": str(place.payload),
-            "task": granted.id,
-            "attempt": str(granted.attempt),
-        }
-        secrets = secrets_of({name: value for name, value in job.environ.items() if name in (*job.env, "COVENQ_TOKEN")})
+        self._phase(client, leased, "prepared")
+        env = brief.environment(options.environ, options.env, place, str(self._socket))
+        secrets = secrets_of(
+            {name: value for name, value in options.environ.items() if name in (*options.env, "COVENQ_TOKEN")}
+        )
         if self._stop.is_set():
-            return _given_back()
+            return _interrupted()
         try:
-            argv = command_line(job.run, values)
+            argv = brief.argv(options.run, place)
             command = Command(argv, env, place, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
         except (OSError, ValueError) as error:
             return not_started(error)
         try:
-            mark = mark_of(command.pid)
-            if mark is not None:
-                write_mark(place.process, mark)
-            self._phase(line, held, "started")
-            return command.wait(_timeout(granted), job.grace_s, self._stop, held.lost)
+            identity = identity_of(command.pid)
+            if identity is not None:
+                write_identity(place.process, identity)
+            self._phase(client, leased, "started")
+            return command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
         except BaseException:
-            command.abandon()
+            command.kill()
             raise
 
-    def _own(self, granted: Granted, place: AttemptDirectory) -> dict[str, str | int | None]:
-        task = granted.task
-        return {
-            "TASK": granted.id,
-            "ATTEMPT": granted.attempt,
-            "FENCE": granted.fence,
-            "HOOK": task.get("hook"),
-            "GUID": task.get("guid"),
-            "EVENT": task.get("event"),
-            "ACTION": task.get("action"),
-            "REPO": task.get("repo"),
-            "PAYLOAD": str(place.payload),
-            "RESULT": str(place.result),
-            "SOCKET": str(self._socket),
-        }
-
-    def _tell(self, line: ClaimsClient, held: LeasedTask, place: AttemptDirectory, outcome: Outcome) -> None:
-        """Say how it ended, until the daemon has heard it."""
+    def _report_outcome(
+        self, client: ClaimsClient, leased: LeasedTask, place: AttemptDirectory, outcome: Outcome
+    ) -> None:
+        """Report how it ended, until the daemon has answered."""
         result: Any = None
         if outcome.category is None:
             try:
                 result = _result(place)
             except ValueError as error:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
-        self._phase(line, held, "collected")
+        self._phase(client, leased, "collected")
         said: JsonObject = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
             said["usage"] = outcome.usage.as_json()
         if outcome.category is None:
-            done = self._insist(held, lambda: line.say(held.granted, "complete", result=result, **said))
+            done = self._ask_while_leased(
+                leased, lambda: client.report(leased.grant, "complete", result=result, **said)
+            )
         else:
             said |= {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
             if outcome.category is Category.INTERRUPTED:
                 said["detail"] = "the worker was stopped"
-            done = self._insist(held, lambda: line.say(held.granted, "fail", **said))
+            done = self._ask_while_leased(leased, lambda: client.report(leased.grant, "fail", **said))
         if done is None:
             log.error(
-                "task %s attempt %d ended, and the daemon could not be told", held.granted.id, held.granted.attempt
+                "task %s attempt %d ended, and the daemon could not be told", leased.grant.id, leased.grant.attempt
             )
-        keep = self._job.keep == "all" or (self._job.keep == "failed" and outcome.category is not None)
+        keep = self._options.keep == "all" or (self._options.keep == "failed" and outcome.category is not None)
         if not keep:
             shutil.rmtree(place.directory.parent, ignore_errors=True)
-        prune(self._work)
+        prune_failed(self._work)
 
-    def _insist(self, held: LeasedTask, ask: Callable[[], Any]) -> Any:
-        """Ask until there is an answer; None when the lease ran out before, or some time after the stop."""
+    def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], Any]) -> Any:
+        """Retry until there is an answer; None if the lease runs out before, or some time after the stop."""
         waits = _Backoff()
         last: float | None = None
         while True:
             try:
                 return ask()
-            except _PASSING as error:
+            except _TRANSIENT as error:
                 log.warning("%s", error)
             if self._stop.is_set():
-                last = last or time.monotonic() + LAST_WORDS_S
+                last = last or time.monotonic() + REPORT_AFTER_STOP_S
                 if time.monotonic() > last:
                     return None
                 time.sleep(0.2)
             else:
                 self._stop.wait(min(waits.next(), 5.0))
-            if held.over:
+            if leased.expired:
                 return None
 
-    def _phase(self, line: ClaimsClient, held: LeasedTask, name: str) -> None:
-        """Phases are for people: one that the daemon can't take now is left out. Raises StaleFence."""
+    def _phase(self, client: ClaimsClient, leased: LeasedTask, name: str) -> None:
+        """Report a phase. Phases are for people: one that the daemon can't record now is left out. Raises StaleFence."""
         try:
-            line.say(held.granted, "phase", phase=name)
-        except _PASSING as error:
+            client.report(leased.grant, "phase", phase=name)
+        except _TRANSIENT as error:
             log.warning("%s", error)
 
-    def _say_phase(self, task: str, fence: str, name: str) -> JsonObject:
-        """What a command says on the worker's own socket. Raises StaleFence, and as Client does."""
+    def _relay_phase(self, task: str, fence: str, name: str) -> JsonObject:
+        """Pass on the phase that a command reports on the worker's socket. Raises StaleFence, and as Client does."""
         with self._lock:
-            held = self._held.get(task)
-        if held is None or held.granted.fence != fence:
+            leased = self._leased.get(task)
+        if leased is None or leased.grant.fence != fence:
             raise StaleFence(f"task {task[:80]} is not held here by this token")
-        line = self._line()
+        client = self._connect()
         try:
-            return line.say(held.granted, "phase", phase=name)
+            return client.report(leased.grant, "phase", phase=name)
         finally:
-            line.close()
+            client.close()
 
-    # ---- the renewals' thread
+    # ---- the thread that renews leases
 
-    def _renew(self) -> None:
-        line = self._line()
-        every = self._job.lease_s / 3
+    def _renew_leases(self) -> None:
+        client = self._connect()
+        every = self._options.lease_s / 3
         due: dict[str, float] = {}
         while True:
             with self._lock:
-                held = dict(self._held)
+                leased = dict(self._leased)
             now = time.monotonic()
-            due = {id: due.get(id, now + every) for id in held}
-            for id, one in held.items():
-                if one.over and not one.lost.is_set():
+            due = {id: due.get(id, now + every) for id in leased}
+            for id, one in leased.items():
+                if one.expired and not one.lost.is_set():
                     log.warning("task %s: its lease ran out without an answer", id)
-                    one.lost.set(self._job.grace_s)
+                    one.lost.set(self._options.grace_s)
                 if now >= due[id] and not one.lost.is_set():
-                    due[id] = now + (every if self._renew_one(line, one) else min(every, 2.0))
+                    due[id] = now + (every if self._renew_one(client, one) else min(every, 2.0))
             time.sleep(min(every, 0.25))
 
-    def _renew_one(self, line: ClaimsClient, held: LeasedTask) -> bool:
+    def _renew_one(self, client: ClaimsClient, leased: LeasedTask) -> bool:
         asked = time.monotonic()
         try:
-            line.say(held.granted, "renew", lease_s=self._job.lease_s)
-            held.renewed(asked)
-        except _PASSING as error:
+            client.report(leased.grant, "renew", lease_s=self._options.lease_s)
+            leased.extend(asked)
+        except _TRANSIENT as error:
             log.warning("%s", error)
             return False
         except CovenqError as error:
-            log.warning("task %s is ended: %s", held.granted.id, error)
-            held.lost.set(self._job.grace_s)
+            log.warning("task %s is ended: %s", leased.grant.id, error)
+            leased.lost.set(self._options.grace_s)
         return True
-
-    # ---- the work directory
-
-    def _end_leftovers(self) -> None:
-        """End what an earlier worker in this directory left running: its leases may have been given to others."""
-        traces = []
-        for path in self._work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
-            try:
-                fence = str(json.loads(path.read_bytes())["fence"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            traces.append(Trace(fence, read_mark(path.with_name("process.json"))))
-        if traces and (killed := kill_leftovers(traces)):
-            log.warning("ended %d processes that an earlier worker had left running", len(killed))
 
 
 class _Backoff:
+    """Waits after errors: exponential within BACKOFF_S, with jitter of half."""
+
     def __init__(self) -> None:
         self._next = BACKOFF_S[0]
 
@@ -358,56 +328,37 @@ class _Backoff:
         self._next = min(self._next * 2, BACKOFF_S[1])
         return wait
 
-    def well(self) -> None:
+    def reset(self) -> None:
         self._next = BACKOFF_S[0]
 
 
-def work_directory(base: Path) -> tuple[Path, int]:
-    """A directory below `base` that no other worker uses, and the descriptor whose lock says so; hold it. Raises Refused."""
-    for number in range(1, 1000):
-        path = base / str(number)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return path, fd
-        except OSError:
-            os.close(fd)
-    raise Refused(f"{base} has a thousand workers", hint="Choose another directory with --work.")
+def _brief(grant: ClaimGrant) -> Brief:
+    task = grant.task
+    return Brief(
+        task=grant.id,
+        attempt=grant.attempt,
+        fence=grant.fence,
+        route=task.get("route"),
+        hook=task.get("hook"),
+        guid=task.get("guid"),
+        seq=task.get("delivery_seq"),
+        event=task.get("event"),
+        action=task.get("action"),
+        repo=task.get("repo"),
+        installation=task.get("installation"),
+        number=task.get("number"),
+        head_sha=task.get("head_sha"),
+    )
 
 
-def prune(work: Path, keep: int = FAILED_KEPT) -> None:
-    """Remove the directories of failed tasks but for the newest."""
-    try:
-        found = sorted((work / ATTEMPTS_NAME).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return
-    for path in found[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _brief(granted: Granted, place: AttemptDirectory) -> JsonObject:
-    task = granted.task
-    plain = ("route", "hook", "guid", "event", "action", "repo", "installation", "number", "head_sha")
-    return {
-        "task": granted.id,
-        "attempt": granted.attempt,
-        "fence": granted.fence,
-        "seq": task.get("delivery_seq"),
-        **{name: task.get(name) for name in plain},
-        "payload": str(place.payload),
-        "result": str(place.result),
-    }
-
-
-def _timeout(granted: Granted) -> float:
-    policy = granted.task.get("policy")
+def _timeout(grant: ClaimGrant) -> float:
+    policy = grant.task.get("policy")
     found = policy.get("timeout_s") if isinstance(policy, dict) else None
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
 def _result(place: AttemptDirectory) -> Any:
-    """The command's result as JSON: what it wrote if that is JSON, else its text. Raises ValueError."""
+    """The command's result as JSON: the content of the file if that is JSON, else its text. Raises ValueError."""
     if not place.collect():
         return None
     content = place.result.read_bytes()
@@ -423,17 +374,12 @@ def _result(place: AttemptDirectory) -> Any:
         raise ValueError("its result is neither JSON nor text") from None
 
 
-def _given_back() -> Outcome:
+def _interrupted() -> Outcome:
     return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")
 
 
-def lines(target: Path | Any) -> Callable[[], ClaimsClient]:
-    """Connections to a daemon: the path of its socket, or a `covenq.net.address.Remote`."""
-    return lambda: ClaimsClient(target)
-
-
-def check(run: Sequence[str]) -> tuple[str, ...]:
-    """A command's words, as a route's `run` has them. Raises Refused."""
+def checked_command(run: Sequence[str]) -> tuple[str, ...]:
+    """A command as argv, checked like a route's `run`. Raises Refused."""
     if not run or not run[0] or any("\0" in word for word in run):
         raise Refused("there is no command to run", hint="covenq worker [options] -- program argument…")
     return tuple(run)

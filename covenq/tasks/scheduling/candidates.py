@@ -1,12 +1,12 @@
-"""What the tables have for a pick: who has something queued, and which task of theirs may start. Asked for one look at a time.
+"""Candidates: which installations have queued tasks, and which of those may start; read from the tables in one scan for a pick.
 
-**Cost.** A look goes through the `WINDOW` oldest tasks of an installation, beyond those in hand, once, however many it picks.
-Where all of those are held back, it goes through the installation's lanes (route, repository, key) with an index that jumps
-over a whole route, repository or key that is held back; and as what holds back is something that runs, is paused or has used
-its day up, there are no more jumps than such things. Nothing depends on how much is queued. Only what is due after a wait is
+**Cost.** A scan reads the `SCAN_WINDOW` oldest tasks of an installation, beyond those in flight, once, however many it picks.
+Where all of those are blocked, it goes through the installation's lanes (route, repository, key) with an index that skips a
+whole route, repository or key that is blocked. What blocks is something that runs, is paused or has used up its daily limit, so
+there are no more skips than such things. Nothing depends on the length of the queue. Only tasks that are due after a wait are
 read past one by one, inside SQLite.
 
-Rows cross from SQLite as one JSON text for several, for the reason that `covenq.state.rows` has.
+Several rows come from SQLite as one JSON text, for the reason that `covenq.state.rows` gives.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from covenq.config.limits import PRIORITIES
-from covenq.tasks.scheduling.limiter import Block, LimitedTask, Limiter
-from covenq.tasks.scheduling.supersede import NEWEST, Superseder, outdated_by
+from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
+from covenq.tasks.scheduling.supersede import NEWEST, Superseder, superseded_by
 
-WINDOW = 64
-OTHER_EVERY = 4
-"""So often, counted by installation, the turn starts at another priority than the highest."""
-_LOT = 16
-"""Tasks asked for at first, and at most as many installations; each further lot is twice as large."""
+SCAN_WINDOW = 64
+"""Tasks of an installation that a scan reads one by one before it goes through lanes."""
+PRIORITY_ROTATION = 4
+"""Every so many turns of an installation, one starts at another priority than the highest."""
+_BATCH = 16
+"""Tasks read at first, and installations at most; each further batch of tasks is twice as large."""
 
 _WHOLE = (0, PRIORITIES - 1)
 _FIELDS = "id, tenant, route, repo_id, repo, key, number, priority, supersede, source_at"
@@ -41,7 +42,7 @@ _NEXT_READY = """WITH RECURSIVE walk (tenant) AS (
     SELECT json_group_array(tenant) FROM walk"""
 _ANY_DUE = """SELECT 1 FROM tasks INDEXED BY tasks_due
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ?1 AND not_before <= ?2 LIMIT 1"""
-_ANYTHING = f"""SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_ready
+_HAS_WORK = f"""SELECT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ?1) OR EXISTS ({_ANY_DUE})"""  # noqa: S608 - constants
 _NEXT_DUE_TENANT = """WITH RECURSIVE walk (tenant, due) AS (
     SELECT * FROM (SELECT tenant, not_before <= ?3 FROM tasks INDEXED BY tasks_delayed
@@ -78,7 +79,7 @@ _OF_LANE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
 
 
 class Candidate(NamedTuple):
-    """A queued task, as far as choosing it needs."""
+    """The columns of a queued task that scheduling needs."""
 
     id: str
     tenant: str
@@ -96,35 +97,35 @@ LaneKey = tuple[str, int, str]
 
 
 @dataclass(slots=True)
-class Turns:
-    """Of one installation: how many it had, and the lane that its last pick out of the window was of."""
+class TurnState:
+    """The turns of one installation: how many it had, and the lane of its last pick beyond the window."""
 
-    taken: int = 0
-    last: int = 0
-    """The number, among the starts of its round, of its last start."""
+    count: int = 0
+    last_start: int = 0
+    """The number of its last start, counted over all starts of its round robin."""
     lane: LaneKey = ("", -1, "")
 
 
 @dataclass(slots=True)
 class _Queue:
-    """What an installation has ready within a range of priorities: the highest first, of one priority the oldest."""
+    """The ready tasks of an installation in a range of priorities: highest priority first, oldest first within one."""
 
     rows: list[list[Any]] = field(default_factory=list)
-    """As far as they were asked for."""
-    place: int = 0
-    """What stands before can't start in this look: it only ever finds more in the way."""
-    lot: int = 0
-    """How many were asked for last."""
-    ended: bool = False
+    """Those that were read so far."""
+    position: int = 0
+    """No row before this one can start in this scan: what blocks only grows while it picks."""
+    batch: int = 0
+    """The size of the last batch."""
+    exhausted: bool = False
 
 
-def anything(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
-    """Whether anybody has something that is ready or due, held back or not: cheaper to ask than what holds back."""
-    return bool(conn.execute(_ANYTHING, (pull, now)).fetchone()[0])
+def has_work(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
+    """Whether any task is ready or due, blocked or not: cheaper than finding out what blocks."""
+    return bool(conn.execute(_HAS_WORK, (pull, now)).fetchone()[0])
 
 
 class CandidateScan:
-    """One look at the tables, within one transaction, for up to `limit` tasks; `held` and `exclude` are not to be picked."""
+    """One scan of the queue, in one read transaction, for up to `limit` tasks that are not in `in_flight` or `exclude`."""
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class CandidateScan:
         now: str,
         limiter: Limiter,
         superseder: Superseder,
-        held: Iterable[LimitedTask],
+        in_flight: Iterable[LimitedTask],
         exclude: Iterable[str],
         pull: bool,
         routes: frozenset[str] | None,
@@ -145,36 +146,36 @@ class CandidateScan:
         self._now = now
         self._superseder = superseder
         self._exclude = set(exclude)
-        self._window = WINDOW + len(self._exclude) + limit
-        in_hand: dict[str, list[str]] = {}
-        for task in held:
+        self._window = SCAN_WINDOW + len(self._exclude) + limit
+        in_flight_ids: dict[str, list[str]] = {}
+        for task in in_flight:
             self._exclude.add(task.id)
-            in_hand.setdefault(task.tenant, []).append(task.id)
-        self._in_hand = {tenant: orjson.dumps(ids).decode() for tenant, ids in in_hand.items()}
-        """Installation → its ids in hand, which SQLite is to pass over: while the fold is behind they stand before all others."""
+            in_flight_ids.setdefault(task.tenant, []).append(task.id)
+        self._in_flight = {tenant: orjson.dumps(ids).decode() for tenant, ids in in_flight_ids.items()}
+        """Installation → its ids in flight, which SQLite skips: while the fold is behind, they come before all others."""
         self.routes = routes
-        self._without = without
+        self._excluded_routes = without
         self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
-        self._lot = min(limit, _LOT)
+        self._first_batch = min(limit, _BATCH)
         self._queues: dict[tuple[str, int, int], _Queue] = {}
-        self._following: dict[str, str | None] = {}
-        """Who is the next with something ready, as far as it was asked."""
-        self._missed: dict[str, dict[str, Candidate]] = {}
-        self.missed: dict[str, Candidate] = {}
-        """Scopes of limits that others share and that held back what the installation asked last has, with one task each."""
+        self._next_tenants: dict[str, str | None] = {}
+        """Installation → the next one with something ready, as far as it was read."""
+        self._blocked_by_tenant: dict[str, dict[str, Candidate]] = {}
+        self.blocked_scopes: dict[str, Candidate] = {}
+        """Scopes of shared limits that blocked tasks of the installation scanned last, with one task each."""
 
-    def took(self, row: Candidate) -> None:
+    def mark_picked(self, row: Candidate) -> None:
         self._exclude.add(row.id)
-        self.limiter.begin(row)
-        self._note(row)
+        self.limiter.add_running(row)
+        self._schedule_superseding(row)
 
-    def _note(self, row: Candidate) -> None:
-        self._superseder.note(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
+    def _schedule_superseding(self, row: Candidate) -> None:
+        self._superseder.schedule(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
 
-    def has_room(self, missed: dict[str, Candidate], full: set[str]) -> bool:
-        """Whether one of these may start now; scopes without room are noted in `full`, not to be asked again."""
-        for scope in missed.keys() - full:
-            block = self.limiter.of(missed[scope])
+    def has_room(self, blocked_scopes: dict[str, Candidate], full: set[str]) -> bool:
+        """Whether one of these tasks may start now; scopes without room are added to `full`, and not checked again."""
+        for scope in blocked_scopes.keys() - full:
+            block = self.limiter.check(blocked_scopes[scope])
             if block is None:
                 return True
             if block.scope == scope:
@@ -182,139 +183,139 @@ class CandidateScan:
         return False
 
     def tenants(self, after: str) -> Iterator[str]:
-        """Everyone with something ready or due, once, from the one that follows `after`, which comes last."""
+        """The installations with something ready or due, each once, from the one that follows `after`, which comes last."""
         place = after
-        while (found := self._tenant(place)) is not None:
+        while (found := self._next_tenant(place)) is not None:
             yield found
             place = found
         place = ""
-        while (found := self._tenant(place)) is not None and found <= after:
+        while (found := self._next_tenant(place)) is not None and found <= after:
             yield found
             place = found
 
-    def _tenant(self, after: str) -> str | None:
-        if after not in self._following:
-            text = self._conn.execute(_NEXT_READY, (self.pull, after, self._lot + 1)).fetchone()[0]
-            self._following.update(pairwise(orjson.loads(text)))
-        ready = self._following[after]
+    def _next_tenant(self, after: str) -> str | None:
+        if after not in self._next_tenants:
+            text = self._conn.execute(_NEXT_READY, (self.pull, after, self._first_batch + 1)).fetchone()[0]
+            self._next_tenants.update(pairwise(orjson.loads(text)))
+        ready = self._next_tenants[after]
         due = self._conn.execute(_NEXT_DUE_TENANT, (self.pull, after, self._now)).fetchone() if self._due else None
         if due is None:
             return ready
         return str(due[0]) if ready is None else min(ready, str(due[0]))
 
-    def of(self, tenant: str, turns: Turns) -> Candidate | None:
-        """The task that this turn of the installation is for."""
-        self.missed = self._missed.setdefault(tenant, {})
+    def candidate_for(self, tenant: str, turns: TurnState) -> Candidate | None:
+        """The task that the installation starts in this turn, or None if none of its tasks may start."""
+        self.blocked_scopes = self._blocked_by_tenant.setdefault(tenant, {})
         top = PRIORITIES - 1
-        if turns.taken % OTHER_EVERY == OTHER_EVERY - 1:
-            top = turns.taken // OTHER_EVERY % PRIORITIES
-        candidates = [self._due_of(tenant, top), self._ready(tenant, top, turns)]
-        if turns.taken // (OTHER_EVERY * PRIORITIES) % 2 != turns.taken % 2:
+        if turns.count % PRIORITY_ROTATION == PRIORITY_ROTATION - 1:
+            top = turns.count // PRIORITY_ROTATION % PRIORITIES
+        candidates = [self._next_due(tenant, top), self._next_ready(tenant, top, turns)]
+        if turns.count // (PRIORITY_ROTATION * PRIORITIES) % 2 != turns.count % 2:
             candidates.reverse()
         # The nearest priority at or below the top, then those above it; of equals, the first.
         found = [row for row in candidates if row is not None]
         return min(found, key=lambda row: (top - row.priority) % PRIORITIES, default=None)
 
-    def _ready(self, tenant: str, top: int, turns: Turns) -> Candidate | None:
+    def _next_ready(self, tenant: str, top: int, turns: TurnState) -> Candidate | None:
         all_seen = True
-        for low, high in self._ranges(tenant, top):
+        for low, high in self._priority_ranges(tenant, top):
             queue = self._queues.setdefault((tenant, low, high), _Queue())
-            while queue.place < len(queue.rows) or self._more(queue, tenant, low, high):
-                row = Candidate._make(queue.rows[queue.place])
-                if self._may(row):
+            while queue.position < len(queue.rows) or self._fetch(queue, tenant, low, high):
+                row = Candidate._make(queue.rows[queue.position])
+                if self._may_start(row):
                     return row
-                queue.place += 1
+                queue.position += 1
             all_seen &= len(queue.rows) < self._window
-        return None if all_seen else self._beyond(tenant, turns)
+        return None if all_seen else self._beyond_window(tenant, turns)
 
-    def _ranges(self, tenant: str, top: int) -> Iterator[tuple[int, int]]:
-        """The priorities to look through: up to `top` and, if it has nothing there, above. Where it has nothing above, that
-        is everything, which need not be asked for again.
+    def _priority_ranges(self, tenant: str, top: int) -> Iterator[tuple[int, int]]:
+        """The ranges of priorities to go through: up to `top`, then above it. An installation that has nothing above `top` has
+        one range only, the whole, which is read already.
         """
         whole = self._queues.setdefault((tenant, *_WHOLE), _Queue())
-        if (whole.rows or self._more(whole, tenant, *_WHOLE)) and Candidate._make(whole.rows[0]).priority > top:
+        if (whole.rows or self._fetch(whole, tenant, *_WHOLE)) and Candidate._make(whole.rows[0]).priority > top:
             yield 0, top
             yield top + 1, _WHOLE[1]
         else:
             yield _WHOLE
 
-    def _more(self, queue: _Queue, tenant: str, low: int, high: int) -> bool:
-        """Ask for the next lot; False if there is none, or the window ends here."""
-        if queue.ended:
+    def _fetch(self, queue: _Queue, tenant: str, low: int, high: int) -> bool:
+        """Read the next batch; False if there is none, or the window ends here."""
+        if queue.exhausted:
             return False
-        queue.lot = min(2 * queue.lot or self._lot, self._window - len(queue.rows))
-        held = self._in_hand.get(tenant, "[]")
-        found = self._conn.execute(_READY, (self.pull, tenant, low, high, held, queue.lot, len(queue.rows)))
+        queue.batch = min(2 * queue.batch or self._first_batch, self._window - len(queue.rows))
+        in_flight = self._in_flight.get(tenant, "[]")
+        found = self._conn.execute(_READY, (self.pull, tenant, low, high, in_flight, queue.batch, len(queue.rows)))
         rows = orjson.loads(found.fetchone()[0])
         queue.rows += rows
-        queue.ended = len(rows) < queue.lot or len(queue.rows) == self._window
+        queue.exhausted = len(rows) < queue.batch or len(queue.rows) == self._window
         return bool(rows)
 
-    def _due_of(self, tenant: str, top: int) -> Candidate | None:
-        """The first that is due and may run, and of the `WINDOW` rows from there on the one of the best priority."""
+    def _next_due(self, tenant: str, top: int) -> Candidate | None:
+        """The first task that is due and may start or, among the `SCAN_WINDOW` rows that follow it, one of a better priority."""
         if not self._due:
             return None
         busy = json.dumps(self.limiter.busy_keys())
         rows = (Candidate(*row) for row in self._conn.execute(_DUE, (self.pull, tenant, self._now, busy)))
-        first = next(filter(self._may, rows), None)
+        first = next(filter(self._may_start, rows), None)
         if first is None:
             return None
-        others = (row for _, row in zip(range(WINDOW), rows, strict=False) if row.priority != first.priority)
-        return min(chain((first,), filter(self._may, others)), key=lambda row: (top - row.priority) % PRIORITIES)
+        others = (row for _, row in zip(range(SCAN_WINDOW), rows, strict=False) if row.priority != first.priority)
+        return min(chain((first,), filter(self._may_start, others)), key=lambda row: (top - row.priority) % PRIORITIES)
 
-    def _first(self, rows: Iterable[sqlite3.Row]) -> Candidate | None:
-        return next(filter(self._may, (Candidate(*row) for row in rows)), None)
+    def _first_startable(self, rows: Iterable[sqlite3.Row]) -> Candidate | None:
+        return next(filter(self._may_start, (Candidate(*row) for row in rows)), None)
 
-    def _may(self, row: Candidate) -> bool:
-        if row.id in self._exclude or not self._wanted(row.route):
+    def _may_start(self, row: Candidate) -> bool:
+        if row.id in self._exclude or not self._route_wanted(row.route):
             return False
-        if self._held(row, self.limiter.of(row)):
+        if self._blocked(row, self.limiter.check(row)):
             return False
         if row.supersede is None and row.source_at is None:
             return True
-        if outdated_by(self._conn, row.id) is None:
+        if superseded_by(self._conn, row.id) is None:
             return True
-        self._note(row)
+        self._schedule_superseding(row)
         return False
 
-    def _held(self, row: Candidate, block: Block | None) -> bool:
+    def _blocked(self, row: Candidate, block: BlockReason | None) -> bool:
         if block is not None and block.scope and self.limiter.shared(block.scope, row.tenant):
-            self.missed.setdefault(block.scope, row)
+            self.blocked_scopes.setdefault(block.scope, row)
         return block is not None
 
-    def _wanted(self, route: str | None) -> bool:
-        return route not in self._without and (self.routes is None or route in self.routes)
+    def _route_wanted(self, route: str | None) -> bool:
+        return route not in self._excluded_routes and (self.routes is None or route in self.routes)
 
     # ---- beyond the window
 
-    def _beyond(self, tenant: str, turns: Turns) -> Candidate | None:
-        """A task of some lane that isn't held back, from the one that follows the lane of the last time."""
+    def _beyond_window(self, tenant: str, turns: TurnState) -> Candidate | None:
+        """A task of some lane that isn't blocked, starting after the lane of the last such pick."""
         for lane in chain(self._lanes(tenant, turns.lane, None), self._lanes(tenant, ("", -1, ""), turns.lane)):
-            found = self._of_lane(tenant, lane)
+            found = self._oldest_of_lane(tenant, lane)
             if found is not None:
                 turns.lane = lane
                 return found
         return None
 
     def _lanes(self, tenant: str, after: LaneKey, last: LaneKey | None) -> Iterator[LaneKey]:
-        """The lanes that aren't held back, in order, after `after` and, unless it is None, up to `last`."""
+        """The lanes that aren't blocked, in order, after `after` and, unless it is None, up to `last`."""
         place, level = after, "key"
         while True:
-            lane = self._lane(tenant, place, level)
+            lane = self._next_lane(tenant, place, level)
             if lane is None or (last is not None and lane > last):
                 return
             place, level = lane, "key"
             route, repo_id, key = lane[0] or None, lane[1] or None, lane[2] or None
             some = Candidate("", tenant, route, repo_id, None, key, None, 0, None, None)
-            if not self._wanted(route) or self._held(some, self.limiter.route(route)):
+            if not self._route_wanted(route) or self._blocked(some, self.limiter.check_route(route)):
                 level = "route"
-            elif self._held(some, self.limiter.repo(repo_id, None)):
+            elif self._blocked(some, self.limiter.check_repo(repo_id, None)):
                 level = "repo"
-            elif not self._held(some, self.limiter.key(key, route)):
+            elif not self._blocked(some, self.limiter.check_key(key, route)):
                 yield lane
 
-    def _lane(self, tenant: str, place: LaneKey, level: str) -> LaneKey | None:
-        """The first lane beyond this one's key, or its whole repository, or its whole route."""
+    def _next_lane(self, tenant: str, place: LaneKey, level: str) -> LaneKey | None:
+        """The first lane after this one's key, or after its whole repository or its whole route, by `level`."""
         route, repo_id, key = place
         steps: list[tuple[str, tuple[object, ...]]] = [(_BEYOND_ROUTE, (route,))]
         if level != "route":
@@ -327,18 +328,20 @@ class CandidateScan:
                 return str(row[0]), int(row[1]), str(row[2])
         return None
 
-    def _of_lane(self, tenant: str, lane: LaneKey) -> Candidate | None:
-        """Its oldest task that may run: behind those in hand, and a few that are outdated and not yet recorded so."""
-        many = len(self._exclude) + WINDOW
+    def _oldest_of_lane(self, tenant: str, lane: LaneKey) -> Candidate | None:
+        """The oldest task of the lane that may start: it comes after those in flight, and after a few that are superseded and not
+        yet recorded so.
+        """
+        many = len(self._exclude) + SCAN_WINDOW
         rows = self._conn.execute(_OF_LANE, (self.pull, tenant, *lane, many)).fetchall()
-        return self._first(rows) or self._newest(rows)
+        return self._first_startable(rows) or self._newest_of_key(rows)
 
-    def _newest(self, rows: list[sqlite3.Row]) -> Candidate | None:
-        """Where newer tasks outdate older ones of the same key, the newest is the one that may run."""
+    def _newest_of_key(self, rows: list[sqlite3.Row]) -> Candidate | None:
+        """Where newer tasks supersede older ones of the same key, the newest is the one that may start."""
         if not rows or rows[-1]["supersede"] is None:
             return None
         newest = self._conn.execute(NEWEST, (rows[-1]["route"], rows[-1]["key"])).fetchone()
         if newest is None or newest["state"] != "queued" or newest["not_before"] is not None:
             return None
         row = Candidate(*(newest[name] for name in Candidate._fields))
-        return row if row.tenant == rows[-1]["tenant"] and self._may(row) else None
+        return row if row.tenant == rows[-1]["tenant"] and self._may_start(row) else None

@@ -1,7 +1,7 @@
-"""Tasks that were put off by a clock that has been set back since: they must not wait for that clock's future.
+"""Clock skew: tasks that were postponed by a wall clock that has been set back since must not wait for that clock's future.
 
-A not-before time is the wall clock's. Where a record was written later than it is now, the clock was ahead then, and what is
-left of the wait can't be told; so it begins again, by the clock as it is, and is as long as it was meant to be.
+A not-before time is by the wall clock. Where the record that set it was written later than it is now, the clock was ahead then,
+and the rest of the wait is unknown. So the wait begins again, by the clock as it is now, with its full length.
 """
 
 from __future__ import annotations
@@ -11,41 +11,42 @@ import sqlite3
 from covenq.model import Kind, at_text, seconds_of, task_subject
 from journal.records import Entry
 
-NOTICED_S = 1.0
-"""A clock that is set back by less is only being kept in time."""
+SKEW_MIN_S = 1.0
+"""A clock that is set back by less is only being adjusted."""
 
-_AHEAD = """SELECT id, not_before, updated_at, since, last_seq FROM tasks INDEXED BY tasks_due
+_POSTPONED = """SELECT id, not_before, updated_at, since, last_seq FROM tasks INDEXED BY tasks_due
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull IN (0, 1) AND not_before > ? AND updated_at > ? LIMIT ?"""
 
 
 class ClockSkew:
-    """Looks through what waits once at the start, and whenever the clock is seen to have been set back: then until the state
-    has folded all that the clock before had written."""
+    """Scans the postponed tasks at the start, and whenever the clock is seen to have been set back; then with every call until
+    the state has folded everything that was written by the clock before.
+    """
 
     def __init__(self) -> None:
         self._latest = float("inf")
         self._until: int | None = None
-        """The seq that has to be folded before the look can end; None: there is nothing to look for."""
+        """The seq that has to be folded before scanning can end; None: there is nothing to scan for."""
 
-    def moves(
+    def corrections(
         self, conn: sqlite3.Connection, now: float, *, folded: int, head: int, limit: int = 256
     ) -> list[tuple[Entry, ...]]:
-        """What to record of tasks put off by a clock that was ahead; each tuple is one append.
+        """The entries to append for tasks that were postponed by a clock that was ahead; each tuple is one append.
 
-        `folded` is what `conn` has folded at least, `head` the newest durable seq.
+        `folded` is a seq that `conn` has folded at least, `head` the newest durable seq.
         """
-        if now < self._latest - NOTICED_S:
+        if now < self._latest - SKEW_MIN_S:
             self._latest, self._until = now, head
         self._latest = max(now, self._latest)
         if self._until is None:
             return []
-        rows = conn.execute(_AHEAD, (at_text(now), at_text(now + NOTICED_S), limit)).fetchall()
+        rows = conn.execute(_POSTPONED, (at_text(now), at_text(now + SKEW_MIN_S), limit)).fetchall()
         if not rows and folded >= self._until:
             self._until = None
-        return [(_again(row, now),) for row in rows]
+        return [(_corrected(row, now),) for row in rows]
 
 
-def _again(row: sqlite3.Row, now: float) -> Entry:
+def _corrected(row: sqlite3.Row, now: float) -> Entry:
     meant = max(seconds_of(row["not_before"]) - seconds_of(row["updated_at"]), 0.0)
     data = {"not_before": at_text(now + meant), "since": row["since"], "reason": "clock"}
     return Entry(task_subject(row["id"]), Kind.DELAYED, data, expect=row["last_seq"])

@@ -1,10 +1,10 @@
-"""Who hands tasks out: one a daemon, shared by the pool and by the claims of workers elsewhere.
+"""The dispatcher: the one place of a daemon that hands out queued tasks, to the pool and to the claims of pull workers.
 
-A pick and the note of what was picked are one step under one lock (`covenq.tasks.scheduling.in_flight`), and what is in
-hand counts as running. So no cap and no quota is passed by two who look at the same moment, nor by one who looks again
-before the fold has caught up.
+A pick and adding its tasks to those in flight are one step under one lock (`covenq.tasks.scheduling.in_flight`), and tasks in
+flight count as running. So no limit is exceeded by two picks at the same moment, nor by a second pick before the fold has
+caught up.
 
-Nothing is claimed here: whoever picked appends `task.claimed` against the task's newest record, and may find that it moved.
+Nothing is claimed here: the caller appends `task.claimed` against the task's newest record, and may find that it has moved.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.tasks.scheduling.clock_skew import ClockSkew
-from covenq.tasks.scheduling.fairness import OWN, Picker
+from covenq.tasks.scheduling.fairness import OWN_KINDS, Picker
 from covenq.tasks.scheduling.in_flight import InFlight
 from covenq.tasks.scheduling.outcome import Task
 from journal.interface import Journal
@@ -22,13 +22,13 @@ from journal.records import Appended
 
 
 class Dispatcher:
-    """Methods may be called from any thread. `caps` gives the limits as they are configured now."""
+    """Methods may be called from any thread. `folded` returns the newest folded seq, `caps` the limits as configured now."""
 
     def __init__(self, journal: Journal, folded: Callable[[], int], caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._journal = journal
         self._folded = folded
         self._in_flight = InFlight(folded)
-        self._setback = ClockSkew()
+        self._clock_skew = ClockSkew()
         self._picker = Picker(caps)
 
     def pick(
@@ -37,35 +37,37 @@ class Dispatcher:
         now: float,
         limit: int,
         *,
-        kinds: Collection[str] = OWN,
+        kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
     ) -> list[Task]:
-        """Up to `limit` tasks that may start at `now`, in hand until `release`. See `Picker.next`."""
-        with self._in_flight.picking() as held:
-            tasks = self._picker.next(conn, now, limit, held=held, kinds=kinds, routes=routes, without=without)
+        """Up to `limit` tasks that may start at `now`, in flight until `release`. See `Picker.next`."""
+        with self._in_flight.picking() as in_flight:
+            tasks = self._picker.next(
+                conn, now, limit, in_flight=in_flight, kinds=kinds, routes=routes, without=without
+            )
             for task in tasks:
-                self._in_flight.take(task)
+                self._in_flight.add(task)
         return tasks
 
     def release(self, task: Task, last: int) -> None:
-        """It is out of hand; `last` is the seq of its newest known record, 0 if nothing was recorded."""
+        """The task is no longer in flight; `last` is the seq of its newest known record, 0 if nothing was recorded."""
         self._in_flight.release(task, last)
 
-    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
-        """When the next task that waits for its not-before time is ready, if any does."""
+    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN_KINDS) -> str | None:
+        """The not-before time of the next postponed task, if there is one."""
         return self._picker.next_due(conn, now, kinds)
 
-    def outdate(self, conn: sqlite3.Connection, now: float) -> int:
-        """Record what newer tasks have outdated, and what waits for the future of a clock that was set back.
+    def record_queue_changes(self, conn: sqlite3.Connection, now: float) -> int:
+        """Record the tasks that newer ones supersede, and new times for those postponed by a clock that was set back since.
 
-        Returns the seq of the last record, 0 if there was nothing to record. What moved in the meantime is left as it is, and
-        looked at again with the next call. Where there was something, there may be more: call again when the fold has reached
+        Returns the seq of the last record, 0 if there was nothing to record. A task that moved in the meantime is left as it is,
+        and checked again with the next call. Where there was something, there may be more: call again when the fold has reached
         that seq. Raises what append raises.
         """
         folded, head = self._folded(), self._journal.head().seq
-        with self._in_flight.picking():  # what is remembered of the last look has one user at a time
-            moves = self._setback.moves(conn, now, folded=folded, head=head) or self._picker.outdated(conn)
+        with self._in_flight.picking():  # both remember how far they have scanned, and serve one thread at a time
+            moves = self._clock_skew.corrections(conn, now, folded=folded, head=head) or self._picker.superseded(conn)
         if not moves:
             return 0
         together = self._journal.append([entry for entries in moves for entry in entries])
@@ -78,7 +80,7 @@ class Dispatcher:
                 last = answer.seqs[-1]
         return last
 
-    def look_again(self) -> None:
-        """Forget what was looked at: something went wrong in between."""
+    def reset(self) -> None:
+        """Forget how far the queue was checked for superseding: something went wrong in between."""
         with self._in_flight.picking():
             self._picker.reset()

@@ -1,17 +1,18 @@
-"""Which queued task runs next: whose turn it is, and what of theirs may run.
+"""Fairness: which queued task runs next, by a weighted round robin over the installations.
 
-**Turns.** Installations (what came without one: hooks) take turns, as many in a row as their weight says. One that has
-nothing that may run loses its turn. So with N installations that have work, each gets one of every N picks at equal weights,
-whatever the others queue. Who lost a turn because others had used up a limit that they share (a route's, a repository's, a
-key's) is owed one until it starts something: when there is room again, it goes to whoever of them started something longest ago,
-before anyone's turn. Else who comes first after one that can always run would take it each time.
+**Round robin.** Installations (for deliveries without one: hooks) take turns, as many in a row as their weight. One that has
+nothing that may start loses its turn. So with N installations that have work, each gets one of every N picks at equal weights,
+however much the others queue. An installation that lost a turn because others had used up a shared limit (a route's, a
+repository's, a key's) is owed one until it starts something: when the limit has room again, the installation among them whose
+last start is the longest ago goes first, before the round robin. Otherwise the one that follows an installation which can always
+run would take that room each time.
 
 **Within an installation** the highest priority goes first, but every fourth of its turns starts at another priority, each of
-the ten in its time: whatever waits at some priority is reached within 40 turns of its installation. Of one priority, tasks
-whose not-before time has come and others take turns, each oldest first.
+the ten in its time: so a task of any priority is reached within 40 turns of its installation. Within one priority, tasks whose
+not-before time has come and the others take turns, each oldest first.
 
-Nothing is kept in memory but whose turn it is. What may run is `covenq.tasks.scheduling.candidates`' to find, and what
-that costs.
+Only the state of the round robin is kept in memory. `covenq.tasks.scheduling.candidates` finds what may start, and says what that
+costs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TypeVar
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
-from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, Turns, anything
+from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, TurnState, has_work
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 from covenq.tasks.scheduling.outcome import Task, queued_tasks
 from covenq.tasks.scheduling.supersede import Superseder
@@ -33,48 +34,49 @@ from journal.records import Entry
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-OWN = ("run", "forward")
-"""Kinds of task that this daemon runs itself; the others are claimed by workers elsewhere."""
-PULL = ("pull",)
+OWN_KINDS = ("run", "forward")
+"""Kinds of task that this daemon runs itself; pull workers claim the others."""
+PULL_KINDS = ("pull",)
 
-TURNS_KEPT = 4096
-"""Installations whose turns are counted, in one round; the count of the one seen longest ago is forgotten first."""
-ROUNDS_KEPT = 64
-"""Rounds that are gone at a time, one for each choice of routes that workers elsewhere ask for."""
+TENANTS_MAX = 4096
+"""Installations of one round robin whose turns are counted; the least recently used count is dropped first."""
+ROUND_ROBINS_MAX = 64
+"""Round robins at a time, one for each set of routes that pull workers ask for."""
 
 _NEXT_DUE = """SELECT min(not_before) FROM tasks INDEXED BY tasks_due
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND not_before > ?"""
 
 
 @dataclass(slots=True)
-class _Round:
-    """Whose turn it is, and how many in a row are left to them.
+class _RoundRobin:
+    """The installation whose turn it is, and how many starts in a row remain to it.
 
-    Who asks for some routes only has a round of their own: shared, two who alternate could each always come to the same
-    installations.
+    Each set of routes that workers ask for has its own: if two workers that ask in alternation shared one, each could always
+    meet the same installations.
     """
 
     tenant: str = ""
-    left: int = 0
-    turns: dict[str, Turns] = field(default_factory=dict)
+    remaining: int = 0
+    turns: dict[str, TurnState] = field(default_factory=dict)
     starts: int = 0
     owed: dict[str, dict[str, Candidate]] = field(default_factory=dict)
-    """Installation that lost its turn → scopes of the limits it lost it for, and what it would have started in each."""
+    """Installation that lost its turn → scopes of the limits that were used up, each with a task that it would have started."""
 
 
 class Picker:
-    """Picks queued tasks. One a daemon; its caller holds a lock around `next` and the note of what it returned.
+    """Picks queued tasks. One per daemon; the caller holds a lock around `next` and around adding its result to what is in
+    flight.
 
-    `caps` gives the limits as they are configured now.
+    `caps` returns the limits as they are configured now.
     """
 
     def __init__(self, caps: Callable[[], Caps] = lambda: NO_CAPS) -> None:
         self._caps = caps
-        self._rounds: dict[tuple[bool, frozenset[str] | None], _Round] = {}
+        self._round_robins: dict[tuple[bool, frozenset[str] | None], _RoundRobin] = {}
         self._superseder = Superseder()
 
     def reset(self) -> None:
-        """Look at everything again: something that was decided here was not recorded."""
+        """Forget which tasks were checked for superseding: something that was found may not have been recorded."""
         self._superseder = Superseder()
 
     def next(
@@ -83,103 +85,112 @@ class Picker:
         now: float,
         limit: int,
         *,
-        held: Collection[LimitedTask] = (),
+        in_flight: Collection[LimitedTask] = (),
         exclude: Collection[str] = (),
         keys: Collection[str] = (),
-        kinds: Collection[str] = OWN,
+        kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
     ) -> list[Task]:
         """Up to `limit` tasks that may start at `now` (seconds since 1970).
 
-        `held` are tasks already in hand though the fold may still call them queued: they are not picked again, and count for
-        every cap and quota as if they ran. So a caller that adds what it gets to `held` before anyone else picks can't pass
-        a cap, however far the fold is behind. `exclude` and `keys` are more ids not to pick, and more keys in use.
-        `kinds` is OWN or PULL; with `routes` only tasks of those are picked, and of none in `without`.
+        `in_flight` are tasks that were picked before, though the fold may still have them as queued: they are not picked again,
+        and count for every limit as if they ran. So a caller that adds the result to `in_flight` before the next pick can't
+        exceed a limit, however far the fold is behind. `exclude` and `keys` are more ids not to pick, and more keys in use.
+        `kinds` is OWN_KINDS or PULL_KINDS; with `routes` only tasks of those routes are picked, and of none in `without`.
         """
         if limit <= 0:
             return []
         pull, wanted = "pull" in kinds, None if routes is None else frozenset(routes)
         with snapshot(conn):
-            if not anything(conn, pull, at_text(now)):
-                if (turn := self._rounds.get((pull, wanted))) is not None:
-                    turn.owed.clear()  # who has nothing is owed nothing
+            if not has_work(conn, pull, at_text(now)):
+                if (order := self._round_robins.get((pull, wanted))) is not None:
+                    order.owed.clear()  # an installation without work is owed nothing
                 return []
-            limiter = Limiter(conn, now, self._caps(), held, keys)
-            if limiter.everything() is not None:
+            limiter = Limiter(conn, now, self._caps(), in_flight, keys)
+            if limiter.check_paused() is not None:
                 return []
-            look = CandidateScan(
-                conn, at_text(now), limiter, self._superseder, held, exclude, pull, wanted, frozenset(without), limit
+            scan = CandidateScan(
+                conn,
+                at_text(now),
+                limiter,
+                self._superseder,
+                in_flight,
+                exclude,
+                pull,
+                wanted,
+                frozenset(without),
+                limit,
             )
-            return queued_tasks(conn, [row.id for row in self._choose(look, limit)])
+            return queued_tasks(conn, [row.id for row in self._pick(scan, limit)])
 
-    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN) -> str | None:
-        """When the next task that waits for its not-before time is ready, if any does."""
+    def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN_KINDS) -> str | None:
+        """The not-before time of the next postponed task, if there is one."""
         due: str | None = conn.execute(_NEXT_DUE, ("pull" in kinds, at_text(now))).fetchone()[0]
         return due
 
-    def outdated(self, conn: sqlite3.Connection, limit: int = 256) -> list[tuple[Entry, ...]]:
-        """What has to be recorded of tasks that newer ones have outdated; each tuple is one append.
+    def superseded(self, conn: sqlite3.Connection, limit: int = 256) -> list[tuple[Entry, ...]]:
+        """The entries to append for tasks that newer ones supersede; each tuple is one append.
 
-        They are not picked meanwhile either. To be called, and its entries appended, whenever the fold has moved on; a
-        Conflict is nothing but somebody else's move, and is looked at again with the next call.
+        Those tasks are not picked in the meantime either. Call it, and append its entries, whenever the fold has advanced. A
+        Conflict means that the task has moved; the next call checks it again.
         """
         with snapshot(conn):
-            return self._superseder.moves(conn, limit)
+            return self._superseder.find(conn, limit)
 
-    def _choose(self, look: CandidateScan, limit: int) -> Iterator[Candidate]:
-        turn = _newest(self._rounds, (look.pull, look.routes), _Round, ROUNDS_KEPT)
+    def _pick(self, scan: CandidateScan, limit: int) -> Iterator[Candidate]:
+        order = _recently_used(self._round_robins, (scan.pull, scan.routes), _RoundRobin, ROUND_ROBINS_MAX)
         idle: set[str] = set()
         for _ in range(limit):
-            row = self._one(look, turn, idle)
+            row = self._next(scan, order, idle)
             if row is None:
                 return
-            look.took(row)
+            scan.mark_picked(row)
             yield row
 
-    def _one(self, look: CandidateScan, turn: _Round, idle: set[str]) -> Candidate | None:
-        """The next task of whoever's turn it is; None when nobody has one."""
+    def _next(self, scan: CandidateScan, order: _RoundRobin, idle: set[str]) -> Candidate | None:
+        """The next task to start: of an installation that is owed a turn, else of the round robin; None if nothing may start."""
         caps = self._caps()
-        if turn.owed and (row := self._owed(look, turn, idle)) is not None:
+        if order.owed and (row := self._next_owed(scan, order, idle)) is not None:
             return row
-        if turn.left > 0 and (row := self._of(look, turn, turn.tenant, idle)) is not None:
-            turn.left -= 1
+        if order.remaining > 0 and (row := self._next_of(scan, order, order.tenant, idle)) is not None:
+            order.remaining -= 1
             return row
-        for tenant in look.tenants(turn.tenant):
-            if (row := self._of(look, turn, tenant, idle)) is not None:
-                turn.tenant, turn.left = tenant, caps.share(tenant).weight - 1
+        for tenant in scan.tenants(order.tenant):
+            if (row := self._next_of(scan, order, tenant, idle)) is not None:
+                order.tenant, order.remaining = tenant, caps.share(tenant).weight - 1
                 return row
         return None
 
-    def _of(self, look: CandidateScan, turn: _Round, tenant: str, idle: set[str]) -> Candidate | None:
+    def _next_of(self, scan: CandidateScan, order: _RoundRobin, tenant: str, idle: set[str]) -> Candidate | None:
         if tenant in idle:
             return None
-        if look.limiter.tenant(tenant) is None:
-            turns = _newest(turn.turns, tenant, Turns, TURNS_KEPT)
-            row = look.of(tenant, turns)
-            turn.owed.pop(tenant, None)
+        if scan.limiter.check_tenant(tenant) is None:
+            turns = _recently_used(order.turns, tenant, TurnState, TENANTS_MAX)
+            row = scan.candidate_for(tenant, turns)
+            order.owed.pop(tenant, None)
             if row is not None:
-                turns.taken += 1
-                turns.last = turn.starts = turn.starts + 1
+                turns.count += 1
+                turns.last_start = order.starts = order.starts + 1
                 return row
-            if look.missed and len(turn.owed) < TURNS_KEPT:
-                turn.owed[tenant] = look.missed
+            if scan.blocked_scopes and len(order.owed) < TENANTS_MAX:
+                order.owed[tenant] = scan.blocked_scopes
         idle.add(tenant)
         return None
 
-    def _owed(self, look: CandidateScan, turn: _Round, idle: set[str]) -> Candidate | None:
-        """The next task of who lost a turn for want of something that has room again."""
+    def _next_owed(self, scan: CandidateScan, order: _RoundRobin, idle: set[str]) -> Candidate | None:
+        """The next task of an installation that lost a turn to a shared limit which has room again."""
         full: set[str] = set()
-        for tenant in sorted(turn.owed, key=lambda tenant: turn.turns.get(tenant, Turns()).last):
-            if tenant not in idle and look.has_room(turn.owed[tenant], full):
-                row = self._of(look, turn, tenant, idle)
+        for tenant in sorted(order.owed, key=lambda tenant: order.turns.get(tenant, TurnState()).last_start):
+            if tenant not in idle and scan.has_room(order.owed[tenant], full):
+                row = self._next_of(scan, order, tenant, idle)
                 if row is not None:
                     return row
         return None
 
 
-def _newest(kept: dict[_K, _V], key: _K, make: Callable[[], _V], most: int) -> _V:
-    """The value at `key`, made if need be, and noted as used last; of more than `most`, the one used longest ago goes."""
+def _recently_used(kept: dict[_K, _V], key: _K, make: Callable[[], _V], most: int) -> _V:
+    """The value at `key`, made if missing, now the most recently used; beyond `most`, the least recently used is dropped."""
     found = kept.pop(key, None) or make()
     kept[key] = found
     if len(kept) > most:
@@ -189,7 +200,7 @@ def _newest(kept: dict[_K, _V], key: _K, make: Callable[[], _V], most: int) -> _
 
 @contextmanager
 def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
-    """Let all questions see one moment of the tables."""
+    """A read transaction, so that all queries see the same state of the tables."""
     if conn.in_transaction:
         yield
         return

@@ -1,8 +1,8 @@
-"""The tasks that are in hand: picked, and perhaps not yet known to the state as running.
+"""Tasks in flight: picked, and perhaps not yet known to the state as running.
 
-Who picks must know what was picked a moment ago, since the fold follows the journal by milliseconds. The pool and the
-claims of workers elsewhere share one of these, and its lock: a pick and its note are one step, so that no key, nor any
-other cap, is passed by two who look at the same moment.
+A pick has to know what was picked a moment ago, since the fold follows the journal by milliseconds. The pool and the claims of
+pull workers share one of these, and its lock: a pick and its note are one step, so that no key, nor any other limit, is exceeded
+by two picks at the same moment.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from covenq.tasks.scheduling.outcome import Task
 
 @dataclass
 class InFlight:
-    """`folded` tells the newest seq that the state has folded."""
+    """`folded` returns the newest seq that the state has folded."""
 
     folded: Callable[[], int]
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _busy: dict[str, Task] = field(default_factory=dict)
-    _until: dict[str, tuple[int, Task]] = field(default_factory=dict)
-    """Task id → the seq that the fold must reach before the task's row can be believed, and the task as it was picked."""
+    _picked: dict[str, Task] = field(default_factory=dict)
+    _unfolded: dict[str, tuple[int, Task]] = field(default_factory=dict)
+    """Task id → the seq that the fold must reach before the task's row is up to date, and the task as it was picked."""
 
     @contextmanager
     def picking(self) -> Iterator[Collection[Task]]:
-        """Hold the lock; what is in hand. Call `take` for each task that is picked, before the `with` ends."""
+        """Hold the lock; the tasks in flight. Call `add` for each task that is picked, before the `with` ends."""
         with self._lock:
             folded = self.folded()
-            self._until = {id: (seq, task) for id, (seq, task) in self._until.items() if seq > folded}
-            held = {id: task for id, (_, task) in self._until.items()} | self._busy
-            yield held.values()
+            self._unfolded = {id: (seq, task) for id, (seq, task) in self._unfolded.items() if seq > folded}
+            in_flight = {id: task for id, (_, task) in self._unfolded.items()} | self._picked
+            yield in_flight.values()
 
-    def take(self, task: Task) -> None:
-        """It is picked. Only within `picking`."""
-        self._busy[task.id] = task
+    def add(self, task: Task) -> None:
+        """The task is picked. Only within `picking`."""
+        self._picked[task.id] = task
 
     def release(self, task: Task, last: int) -> None:
-        """It is out of hand, and its newest known record has the seq `last`; from there on its row says what it is."""
+        """The task is no longer worked on, and its newest known record is `last`: from that seq on its row is up to date."""
         with self._lock:
-            self._busy.pop(task.id, None)
+            self._picked.pop(task.id, None)
             if last > self.folded():
-                self._until[task.id] = (last, task)
+                self._unfolded[task.id] = (last, task)

@@ -1,7 +1,7 @@
 """Interruption: what becomes of an attempt whose process died, or whose lease ran out.
 
-That is nobody's failure: the task is queued again, and only the third time left to a person, since the task may be what kills
-its workers.
+The command is not to blame: the task is queued again. The third time it fails, for a person to look at, since the task may be
+what kills its workers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from covenq.tasks.scheduling.outcome import Task
 from journal.records import Entry
 
 INTERRUPTIONS_MAX = 3
-"""So many times a task may be running when the daemon dies. A task that kills the daemon can't do it for ever."""
+"""How many attempts of a task may be interrupted, so that a task that kills the daemon can't do it for ever."""
 
 
 def recover(tasks: Iterable[Task], now: float) -> list[Entry]:
-    """The records that close what was running when its process died: queued again, or failed the third time.
+    """The records that end the attempts of a process that died: their tasks are queued again, or failed the third time.
 
     Each expects the task's newest record, so a task that moved meanwhile is left alone. `now` is in seconds since 1970.
     """
     return [_interrupted(task, now, Category.INTERRUPTED, "the daemon died while it ran") for task in tasks]
 
 
-def lapse(task: Task, now: float) -> Entry:
-    """The record that ends an attempt whose lease ran out: queued again, or failed the third time."""
+def expire(task: Task, now: float) -> Entry:
+    """The record that ends an attempt whose lease ran out: its task is queued again, or failed the third time."""
     return _interrupted(task, now, Category.LEASE_LOST, "its worker was silent for longer than its lease")
 
 
@@ -50,5 +50,5 @@ def _interrupted(task: Task, now: float, category: Category, detail: str) -> Ent
 
 
 def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
-    """Tasks that are running with no lease: a pool of some daemon on this data directory claimed them."""
+    """Tasks that are running without a lease: a daemon's pool on this data directory claimed them."""
     return [Task.of(row) for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")]

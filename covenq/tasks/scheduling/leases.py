@@ -1,10 +1,9 @@
-"""When the leases of claims run out, and what that makes of their tasks.
+"""Leases: when the claims of pull workers run out.
 
-Leases run by the monotonic clock. The wall clock's time in the record is what one is counted from when this process first
-sees it and did not grant it itself; after that, setting the clock ends no lease early and lets none live for ever.
+A lease runs by the monotonic clock. The wall clock's time in the record is used only to start one that this process did not grant
+itself, when it first sees it; after that, setting the clock ends no lease early and lets none live for ever.
 
-A lease that runs out is nobody's failure: the task is queued again, and only the third time left to a person, since the task
-may be what kills its workers.
+`covenq.tasks.scheduling.interruption` decides what becomes of a task whose lease ran out.
 """
 
 from __future__ import annotations
@@ -12,19 +11,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from covenq.errors import UsageError
 from covenq.model import seconds_of
 from covenq.tasks.scheduling.outcome import Task
 
 LEASE_MAX_S = 3600
+"""The longest lease that can be asked for."""
 
-FIRST_LOOK_S = 5.0
-"""The least that is left of a lease when this process first sees it: its worker could not renew while nobody listened."""
+INHERITED_LEASE_MIN_S = 5.0
+"""The least that remains of a lease that another process granted: its worker could not renew while no daemon listened."""
 
 _LEASED = "SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NOT NULL"
 
 
 class Leases:
-    """`grant` may be called from any thread, `lapsed` from one."""
+    """`grant` may be called from any thread, `expired` from one."""
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
@@ -33,11 +34,11 @@ class Leases:
         """(task, lease_until as recorded) → when it ends, by the monotonic clock."""
 
     def grant(self, task: str, until: str, lease_s: float) -> None:
-        """It was recorded just now that the task is held until `until`, `lease_s` seconds from now."""
+        """A lease until `until`, `lease_s` seconds from now, was recorded just now: of a claim or of a renewal."""
         self._ends[task, until] = self._monotonic() + lease_s
 
-    def lapsed(self, conn: sqlite3.Connection) -> list[Task]:
-        """The tasks whose lease has run out, as the state has them."""
+    def expired(self, conn: sqlite3.Connection) -> list[Task]:
+        """The tasks whose lease has run out, by the rows of the state."""
         now = self._monotonic()
         seen: set[tuple[str, str]] = set()
         found: list[Task] = []
@@ -46,19 +47,25 @@ class Leases:
             seen.add(lease)
             end = self._ends.get(lease)
             if end is None:
-                left = min(max(_left(row["lease_until"], self._clock()), FIRST_LOOK_S), LEASE_MAX_S)
-                end = self._ends[lease] = now + left
+                remaining = min(max(_remaining(row["lease_until"], self._clock()), INHERITED_LEASE_MIN_S), LEASE_MAX_S)
+                end = self._ends[lease] = now + remaining
             if end <= now:
                 found.append(Task.of(row))
-        # A grant that the fold has not reached yet is not among the rows; it is forgotten when it is long over.
+        # A grant that the fold has not reached yet is not among the rows: it is forgotten only when it is long over.
         for lease, end in list(self._ends.items()):
             if lease not in seen and end + LEASE_MAX_S < now:
                 del self._ends[lease]
         return found
 
 
-def _left(until: str, now: float) -> float:
+def _remaining(until: str, now: float) -> float:
     try:
         return seconds_of(until) - now
-    except ValueError:  # no time that we wrote
+    except ValueError:  # not a time that covenq writes
         return 0.0
+
+
+def check_lease(lease_s: float) -> None:
+    """Raises UsageError for a lease that is too short or too long."""
+    if not 1 <= lease_s <= LEASE_MAX_S:
+        raise UsageError(f"a lease of {lease_s:g} s", hint=f"lease_s is between 1 and {LEASE_MAX_S}.")

@@ -1,7 +1,6 @@
-"""What becomes of an attempt that ended: decisions only. Which task runs next is `covenq.tasks.scheduling.fairness`'s.
+"""Outcomes: what becomes of a task when an attempt ends: completed, failed, or queued again with backoff. Decisions only.
 
-Nothing here appends, runs or sleeps. The clock and the randomness are passed in; what comes out are values that the
-worker records.
+Nothing here appends, runs or sleeps. The clock and the randomness are passed in; the results are values that the caller records.
 """
 
 from __future__ import annotations
@@ -19,13 +18,15 @@ from covenq.config.resources import NO_LIMITS, Limits
 from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 
+RESULT_MAX = 1 << 20
+"""Bytes of the result that a pull worker reports, as JSON."""
 RETRY_AFTER_MAX_S = 86400.0
-"""The longest that somebody else's `Retry-After` can make a task wait: a day."""
+"""The longest that a receiver's `Retry-After` can make a task wait: a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a route said when the task was made; frozen with the task."""
+    """The settings of a route when the task was created; frozen with the task."""
 
     run: tuple[str, ...]
     timeout_s: float = 600.0
@@ -37,9 +38,9 @@ class Policy:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
-        """From the `policy` object of a task.queued record; what it leaves out has the defaults.
+        """From the `policy` object of a task.queued record; missing fields have their defaults.
 
-        One that makes no sense says no command: the task fails by policy, and stops no other.
+        An invalid one becomes a policy without a command: the task fails by policy, and no other is affected.
         """
         try:
             retry = data.get("retry") or {}
@@ -64,7 +65,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A row of `tasks`, as far as running it needs. `last_seq` is the seq of the task's newest record."""
+    """The columns of a row of `tasks` that running it needs. `last_seq` is the seq of the task's newest record."""
 
     id: str
     hook: str
@@ -88,7 +89,7 @@ class Task:
     repo_id: int | None = None
     priority: int = 0
     tenant: str = ""
-    """Whose turn it waits for (`covenq.config.limits.tenant_of`)."""
+    """The installation, or the hook, that it counts for in fairness and limits (`covenq.config.limits.tenant_of`)."""
 
     @property
     def subject(self) -> str:
@@ -102,26 +103,26 @@ class Task:
 
 @lru_cache(256)
 def _policy(text: str) -> Policy:
-    """All tasks that a route made since it was last changed share one."""
+    """All tasks of a route since its last change share one."""
     return Policy.of(json.loads(text))
 
 
-_WITH = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for name in Task.__slots__)})) FROM json_each(?) named
+_QUEUED = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for name in Task.__slots__)})) FROM json_each(?) named
     CROSS JOIN tasks ON tasks.id = named.value WHERE tasks.state = 'queued'"""  # noqa: S608 - constants
 
 
 def queued_tasks(conn: sqlite3.Connection, ids: Sequence[str]) -> list[Task]:
-    """The queued tasks of these ids, in their order; without those that aren't, or are no longer."""
+    """The tasks of these ids that are queued, in the order of the ids."""
     if not ids:
         return []
-    rows = orjson.loads(conn.execute(_WITH, (orjson.dumps(ids).decode(),)).fetchone()[0])
+    rows = orjson.loads(conn.execute(_QUEUED, (orjson.dumps(ids).decode(),)).fetchone()[0])
     found = {row[0]: Task.of(dict(zip(Task.__slots__, row, strict=True))) for row in rows}
     return [found[id] for id in ids if id in found]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used: seconds of processor time, its own and the system's for it, and bytes resident at most."""
+    """Resources that an attempt used: seconds of processor time, in user and in system mode, and peak resident bytes."""
 
     user_s: float
     system_s: float
@@ -135,8 +136,8 @@ class Usage:
 class Outcome:
     """How an attempt ended. `category` None: it completed. `detail` is one sentence of ids and numbers, no output.
 
-    `retry_after_s` is the least that somebody asked to wait before the next attempt; `final` says that another would be no
-    use.
+    `retry_after_s` is the least that a receiver or a worker asked to wait before the next attempt; `final` means that another
+    attempt would be useless.
     """
 
     category: Category | None
@@ -158,16 +159,15 @@ class Ending:
 
 
 def backoff(retry: Retry, number: int, random: Callable[[], float]) -> float:
-    """Seconds to wait before retry `number` (from 1): exponential, capped, full jitter.
+    """Backoff: seconds to wait before retry `number` (from 1), exponential, capped, with full jitter.
 
-    Full jitter, anything between nothing and the bound, because tasks that failed together should not come back
-    together.
+    Full jitter, a random share of the bound, because tasks that failed together should not come back together.
     """
     doublings = min(max(number - 1, 0), 62)
     return random() * min(retry.cap_s, retry.backoff_s * 2.0**doublings)
 
 
-def after(
+def ending_after(
     task: Task,
     attempt: int,
     claim: int,
@@ -177,11 +177,11 @@ def after(
     now: float,
     random: Callable[[], float],
 ) -> Ending:
-    """What an ended attempt makes of its task: completed, queued again, or failed.
+    """The record that follows from how an attempt ended: the task is completed, queued again, or failed.
 
-    `result` is the result file's path relative to the data directory, None if there is none; `now` is in seconds since
-    1970. An attempt that the daemon's own stop cut short goes back at once, and burns neither a retry nor one of the
-    interruptions that are allowed.
+    `result` is the result file's path relative to the data directory, None if there is none; `now` is in seconds since 1970. A
+    task whose attempt was cut short by a stop of its daemon or worker is queued again at once, and uses up neither a retry nor
+    one of the interruptions that are allowed.
     """
     held: JsonObject = {"attempt": attempt, "claim": claim}
     if outcome.category is None:
@@ -197,7 +197,7 @@ def after(
     if outcome.category is Category.INTERRUPTED:
         return Ending(Kind.RETRY, {**why, "not_before": at_text(now)})
     retry = task.policy.retry
-    if not outcome.final and retries(retry, outcome.category) and task.retries < retry.max:
+    if not outcome.final and is_retried(retry, outcome.category) and task.retries < retry.max:
         wait = backoff(retry, task.retries + 1, random)
         if outcome.retry_after_s is not None:
             wait = max(wait, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
@@ -205,6 +205,6 @@ def after(
     return Ending(Kind.FAILED, why)
 
 
-def retries(retry: Retry, category: Category) -> bool:
-    """Whether failures of this category are tried again at all. What was refused by policy would be refused again."""
+def is_retried(retry: Retry, category: Category) -> bool:
+    """Whether failures of this category are retried at all. What was refused by policy would be refused again."""
     return category is not Category.POLICY and (retry.on is None or category.value in retry.on)

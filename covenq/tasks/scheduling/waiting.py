@@ -1,74 +1,64 @@
-"""What a queued task waits for, in words: the picker's own reasons, asked about one task."""
+"""Why a queued task waits, in words: the picker's own reasons, for one task."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import JsonObject, State, at_text
 from covenq.tasks.scheduling import supersede
+from covenq.tasks.scheduling.candidates import Candidate
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 
 POSITION_MAX = 1000
-"""Further back, a place is not counted: a page of tasks must cost no more than a page."""
+"""Positions further back are not counted, so that a page of tasks costs no more than a page."""
 
 _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
     AND (priority > ? OR (priority = ? AND last_seq < ?)) LIMIT ?)"""
 _DUE_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_delayed
     WHERE state = 'queued' AND not_before IS NOT NULL AND pull = ? AND tenant = ? AND not_before < ? LIMIT ?)"""
-_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, priority, last_seq, not_before, category, attempts,
-    since, supersede, source_at FROM tasks WHERE id = ?"""
-
-
-@dataclass(frozen=True, slots=True)
-class _QueuedTask:
-    id: str
-    tenant: str
-    route: str | None
-    repo_id: int | None
-    repo: str | None
-    key: str | None
+_ROW = """SELECT id, state, kind, pull, tenant, route, repo_id, repo, key, number, priority, last_seq, not_before, category,
+    attempts, since, supersede, source_at FROM tasks WHERE id = ?"""
 
 
 class Waiting:
-    """One look at what stands in the way, for as many tasks as there are to tell about."""
+    """The reasons why queued tasks wait, at one moment, for any number of tasks."""
 
     def __init__(
-        self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, held: Collection[LimitedTask] = ()
+        self, conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS, in_flight: Collection[LimitedTask] = ()
     ) -> None:
         self._conn = conn
         self._now = at_text(now)
-        self._limiter = Limiter(conn, now, caps, held)
+        self._limiter = Limiter(conn, now, caps, in_flight)
 
     def of(self, task: str) -> JsonObject | None:
         """{"word", "why", "position"} of a queued task, None for any other.
 
-        `position` is its place among its installation's tasks that are ready, 1 for the next; None where it isn't ready, or
-        further back than POSITION_MAX.
+        `position` is the task's position among the ready tasks of its installation, 1 for the next; None where it isn't ready,
+        or further back than POSITION_MAX.
         """
         row = self._conn.execute(_ROW, (task,)).fetchone()
         if row is None or row["state"] != State.QUEUED:
             return None
         if row["not_before"] is not None and row["not_before"] > self._now:
-            return _told(*_not_yet(row))
-        place = _QueuedTask(*(row[name] for name in _QueuedTask.__slots__))
+            return _reason(*_not_yet(row))
+        candidate = Candidate(*(row[name] for name in Candidate._fields))
         if row["supersede"] is not None or row["source_at"] is not None:
-            outdated = supersede.outdated_by(self._conn, task)
-            if outdated is not None:
-                return _told("outdated", f"task {outdated.by} has outdated it: it will be superseded")
-        block = self._limiter.of(place)
+            superseded = supersede.superseded_by(self._conn, task)
+            if superseded is not None:
+                return _reason("outdated", f"task {superseded.by} has outdated it: it will be superseded")
+        block = self._limiter.check(candidate)
         if block is not None:
-            return _told(block.word, block.why, self._position(row))
+            return _reason(block.word, block.why, self._position(row))
         position = self._position(row)
         ahead = f"more than {POSITION_MAX}" if position is None else str(position - 1)
         behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
         if row["pull"]:
-            return _told("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
-        return _told("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
+            return _reason("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
+        return _reason("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
 
     def _position(self, row: sqlite3.Row) -> int | None:
         values: tuple[Any, ...]
@@ -83,7 +73,7 @@ class Waiting:
 def waiting(
     conn: sqlite3.Connection, task: str | Mapping[str, Any], now: float, caps: Caps = NO_CAPS
 ) -> JsonObject | None:
-    """What one task waits for; see `Waiting.of`. `task` is its id, or an object that has it."""
+    """Why one task waits; see `Waiting.of`. `task` is its id, or an object that has it."""
     return Waiting(conn, now, caps).of(task if isinstance(task, str) else str(task["id"]))
 
 
@@ -96,5 +86,5 @@ def _not_yet(row: sqlite3.Row) -> tuple[str, str]:
     return "debounce", f"until {until}, unless more of the same comes before"
 
 
-def _told(word: str, why: str, position: int | None = None) -> JsonObject:
+def _reason(word: str, why: str, position: int | None = None) -> JsonObject:
     return {"word": word, "why": why, "position": position}

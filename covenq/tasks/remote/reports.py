@@ -1,0 +1,234 @@
+"""Reports of pull workers on the tasks that they hold: renewal, phase, completion, failure.
+
+Each names its claim by the fencing token (`covenq.tasks.scheduling.claim`). A report of a claim that is no longer the task's
+raises StaleFence, and is recorded as late (`ops.late`); it has no other effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
+from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
+from covenq.state.follow import Folder
+from covenq.state.store import StateStore
+from covenq.tasks.execution.scrub import scrub_text
+from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
+from covenq.tasks.scheduling.leases import Leases, check_lease
+from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, Usage, ending_after
+from journal.errors import JournalFull
+from journal.interface import Journal
+from journal.records import Appended, Entry, Record
+
+PHASE_MAX = 100
+"""Characters of a phase's name. It is recorded for ever."""
+DETAIL_MAX = 300
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
+_REPORTABLE = frozenset(Category) - {Category.LEASE_LOST}
+"""The categories that a worker may report for a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The report of a task that completed without a result."""
+
+    task: str
+    fence: str
+    exit_code: int | None = None
+    usage: Usage | None = None
+
+
+class ClaimReports:
+    """Records what pull workers report. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: StateStore,
+        folder: Folder,
+        data: Path,
+        leases: Leases,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        on_full: Callable[[], bool],
+    ) -> None:
+        """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
+        self._journal = journal
+        self._store = store
+        self._folder = folder
+        self._data = data
+        self._leases = leases
+        self._clock = clock
+        self._random = random
+        self._on_full = on_full
+
+    def renew(self, task: str, token: str, lease_s: float) -> JsonObject:
+        """{"lease_until"}. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
+        check_lease(lease_s)
+        claim = self._current_claim(task, token, "renew")
+        until = at_text(self._clock() + lease_s)
+        self._record(claim, "renew", Kind.RENEWED, claim.record_data(lease_until=until))
+        self._leases.grant(task, until, lease_s)
+        return {"lease_until": until}
+
+    def phase(self, task: str, token: str, name: str) -> JsonObject:
+        """{"phase", "seq"}. The daemon's own commands may report phases as well. Raises as `renew` does."""
+        word = scrub_text(_UNPRINTABLE.sub(" ", name)).strip()[:PHASE_MAX]
+        if not word:
+            raise UsageError("a phase needs a name", hint=f"A few words, {PHASE_MAX} characters at most.")
+        claim = self._current_claim(task, token, "phase", leased=False)
+        self._record(claim, "phase", Kind.PHASE, claim.record_data(phase=word))
+        return {"phase": word, "seq": claim.last}
+
+    def complete(
+        self, task: str, token: str, *, result: Any = None, exit_code: int | None = None, usage: Usage | None = None
+    ) -> JsonObject:
+        """{"state", "result"}: the attempt completed. `result` is stored as JSON. Raises as `renew` does.
+
+        The same report again, because its answer was lost, is not late: it gets the same answer.
+        """
+        text = None if result is None else orjson.dumps(result)
+        if text is not None and len(text) > RESULT_MAX:
+            raise UsageError(
+                f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
+            )
+        if (said := self._recorded_end(task, token)) is not None and said.kind == Kind.COMPLETED:
+            return {"state": State.COMPLETED.value, "result": said.data.get("result"), "duplicate": True}
+        claim = self._current_claim(task, token, "complete")
+        path: str | None = None
+        if text is not None:
+            place = AttemptDirectory.of(self._data, task, claim.attempt)
+            try:
+                place.keep(text)
+            except OSError as error:
+                raise NotDurable(f"the result can't be kept: {error.strerror}") from error
+            path = str(place.result.relative_to(self._data))
+        data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
+        self._record(claim, "complete", Kind.COMPLETED, data)
+        return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
+
+    def complete_all(self, done: Sequence[Completion]) -> list[JsonObject]:
+        """`complete` for several, in one append; in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word,
+        "detail"}, each independent of the others. Raises the journal's errors.
+        """
+        claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
+        together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
+        if len(done) == len(claims) and len(together) > 1:
+            entries = [
+                Entry(
+                    task_subject(one.task),
+                    Kind.COMPLETED,
+                    claim.record_data(exit_code=one.exit_code, result=None, **_usage(one.usage)),
+                    expect=claim.last,
+                )
+                for one, claim in together
+            ]
+            if isinstance(self._journal.append(entries), Appended):
+                well = {"ok": True, "state": State.COMPLETED.value, "result": None, "duplicate": False}
+                recorded = {one.task for one, _ in together}
+                return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]
+        return [{"task": one.task, **self._complete_one(one)} for one in done]
+
+    def _complete_one(self, one: Completion) -> JsonObject:
+        try:
+            return {"ok": True, **self.complete(one.task, one.fence, exit_code=one.exit_code, usage=one.usage)}
+        except (StaleFence, Refused, NotFound) as error:
+            word = "stale_fence" if isinstance(error, StaleFence) else "refused" if isinstance(error, Refused) else None
+            return {"ok": False, "error": word or "not_found", "detail": str(error)}
+
+    def fail(
+        self,
+        task: str,
+        token: str,
+        *,
+        category: str,
+        detail: str | None = None,
+        retry: bool = True,
+        retry_after_s: float | None = None,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        usage: Usage | None = None,
+    ) -> JsonObject:
+        """{"state", "not_before"}: failed, or queued again, by the task's policy; without `retry` it is not queued again.
+
+        The category `interrupted` gives the task back, and uses up no retry. Raises as `renew` does.
+        """
+        if category not in _REPORTABLE:
+            raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
+        said = self._recorded_end(task, token)
+        if said is not None and said.kind != Kind.COMPLETED and said.data.get("category") == category:
+            return {**_ended(Kind(said.kind), said.data), "duplicate": True}
+        claim = self._current_claim(task, token, "fail")
+        row = self._task(claim)
+        words = None if detail is None else scrub_text(_UNPRINTABLE.sub(" ", detail))[:DETAIL_MAX]
+        outcome = Outcome(Category(category), exit_code, signal, words, retry_after_s=retry_after_s, final=not retry)
+        ending = ending_after(
+            row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
+        )
+        self._record(claim, "fail", ending.kind, {**ending.data, **_usage(usage)})
+        return {**_ended(ending.kind, ending.data), "duplicate": False}
+
+    def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
+        """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused."""
+        claim = Claim.current(self._journal, task, token)
+        if claim is None:
+            late = Claim.issued(self._journal, task, token)
+            if late is not None:
+                record_late(self._journal, late, what)
+            elif not TOKEN.match(task) or self._journal.last(task_subject(task)) is None:
+                raise NotFound(f"no task {task[:80]}")
+            raise StaleFence(f"task {task} is not held by this token (any more)")
+        if leased and not claim.leased:
+            raise Refused(
+                f"task {task} is run by the daemon itself", hint="Only its phases can be said from elsewhere."
+            )
+        return claim
+
+    def _recorded_end(self, task: str, token: str) -> Record | None:
+        """The task's newest record, if it is the end that this very claim reported. The end of a lease is not a report."""
+        claim = Claim.issued(self._journal, task, token)
+        newest = None if claim is None else self._journal.last(task_subject(task))
+        if claim is None or newest is None or newest.kind not in (Kind.COMPLETED, Kind.FAILED, Kind.RETRY):
+            return None
+        if newest.data.get("claim") != claim.seq or newest.data.get("category") == Category.LEASE_LOST:
+            return None
+        return newest
+
+    def _record(self, claim: Claim, what: str, kind: Kind, data: JsonObject) -> None:
+        """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
+        try:
+            claim.record([(kind, data)])
+        except StaleClaim:
+            record_late(self._journal, claim, what)
+            raise StaleFence(f"task {claim.task} is not held by this token any more") from None
+        except JournalFull:
+            if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
+                raise
+            claim.record([(kind, data)])  # into the space that was reserved for this
+
+    def _task(self, claim: Claim) -> Task:
+        """The task's row, once the state has folded the claim."""
+        if not self._folder.wait_for(claim.last, 10.0):
+            raise NotDurable("the state is too far behind the journal", hint="Say it again in a moment.")
+        row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
+        if row is None:
+            raise NotFound(f"no task {claim.task}")
+        return Task.of(row)
+
+
+def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:
+    state = State.FAILED if kind is Kind.FAILED else State.QUEUED
+    return {"state": state.value, "not_before": data.get("not_before")}
+
+
+def _usage(usage: Usage | None) -> JsonObject:
+    return {} if usage is None else {"usage": usage.as_json()}

@@ -1,0 +1,64 @@
+"""The work directory of a pull worker: locked for one process; attempts in `attempts/`, the oldest failed ones pruned."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from covenq.errors import Refused
+from covenq.paths import ATTEMPTS_NAME
+from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_identity
+
+log = logging.getLogger("covenq.worker")
+
+FAILED_MAX = 50
+"""Directories of failed tasks that are kept, the newest."""
+
+
+@contextmanager
+def locked_work_directory(base: Path) -> Iterator[Path]:
+    """A directory below `base`, locked so that no other worker uses it meanwhile. Raises Refused."""
+    for number in range(1, 1000):
+        path = base / str(number)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            continue
+        try:
+            yield path
+        finally:
+            os.close(fd)
+        return
+    raise Refused(f"{base} has a thousand workers", hint="Choose another directory with --work.")
+
+
+def kill_earlier_leftovers(work: Path) -> None:
+    """Kill what an earlier worker in this directory left running: its leases may have been granted to others."""
+    traces = []
+    for path in work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
+        try:
+            fence = str(json.loads(path.read_bytes())["fence"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        traces.append(Trace(fence, read_identity(path.with_name("process.json"))))
+    if traces and (killed := kill_leftovers(traces)):
+        log.warning("ended %d processes that an earlier worker had left running", len(killed))
+
+
+def prune_failed(work: Path, most: int = FAILED_MAX) -> None:
+    """Remove the directories of tasks that are kept, but for the newest `most`."""
+    try:
+        found = sorted((work / ATTEMPTS_NAME).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return
+    for path in found[most:]:
+        shutil.rmtree(path, ignore_errors=True)
