@@ -48,7 +48,7 @@ from tests.support.serving import serving
 from tests.support.records import note, received
 rate, seconds = int(sys.argv[2]), 3600.0
 with serving(Path(sys.argv[1]), routes=False) as served:
-    folder, journal = served.services.folder, served.parts.journal
+    folder, journal = served.services.folder, served.services.journal
     assert folder.wait_for(journal.head().seq, 3600.0)
     print("ready", flush=True)
     sys.stdin.readline()
