@@ -71,11 +71,11 @@ def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> 
 
 def test_a_release_is_one_thread_s(tmp_path: Path) -> None:
     reserve = Reserve(tmp_path, total=1 << 20)
-    assert reserve.lay() and reserve.lay()
+    assert reserve.allocate() and reserve.allocate()
     assert (reserve.missing(), reserve.path.stat().st_size) == (0, reserve.ballast)
     assert [reserve.release(), reserve.release()] == [True, False]
     assert reserve.missing() == reserve.ballast
     reserve.path.write_bytes(b"what a crash left of it")
     assert reserve.missing() == reserve.ballast
-    assert reserve.lay()
+    assert reserve.allocate()
     assert reserve.path.stat().st_size == reserve.ballast
