@@ -128,8 +128,9 @@ def test_failures_are_told_and_a_cancelled_task_is_ended(make_daemon: Any, start
     """
     pid = tmp_path / "pid"
     start(daemon, "--lease", "1s", "--concurrency", "2", "--", sys.executable, "-S", "-c", code, str(pid))
-    eventually(lambda: "failed" in kinds(daemon, tasks[0]))
-    assert (attempt(daemon, tasks[0])["category"], attempt(daemon, tasks[0])["exit_code"]) == ("exit", 3)
+    eventually(lambda: "failed" in kinds(daemon, tasks[0]), what="its failure is recorded")
+    failed = eventually(lambda: (found := attempt(daemon, tasks[0]))["category"] and found, what="its failure is shown")
+    assert (failed["category"], failed["exit_code"]) == ("exit", 3)
     eventually(lambda: kinds(daemon, tasks[1]).count("renewed") >= 2, what="the lease is renewed")
     running = int(eventually(lambda: pid.exists() and pid.read_text()))
     daemon.cli("cancel", tasks[1])
