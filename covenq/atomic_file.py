@@ -6,8 +6,9 @@ name leads to them, and the name is durable once its directory is synced, which 
 
 A crash before the name is given leaves the temporary file (the name and `suffix`), which nothing reads and which the next
 write removes. A crash after it leaves the new content; after a power cut either content, until the directory was synced.
-An error leaves no temporary file. A symbolic link or a file at the temporary name is removed, never written through; at the
-final name `replace` takes a link's place and leaves its target alone, and a directory there is an error.
+An error leaves no temporary file, if it can be removed. A symbolic link or a file at the temporary name is removed,
+never written through; at the final name `replace` takes a link's place and leaves its target alone, and a directory
+there is an error.
 
 Two writers of the same name must exclude each other, or use different suffixes.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 PRIVATE = 0o600
@@ -31,8 +33,8 @@ def replace(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRI
     temporary = _write(path, content, suffix, mode, durable)
     try:
         temporary.rename(path)
-    except BaseException:
-        temporary.unlink()
+    except BaseException:  # an interrupt may come when the file has its name already
+        _remove(temporary)
         raise
     if durable:
         sync_directory(path.parent)
@@ -49,7 +51,7 @@ def create(path: Path, content: bytes, *, suffix: str = ".tmp", mode: int = PRIV
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        _remove(temporary)
     sync_directory(path.parent)
     return True
 
@@ -75,9 +77,15 @@ def _write(path: Path, content: bytes, suffix: str, mode: int, durable: bool) ->
             if durable:
                 _sync(fd)
     except BaseException:
-        temporary.unlink()
+        _remove(temporary)
         raise
     return temporary
+
+
+def _remove(temporary: Path) -> None:
+    """Remove it if it can be: what went wrong before is what the caller has to hear, and the next write removes it too."""
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def _sync(fd: int) -> None:

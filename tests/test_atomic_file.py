@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,38 @@ def test_after_the_rename_the_new_content_is_there(tmp_path: Path, monkeypatch: 
         with pytest.raises(OSError, match="gone"):
             atomic_file.replace(path, b"new")
     assert path.read_bytes() == b"new" and names(tmp_path) == ["note"]
+
+
+def test_an_interrupt_right_after_the_rename_stays_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        rename(self, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_file.replace(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_went_wrong_first_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> Callable[..., None]:
+        def call(*args: object, **kwargs: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    monkeypatch.setattr(atomic_file, "_sync", fail(errno.EIO))
+    real = Path.unlink
+    monkeypatch.setattr(
+        Path, "unlink", lambda self, missing_ok=False: real(self, missing_ok) if missing_ok else fail(errno.EROFS)()
+    )
+    with pytest.raises(OSError) as found:
+        atomic_file.replace(tmp_path / "file", b"new")
+    assert found.value.errno == errno.EIO
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
