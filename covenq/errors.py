@@ -139,7 +139,7 @@ class StateBehind(CovenqError):
     hint = "`covenq status` says why; the journal itself is complete."
 
 
-class ErasureUnfinished(CovenqError):
+class ErasurePending(CovenqError):
     """The erasure is recorded, and can't be carried out now."""
 
     hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."

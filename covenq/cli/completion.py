@@ -21,7 +21,7 @@ EVENTS = (
 )  # fmt: skip
 
 
-def of_filter(
+def complete_filter(
     args: Sequence[str],
     incomplete: str,
     data: str | None = None,

@@ -100,7 +100,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {_placed(error, text)}") from None
+        raise ConfigError(f"{path}: is not TOML: {_with_position(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
     return build(raw, path, env, text)
@@ -155,7 +155,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
-        retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
+        retention=Retention(_retention_s(retention, "payloads"), _retention_s(retention, "attempts")),
         caps=caps,
         routes=routes,
         sha256=digest(routes),
@@ -213,12 +213,12 @@ def _address(table: Table, default: str) -> str:
     return bind
 
 
-def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
+def _with_position(error: tomllib.TOMLDecodeError, text: str) -> str:
     """The parser's message, with line and column also where it only says that the document ends."""
     said = str(error)
     line, column = at_end(text)
     return said.replace("(at end of document)", f"(at line {line}, column {column}, the end of the file)")
 
 
-def _kept_for(table: Table, key: str) -> float | None:
+def _retention_s(table: Table, key: str) -> float | None:
     return table.duration(key, 0.0) if key in table.raw else None

@@ -41,7 +41,7 @@ def _reroute(services: Services) -> None:
         while True:
             page = query.deliveries(services.store.reader(), parse("state:received"), PAGE, after)
             for row in page.items:
-                with services.upkeep.acting:
+                with services.upkeep.operations_lock:
                     record = services.journal.get(row["seq"])
                     if services.stopping.is_set() or record is None:
                         return

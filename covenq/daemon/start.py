@@ -105,7 +105,7 @@ def _make_services(
         folder,
         data,
         dispatcher=dispatcher,
-        room=admission.has_room,
+        room=admission.has_space,
         on_full=lambda: _release_ballast(reserve),
     )
     cleanup.callback(claims.stop)
@@ -117,7 +117,7 @@ def _make_services(
         dispatcher=dispatcher,
         concurrency=live.now.config.concurrency,
         scrubber=lambda secrets: Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]),
-        room=admission.has_room,
+        room=admission.has_space,
         on_full=lambda: _release_ballast(reserve),
     )
     return Services(
@@ -130,7 +130,7 @@ def _make_services(
         claims=claims,
         admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_room, mask=mask),
+        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_space, mask=mask),
         webhook_url=sockets.webhook_url,
         api_url=sockets.api_url,
         started_at=at_text(time.time()),

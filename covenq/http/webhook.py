@@ -120,7 +120,7 @@ def record_answer(
         str(answer.body.get("detail", "")),
         path=path,
         client=client,
-        **refusal_evidence.of(header, start),
+        **refusal_evidence.evidence_of(header, start),
     )
 
 

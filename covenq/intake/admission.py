@@ -144,7 +144,7 @@ class Admission:
             found.append(Reason("journal_full", "The last write found no space."))
         return found
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         """Whether there is room for what is only a convenience, such as a log of refusals."""
         return self._disk(0) is None and not self._journal.full
 

@@ -29,7 +29,7 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.interface import Journal, Submitting
-from journal.records import Appended, Conflict, Entry, Proof, Unknown
+from journal.records import Appended, Conflict, Entry, ParsedJson, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -72,7 +72,7 @@ class _Delivery:
     body: bytes
     object: JsonObject
     """The JSON in `body`."""
-    proof: Proof | None
+    parsed_json: ParsedJson | None
 
     def received(self, tasks: Sequence[str] | None, problem: str | None = None) -> Entry:
         """The entry `delivery.received`. `data.tasks` names the tasks that the same append queues, so that `resume` can
@@ -83,7 +83,9 @@ class _Delivery:
         data = {**self.data, "tasks": tasks}
         if problem is not None:
             data["problem"] = problem
-        return Entry(self.id.subject, str(Kind.RECEIVED), data, self.about, self.body, expect=0, proof=self.proof)
+        return Entry(
+            self.id.subject, str(Kind.RECEIVED), data, self.about, self.body, expect=0, parsed_json=self.parsed_json
+        )
 
 
 def receive(
@@ -167,7 +169,7 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }
-    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)
+    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.parsed_json)
 
 
 def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journal) -> bool:

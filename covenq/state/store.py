@@ -111,7 +111,7 @@ class StateStore:
         with self._writing:
             self._conn.execute("PRAGMA user_version = 0")
 
-    def scrub(self) -> bool:
+    def truncate_wal(self) -> bool:
         """Checkpoint the write-ahead log and truncate it, so that it holds no erased content either.
 
         False if a reader or the disk prevented it: try again later.

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from journal.errors import JournalClosed, JournalError, JournalFull, JournalGone, JournalPoisoned, JournalWriteFailed
 from journal.file.catalogue import Catalogue
-from journal.file.codec import Prepared, finish, prepare
+from journal.file.codec import Prepared, encode_line, prepare
 from journal.file.commit_stats import CommitStats
 from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
@@ -74,7 +74,7 @@ class Committer(threading.Thread):
     """The thread that owns the tail. `append`, `rotate`, `submit`, `start_batch` and `stop` may be called from any other.
 
     `publish(records, head)` is called with each batch once it is durable, and with no records when the journal is poisoned.
-    `cut_at` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it closes the proof.
+    `segment_bytes` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it closes the proof.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Committer(threading.Thread):
         publish: Callable[[list[Durable], Head], None],
         clock: Callable[[], float],
         salt: Callable[[], str],
-        cut_at: int,
+        segment_bytes: int,
         idle_s: float,
     ) -> None:
         super().__init__(name="journal-commit", daemon=True)
@@ -103,7 +103,7 @@ class Committer(threading.Thread):
         self._publish = publish
         self._clock = clock
         self._salt = salt
-        self._cut_at = cut_at
+        self._segment_bytes = segment_bytes
         self._idle_s = idle_s
         self._queue: deque[Request] = deque()
         self._wake = threading.Condition(threading.Lock())
@@ -177,15 +177,15 @@ class Committer(threading.Thread):
         with self._wake:
             if not self._queue and not self._closing:
                 self._asleep = True  # the submitter of the first request clears it: one wake-up is enough
-                self._wake.wait(self._idle_s if self._lacks_proof() else max(self._idle_s, 1.0))
+                self._wake.wait(self._idle_s if self._needs_synced_record() else max(self._idle_s, 1.0))
                 self._asleep = False
             batch = self._take_batch()
             closing = self._closing
         if batch:
             self._commit(batch)
             return True
-        if self._lacks_proof() and self.poisoned is None:
-            self._append_proof()
+        if self._needs_synced_record() and self.poisoned is None:
+            self._append_synced_record()
         return not closing
 
     def _take_batch(self) -> list[Request]:
@@ -197,11 +197,11 @@ class Committer(threading.Thread):
             batch.append(request)
         return batch
 
-    def _lacks_proof(self) -> bool:
+    def _needs_synced_record(self) -> bool:
         """Whether no line states yet that the newest batch was durable. A proof itself needs none."""
         return self.tail.last_kind != SYNCED_KIND and self.tail.seq > 0 and self.full is None
 
-    def _append_proof(self) -> None:
+    def _append_synced_record(self) -> None:
         """Close the proof: append a line that states, as its `synced`, that everything before it was durable."""
         self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], ignore_answer)])
 
@@ -269,14 +269,14 @@ class Committer(threading.Thread):
         self._check_seqs(sum(len(request.prepared) for request in accepted))
         size = sum(one.size for request in accepted for one in request.prepared)
         tail = self.tail
-        if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
+        if tail.offset > tail.header.size and tail.offset + size > self._segment_bytes:
             self._rotate(tail.header.epoch)
             tail = self.tail
         records, buffer = self._format(accepted)
         try:
             write_all(self.files, tail.fd, buffer, tail.offset)
         except OSError as error:
-            self._cut_back(error)
+            self._truncate_batch(error)
             raise journal_error(error, self.directory) from error
         began = time.perf_counter()
         try:
@@ -313,7 +313,7 @@ class Committer(threading.Thread):
         for request in accepted:
             for one in request.prepared:
                 seq += 1
-                line, total = finish(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)
+                line, total = encode_line(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)
                 records.append(Durable(seq, at, synced, prev, total, one, tail.header.first, offset, tail.header.epoch))
                 lines.append(line)
                 offset += len(line)
@@ -368,7 +368,7 @@ class Committer(threading.Thread):
         except OSError as error:
             raise self._poison(JournalPoisoned(f"the new segment can't be opened: {error.strerror}")) from error
 
-    def _cut_back(self, cause: OSError) -> None:
+    def _truncate_batch(self, cause: OSError) -> None:
         """Remove all of a failed batch, durably, before anything else is written or answered."""
         tail = self.tail
         try:

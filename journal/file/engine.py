@@ -94,7 +94,7 @@ class FileJournal:
         recovery: Recovery,
         clock: Callable[[], float],
         salt: Callable[[], str],
-        cut_at: int,
+        segment_bytes: int,
         idle_s: float,
     ) -> None:
         self.directory = directory
@@ -119,7 +119,7 @@ class FileJournal:
             publish=self._publish,
             clock=clock,
             salt=salt,
-            cut_at=cut_at,
+            segment_bytes=segment_bytes,
             idle_s=idle_s,
         )
         self._committer.start()

@@ -30,7 +30,7 @@ import orjson
 from journal.errors import JournalDamaged, JournalError
 from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
 from journal.records import SEQ_MAX, Damage
 
@@ -253,7 +253,7 @@ def _copy(
             check_tail(line, envelope)
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
-            damage = Damage(error.kind, segment.name, offset, expected, legible_id(line), detail)
+            damage = Damage(error.kind, segment.name, offset, expected, recoverable_id(line), detail)
             raise JournalDamaged([damage]) from error
         expected = envelope.seq + 1
         new = drop_content(line, envelope, erasures)

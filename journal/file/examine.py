@@ -28,7 +28,7 @@ from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import allows, erasure_in
 from journal.file.files import Files, read_all
 from journal.file.index import Position
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import GENESIS, Header, SegmentFile, header_damage, list_segments, name_of, read_mark
 from journal.file.torn import Torn, possible_ends, torn_tail
 from journal.records import Damage, Witness
@@ -325,13 +325,13 @@ class _Examiner:
             # Once a segment: what follows a later failing line follows this one too.
             self._raise_witness(segment, header, offset + len(line), last=last)
         if seq <= found.proven:
-            self._damage(segment.name, offset, seq, error.kind, error.detail, legible_id(line))
+            self._damage(segment.name, offset, seq, error.kind, error.detail, recoverable_id(line))
             return 0
         if self.rest is None:
             self.rest = (offset, read_all(self.files, segment.fd, offset, segment.size()))
         start, rest = self.rest
         at = offset - start
-        while length := self._mend_newline(header, rest, at, start):
+        while length := self._restore_newline(header, rest, at, start):
             at += length
         if start + at > offset:
             return start + at
@@ -339,7 +339,7 @@ class _Examiner:
         found.torn = torn_tail(found.segment, offset, rest)
         if found.torn is None:
             detail = f"{error.detail}, and no crash explains it"
-            self._damage(segment.name, offset, seq, error.kind, detail, legible_id(line))
+            self._damage(segment.name, offset, seq, error.kind, detail, recoverable_id(line))
         return 0
 
     def _raise_witness(self, segment: SegmentFile, header: Header, at: int, *, last: bool) -> None:
@@ -353,7 +353,7 @@ class _Examiner:
                 seen.append(open_envelope(later, header.salted).synced)
         found.proven = max([found.proven, *seen])
 
-    def _mend_newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
+    def _restore_newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
         """Accept the bytes of `rest` from `at` on if they are a linked record that lacks only its newline. → its length, the
         newline counted, or 0. `start` is the offset of `rest`."""
         found, offset = self.found, start + at

@@ -20,7 +20,7 @@ from journal.file.segment import name_of
 from journal.file.torn import save_torn
 
 
-def settle(files: Files, directory: Path, found: Examination) -> None:
+def repair_end(files: Files, directory: Path, found: Examination) -> None:
     """Make an examined journal without damage safe to adopt and append to. Raises OSError.
 
     Order, and why: (1) the torn bytes are saved, name and content synced, so cutting loses nothing that a person may want;

@@ -34,7 +34,7 @@ SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
 GENESIS = ZERO_SUM
 """The `prev` of the first segment's header, which continues nothing."""
-CUT_AT = 64 << 20
+SEGMENT_BYTES = 64 << 20
 """Bytes after which the next batch starts a new segment."""
 NAME = re.compile(r"(\d{20})\.jsonl\Z")
 _HEADER = re.compile(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal.file.files import Files, publish, read_all
-from journal.file.legible import legible_ids
+from journal.file.recoverable_ids import recoverable_ids
 from journal.file.segment import TORN_SUFFIX
 
 SECTOR = 512
@@ -36,7 +36,7 @@ def torn_tail(segment: int, offset: int, rest: bytes) -> Torn | None:
     """`rest`, the bytes of the segment from `offset` to its end, as a torn tail; None if no crash explains them."""
     if not _crash_explains(rest, offset):
         return None
-    return Torn(segment, offset, len(rest), hashlib.sha256(rest).hexdigest(), legible_ids(rest))
+    return Torn(segment, offset, len(rest), hashlib.sha256(rest).hexdigest(), recoverable_ids(rest))
 
 
 def _crash_explains(rest: bytes, offset: int) -> bool:

@@ -362,7 +362,7 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
 def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
-    with open_journal(tmp_path / "journal", cut_at=1) as journal:
+    with open_journal(tmp_path / "journal", segment_bytes=1) as journal:
         seq = append(journal, received("late"))
         first = min((tmp_path / "journal").glob("*.jsonl"))
         whole = first.read_bytes()

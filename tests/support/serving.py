@@ -19,7 +19,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.http.app import make_app
 from covenq.http.server.listener import Listener, bind_tcp
-from covenq.http.server.parser import Limits
+from covenq.http.server.parser import RequestLimits
 from covenq.http.services import Services
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
@@ -131,7 +131,7 @@ def serving(
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
-        refusals = Refusals(data / "refused.jsonl", room=admission.has_room)
+        refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
         dispatcher = Dispatcher(journal, lambda: folder.folded)
         claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
         services = Services(
@@ -156,7 +156,7 @@ def serving(
                 socket,
                 name=name,
                 threads=threads,
-                limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
+                limits=RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
                 fast_path=None if streams else WebhookFastPath(services),

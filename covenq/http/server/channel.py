@@ -28,7 +28,7 @@ from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.server.deferred import DeferredChannel, PendingAnswer
-from covenq.http.server.parser import BufferedBytes, Limits, Parser, RequestTimeout, ServiceUnavailable
+from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits, RequestTimeout, ServiceUnavailable
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
@@ -131,7 +131,7 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
     """Those that were received whole, and are not answered yet."""
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
-        self.limits: Limits = server.limits
+        self.limits: RequestLimits = server.limits
         self.on_refusal: OnRefusal = server.on_refusal
         self.refused = False
         self._lingers_until: float | None = None

@@ -56,7 +56,7 @@ class RequestTimeout(WaitressError):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """Size and deadlines of one request."""
 
     body: int
@@ -97,7 +97,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     empty: bool
 
-    def __init__(self, adj: Any, limits: Limits, buffered: BufferedBytes) -> None:
+    def __init__(self, adj: Any, limits: RequestLimits, buffered: BufferedBytes) -> None:
         super().__init__(adj)
         self.began = time.monotonic()
         self.deadline = self.began + limits.header_s

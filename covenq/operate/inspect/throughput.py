@@ -129,7 +129,7 @@ def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Js
         if age < STUCK_AFTER_S or not (age > STUCK_ALWAYS_S or outlier) or len(found) >= STUCK_MAX:
             break  # the others are younger
         waiting = waiting or Waiting(conn, now, caps)
-        waits = waiting.of(row["task"])
+        waits = waiting.reason_for(row["task"])
         if waits is not None and waits["word"] in _UNANNOUNCED:
             found.append({**_named(row), "state": "queued", "since": row["created_at"], "why": waits["why"]})
     return found[:STUCK_MAX]

@@ -88,7 +88,7 @@ def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps
             from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
 
             waiting = Waiting(conn, time.time() if now is None else now, caps)
-        one["waits"] = waiting.of(one["id"])
+        one["waits"] = waiting.reason_for(one["id"])
 
 
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
@@ -159,10 +159,10 @@ def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
     """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
     try:
-        place = AttemptDirectory.of(data, task, attempt)
+        directory = AttemptDirectory.for_attempt(data, task, attempt)
     except ValueError:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
-    path = place.stdout if stream == "stdout" else place.stderr
+    path = directory.stdout if stream == "stdout" else directory.stderr
     try:
         # A command may have put a link or a pipe in the file's place: neither is followed or waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

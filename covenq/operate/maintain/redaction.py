@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from covenq.errors import ErasureUnfinished, NotDurable, UsageError
+from covenq.errors import ErasurePending, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
@@ -108,7 +108,7 @@ def apply(
     """Carry out the plan: its answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
-    log. Raises NotDurable if nothing could be recorded, ErasureUnfinished if it was recorded and the log could not be rewritten.
+    log. Raises NotDurable if nothing could be recorded, ErasurePending if it was recorded and the log could not be rewritten.
     """
     answer = plan.answer()
     done: list[JsonObject] = answer["done"]
@@ -148,7 +148,7 @@ def _erase(
         except OSError as error:
             if journal.head().seq == recorded:
                 raise NotDurable(f"nothing was erased: {error.strerror}") from error
-            raise ErasureUnfinished(
+            raise ErasurePending(
                 f"the erasure is recorded, but not carried out everywhere: {error.strerror}"
             ) from error
         if not isinstance(answer, Conflict):

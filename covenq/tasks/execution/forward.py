@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from covenq import __version__
 from covenq.model import Category
-from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
@@ -83,7 +83,7 @@ def post(
     headers: Iterable[tuple[str, str]],
     body: bytes,
     timeout_s: float,
-    stops: Sequence[Stop],
+    stops: Sequence[StopEvent],
     *,
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> Reply:
@@ -186,7 +186,7 @@ def _reason(error: Exception) -> str:
 class _Watchdog:
     """A watchdog thread: shuts a connection down at the deadline or at a stop, which ends whatever call it blocks in."""
 
-    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[Stop]) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[StopEvent]) -> None:
         self._connection = connection
         self._deadline = time.monotonic() + timeout_s
         self._stops = [one.fd for one in stops]

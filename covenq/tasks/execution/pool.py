@@ -25,9 +25,9 @@ from covenq.model import JsonObject, at_text, seconds_of
 from covenq.state.follow import Folder
 from covenq.state.store import StateStore
 from covenq.tasks.execution.attempt import RETRYABLE, Attempt, AttemptContext, AttemptResult
-from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_identity, reap
+from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity, reap
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S
@@ -100,7 +100,7 @@ class Pool:
         self._data = data.absolute()
         self._clock = clock
         self._room = room
-        self._stop = Stop()
+        self._stop = StopEvent()
         self._context = AttemptContext(
             journal=journal,
             data=self._data,
@@ -259,7 +259,7 @@ class Pool:
         tasks = running_without_lease(conn)
         if not tasks:
             return
-        killed = kill_leftovers([trace for task in tasks for trace in self._traces(conn, task)])
+        killed = kill_leftovers([mark for task in tasks for mark in self._marks_of(conn, task)])
         if killed:
             log.warning("ended %d processes that an earlier daemon had left running", len(killed))
         entries = recover(tasks, self._clock())
@@ -269,14 +269,14 @@ class Pool:
                 for entry in some:  # a Conflict here means that the task has moved: its attempt has ended already
                     self._append_retrying([entry])
 
-    def _traces(self, conn: sqlite3.Connection, task: Task) -> Sequence[Trace]:
-        """The traces by which the processes of a task's current attempt are known."""
+    def _marks_of(self, conn: sqlite3.Connection, task: Task) -> Sequence[ProcessMarks]:
+        """The marks by which the processes of a task's current attempt are known."""
         try:
-            place = AttemptDirectory.of(self._data, task.id, task.attempts)
+            directory = AttemptDirectory.for_attempt(self._data, task.id, task.attempts)
         except ValueError:
             return []
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
-        return [Trace(row["fence"], read_identity(place.process)) for row in rows if row["fence"]]
+        return [ProcessMarks(row["fence"], read_identity(directory.process)) for row in rows if row["fence"]]
 
     def _append_retrying(self, entries: Sequence[Entry]) -> object:
         """Append; retry while the disk is full or no answer comes, until the stop. None if it was stopped."""

@@ -106,12 +106,12 @@ class ClaimReports:
         claim = self._current_claim(task, token, "complete")
         path: str | None = None
         if text is not None:
-            place = AttemptDirectory.of(self._data, task, claim.attempt)
+            directory = AttemptDirectory.for_attempt(self._data, task, claim.attempt)
             try:
-                place.keep(text)
+                directory.keep(text)
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
-            path = str(place.result.relative_to(self._data))
+            path = str(directory.result.relative_to(self._data))
         data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
         self._record(claim, "complete", Kind.COMPLETED, data)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
@@ -222,7 +222,7 @@ class ClaimReports:
         row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
         if row is None:
             raise NotFound(f"no task {claim.task}")
-        return Task.of(row)
+        return Task.from_row(row)
 
 
 def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:

@@ -51,4 +51,7 @@ def _interrupted(task: Task, now: float, category: Category, detail: str) -> Ent
 
 def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
     """Tasks that are running without a lease: a daemon's pool on this data directory claimed them."""
-    return [Task.of(row) for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")]
+    return [
+        Task.from_row(row)
+        for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")
+    ]
