@@ -59,8 +59,9 @@ class Ambiguous(UsageError):
 
 
 class BadRequest(CovenqError):
-    """A request that can't be a delivery. `word` is for machines (its hint: `covenq.intake.refusal_hints`), `detail` the
-    message, one sentence for people.
+    """A request that can't be a delivery.
+
+    `word` is for machines (its hint: `covenq.intake.refusal_hints`), `detail` the message, one sentence for people.
     """
 
     exit_code = 2
@@ -152,7 +153,7 @@ class MaintenanceInterrupted(CovenqError):
 
 
 class BackupListUnreadable(CovenqError):
-    """The list of backups isn't what covenq wrote; writing it anew would forget the backups it names."""
+    """The list of backups isn't what covenq wrote; writing it again would forget the backups it names."""
 
     hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
 

@@ -148,8 +148,10 @@ class DemoDaemon:
     def post_all(
         self, deliveries: Sequence[Delivery], kill_after: int | None = None
     ) -> Iterator[tuple[Delivery, Reply | None]]:
-        """Post them from CLIENTS threads, and yield each with its answer, in the order of the answers. After `kill_after` answers
-        the daemon is killed, while the rest are still being sent."""
+        """Post them from CLIENTS threads, and yield each with its answer, in the order of the answers.
+
+        After `kill_after` answers the daemon is killed, while the rest are still being sent.
+        """
         answers = 0
         lock = threading.Lock()
 

@@ -201,8 +201,10 @@ class Live:
             self._requested, self._checks_left = why, CHANGING_CHECKS_MAX
 
     def check(self) -> ReloadResult | None:
-        """Reload once a change is stable, which is when a file changed before the last check and not since: its writer is then
-        done, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
+        """Reload once a change is stable; None if there was nothing to do.
+
+        It is stable when a file changed before the last check and not since: its writer is then done, or pauses. Cheap: for a
+        few times a second, from one thread.
 
         A file may change twice within one tick of the clock that stamps it. So after a reload everything is read once more at
         the next check, silently unless it differs.

@@ -39,7 +39,7 @@ TWINS = ("mark", "refuse")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is for ever."""
+    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is forever."""
 
     payloads_s: float | None = None
     attempts_s: float | None = None
@@ -107,8 +107,10 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 
 def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
-    """The configuration from parsed TOML. Errors name `path`, and relative paths start from its directory. With the file's
-    `text`, errors also name line and column."""
+    """The configuration from parsed TOML.
+
+    Errors name `path`, and relative paths start from its directory. With the file's `text`, errors also name line and column.
+    """
     top = Table(str(path) if path else "configuration", "", raw, text=text)
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))

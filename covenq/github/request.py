@@ -1,5 +1,6 @@
-"""Parsing a webhook request: its identity from the headers, and the JSON of its body. `covenq.github.signature` verifies the
-signature, `covenq.github.columns` reads the payload.
+"""Parsing a webhook request: its identity from the headers, and the JSON of its body.
+
+`covenq.github.signature` verifies the signature, `covenq.github.columns` reads the payload.
 
 Values in, values out: nothing here does I/O or knows a journal. Input may come from anyone, so every value is checked, bounded
 or dropped before it is passed on.
@@ -51,8 +52,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The JSON object of a body; `form`: it came as the field `payload` of a form. `parsed_json` shows the journal that the body
-    itself is JSON, so that it need not be parsed again.
+    """The JSON object of a body; `form`: it came as the field `payload` of a form.
+
+    `parsed_json` shows the journal that the body itself is JSON, so that it need not be parsed again.
     """
 
     object: JsonObject
@@ -192,8 +194,10 @@ def _form_payload(body: bytes) -> bytes:
 
 
 def _unquote(text: bytes) -> bytes:
-    """As `unquote_to_bytes`, in one step for each kind of escape and not for each escape. The form of a usual delivery has
-    thousands of escapes, which take `unquote_to_bytes` milliseconds; a large one has millions, which take it ten seconds.
+    """As `unquote_to_bytes`, in one step for each kind of escape and not for each escape.
+
+    The form of a usual delivery has thousands of escapes, which take `unquote_to_bytes` milliseconds; a large one has millions,
+    which take it ten seconds.
 
     Each `%` begins an escape, so decoding one can't create another, as long as `%25` is decoded last.
     """

@@ -104,8 +104,10 @@ def record_answer(
     client: str,
     start: bytes = b"",
 ) -> None:
-    """Count the answer to a delivery, and log a refusal. `header` gives one by its name without HTTP_, `start` is the beginning
-    of the body."""
+    """Count the answer to a delivery, and log a refusal.
+
+    `header` gives one by its name without HTTP_, `start` is the beginning of the body.
+    """
     if answer.refusal is None:
         services.accepted.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
         if log.isEnabledFor(logging.DEBUG):

@@ -127,10 +127,11 @@ class Folder(threading.Thread):
                 self._advanced.notify_all()
 
     def _let_batch_grow(self, batch_delay_s: float) -> None:
-        """Wait so that the next batch grows, unless somebody waits for a seq: a transaction of many records costs little more
-        than one of a few, and each competes with the threads that accept deliveries. After a batch with records of tasks it
-        waits only as long as its transaction took (a millisecond or so; under load half of the time), since workers wait for
-        tasks.
+        """Wait so that the next batch grows, unless somebody waits for a seq.
+
+        A transaction of many records costs little more than one of a few, and each competes with the threads that accept
+        deliveries. After a batch with records of tasks it waits only as long as its transaction took (a millisecond or so;
+        under load half of the time), since workers wait for tasks.
         """
         with self._advanced:
             self._advanced.wait_for(

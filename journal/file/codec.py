@@ -47,7 +47,10 @@ _SUM = re.compile(rb'[0-9a-f]{64}"')
 
 
 class LineError(Exception):
-    """These bytes are no record of this segment. `kind` is the kind of damage: flipped, foreign, truncated, payload, …"""
+    """These bytes are no record of this segment.
+
+    `kind` is the kind of damage: flipped, foreign, truncated, payload, …
+    """
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)

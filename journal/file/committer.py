@@ -1,6 +1,6 @@
 """Group commit: one thread writes and syncs the queued appends, a batch at a time, and answers them.
 
-The order within a batch, and what rests on it:
+The order within a batch, and what depends on it:
 
 1. Each append's `expect` is checked against durable records and the appends before it in this batch.
 2. Seq, time, watermark (`synced`, the newest durable seq), `prev` and sum are assigned; one buffer is written at the tracked
@@ -8,11 +8,11 @@ The order within a batch, and what rests on it:
 3. The file is synced, once.
 4. The segment's name is checked to mean still the file that was synced (else somebody replaced the directory).
 5. Only now the durable head moves, the index and the readers learn of the records, and the callers are answered: Appended,
-   and Conflict too where it rests on a record of this very batch. So nobody ever sees a seq that is not synced.
+   and Conflict too where it depends on a record of this very batch. So nobody ever sees a seq that is not synced.
 
 If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers get the error, and the next batch
 may try again: nothing of the failed one is left to be found. If that fails as well, or if 3 fails, the journal is poisoned:
-the page cache can't be believed any more, the sync is not tried again, and only a new process, which rewrites the unproven
+the page cache can no longer be trusted, the sync is not tried again, and only a new process, which rewrites the unproven
 tail, may go on.
 """
 
@@ -57,7 +57,7 @@ class Tail:
 
 
 class Durable(NamedTuple):
-    """One durable record, as passed to `publish`. A tuple, since one is made for every record before its append is answered."""
+    """One durable record, as passed to `publish`. A tuple, since one is made forevery record before its append is answered."""
 
     seq: int
     at: str
@@ -74,7 +74,8 @@ class Committer(threading.Thread):
     """The thread that owns the tail. `append`, `rotate`, `submit`, `start_batch` and `stop` may be called from any other.
 
     `publish(records, head)` is called with each batch once it is durable, and with no records when the journal is poisoned.
-    `segment_bytes` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it closes the proof.
+    `segment_bytes` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it
+    appends a `journal.synced` record.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Committer(threading.Thread):
         waiter.wait()
 
     def submit(self, request: Request, *, start: bool = True) -> None:
-        """Queue a request. It is answered after step 5 of the module's argument, or when its batch fails.
+        """Queue a request. It is answered after step 5 of the module docstring, or when its batch fails.
 
         Without `start` a committer that sleeps is left asleep until `start_batch` is called, or for a second at most.
         Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never answered.
@@ -154,7 +155,7 @@ class Committer(threading.Thread):
                 self._wake.notify()
 
     def stop(self) -> None:
-        """Refuse new requests, answer the queued ones, close the proof of the last batch, and end. Waits for all of it."""
+        """Refuse new requests, answer the queued ones, append a `journal.synced` record if needed, and end. Waits for all."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -167,7 +168,7 @@ class Committer(threading.Thread):
             while self._run_once():
                 self.beat = time.monotonic()
         except BaseException as error:
-            # Whatever failed, callers must not wait for ever, and nothing may be written after a state we don't understand.
+            # Whatever failed, callers must not wait forever, and nothing may be written after a state we don't understand.
             poison = JournalPoisoned(f"the committer failed: {error!r}")
             self._poison(poison)
             resolve_all(self._batch, lambda _: poison)
@@ -198,11 +199,11 @@ class Committer(threading.Thread):
         return batch
 
     def _needs_synced_record(self) -> bool:
-        """Whether no line states yet that the newest batch was durable. A proof itself needs none."""
+        """Whether no line states yet that the newest batch was durable. A `journal.synced` record itself needs none."""
         return self.tail.last_kind != SYNCED_KIND and self.tail.seq > 0 and self.full is None
 
     def _append_synced_record(self) -> None:
-        """Close the proof: append a line that states, as its `synced`, that everything before it was durable."""
+        """Append a `journal.synced` record: its `synced` states that everything before it was durable."""
         self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], ignore_answer)])
 
     def _commit(self, batch: list[Request]) -> None:
@@ -265,7 +266,7 @@ class Committer(threading.Thread):
             raise JournalWriteFailed(f"the index can't be read: {error}") from error
 
     def _write(self, accepted: list[Request]) -> list[Durable]:
-        """Steps 2 to 5 of the module's argument. Raises JournalError; the log is then as before, or poisoned."""
+        """Steps 2 to 5 of the module docstring. Raises JournalError; the log is then as before, or poisoned."""
         self._check_seqs(sum(len(request.prepared) for request in accepted))
         size = sum(one.size for request in accepted for one in request.prepared)
         tail = self.tail
@@ -335,7 +336,7 @@ class Committer(threading.Thread):
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
 
     def _new_segment(self, *, epoch: str, first: int) -> Header:
-        """Create it, durably. Raises JournalError; poisoned if it can't be told whether the new name is there to stay."""
+        """Create it, durably. Raises JournalError; poisoned if it can't be told whether the new name is durable."""
         tail = self.tail
         try:
             return write_header(

@@ -300,7 +300,7 @@ class FileJournal:
         )
 
     def close(self) -> None:
-        """Answer queued appends, close the proof of the last batch, write the clean-close mark, release the lock. Repeatable.
+        """Answer queued appends, append a `journal.synced` record, write the clean-close mark, release the lock. Repeatable.
 
         The mark is written only when nothing was poisoned: it proves how long the log was, if it is found shorter later.
         """

@@ -182,8 +182,10 @@ class _Examiner:
         return found.end
 
     def _locate(self, segment: SegmentFile, header: Header, position: Position) -> tuple[int, int] | None:
-        """(start, end) of the position's record: where the position has it or, after a rewrite that the index missed,
-        elsewhere in the segment. None if it is not there."""
+        """(start, end) of the position's record; None if it is not there.
+
+        It is where the position has it or, after a rewrite that the index missed, elsewhere in the segment.
+        """
         if position.seq == header.after:
             return (0, header.size) if position.sum == header.prev else None
         line = segment.line_at(position.start)
@@ -354,8 +356,10 @@ class _Examiner:
         found.proven = max([found.proven, *seen])
 
     def _restore_newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
-        """Accept the bytes of `rest` from `at` on if they are a linked record that lacks only its newline. → its length, the
-        newline counted, or 0. `start` is the offset of `rest`."""
+        """Accept the bytes of `rest` from `at` on if they are a linked record that lacks only its newline.
+
+        → its length, the newline counted, or 0. `start` is the offset of `rest`.
+        """
         found, offset = self.found, start + at
         for end in possible_ends(rest, at, found.seq + 2):
             if end <= at or rest[end : end + 1] == b"\n":

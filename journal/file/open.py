@@ -1,4 +1,4 @@
-"""Opening a journal: the lock, the examination, the settling, the index, and only then a `FileJournal`.
+"""Opening a journal: the lock, the examination, the recovery, the index, and only then a `FileJournal`.
 
 Why everything it serves is durable: each record is either proven by the witness, or was rewritten and synced here, before
 anything was served or folded (`journal.file.recovery` has the argument).
@@ -30,7 +30,7 @@ from journal.file.segment import GENESIS, SEGMENT_BYTES, list_segments, name_of,
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 IDLE_S = 0.05
-"""After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
+"""After this long without an append a `journal.synced` record is appended: written and synced within the promised 100 ms."""
 
 NEWLINES_MAX = 1000
 """Offsets that one `journal.mended` record names. A batch may have lost more newlines than a record can hold."""
@@ -119,7 +119,7 @@ def _open_locked(
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            # A broken index is a lost cache. The log is untouched, or settled, which may be done again.
+            # A broken index is a lost cache. The log is untouched, or repaired, which may be done again.
             index.close()
             remove_index(directory / INDEX_NAME)
             index = open_index(directory / INDEX_NAME)
@@ -179,7 +179,7 @@ def _recover(
 ) -> tuple[Examination, bool]:
     """Examine, repair the end, bring the index up to date; or create the journal. → (examination, whether it was created).
 
-    The index commits only what is settled.
+    The index commits only what is durable after the repair.
     """
     if accept_head is not None:
         witnesses = ()

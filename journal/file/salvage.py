@@ -1,7 +1,7 @@
 """A new journal of all that still verifies in a damaged one. The old one is never touched.
 
 What is kept: every line whose envelope verifies under its segment's salt, wherever it is; its seq, time, subject and data
-stay the same, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record names its
+stay the same, so delivery ids stay known forever. Content that no longer verifies is dropped, and the closing record names its
 seqs. Where records are missing, a segment's header of the new journal shows it: `first` is more than `after` + 1.
 Lines hidden inside a payload never come back as records: without the salt their sums do not verify. Nor does content come
 back that a record says was erased: neither where the erasure was cut short, nor in a copy of the line that a payload holds.
@@ -46,8 +46,11 @@ RANGES_MAX = 10_000
 
 @dataclass(slots=True)
 class Plan:
-    """What a salvage would keep and lose. `lost` are ranges of seqs that are missing up to the newest one found;
-    `deliveries` are ids legible in lost bytes: a hint, for damaged bytes can hold anything."""
+    """What a salvage would keep and lose.
+
+    `lost` are ranges of seqs that are missing up to the newest one found; `deliveries` are ids legible in lost bytes: a hint,
+    for damaged bytes can hold anything.
+    """
 
     journal: str = ""
     kept: int = 0

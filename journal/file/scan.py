@@ -72,8 +72,11 @@ def read_records(
 def verified_lines(
     files: Files, directory: Path, after: int, upto: int | None
 ) -> Iterator[tuple[str, int, Record | None]]:
-    """(segment, offset, record) of every line from seq `after` + 1 to `upto`: None for one that does not verify, and reading
-    goes on after it. A last line without its newline does not count yet."""
+    """(segment, offset, record) of every line from seq `after` + 1 to `upto`.
+
+    `record` is None for a line that does not verify, and reading goes on after it. A last line without its newline does not
+    count yet.
+    """
     segments = list_segments(files, directory)
     for first in segments[max(0, bisect_right(segments, after + 1) - 1) :]:
         with SegmentFile(files, directory, first) as segment:

@@ -49,8 +49,10 @@ class SegmentReport:
 def check_segment(
     files: Files, directory: Path, first: int, *, upto: int | None = None, draft: bool = False
 ) -> SegmentReport:
-    """Check every line of one segment, or of its `draft`. After a failing line the chain continues at the next line that
-    verifies."""
+    """Check every line of one segment, or of its `draft`.
+
+    After a failing line the chain continues at the next line that verifies.
+    """
     report = SegmentReport(first, last=first - 1)
     with SegmentFile(files, directory, first, draft=draft) as segment:
         header, faults = segment.header()

@@ -53,8 +53,10 @@ def _crash_explains(rest: bytes, offset: int) -> bool:
 
 
 def possible_ends(rest: bytes, at: int, following: int) -> Iterator[int]:
-    """Where a record that begins at `at` and lacks its newline may end: before record `following`, before NULs, or with the
-    file. The nearest first, since thousands may follow each other."""
+    """Where a record that begins at `at` and lacks its newline may end, the nearest first.
+
+    Before record `following`, before NULs, or with the file. The nearest comes first since thousands may follow each other.
+    """
     yield rest.find(b'{"seq":%d,' % following, at) - 1
     yield rest.find(b"\0", at)
     yield len(rest) - 1

@@ -102,7 +102,7 @@ def test_it_folds_to_the_head_and_goes_on_from_there(path: Path, journal: FileJo
 
 
 def test_a_rebuilt_file_answers_the_same(path: Path, journal: FileJournal) -> None:
-    for end in range(5, 40, 5):  # folded in parts, each opening the file anew
+    for end in range(5, 40, 5):  # folded in parts, each opening the file again
         history(journal, end - 5, end)
         with StateStore(path, journal) as store:
             store.catch_up()

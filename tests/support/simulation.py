@@ -723,7 +723,7 @@ class World:
         return str(told["word"])
 
     def _check_state(self) -> None:
-        """The state, folded as it came, in batches and perhaps anew, is what folding it all at once makes; and it agrees
+        """The state, folded as it came, in batches and perhaps again, is what folding it all at once makes; and it agrees
         with the records."""
         whole = empty_state()
         fold(whole, self.journal.records)

@@ -1,4 +1,4 @@
-"""covenq tail: the journal's records, as they come."""
+"""`covenq tail`: the journal's records, as they come."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
   reported to `on_refusal`.
 - It closes a refused connection while the client still sends, and the reset that follows can destroy the answer before the
   client has read it: here the connection lingers, reading and dropping for a bounded while.
-- Its idle timeout never ends a client that drips, nor one that doesn't read its answer and so holds a thread: here a
+- Its idle timeout never ends a client that sends very slowly, nor one that doesn't read its answer and so holds a thread: here a
   request's headers, its body, and the reading of an answer have deadlines.
 - Its shutdown drops what waits for a thread: here a listener drains.
 - A request that waits for something holds a thread: here the plain delivery doesn't (`deferred`).

@@ -1,6 +1,6 @@
 """Import of deliveries from a file: recorded as the intake records them, without a signature to check.
 
-Their records show it for ever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
+Their records show it forever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
 the reason `imported`, and `reroute` gives them tasks.
 """
 

@@ -48,8 +48,11 @@ def items(
     caps: Caps = NO_CAPS,
     now: float | None = None,
 ) -> JsonObject:
-    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for
-    under the limits `caps`. Raises UsageError."""
+    """A page of what matches: {"items": […], "next": …}.
+
+    Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for under the limits `caps`. Raises
+    UsageError.
+    """
     if what == "attempts":
         found = query.latest_attempts(conn, filter, limit, after)
         return {"items": found.items, "next": found.next}
@@ -92,8 +95,11 @@ def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps
 
 
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
-    """One delivery with the headers it came with, as `headers`, and with `dropped_by`, if its content is gone:
-    {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it. Raises NotFound, Ambiguous, UsageError."""
+    """One delivery with the headers it came with, as `headers`.
+
+    With `dropped_by`, if its content is gone: {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it.
+    Raises NotFound, Ambiguous, UsageError.
+    """
     found = query.delivery(conn, *parse_id(id))
     record = records.get(found["seq"])
     by = found["redacted"] or found["payload_dropped"]
@@ -122,8 +128,10 @@ def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> byte
 
 
 def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
-    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one. Raises
-    NotFound."""
+    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one.
+
+    Raises NotFound.
+    """
     name = DeliveryId(found["hook"], found["guid"])
     record = records.get(found["seq"])
     if record is None:

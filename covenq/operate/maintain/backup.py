@@ -86,8 +86,10 @@ def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
 
 @contextmanager
 def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], Head]]]:
-    """The journal's id, and a function that gives its head: the daemon's at each call, or the files', with the lock held
-    meanwhile. Raises JournalDamaged."""
+    """The journal's id, and a function that gives its head. Raises JournalDamaged.
+
+    The head is the daemon's at each call, or the files', with the lock held meanwhile.
+    """
     status = live()
     if status is not None:
 

@@ -1,4 +1,4 @@
-"""The maintenance thread: applies retention, erases, completes interrupted erasures.
+"""Upkeep of a data directory: applies retention, erases, completes interrupted erasures.
 
 The daemon does this in a thread of its own (`Upkeep`), a command without a daemon in its process. An erasure is interrupted by
 a crash or by a full disk.
@@ -197,7 +197,7 @@ def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> Jso
 
 
 class Upkeep(threading.Thread):
-    """The daemon's thread: lays the ballast, finishes what an earlier process left, and applies retention once a day at most.
+    """The daemon's thread: allocates the ballast file, finishes interrupted work, and applies retention once a day at most.
 
     Operations on stored deliveries hold the lock `operations_lock`, so that none makes a task of one that is being erased.
     """

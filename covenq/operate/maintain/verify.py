@@ -1,5 +1,7 @@
-"""Verification of a data directory's journal: its own chain, what its caches and an auditor had seen of it, and GitHub's
-signatures."""
+"""Verification of a data directory's journal.
+
+It checks its own chain, what its caches and an auditor had seen of it, and GitHub's signatures.
+"""
 
 from __future__ import annotations
 

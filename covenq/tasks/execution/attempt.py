@@ -51,9 +51,10 @@ class AttemptResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptContext:
-    """What all attempts of a pool share. `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber
-    for the output of a command that has these secrets; `breakers` are those of the receivers that deliveries are forwarded
-    to.
+    """What all attempts of a pool share.
+
+    `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber for the output of a command that has
+    these secrets; `breakers` are those of the receivers that deliveries are forwarded to.
     """
 
     journal: Journal

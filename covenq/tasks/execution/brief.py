@@ -1,4 +1,4 @@
-"""What a command is given of its attempt: brief.json, the placeholders of its argv, and its environment.
+"""A command's inputs: brief.json, argv placeholders, environment.
 
 The same for the commands of the daemon's pool and for those of `covenq worker`.
 """

@@ -164,8 +164,10 @@ class Command:
         self._end(forced=True)
 
     def wait(self, timeout_s: float, grace_s: float, stop: StopEvent, lost: StopEvent | None = None) -> Outcome:
-        """Wait until it has ended: by itself, or by `timeout_s`, `stop` or `lost`, which send SIGTERM to the group, and SIGKILL
-        after the grace. `lost` means that the task is no longer this attempt's: the outcome will be dropped.
+        """Wait until it has ended: by itself, or by `timeout_s`, `stop` or `lost`.
+
+        Those three send SIGTERM to the group, and SIGKILL after the grace. `lost` means that the task is no longer this
+        attempt's: the outcome will be dropped.
 
         The other members of the group are killed when its leader has ended. If the command ended before the signal, its own
         exit counts.
@@ -215,8 +217,9 @@ class Command:
             yield selector, tick
 
     def _exited(self) -> bool:
-        """Whether the leader ended. Where the system can tell without reaping it, it isn't reaped, and its group's number stays
-        in use.
+        """Whether the leader ended.
+
+        Where the system can tell without reaping it, it isn't reaped, and its group's number stays in use.
         """
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
@@ -280,8 +283,10 @@ class Command:
 def _with_limits(
     argv: Sequence[str], env: Mapping[str, str], limits: ResourceLimits, cleanup: contextlib.ExitStack
 ) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
-    """The argv to start, through `launch` where there are resource limits to set: then also a pipe that gives the number of
-    the error that kept the command from starting, and the descriptor of its other end, to be passed on and closed.
+    """The argv to start, through `launch` where there are resource limits to set.
+
+    Then also a pipe that gives the number of the error that kept the command from starting, and the descriptor of its other
+    end, to be passed on and closed.
     """
     resources = limits.resources()
     if not resources:

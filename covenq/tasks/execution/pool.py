@@ -84,8 +84,9 @@ class Pool:
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`data` is the data directory; `dispatcher` is shared with the claims of pull workers. `grace_s` is the time that a
-        command has between SIGTERM and SIGKILL at its timeout.
+        """`data` is the data directory; `dispatcher` is shared with the claims of pull workers.
+
+        `grace_s` is the time that a command has between SIGTERM and SIGKILL at its timeout.
 
         No task is begun while `room` returns False, the disk being low: the rest is for the ends of those that run. `on_full`
         makes room for those when there is none, and returns whether it could.
@@ -186,7 +187,7 @@ class Pool:
             except _JOURNAL_FATAL as error:
                 self._give_up(error)
             except Exception:
-                # No error may make queued tasks wait for ever. Nothing was claimed here.
+                # No error may make queued tasks wait forever. Nothing was claimed here.
                 log.exception("the dispatcher could not go on; it begins again")
                 self._dispatcher.reset()
                 self._stop.wait(RETRY_S)
@@ -248,8 +249,9 @@ class Pool:
             log.warning("outdated tasks wait to be recorded so: %s", error)
 
     def _recover(self) -> None:
-        """Record the end of attempts that a dead process left running, after killing what remains of them, so that no task runs
-        twice at once.
+        """Record the end of attempts that a dead process left running, after killing what remains of them.
+
+        So no task runs twice at once.
         """
         head = self._journal.head().seq
         while not self._folder.wait_for(head, RETRY_S):

@@ -1,4 +1,4 @@
-"""The processes of a command: found by what identifies them, and killed.
+"""Finds and kills all processes of a command.
 
 A command is the leader of its own session and process group, and the group is ended with it. A process that left the group, or
 outlived a daemon that was killed, is known by any of these (`ProcessMarks`):
@@ -146,8 +146,9 @@ def read_identity(path: Path) -> ProcessIdentity | None:
 
 
 def kill_leftovers(marks: Collection[ProcessMarks], *, orphans: bool = False) -> list[int]:
-    """SIGKILL every process of these attempts; their pids. They are dead on return, but for one in an uninterruptible system
-    call.
+    """SIGKILL every process of these attempts; their pids.
+
+    They are dead on return, but for one in an uninterruptible system call.
 
     With `orphans`, also those that this process adopted and that can't be attributed to any command.
     """

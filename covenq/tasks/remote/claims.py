@@ -57,8 +57,10 @@ class _Waiter:
 
 
 class Claims:
-    """Claims of pull workers. Methods may be called from any thread; `start` begins the thread that serves long polls and ends
-    leases. What workers report of their claims goes to `reports`.
+    """Claims of pull workers.
+
+    Methods may be called from any thread; `start` begins the thread that serves long polls and ends leases. What workers report
+    of their claims goes to `reports`.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Claims:
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`dispatcher` is shared with the pool. Nothing is claimed while `room` returns False: the disk is low. `on_full` makes
-        room for the end of an attempt when the disk is full, and returns whether it could.
+        """`dispatcher` is shared with the pool.
+
+        Nothing is claimed while `room` returns False: the disk is low. `on_full` makes room for the end of an attempt when the
+        disk is full, and returns whether it could.
         """
         self._journal = journal
         self._store = store
@@ -134,8 +138,9 @@ class Claims:
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
     ) -> list[JsonObject]:
-        """Up to `limit` of {"task", "attempt", "fence", "lease_until", "payload_url"}, in one append: those that can be claimed
-        at once, or else the one that comes within `wait_s`.
+        """Claim up to `limit` tasks in one append: those that can be claimed at once, or else one that comes within `wait_s`.
+
+        Each is {"task", "attempt", "fence", "lease_until", "payload_url"}.
 
         `gone` returns whether the client has disconnected. Raises UsageError, and the journal's errors.
         """
@@ -246,7 +251,7 @@ class Claims:
                 log.error("no lease is looked after any more: %s", error)
                 return
             except Exception:
-                # No error may make leases live for ever.
+                # No error may make leases live forever.
                 log.exception("the leases could not be looked at; it is tried again")
                 self._stopping.wait(RETRY_S)
 

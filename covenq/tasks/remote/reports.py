@@ -28,7 +28,7 @@ from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 
 PHASE_MAX = 100
-"""Characters of a phase's name. It is recorded for ever."""
+"""Characters of a phase's name. It is recorded forever."""
 DETAIL_MAX = 300
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -117,8 +117,9 @@ class ClaimReports:
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
     def complete_all(self, done: Sequence[Completion]) -> list[JsonObject]:
-        """`complete` for several, in one append; in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word,
-        "detail"}, each independent of the others. Raises the journal's errors.
+        """`complete` for several, in one append, each independent of the others. Raises the journal's errors.
+
+        → in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word, "detail"}.
         """
         claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
         together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]

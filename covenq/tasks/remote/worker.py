@@ -1,5 +1,4 @@
-"""`covenq worker`: a pull worker, which claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for
-each.
+"""`covenq worker`: claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for each.
 
 A command gets what the daemon's own commands get (covenq.toml(5)). Its lease is renewed while it runs; when the claim turns out
 to be stale, or the lease ran out without an answer, the command and all that it started are killed, and its outcome is dropped.

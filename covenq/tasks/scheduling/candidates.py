@@ -1,4 +1,4 @@
-"""Candidates: which installations have queued tasks, and which of those may start; read from the tables in one scan for a pick.
+"""Candidates: queued tasks that may start now, by installation, from one scan of state.db.
 
 **Cost.** A scan reads the `SCAN_WINDOW` oldest tasks of an installation, beyond those in flight, once, however many it picks.
 Where all of those are blocked, it goes through the installation's subqueues (route, repository, key) with an index that skips a
@@ -27,7 +27,7 @@ from covenq.tasks.scheduling.supersede import NEWEST, Superseder, superseded_by
 SCAN_WINDOW = 64
 """Tasks of an installation that a scan reads one by one before it goes through subqueues."""
 PRIORITY_ROTATION = 4
-"""Every so many turns of an installation, one starts at another priority than the highest."""
+"""One turn in this many of an installation starts at another priority than the highest."""
 _BATCH = 16
 """Tasks read at first, and installations at most; each further batch of tasks is twice as large."""
 
@@ -229,8 +229,9 @@ class CandidateScan:
         return None if all_seen else self._beyond_window(tenant, turns)
 
     def _priority_ranges(self, tenant: str, top: int) -> Iterator[tuple[int, int]]:
-        """The ranges of priorities to go through: up to `top`, then above it. An installation that has nothing above `top` has
-        one range only, the whole, which is read already.
+        """The ranges of priorities to go through: up to `top`, then above it.
+
+        An installation that has nothing above `top` has one range only, the whole, which is read already.
         """
         whole = self._queues.setdefault((tenant, *_WHOLE), _Queue())
         if (whole.rows or self._fetch(whole, tenant, *_WHOLE)) and Candidate._make(whole.rows[0]).priority > top:
@@ -331,8 +332,9 @@ class CandidateScan:
         return None
 
     def _oldest_of_subqueue(self, tenant: str, subqueue: SubqueueKey) -> Candidate | None:
-        """The oldest task of the subqueue that may start: it comes after those in flight, and after a few that are superseded and not
-        yet recorded so.
+        """The oldest task of the subqueue that may start.
+
+        It comes after those in flight, and after a few that are superseded and not yet recorded so.
         """
         many = len(self._exclude) + SCAN_WINDOW
         rows = self._conn.execute(_OF_SUBQUEUE, (self.pull, tenant, *subqueue, many)).fetchall()

@@ -64,8 +64,9 @@ class _RoundRobin:
 
 
 class Picker:
-    """Picks queued tasks. One per daemon; the caller holds a lock around `next` and around adding its result to what is in
-    flight.
+    """Picks queued tasks.
+
+    One per daemon; the caller holds a lock around `next` and around adding its result to what is in flight.
 
     `caps` returns the limits as they are configured now.
     """

@@ -1,7 +1,7 @@
 """Interruption: what becomes of an attempt whose process died, or whose lease ran out.
 
-The command is not to blame: the task is queued again. The third time it fails, for a person to look at, since the task may be
-what kills its workers.
+This is not counted as a failure of the command: the task is queued again. The third time it fails, for a person to look at,
+since the task may be what kills its workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from covenq.tasks.scheduling.outcome import Task
 from journal.records import Entry
 
 INTERRUPTIONS_MAX = 3
-"""How many attempts of a task may be interrupted, so that a task that kills the daemon can't do it for ever."""
+"""How many attempts of a task may be interrupted, so that a task that kills the daemon can't do it forever."""
 
 
 def recover(tasks: Iterable[Task], now: float) -> list[Entry]:

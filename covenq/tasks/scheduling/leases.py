@@ -1,7 +1,7 @@
 """Leases: when the claims of pull workers run out.
 
 A lease runs by the monotonic clock. The wall clock's time in the record is used only to start one that this process did not grant
-itself, when it first sees it; after that, setting the clock ends no lease early and lets none live for ever.
+itself, when it first sees it; after that, setting the clock ends no lease early and prevents none from expiring.
 
 `covenq.tasks.scheduling.interruption` decides what becomes of a task whose lease ran out.
 """

@@ -282,7 +282,7 @@ def cut_line(path: Path) -> None:
 
 
 def rotten_payload(journal: FileJournal) -> tuple[str, int]:
-    """A segment that an erasure wrote anew, and that rotted since: another file than the one that was copied."""
+    """A segment that an erasure wrote again, and that rotted since: another file than the one that was copied."""
     journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, 1]], "about": True})])
     path = making.segments(journal.directory)[0]
     flip(path, b"xxxx")

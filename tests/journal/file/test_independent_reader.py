@@ -118,7 +118,7 @@ def test_both_write_these_payloads_alike(payload: bytes) -> None:
 
 
 def signed(directory: Path, number: int, change: Callable[[bytes], bytes], *, tail: bool = False) -> Reading:
-    """Change one line of the first segment's (its envelope, or its tail), sum it anew as one who knows the salt, and read.
+    """Change one line of the first segment's (its envelope, or its tail), sum it again as one who knows the salt, and read.
 
     The line is the last, so no link breaks: it is judged by its form alone.
     """

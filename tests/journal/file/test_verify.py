@@ -125,7 +125,7 @@ def test_a_record_twice(journal: Path) -> None:
 
 
 def test_a_record_that_continues_another(journal: Path) -> None:
-    """Summed anew under the right salt, and so right by itself: the chain is what tells."""
+    """Summed again under the right salt, and so right by itself: the chain is what tells."""
     path = making.segments(journal)[1]
     changed = lines(path)
     header, _ = parse_header(path.read_bytes())
@@ -252,7 +252,7 @@ def test_segments_gone_foreign_renamed_and_in_another_order(journal: Path, tmp_p
 
 
 def test_a_segment_whose_predecessor_was_another(journal: Path) -> None:
-    """Same seqs, another history: the last record of the first segment is summed anew, and its successor gives it away."""
+    """Same seqs, another history: the last record of the first segment is summed again, and its successor gives it away."""
     first, second = making.segments(journal)[:2]
     changed = lines(first)
     header, _ = parse_header(first.read_bytes())

@@ -37,7 +37,7 @@ def rotation(run: Run) -> None:
 
 
 def idle(run: Run) -> None:
-    """The proof is closed after each batch, as after a pause."""
+    """A `journal.synced` record is appended after each batch, as after a pause."""
     journal = run.open(idle_s=0.0)
     for number in range(4):
         run.append(delivery(number))
