@@ -245,7 +245,7 @@ class Upkeep(threading.Thread):
     def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
         """`compact` of this daemon's data. Raises Refused during another redaction or compaction."""
         if dry_run:
-            return compact(self.context, dry_run=True, by=by)
+            return compact(self.context, dry_run=True, by=by, all=all)
         if not self._working.acquire(blocking=False):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
