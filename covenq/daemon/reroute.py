@@ -34,7 +34,7 @@ def reroute_if_changed(services: Services, before: Snapshot, now: Snapshot) -> N
 def _reroute(services: Services) -> None:
     """Two at a time do no harm: a task's id is derived, and the second append of one is refused."""
     try:
-        while not services.folder.wait_for(services.journal.head().seq, 1.0):
+        while not services.fold_thread.wait_for(services.journal.head().seq, 1.0):
             if services.stopping.is_set() or services.journal.poisoned:
                 return
         after: str | None = None

@@ -57,7 +57,7 @@ def start(
     services = _make_services(live, storage, data, sockets, mask, cleanup)
     listeners = make_listeners(services, sockets, cleanup)
 
-    services.folder.start()
+    services.fold_thread.start()
     services.pool.start()
     services.claims.start()
     services.upkeep.start()
@@ -86,7 +86,7 @@ def _make_services(
     live: Live, storage: Storage, data: Path, sockets: TcpSockets, mask: LogMask, cleanup: ExitStack
 ) -> Services:
     """The parts that work on what is stored, none of them started."""
-    journal, store, folder = storage.journal, storage.store, storage.folder
+    journal, store, fold_thread = storage.journal, storage.store, storage.fold_thread
     reserve = Reserve(data / JOURNAL_NAME)
     admission = Admission(
         journal,
@@ -94,15 +94,15 @@ def _make_services(
         CachedSpace(),
         missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
-        damaged=lambda: folder.damage is not None,
+        damaged=lambda: fold_thread.damage is not None,
     )
-    dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
-    upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
+    dispatcher = Dispatcher(journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
+    upkeep = Upkeep(journal, store, fold_thread, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)
     claims = Claims(
         journal,
         store,
-        folder,
+        fold_thread,
         data,
         dispatcher=dispatcher,
         room=admission.has_space,
@@ -112,7 +112,7 @@ def _make_services(
     pool = Pool(
         journal,
         store,
-        folder,
+        fold_thread,
         data,
         dispatcher=dispatcher,
         concurrency=live.now.config.concurrency,
@@ -125,7 +125,7 @@ def _make_services(
         data=data,
         journal=journal,
         store=store,
-        folder=folder,
+        fold_thread=fold_thread,
         pool=pool,
         claims=claims,
         admission=admission,

@@ -16,7 +16,7 @@ from journal.interface import Journal
 log = logging.getLogger("covenq.state")
 
 
-class Folder(threading.Thread):
+class FoldThread(threading.Thread):
     """Follows the journal and folds new records, each batch with all that was appended meanwhile.
 
     A full disk, a locked file or a journal that can't be read interrupt it, and it tries again: `error` gives the reason as

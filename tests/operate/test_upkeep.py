@@ -12,7 +12,7 @@ import pytest
 from covenq.config.load import Retention
 from covenq.intake.admission import Admission, Space
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
@@ -83,16 +83,16 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
         open_journal(tmp_path / "journal") as journal,
         StateStore(tmp_path / "state.db", journal) as store,
     ):
-        folder = Folder(store, journal)
-        folder.start()
+        fold_thread = FoldThread(store, journal)
+        fold_thread.start()
         try:
             journal.append([received("done"), note("ignored", "done", reason="no_route"), kept])
             policy, later = Retention(payloads_s=3600.0), time.time() + 5400  # past the age, and not overdue
-            upkeep = Upkeep(journal, store, folder, tmp_path, lambda: policy, clock=lambda: later)
+            upkeep = Upkeep(journal, store, fold_thread, tmp_path, lambda: policy, clock=lambda: later)
             plan = upkeep.compact(dry_run=True, all=all)
             done = upkeep.compact(all=all)
         finally:
-            folder.stop()
+            fold_thread.stop()
     assert plan["deliveries"] == done["deliveries"] == (1 if all else 0)
 
 

@@ -362,7 +362,7 @@ class World:
         self.claims = Claims(
             self.journal,
             self,  # type: ignore[arg-type] - as StateStore: `reader`
-            self,  # type: ignore[arg-type] - as Folder: `folded`, `wait_for`
+            self,  # type: ignore[arg-type] - as FoldThread: `folded`, `wait_for`
             Path("/nowhere"),
             dispatcher=self.dispatcher,
             clock=lambda: self.now,

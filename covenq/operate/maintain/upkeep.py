@@ -21,7 +21,7 @@ from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, R
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.maintain.redaction import Progress
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
 from journal.file.engine import FileJournal
@@ -206,7 +206,7 @@ class Upkeep(threading.Thread):
         self,
         journal: FileJournal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         policy: Callable[[], Retention],
         *,
@@ -220,7 +220,7 @@ class Upkeep(threading.Thread):
         self._working = threading.Lock()
         self._stop_asked = threading.Event()
         self._reserve = reserve
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._doing: JsonObject | None = None
         self._policy = policy
         self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock)
@@ -336,9 +336,9 @@ class Upkeep(threading.Thread):
     def _fold(self) -> None:
         head = self.context.journal.head().seq
         deadline = time.monotonic() + 60.0
-        while not self._folder.wait_for(head, 0.5):
+        while not self._fold_thread.wait_for(head, 0.5):
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
             if time.monotonic() > deadline:
-                why = f": {self._folder.error}" if self._folder.error else ""
+                why = f": {self._fold_thread.error}" if self._fold_thread.error else ""
                 raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")

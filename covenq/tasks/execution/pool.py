@@ -22,7 +22,7 @@ from pathlib import Path
 
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.attempt import RETRYABLE, Attempt, AttemptContext, AttemptResult
 from covenq.tasks.execution.command import StopEvent
@@ -69,7 +69,7 @@ class Pool:
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
@@ -97,7 +97,7 @@ class Pool:
         """Why it runs nothing any more: the journal's error. None while it works."""
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._data = data.absolute()
         self._clock = clock
         self._room = room
@@ -116,7 +116,7 @@ class Pool:
             scrubber=scrubber,
             on_full=on_full,
         )
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
         self._wake = threading.Event()
         self._retry_later = threading.Event()
         """Set when a picked task was not begun: it is not picked again at once, since that may fail in the same way."""
@@ -134,7 +134,7 @@ class Pool:
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True) for name, target in zip(names, targets, strict=True)
         ]
-        self._folder.subscribe(lambda seq: self._wake.set())
+        self._fold_thread.subscribe(lambda seq: self._wake.set())
         for thread in self._threads:
             thread.start()
 
@@ -229,7 +229,7 @@ class Pool:
     def _drop_lost(self, conn: sqlite3.Connection) -> None:
         """End the attempts whose task is no longer theirs: cancelled, superseded, moved by another daemon's recovery."""
         with self._lock:
-            folded = self._folder.folded
+            folded = self._fold_thread.folded
             mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded and not a.ending}
         if not mine:
             return
@@ -244,7 +244,7 @@ class Pool:
         """Record superseded tasks. One that can't be recorded now is not picked either, and is found again."""
         try:
             while (last := self._dispatcher.record_queue_changes(conn, now)) and not self._stop.is_set():
-                self._folder.wait_for(last, RETRY_S)
+                self._fold_thread.wait_for(last, RETRY_S)
         except RETRYABLE as error:
             log.warning("outdated tasks wait to be recorded so: %s", error)
 
@@ -254,7 +254,7 @@ class Pool:
         So no task runs twice at once.
         """
         head = self._journal.head().seq
-        while not self._folder.wait_for(head, RETRY_S):
+        while not self._fold_thread.wait_for(head, RETRY_S):
             if self._stop.is_set():
                 return
         conn = self._store.reader()

@@ -19,7 +19,7 @@ from pathlib import Path
 from covenq.errors import UsageError
 from covenq.model import TOKEN, JsonObject, State, at_text
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.remote.reports import ClaimReports
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
@@ -67,7 +67,7 @@ class Claims:
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
@@ -84,23 +84,23 @@ class Claims:
         """
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._clock = clock
         self._monotonic = monotonic
         self._room = room
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
         self._waiters: list[_Waiter] = []
         self._waiting = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._leases = Leases(clock, monotonic)
         self.reports = ClaimReports(
-            journal, store, folder, data.absolute(), self._leases, clock=clock, random=random, on_full=on_full
+            journal, store, fold_thread, data.absolute(), self._leases, clock=clock, random=random, on_full=on_full
         )
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        self._folder.subscribe(lambda seq: self._wake.set() if self._waiters else None)
+        self._fold_thread.subscribe(lambda seq: self._wake.set() if self._waiters else None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -173,14 +173,14 @@ class Claims:
     def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
-        behind = self._folder.folded < head
+        behind = self._fold_thread.folded < head
         for _ in range(_TRIES):
             picked = self._pick(limit, routes)
             if picked:
                 found = self._acquire(picked, worker, lease_s)
                 if found:
                     return found
-            elif behind and self._folder.wait_for(head, 10.0):
+            elif behind and self._fold_thread.wait_for(head, 10.0):
                 behind = False
             else:
                 return []

@@ -16,7 +16,7 @@ import orjson
 
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -53,7 +53,7 @@ class ClaimReports:
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         leases: Leases,
         *,
@@ -64,7 +64,7 @@ class ClaimReports:
         """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._data = data
         self._leases = leases
         self._clock = clock
@@ -218,7 +218,7 @@ class ClaimReports:
 
     def _task(self, claim: Claim) -> Task:
         """The task's row, once the state has folded the claim."""
-        if not self._folder.wait_for(claim.last, 10.0):
+        if not self._fold_thread.wait_for(claim.last, 10.0):
             raise NotDurable("the state is too far behind the journal", hint="Say it again in a moment.")
         row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
         if row is None:
