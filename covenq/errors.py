@@ -59,8 +59,9 @@ class Ambiguous(UsageError):
 
 
 class BadRequest(CovenqError):
-    """A request that can't be a delivery. `word` is for machines (its hint: `covenq.intake.refusal_hints`), `detail` the
-    message, one sentence for people.
+    """A request that can't be a delivery.
+
+    `word` is for machines (its hint: `covenq.intake.refusal_hints`), `detail` the message, one sentence for people.
     """
 
     exit_code = 2
@@ -139,7 +140,7 @@ class StateBehind(CovenqError):
     hint = "`covenq status` says why; the journal itself is complete."
 
 
-class ErasureUnfinished(CovenqError):
+class ErasurePending(CovenqError):
     """The erasure is recorded, and can't be carried out now."""
 
     hint = "Free space on the data directory's disk; the daemon goes on by itself, and so does `covenq compact`."
@@ -152,7 +153,7 @@ class MaintenanceInterrupted(CovenqError):
 
 
 class BackupListUnreadable(CovenqError):
-    """The list of backups isn't what covenq wrote; writing it anew would forget the backups it names."""
+    """The list of backups isn't what covenq wrote; writing it again would forget the backups it names."""
 
     hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
 

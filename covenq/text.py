@@ -30,8 +30,11 @@ def escape(text: str) -> str:
 
 
 def picture(text: str) -> str:
-    """For a cell of the dashboard: each control as the one character that depicts it (`␛`, `␊`), so that columns keep their
-    width, which escapes would not; direction marks and lone surrogates as U+FFFD; joiners left out."""
+    """For a cell of the dashboard: each control as the one character that depicts it (`␛`, `␊`).
+
+    So columns keep their width, which escapes would not allow; direction marks and lone surrogates become U+FFFD; joiners are
+    left out.
+    """
     if text.isprintable():
         return text
     return "".join(map(_picture, text))
@@ -59,8 +62,11 @@ def one_line(text: str, limit: int) -> str:
 
 
 def storable(text: str, limit: int) -> str:
-    """For a database: at most `limit` characters, no lone surrogate (no UTF-8 can hold one), no NUL (SQL functions stop at
-    one); U+FFFD stands for each. Everything else stays, newlines too: it is what was received."""
+    """For a database: at most `limit` characters, without lone surrogates and NULs.
+
+    No UTF-8 can hold a lone surrogate, and SQL functions stop at a NUL; U+FFFD stands for each. Everything else stays, newlines
+    too: it is what was received.
+    """
     text = text[:limit]
     if text.isascii():
         return text.replace("\0", REPLACEMENT) if "\0" in text else text

@@ -26,7 +26,7 @@ A segment is a file `<seq of its first record, 20 digits>.jsonl`: its header lin
      "data":{…},"prev":"…","sum":"…"[,"about":{…}][,"payload":{…} | ,"body":"…" | ,"body64":"…" | ,"dropped":N]}
 
 - `sum` is the SHA-256 of the segment's salt and the line's bytes up to `,"sum":"`; `prev` is the sum before it. So no line
-  is altered, dropped, moved or reordered unnoticed; but it is no signature: a writer of the directory can compute all sums anew.
+  is altered, dropped, moved or reordered unnoticed; but it is no signature: a writer of the directory can recompute every sum.
 - The part after the sum is bound by its hashes before the sum, so it can be erased: `dropped` is the later record that says so.
 - `synced` is the newest seq known durable when the line was formed: it proves which lines had been acknowledged.
 

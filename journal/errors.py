@@ -94,7 +94,7 @@ class BackupRefused(JournalError):
     hint = "Choose an empty directory, or one that holds an earlier backup of this journal."
 
 
-class BackupUnfinished(JournalError):
+class BackupIncomplete(JournalError):
     """This directory is a copy in the making, or one that was cut short."""
 
     exit_code = 4

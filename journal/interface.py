@@ -17,7 +17,7 @@ class Journal(Protocol):
 
     @property
     def id(self) -> str:
-        """Identifies this journal for ever: 32 hex digits."""
+        """Identifies this journal forever: 32 hex digits."""
 
     @property
     def epoch(self) -> str:

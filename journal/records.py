@@ -24,7 +24,7 @@ NO_SEQ_HINT = "No covenq counted that far: put back a backup, or begin a new jou
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class ParsedJson:
     """Proof that these bytes are JSON: a caller that had to parse them anyway spares the journal doing it again.
 
     Only `journal.file.codec.parse` makes one, when it has parsed them.
@@ -49,7 +49,7 @@ class Entry:
     about: Mapping[str, Any] | None = None
     payload: bytes | None = None
     expect: int | None = None
-    proof: Proof | None = None
+    parsed_json: ParsedJson | None = None
     """For the very object `payload`; it proves nothing about other bytes, not even equal ones."""
 
 

@@ -21,7 +21,7 @@ EVENTS = (
 )  # fmt: skip
 
 
-def of_filter(
+def complete_filter(
     args: Sequence[str],
     incomplete: str,
     data: str | None = None,
@@ -30,8 +30,10 @@ def of_filter(
     *,
     id_kinds: Sequence[str] = (),
 ) -> list[str]:
-    """Terms of a filter that begin with `incomplete`, and ids of `id_kinds` (deliveries, tasks). Where the shell has split a word
-    at its colon, as bash does, only what comes after the colon."""
+    """Terms of a filter that begin with `incomplete`, and ids of `id_kinds` (deliveries, tasks).
+
+    Where the shell has split a word at its colon, as bash does, only what comes after the colon.
+    """
     if incomplete == ":" and args:
         return _after_colon(args[-1], "", config, data)
     if len(args) > 1 and args[-1] == ":":

@@ -83,7 +83,7 @@ class DemoDaemon:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise CovenqError(f"the daemon did not start: {self._last_words()}", hint=f"Look into {self.log}.")
+                raise CovenqError(f"the daemon did not start: {self._last_log_line()}", hint=f"Look into {self.log}.")
             time.sleep(0.02)
         self._secret = default_file(self.data).read_bytes().rstrip()
 
@@ -103,7 +103,7 @@ class DemoDaemon:
             self.url = str(status["webhook_url"])
             return bool(status["ready"]) and status["pid"] == (self._process.pid if self._process else None)
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         words = self.log.read_text("utf-8", "replace").strip().splitlines()
         return words[-1] if words else "it said nothing"
 
@@ -123,7 +123,7 @@ class DemoDaemon:
         except subprocess.TimeoutExpired:
             raise CovenqError("the daemon did not end after SIGTERM", hint=f"Look into {self.log}.") from None
         if code != 0:
-            raise CovenqError(f"the daemon ended with {code}: {self._last_words()}", hint=f"Look into {self.log}.")
+            raise CovenqError(f"the daemon ended with {code}: {self._last_log_line()}", hint=f"Look into {self.log}.")
 
     def make(self, event: str, number: int, *, signature: str | None = "") -> Delivery:
         """A new delivery of the event's built-in sample, distinct by `number`. `signature` replaces the right one; None: none."""
@@ -148,8 +148,10 @@ class DemoDaemon:
     def post_all(
         self, deliveries: Sequence[Delivery], kill_after: int | None = None
     ) -> Iterator[tuple[Delivery, Reply | None]]:
-        """Post them from CLIENTS threads, and yield each with its answer, in the order of the answers. After `kill_after` answers
-        the daemon is killed, while the rest are still being sent."""
+        """Post them from CLIENTS threads, and yield each with its answer, in the order of the answers.
+
+        After `kill_after` answers the daemon is killed, while the rest are still being sent.
+        """
         answers = 0
         lock = threading.Lock()
 

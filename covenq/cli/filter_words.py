@@ -29,7 +29,7 @@ TAKES_WORDS = {"ignore_unknown_options": True}
 """Context settings of a FilterCommand."""
 
 
-def words_and(*dashed: str, ids: Sequence[str] = ()) -> Any:
+def filter_argument(*dashed: str, ids: Sequence[str] = ()) -> Any:
     """The argument of a command that takes filter words; `dashed` words are taken too, and `ids` are kinds of ids to complete.
 
     Typer's setting that lets `-field:x` through lets every unknown option through: those raise UsageError here.
@@ -75,6 +75,6 @@ def _completer(id_kinds: Sequence[str]) -> Callable[..., list[str]]:
 
         given = ctx.params
         words, where = given.get("words") or (), (given.get("data"), given.get("config"), given.get("url"))
-        return completion.of_filter(words, incomplete, *where, id_kinds=id_kinds)
+        return completion.complete_filter(words, incomplete, *where, id_kinds=id_kinds)
 
     return complete

@@ -128,8 +128,10 @@ def _print_error(message: str, hint: str, code: int) -> int:
 
 
 def _open_standard_descriptors() -> None:
-    """Open /dev/null for each of 0, 1 and 2 that the caller closed: else the next file opened, perhaps a journal segment, would
-    get that number, and a stray message would be written into it."""
+    """Open /dev/null for each of 0, 1 and 2 that the caller closed.
+
+    Else the next file opened, perhaps a journal segment, would get that number, and a stray message would be written into it.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

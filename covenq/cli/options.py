@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from covenq.cli.filter_words import words_and
+from covenq.cli.filter_words import filter_argument
 
 DataOption = Annotated[
     str | None,
@@ -53,9 +53,9 @@ def one_of(*words: str) -> Callable[[str], list[str]]:
     return complete
 
 
-Words = Annotated[list[str] | None, words_and()]
-Deliveries = Annotated[list[str] | None, words_and("-", ids=["deliveries"])]
-Tasks = Annotated[list[str] | None, words_and("-", ids=["tasks"])]
+Words = Annotated[list[str] | None, filter_argument()]
+Deliveries = Annotated[list[str] | None, filter_argument("-", ids=["deliveries"])]
+Tasks = Annotated[list[str] | None, filter_argument("-", ids=["tasks"])]
 """The deliveries, or tasks, that a command acts on: ids or a filter."""
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[

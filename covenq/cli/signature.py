@@ -10,8 +10,10 @@ Command = Callable[..., None]
 
 
 def with_options(command: Command, run: Command, options: dict[str, Any], *, behind: str | None = None) -> Command:
-    """`run`, which wraps the command, with the command's signature and these options, by name and type; help lists them after
-    the option `behind`, or at the end."""
+    """`run`, which wraps the command, with the command's signature and these options, by name and type.
+
+    Help lists them after the option `behind`, or at the end.
+    """
     parameters: list[inspect.Parameter] = []
     more = [_parameter(name, annotation) for name, annotation in options.items()]
     for one in inspect.signature(command, eval_str=True).parameters.values():

@@ -24,8 +24,11 @@ GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its heading, a function from a row to its cell, whether it is aligned right, and the least width it may shrink
-    to on a narrow terminal (None: it is never cut, because an id that is cut is no id)."""
+    """A column: its heading, its cells, its alignment and its least width.
+
+    `cell` is a function from a row to its cell; `right` aligns the cells right; `shrink` is the least width it may shrink to on
+    a narrow terminal (None: it is never cut, because an id that is cut is no id).
+    """
 
     heading: str
     cell: Callable[[Mapping[str, Any]], object]

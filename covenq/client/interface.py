@@ -46,12 +46,14 @@ class Source(Protocol):
         """The other end, for a status line: the socket's path, a URL, or the data directory."""
 
     def status(self) -> Object:
-        """The object of `GET /api/v1/status`: ready, reasons[], version, pid, started_at, data, webhook_url, api_url,
-        journal{id, epoch, head{seq, sum}, segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error},
-        deliveries{state: n}, tasks{state: n}, worker{id, concurrency, error, running[]}, routes[], refused{reason: n},
-        segments[] the newest, verified what the last verification found or None, running[] and stuck[] as
-        `covenq.operate.inspect.throughput` has them, secrets[{secret, problem}] that can't be read, pauses[] as
-        `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the configuration.
+        """The object of `GET /api/v1/status`.
+
+        It has: ready, reasons[], version, pid, started_at, data, webhook_url, api_url, journal{id, epoch, head{seq, sum},
+        segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error}, deliveries{state: n}, tasks{state: n},
+        worker{id, concurrency, error, running[]}, routes[], refused{reason: n}, segments[] the newest, verified what the last
+        verification found or None, running[] and stuck[] as `covenq.operate.inspect.throughput` has them, secrets[{secret,
+        problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the
+        configuration.
 
         Offline: ready is False, reasons begins with NOT_RUNNING, or with the process that holds the files and doesn't answer;
         pid, started_at, worker, reload and the URLs are None, refused is {}.
@@ -74,8 +76,10 @@ class Source(Protocol):
         """{"items": [task…], "next": cursor or None}, newest first; as `deliveries`."""
 
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        """The attempts of the tasks that match, newest claim first; as `tasks`. Each has its task's route, event, action,
-        repo, number, hook and guid beside its own fields."""
+        """The attempts of the tasks that match, newest claim first; as `tasks`.
+
+        Each has its task's route, event, action, repo, number, hook and guid beside its own fields.
+        """
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
         """The last bytes of an attempt's output, as it is now. Raises NotFound."""
@@ -90,10 +94,12 @@ class Source(Protocol):
         """The attempts of a task, in order. Raises NotFound."""
 
     def why(self, id: str) -> Object:
-        """A delivery's history: {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more",
-        "refused"}, as `covenq.operate.inspect.why.why` says. `id`: GUID, hook/GUID, a task's id, owner/name#number,
-        or an address of an issue or pull request. Raises UsageError for what can be none of them, Ambiguous for a GUID
-        that several hooks share."""
+        """A delivery's history, as `covenq.operate.inspect.why.why` has it.
+
+        It is {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more", "refused"}. `id`: GUID,
+        hook/GUID, a task's id, owner/name#number, or an address of an issue or pull request. Raises UsageError for what can be
+        none of them, Ambiguous for a GUID that several hooks share.
+        """
 
     def tail(
         self,
@@ -112,12 +118,16 @@ class Source(Protocol):
         """
 
     def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
-        """Counts of deliveries that came in the last `since_s` seconds and match, as `covenq.operate.inspect.stats.stats` has
-        them. Raises FilterError, and UsageError for a filter on the payload."""
+        """Counts of the matching deliveries of the last `since_s` seconds.
+
+        As `covenq.operate.inspect.stats.stats` has them. Raises FilterError, and UsageError for a filter on the payload.
+        """
 
     def throughput(self, minutes: int = 60) -> Object:
-        """How many were accepted and refused, and ended, in each of the last minutes, as
-        `covenq.operate.inspect.throughput.per_minute` has it. Raises UsageError."""
+        """How many were accepted, refused and ended in each of the last minutes.
+
+        As `covenq.operate.inspect.throughput.per_minute` has it. Raises UsageError.
+        """
 
     def replay(
         self,
@@ -158,9 +168,11 @@ class Source(Protocol):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Import deliveries: `items` as `covenq.operate.act.archive.ImportedDelivery.object` makes them. They are
-        ignored until they are rerouted, or, with `routed`, routed at once. Answers as `replay`; raises
-        UsageError, NotDurable."""
+        """Import deliveries: `items` as `covenq.operate.act.archive.ImportedDelivery.object` makes them.
+
+        They are ignored until they are rerouted, or, with `routed`, routed at once. Answers as `replay`; raises UsageError,
+        NotDurable.
+        """
 
     def requeue(
         self,
@@ -198,8 +210,7 @@ class Source(Protocol):
         dry_run: bool = False,
         by: str | None = None,
     ) -> Object:
-        """Erase the content of deliveries, by `ids` or a `filter`, of a repository (OWNER/NAME) or of an installation: one
-        of the four.
+        """Erase the content of deliveries: by `ids`, a `filter`, a repository (OWNER/NAME) or an installation, one of the four.
 
         Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
         paths that could not be removed, "copies": directories that may hold copies and that only the operator can
@@ -214,13 +225,16 @@ class Source(Protocol):
         """
 
     def secrets(self) -> Object:
-        """{"items": [secret…], "next": None}: the webhook secrets, each as
-        `covenq.operate.inspect.secret_usage.view` has it, never their values."""
+        """The webhook secrets, never their values: {"items": [secret…], "next": None}.
+
+        Each is as `covenq.operate.inspect.secret_usage.view` has it.
+        """
 
     def refused(self, *, limit: int = 50) -> list[Object]:
-        """The newest requests that were refused, newest first: {"at", "error", "status", "detail", "hint"} and, where known,
-        "path", "client", "delivery", "hook", "event", "content_type", "github", "proxied", "body". `limit` 0 is all that are
-        logged.
+        """The newest requests that were refused, newest first.
+
+        Each is {"at", "error", "status", "detail", "hint"} and, where known, "path", "client", "delivery", "hook", "event",
+        "content_type", "github", "proxied", "body". `limit` 0 is all that are logged.
         """
 
     def pauses(self) -> list[Object]:

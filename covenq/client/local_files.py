@@ -87,7 +87,7 @@ class LocalFiles:
             def fold() -> None:
                 store.catch_up()
 
-            yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.scrub)
+            yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.truncate_wal)
 
     def segments(self) -> list[Path]:
         return [path for path in self.journal.glob("*.jsonl") if NAME.match(path.name) and path.exists()]

@@ -85,8 +85,10 @@ def find(tokens: tuple[Token, ...], presented: str) -> Token | None:
 
 
 def read(path: Path) -> tuple[Token, ...]:
-    """The tokens in the file; none if there is no file. Raises Refused for a file that others may write or that can't be
-    parsed, CovenqError if it can't be read."""
+    """The tokens in the file; none if there is no file.
+
+    Raises Refused for a file that others may write or that can't be parsed, CovenqError if it can't be read.
+    """
     try:
         content, mode = regular_file.read(path, FILE_MAX + 1)
     except FileNotFoundError:

@@ -48,8 +48,10 @@ _CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
 def effective_settings(
     config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
 ) -> Iterator[JsonObject]:
-    """{"name", "value", "source", "by"} of each; `by` is the variable, the option or the file that sets it, null for a
-    default."""
+    """Each setting in effect: {"name", "value", "source", "by"}.
+
+    `by` is the variable, the option or the file that sets it, null for a default.
+    """
     raw: Mapping[str, Any] = {}
     if config.path is not None:
         # It was read once already; if it is invalid now, the next load reports that.

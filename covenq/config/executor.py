@@ -6,7 +6,7 @@ import math
 import re
 from urllib.parse import urlsplit
 
-from covenq.config.resources import Limits, parse_size
+from covenq.config.resources import ResourceLimits, parse_size
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import UsageError
 
@@ -108,7 +108,7 @@ def scrub_of(table: Table) -> tuple[str, ...]:
     return patterns
 
 
-def limits_of(table: Table) -> Limits:
+def limits_of(table: Table) -> ResourceLimits:
     """Raises ConfigError."""
     known = ("cpu", "memory", "file_size", "processes", "open_files", "output")
     inner = table.table("limits", known)
@@ -127,7 +127,7 @@ def limits_of(table: Table) -> Limits:
     cpu = inner.duration("cpu", 0.0)
     if "cpu" in inner.raw and cpu < 1:
         raise inner.error("cpu", "must be a second or more: the system counts in seconds")
-    return Limits(
+    return ResourceLimits(
         cpu_s=math.ceil(cpu) or None,
         memory=size("memory"),
         file_size=size("file_size"),

@@ -59,7 +59,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReloadResult:
     """The outcome of a reload. `at` is RFC 3339. `changed`: another snapshot than before is in effect."""
 
     at: str
@@ -130,7 +130,7 @@ class Live:
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._last = Outcome(at_text(clock()), True, changed=True, warnings=tuple(secret_keys.warnings(keys)))
+        self._last = ReloadResult(at_text(clock()), True, changed=True, warnings=tuple(secret_keys.warnings(keys)))
         self._subscribers: list[Callable[[Snapshot, Snapshot], None]] = []
         self._seen: dict[Path, Stamp] = {}
         self._changed: dict[Path, Stamp] = {}
@@ -147,7 +147,7 @@ class Live:
         return self._now
 
     @property
-    def last(self) -> Outcome:
+    def last(self) -> ReloadResult:
         """The outcome of the last reload that changed or refused something."""
         return self._last
 
@@ -174,7 +174,7 @@ class Live:
             return [(SecretSource(key.name, value="", scope=key.scope), None) for key in now.keys]
         return self._files.secret_status(now.config)
 
-    def reload(self, why: str) -> Outcome:
+    def reload(self, why: str) -> ReloadResult:
         """Read everything again, and put it into effect if all of it is valid. `why` is for the log. Raises nothing."""
         with self._lock:
             before = self._now
@@ -200,9 +200,11 @@ class Live:
         with self._lock:
             self._requested, self._checks_left = why, CHANGING_CHECKS_MAX
 
-    def check(self) -> Outcome | None:
-        """Reload once a change is stable, which is when a file changed before the last check and not since: its writer is then
-        done, or pauses. None if there was nothing to do. Cheap: for a few times a second, from one thread.
+    def check(self) -> ReloadResult | None:
+        """Reload once a change is stable; None if there was nothing to do.
+
+        It is stable when a file changed before the last check and not since: its writer is then done, or pauses. Cheap: for a
+        few times a second, from one thread.
 
         A file may change twice within one tick of the clock that stamps it. So after a reload everything is read once more at
         the next check, silently unless it differs.
@@ -238,7 +240,7 @@ class Live:
         now = {path: stamp(path) for path in paths}
         return {path: one for path, one in now.items() if path not in self._seen or self._seen[path] != one}
 
-    def _reload_once_more(self) -> Outcome | None:
+    def _reload_once_more(self) -> ReloadResult | None:
         with self._lock:
             before, last = self._now, self._last
             if not last.ok:
@@ -255,24 +257,24 @@ class Live:
                 callback(before, now)
         return outcome if outcome.changed or not outcome.ok else None
 
-    def _reload(self) -> Outcome:
+    def _reload(self) -> ReloadResult:
         at = at_text(self._clock())
         if self._files is None:
-            return Outcome(at, True)
+            return ReloadResult(at, True)
         # The stamps are taken first: a file that changes while it is read counts as changed at the next check.
         seen = {path: stamp(path) for path in self._files.paths()}
         try:
             config, keys = self._files.read()
         except CovenqError as error:
             # The configuration in effect still has its warnings.
-            outcome = Outcome(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
+            outcome = ReloadResult(at, False, error=str(error), hint=error.hint, warnings=self._last.warnings)
         else:
             config, kept = _keep_static(self._now.config, config)
             found = (*kept, *secret_keys.warnings(keys))
             changed = (config, keys) != (self._now.config, self._now.keys)
             if changed:
                 self._now = Snapshot(config, keys, self._now.number + 1)
-            outcome = Outcome(at, True, changed, warnings=found)
+            outcome = ReloadResult(at, True, changed, warnings=found)
         for path in self._files.paths():
             if path not in seen:  # named only by what was read: its stamp may be newer than its content
                 seen[path] = stamp(path)

@@ -39,7 +39,7 @@ TWINS = ("mark", "refuse")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is for ever."""
+    """How long payloads of finished deliveries and files of final tasks are kept, in seconds; None is forever."""
 
     payloads_s: float | None = None
     attempts_s: float | None = None
@@ -100,15 +100,17 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {_placed(error, text)}") from None
+        raise ConfigError(f"{path}: is not TOML: {_with_position(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
     return build(raw, path, env, text)
 
 
 def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
-    """The configuration from parsed TOML. Errors name `path`, and relative paths start from its directory. With the file's
-    `text`, errors also name line and column."""
+    """The configuration from parsed TOML.
+
+    Errors name `path`, and relative paths start from its directory. With the file's `text`, errors also name line and column.
+    """
     top = Table(str(path) if path else "configuration", "", raw, text=text)
     server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))
@@ -155,7 +157,7 @@ def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], tex
         scrub=scrub_of(worker),
         log_format=log.choice("format", LOG_FORMATS),
         log_level=log.choice("level", LOG_LEVELS),
-        retention=Retention(_kept_for(retention, "payloads"), _kept_for(retention, "attempts")),
+        retention=Retention(_retention_s(retention, "payloads"), _retention_s(retention, "attempts")),
         caps=caps,
         routes=routes,
         sha256=digest(routes),
@@ -213,12 +215,12 @@ def _address(table: Table, default: str) -> str:
     return bind
 
 
-def _placed(error: tomllib.TOMLDecodeError, text: str) -> str:
+def _with_position(error: tomllib.TOMLDecodeError, text: str) -> str:
     """The parser's message, with line and column also where it only says that the document ends."""
     said = str(error)
     line, column = at_end(text)
     return said.replace("(at end of document)", f"(at line {line}, column {column}, the end of the file)")
 
 
-def _kept_for(table: Table, key: str) -> float | None:
+def _retention_s(table: Table, key: str) -> float | None:
     return table.duration(key, 0.0) if key in table.raw else None

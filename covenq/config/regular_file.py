@@ -9,8 +9,11 @@ from pathlib import Path
 
 
 def read(path: Path, limit: int) -> tuple[bytes, int]:
-    """The first `limit` bytes, and the mode. Raises OSError, also for what is not a regular file: opening a named pipe
-    would block until a program writes to it, at the start or at a reload."""
+    """The first `limit` bytes, and the mode.
+
+    Raises OSError, also for what is not a regular file: opening a named pipe would block until a program writes to it, at the
+    start or at a reload.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(fd).st_mode

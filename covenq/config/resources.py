@@ -23,7 +23,7 @@ _SIZE_MAX = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """Resource limits of a command. None is no limit but the daemon's own.
 
     `cpu_s`, `memory` (bytes of address space), `file_size` (bytes of any file it writes) and `open_files` apply to each
@@ -43,7 +43,7 @@ class Limits:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Limits:
+    def from_json(cls, data: Mapping[str, Any]) -> ResourceLimits:
         """The inverse of `as_json`. Raises TypeError or ValueError, also for an unknown limit, which must not mean no limit."""
         return cls(**{name: int(value) for name, value in data.items()})
 
@@ -65,7 +65,7 @@ class Limits:
         return made
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = ResourceLimits()
 
 
 def parse_size(text: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from covenq.config.executor import BRACED, KEEP, forward_of, kind_of, limits_of, pull_of, run_of
 from covenq.config.limits import DEFAULT_SCHEDULING, SCHEDULING_KEYS, Scheduling, parse_scheduling
-from covenq.config.resources import NO_LIMITS, Limits
+from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
@@ -60,7 +60,7 @@ class Route:
     env: tuple[str, ...] = ()
     forward: str | None = None
     """For `kind` "forward": the address that the delivery is posted to."""
-    limits: Limits = NO_LIMITS
+    limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
 
     def policy(self) -> JsonObject:

@@ -41,8 +41,10 @@ def at_end(text: str) -> tuple[int, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[str, Any] | None]]:
-    """Each statement's first line, its text, and either the path that its header opens, with None, or the path of the header
-    it stands under, with its own value."""
+    """Each statement: its first line, its text, and the path of its table with its value.
+
+    A header's statement has the path that it opens, and None; any other has the path of the header above it, and its own value.
+    """
     base: tuple[Step, ...] = ()
     counts: dict[tuple[Step, ...], int] = {}
     lines = text.split("\n")

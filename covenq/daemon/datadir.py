@@ -16,7 +16,7 @@ from covenq.errors import CovenqError, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.paths import JOURNAL_NAME, STATE_NAME
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore, read_witness
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
@@ -33,7 +33,7 @@ class Storage:
 
     journal: FileJournal
     store: StateStore
-    folder: Folder
+    fold_thread: FoldThread
     """Not started yet."""
 
 
@@ -76,9 +76,9 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     resume.resume(journal, config)
     store = StateStore(data / STATE_NAME, journal)
     cleanup.callback(store.close)
-    folder = Folder(store, journal)
-    cleanup.callback(folder.stop, 2.0)
-    return Storage(journal, store, folder)
+    fold_thread = FoldThread(store, journal)
+    cleanup.callback(fold_thread.stop, 2.0)
+    return Storage(journal, store, fold_thread)
 
 
 def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:

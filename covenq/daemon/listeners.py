@@ -20,7 +20,7 @@ from covenq.errors import CovenqError
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.deferred import FastPath
 from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
-from covenq.http.server.parser import Limits
+from covenq.http.server.parser import RequestLimits
 from covenq.http.services import API_THREADS, Services
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.net import unix_socket
@@ -83,7 +83,7 @@ def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) 
     cleanup.callback(path.unlink, missing_ok=True)
     cleanup.callback(unix.close)
     connections = _connections(2 if sockets.api is None else 3)
-    limits = Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
+    limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
         services.refusals.note(word, status, detail, path=at, client=client)

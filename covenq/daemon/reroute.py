@@ -34,14 +34,14 @@ def reroute_if_changed(services: Services, before: Snapshot, now: Snapshot) -> N
 def _reroute(services: Services) -> None:
     """Two at a time do no harm: a task's id is derived, and the second append of one is refused."""
     try:
-        while not services.folder.wait_for(services.journal.head().seq, 1.0):
+        while not services.fold_thread.wait_for(services.journal.head().seq, 1.0):
             if services.stopping.is_set() or services.journal.poisoned:
                 return
         after: str | None = None
         while True:
             page = query.deliveries(services.store.reader(), parse("state:received"), PAGE, after)
             for row in page.items:
-                with services.upkeep.acting:
+                with services.upkeep.operations_lock:
                     record = services.journal.get(row["seq"])
                     if services.stopping.is_set() or record is None:
                         return

@@ -57,7 +57,7 @@ def start(
     services = _make_services(live, storage, data, sockets, mask, cleanup)
     listeners = make_listeners(services, sockets, cleanup)
 
-    services.folder.start()
+    services.fold_thread.start()
     services.pool.start()
     services.claims.start()
     services.upkeep.start()
@@ -86,7 +86,7 @@ def _make_services(
     live: Live, storage: Storage, data: Path, sockets: TcpSockets, mask: LogMask, cleanup: ExitStack
 ) -> Services:
     """The parts that work on what is stored, none of them started."""
-    journal, store, folder = storage.journal, storage.store, storage.folder
+    journal, store, fold_thread = storage.journal, storage.store, storage.fold_thread
     reserve = Reserve(data / JOURNAL_NAME)
     admission = Admission(
         journal,
@@ -94,30 +94,30 @@ def _make_services(
         CachedSpace(),
         missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
-        damaged=lambda: folder.damage is not None,
+        damaged=lambda: fold_thread.damage is not None,
     )
-    dispatcher = Dispatcher(journal, lambda: folder.folded, lambda: live.now.config.caps)
-    upkeep = Upkeep(journal, store, folder, data, lambda: live.now.config.retention, reserve=reserve)
+    dispatcher = Dispatcher(journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
+    upkeep = Upkeep(journal, store, fold_thread, data, lambda: live.now.config.retention, reserve=reserve)
     cleanup.callback(upkeep.stop, UPKEEP_S)
     claims = Claims(
         journal,
         store,
-        folder,
+        fold_thread,
         data,
         dispatcher=dispatcher,
-        room=admission.has_room,
+        room=admission.has_space,
         on_full=lambda: _release_ballast(reserve),
     )
     cleanup.callback(claims.stop)
     pool = Pool(
         journal,
         store,
-        folder,
+        fold_thread,
         data,
         dispatcher=dispatcher,
         concurrency=live.now.config.concurrency,
         scrubber=lambda secrets: Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]),
-        room=admission.has_room,
+        room=admission.has_space,
         on_full=lambda: _release_ballast(reserve),
     )
     return Services(
@@ -125,12 +125,12 @@ def _make_services(
         data=data,
         journal=journal,
         store=store,
-        folder=folder,
+        fold_thread=fold_thread,
         pool=pool,
         claims=claims,
         admission=admission,
         upkeep=upkeep,
-        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_room, mask=mask),
+        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_space, mask=mask),
         webhook_url=sockets.webhook_url,
         api_url=sockets.api_url,
         started_at=at_text(time.time()),

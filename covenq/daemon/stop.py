@@ -51,7 +51,7 @@ def stop(
         if listener is not None:
             listener.drain(min(drain_s, 5.0))
             listener.close()
-    services.folder.stop()
+    services.fold_thread.stop()
 
 
 def stop_poisoned(services: Services, listeners: Listeners) -> int:

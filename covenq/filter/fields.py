@@ -55,8 +55,10 @@ _OF_TASKS = frozenset({"route", "kind", "worker", "category", "attempts"})
 def delivery_fields(
     row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = (), payload: Any = None
 ) -> Mapping[str, Any]:
-    """A delivery as filters see it. `row` has the names of the delivery object (absent is null), `tasks` those of its
-    tasks; `payload` is the decoded body, or a callable that gives it.
+    """A delivery as filters see it.
+
+    `row` has the names of the delivery object (absent is null), `tasks` those of its tasks; `payload` is the decoded body, or a
+    callable that gives it.
     """
     return DeliveryFields(row, tasks, payload)
 

@@ -1,5 +1,6 @@
-"""Parsing a webhook request: its identity from the headers, and the JSON of its body. `covenq.github.signature` verifies the
-signature, `covenq.github.columns` reads the payload.
+"""Parsing a webhook request: its identity from the headers, and the JSON of its body.
+
+`covenq.github.signature` verifies the signature, `covenq.github.columns` reads the payload.
 
 Values in, values out: nothing here does I/O or knows a journal. Input may come from anyone, so every value is checked, bounded
 or dropped before it is passed on.
@@ -20,7 +21,7 @@ from covenq.errors import BadRequest
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.text import storable
 from journal.file import codec
-from journal.records import Proof
+from journal.records import ParsedJson
 
 EVENT_NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
 """The name of an event: safe in a record's `data`, in an environment variable and in a table."""
@@ -51,13 +52,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The JSON object of a body; `form`: it came as the field `payload` of a form. `proof` shows the journal that the body
-    itself is JSON, so that it need not be parsed again.
+    """The JSON object of a body; `form`: it came as the field `payload` of a form.
+
+    `parsed_json` shows the journal that the body itself is JSON, so that it need not be parsed again.
     """
 
     object: JsonObject
     form: bool
-    proof: Proof | None = None
+    parsed_json: ParsedJson | None = None
 
 
 def fold_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -126,14 +128,14 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
     form = is_form(content_type)
     if form is None:
         raise BadRequest("content_type_unsupported", CONTENT_TYPE_UNSUPPORTED)
-    proof: Proof | None = None
+    parsed_json: ParsedJson | None = None
     try:
-        value, proof = (load(_form_payload(body)), None) if form else codec.parse(body)
+        value, parsed_json = (load(_form_payload(body)), None) if form else codec.parse(body)
     except orjson.JSONDecodeError:
         value = load(body)
     if not isinstance(value, dict):
         raise BadRequest("body_not_object", "The body is JSON, but not an object.")
-    return Parsed(value, form, proof)
+    return Parsed(value, form, parsed_json)
 
 
 def decode(body: bytes | None) -> Any:
@@ -192,8 +194,10 @@ def _form_payload(body: bytes) -> bytes:
 
 
 def _unquote(text: bytes) -> bytes:
-    """As `unquote_to_bytes`, in one step for each kind of escape and not for each escape. The form of a usual delivery has
-    thousands of escapes, which take `unquote_to_bytes` milliseconds; a large one has millions, which take it ten seconds.
+    """As `unquote_to_bytes`, in one step for each kind of escape and not for each escape.
+
+    The form of a usual delivery has thousands of escapes, which take `unquote_to_bytes` milliseconds; a large one has millions,
+    which take it ten seconds.
 
     Each `%` begins an escape, so decoding one can't create another, as long as `%25` is decoded last.
     """

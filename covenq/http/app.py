@@ -12,7 +12,7 @@ import falcon
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError, StateBehind
 from covenq.http.answers import respond_error, respond_exception
-from covenq.http.api import actions, claims, listings, maintenance, pauses, questions, status
+from covenq.http.api import actions, claims, listings, maintenance, pauses, queries, status
 from covenq.http.api.events import Events
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
@@ -75,10 +75,10 @@ def _add_api(app: App, services: Services) -> None:
     _add(app, "/api/v1/tasks/{id}/attempts", listings.Attempts(services))
     _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", listings.Log(services, "stdout"))
     _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", listings.Log(services, "stderr"))
-    _add(app, "/api/v1/why", questions.Why(services))
-    _add(app, "/api/v1/tail", questions.Tail(services))
-    _add(app, "/api/v1/stats", questions.Stats(services))
-    _add(app, "/api/v1/pace", questions.Throughput(services))
+    _add(app, "/api/v1/why", queries.Why(services))
+    _add(app, "/api/v1/tail", queries.Tail(services))
+    _add(app, "/api/v1/stats", queries.Stats(services))
+    _add(app, "/api/v1/pace", queries.Throughput(services))
     _add(app, "/api/v1/replay", actions.replay(services))
     _add(app, "/api/v1/reroute", actions.reroute(services))
     _add(app, "/api/v1/import", actions.Import(services))
@@ -116,7 +116,7 @@ class _ErrorHandlers:
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
         # A hook with the wrong address, or one whose POST was redirected as a GET.
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
-            shown = refusal_evidence.of(lambda name: req.get_header(name.replace("_", "-")))
+            shown = refusal_evidence.evidence_of(lambda name: req.get_header(name.replace("_", "-")))
             shown["body"] = None  # it was not looked at
             self._services.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
         respond_error(resp, status, word, detail)

@@ -101,8 +101,10 @@ def _may(token: Token, operation: Operation | None, method: str) -> bool:
 
 
 def _check_query(req: falcon.Request, operation: Operation) -> None:
-    """Raises UsageError for a parameter that is unknown, repeated, or has none of its allowed values: ignoring it would do
-    something else than was meant."""
+    """Raises UsageError for a parameter that is unknown, repeated, or has none of its allowed values.
+
+    Ignoring it would do something else than was meant.
+    """
     known = {one.name: one.schema.get("enum") for one in operation.query}
     for name, value in req.params.items():
         if name not in known:

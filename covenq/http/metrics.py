@@ -167,8 +167,8 @@ class _Collector:
     def _state(self) -> Iterator[Metric]:
         """As far as it is folded: a scrape waits for nothing."""
         services = self._services
-        yield _gauge("covenq_fold_lag_records", services.folder.lag)
-        yield _gauge("covenq_fold_failing", services.folder.error is not None)
+        yield _gauge("covenq_fold_lag_records", services.fold_thread.lag)
+        yield _gauge("covenq_fold_failing", services.fold_thread.error is not None)
         conn = services.store.reader()
         counts, oldest, now = query.counts(conn), query.oldest(conn), services.clock()
         for what in ("deliveries", "tasks"):

@@ -22,7 +22,7 @@ from covenq.intake.twins import Twins
 from covenq.model import DeliveryId, JsonObject
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import WAITERS_MAX, Claims
@@ -45,7 +45,7 @@ class Services:
     data: Path
     journal: FileJournal
     store: StateStore
-    folder: Folder
+    fold_thread: FoldThread
     pool: Pool
     claims: Claims
     admission: Admission
@@ -67,12 +67,12 @@ class Services:
     twins: Twins = field(init=False)
 
     def __post_init__(self) -> None:
-        folder, journal = self.folder, self.journal
+        fold_thread, journal = self.fold_thread, self.journal
         twins = Twins(
             self.store.reader,
             head=lambda: journal.head().seq,
-            folded=lambda: folder.folded,
-            wait_for=lambda seq: folder.wait_for(seq, FOLD_S),
+            folded=lambda: fold_thread.folded,
+            wait_for=lambda seq: fold_thread.wait_for(seq, FOLD_S),
         )
         object.__setattr__(self, "twins", twins)
 
@@ -98,7 +98,7 @@ class Services:
 
     def lookup(self, id: DeliveryId, at_least: int) -> JsonObject | None:
         """The delivery's row once `at_least` is folded; None if that takes too long, or there is none."""
-        if not self.folder.wait_for(at_least, FOLD_S):
+        if not self.fold_thread.wait_for(at_least, FOLD_S):
             return None
         try:
             return query.delivery(self.store.reader(), id.hook, id.guid)
@@ -106,6 +106,6 @@ class Services:
             return None
 
     def _reach(self, seq: int) -> None:
-        if not self.folder.reach(seq, FOLD_S):
-            why = f": {self.folder.error}" if self.folder.error else ""
-            raise StateBehind(f"the state is {self.folder.lag} records behind the journal{why}")
+        if not self.fold_thread.reach(seq, FOLD_S):
+            why = f": {self.fold_thread.error}" if self.fold_thread.error else ""
+            raise StateBehind(f"the state is {self.fold_thread.lag} records behind the journal{why}")

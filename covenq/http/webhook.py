@@ -104,8 +104,10 @@ def record_answer(
     client: str,
     start: bytes = b"",
 ) -> None:
-    """Count the answer to a delivery, and log a refusal. `header` gives one by its name without HTTP_, `start` is the beginning
-    of the body."""
+    """Count the answer to a delivery, and log a refusal.
+
+    `header` gives one by its name without HTTP_, `start` is the beginning of the body.
+    """
     if answer.refusal is None:
         services.accepted.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
         if log.isEnabledFor(logging.DEBUG):
@@ -120,7 +122,7 @@ def record_answer(
         str(answer.body.get("detail", "")),
         path=path,
         client=client,
-        **refusal_evidence.of(header, start),
+        **refusal_evidence.evidence_of(header, start),
     )
 
 

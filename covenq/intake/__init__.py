@@ -1,7 +1,6 @@
-"""Receiving deliveries: admission, validation, replay detection (twins), one durable append before the answer, and what is
-kept of refusals.
+"""Receiving deliveries: admission, validation, replay detection, one durable append before the answer, refusals.
 
-A refusal is a status, a word for machines and a sentence for people. Each part of it has one place:
+A refusal is a status, a word for machines and a sentence for people. Each part of it has one module:
 
 - The word and the sentence are where it is refused: `receive` (and `covenq.github.request`, which raises BadRequest) for a
   delivery, `admission` for the intake as a whole, `covenq.http` for what never becomes a delivery.

@@ -96,8 +96,9 @@ class Admission:
         paused: Callable[[], Reason | None] = lambda: None,
         damaged: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`missing` is the size of the ballast file in bytes while it doesn't exist: the intake opens again only when there is
-        room for it.
+        """`missing` is the size of the ballast file in bytes while it doesn't exist.
+
+        The intake opens again only when there is room for it.
 
         `paused` returns the reason if an operator has paused the intake; it may raise JournalError. It is called here once, so
         nothing is accepted before. `damaged` returns whether the journal, as far as it was read, is damaged: then nothing more
@@ -144,7 +145,7 @@ class Admission:
             found.append(Reason("journal_full", "The last write found no space."))
         return found
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         """Whether there is room for what is only a convenience, such as a log of refusals."""
         return self._disk(0) is None and not self._journal.full
 

@@ -29,7 +29,7 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.interface import Journal, Submitting
-from journal.records import Appended, Conflict, Entry, Proof, Unknown
+from journal.records import Appended, Conflict, Entry, ParsedJson, Unknown
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -72,18 +72,22 @@ class _Delivery:
     body: bytes
     object: JsonObject
     """The JSON in `body`."""
-    proof: Proof | None
+    parsed_json: ParsedJson | None
 
     def received(self, tasks: Sequence[str] | None, problem: str | None = None) -> Entry:
-        """The entry `delivery.received`. `data.tasks` names the tasks that the same append queues, so that `resume` can
-        complete an append that a crash cut short.
+        """The entry `delivery.received`.
+
+        `data.tasks` names the tasks that the same append queues, so that `resume` can complete an append that a crash cut
+        short.
 
         `problem` is the rule that failed, if nothing could be decided.
         """
         data = {**self.data, "tasks": tasks}
         if problem is not None:
             data["problem"] = problem
-        return Entry(self.id.subject, str(Kind.RECEIVED), data, self.about, self.body, expect=0, proof=self.proof)
+        return Entry(
+            self.id.subject, str(Kind.RECEIVED), data, self.about, self.body, expect=0, parsed_json=self.parsed_json
+        )
 
 
 def receive(
@@ -96,9 +100,11 @@ def receive(
     clock: Callable[[], float] = time.time,
     twins: Twins | None = None,
 ) -> Answer:
-    """Answer one request, by the first that applies of: 413, 415, 401, 400, 409 for a twin if twins are refused, and then by
-    the journal's result: 202 for a new delivery (200 for a ping), 200 for a repeated one, 409 for another body under a known
-    id, 503 if it can't be made durable or its state can't be read now. Raises nothing, whatever the request holds.
+    """Answer one request. Raises nothing, whatever the request holds.
+
+    The answer is the first that applies of: 413, 415, 401, 400, 409 for a twin if twins are refused, and then by the journal's
+    result: 202 for a new delivery (200 for a ping), 200 for a repeated one, 409 for another body under a known id, 503 if it
+    can't be made durable or its state can't be read now.
     """
     delivery = _validated(request, secrets, config)
     if isinstance(delivery, Answer):
@@ -167,12 +173,14 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }
-    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.proof)
+    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.parsed_json)
 
 
 def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journal) -> bool:
-    """Whether it is refused as a twin. Not if it came before under its own id: then it is answered as a repetition, and it may
-    have been accepted when twins were only marked. Raises JournalError.
+    """Whether it is refused as a twin.
+
+    Not if it came before under its own id: then it is answered as a repetition, and it may have been accepted when twins were
+    only marked. Raises JournalError.
     """
     if reservation.twin is None or reservation.own or delivery.event == PING:
         return False
@@ -333,8 +341,8 @@ def _answer_to_append(
             return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
         if result.subject == delivery.id.subject:
             return _duplicate_or_conflict(delivery, result.last, journal, lookup)
-        # The delivery is new, but a task of its id exists: it outlived its delivery's record (a salvage). It is the same
-        # task, so it stays as it is.
+        # The delivery is new, but a task of its id exists: the delivery's record was lost in a salvage, the task's
+        # was not. It is the same task, so it stays as it is.
         kept = [entry for entry in entries if entry.subject != result.subject]
         if len(kept) == len(entries):
             return unavailable(JournalError("a Conflict with a subject that was not appended"))
@@ -343,8 +351,10 @@ def _answer_to_append(
 
 
 def append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
-    """Append, repeating the identical entries while no answer comes. A Conflict may then be with our own entries: it is
-    answered as a repetition, which claims nothing untrue. Raises JournalError.
+    """Append, repeating the identical entries while no answer comes.
+
+    A Conflict may then be with our own entries: it is answered as a repetition, which claims nothing untrue. Raises
+    JournalError.
     """
     for _ in range(UNKNOWN_TRIES):
         result = journal.append(entries)
@@ -368,8 +378,9 @@ def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *
 
 
 def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
-    """The answer to a delivery whose id is durable already: the same body is a duplicate, another a conflict. Either is
-    recorded if possible; both answers depend only on the first delivery's record.
+    """The answer to a delivery whose id is durable already: the same body is a duplicate, another a conflict.
+
+    Either is recorded if possible; both answers depend only on the first delivery's record.
     """
     try:
         row = lookup(delivery.id, last)

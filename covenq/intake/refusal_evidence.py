@@ -30,7 +30,7 @@ Header = Callable[[str], str | None]
 """Returns a header by its name in WSGI's spelling, without HTTP_; None if it is absent."""
 
 
-def of(header: Header, start: bytes = b"") -> dict[str, Any]:
+def evidence_of(header: Header, start: bytes = b"") -> dict[str, Any]:
     """The fields for the log of refusals; None is absent. `start` is the beginning of the body, as far as it was read."""
     media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     return {

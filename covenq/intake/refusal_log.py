@@ -117,8 +117,10 @@ def _private(path: str, flags: int) -> int:
 
 
 def read(data: Path) -> Iterator[JsonObject]:
-    """Each refusal: {"at", "error", "status", "detail", …}, oldest first. Lines that can't be parsed are skipped: one may be
-    only partly written at the moment. Empty if there is no log, or it can't be read.
+    """Each refusal, oldest first: {"at", "error", "status", "detail", …}.
+
+    Lines that can't be parsed are skipped: one may be only partly written at the moment. Empty if there is no log, or it can't
+    be read.
     """
     for name in (f"{REFUSALS_NAME}.1", REFUSALS_NAME):
         try:

@@ -1,4 +1,4 @@
-"""Completing what a crash, a pause or a failed rule left undone: deliveries that are durable, but not or only partly routed."""
+"""Completes routing of durable deliveries that a crash, a pause or a failed rule interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay detection: twins, which are deliveries whose body came before under another GUID.
+"""Replay detection: deliveries with an already known body under a new GUID ("twins").
 
 GitHub signs only the body. So a captured request can be sent again under a GUID of the sender's choice, and its signature is
 right. The fold marks every such delivery (`twin` of its row); here it is found before it is accepted, for the policy that
@@ -72,8 +72,10 @@ class Twins:
         *,
         limit: int = RESERVATIONS_MAX,
     ) -> None:
-        """`reader` returns the thread's connection to state.db, `head` the newest durable seq, `folded` the newest folded one;
-        `wait_for` waits, for a bounded time, until a seq is folded.
+        """`reader` returns the thread's connection to state.db.
+
+        `head` returns the newest durable seq, `folded` the newest folded one; `wait_for` waits, for a bounded time, until a seq
+        is folded.
         """
         self._reader = reader
         self._head = head

@@ -1,5 +1,6 @@
-"""Operations: `act` (replay, requeue, cancel, pause, import), `inspect` (status, why, tail, stats), `maintain` (upkeep,
-backup, verify).
+"""Operations on the stored deliveries and on the data directory.
+
+`act` (replay, requeue, cancel, pause, import), `inspect` (status, why, tail, stats), `maintain` (upkeep, backup, verify).
 
 Commands, API and dashboard call these. May import `tasks`, `intake`, `state` and what is below them; not `http`, `client`.
 """

@@ -69,9 +69,12 @@ class Diff:
         self.newly_taken += bool(after) and not before
 
     def answer(self) -> JsonObject:
-        """{"deliveries", "same", "changed", "untold", "newly_ignored", "newly_taken", "gained": {route: n}, "lost", "fails",
+        """The difference as the API has it.
+
+        It is {"deliveries", "same", "changed", "untold", "newly_ignored", "newly_taken", "gained": {route: n}, "lost", "fails",
         "policies": [route…] whose way of running changes, "examples": {"+ route" | "- route" | "! route": [{"id", "event",
-        "action", "repo", "number"}…]}}."""
+        "action", "repo", "number"}…]}}.
+        """
         old = {route.name: route for route in self.old}
         return {
             "deliveries": self.looked_at,

@@ -56,7 +56,7 @@ def _fold_delivery(rows: Rows, record: Record) -> None:
     data = record.data
     if row is None:
         if record.kind != Kind.RECEIVED:
-            return  # about a delivery that was never received here
+            return  # the delivery has no `delivery.received` record
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
             rows.tasks[orphan]["delivery_seq"] = record.seq

@@ -126,8 +126,9 @@ def _claim(rows: Rows, row: Row, record: Record) -> None:
 
 
 def scopes(row: Mapping[str, Any]) -> Iterator[str]:
-    """The scopes whose daily limits a start of this task counts towards, as the table `starts` names them: installation,
-    repository, route.
+    """The scopes whose daily limits a start of this task counts towards: installation, repository, route.
+
+    Named as the table `starts` names them.
     """
     yield f"installation {row['tenant']}"
     if row["repo_id"] is not None:

@@ -16,7 +16,7 @@ from journal.interface import Journal
 log = logging.getLogger("covenq.state")
 
 
-class Folder(threading.Thread):
+class FoldThread(threading.Thread):
     """Follows the journal and folds new records, each batch with all that was appended meanwhile.
 
     A full disk, a locked file or a journal that can't be read interrupt it, and it tries again: `error` gives the reason as
@@ -127,10 +127,11 @@ class Folder(threading.Thread):
                 self._advanced.notify_all()
 
     def _let_batch_grow(self, batch_delay_s: float) -> None:
-        """Wait so that the next batch grows, unless somebody waits for a seq: a transaction of many records costs little more
-        than one of a few, and each competes with the threads that accept deliveries. After a batch with records of tasks it
-        waits only as long as its transaction took (a millisecond or so; under load half of the time), since workers wait for
-        tasks.
+        """Wait so that the next batch grows, unless somebody waits for a seq.
+
+        A transaction of many records costs little more than one of a few, and each competes with the threads that accept
+        deliveries. After a batch with records of tasks it waits only as long as its transaction took (a millisecond or so;
+        under load half of the time), since workers wait for tasks.
         """
         with self._advanced:
             self._advanced.wait_for(

@@ -1,6 +1,6 @@
 """Queries of state.db: a connection and values in, the JSON objects of deliveries, tasks and attempts out.
 
-Nothing here waits or writes; the caller makes sure that the state is new enough (`Folder.wait_for`).
+Nothing here waits or writes; the caller makes sure that the state is new enough (`FoldThread.wait_for`).
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def deliveries(
     payload_of: PayloadOf | None = None,
     now: float | None = None,
 ) -> Page:
-    """The deliveries that match, newest first; `limit` 0 is all. Raises UsageError for a bad limit or cursor, or for a
-    filter on the payload where `payload_of` is None.
+    """The deliveries that match, newest first; `limit` 0 is all.
+
+    Raises UsageError for a bad limit or cursor, or for a filter on the payload where `payload_of` is None.
     """
     return _page(conn, "webhook_deliveries", filter, limit, after, payload_of, now)
 
@@ -159,8 +160,10 @@ def attempts_of(
     *,
     now: float | None = None,
 ) -> Page:
-    """A task's attempts, first to last, if it matches; `next` is the number of the page's last. Raises as `latest_attempts`,
-    and NotFound where there is no such task."""
+    """A task's attempts, first to last, if it matches; `next` is the number of the page's last.
+
+    Raises as `latest_attempts`, and NotFound where there is no such task.
+    """
     found = task(conn, task_id)
     where, params = _task_condition(filter, limit, now)
     rows = conn.execute(
@@ -188,8 +191,10 @@ def latest_attempts(
     *,
     now: float | None = None,
 ) -> Page:
-    """The attempts of the tasks that match, newest claim first, each with the task's route, event, repo, number, hook and
-    guid. Raises UsageError for a bad limit or cursor, and for a filter on the payload.
+    """The attempts of the tasks that match, newest claim first.
+
+    Each has the task's route, event, repo, number, hook and guid. Raises UsageError for a bad limit or cursor, and for a filter
+    on the payload.
     """
     where, params = _task_condition(filter, limit, now)
     place = _cursor(after)

@@ -1,5 +1,6 @@
-"""The file state.db: opening it, catching up with the journal (in a daemon by `covenq.state.follow`), and completing it in a
-transaction for one reading.
+"""The file state.db: opening it, catching up with the journal, and completing it in a transaction for one reading.
+
+In a daemon, `covenq.state.follow` keeps it caught up.
 
 It is a cache. Position and rows change in one transaction and only by durable records, so what a crash leaves is a prefix of
 the fold. A file that is missing, or belongs to another journal or schema, is folded again from the start.
@@ -111,7 +112,7 @@ class StateStore:
         with self._writing:
             self._conn.execute("PRAGMA user_version = 0")
 
-    def scrub(self) -> bool:
+    def truncate_wal(self) -> bool:
         """Checkpoint the write-ahead log and truncate it, so that it holds no erased content either.
 
         False if a reader or the disk prevented it: try again later.

@@ -110,7 +110,7 @@ def cancel(writable: WritableSource, target: Target) -> Action:
 
 
 def redact(writable: WritableSource, target: Target) -> Action:
-    """Erase content, for ever."""
+    """Erase content, forever."""
 
     def apply(dry_run: bool, force: bool) -> Object:
         if target.filter is not None:
@@ -164,8 +164,10 @@ def with_routes(source: Source, row: Mapping[str, Any] | None) -> Object:
 
 
 def pause_choices(row: Mapping[str, Any], pauses: Iterable[Mapping[str, Any]]) -> list[PauseChoice]:
-    """What is paused and can be resumed, then what can be paused: the intake, the worker, and the row's routes, repository
-    and installation."""
+    """What is paused and can be resumed, then what can be paused.
+
+    That is the intake, the worker, and the row's routes, repository and installation.
+    """
     found = [PauseChoice(str(one["what"]), _name(one), True, one.get("since"), one.get("reason")) for one in pauses]
     paused = {(one.what, one.name) for one in found}
     candidates: list[tuple[str, str | None]] = [("intake", None), ("worker", None)]

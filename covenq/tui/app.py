@@ -43,8 +43,10 @@ FIRST_ROWS_S = 1.0
 
 
 class Dashboard(App[int]):
-    """`covenq tui`. `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data
-    directory, for verifying, None where it is on another machine. `filters` is the file of saved filters.
+    """`covenq tui`.
+
+    `opener` is called on another thread, again whenever the daemon comes or goes; `data` is the data directory, for verifying,
+    None where it is on another machine. `filters` is the file of saved filters.
     """
 
     TITLE = "covenq"
@@ -107,8 +109,9 @@ class Dashboard(App[int]):
             self.screen.mark_changed()
 
     async def source_opened(self, source: Source) -> None:
-        """Read from this source from now on, and wait for the first rows of the list in view: the status, read at the same
-        time, would only delay them.
+        """Read from this source from now on, and wait for the first rows of the list in view.
+
+        The status, read at the same time, would only delay them.
         """
         self._opened = True
         for pane in self.panes:

@@ -1,4 +1,7 @@
-"""The file of saved filters, name by name. It is in the user's configuration, not in the data directory: a view is personal."""
+"""The file of saved filters, in the user's configuration directory.
+
+It is not in the data directory: a view is personal.
+"""
 
 from __future__ import annotations
 

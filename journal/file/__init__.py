@@ -1,6 +1,6 @@
 """The file engine: a journal in a directory of JSON Lines segments, owned by one process.
 
-A module each, from the top downwards:
+One line per module, highest layer first:
 
 - `open` opens a journal, recovering what a crash left; `engine` is the journal that it gives; `reader` is one for reading only
 - `committer` writes and syncs batches in its thread; `request` is an append on its way through it; `commit_stats` its statistics
@@ -10,6 +10,6 @@ A module each, from the top downwards:
 - `recovery` makes the end of the log safe to append to; `examine` finds what is proven, torn or damaged; `torn` is a torn tail
 - `erase` takes content out of sealed segments; `scan` reads records out of segments
 - `catalogue` looks up subjects and offsets; `index` is their cache in SQLite
-- `segment` is the format of a segment, `codec` that of a line; `legible` reads delivery ids out of damaged ones
+- `segment` is the format of a segment, `codec` that of a line; `recoverable_ids` reads delivery ids out of damaged ones
 - `lock` is the lock on the directory; `files` makes all file calls
 """

@@ -330,13 +330,13 @@ def backup_witness(files: Files, directory: Path) -> Witness | None:
     return Witness(note["journal"], note["seq"], note["sum"]) if note["seq"] else None
 
 
-def forget_backup(files: Files, directory: Path) -> None:
+def remove_backup_note(files: Files, directory: Path) -> None:
     """Remove the note: from now on the directory is a journal of its own. Durable on return."""
     files.unlink(directory / BACKUP_NAME)
     files.fsync_dir(directory)
 
 
-def room_for(source: Path, target: Path) -> bool:
+def has_space_for(source: Path, target: Path) -> bool:
     """Whether the target's disk has room for all of the source."""
     size = sum(segment_size(OsFiles(), source, first) for first in list_segments(OsFiles(), source))
     parent = next(path for path in (target, *target.parents) if path.exists())

@@ -76,8 +76,10 @@ class Catalogue:
             return None  # without the hint the segment is read from its start
 
     def _query(self, question: Callable[[Index], T]) -> T:
-        """Ask this thread's connection. A broken index must not answer, and not outlive this process: it is removed, and the
-        next opening rebuilds it."""
+        """Ask this thread's connection; remove a broken index.
+
+        A broken index must not answer, and not outlive this process: it is removed, and the next opening rebuilds it.
+        """
         try:
             return question(self._reader())
         except sqlite3.OperationalError:
@@ -103,8 +105,10 @@ class Catalogue:
                 self._wake.notify()
 
     def move(self, offsets: list[tuple[int, int]]) -> None:
-        """A segment was rewritten: these are the new (seq, offset) of its lines. Best effort; a stale offset is noticed when
-        it is used."""
+        """Record the new (seq, offset) of the lines of a segment that was rewritten.
+
+        Best effort; a stale offset is noticed when it is used.
+        """
         with self._lock:
             for seq, offset in offsets:
                 if seq in self._offsets:
@@ -137,7 +141,7 @@ class Catalogue:
         if reader is None:
             reader = Index(self._index.path, readonly=True)
             if not self._is_ours():
-                # An index that somebody removed and another process created anew would answer "new" for everything.
+                # An index that somebody removed and another process created again would answer "new" for everything.
                 reader.close()
                 raise sqlite3.DatabaseError("the index was replaced")
             self._readers.index = reader

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from journal.errors import EntryRefused
-from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, Proof, Record
+from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, ParsedJson, Record
 
 SUM_MARK = b',"sum":"'
 ZERO_SUM = "0" * 64
@@ -47,7 +47,10 @@ _SUM = re.compile(rb'[0-9a-f]{64}"')
 
 
 class LineError(Exception):
-    """These bytes are no record of this segment. `kind` is the kind of damage: flipped, foreign, truncated, payload, …"""
+    """These bytes are no record of this segment.
+
+    `kind` is the kind of damage: flipped, foreign, truncated, payload, …
+    """
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -123,7 +126,7 @@ def prepare(entry: Entry) -> Prepared:
             raise EntryRefused(f"a payload of {len(entry.payload)} bytes is over {PAYLOAD_MAX}")
         payload_sha256 = sha256_hex(entry.payload)
         hashes += b',"payload_sha256":"%s","payload_bytes":%d' % (payload_sha256.encode(), len(entry.payload))
-        proven = entry.proof is not None and entry.proof.payload is entry.payload
+        proven = entry.parsed_json is not None and entry.parsed_json.payload is entry.payload
         tail += _form(entry.payload, proven=proven)
     tail += (b"}\n",)
     middle = b'"subject":"%s","kind":"%s"%s,"data":%s' % (entry.subject.encode(), entry.kind.encode(), hashes, data)
@@ -133,7 +136,7 @@ def prepare(entry: Entry) -> Prepared:
     return Prepared(entry, data, about, middle, tail, payload_sha256, size)
 
 
-def finish(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, salted: Salted) -> tuple[bytes, str]:
+def encode_line(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str, salted: Salted) -> tuple[bytes, str]:
     """The whole line, newline included, and its sum."""
     envelope = b'{"seq":%d,"at":"%s","synced":%d,%s,"prev":"%s"' % (
         seq,
@@ -161,9 +164,9 @@ def _dump(value: Any, name: str) -> bytes:
 # ---- the payload in its line
 
 
-def parse(payload: bytes) -> tuple[Any, Proof]:
+def parse(payload: bytes) -> tuple[Any, ParsedJson]:
     """The JSON value of these bytes, and the proof for an entry that carries them. Raises orjson.JSONDecodeError."""
-    return orjson.loads(payload), Proof(payload)
+    return orjson.loads(payload), ParsedJson(payload)
 
 
 def payload_form(payload: bytes) -> bytes:

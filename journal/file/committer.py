@@ -1,6 +1,6 @@
 """Group commit: one thread writes and syncs the queued appends, a batch at a time, and answers them.
 
-The order within a batch, and what rests on it:
+The order within a batch, and what depends on it:
 
 1. Each append's `expect` is checked against durable records and the appends before it in this batch.
 2. Seq, time, watermark (`synced`, the newest durable seq), `prev` and sum are assigned; one buffer is written at the tracked
@@ -8,11 +8,11 @@ The order within a batch, and what rests on it:
 3. The file is synced, once.
 4. The segment's name is checked to mean still the file that was synced (else somebody replaced the directory).
 5. Only now the durable head moves, the index and the readers learn of the records, and the callers are answered: Appended,
-   and Conflict too where it rests on a record of this very batch. So nobody ever sees a seq that is not synced.
+   and Conflict too where it depends on a record of this very batch. So nobody ever sees a seq that is not synced.
 
 If 2 fails, the file is cut back to the last durable offset and synced, the batch's callers get the error, and the next batch
 may try again: nothing of the failed one is left to be found. If that fails as well, or if 3 fails, the journal is poisoned:
-the page cache can't be believed any more, the sync is not tried again, and only a new process, which rewrites the unproven
+the page cache can no longer be trusted, the sync is not tried again, and only a new process, which rewrites the unproven
 tail, may go on.
 """
 
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from journal.errors import JournalClosed, JournalError, JournalFull, JournalGone, JournalPoisoned, JournalWriteFailed
 from journal.file.catalogue import Catalogue
-from journal.file.codec import Prepared, finish, prepare
+from journal.file.codec import Prepared, encode_line, prepare
 from journal.file.commit_stats import CommitStats
 from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
@@ -57,7 +57,7 @@ class Tail:
 
 
 class Durable(NamedTuple):
-    """One durable record, as passed to `publish`. A tuple, since one is made for every record before its append is answered."""
+    """One durable record, as passed to `publish`. A tuple, since one is made forevery record before its append is answered."""
 
     seq: int
     at: str
@@ -74,7 +74,8 @@ class Committer(threading.Thread):
     """The thread that owns the tail. `append`, `rotate`, `submit`, `start_batch` and `stop` may be called from any other.
 
     `publish(records, head)` is called with each batch once it is durable, and with no records when the journal is poisoned.
-    `cut_at` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it closes the proof.
+    `segment_bytes` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it
+    appends a `journal.synced` record.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Committer(threading.Thread):
         publish: Callable[[list[Durable], Head], None],
         clock: Callable[[], float],
         salt: Callable[[], str],
-        cut_at: int,
+        segment_bytes: int,
         idle_s: float,
     ) -> None:
         super().__init__(name="journal-commit", daemon=True)
@@ -103,7 +104,7 @@ class Committer(threading.Thread):
         self._publish = publish
         self._clock = clock
         self._salt = salt
-        self._cut_at = cut_at
+        self._segment_bytes = segment_bytes
         self._idle_s = idle_s
         self._queue: deque[Request] = deque()
         self._wake = threading.Condition(threading.Lock())
@@ -129,7 +130,7 @@ class Committer(threading.Thread):
         waiter.wait()
 
     def submit(self, request: Request, *, start: bool = True) -> None:
-        """Queue a request. It is answered after step 5 of the module's argument, or when its batch fails.
+        """Queue a request. It is answered after step 5 of the module docstring, or when its batch fails.
 
         Without `start` a committer that sleeps is left asleep until `start_batch` is called, or for a second at most.
         Raises JournalPoisoned (or what poisoned it) and JournalClosed; then it is not queued, and never answered.
@@ -154,7 +155,7 @@ class Committer(threading.Thread):
                 self._wake.notify()
 
     def stop(self) -> None:
-        """Refuse new requests, answer the queued ones, close the proof of the last batch, and end. Waits for all of it."""
+        """Refuse new requests, answer the queued ones, append a `journal.synced` record if needed, and end. Waits for all."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -167,7 +168,7 @@ class Committer(threading.Thread):
             while self._run_once():
                 self.beat = time.monotonic()
         except BaseException as error:
-            # Whatever failed, callers must not wait for ever, and nothing may be written after a state we don't understand.
+            # Whatever failed, callers must not wait forever, and nothing may be written after a state we don't understand.
             poison = JournalPoisoned(f"the committer failed: {error!r}")
             self._poison(poison)
             resolve_all(self._batch, lambda _: poison)
@@ -177,15 +178,15 @@ class Committer(threading.Thread):
         with self._wake:
             if not self._queue and not self._closing:
                 self._asleep = True  # the submitter of the first request clears it: one wake-up is enough
-                self._wake.wait(self._idle_s if self._lacks_proof() else max(self._idle_s, 1.0))
+                self._wake.wait(self._idle_s if self._needs_synced_record() else max(self._idle_s, 1.0))
                 self._asleep = False
             batch = self._take_batch()
             closing = self._closing
         if batch:
             self._commit(batch)
             return True
-        if self._lacks_proof() and self.poisoned is None:
-            self._append_proof()
+        if self._needs_synced_record() and self.poisoned is None:
+            self._append_synced_record()
         return not closing
 
     def _take_batch(self) -> list[Request]:
@@ -197,12 +198,12 @@ class Committer(threading.Thread):
             batch.append(request)
         return batch
 
-    def _lacks_proof(self) -> bool:
-        """Whether no line states yet that the newest batch was durable. A proof itself needs none."""
+    def _needs_synced_record(self) -> bool:
+        """Whether no line states yet that the newest batch was durable. A `journal.synced` record itself needs none."""
         return self.tail.last_kind != SYNCED_KIND and self.tail.seq > 0 and self.full is None
 
-    def _append_proof(self) -> None:
-        """Close the proof: append a line that states, as its `synced`, that everything before it was durable."""
+    def _append_synced_record(self) -> None:
+        """Append a `journal.synced` record: its `synced` states that everything before it was durable."""
         self._commit([Request([prepare(Entry(OWN_SUBJECT, SYNCED_KIND, {}))], ignore_answer)])
 
     def _commit(self, batch: list[Request]) -> None:
@@ -265,18 +266,18 @@ class Committer(threading.Thread):
             raise JournalWriteFailed(f"the index can't be read: {error}") from error
 
     def _write(self, accepted: list[Request]) -> list[Durable]:
-        """Steps 2 to 5 of the module's argument. Raises JournalError; the log is then as before, or poisoned."""
+        """Steps 2 to 5 of the module docstring. Raises JournalError; the log is then as before, or poisoned."""
         self._check_seqs(sum(len(request.prepared) for request in accepted))
         size = sum(one.size for request in accepted for one in request.prepared)
         tail = self.tail
-        if tail.offset > tail.header.size and tail.offset + size > self._cut_at:
+        if tail.offset > tail.header.size and tail.offset + size > self._segment_bytes:
             self._rotate(tail.header.epoch)
             tail = self.tail
         records, buffer = self._format(accepted)
         try:
             write_all(self.files, tail.fd, buffer, tail.offset)
         except OSError as error:
-            self._cut_back(error)
+            self._truncate_batch(error)
             raise journal_error(error, self.directory) from error
         began = time.perf_counter()
         try:
@@ -313,7 +314,7 @@ class Committer(threading.Thread):
         for request in accepted:
             for one in request.prepared:
                 seq += 1
-                line, total = finish(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)
+                line, total = encode_line(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)
                 records.append(Durable(seq, at, synced, prev, total, one, tail.header.first, offset, tail.header.epoch))
                 lines.append(line)
                 offset += len(line)
@@ -335,7 +336,7 @@ class Committer(threading.Thread):
         self.tail = Tail(header, fd, self.files.identity(fd), header.size, tail.seq, tail.sum, tail.last_kind)
 
     def _new_segment(self, *, epoch: str, first: int) -> Header:
-        """Create it, durably. Raises JournalError; poisoned if it can't be told whether the new name is there to stay."""
+        """Create it, durably. Raises JournalError; poisoned if it can't be told whether the new name is durable."""
         tail = self.tail
         try:
             return write_header(
@@ -368,7 +369,7 @@ class Committer(threading.Thread):
         except OSError as error:
             raise self._poison(JournalPoisoned(f"the new segment can't be opened: {error.strerror}")) from error
 
-    def _cut_back(self, cause: OSError) -> None:
+    def _truncate_batch(self, cause: OSError) -> None:
         """Remove all of a failed batch, durably, before anything else is written or answered."""
         tail = self.tail
         try:

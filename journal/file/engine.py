@@ -94,7 +94,7 @@ class FileJournal:
         recovery: Recovery,
         clock: Callable[[], float],
         salt: Callable[[], str],
-        cut_at: int,
+        segment_bytes: int,
         idle_s: float,
     ) -> None:
         self.directory = directory
@@ -119,7 +119,7 @@ class FileJournal:
             publish=self._publish,
             clock=clock,
             salt=salt,
-            cut_at=cut_at,
+            segment_bytes=segment_bytes,
             idle_s=idle_s,
         )
         self._committer.start()
@@ -300,7 +300,7 @@ class FileJournal:
         )
 
     def close(self) -> None:
-        """Answer queued appends, close the proof of the last batch, write the clean-close mark, release the lock. Repeatable.
+        """Answer queued appends, append a `journal.synced` record, write the clean-close mark, release the lock. Repeatable.
 
         The mark is written only when nothing was poisoned: it proves how long the log was, if it is found shorter later.
         """

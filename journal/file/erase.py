@@ -9,7 +9,7 @@ The order, and why no crash loses or half-erases anything:
 1. A note of the pending erasure is published (`erasing.json`): the opening after a crash continues from it.
 2. The naming record is appended and synced. Until then nothing was changed; from then on the missing content is accounted for.
 3. The active segment is ended, if it holds any of it: only sealed segments are rewritten.
-4. Each segment is written anew beside the old one: the header and every hashed byte verbatim, only tails replaced. It is
+4. Each segment is written again beside the old one: the header and every hashed byte verbatim, only tails replaced. It is
    synced, read back and proven whole, line by line, against the old one, and only then renamed over it; the directory is
    synced. A crash leaves the old or the new segment, each whole. Open readers go on reading the old one.
 5. `.torn` files are removed: they may hold the same content, in bytes that no record accounts for. The note is removed last.
@@ -30,7 +30,7 @@ import orjson
 from journal.errors import JournalDamaged, JournalError
 from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.files import Files, publish, write_all
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import TORN_SUFFIX, SegmentFile, draft_of, list_segments, split_lines
 from journal.records import SEQ_MAX, Damage
 
@@ -116,8 +116,10 @@ def covers(drops: Sequence[SeqRange], seq: int) -> bool:
 
 
 class ErasureLookup:
-    """Look-up of seqs in several erasures at once, so that each segment is rewritten once, however many records name parts
-    of it."""
+    """Look-up of seqs in several erasures at once.
+
+    So each segment is rewritten once, however many records name parts of it.
+    """
 
     def __init__(self, erasures: Iterable[Erasure]) -> None:
         self._spans = sorted((low, high, one.by, one.about) for one in erasures for low, high in one.drops)
@@ -253,7 +255,7 @@ def _copy(
             check_tail(line, envelope)
         except LineError as error:
             detail = f"{error.detail}, so the segment is not rewritten"
-            damage = Damage(error.kind, segment.name, offset, expected, legible_id(line), detail)
+            damage = Damage(error.kind, segment.name, offset, expected, recoverable_id(line), detail)
             raise JournalDamaged([damage]) from error
         expected = envelope.seq + 1
         new = drop_content(line, envelope, erasures)

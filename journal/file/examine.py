@@ -28,7 +28,7 @@ from journal.file.codec import Envelope, LineError, check_tail, open_envelope
 from journal.file.erase import allows, erasure_in
 from journal.file.files import Files, read_all
 from journal.file.index import Position
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import GENESIS, Header, SegmentFile, header_damage, list_segments, name_of, read_mark
 from journal.file.torn import Torn, possible_ends, torn_tail
 from journal.records import Damage, Witness
@@ -182,8 +182,10 @@ class _Examiner:
         return found.end
 
     def _locate(self, segment: SegmentFile, header: Header, position: Position) -> tuple[int, int] | None:
-        """(start, end) of the position's record: where the position has it or, after a rewrite that the index missed,
-        elsewhere in the segment. None if it is not there."""
+        """(start, end) of the position's record; None if it is not there.
+
+        It is where the position has it or, after a rewrite that the index missed, elsewhere in the segment.
+        """
         if position.seq == header.after:
             return (0, header.size) if position.sum == header.prev else None
         line = segment.line_at(position.start)
@@ -325,13 +327,13 @@ class _Examiner:
             # Once a segment: what follows a later failing line follows this one too.
             self._raise_witness(segment, header, offset + len(line), last=last)
         if seq <= found.proven:
-            self._damage(segment.name, offset, seq, error.kind, error.detail, legible_id(line))
+            self._damage(segment.name, offset, seq, error.kind, error.detail, recoverable_id(line))
             return 0
         if self.rest is None:
             self.rest = (offset, read_all(self.files, segment.fd, offset, segment.size()))
         start, rest = self.rest
         at = offset - start
-        while length := self._mend_newline(header, rest, at, start):
+        while length := self._restore_newline(header, rest, at, start):
             at += length
         if start + at > offset:
             return start + at
@@ -339,7 +341,7 @@ class _Examiner:
         found.torn = torn_tail(found.segment, offset, rest)
         if found.torn is None:
             detail = f"{error.detail}, and no crash explains it"
-            self._damage(segment.name, offset, seq, error.kind, detail, legible_id(line))
+            self._damage(segment.name, offset, seq, error.kind, detail, recoverable_id(line))
         return 0
 
     def _raise_witness(self, segment: SegmentFile, header: Header, at: int, *, last: bool) -> None:
@@ -353,9 +355,11 @@ class _Examiner:
                 seen.append(open_envelope(later, header.salted).synced)
         found.proven = max([found.proven, *seen])
 
-    def _mend_newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
-        """Accept the bytes of `rest` from `at` on if they are a linked record that lacks only its newline. → its length, the
-        newline counted, or 0. `start` is the offset of `rest`."""
+    def _restore_newline(self, header: Header, rest: bytes, at: int, start: int) -> int:
+        """Accept the bytes of `rest` from `at` on if they are a linked record that lacks only its newline.
+
+        → its length, the newline counted, or 0. `start` is the offset of `rest`.
+        """
         found, offset = self.found, start + at
         for end in possible_ends(rest, at, found.seq + 2):
             if end <= at or rest[end : end + 1] == b"\n":

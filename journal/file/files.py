@@ -1,4 +1,4 @@
-"""Every file call of the engine, in one place: the seam where tests inject crashes and faults.
+"""Every file call of the engine: the interface that tests replace to inject faults.
 
 Everything that could lose data goes through `Files`, for which tests substitute a recording or failing double. Reading and
 listing go through it as well, so that a double has one consistent file system.
@@ -44,7 +44,7 @@ class OsFiles:
     """The system's own calls."""
 
     def open(self, path: Path, *, write: bool) -> int:
-        # Without O_NONBLOCK the open of a named pipe with a file's name would block for ever.
+        # Without O_NONBLOCK the open of a named pipe with a file's name would block forever.
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         return os.open(path, (os.O_RDWR if write else os.O_RDONLY) | flags)
 
@@ -59,7 +59,7 @@ class OsFiles:
         return os.pread(fd, size, offset)
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-        """May write fewer bytes than asked. (EINTR is retried by Python itself, PEP 475.)"""
+        """May write fewer bytes than asked. EINTR is retried by Python itself (PEP 475)."""
         return os.pwrite(fd, data, offset)
 
     def size(self, fd: int) -> int:
@@ -148,7 +148,7 @@ def publish(files: Files, path: Path, content: bytes) -> None:
     """A file that is there whole or not at all: written as `.tmp`, synced, renamed, the directory synced.
 
     Durable on return: the bytes by the sync before the rename, the name by the directory's sync after it. Raises OSError;
-    SyncFailed if it was the sync of the bytes: the page cache can't be believed any more then.
+    SyncFailed if it was the sync of the bytes: the page cache can no longer be trusted then.
     """
     temporary = path.with_name(path.name + ".tmp")
     if temporary.name in files.listdir(path.parent):

@@ -137,7 +137,7 @@ class Index:
 
 
 def open_index(path: Path) -> Index:
-    """The index at `path`; a file that is no usable index is a lost cache: it is removed and created anew."""
+    """The index at `path`; a file that is no usable index is a lost cache: it is removed and created again."""
     try:
         return Index(path)
     except sqlite3.DatabaseError as error:

@@ -1,6 +1,6 @@
 """The directory lock: one process owns a journal's directory, by a flock held for life. And a check of its filesystem.
 
-The lock file is never unlinked: a process that created it anew would hold another lock beside ours. That the name still means
+The lock file is never unlinked: a process that created it again would hold another lock beside ours. That the name still means
 the locked file is checked after locking.
 """
 

@@ -1,4 +1,4 @@
-"""Opening a journal: the lock, the examination, the settling, the index, and only then a `FileJournal`.
+"""Opening a journal: the lock, the examination, the recovery, the index, and only then a `FileJournal`.
 
 Why everything it serves is durable: each record is either proven by the witness, or was rewritten and synced here, before
 anything was served or folded (`journal.file.recovery` has the argument).
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.errors import BackupUnfinished, JournalDamaged, JournalUnaccepted
-from journal.file.backup import backup_witness, forget_backup, read_backup
+from journal.errors import BackupIncomplete, JournalDamaged, JournalUnaccepted
+from journal.file.backup import backup_witness, read_backup, remove_backup_note
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
 from journal.file.committer import Tail
@@ -24,13 +24,13 @@ from journal.file.examine import Examination, belongs, examine
 from journal.file.files import Files, OsFiles, journal_error
 from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.file.lock import DirectoryLock, check_filesystem
-from journal.file.recovery import remove_drafts, settle
+from journal.file.recovery import remove_drafts, repair_end
 from journal.file.scan import find_record
-from journal.file.segment import CUT_AT, GENESIS, list_segments, name_of, read_mark, write_header
+from journal.file.segment import GENESIS, SEGMENT_BYTES, list_segments, name_of, read_mark, write_header
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 IDLE_S = 0.05
-"""After this long without an append the proof of the last batch is closed: written and synced within the promised 100 ms."""
+"""After this long without an append a `journal.synced` record is appended: written and synced within the promised 100 ms."""
 
 NEWLINES_MAX = 1000
 """Offsets that one `journal.mended` record names. A batch may have lost more newlines than a record can hold."""
@@ -43,7 +43,7 @@ def open_journal(
     files: Files | None = None,
     clock: Callable[[], float] = time.time,
     token: Callable[[int], str] = secrets.token_hex,
-    cut_at: int = CUT_AT,
+    segment_bytes: int = SEGMENT_BYTES,
     idle_s: float = IDLE_S,
     force_filesystem: bool | None = None,
     accept_head: int | None = None,
@@ -53,7 +53,7 @@ def open_journal(
     `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
     `accept_head` is an operator's decision that a log which was longer, as its caches prove, is to go on from this seq, which
     must be the last that links; what the caches knew beyond it is given up, and a new epoch begins.
-    Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupUnfinished,
+    Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupIncomplete,
     JournalUnaccepted, and for errors of the disk JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
     """
     files = files or OsFiles()
@@ -70,7 +70,7 @@ def open_journal(
             witnesses,
             clock=clock,
             token=token,
-            cut_at=cut_at,
+            segment_bytes=segment_bytes,
             idle_s=idle_s,
             warning=warning,
             accept_head=accept_head,
@@ -101,7 +101,7 @@ def _open_locked(
     *,
     clock: Callable[[], float],
     token: Callable[[int], str],
-    cut_at: int,
+    segment_bytes: int,
     idle_s: float,
     warning: str | None,
     accept_head: int | None,
@@ -109,7 +109,7 @@ def _open_locked(
     remove_drafts(files, directory)
     restoring = read_backup(files, directory)
     if restoring is not None and restoring.get("finished") is not True:
-        raise BackupUnfinished(f"{directory} is a backup that was not finished")
+        raise BackupIncomplete(f"{directory} is a backup that was not finished")
     ends = backup_witness(files, directory)
     witnesses = witnesses if ends is None else [*witnesses, ends]
     index = open_index(directory / INDEX_NAME)
@@ -119,7 +119,7 @@ def _open_locked(
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            # A broken index is a lost cache. The log is untouched, or settled, which may be done again.
+            # A broken index is a lost cache. The log is untouched, or repaired, which may be done again.
             index.close()
             remove_index(directory / INDEX_NAME)
             index = open_index(directory / INDEX_NAME)
@@ -150,7 +150,7 @@ def _open_locked(
         recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning),
         clock=clock,
         salt=lambda: token(32),
-        cut_at=cut_at,
+        segment_bytes=segment_bytes,
         idle_s=idle_s,
     )
     try:
@@ -161,7 +161,7 @@ def _open_locked(
             journal.write_close_mark()  # the old mark still says that the log was longer
         if restoring is not None:
             journal.begin_epoch(token(8))
-            forget_backup(files, directory)
+            remove_backup_note(files, directory)
         _resume_erasure(journal)
     except BaseException:
         journal.close()
@@ -177,9 +177,9 @@ def _recover(
     token: Callable[[int], str],
     accept_head: int | None,
 ) -> tuple[Examination, bool]:
-    """Examine, settle, and bring the index up to date; or create the journal. → (the examination, whether it was created).
+    """Examine, repair the end, bring the index up to date; or create the journal. → (examination, whether it was created).
 
-    The index commits only what is settled.
+    The index commits only what is durable after the repair.
     """
     if accept_head is not None:
         witnesses = ()
@@ -215,7 +215,7 @@ def _recover(
         if accept_head is not None and accept_head != found.seq:
             hint = f"Give --accept-head {found.seq} if that is what you mean."
             raise JournalUnaccepted(f"the log ends at seq {found.seq}, not at {accept_head}", hint=hint)
-        settle(files, directory, found)
+        repair_end(files, directory, found)
         rows.flush()
         if rows.last is not None and found.header is not None:
             index.commit(rows.position(found.header.journal))
@@ -247,8 +247,11 @@ def _check_older_witnesses(
 
 
 def _resume_erasure(journal: FileJournal) -> None:
-    """Finish an erasure that a crash cut short. Without room for a segment, or with a damaged segment to rewrite, the log opens
-    all the same, and the erasure stays unfinished until `resume_erasure` is called, which raises the reason."""
+    """Finish an erasure that a crash cut short.
+
+    Without room for a segment, or with a damaged segment to rewrite, the log opens all the same, and the erasure stays
+    unfinished until `resume_erasure` is called, which raises the reason.
+    """
     try:
         journal.resume_erasure()
     except JournalDamaged:

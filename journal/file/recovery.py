@@ -1,9 +1,11 @@
-"""Making an examined journal safe to adopt and append to: what an opening writes before it serves anything.
+"""Recovery: makes an examined journal safe to serve and to append to.
+
+It is what an opening writes before it serves anything.
 
 `journal.file.examine` has said what is proven, what is torn and what lacks its newline; nothing here is done to damage.
 
 - A linked record that verifies is never cut, whether or not it was acknowledged: an append in flight when the process died
-  is undetermined, and keeping it is one of its two outcomes. If only its newline is wrong, that is mended.
+  is undetermined, and keeping it is one of its two outcomes. If only its newline is wrong, that is restored.
 - After a failed sync the page cache may show bytes that the disk never got, marked clean. So before anything of the unproven
   tail is adopted, it is **rewritten over itself and synced**: what is then served is on the medium.
 - Every step can be cut by a crash and done again: the torn bytes are saved under a name made of segment, offset and hash
@@ -20,12 +22,12 @@ from journal.file.segment import name_of
 from journal.file.torn import save_torn
 
 
-def settle(files: Files, directory: Path, found: Examination) -> None:
+def repair_end(files: Files, directory: Path, found: Examination) -> None:
     """Make an examined journal without damage safe to adopt and append to. Raises OSError.
 
     Order, and why: (1) the torn bytes are saved, name and content synced, so cutting loses nothing that a person may want;
-    (2) newlines are mended and the unproven tail is rewritten over itself; (3) the tail is cut; (4) one sync makes 2 and 3
-    durable before the caller appends or serves; (5) the directory is synced, for a name that a crash left in the air.
+    (2) newlines are restored and the unproven tail is rewritten over itself; (3) the tail is cut; (4) one sync makes 2 and 3
+    durable before the caller appends or serves; (5) the directory is synced, for a name whose rename may not be durable yet.
     A crash between any two leaves a journal that examines to the same records.
     """
     if found.header is None:

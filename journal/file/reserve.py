@@ -1,6 +1,6 @@
 """Disk space kept in reserve, so that running work can still record its end when the data directory's disk is full.
 
-Two lines of defence. The **threshold**: when less than this is free, admission of new work should stop (`low`). The
+Two mechanisms. The **threshold**: when less than this is free, admission of new work should stop (`low`). The
 **ballast**: a file of real bytes beside the log; when the log can't be written all the same (somebody else filled the disk),
 `release` gives its blocks back at once, for the records that end running work. It is allocated again when there is space.
 """

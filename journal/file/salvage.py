@@ -1,7 +1,7 @@
 """A new journal of all that still verifies in a damaged one. The old one is never touched.
 
 What is kept: every line whose envelope verifies under its segment's salt, wherever it is; its seq, time, subject and data
-stay the same, so delivery ids stay known for ever. Content that no longer verifies is dropped, and the closing record names its
+stay the same, so delivery ids stay known forever. Content that no longer verifies is dropped, and the closing record names its
 seqs. Where records are missing, a segment's header of the new journal shows it: `first` is more than `after` + 1.
 Lines hidden inside a payload never come back as records: without the salt their sums do not verify. Nor does content come
 back that a record says was erased: neither where the erasure was cut short, nor in a copy of the line that a payload holds.
@@ -27,14 +27,14 @@ from journal.file.codec import (
     LineError,
     Salted,
     check_tail,
-    finish,
+    encode_line,
     open_envelope,
     prepare,
 )
 from journal.file.erase import Erasure, ErasureLookup, allows, drop_content, erasure_in, seq_ranges
 from journal.file.files import Files, OsFiles, write_all
-from journal.file.legible import LEGIBLE_MAX, legible_id, legible_ids
-from journal.file.segment import CUT_AT, GENESIS, Header, SegmentFile, list_segments, name_of, write_header
+from journal.file.recoverable_ids import RECOVERABLE_MAX, recoverable_id, recoverable_ids
+from journal.file.segment import GENESIS, SEGMENT_BYTES, Header, SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
 
@@ -46,8 +46,11 @@ RANGES_MAX = 10_000
 
 @dataclass(slots=True)
 class Plan:
-    """What a salvage would keep and lose. `lost` are ranges of seqs that are missing up to the newest one found;
-    `deliveries` are ids legible in lost bytes: a hint, for damaged bytes can hold anything."""
+    """What a salvage would keep and lose.
+
+    `lost` are ranges of seqs that are missing up to the newest one found; `deliveries` are ids legible in lost bytes: a hint,
+    for damaged bytes can hold anything.
+    """
 
     journal: str = ""
     kept: int = 0
@@ -132,8 +135,10 @@ def _verified_lines(files: Files, directory: Path, found: Plan) -> Iterator[_Lin
                 try:
                     offsets.append((open_envelope(line, salted).seq, offset))
                 except LineError as error:
-                    found.deliveries += legible_ids(line)
-                    found.damage.append(Damage(error.kind, segment.name, offset, None, legible_id(line), error.detail))
+                    found.deliveries += recoverable_ids(line)
+                    found.damage.append(
+                        Damage(error.kind, segment.name, offset, None, recoverable_id(line), error.detail)
+                    )
             for seq, offset in sorted(offsets):
                 if seq <= newest:
                     continue
@@ -166,7 +171,7 @@ def _segments_in_order(files: Files, directory: Path, found: Plan) -> list[tuple
                 detail = "neither copy of the segment's header verifies, so none of its lines can be proven"
                 found.damage.append(Damage("bad header", segment.name, 0, first, None, detail))
                 for _, line in segment.lines(0):
-                    found.deliveries += legible_ids(line)
+                    found.deliveries += recoverable_ids(line)
                 continue
             headers.append((first, header))
             sizes[header.journal] += segment.size()
@@ -193,7 +198,7 @@ def salvage(
     token: Callable[[int], str],
     progress: Callable[[int], None] | None = None,
     files: Files | None = None,
-    cut_at: int = CUT_AT,
+    segment_bytes: int = SEGMENT_BYTES,
 ) -> Plan:
     """Write what `plan` would keep into the new directory `target`; whole and durable under that name on return."""
     files = files or OsFiles()
@@ -208,7 +213,7 @@ def salvage(
             files.unlink(work / name)
     else:
         work.mkdir(mode=0o700)
-    writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, cut_at=cut_at)
+    writer = _Writer(files, work, journal=token(16), epoch=token(8), token=token, segment_bytes=segment_bytes)
     lows = [low for low, _ in found.dropped]
     for count, kept in enumerate(_verified_lines(files, directory, Plan()), 1):
         at = bisect_right(lows, kept.envelope.seq) - 1
@@ -223,10 +228,10 @@ def salvage(
     data = {
         "from": found.journal,
         "kept": found.kept,
-        "lost": found.lost[:LEGIBLE_MAX],
+        "lost": found.lost[:RECOVERABLE_MAX],
         "drops": drops,
         "about": True,
-        "deliveries": found.deliveries[:LEGIBLE_MAX],
+        "deliveries": found.deliveries[:RECOVERABLE_MAX],
     }
     writer.close([*entries, Entry(OWN_SUBJECT, SALVAGED_KIND, data)], found.last + 1, now)
     files.rename(work, target)
@@ -238,10 +243,17 @@ class _Writer:
     """Writes lines to segments, under new salts and a new chain; a gap in seqs or a full segment starts the next."""
 
     def __init__(
-        self, files: Files, directory: Path, *, journal: str, epoch: str, token: Callable[[int], str], cut_at: int
+        self,
+        files: Files,
+        directory: Path,
+        *,
+        journal: str,
+        epoch: str,
+        token: Callable[[int], str],
+        segment_bytes: int,
     ) -> None:
         self._files, self._directory = files, directory
-        self._journal, self._epoch, self._token, self._cut_at = journal, epoch, token, cut_at
+        self._journal, self._epoch, self._token, self._segment_bytes = journal, epoch, token, segment_bytes
         self._seq, self._sum = 0, GENESIS
         self._fd = -1
         self._offset = 0
@@ -267,7 +279,7 @@ class _Writer:
         for seq, entry in enumerate(entries, first):
             prepared = prepare(entry)
             self._rotate_for(seq, prepared.size)
-            line, total = finish(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
+            line, total = encode_line(prepared, seq=seq, at=at, synced=self._seq, prev=self._prev, salted=self._salted)
             self._put(line, seq, total)
         self._end()
 
@@ -277,7 +289,7 @@ class _Writer:
         self._seq, self._sum, self._prev = seq, total, total
 
     def _rotate_for(self, seq: int, size: int) -> None:
-        if self._fd >= 0 and seq == self._seq + 1 and self._offset + size <= self._cut_at:
+        if self._fd >= 0 and seq == self._seq + 1 and self._offset + size <= self._segment_bytes:
             return
         self._end()
         header = write_header(

@@ -10,7 +10,7 @@ from pathlib import Path
 from journal.errors import JournalDamaged
 from journal.file.codec import LineError, decode, open_envelope
 from journal.file.files import Files
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import Header, SegmentFile, header_damage, list_segments
 from journal.records import Damage, Record
 
@@ -69,11 +69,14 @@ def read_records(
                     return
 
 
-def sound_lines(
+def verified_lines(
     files: Files, directory: Path, after: int, upto: int | None
 ) -> Iterator[tuple[str, int, Record | None]]:
-    """(segment, offset, record) of every line from seq `after` + 1 to `upto`: None for one that does not verify, and reading
-    goes on after it. A last line without its newline does not count yet."""
+    """(segment, offset, record) of every line from seq `after` + 1 to `upto`.
+
+    `record` is None for a line that does not verify, and reading goes on after it. A last line without its newline does not
+    count yet.
+    """
     segments = list_segments(files, directory)
     for first in segments[max(0, bisect_right(segments, after + 1) - 1) :]:
         with SegmentFile(files, directory, first) as segment:
@@ -120,5 +123,5 @@ def _decode(segment: SegmentFile, header: Header, offset: int, line: bytes) -> R
     try:
         return decode(line, header.salted, header.epoch)
     except LineError as error:
-        damage = Damage(error.kind, segment.name, offset, None, legible_id(line), error.detail)
+        damage = Damage(error.kind, segment.name, offset, None, recoverable_id(line), error.detail)
         raise JournalDamaged([damage]) from error

@@ -34,7 +34,7 @@ SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
 GENESIS = ZERO_SUM
 """The `prev` of the first segment's header, which continues nothing."""
-CUT_AT = 64 << 20
+SEGMENT_BYTES = 64 << 20
 """Bytes after which the next batch starts a new segment."""
 NAME = re.compile(r"(\d{20})\.jsonl\Z")
 _HEADER = re.compile(
@@ -90,7 +90,7 @@ def list_segments(files: Files, directory: Path) -> list[int]:
 def write_header(
     files: Files, directory: Path, *, journal: str, epoch: str, first: int, after: int, prev: str, salt: str
 ) -> Header:
-    """Create a segment that holds its header alone; durable, name and bytes, on return (see the module's argument)."""
+    """Create a segment that holds its header alone; durable, name and bytes, on return (see the module docstring)."""
     envelope = b'{"format":%d,"journal":"%s","epoch":"%s","first":%d,"after":%d,"prev":"%s","salt":"%s"' % (
         FORMAT,
         journal.encode(),
@@ -179,8 +179,10 @@ HEADER_BYTES = 1024
 
 
 class SegmentFile:
-    """One open segment, or the `draft` of one, for reading. `lines` yields (offset, line) with the newline kept; the last may
-    lack it."""
+    """One open segment, or the `draft` of one, for reading.
+
+    `lines` yields (offset, line) with the newline kept; the last may lack it.
+    """
 
     def __init__(self, files: Files, directory: Path, first: int, *, draft: bool = False) -> None:
         self.path = directory / (draft_of(first) if draft else name_of(first))

@@ -10,7 +10,7 @@ from journal.file.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_ta
 from journal.file.erase import Erasure, erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import GENESIS, Header, SegmentFile, header_damage
 from journal.records import SEQ_MAX, Damage, Head
 
@@ -49,8 +49,10 @@ class SegmentReport:
 def check_segment(
     files: Files, directory: Path, first: int, *, upto: int | None = None, draft: bool = False
 ) -> SegmentReport:
-    """Check every line of one segment, or of its `draft`. After a failing line the chain continues at the next line that
-    verifies."""
+    """Check every line of one segment, or of its `draft`.
+
+    After a failing line the chain continues at the next line that verifies.
+    """
     report = SegmentReport(first, last=first - 1)
     with SegmentFile(files, directory, first, draft=draft) as segment:
         header, faults = segment.header()
@@ -79,7 +81,7 @@ def _read(segment: SegmentFile, header: Header, report: SegmentReport, upto: int
             kind, detail = error.kind, error.detail
             if not line.endswith(b"\n"):
                 kind, detail = "truncated", "the file ends within it"
-            report.damage.append(Damage(kind, name, offset, expected, legible_id(line), detail))
+            report.damage.append(Damage(kind, name, offset, expected, recoverable_id(line), detail))
             _note_failure(report, header, good)
             expected, linked = expected + 1, False
             report.failing += 1

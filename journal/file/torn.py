@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journal.file.files import Files, publish, read_all
-from journal.file.legible import legible_ids
+from journal.file.recoverable_ids import recoverable_ids
 from journal.file.segment import TORN_SUFFIX
 
 SECTOR = 512
@@ -36,7 +36,7 @@ def torn_tail(segment: int, offset: int, rest: bytes) -> Torn | None:
     """`rest`, the bytes of the segment from `offset` to its end, as a torn tail; None if no crash explains them."""
     if not _crash_explains(rest, offset):
         return None
-    return Torn(segment, offset, len(rest), hashlib.sha256(rest).hexdigest(), legible_ids(rest))
+    return Torn(segment, offset, len(rest), hashlib.sha256(rest).hexdigest(), recoverable_ids(rest))
 
 
 def _crash_explains(rest: bytes, offset: int) -> bool:
@@ -53,8 +53,10 @@ def _crash_explains(rest: bytes, offset: int) -> bool:
 
 
 def possible_ends(rest: bytes, at: int, following: int) -> Iterator[int]:
-    """Where a record that begins at `at` and lacks its newline may end: before record `following`, before NULs, or with the
-    file. The nearest first, since thousands may follow each other."""
+    """Where a record that begins at `at` and lacks its newline may end, the nearest first.
+
+    Before record `following`, before NULs, or with the file. The nearest comes first since thousands may follow each other.
+    """
     yield rest.find(b'{"seq":%d,' % following, at) - 1
     yield rest.find(b"\0", at)
     yield len(rest) - 1

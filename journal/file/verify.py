@@ -24,7 +24,7 @@ from journal.file.erase import Erasure, allows
 from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
-from journal.file.legible import legible_id
+from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import (
     GENESIS,
     MARK_NAME,
@@ -94,7 +94,7 @@ def verify(
         if report is None:
             report = check_segment(files, directory, first, upto=upto)
             if upto is None and first == firsts[-1]:
-                _excuse_torn(files, directory, report, known)
+                _accept_torn_tail(files, directory, report, known)
             meter.add(sizes[first])
         reports.append(report)
     result = join(
@@ -148,7 +148,7 @@ def _index_witness(directory: Path) -> list[Witness]:
     return [] if position is None else [Witness(position.journal, position.seq, position.sum)]
 
 
-def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
+def _accept_torn_tail(files: Files, directory: Path, report: SegmentReport, known: Sequence[Witness]) -> None:
     """Remove a torn tail from the last segment's report, by the opening's own rule, from the last good record on."""
     header = report.header
     after = report.fails_after
@@ -169,7 +169,7 @@ def _excuse_torn(files: Files, directory: Path, report: SegmentReport, known: Se
 
 def _delivery_at(files: Files, directory: Path, first: int, offset: int) -> str | None:
     with SegmentFile(files, directory, first) as segment:
-        return legible_id(segment.line_at(offset))
+        return recoverable_id(segment.line_at(offset))
 
 
 # ---- in parallel
@@ -285,13 +285,13 @@ def join(
         before = one
     for one in reports if whole else ():
         name = name_of(one.first)
-        for offset, seq, by in sorted(_unaccounted(one, named)):
+        for offset, seq, by in sorted(_unexplained_missing(one, named)):
             detail = f"its content is gone, and record {by} does not say so"
             report.damage.append(Damage("payload", name, offset, seq, delivery_at(one.first, offset), detail))
     return report
 
 
-def _unaccounted(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
+def _unexplained_missing(report: SegmentReport, named: Mapping[int, Erasure]) -> Iterator[tuple[int, int, int]]:
     """(offset, seq, the record said to have dropped it) of content that is missing although no record allows it."""
     for by, packed in report.dropped.items():
         numbers = iter(packed)

@@ -166,9 +166,7 @@ def huey(base: Path, number: int, workers: int, *, ends: bool) -> float:
         )
         try:
             said, _ = worker.communicate(timeout=120)
-        except (
-            subprocess.TimeoutExpired
-        ):  # several processes may stand in each other's way for ever: database is locked
+        except subprocess.TimeoutExpired:  # several processes may stand in each other's way forever: database is locked
             os.killpg(worker.pid, signal.SIGKILL)
             said, _ = worker.communicate()
         if said.strip():

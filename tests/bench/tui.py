@@ -48,8 +48,8 @@ from tests.support.serving import serving
 from tests.support.records import note, received
 rate, seconds = int(sys.argv[2]), 3600.0
 with serving(Path(sys.argv[1]), routes=False) as served:
-    folder, journal = served.services.folder, served.services.journal
-    assert folder.wait_for(journal.head().seq, 3600.0)
+    fold_thread, journal = served.services.fold_thread, served.services.journal
+    assert fold_thread.wait_for(journal.head().seq, 3600.0)
     print("ready", flush=True)
     sys.stdin.readline()
     print("go", flush=True)
@@ -61,7 +61,7 @@ with serving(Path(sys.argv[1]), routes=False) as served:
             run = time.time_ns()
             journal.append([received(f"{run:x}-{n:x}", event="push") for n in range(made, upto)])
             made = upto
-        while folder.lag > 20_000:  # what isn't folded, nobody can list
+        while fold_thread.lag > 20_000:  # what isn't folded, nobody can list
             time.sleep(0.02)
         print(made, flush=True)
         time.sleep(0.02)

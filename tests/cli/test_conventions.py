@@ -326,7 +326,7 @@ def completing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     ],
 )
 def test_filters_are_completed(completing: None, args: list[str], incomplete: str, offered: list[str]) -> None:
-    assert completion.of_filter(args, incomplete) == offered
+    assert completion.complete_filter(args, incomplete) == offered
 
 
 def test_ids_and_routes_are_completed_and_nothing_fails(completing: None, monkeypatch: pytest.MonkeyPatch) -> None:

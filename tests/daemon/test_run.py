@@ -289,7 +289,7 @@ def test_the_gate_closes_in_time_and_opens_by_itself(tmp_path: Path) -> None:
             journal.append([entry])
         assert [reason.word for reason in admission.reasons()] == ["journal_full"]
         admission.check()
-        assert admission.reasons() and not admission.has_room()
+        assert admission.reasons() and not admission.has_space()
         files.full = False
         admission.check()
         assert admission.reasons() == [], "it tried, and nobody had to post"

@@ -1,4 +1,4 @@
-"""A data directory that version 0.1.0 wrote, killed while a task ran: read, verified, served and acted on, for ever."""
+"""A data directory that version 0.1.0 wrote, killed while a task ran: read, verified, served and acted on, forever."""
 
 from __future__ import annotations
 

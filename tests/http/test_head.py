@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
 from covenq.http.server import head
-from covenq.http.server.parser import BufferedBytes, Limits, Parser
+from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits
 
 GITHUB = (
     b"POST /webhook HTTP/1.1\r\nHost: covenq.example.org\r\nUser-Agent: GitHub-Hookshot/044aadd\r\nAccept: */*\r\n"
@@ -36,7 +36,7 @@ SAID = (
 
 def _read(data: bytes) -> dict[str, Any]:
     """The parser's result for these bytes: every attribute that is used."""
-    parser = Parser(Adjustments(), Limits(1 << 20, 10, 10), BufferedBytes(1 << 20))
+    parser = Parser(Adjustments(), RequestLimits(1 << 20, 10, 10), BufferedBytes(1 << 20))
     consumed = parser.received(data)
     said: dict[str, Any] = {name: getattr(parser, name, None) for name in SAID}
     error = parser.error

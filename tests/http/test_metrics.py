@@ -44,7 +44,7 @@ def one(stats: ListenerStats, name: str, *labels: str) -> float:
 
 def folded(served: Served) -> ListenerStats:
     head = served.services.journal.head().seq
-    assert served.services.folder.wait_for(head, 30.0)
+    assert served.services.fold_thread.wait_for(head, 30.0)
     return scrape(served)
 
 

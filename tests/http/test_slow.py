@@ -16,7 +16,7 @@ import pytest
 
 from covenq.http.server import channel
 from covenq.http.server.listener import UNPAUSED, Listener, bind_tcp
-from covenq.http.server.parser import BufferedBytes, Limits
+from covenq.http.server.parser import BufferedBytes, RequestLimits
 from covenq.http.webhook import WeightedSemaphore
 from tests.support.daemon import Daemon
 from tests.support.requests import Answer, issue, new_guid, signed
@@ -134,7 +134,7 @@ def test_the_loop_lets_a_thread_send(monkeypatch: pytest.MonkeyPatch) -> None:
         looked.append(look.result(30))
         yield b"ab"
 
-    limits = Limits(1 << 20, 30.0, 30.0)
+    limits = RequestLimits(1 << 20, 30.0, 30.0)
     bound = bind_tcp("127.0.0.1", 0)
     listener = Listener(app, bound, name="x", threads=1, limits=limits, on_refusal=lambda *_: None)
     with ThreadPoolExecutor(1) as executor:

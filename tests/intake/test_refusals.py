@@ -131,11 +131,11 @@ def test_no_secret_or_token_of_a_request_is_kept(data: Path) -> None:
     refusals = Refusals(path, mask=mask)
     for token in (*TOKENS, SECRET):
         refusals.note("path_unknown", 404, f"nothing at /{token}", path=f"/hooks/{token}/x", client=token)
-        told = refusal_evidence.of(
+        told = refusal_evidence.evidence_of(
             {"USER_AGENT": token, "CONTENT_TYPE": f"a/{token}", "X_GITHUB_EVENT": token}.get, token.encode()
         )
         refusals.note("signature_wrong", 401, "no", **told)
-        told = refusal_evidence.of({"X_GITHUB_DELIVERY": token, "X_GITHUB_HOOK_ID": token}.get)
+        told = refusal_evidence.evidence_of({"X_GITHUB_DELIVERY": token, "X_GITHUB_HOOK_ID": token}.get)
         refusals.note("signature_wrong", 401, "no", **told)
     kept = path.read_text()
     for token in (*TOKENS, SECRET):

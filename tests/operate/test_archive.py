@@ -134,7 +134,7 @@ def test_what_github_gives_is_imported_without_its_signature(
     assert json.loads(daemon.cli("show", one["guid"], "--payload").stdout) == issue(7)
     assert "it was imported, so no signature was checked" in daemon.cli("why", one["guid"]).stdout.decode()
     assert daemon.records("delivery.received")[0]["data"]["origin"]["id"] == 12345678
-    # What GitHub then sends again under that id is known: another body, since these bytes were written anew.
+    # What GitHub then sends again under that id is known: another body, since these bytes were serialized again.
     assert daemon.post("issues", b'{ "action": "opened" }', str(GITHUB["guid"]), "30").status == 409
 
 

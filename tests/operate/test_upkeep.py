@@ -1,17 +1,23 @@
-"""Room kept back: the ballast is laid, given to running tasks when the disk is full, and laid again."""
+"""Upkeep in the daemon: the ballast, allocated, released when the disk is full, allocated again; and its compaction."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from covenq.config.load import Retention
 from covenq.intake.admission import Admission, Space
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.state.follow import FoldThread
+from covenq.state.store import StateStore
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
 from tests.support.daemon import Daemon
+from tests.support.records import note, received
 from tests.support.requests import issue
 from tests.support.waiting import eventually
 
@@ -67,6 +73,27 @@ def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> 
         assert admission.reasons() == []
         space = Space(threshold_of(total) + 1, total)
         assert admission.reasons() == []
+
+
+@pytest.mark.parametrize("all", [True, False])
+def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) -> None:
+    """Of the segment that is written, the daily run leaves a small part alone; an operator's compaction takes it."""
+    kept = received("kept", payload=b'{"a": "%s"}' % (b"x" * 10_000))
+    with (
+        open_journal(tmp_path / "journal") as journal,
+        StateStore(tmp_path / "state.db", journal) as store,
+    ):
+        fold_thread = FoldThread(store, journal)
+        fold_thread.start()
+        try:
+            journal.append([received("done"), note("ignored", "done", reason="no_route"), kept])
+            policy, later = Retention(payloads_s=3600.0), time.time() + 5400  # past the age, and not overdue
+            upkeep = Upkeep(journal, store, fold_thread, tmp_path, lambda: policy, clock=lambda: later)
+            plan = upkeep.compact(dry_run=True, all=all)
+            done = upkeep.compact(all=all)
+        finally:
+            fold_thread.stop()
+    assert plan["deliveries"] == done["deliveries"] == (1 if all else 0)
 
 
 def test_a_release_is_one_thread_s(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from covenq.errors import CovenqError
 from covenq.filter.grammar import parse
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore, overlay, read_witness
 from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
@@ -102,7 +102,7 @@ def test_it_folds_to_the_head_and_goes_on_from_there(path: Path, journal: FileJo
 
 
 def test_a_rebuilt_file_answers_the_same(path: Path, journal: FileJournal) -> None:
-    for end in range(5, 40, 5):  # folded in parts, each opening the file anew
+    for end in range(5, 40, 5):  # folded in parts, each opening the file again
         history(journal, end - 5, end)
         with StateStore(path, journal) as store:
             store.catch_up()
@@ -245,7 +245,7 @@ def test_an_sqlite_that_is_too_old_is_named(path: Path, journal: FileJournal, mo
             reading()
 
 
-# ---- the folder
+# ---- the fold thread
 
 
 @pytest.fixture
@@ -255,31 +255,35 @@ def store(path: Path, journal: FileJournal) -> Iterator[StateStore]:
 
 
 @pytest.fixture
-def folder(store: StateStore, journal: FileJournal) -> Iterator[Folder]:
-    started = Folder(store, journal, retry_s=0.01)
+def fold_thread(store: StateStore, journal: FileJournal) -> Iterator[FoldThread]:
+    started = FoldThread(store, journal, retry_s=0.01)
     started.start()
     yield started
     started.stop()
     assert not started.is_alive()
 
 
-def test_a_reader_that_waits_for_an_append_sees_it(store: StateStore, folder: Folder, journal: FileJournal) -> None:
+def test_a_reader_that_waits_for_an_append_sees_it(
+    store: StateStore, fold_thread: FoldThread, journal: FileJournal
+) -> None:
     for n in range(20):
         seq = append(journal, received(f"g{n}"))
-        assert folder.wait_for(seq, 10)
+        assert fold_thread.wait_for(seq, 10)
         assert query.delivery(store.reader(), "9", f"g{n}")["seq"] == seq
-    assert folder.folded >= seq
-    assert not folder.wait_for(seq + 100, 0.01)
+    assert fold_thread.folded >= seq
+    assert not fold_thread.wait_for(seq + 100, 0.01)
 
 
-def test_readers_in_many_threads_see_their_own_appends(store: StateStore, folder: Folder, journal: FileJournal) -> None:
+def test_readers_in_many_threads_see_their_own_appends(
+    store: StateStore, fold_thread: FoldThread, journal: FileJournal
+) -> None:
     failures: list[object] = []
 
     def work(name: int) -> None:
         for n in range(20):
             guid = f"g{name}-{n}"
             seq = append(journal, received(guid), queued(guid))
-            if not folder.wait_for(seq, 10):
+            if not fold_thread.wait_for(seq, 10):
                 failures.append(seq)
                 return
             row = query.delivery(store.reader(), "9", guid)
@@ -294,33 +298,33 @@ def test_readers_in_many_threads_see_their_own_appends(store: StateStore, folder
     assert failures == []
 
 
-def test_subscribers_hear_of_every_fold(folder: Folder, journal: FileJournal) -> None:
+def test_subscribers_hear_of_every_fold(fold_thread: FoldThread, journal: FileJournal) -> None:
     heard: list[int] = []
-    folder.subscribe(heard.append)
+    fold_thread.subscribe(heard.append)
     seq = history(journal, 0, 10)
-    assert folder.wait_for(seq, 10)
+    assert fold_thread.wait_for(seq, 10)
     eventually(lambda: heard and heard[-1] == seq)
     assert heard == sorted(set(heard))
 
 
 def test_a_full_disk_stops_the_fold_only_while_it_is_full(
-    store: StateStore, folder: Folder, journal: FileJournal
+    store: StateStore, fold_thread: FoldThread, journal: FileJournal
 ) -> None:
-    assert folder.wait_for(history(journal, 0, 5), 10)
-    assert folder.error is None
+    assert fold_thread.wait_for(history(journal, 0, 5), 10)
+    assert fold_thread.error is None
     pages = store._conn.execute("PRAGMA page_count").fetchone()[0]
     store._conn.execute(f"PRAGMA max_page_count = {pages}")
     seq = append(journal, *(received(f"big{n}", about={"title": "x" * 256}) for n in range(100)))
-    eventually(lambda: folder.error is not None)
-    assert folder.error is not None and "full" in folder.error
-    assert folder.lag == 100
-    assert not folder.wait_for(seq, 0.05)
-    assert folder.is_alive()
+    eventually(lambda: fold_thread.error is not None)
+    assert fold_thread.error is not None and "full" in fold_thread.error
+    assert fold_thread.lag == 100
+    assert not fold_thread.wait_for(seq, 0.05)
+    assert fold_thread.is_alive()
     with store._writing:
         store._conn.execute(f"PRAGMA max_page_count = {1 << 30}")
-    assert folder.wait_for(seq, 10)
-    eventually(lambda: folder.error is None)
-    assert folder.lag == 0
+    assert fold_thread.wait_for(seq, 10)
+    eventually(lambda: fold_thread.error is None)
+    assert fold_thread.lag == 0
 
 
 def test_a_file_with_ruined_pages_is_made_again(path: Path, store: StateStore, journal: FileJournal) -> None:
@@ -347,12 +351,12 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
         file.seek((root - 1) * 4096)
         file.write(b"\xa5" * 4096)
     with StateStore(path, journal) as store:
-        folder = Folder(store, journal, retry_s=0.01)
-        folder.start()
+        fold_thread = FoldThread(store, journal, retry_s=0.01)
+        fold_thread.start()
         append(journal, received("late"))
-        eventually(lambda: folder.error is not None)
-        assert folder.error is not None and "damaged" in folder.error
-        folder.stop()
+        eventually(lambda: fold_thread.error is not None)
+        assert fold_thread.error is not None and "damaged" in fold_thread.error
+        fold_thread.stop()
     with StateStore(path, journal) as store:
         assert store.folded == 0
         store.catch_up()
@@ -362,37 +366,37 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
 def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
-    with open_journal(tmp_path / "journal", cut_at=1) as journal:
+    with open_journal(tmp_path / "journal", segment_bytes=1) as journal:
         seq = append(journal, received("late"))
         first = min((tmp_path / "journal").glob("*.jsonl"))
         whole = first.read_bytes()
         first.write_bytes(whole.replace(b'"guid":"g3"', b'"guid":"gX"', 1))
         with StateStore(path, journal) as store, ThreadPoolExecutor(1) as pool:
-            folder = Folder(store, journal, retry_s=0.01)
-            asked = pool.submit(folder.reach, seq, 60)
-            eventually(lambda: folder._awaited == seq, 30, "it waits")
-            folder.start()
+            fold_thread = FoldThread(store, journal, retry_s=0.01)
+            asked = pool.submit(fold_thread.reach, seq, 60)
+            eventually(lambda: fold_thread._awaited == seq, 30, "it waits")
+            fold_thread.start()
             with pytest.raises(JournalDamaged) as caught:
                 asked.result(30)
             assert caught.value.damage[0].segment == first.name
             with pytest.raises(JournalDamaged):
-                folder.reach(seq, 60)
-            assert not folder.wait_for(seq, 0)
+                fold_thread.reach(seq, 60)
+            assert not fold_thread.wait_for(seq, 0)
             first.write_bytes(whole)
-            assert folder.wait_for(seq, 30)
-            assert folder.reach(seq, 0)
-            folder.stop()
+            assert fold_thread.wait_for(seq, 30)
+            assert fold_thread.reach(seq, 0)
+            fold_thread.stop()
 
 
 def test_stop_folds_what_is_there(path: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "journal") as journal, StateStore(path, journal) as store:
-        folder = Folder(store, journal)
-        folder.start()
+        fold_thread = FoldThread(store, journal)
+        fold_thread.start()
         seq = history(journal, 0, 10)
         journal.close()
-        folder.stop()
+        fold_thread.stop()
         assert store.folded >= seq
-        assert not folder.wait_for(seq + 100, 10)  # at once: nothing will come
+        assert not fold_thread.wait_for(seq + 100, 10)  # at once: nothing will come
 
 
 # ---- without a daemon

@@ -10,7 +10,7 @@ from typing import Any
 
 from covenq.model import DeliveryId, Kind, task_id
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from journal.file.engine import FileJournal
@@ -44,21 +44,21 @@ class Harness:
         self.journal: FileJournal = open_journal(self.data / "journal", files=self.files)
         self.store = StateStore(self.data / "state.db", self.journal)
         self.store.catch_up()
-        self.folder = Folder(self.store, self.journal)
-        self.folder.start()
+        self.fold_thread = FoldThread(self.store, self.journal)
+        self.fold_thread.start()
         return self
 
     def close(self) -> None:
         for pool in self.pools:
             pool.stop(5.0)
         self.pools.clear()
-        self.folder.stop()
+        self.fold_thread.stop()
         self.store.close()
         self.journal.close()
 
     def pool(self, concurrency: int = 2, **options: Any) -> Pool:
         options.setdefault("grace_s", 5.0)
-        pool = Pool(self.journal, self.store, self.folder, self.data, concurrency=concurrency, **options)
+        pool = Pool(self.journal, self.store, self.fold_thread, self.data, concurrency=concurrency, **options)
         self.pools.append(pool)
         pool.start()
         return pool
@@ -132,11 +132,11 @@ class Harness:
         ]
 
     def row(self, task: str) -> dict[str, Any]:
-        assert self.folder.wait_for(self.journal.head().seq, 30)
+        assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.task(self.store.reader(), task)
 
     def attempts(self, task: str) -> list[dict[str, Any]]:
-        assert self.folder.wait_for(self.journal.head().seq, 30)
+        assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.attempts(self.store.reader(), task)
 
     def wait(self, task: str, *states: str) -> dict[str, Any]:

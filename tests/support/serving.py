@@ -19,7 +19,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.http.app import make_app
 from covenq.http.server.listener import Listener, bind_tcp
-from covenq.http.server.parser import Limits
+from covenq.http.server.parser import RequestLimits
 from covenq.http.services import Services
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
@@ -27,7 +27,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
@@ -126,24 +126,24 @@ def serving(
     data.mkdir(parents=True, exist_ok=True)
     files, disk = HeldFiles(), Disk()
     with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
-        folder = Folder(store, journal)
+        fold_thread = FoldThread(store, journal)
         admission = Admission(journal, data, disk, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
-        refusals = Refusals(data / "refused.jsonl", room=admission.has_room)
-        dispatcher = Dispatcher(journal, lambda: folder.folded)
-        claims = Claims(journal, store, folder, data, dispatcher=dispatcher)
+        refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
+        dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
+        claims = Claims(journal, store, fold_thread, data, dispatcher=dispatcher)
         services = Services(
             live=Live(config, keys),
             data=data,
             journal=journal,
             store=store,
-            folder=folder,
-            pool=Pool(journal, store, folder, data, dispatcher=dispatcher),
+            fold_thread=fold_thread,
+            pool=Pool(journal, store, fold_thread, data, dispatcher=dispatcher),
             claims=claims,
             admission=admission,
-            upkeep=Upkeep(journal, store, folder, data, lambda: config.retention),
+            upkeep=Upkeep(journal, store, fold_thread, data, lambda: config.retention),
             refusals=refusals,
             webhook_url=f"http://127.0.0.1:{port}/webhook",
             started_at="2026-11-23T00:00:00.000000Z",
@@ -156,7 +156,7 @@ def serving(
                 socket,
                 name=name,
                 threads=threads,
-                limits=Limits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
+                limits=RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
                 streams=streams,
                 fast_path=None if streams else WebhookFastPath(services),
@@ -171,7 +171,7 @@ def serving(
             remote_port = remote_bound.getsockname()[1]
             guarded = make_app(services, {"health", "api"}, Tokens(config.token_file(data)))
             listeners.append(listener("remote", guarded, remote_bound, True))
-        folder.start()
+        fold_thread.start()
         claims.start()
         for one in listeners:
             services.listeners[one.name] = one.stats
@@ -184,4 +184,4 @@ def serving(
             claims.stop()
             for one in listeners:
                 one.close()
-            folder.stop()
+            fold_thread.stop()

@@ -362,7 +362,7 @@ class World:
         self.claims = Claims(
             self.journal,
             self,  # type: ignore[arg-type] - as StateStore: `reader`
-            self,  # type: ignore[arg-type] - as Folder: `folded`, `wait_for`
+            self,  # type: ignore[arg-type] - as FoldThread: `folded`, `wait_for`
             Path("/nowhere"),
             dispatcher=self.dispatcher,
             clock=lambda: self.now,
@@ -485,7 +485,7 @@ class World:
         with self.dispatcher._in_flight.picking() as held:
             look, ids = Waiting(self.conn, self.now, self.config.caps, held), {task.id for task in held}
         rows = self.conn.execute("SELECT id, tenant FROM tasks WHERE state = 'queued' AND NOT pull").fetchall()
-        told = [(row["tenant"], look.of(row["id"])) for row in rows if row["id"] not in ids]
+        told = [(row["tenant"], look.reason_for(row["id"])) for row in rows if row["id"] not in ids]
         return {tenant for tenant, waits in told if waits is not None and waits["word"] == "worker"}
 
     def _in_turn(self, able: set[str], started: list[str]) -> None:
@@ -717,13 +717,13 @@ class World:
             return "lease"
         if task["not_before"] and seconds_of(task["not_before"]) > self.now + DAY + 1:
             raise Violated(f"{task['id']} waits for {task['not_before']}, longer than anything may")
-        told = Waiting(self.conn, self.now, self.config.caps).of(task["id"])
+        told = Waiting(self.conn, self.now, self.config.caps).reason_for(task["id"])
         if told is None or not told["why"]:
             raise Violated(f"{task['id']} waits, and nothing says for what")
         return str(told["word"])
 
     def _check_state(self) -> None:
-        """The state, folded as it came, in batches and perhaps anew, is what folding it all at once makes; and it agrees
+        """The state, folded as it came, in batches and perhaps again, is what folding it all at once makes; and it agrees
         with the records."""
         whole = empty_state()
         fold(whole, self.journal.records)

@@ -14,7 +14,7 @@ import pytest
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
 from covenq.model import Kind
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.reports import Completion
@@ -46,12 +46,12 @@ class Harness:
         self.data.mkdir(exist_ok=True)
         self.journal: FileJournal = open_journal(self.data / "journal")
         self.store = StateStore(self.data / "state.db", self.journal)
-        self.folder = Folder(self.store, self.journal)
-        self.folder.start()
+        self.fold_thread = FoldThread(self.store, self.journal)
+        self.fold_thread.start()
         self.claims = Claims(
             self.journal,
             self.store,
-            self.folder,
+            self.fold_thread,
             self.data,
             clock=lambda: self.clock.wall,
             monotonic=lambda: self.clock.mono,
@@ -62,7 +62,7 @@ class Harness:
 
     def close(self) -> None:
         self.claims.stop()
-        self.folder.stop()
+        self.fold_thread.stop()
         self.store.close()
         self.journal.close()
 
@@ -73,11 +73,11 @@ class Harness:
         return entry.subject.removeprefix("task.")
 
     def row(self, task: str) -> dict[str, Any]:
-        assert self.folder.wait_for(self.journal.head().seq, 30)
+        assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.task(self.store.reader(), task)
 
     def attempts(self, task: str) -> list[dict[str, Any]]:
-        assert self.folder.wait_for(self.journal.head().seq, 30)
+        assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.attempts(self.store.reader(), task)
 
     def kinds(self, task: str) -> list[str]:

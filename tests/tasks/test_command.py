@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.resources import NO_LIMITS, Limits
+from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.model import Category
 from covenq.tasks.execution.brief import command_line, environment
-from covenq.tasks.execution.command import Command, Stop, not_started
+from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.process_tree import (
     ProcessIdentity,
-    Trace,
+    ProcessMarks,
     forget,
     identity_of,
     kill_leftovers,
@@ -39,17 +39,17 @@ FENCE = f"{EPOCH}.7"
 
 
 @pytest.fixture
-def stop() -> Iterator[Stop]:
-    stop = Stop()
+def stop() -> Iterator[StopEvent]:
+    stop = StopEvent()
     yield stop
     stop.close()
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> AttemptDirectory:
-    place = AttemptDirectory.of(tmp_path, "t1", 1)
-    place.prepare(b'{"hello": "w\xc3\xb6rld"}', {})
-    return place
+def directory(tmp_path: Path) -> AttemptDirectory:
+    directory = AttemptDirectory.for_attempt(tmp_path, "t1", 1)
+    directory.prepare(b'{"hello": "w\xc3\xb6rld"}', {})
+    return directory
 
 
 def env(**more: str) -> dict[str, str]:
@@ -57,16 +57,16 @@ def env(**more: str) -> dict[str, str]:
 
 
 def run(
-    place: AttemptDirectory,
+    directory: AttemptDirectory,
     code: str,
-    stop: Stop,
+    stop: StopEvent,
     *,
     timeout: float = 30.0,
     grace: float = 5.0,
     limit: int = 10000,
     fence: str = FENCE,
 ) -> Outcome:
-    command = Command([sys.executable, "-S", "-c", code], env(COVENQ_FENCE=fence), place, limit)
+    command = Command([sys.executable, "-S", "-c", code], env(COVENQ_FENCE=fence), directory, limit)
     return command.wait(timeout, grace, stop)
 
 
@@ -81,44 +81,44 @@ def pid_in(path: Path) -> int:
     return eventually(lambda: path.exists() and path.read_text().endswith("\n") and int(path.read_text()))
 
 
-def test_payload_is_stdin_and_output_is_kept(place: AttemptDirectory, stop: Stop) -> None:
+def test_payload_is_stdin_and_output_is_kept(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = "import sys; sys.stdout.write(sys.stdin.read()); sys.stderr.write('words'); open('result', 'w').write('{}')"
-    assert run(place, code, stop) == Outcome(None, 0)
-    assert place.stdout.read_bytes() == b'{"hello": "w\xc3\xb6rld"}'
-    assert place.stderr.read_bytes() == b"words"
-    assert place.collect()
+    assert run(directory, code, stop) == Outcome(None, 0)
+    assert directory.stdout.read_bytes() == b'{"hello": "w\xc3\xb6rld"}'
+    assert directory.stderr.read_bytes() == b"words"
+    assert directory.collect()
 
 
-def test_everything_is_private(place: AttemptDirectory, stop: Stop, tmp_path: Path) -> None:
+def test_everything_is_private(directory: AttemptDirectory, stop: StopEvent, tmp_path: Path) -> None:
     code = "import os; os.mkdir('d'); open('f', 'w').close(); open('result', 'w').close(); os.chmod('result', 0o666)"
-    assert run(place, code, stop).category is None
-    place.collect()
+    assert run(directory, code, stop).category is None
+    directory.collect()
     for path in [tmp_path / "attempts", *(tmp_path / "attempts").rglob("*")]:
         wanted = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
-def test_exit_code_and_signal(place: AttemptDirectory, stop: Stop) -> None:
-    assert run(place, "import sys; sys.exit(3)", stop) == Outcome(Category.EXIT, 3, None, "it exited with 3")
-    ended = run(place, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", stop)
+def test_exit_code_and_signal(directory: AttemptDirectory, stop: StopEvent) -> None:
+    assert run(directory, "import sys; sys.exit(3)", stop) == Outcome(Category.EXIT, 3, None, "it exited with 3")
+    ended = run(directory, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", stop)
     assert ended == Outcome(Category.SIGNAL, None, signal.SIGSEGV, "it was ended by SIGSEGV")
 
 
 @pytest.mark.parametrize("argv", [["/nonexistent/program"], ["/etc/passwd"], ["a\0b"], [""]])
-def test_what_can_not_be_started(place: AttemptDirectory, argv: list[str]) -> None:
+def test_what_can_not_be_started(directory: AttemptDirectory, argv: list[str]) -> None:
     with pytest.raises((OSError, ValueError)) as caught:
-        Command(argv, env(), place)
+        Command(argv, env(), directory)
     outcome = not_started(caught.value)  # type: ignore[arg-type]
     assert outcome.category is Category.SPAWN
     assert outcome.detail is not None
     assert outcome.detail.startswith("it could not be started: ")
 
 
-def test_no_shell_sees_the_words(place: AttemptDirectory, stop: Stop, tmp_path: Path) -> None:
+def test_no_shell_sees_the_words(directory: AttemptDirectory, stop: StopEvent, tmp_path: Path) -> None:
     hostile = "$(touch owned); `touch owned` | touch owned & {task}\n"
     argv = command_line(["printf", "%s", hostile], {"task": "t1"})
-    assert Command(argv, env(), place).wait(30.0, 5.0, stop) == Outcome(None, 0)
-    assert place.stdout.read_text() == hostile.replace("{task}", "t1")
+    assert Command(argv, env(), directory).wait(30.0, 5.0, stop) == Outcome(None, 0)
+    assert directory.stdout.read_text() == hostile.replace("{task}", "t1")
     assert not list(tmp_path.rglob("owned"))
 
 
@@ -128,13 +128,15 @@ def test_placeholders_are_put_in_once() -> None:
     assert command_line(words, values) == ["--x={task}", "rp", "2", "{repo}", "{}", "{t}"]
 
 
-def test_environment_holds_what_was_allowed_and_nothing_else(place: AttemptDirectory, stop: Stop) -> None:
+def test_environment_holds_what_was_allowed_and_nothing_else(directory: AttemptDirectory, stop: StopEvent) -> None:
     base = {"PATH": os.environ["PATH"], "HOME": "/h", "LANG": "C", "TZ": "UTC", "TOKEN": "x", "SECRET": "s"}
     own = {"REPO": "octo/\x00\nhello\ud800" + "a" * 5000, "ACTION": None, "ATTEMPT": 2}
     made = environment(base, ["TOKEN", "ABSENT"], own)
-    command = Command([sys.executable, "-S", "-c", "import json, os; print(json.dumps(dict(os.environ)))"], made, place)
+    command = Command(
+        [sys.executable, "-S", "-c", "import json, os; print(json.dumps(dict(os.environ)))"], made, directory
+    )
     assert command.wait(30.0, 5.0, stop) == Outcome(None, 0)
-    seen = json.loads(place.stdout.read_bytes())
+    seen = json.loads(directory.stdout.read_bytes())
     seen.pop("LC_CTYPE", None)  # set by the Python that was run
     assert seen.pop("COVENQ_REPO") == "octo/hello" + "a" * 4086
     assert seen == {
@@ -147,16 +149,16 @@ def test_environment_holds_what_was_allowed_and_nothing_else(place: AttemptDirec
 @pytest.mark.parametrize(
     "given", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}, {"LC_ALL": "C", "LC_CTYPE": "\udcff"}]
 )
-@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(open_files=64)], ids=["no limits", "limits"])
+@pytest.mark.parametrize("limits", [NO_LIMITS, ResourceLimits(open_files=64)], ids=["no limits", "limits"])
 def test_limits_change_nothing_about_the_environment(
-    place: AttemptDirectory, stop: Stop, given: dict[str, str], limits: Limits
+    directory: AttemptDirectory, stop: StopEvent, given: dict[str, str], limits: ResourceLimits
 ) -> None:
     made = {"PATH": os.environ["PATH"], "HOME": "/h", **given}
-    assert Command(["env", "-0"], made, place, limits=limits).wait(30.0, 5.0, stop) == Outcome(None, 0)
-    assert dict(line.split("=", 1) for line in os.fsdecode(place.stdout.read_bytes()).split("\0")[:-1]) == made
+    assert Command(["env", "-0"], made, directory, limits=limits).wait(30.0, 5.0, stop) == Outcome(None, 0)
+    assert dict(line.split("=", 1) for line in os.fsdecode(directory.stdout.read_bytes()).split("\0")[:-1]) == made
 
 
-def test_timeout_ends_a_group_that_ignores_sigterm(place: AttemptDirectory, stop: Stop) -> None:
+def test_timeout_ends_a_group_that_ignores_sigterm(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
         import os, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -164,19 +166,19 @@ def test_timeout_ends_a_group_that_ignores_sigterm(place: AttemptDirectory, stop
             open('grandchild', 'w').write(f'{os.getpid()}\\n')
         time.sleep(600)
     """
-    outcome = run(place, code, stop, timeout=0.5, grace=0.1)
+    outcome = run(directory, code, stop, timeout=0.5, grace=0.1)
     assert outcome == Outcome(Category.TIMEOUT, None, signal.SIGKILL, "it ran longer than 0.5 s")
-    if (place.directory / "grandchild").exists():
-        eventually(lambda: not alive(pid_in(place.directory / "grandchild")))
+    if (directory.path / "grandchild").exists():
+        eventually(lambda: not alive(pid_in(directory.path / "grandchild")))
 
 
-def test_timeout_lets_a_command_end_itself(place: AttemptDirectory, stop: Stop) -> None:
+def test_timeout_lets_a_command_end_itself(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
         import signal, sys, time
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         time.sleep(600)
     """
-    outcome = run(place, code, stop, timeout=2.0, grace=60.0)
+    outcome = run(directory, code, stop, timeout=2.0, grace=60.0)
     assert outcome.category is Category.TIMEOUT
     assert (outcome.exit_code, outcome.signal) in {
         (0, None),
@@ -184,13 +186,13 @@ def test_timeout_lets_a_command_end_itself(place: AttemptDirectory, stop: Stop) 
     }  # TERM may come before the handler
 
 
-def test_a_stopped_command_is_ended_too(place: AttemptDirectory, stop: Stop) -> None:
-    outcome = run(place, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", stop, timeout=0.3, grace=60.0)
+def test_a_stopped_command_is_ended_too(directory: AttemptDirectory, stop: StopEvent) -> None:
+    outcome = run(directory, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", stop, timeout=0.3, grace=60.0)
     assert outcome.category is Category.TIMEOUT
     assert outcome.signal == signal.SIGTERM
 
 
-def test_what_the_leader_left_in_its_group_is_killed(place: AttemptDirectory, stop: Stop) -> None:
+def test_what_the_leader_left_in_its_group_is_killed(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
         import os, signal, time
         r, w = os.pipe()
@@ -201,13 +203,13 @@ def test_what_the_leader_left_in_its_group_is_killed(place: AttemptDirectory, st
             time.sleep(600)
         os.read(r, 1)
     """
-    assert run(place, code, stop) == Outcome(None, 0)
-    pid = pid_in(place.directory / "straggler")
+    assert run(directory, code, stop) == Outcome(None, 0)
+    pid = pid_in(directory.path / "straggler")
     eventually(lambda: not alive(pid))
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what left the group is found by Linux's /proc")
-def test_timeout_finds_what_left_the_group(place: AttemptDirectory, stop: Stop) -> None:
+def test_timeout_finds_what_left_the_group(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
         import os, signal, time
         if os.fork() == 0:
@@ -215,20 +217,20 @@ def test_timeout_finds_what_left_the_group(place: AttemptDirectory, stop: Stop) 
             open('escaped', 'w').write(f'{os.getpid()}\\n')
         time.sleep(600)
     """
-    command = Command([sys.executable, "-S", "-c", code], env(), place)
-    threading.Thread(target=lambda: (pid_in(place.directory / "escaped"), stop.set(0.1))).start()
+    command = Command([sys.executable, "-S", "-c", code], env(), directory)
+    threading.Thread(target=lambda: (pid_in(directory.path / "escaped"), stop.set(0.1))).start()
     assert command.wait(600.0, 5.0, stop).category is Category.INTERRUPTED
-    eventually(lambda: not alive(pid_in(place.directory / "escaped")))
+    eventually(lambda: not alive(pid_in(directory.path / "escaped")))
 
 
-def test_stop_ends_all_that_run(place: AttemptDirectory, tmp_path: Path, stop: Stop) -> None:
-    other = AttemptDirectory.of(tmp_path, "t2", 1)
+def test_stop_ends_all_that_run(directory: AttemptDirectory, tmp_path: Path, stop: StopEvent) -> None:
+    other = AttemptDirectory.for_attempt(tmp_path, "t2", 1)
     other.prepare(b"", {})
     outcomes: list[Outcome] = []
     sleep = "import time; time.sleep(600)"
     threads = [
         threading.Thread(target=lambda p=p, n=n: outcomes.append(run(p, sleep, stop, fence=f"{EPOCH}.{n}")))
-        for n, p in enumerate((place, other), 8)
+        for n, p in enumerate((directory, other), 8)
     ]
     for thread in threads:
         thread.start()
@@ -238,21 +240,21 @@ def test_stop_ends_all_that_run(place: AttemptDirectory, tmp_path: Path, stop: S
     assert [outcome.category for outcome in outcomes] == [Category.INTERRUPTED] * 2
 
 
-def test_output_is_cut_at_the_limit_and_the_command_lives(place: AttemptDirectory, stop: Stop) -> None:
+def test_output_is_cut_at_the_limit_and_the_command_lives(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = "import sys; sys.stdout.write('x' * 1_000_000 + 'the end.'); sys.stderr.write('done')"
-    assert run(place, code, stop, limit=1000) == Outcome(None, 0)
-    said = place.stdout.read_text()
+    assert run(directory, code, stop, limit=1000) == Outcome(None, 0)
+    said = directory.stdout.read_text()
     head, _, tail = said.partition("\n[covenq: ")
     note, _, tail = tail.partition("]\n")
     assert head == "x" * 500
     assert 250 <= len(tail) <= 500
     assert tail == "x" * (len(tail) - 8) + "the end."
     assert note == f"{1_000_008 - 500 - len(tail)} bytes were dropped here: the limit is 1000"
-    assert [path.name for path in place.directory.glob("stdout*")] == ["stdout"]
-    assert place.stderr.read_text() == "done"
+    assert [path.name for path in directory.path.glob("stdout*")] == ["stdout"]
+    assert directory.stderr.read_text() == "done"
 
 
-def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: AttemptDirectory, stop: Stop) -> None:
+def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(directory: AttemptDirectory, stop: StopEvent) -> None:
     code = """if True:
         import os, time
         r, w = os.pipe()
@@ -264,46 +266,46 @@ def test_an_escaped_process_that_holds_the_pipe_holds_nobody_up(place: AttemptDi
         os.read(r, 1)
         print('last words')
     """
-    assert run(place, code, stop) == Outcome(None, 0)
-    assert place.stdout.read_text() == "last words\n"
-    pid = pid_in(place.directory / "escaped")
+    assert run(directory, code, stop) == Outcome(None, 0)
+    assert directory.stdout.read_text() == "last words\n"
+    pid = pid_in(directory.path / "escaped")
     assert alive(pid), "a command that ended well may leave something running on purpose"
-    assert kill_leftovers([Trace(FENCE)]) == [pid]
+    assert kill_leftovers([ProcessMarks(FENCE)]) == [pid]
 
 
-def test_output_files_are_not_written_through_links(place: AttemptDirectory, tmp_path: Path) -> None:
-    place.stdout.unlink()
-    place.stdout.symlink_to(tmp_path / "elsewhere")
+def test_output_files_are_not_written_through_links(directory: AttemptDirectory, tmp_path: Path) -> None:
+    directory.stdout.unlink()
+    directory.stdout.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="stdout"):
-        Command(["true"], env(), place)
+        Command(["true"], env(), directory)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_result_is_a_plain_file(place: AttemptDirectory, tmp_path: Path) -> None:
-    assert not place.collect()
+def test_a_result_is_a_plain_file(directory: AttemptDirectory, tmp_path: Path) -> None:
+    assert not directory.collect()
     (tmp_path / "elsewhere").write_text("secret")
-    place.result.symlink_to(tmp_path / "elsewhere")
-    assert not place.collect()
-    place.result.unlink()
-    os.mkfifo(place.result)
-    assert not place.collect()
-    place.result.unlink()
-    place.result.mkdir()
-    assert not place.collect()
+    directory.result.symlink_to(tmp_path / "elsewhere")
+    assert not directory.collect()
+    directory.result.unlink()
+    os.mkfifo(directory.result)
+    assert not directory.collect()
+    directory.result.unlink()
+    directory.result.mkdir()
+    assert not directory.collect()
 
 
 @pytest.mark.parametrize(("task", "attempt"), [("../x", 1), ("", 1), ("a/b", 1), ("a\n", 1), ("t", 0), ("t" * 65, 1)])
 def test_no_path_from_anything_but_a_plain_id(tmp_path: Path, task: str, attempt: int) -> None:
     with pytest.raises(ValueError, match="names no directory"):
-        AttemptDirectory.of(tmp_path, task, attempt)
+        AttemptDirectory.for_attempt(tmp_path, task, attempt)
 
 
-def test_a_directory_in_the_way_is_moved_aside(place: AttemptDirectory) -> None:
-    place.stdout.write_text("of another history")
-    place.prepare(b"new", {})
-    assert place.payload.read_bytes() == b"new"
-    assert place.stdout.read_bytes() == b""
-    kept = [path for path in place.directory.parent.iterdir() if path != place.directory]
+def test_a_directory_in_the_way_is_moved_aside(directory: AttemptDirectory) -> None:
+    directory.stdout.write_text("of another history")
+    directory.prepare(b"new", {})
+    assert directory.payload.read_bytes() == b"new"
+    assert directory.stdout.read_bytes() == b""
+    kept = [path for path in directory.path.parent.iterdir() if path != directory.path]
     assert [(path / "stdout").read_text() for path in kept] == ["of another history"]
 
 
@@ -318,7 +320,7 @@ def sleeper(**more: str) -> subprocess.Popen[bytes]:
 def test_leftovers_are_known_by_their_fence() -> None:
     ours, others = sleeper(COVENQ_FENCE=f"{EPOCH}.1"), sleeper(COVENQ_FENCE=f"{EPOCH}.11")
     try:
-        assert kill_leftovers([Trace(f"{EPOCH}.1"), Trace(f"{EPOCH}.2")]) == [ours.pid]
+        assert kill_leftovers([ProcessMarks(f"{EPOCH}.1"), ProcessMarks(f"{EPOCH}.2")]) == [ours.pid]
         assert ours.wait(30) == -signal.SIGKILL
         assert others.poll() is None
     finally:
@@ -332,16 +334,16 @@ def test_leftovers_are_known_by_their_fence() -> None:
 def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_leftover() -> None:
     """Between its fork and its exec it has all that this process has."""
     reads, writes = os.pipe()
-    trace = Trace(f"{EPOCH}.1", pipes=frozenset({pipe_name(writes)}))
+    mark = ProcessMarks(f"{EPOCH}.1", pipes=frozenset({pipe_name(writes)}))
     with starting() as running:
         other = subprocess.Popen(["sleep", "600"], pass_fds=(writes,))
-        running[other.pid] = Trace(f"{EPOCH}.2")
+        running[other.pid] = ProcessMarks(f"{EPOCH}.2")
     os.close(writes)
     try:
-        assert kill_leftovers([trace]) == []
+        assert kill_leftovers([mark]) == []
         assert other.poll() is None
         forget(other.pid)
-        assert kill_leftovers([trace]) == [other.pid]
+        assert kill_leftovers([mark]) == [other.pid]
     finally:
         other.kill()
         other.wait()
@@ -356,7 +358,7 @@ def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
         assert identity is not None
         write_identity(tmp_path / "process.json", identity)
         assert read_identity(tmp_path / "process.json") == identity
-        assert kill_leftovers([Trace(f"{EPOCH}.1", identity)]) == [bare.pid]
+        assert kill_leftovers([ProcessMarks(f"{EPOCH}.1", identity)]) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -370,11 +372,14 @@ def test_a_recycled_pid_is_left_alone() -> None:
         identity = identity_of(stranger.pid)
         assert identity is not None
         assert (
-            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start - 1, identity.boot))])
+            kill_leftovers(
+                [ProcessMarks(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start - 1, identity.boot))]
+            )
             == []
         )
         assert (
-            kill_leftovers([Trace(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start, "another boot"))]) == []
+            kill_leftovers([ProcessMarks(f"{EPOCH}.1", ProcessIdentity(identity.pid, identity.start, "another boot"))])
+            == []
         )
         assert stranger.poll() is None
     finally:

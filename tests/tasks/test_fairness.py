@@ -244,7 +244,7 @@ def test_weights_are_shares(queue: Queue) -> None:
 
 
 def test_who_asks_for_some_routes_has_a_round_of_their_own(queue: Queue) -> None:
-    """Two who alternate: in one round, each would come to the same installation for ever."""
+    """Two who alternate: in one round, each would come to the same installation forever."""
     for installation in (1, 2):
         for route in "ab":
             queue.many(6, kind="pull", route=route, installation=installation)

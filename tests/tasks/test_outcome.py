@@ -91,8 +91,8 @@ def test_only_the_categories_that_the_route_names_are_tried_again() -> None:
     assert ended(only, Outcome(Category.EXIT))[0] == "task.failed"
     assert ended(only, Outcome(Category.TIMEOUT))[0] == "task.retry"
     assert ended(only, Outcome(Category.INTERRUPTED))[0] == "task.retry", "a stop is no failure"
-    frozen = Policy.of({"run": ["true"], "retry": {"max": 1, "on": ["exit"]}})
-    assert (frozen.retry.on, Policy.of({"run": ["true"]}).retry.on) == (("exit",), None)
+    frozen = Policy.from_record({"run": ["true"], "retry": {"max": 1, "on": ["exit"]}})
+    assert (frozen.retry.on, Policy.from_record({"run": ["true"]}).retry.on) == (("exit",), None)
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(None, 1.0), (0.5, 1.0), (30.0, 30.0), (1e12, RETRY_AFTER_MAX_S)])

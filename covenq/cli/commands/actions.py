@@ -1,4 +1,4 @@
-"""The commands that act on what is stored: replay, reroute, requeue, cancel."""
+"""`covenq replay`, `covenq reroute`, `covenq requeue`, `covenq cancel`: act on stored deliveries and tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that copies the journal while it is written: backup."""
+"""`covenq backup`: copies the journal while it is written."""
 
 from __future__ import annotations
 

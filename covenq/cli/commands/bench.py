@@ -1,4 +1,4 @@
-"""covenq bench: how many deliveries a second this machine makes durable before it answers, on the data's own disk."""
+"""`covenq bench`: how many deliveries a second this machine makes durable before it answers, on the data's own disk."""
 
 from __future__ import annotations
 

@@ -125,8 +125,10 @@ def run_crash_test(directory: Path) -> list[Check]:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove the directory with its content. Commands that the killed daemon had started may still write their line, so a
-    directory that isn't empty yet is tried again."""
+    """Remove the directory with its content.
+
+    Commands that the killed daemon had started may still write their line, so a directory that isn't empty yet is tried again.
+    """
     for _ in range(REMOVE_TRIES):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():

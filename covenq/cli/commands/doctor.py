@@ -1,4 +1,4 @@
-"""covenq doctor: what may be wrong, and one next step for each thing."""
+"""`covenq doctor`: what may be wrong, and one next step for each thing."""
 
 from __future__ import annotations
 

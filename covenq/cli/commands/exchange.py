@@ -1,4 +1,4 @@
-"""covenq export and import: a filtered slice as one file, and deliveries from elsewhere."""
+"""`covenq export`, `covenq import`: a filtered slice as one file, and deliveries from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""covenq info: every path and setting in effect, and its source."""
+"""`covenq info`: every path and setting in effect, and its source."""
 
 from __future__ import annotations
 

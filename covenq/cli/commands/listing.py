@@ -1,4 +1,4 @@
-"""covenq deliveries and covenq tasks: what a filter matches, newest first."""
+"""`covenq deliveries`, `covenq tasks`: what a filter matches, newest first."""
 
 from __future__ import annotations
 

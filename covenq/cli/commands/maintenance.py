@@ -1,4 +1,4 @@
-"""The commands that remove content from the journal: compact (retention) and redact (erasure)."""
+"""`covenq compact`, `covenq redact`: remove content from the journal, by retention and by erasure."""
 
 from __future__ import annotations
 
@@ -129,8 +129,10 @@ def redact(
 def _redact(
     opened: Source, act: Action, ids: Sequence[str], which: Mapping[str, Any], *, dry_run: bool, yes: bool
 ) -> dict[str, Any]:
-    """Erase one id at once; plan several ids, or `which`, first. Of a filter exactly what was planned is erased, and nothing
-    that arrived since."""
+    """Erase one id at once; plan several ids, or `which`, first.
+
+    Of a filter exactly what was planned is erased, and nothing that arrived since.
+    """
     asked = _batches(ids, PLAN_MAX) or [which]
     skipped: list[Any] = []
     if dry_run or len(ids) != 1:

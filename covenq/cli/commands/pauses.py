@@ -1,4 +1,4 @@
-"""`covenq pause` and `covenq resume`."""
+"""`covenq pause`, `covenq resume`: stop and continue the intake, the worker, a route, a repository or an installation."""
 
 from __future__ import annotations
 

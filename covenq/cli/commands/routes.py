@@ -1,4 +1,4 @@
-"""covenq routes: lists the routes, checks them, tries them on a payload, and compares them on stored deliveries."""
+"""`covenq routes`: lists the routes, checks them, tries them on a payload, and compares them on stored deliveries."""
 
 from __future__ import annotations
 

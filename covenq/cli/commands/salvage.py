@@ -1,4 +1,4 @@
-"""The command that makes a new journal from what still verifies of a damaged one: salvage."""
+"""`covenq salvage`: makes a new journal from what still verifies of a damaged one."""
 
 from __future__ import annotations
 
@@ -101,8 +101,11 @@ def _file_timestamp() -> str:
 
 
 def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
-    """Replace the plan's damage by what `covenq verify` finds, and add what only the caches know: records cut off cleanly at the
-    end, and the deliveries of lost records. A bad mark is no reason to salvage: the journal opens without it."""
+    """Replace the plan's damage by what `covenq verify` finds, and add what only the caches know.
+
+    The caches know of records cut off cleanly at the end, and of the deliveries of lost records. A bad mark is no reason to
+    salvage: the journal opens without it.
+    """
     from covenq.operate.maintain.verify import check
     from covenq.state.store import read_witness
     from journal.file.files import OsFiles

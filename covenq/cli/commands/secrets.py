@@ -1,4 +1,4 @@
-"""covenq secrets: how each webhook secret is used, and which may be retired."""
+"""`covenq secrets`: how each webhook secret is used, and which may be retired."""
 
 from __future__ import annotations
 

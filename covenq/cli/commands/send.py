@@ -114,8 +114,11 @@ def _content(file: str) -> bytes:
 
 
 def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:
-    """The built-in sample of an event. Without a number one is derived from the GUID: the same GUID has the same body, as a
-    duplicate has, and another GUID another. Raises UsageError with the nearest name."""
+    """The built-in sample of an event.
+
+    Without a number one is derived from the GUID: the same GUID has the same body, as a duplicate has, and another GUID
+    another. Raises UsageError with the nearest name.
+    """
     import hashlib
     from difflib import get_close_matches
 
@@ -140,8 +143,10 @@ def webhook_url(where: Location, data: str | None, config: str | None) -> str:
 
 
 def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
-    """The secret to sign with: the file's, else the first readable one whose scope includes the delivery. Never one from the
-    command line: other users can read that."""
+    """The secret to sign with: the file's, else the first readable one whose scope includes the delivery.
+
+    Never one from the command line: other users can read that.
+    """
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
     from covenq.github.request import load

@@ -1,4 +1,4 @@
-"""covenq show: one delivery or task, whole."""
+"""`covenq show`: one delivery or task, whole."""
 
 from __future__ import annotations
 

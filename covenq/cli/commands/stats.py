@@ -1,4 +1,4 @@
-"""covenq stats: what came, over time, by event, repository and route."""
+"""`covenq stats`: what came, over time, by event, repository and route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""covenq status: readiness, addresses, the journal, the queue and the disk."""
+"""`covenq status`: readiness, addresses, the journal, the queue and the disk."""
 
 from __future__ import annotations
 

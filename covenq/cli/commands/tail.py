@@ -1,4 +1,4 @@
-"""covenq tail: the journal's records, as they come."""
+"""`covenq tail`: the journal's records, as they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.filter_words import words_and
+from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import ConfigOption, DataOption, Json
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
@@ -32,7 +32,7 @@ KIND_COLOURS = {"received": output.YELLOW, "completed": output.GREEN, "failed": 
 
 
 def tail(
-    words: Annotated[list[str] | None, words_and("-f")] = None,
+    words: Annotated[list[str] | None, filter_argument("-f")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as records come, until Ctrl-C. Also -f.")] = False,
     since: Annotated[
         str | None, typer.Option("--since", metavar="DURATION", help="Begin so long ago: 10m, 2h.")

@@ -1,4 +1,4 @@
-"""The command that verifies the journal: verify."""
+"""`covenq verify`: verifies the journal."""
 
 from __future__ import annotations
 

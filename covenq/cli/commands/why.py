@@ -1,4 +1,4 @@
-"""covenq why: what became of a request, from its arrival to where it is now."""
+"""`covenq why`: what became of a request, from its arrival to where it is now."""
 
 from __future__ import annotations
 

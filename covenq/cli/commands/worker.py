@@ -1,4 +1,4 @@
-"""`covenq worker` claims tasks of pull routes and runs a command for each; `covenq phase` records a running task's phase."""
+"""`covenq worker`, `covenq phase`: claims tasks of pull routes and runs a command for each; records a task's phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads of events where people talk: issues, comments, discussions, labels, milestones."""
+"""Payloads of issue, comment, discussion, label and milestone events."""
 
 from __future__ import annotations
 

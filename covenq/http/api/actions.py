@@ -38,7 +38,7 @@ class Action(Resource):
         wanted: dict[str, Any] = {key: body.flag(key) for key in self._flags}
         wanted |= {key: body.text(key) for key in self._texts}
         wanted |= {"by": body.text("by"), "ids": body.ids(), "filter": body.filter()}
-        with self._services.upkeep.acting:
+        with self._services.upkeep.operations_lock:
             answer = self._act(**wanted)
         respond_ok(resp, answer)
 
@@ -74,7 +74,7 @@ class Import(Resource):
         body = body_of(req, {"items", "routed", "dry_run", "reason", "by"}, IMPORT_MAX)
         given = body.typed("items", list, "a list of deliveries", [])
         services = self._services
-        with services.upkeep.acting:
+        with services.upkeep.operations_lock:
             answer = importing.import_deliveries(
                 services.journal,
                 services.config,

@@ -1,4 +1,4 @@
-"""/api/v1/redact and /api/v1/compact: erasure and retention. They answer when it is done; the status has their progress."""
+"""/api/v1/redact and /api/v1/compact: erasure and retention. Answered on completion; progress is in /api/v1/status."""
 
 from __future__ import annotations
 

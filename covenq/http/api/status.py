@@ -23,9 +23,9 @@ def status(services: Services) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     journal = services.journal.status()
     reasons = [reason.sentence for reason in services.admission.reasons()]
-    state = {"seq": services.folder.folded, "lag": services.folder.lag, "error": services.folder.error}
+    state = {"seq": services.fold_thread.folded, "lag": services.fold_thread.lag, "error": services.fold_thread.error}
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
-    services.folder.wait_for(services.journal.head().seq, 1.0)
+    services.fold_thread.wait_for(services.journal.head().seq, 1.0)
     conn = services.store.reader()
     pool, upkeep, live = services.pool, services.upkeep, services.live
     return inspect_status.status(

@@ -4,7 +4,7 @@
   reported to `on_refusal`.
 - It closes a refused connection while the client still sends, and the reset that follows can destroy the answer before the
   client has read it: here the connection lingers, reading and dropping for a bounded while.
-- Its idle timeout never ends a client that drips, nor one that doesn't read its answer and so holds a thread: here a
+- Its idle timeout never ends a client that sends very slowly, nor one that doesn't read its answer and so holds a thread: here a
   request's headers, its body, and the reading of an answer have deadlines.
 - Its shutdown drops what waits for a thread: here a listener drains.
 - A request that waits for something holds a thread: here the plain delivery doesn't (`deferred`).
@@ -28,7 +28,7 @@ from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.server.deferred import DeferredChannel, PendingAnswer
-from covenq.http.server.parser import BufferedBytes, Limits, Parser, RequestTimeout, ServiceUnavailable
+from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits, RequestTimeout, ServiceUnavailable
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
@@ -131,7 +131,7 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
     """Those that were received whole, and are not answered yet."""
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
-        self.limits: Limits = server.limits
+        self.limits: RequestLimits = server.limits
         self.on_refusal: OnRefusal = server.on_refusal
         self.refused = False
         self._lingers_until: float | None = None

@@ -10,8 +10,11 @@ Nothing is promised sooner by this: an answer is made from what the journal repo
 
 What a connection may rely on stays: the request is at the head of `requests` until its answer is written, so the next one of the
 same connection waits for it (in `received` and `service`, where waitress starts it), a drain waits for it, and a client that has
-disconnected meanwhile is noticed. Whatever is not plain (large, refused, seen before, not to be made durable) is answered by the
-application on a thread of the pool.
+disconnected meanwhile is noticed.
+
+What can't be submitted (large, refused, twins configured) is answered by the application on a pool thread. A submitted delivery
+whose result is not a plain acceptance (duplicate, conflict, journal error) is answered by `DeferredTask` on a pool thread,
+because that may wait.
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ class DeferredChannel:
                 request.headers, stream.read(), self.addr[0], self._on_ready, self.server.on_batch_ready
             ):
                 return True
-        except Exception as error:  # noqa: BLE001 - the application meets it again, and answers
+        except Exception as error:  # noqa: BLE001 - the application will raise it again, and answers
             # The type alone: an error may quote the payload.
             log.error("a delivery could not go the short way: %s", type(error).__name__)
         stream.seek(0)

@@ -23,7 +23,7 @@ from waitress.task import ThreadedTaskDispatcher
 from covenq.errors import PortBusy, Refused
 from covenq.http.server.channel import Channel, OnRefusal
 from covenq.http.server.deferred import DeferredServer, FastPath
-from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, Limits
+from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, RequestLimits
 
 BACKLOG = 1024
 CONNECTIONS = 1000
@@ -38,7 +38,7 @@ class _ServerMixin(DeferredServer):
 
     channel_class = Channel
     draining = False
-    limits: Limits
+    limits: RequestLimits
     on_refusal: OnRefusal
     buffered: BufferedBytes
     active_channels: dict[int, Channel]
@@ -112,7 +112,7 @@ class Listener:
         *,
         name: str,
         threads: int,
-        limits: Limits,
+        limits: RequestLimits,
         on_refusal: OnRefusal,
         streams: bool = False,
         connections: int = CONNECTIONS,

@@ -4,8 +4,8 @@
   included.
 - The lines around chunks are bounded; waitress joins them to themselves again with every piece.
 - What two servers could take for different requests is refused: a length beside an encoding, an encoding in HTTP/1.0.
-- What can't become a request is refused at once: TLS, or empty lines without end, which waitress reads for ever.
-- Each phase has a deadline, however busily the client drips.
+- What can't become a request is refused at once: TLS, or empty lines without end, which waitress reads forever.
+- Each phase has a deadline, even if the client keeps sending, very slowly.
 - The half-received bodies together have a bound.
 """
 
@@ -56,7 +56,7 @@ class RequestTimeout(WaitressError):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """Size and deadlines of one request."""
 
     body: int
@@ -97,7 +97,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     empty: bool
 
-    def __init__(self, adj: Any, limits: Limits, buffered: BufferedBytes) -> None:
+    def __init__(self, adj: Any, limits: RequestLimits, buffered: BufferedBytes) -> None:
         super().__init__(adj)
         self.began = time.monotonic()
         self.deadline = self.began + limits.header_s

@@ -179,7 +179,7 @@ def _of_line(value: Mapping[str, Any], where: str) -> ImportedDelivery:
 def _github(value: Any, where: str) -> ImportedDelivery:
     """GitHub's object of `GET …/hook/deliveries/{id}`.
 
-    It has the payload as an object, not the bytes that were signed. They are serialized anew, so the signature, which would
+    It has the payload as an object, not the bytes that were signed. They are serialized again, so the signature, which would
     not match them, is left out.
     """
     request = value.get("request") if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
 """Import of deliveries from a file: recorded as the intake records them, without a signature to check.
 
-Their records show it for ever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
+Their records show it forever: `source` is `import`, `secret` is null. By default nothing is run: they are `ignored` with
 the reason `imported`, and `reroute` gives them tasks.
 """
 
@@ -97,7 +97,9 @@ def _parse(one: ImportedDelivery, config: Config, *, by: str | None, reason: str
         "twin": None,
         "origin": {**one.origin, "by": by, "reason": reason},
     }
-    entry = Entry(identity.delivery.subject, str(Kind.RECEIVED), data, about, one.body, expect=0, proof=content.proof)
+    entry = Entry(
+        identity.delivery.subject, str(Kind.RECEIVED), data, about, one.body, expect=0, parsed_json=content.parsed_json
+    )
     return _ParsedDelivery(identity.delivery, entry, {**data, **about, "payload_bytes": len(one.body)}, content.object)
 
 
@@ -114,7 +116,13 @@ def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable
 def _with_tasks(received: Entry, tasks: Sequence[str] | None) -> Entry:
     data = {**received.data, "tasks": None if tasks is None else list(tasks)}
     return Entry(
-        received.subject, received.kind, data, received.about, received.payload, expect=0, proof=received.proof
+        received.subject,
+        received.kind,
+        data,
+        received.about,
+        received.payload,
+        expect=0,
+        parsed_json=received.parsed_json,
     )
 
 

@@ -154,8 +154,10 @@ _NEWEST = """SELECT repo_id, repo FROM webhook_deliveries
 
 
 def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
-    """A repository's number as text, which stays when it is renamed, and its name as GitHub spells it, from its newest
-    delivery. Without a delivery: None, and the name as given."""
+    """A repository's number as text, and its name as GitHub spells it, from its newest delivery.
+
+    The number stays when the repository is renamed. Without a delivery: None, and the name as given.
+    """
     for collate in ("", " COLLATE NOCASE"):  # the exact name first: it has the index's order
         row = conn.execute(_NEWEST.format(collate=collate), (name,)).fetchone()
         if row is not None:

@@ -1,5 +1,6 @@
-"""Use of the webhook secrets, for their rotation: which hooks signed with which, when each was last used, and which may be
-retired. No values.
+"""Use of the webhook secrets, for their rotation; never their values.
+
+It shows which hooks signed with which secret, when each was last used, and which may be retired.
 
 A secret may be retired when every hook that signed with it has signed with another one since: that hook was changed. Of a
 hook that has not delivered since, this isn't known, so its secret waits for it; after `QUIET_S` the hook counts as removed.

@@ -25,10 +25,12 @@ _TASKS = (
 
 
 def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float, buckets: int = BUCKETS) -> JsonObject:
-    """Of the deliveries that match and came in [since, now): {"since", "until", "deliveries", "duplicates", "bytes",
-    "states": {state: n}, "events": [{"name", "deliveries", "failed", "ignored"}…], "repos": […], "routes": [{"name", "tasks",
-    "attempts", "states": {state: n}}…], "time": [{"at", "deliveries", "failed"}…]}; the most frequent first, ROWS_MAX of each,
-    and "more": {"events", "repos", "routes"}: how many others there are.
+    """Statistics of the deliveries that match and came in [since, now).
+
+    They are {"since", "until", "deliveries", "duplicates", "bytes", "states": {state: n}, "events": [{"name", "deliveries",
+    "failed", "ignored"}…], "repos": […], "routes": [{"name", "tasks", "attempts", "states": {state: n}}…], "time": [{"at",
+    "deliveries", "failed"}…]}; the most frequent first, ROWS_MAX of each, and "more": {"events", "repos", "routes"}: how many
+    others there are.
 
     `since` and `now` are seconds since 1970. Raises UsageError for a filter on the payload.
     """

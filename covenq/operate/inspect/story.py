@@ -16,9 +16,11 @@ from journal.records import Record
 
 
 def build_story(facts: DeliveryFacts) -> JsonObject:
-    """{"id", "delivery", "tasks": [{…task, "attempt_objects", "waiting"}…], "answers": {question: {"yes", "words"}…},
-    "events": [{"at", "seq", "word", "words"}…] by time, "rules": {"same": bool or None, "routes": [verdict…]},
-    "next": [{"words", "command"}…]}. `yes` is None for `now`, whose `word` is the state.
+    """A delivery's history as one object.
+
+    It is {"id", "delivery", "tasks": [{…task, "attempt_objects", "waiting"}…], "answers": {question: {"yes", "words"}…},
+    "events": [{"at", "seq", "word", "words"}…] by time, "rules": {"same": bool or None, "routes": [verdict…]}, "next":
+    [{"words", "command"}…]}. `yes` is None for `now`, whose `word` is the state.
     """
     delivery = facts.delivery
     return {

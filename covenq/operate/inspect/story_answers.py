@@ -1,5 +1,7 @@
-"""The six answers of a delivery's history, each a sentence: was it accepted, ignored, failed, retried, duplicated, and
-where is it now."""
+"""The six answers of a delivery's history, each a sentence.
+
+Was it accepted, ignored, failed, retried, duplicated, and where is it now?
+"""
 
 from __future__ import annotations
 

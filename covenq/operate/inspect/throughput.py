@@ -1,5 +1,6 @@
-"""Throughput: how many deliveries were accepted and refused, and attempts ended, in each of the last minutes; and which
-tasks run or are stuck.
+"""Throughput: deliveries accepted and refused, and attempts ended, in each of the last minutes.
+
+Also which tasks run, and which are stuck.
 
 The cost doesn't grow with the rows: arrivals are counted along an index, ends were counted as they were folded, and of the
 queued tasks only the oldest are examined.
@@ -47,7 +48,9 @@ def per_minute(
     log: Iterable[Mapping[str, Any]] = (),
     refused: Mapping[str, int] | None = None,
 ) -> JsonObject:
-    """{"at", "minutes", "accepted": [n…], "refused": […], "completed": […], "failed": […]}: a number a minute, oldest first,
+    """How many were accepted and refused, and ended, in each of the last minutes.
+
+    It is {"at", "minutes", "accepted": [n…], "refused": […], "completed": […], "failed": […]}: a number a minute, oldest first,
     the last being the minute that `now` (seconds since 1970) is in; `at` is when the first begins.
 
     `accepted` counts deliveries, `completed` and `failed` attempts. Refusals are counted in `log`, which is bounded, and in
@@ -86,8 +89,10 @@ _RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t
 
 
 def running(conn: sqlite3.Connection) -> list[JsonObject]:
-    """The running tasks, of this daemon or of remote workers, oldest first: {"task", "attempt", "route", "repo", "number",
-    "worker", "since", "timeout_s", "lease_until"}. RUNNING_MAX at most."""
+    """The running tasks, of this daemon or of remote workers, oldest first; RUNNING_MAX at most.
+
+    Each is {"task", "attempt", "route", "repo", "number", "worker", "since", "timeout_s", "lease_until"}.
+    """
     return [
         {
             "task": row["id"],
@@ -129,7 +134,7 @@ def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Js
         if age < STUCK_AFTER_S or not (age > STUCK_ALWAYS_S or outlier) or len(found) >= STUCK_MAX:
             break  # the others are younger
         waiting = waiting or Waiting(conn, now, caps)
-        waits = waiting.of(row["task"])
+        waits = waiting.reason_for(row["task"])
         if waits is not None and waits["word"] in _UNANNOUNCED:
             found.append({**_named(row), "state": "queued", "since": row["created_at"], "why": waits["why"]})
     return found[:STUCK_MAX]

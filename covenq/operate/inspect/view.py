@@ -48,8 +48,11 @@ def items(
     caps: Caps = NO_CAPS,
     now: float | None = None,
 ) -> JsonObject:
-    """{"items": […], "next": …}. Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for
-    under the limits `caps`. Raises UsageError."""
+    """A page of what matches: {"items": […], "next": …}.
+
+    Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for under the limits `caps`. Raises
+    UsageError.
+    """
     if what == "attempts":
         found = query.latest_attempts(conn, filter, limit, after)
         return {"items": found.items, "next": found.next}
@@ -88,12 +91,15 @@ def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps
             from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
 
             waiting = Waiting(conn, time.time() if now is None else now, caps)
-        one["waits"] = waiting.of(one["id"])
+        one["waits"] = waiting.reason_for(one["id"])
 
 
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
-    """One delivery with the headers it came with, as `headers`, and with `dropped_by`, if its content is gone:
-    {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it. Raises NotFound, Ambiguous, UsageError."""
+    """One delivery with the headers it came with, as `headers`.
+
+    With `dropped_by`, if its content is gone: {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it.
+    Raises NotFound, Ambiguous, UsageError.
+    """
     found = query.delivery(conn, *parse_id(id))
     record = records.get(found["seq"])
     by = found["redacted"] or found["payload_dropped"]
@@ -122,8 +128,10 @@ def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> byte
 
 
 def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
-    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one. Raises
-    NotFound."""
+    """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one.
+
+    Raises NotFound.
+    """
     name = DeliveryId(found["hook"], found["guid"])
     record = records.get(found["seq"])
     if record is None:
@@ -159,10 +167,10 @@ def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
     """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
     try:
-        place = AttemptDirectory.of(data, task, attempt)
+        directory = AttemptDirectory.for_attempt(data, task, attempt)
     except ValueError:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
-    path = place.stdout if stream == "stdout" else place.stderr
+    path = directory.stdout if stream == "stdout" else directory.stderr
     try:
         # A command may have put a link or a pipe in the file's place: neither is followed or waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

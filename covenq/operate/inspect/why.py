@@ -1,5 +1,7 @@
-"""`covenq why`: deliveries found by an id, a task's id or an issue's address, each with its history
-(`covenq.operate.inspect.story`)."""
+"""`covenq why`: deliveries found by an id, a task's id or an issue's address, each with its history.
+
+`covenq.operate.inspect.story` builds the history.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from covenq.operate.maintain import backup_list
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.errors import JournalDamaged, JournalLocked
-from journal.file.backup import DAMAGED_HINT, BackupReport, room_for
+from journal.file.backup import DAMAGED_HINT, BackupReport, has_space_for
 from journal.file.backup import backup as take
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
@@ -46,7 +46,7 @@ def copy(
     BackupRefused, BackupOutrun, JournalGone, OSError.
     """
     journal = data / JOURNAL_NAME
-    if not target.exists() and not room_for(journal, target):
+    if not target.exists() and not has_space_for(journal, target):
         raise Refused(f"there is not room enough for the journal at {target}", hint="Choose another disk.")
     report = _copy(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []
@@ -86,8 +86,10 @@ def _verify(target: Path, head: Head, progress: Progress) -> list[Damage]:
 
 @contextmanager
 def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], Head]]]:
-    """The journal's id, and a function that gives its head: the daemon's at each call, or the files', with the lock held
-    meanwhile. Raises JournalDamaged."""
+    """The journal's id, and a function that gives its head. Raises JournalDamaged.
+
+    The head is the daemon's at each call, or the files', with the lock held meanwhile.
+    """
     status = live()
     if status is not None:
 

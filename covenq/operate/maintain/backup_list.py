@@ -72,7 +72,10 @@ def record_backup(data: Path, target: Path, at: str, head: Head) -> None:
 
 
 def copies(data: Path) -> list[str]:
-    """Directories outside the journal that may hold its content: backups, whether they can be seen from here or not, and
-    journals that were put aside in the data directory. `unreadable_entries` has what of the list can't be read."""
+    """Directories outside the journal that may hold its content.
+
+    They are backups, whether they can be seen from here or not, and journals that were put aside in the data directory.
+    `unreadable_entries` has what of the list can't be read.
+    """
     aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
     return [one["path"] for one in backups(data)] + aside

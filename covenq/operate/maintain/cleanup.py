@@ -59,7 +59,9 @@ def write_watermark(data: Path, watermark: Watermark) -> None:
     atomic_file.replace(data / UPKEEP_NAME, orjson.dumps(content) + b"\n")
 
 
-def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scrub: Callable[[], bool]) -> CleanupResult:
+def finish(
+    conn: sqlite3.Connection, data: Path, journal: str, folded: int, truncate_wal: Callable[[], bool]
+) -> CleanupResult:
     """Remove the files of deliveries that were erased or dropped by records up to `folded`, which `conn` has folded.
 
     Where something could not be removed, or readers kept older pages of state.db in use, the watermark stays. Raises
@@ -85,7 +87,7 @@ def finish(conn: sqlite3.Connection, data: Path, journal: str, folded: int, scru
     if attempts or payloads:
         with contextlib.suppress(FileNotFoundError):
             atomic_file.sync_directory(data / ATTEMPTS_NAME)
-    if scrub() and not left:
+    if truncate_wal() and not left:
         write_watermark(data, replace(watermark, done=max(folded, newest)))
     return CleanupResult(attempts, payloads, tuple(left))
 

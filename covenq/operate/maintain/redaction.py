@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from covenq.errors import ErasureUnfinished, NotDurable, UsageError
+from covenq.errors import ErasurePending, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
@@ -44,8 +44,10 @@ def plan_redact(
     reason: str | None = None,
     by: str | None = None,
 ) -> Plan:
-    """Plan an erasure: `ids` (GUID or hook/GUID), what matches a `filter`, or everything of `repo` (OWNER/NAME, as
-    GitHub compares it: in any case), or of `installation`. Exactly one of them is given.
+    """Plan an erasure, by exactly one of `ids`, `filter`, `repo` and `installation`.
+
+    `ids` are GUID or hook/GUID, `filter` names all that match, `repo` all of OWNER/NAME, as GitHub compares it: in any
+    case.
 
     Skipped are deliveries with a running task, and those erased before. A task that waits is cancelled. Raises
     UsageError, NotFound, Ambiguous.
@@ -92,8 +94,11 @@ def plan_redact(
 def pause_names_erasure(
     conn: sqlite3.Connection, repo: str, *, reason: str | None = None, by: str | None = None
 ) -> Entry | None:
-    """The record that names every pause of `repo` (OWNER/NAME, in any case), current or past, whose record holds its name;
-    None where none does. A pause in effect stays, by the repository's number, where that is known."""
+    """The record that erases the name of `repo` from the records of its pauses; None where none holds it.
+
+    `repo` is OWNER/NAME, in any case; the pauses are current or past. A pause in effect stays, by the repository's number,
+    where that is known.
+    """
     rows = conn.execute("SELECT seq FROM pause_names WHERE repo = ? COLLATE NOCASE", (repo,)).fetchall()
     if not rows:
         return None
@@ -108,7 +113,7 @@ def apply(
     """Carry out the plan: its answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
-    log. Raises NotDurable if nothing could be recorded, ErasureUnfinished if it was recorded and the log could not be rewritten.
+    log. Raises NotDurable if nothing could be recorded, ErasurePending if it was recorded and the log could not be rewritten.
     """
     answer = plan.answer()
     done: list[JsonObject] = answer["done"]
@@ -148,7 +153,7 @@ def _erase(
         except OSError as error:
             if journal.head().seq == recorded:
                 raise NotDurable(f"nothing was erased: {error.strerror}") from error
-            raise ErasureUnfinished(
+            raise ErasurePending(
                 f"the erasure is recorded, but not carried out everywhere: {error.strerror}"
             ) from error
         if not isinstance(answer, Conflict):

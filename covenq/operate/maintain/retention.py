@@ -1,6 +1,6 @@
 """Retention: which payloads of finished deliveries, and which attempts' directories, are older than the policy keeps them.
 
-Retention drops content only. The delivery, its hash, its states and its history stay for ever, so an old redelivery is
+Retention drops content only. The delivery, its hash, its states and its history stay forever, so an old redelivery is
 still a duplicate.
 
 A segment is rewritten whole, so the daemon's daily run leaves one alone until that is worth it: when an eighth of it can go,
@@ -152,5 +152,5 @@ def _expired(conn: sqlite3.Connection, names: list[str], cutoff: str) -> list[st
 
 
 def policy_object(policy: Retention) -> JsonObject:
-    """The policy as the API has it: seconds, null for content that is kept for ever."""
+    """The policy as the API has it: seconds, null for content that is kept forever."""
     return {"payloads_s": policy.payloads_s, "attempts_s": policy.attempts_s}

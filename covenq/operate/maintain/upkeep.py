@@ -1,5 +1,7 @@
-"""Upkeep of a data directory: dropping what retention no longer keeps, erasing on demand, and finishing what a crash, or a
-full disk, interrupted. The daemon does it in a thread of its own (`Upkeep`), a command without a daemon in its process.
+"""Upkeep of a data directory: applies retention, erases, completes interrupted erasures.
+
+The daemon does this in a thread of its own (`Upkeep`), a command without a daemon in its process. An erasure is interrupted by
+a crash or by a full disk.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from covenq.config.load import Retention
-from covenq.errors import CovenqError, ErasureUnfinished, MaintenanceInterrupted, Refused
+from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.maintain.redaction import Progress
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
 from journal.file.engine import FileJournal
@@ -39,14 +41,17 @@ log = logging.getLogger("covenq.upkeep")
 
 @dataclass(frozen=True, slots=True)
 class UpkeepContext:
-    """What upkeep works on. `fold` folds everything durable into `conn`'s rows, or raises; `scrub` is `StateStore.scrub`."""
+    """What upkeep works on.
+
+    `fold` folds everything durable into `conn`'s rows, or raises; `truncate_wal` is `StateStore.truncate_wal`.
+    """
 
     journal: FileJournal
     data: Path
     policy: Retention
     conn: Callable[[], sqlite3.Connection]
     fold: Callable[[], None]
-    scrub: Callable[[], bool]
+    truncate_wal: Callable[[], bool]
     clock: Callable[[], float] = time.time
 
 
@@ -89,7 +94,7 @@ def _erase_pause_names(
     try:
         return context.journal.erase([entry], progress)[1]
     except OSError as error:
-        raise ErasureUnfinished(f"not all of it could be rewritten: {error.strerror}") from error
+        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
 
 
 def compact(
@@ -147,7 +152,7 @@ def _drop(
     try:
         answer, rewritten = context.journal.erase(retention.entries(batch, by), progress)
     except OSError as error:
-        raise ErasureUnfinished(f"not all of it could be rewritten: {error.strerror}") from error
+        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
     if isinstance(answer, Conflict):
         raise AssertionError("these records expect nothing")
     return rewritten
@@ -158,13 +163,13 @@ def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
         try:
             context.journal.resume_erasure(progress)
         except OSError as error:
-            raise ErasureUnfinished(f"an earlier erasure can't be carried out: {error.strerror}") from error
+            raise ErasurePending(f"an earlier erasure can't be carried out: {error.strerror}") from error
 
 
 def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
     context.fold()
     folded = context.journal.head().seq
-    return cleanup.finish(context.conn(), context.data, context.journal.id, folded, context.scrub)
+    return cleanup.finish(context.conn(), context.data, context.journal.id, folded, context.truncate_wal)
 
 
 def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
@@ -192,16 +197,16 @@ def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> Jso
 
 
 class Upkeep(threading.Thread):
-    """The daemon's thread: lays the ballast, finishes what an earlier process left, and applies retention once a day at most.
+    """The daemon's thread: allocates the ballast file, finishes interrupted work, and applies retention once a day at most.
 
-    Operations on stored deliveries hold the lock `acting`, so that none makes a task of one that is being erased.
+    Operations on stored deliveries hold the lock `operations_lock`, so that none makes a task of one that is being erased.
     """
 
     def __init__(
         self,
         journal: FileJournal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         policy: Callable[[], Retention],
         *,
@@ -209,16 +214,16 @@ class Upkeep(threading.Thread):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
-        self.acting = threading.Lock()
+        self.operations_lock = threading.Lock()
         self.error: str | None = None
         """Why the thread's last work failed; None if it didn't."""
         self._working = threading.Lock()
         self._stop_asked = threading.Event()
         self._reserve = reserve
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._doing: JsonObject | None = None
         self._policy = policy
-        self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.scrub, clock)
+        self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock)
 
     @property
     def context(self) -> UpkeepContext:
@@ -234,13 +239,13 @@ class Upkeep(threading.Thread):
         """`redact` of this daemon's data. Waits for another redaction or compaction."""
         if dry_run:
             return redact(self.context, dry_run=True, **which)
-        with self.acting, self._working, self._reporting("redact") as progress:
+        with self.operations_lock, self._working, self._reporting("redact") as progress:
             return redact(self.context, progress, **which)
 
     def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
         """`compact` of this daemon's data. Raises Refused during another redaction or compaction."""
         if dry_run:
-            return compact(self.context, dry_run=True, by=by)
+            return compact(self.context, dry_run=True, by=by, all=all)
         if not self._working.acquire(blocking=False):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
@@ -262,7 +267,7 @@ class Upkeep(threading.Thread):
         next_try, finished = 0.0, False
         while True:
             try:
-                self._lay_ballast()
+                self._allocate_ballast()
                 if time.monotonic() >= next_try:
                     if not finished or self.context.journal.erasing:
                         self._finish()
@@ -278,7 +283,7 @@ class Upkeep(threading.Thread):
             if self._stop_asked.wait(TICK_S):
                 return
 
-    def _lay_ballast(self) -> None:
+    def _allocate_ballast(self) -> None:
         if self._reserve is not None and not self._reserve.allocated() and self._reserve.recovered():
             self._reserve.allocate()
 
@@ -331,9 +336,9 @@ class Upkeep(threading.Thread):
     def _fold(self) -> None:
         head = self.context.journal.head().seq
         deadline = time.monotonic() + 60.0
-        while not self._folder.wait_for(head, 0.5):
+        while not self._fold_thread.wait_for(head, 0.5):
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
             if time.monotonic() > deadline:
-                why = f": {self._folder.error}" if self._folder.error else ""
+                why = f": {self._fold_thread.error}" if self._fold_thread.error else ""
                 raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")

@@ -1,5 +1,7 @@
-"""Verification of a data directory's journal: its own chain, what its caches and an auditor had seen of it, and GitHub's
-signatures."""
+"""Verification of a data directory's journal.
+
+It checks its own chain, what its caches and an auditor had seen of it, and GitHub's signatures.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from covenq.state.store import read_witness
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
 from journal.file.reader import JournalReader, open_reader
-from journal.file.scan import sound_lines
+from journal.file.scan import verified_lines
 from journal.file.segment import GENESIS, list_segments, name_of
 from journal.file.verify import VerifyReport
 from journal.file.verify import verify as prove
@@ -158,7 +160,7 @@ def check_signatures(
     directory = data / JOURNAL_NAME
     after, last = bounds(directory, since, segment)
     end = upto if last is None else last if upto is None else min(last, upto)
-    for where, offset, record in sound_lines(OsFiles(), directory, after, end):
+    for where, offset, record in verified_lines(OsFiles(), directory, after, end):
         if record is None:
             found.unread += 1
             continue

@@ -19,8 +19,11 @@ _FIELDS: dict[str, type] = {"at": str, "ok": bool, "records": int, "findings": i
 
 
 def read(data: Path) -> JsonObject | None:
-    """{"at", "ok", "records", "findings", "seq", "first", "seconds"}: when, how many records and findings, up to which seq,
-    the first finding as text or None. None if there is no note that can be read."""
+    """The note of the last verification; None if there is none that can be read.
+
+    It is {"at", "ok", "records", "findings", "seq", "first", "seconds"}: when, how many records and findings, up to which seq,
+    the first finding as text or None.
+    """
     try:
         with (data / VERIFIED_NAME).open("rb") as file:
             found = orjson.loads(file.read(_MAX))

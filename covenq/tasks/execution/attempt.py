@@ -17,7 +17,7 @@ from covenq.model import Category, JsonObject, Kind
 from covenq.paths import SOCKET_NAME
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief
-from covenq.tasks.execution.command import Command, Stop, not_started
+from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.process_tree import identity_of, write_identity
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
@@ -51,15 +51,16 @@ class AttemptResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptContext:
-    """What all attempts of a pool share. `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber
-    for the output of a command that has these secrets; `breakers` are those of the receivers that deliveries are forwarded
-    to.
+    """What all attempts of a pool share.
+
+    `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber for the output of a command that has
+    these secrets; `breakers` are those of the receivers that deliveries are forwarded to.
     """
 
     journal: Journal
     data: Path
     worker: str
-    stop: Stop
+    stop: StopEvent
     environ: Mapping[str, str]
     clock: Callable[[], float]
     random: Callable[[], float]
@@ -83,7 +84,7 @@ class Attempt:
     """The seq of the newest record that this attempt knows of: once the fold has reached it, the task's row is up to date."""
     claim_seq: int = 0
     """The seq of its claim, once it has one: while the state names another, the task is no longer this attempt's."""
-    lost: Stop = field(default_factory=Stop)
+    lost: StopEvent = field(default_factory=StopEvent)
     """Set when the task is no longer this attempt's (`revoke`)."""
     ending: bool = False
     """Its work has ended, and its end is being recorded: after that record, too, the state names no claim of this attempt."""
@@ -130,18 +131,18 @@ class Attempt:
             self.context.breakers.cancel(target_of(self.task.policy.forward))
 
     def _run_claimed(self, claim: Claim) -> AttemptResult:
-        place = AttemptDirectory.of(self.context.data, self.task.id, claim.attempt)
+        directory = AttemptDirectory.for_attempt(self.context.data, self.task.id, claim.attempt)
         found = self._delivery()
-        outcome = found if isinstance(found, Outcome) else self._prepare(claim, place, found)
+        outcome = found if isinstance(found, Outcome) else self._prepare(claim, directory, found)
         if outcome is None and isinstance(found, Record):
             # Recorded together with the next phase: the command's start waits for no sync but the claim's.
             self._unrecorded.append((Kind.PHASE, claim.record_data(phase="prepared")))
             run = self._forward if self.task.kind == "forward" else self._execute
-            outcome = run(claim, place, found)
+            outcome = run(claim, directory, found)
         assert outcome is not None
         if self.lost.is_set():
             raise StaleClaim  # known already: no record is tried, so none is refused and recorded as late
-        return self._finish(claim, place, outcome)
+        return self._finish(claim, directory, outcome)
 
     def _delivery(self) -> Record | Outcome:
         """The record of the task's delivery, with its payload; an outcome if it can't be read any more."""
@@ -153,16 +154,16 @@ class Attempt:
             return Outcome(Category.POLICY, detail="the delivery's payload is no longer kept")
         return record
 
-    def _prepare(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome | None:
+    def _prepare(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be made."""
         payload: bytes | None = None
         brief: JsonObject | None = None
         if self.task.kind != "forward":
             payload = delivery.payload
-            brief = self._brief(claim, delivery).as_json(place)
+            brief = self._brief(claim, delivery).as_json(directory)
         while True:
             try:
-                place.prepare(payload, brief)
+                directory.prepare(payload, brief)
                 return None
             except OSError as error:
                 if error.errno not in _NO_SPACE:
@@ -188,7 +189,7 @@ class Attempt:
             head_sha=task.head_sha,
         )
 
-    def _execute(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome:
+    def _execute(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:
         context, policy = self.context, self.task.policy
         if not policy.run:
             return Outcome(Category.POLICY, detail="the task says no command")
@@ -196,11 +197,11 @@ class Attempt:
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
             brief = self._brief(claim, delivery)
-            env = brief.environment(context.environ, policy.env, place, str(context.data / SOCKET_NAME))
+            env = brief.environment(context.environ, policy.env, directory, str(context.data / SOCKET_NAME))
             command = Command(
-                brief.argv(policy.run, place),
+                brief.argv(policy.run, directory),
                 env,
-                place,
+                directory,
                 context.output_limit,
                 limits=policy.limits,
                 scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
@@ -210,7 +211,7 @@ class Attempt:
         try:
             identity = identity_of(command.pid)
             if identity is not None:
-                write_identity(place.process, identity)
+                write_identity(directory.process, identity)
             self._phase(claim, "started")
             return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
         except OSError as error:  # an error of this process: no descriptors left, for one
@@ -220,7 +221,7 @@ class Attempt:
             command.kill()
             raise
 
-    def _forward(self, claim: Claim, place: AttemptDirectory, delivery: Record) -> Outcome:
+    def _forward(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:
         context, url = self.context, self.task.policy.forward
         if not url:
             return Outcome(Category.POLICY, detail="the task says no address")
@@ -238,7 +239,7 @@ class Attempt:
         if context.breakers.report(target_of(url), ok=not reply.receiver_failed):
             log.warning("%s is left alone for a while: it failed again and again", target_of(url))
         if reply.status is not None:
-            place.write_output(context.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
+            directory.write_output(context.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
         return outcome_of(reply, context.clock())
 
     def _phase(self, claim: Claim, name: str) -> None:
@@ -259,18 +260,18 @@ class Attempt:
                 record_late(self.context.journal, claim, what)
             raise
 
-    def _finish(self, claim: Claim, place: AttemptDirectory, outcome: Outcome) -> AttemptResult:
+    def _finish(self, claim: Claim, directory: AttemptDirectory, outcome: Outcome) -> AttemptResult:
         """Record the end, in one append with the phase `collected`. While the disk is full, retry until the stop."""
         context = self.context
         result: str | None = None
         try:
-            if place.collect():
-                result = str(place.result.relative_to(context.data))
+            if directory.collect():
+                result = str(directory.result.relative_to(context.data))
         except OSError as error:
             if outcome.category is None:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, f"its result could not be kept: {error.strerror}")
         if self.task.policy.keep == "logs" or (self.task.policy.keep == "failed" and outcome.category is None):
-            place.remove_scratch()
+            directory.remove_scratch()
         record = ending_after(
             self.task, claim.attempt, claim.seq, outcome, result=result, now=context.clock(), random=context.random
         )

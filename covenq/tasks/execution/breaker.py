@@ -36,8 +36,9 @@ class Breakers:
         self._circuits: dict[str, _Circuit] = {}
 
     def admit(self, target: str, route: str) -> bool:
-        """Whether a request may be made now. When the time of an open circuit is over, one is admitted, the probe. `report` or
-        `cancel` must follow.
+        """Whether a request may be made now. `report` or `cancel` must follow.
+
+        When the time of an open circuit is over, one is admitted, the probe.
         """
         with self._lock:
             circuit = self._circuits.setdefault(target, _Circuit())

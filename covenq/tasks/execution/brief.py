@@ -1,4 +1,4 @@
-"""What a command is given of its attempt: brief.json, the placeholders of its argv, and its environment.
+"""A command's inputs: brief.json, argv placeholders, environment.
 
 The same for the commands of the daemon's pool and for those of `covenq worker`.
 """
@@ -40,24 +40,24 @@ class Brief:
     number: int | None
     head_sha: str | None
 
-    def as_json(self, place: AttemptDirectory) -> JsonObject:
+    def as_json(self, directory: AttemptDirectory) -> JsonObject:
         """The content of brief.json."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "payload": str(place.payload), "result": str(place.result)}
+        return {**fields, "payload": str(directory.payload), "result": str(directory.result)}
 
-    def argv(self, run: Sequence[str], place: AttemptDirectory) -> list[str]:
+    def argv(self, run: Sequence[str], directory: AttemptDirectory) -> list[str]:
         """The command line of this attempt; see `command_line`."""
         values = {
-            "brief": str(place.brief),
-            "result": str(place.result),
-            "payload": str(place.payload),
+            "brief": str(directory.brief),
+            "result": str(directory.result),
+            "payload": str(directory.payload),
             "task": self.task,
             "attempt": str(self.attempt),
         }
         return command_line(run, values)
 
     def environment(
-        self, base: Mapping[str, str], allowed: Iterable[str], place: AttemptDirectory, socket: str
+        self, base: Mapping[str, str], allowed: Iterable[str], directory: AttemptDirectory, socket: str
     ) -> dict[str, str]:
         """The environment of this attempt's command; see `environment`. `socket` is where the command reports its phases."""
         own: dict[str, str | int | None] = {
@@ -69,8 +69,8 @@ class Brief:
             "EVENT": self.event,
             "ACTION": self.action,
             "REPO": self.repo,
-            "PAYLOAD": str(place.payload),
-            "RESULT": str(place.result),
+            "PAYLOAD": str(directory.payload),
+            "RESULT": str(directory.result),
             "SOCKET": socket,
         }
         return environment(base, allowed, own)

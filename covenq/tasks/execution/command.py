@@ -21,12 +21,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from typing import IO
 
-from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, Limits
+from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, ResourceLimits
 from covenq.model import Category
 from covenq.tasks.execution import launch
 from covenq.tasks.execution.brief import printable
 from covenq.tasks.execution.output import Output
-from covenq.tasks.execution.process_tree import FENCE, Trace, forget, identity_of, kill_leftovers, pipe_name, starting
+from covenq.tasks.execution.process_tree import (
+    FENCE,
+    ProcessMarks,
+    forget,
+    identity_of,
+    kill_leftovers,
+    pipe_name,
+    starting,
+)
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import AttemptDirectory, open_for_writing
 from covenq.tasks.scheduling.outcome import Outcome, Usage
@@ -36,7 +44,7 @@ _SELECT_MAX_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
 
 
-class Stop:
+class StopEvent:
     """An event with a file descriptor, which tells any number of running commands to end. Set once, for good."""
 
     def __init__(self) -> None:
@@ -83,10 +91,10 @@ class Command:
         self,
         argv: Sequence[str],
         env: Mapping[str, str],
-        place: AttemptDirectory,
+        directory: AttemptDirectory,
         limit: int = OUTPUT_LIMIT,
         *,
-        limits: Limits = NO_LIMITS,
+        limits: ResourceLimits = NO_LIMITS,
         scrubber: Scrubber | None = None,
     ) -> None:
         """Start it in the attempt's directory, the payload as its stdin. At most `limit` bytes of each output are kept.
@@ -95,14 +103,14 @@ class Command:
         """
         self._limits = limits
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
-            stdin = always.enter_context(place.payload.open("rb"))
-            paths = (place.stdout, place.stderr)
+            stdin = always.enter_context(directory.payload.open("rb"))
+            paths = (directory.stdout, directory.stderr)
             files = [open_for_writing(path) for path in paths]
             for file in files:
                 undo.callback(file.close)
             words, status, pass_fds = _with_limits(argv, env, limits, always)
             try:
-                pipes = self._start(words, env, place, stdin, pass_fds)
+                pipes = self._start(words, env, directory, stdin, pass_fds)
             finally:
                 for fd in pass_fds:
                     os.close(fd)
@@ -120,7 +128,7 @@ class Command:
         self,
         words: Sequence[str],
         env: Mapping[str, str],
-        place: AttemptDirectory,
+        directory: AttemptDirectory,
         stdin: IO[bytes],
         pass_fds: tuple[int, ...],
     ) -> tuple[IO[bytes], IO[bytes]]:
@@ -131,7 +139,7 @@ class Command:
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=place.directory,
+                cwd=directory.path,
                 env=dict(env),
                 bufsize=0,
                 start_new_session=True,
@@ -142,8 +150,8 @@ class Command:
             assert self._process.stderr is not None
             pipes = (self._process.stdout, self._process.stderr)
             names = frozenset(pipe_name(pipe.fileno()) for pipe in pipes)
-            self._trace = Trace(env.get(FENCE, ""), identity_of(self.pid), place.directory, names)
-            running[self.pid] = self._trace
+            self._mark = ProcessMarks(env.get(FENCE, ""), identity_of(self.pid), directory.path, names)
+            running[self.pid] = self._mark
         return pipes
 
     @property
@@ -155,9 +163,11 @@ class Command:
         """Kill it and all that it started; its outcome is dropped."""
         self._end(forced=True)
 
-    def wait(self, timeout_s: float, grace_s: float, stop: Stop, lost: Stop | None = None) -> Outcome:
-        """Wait until it has ended: by itself, or by `timeout_s`, `stop` or `lost`, which send SIGTERM to the group, and SIGKILL
-        after the grace. `lost` means that the task is no longer this attempt's: the outcome will be dropped.
+    def wait(self, timeout_s: float, grace_s: float, stop: StopEvent, lost: StopEvent | None = None) -> Outcome:
+        """Wait until it has ended: by itself, or by `timeout_s`, `stop` or `lost`.
+
+        Those three send SIGTERM to the group, and SIGKILL after the grace. `lost` means that the task is no longer this
+        attempt's: the outcome will be dropped.
 
         The other members of the group are killed when its leader has ended. If the command ended before the signal, its own
         exit counts.
@@ -190,7 +200,7 @@ class Command:
         return self._outcome(code, forced, timeout_s)
 
     @contextlib.contextmanager
-    def _watch(self, stops: Sequence[Stop]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
+    def _watch(self, stops: Sequence[StopEvent]) -> Iterator[tuple[selectors.BaseSelector, float | None]]:
         """A selector over the pipes, the stops and the end of the process; and the interval for polling, where it is needed."""
         with contextlib.ExitStack() as undo:
             selector = undo.enter_context(selectors.PollSelector())
@@ -207,8 +217,9 @@ class Command:
             yield selector, tick
 
     def _exited(self) -> bool:
-        """Whether the leader ended. Where the system can tell without reaping it, it isn't reaped, and its group's number stays
-        in use.
+        """Whether the leader ended.
+
+        Where the system can tell without reaping it, it isn't reaped, and its group's number stays in use.
         """
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
@@ -229,7 +240,7 @@ class Command:
         """
         self._signal(signal.SIGKILL)
         if forced:
-            kill_leftovers([self._trace], orphans=True)
+            kill_leftovers([self._mark], orphans=True)
         code = self._reap()
         forget(self.pid)
         for output in self._outputs:
@@ -270,10 +281,12 @@ class Command:
 
 
 def _with_limits(
-    argv: Sequence[str], env: Mapping[str, str], limits: Limits, cleanup: contextlib.ExitStack
+    argv: Sequence[str], env: Mapping[str, str], limits: ResourceLimits, cleanup: contextlib.ExitStack
 ) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
-    """The argv to start, through `launch` where there are resource limits to set: then also a pipe that gives the number of
-    the error that kept the command from starting, and the descriptor of its other end, to be passed on and closed.
+    """The argv to start, through `launch` where there are resource limits to set.
+
+    Then also a pipe that gives the number of the error that kept the command from starting, and the descriptor of its other
+    end, to be passed on and closed.
     """
     resources = limits.resources()
     if not resources:

@@ -1,5 +1,6 @@
-"""Forwarding: posts a delivery to a URL as it came, with the original headers and bytes, so that the receiver checks GitHub's
-signature itself.
+"""Forwarding: posts a delivery to a URL as it came, with the original headers and bytes.
+
+So the receiver checks GitHub's signature itself.
 
 No redirect is followed, since a receiver must not choose who else gets the delivery. The status of the answer decides; a
 bounded part of its body is kept. Every wait is ended by one deadline, by a stop, or by the loss of the task.
@@ -22,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from covenq import __version__
 from covenq.model import Category
-from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
@@ -83,7 +84,7 @@ def post(
     headers: Iterable[tuple[str, str]],
     body: bytes,
     timeout_s: float,
-    stops: Sequence[Stop],
+    stops: Sequence[StopEvent],
     *,
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> Reply:
@@ -186,7 +187,7 @@ def _reason(error: Exception) -> str:
 class _Watchdog:
     """A watchdog thread: shuts a connection down at the deadline or at a stop, which ends whatever call it blocks in."""
 
-    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[Stop]) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float, stops: Sequence[StopEvent]) -> None:
         self._connection = connection
         self._deadline = time.monotonic() + timeout_s
         self._stops = [one.fd for one in stops]

@@ -1,4 +1,4 @@
-"""A program of its own between the daemon and a command: sets the command's resource limits, and executes the command.
+"""Helper process that sets a command's resource limits and executes it.
 
 A function between fork and exec would do the same, and is not safe in a process with threads. Nothing of covenq is
 imported here, and nothing in the command's environment is trusted (`python -I -S`).

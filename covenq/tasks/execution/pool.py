@@ -22,12 +22,12 @@ from pathlib import Path
 
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import JsonObject, at_text, seconds_of
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.attempt import RETRYABLE, Attempt, AttemptContext, AttemptResult
-from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_identity, reap
+from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity, reap
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S
@@ -69,7 +69,7 @@ class Pool:
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
@@ -84,8 +84,9 @@ class Pool:
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`data` is the data directory; `dispatcher` is shared with the claims of pull workers. `grace_s` is the time that a
-        command has between SIGTERM and SIGKILL at its timeout.
+        """`data` is the data directory; `dispatcher` is shared with the claims of pull workers.
+
+        `grace_s` is the time that a command has between SIGTERM and SIGKILL at its timeout.
 
         No task is begun while `room` returns False, the disk being low: the rest is for the ends of those that run. `on_full`
         makes room for those when there is none, and returns whether it could.
@@ -96,11 +97,11 @@ class Pool:
         """Why it runs nothing any more: the journal's error. None while it works."""
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._data = data.absolute()
         self._clock = clock
         self._room = room
-        self._stop = Stop()
+        self._stop = StopEvent()
         self._context = AttemptContext(
             journal=journal,
             data=self._data,
@@ -115,7 +116,7 @@ class Pool:
             scrubber=scrubber,
             on_full=on_full,
         )
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
         self._wake = threading.Event()
         self._retry_later = threading.Event()
         """Set when a picked task was not begun: it is not picked again at once, since that may fail in the same way."""
@@ -133,7 +134,7 @@ class Pool:
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True) for name, target in zip(names, targets, strict=True)
         ]
-        self._folder.subscribe(lambda seq: self._wake.set())
+        self._fold_thread.subscribe(lambda seq: self._wake.set())
         for thread in self._threads:
             thread.start()
 
@@ -186,7 +187,7 @@ class Pool:
             except _JOURNAL_FATAL as error:
                 self._give_up(error)
             except Exception:
-                # No error may make queued tasks wait for ever. Nothing was claimed here.
+                # No error may make queued tasks wait forever. Nothing was claimed here.
                 log.exception("the dispatcher could not go on; it begins again")
                 self._dispatcher.reset()
                 self._stop.wait(RETRY_S)
@@ -228,7 +229,7 @@ class Pool:
     def _drop_lost(self, conn: sqlite3.Connection) -> None:
         """End the attempts whose task is no longer theirs: cancelled, superseded, moved by another daemon's recovery."""
         with self._lock:
-            folded = self._folder.folded
+            folded = self._fold_thread.folded
             mine = {id: a for id, a in self._attempts.items() if 0 < a.claim_seq <= folded and not a.ending}
         if not mine:
             return
@@ -243,23 +244,24 @@ class Pool:
         """Record superseded tasks. One that can't be recorded now is not picked either, and is found again."""
         try:
             while (last := self._dispatcher.record_queue_changes(conn, now)) and not self._stop.is_set():
-                self._folder.wait_for(last, RETRY_S)
+                self._fold_thread.wait_for(last, RETRY_S)
         except RETRYABLE as error:
             log.warning("outdated tasks wait to be recorded so: %s", error)
 
     def _recover(self) -> None:
-        """Record the end of attempts that a dead process left running, after killing what remains of them, so that no task runs
-        twice at once.
+        """Record the end of attempts that a dead process left running, after killing what remains of them.
+
+        So no task runs twice at once.
         """
         head = self._journal.head().seq
-        while not self._folder.wait_for(head, RETRY_S):
+        while not self._fold_thread.wait_for(head, RETRY_S):
             if self._stop.is_set():
                 return
         conn = self._store.reader()
         tasks = running_without_lease(conn)
         if not tasks:
             return
-        killed = kill_leftovers([trace for task in tasks for trace in self._traces(conn, task)])
+        killed = kill_leftovers([mark for task in tasks for mark in self._marks_of(conn, task)])
         if killed:
             log.warning("ended %d processes that an earlier daemon had left running", len(killed))
         entries = recover(tasks, self._clock())
@@ -269,14 +271,14 @@ class Pool:
                 for entry in some:  # a Conflict here means that the task has moved: its attempt has ended already
                     self._append_retrying([entry])
 
-    def _traces(self, conn: sqlite3.Connection, task: Task) -> Sequence[Trace]:
-        """The traces by which the processes of a task's current attempt are known."""
+    def _marks_of(self, conn: sqlite3.Connection, task: Task) -> Sequence[ProcessMarks]:
+        """The marks by which the processes of a task's current attempt are known."""
         try:
-            place = AttemptDirectory.of(self._data, task.id, task.attempts)
+            directory = AttemptDirectory.for_attempt(self._data, task.id, task.attempts)
         except ValueError:
             return []
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
-        return [Trace(row["fence"], read_identity(place.process)) for row in rows if row["fence"]]
+        return [ProcessMarks(row["fence"], read_identity(directory.process)) for row in rows if row["fence"]]
 
     def _append_retrying(self, entries: Sequence[Entry]) -> object:
         """Append; retry while the disk is full or no answer comes, until the stop. None if it was stopped."""

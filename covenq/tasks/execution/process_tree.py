@@ -1,7 +1,7 @@
-"""The processes of a command: found by what identifies them, and killed.
+"""Finds and kills all processes of a command.
 
 A command is the leader of its own session and process group, and the group is ended with it. A process that left the group, or
-outlived a daemon that was killed, is known by any of these (`Trace`):
+outlived a daemon that was killed, is known by any of these (`ProcessMarks`):
 
 - the fencing token in its environment (`COVENQ_FENCE`, unique to one claim);
 - its session or group, whose leader's pid *and* start time are the recorded ones: a pid alone is never believed;
@@ -53,7 +53,7 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class ProcessMarks:
     """What the processes of one attempt are known by. `pipes` are named as the links in /proc/PID/fd are."""
 
     fence: str
@@ -67,7 +67,7 @@ class _Commands:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.running: dict[int, Trace] = {}
+        self.running: dict[int, ProcessMarks] = {}
         self.adopting = False
         self.reaped = 0.0
 
@@ -84,7 +84,7 @@ def adopt() -> bool:
 
 
 @contextmanager
-def starting() -> Iterator[dict[int, Trace]]:
+def starting() -> Iterator[dict[int, ProcessMarks]]:
     """Start a command within this, and add its pid to the result: it is no orphan."""
     with _commands.lock:
         yield _commands.running
@@ -145,16 +145,17 @@ def read_identity(path: Path) -> ProcessIdentity | None:
         return None
 
 
-def kill_leftovers(traces: Collection[Trace], *, orphans: bool = False) -> list[int]:
-    """SIGKILL every process of these attempts; their pids. They are dead on return, but for one in an uninterruptible system
-    call.
+def kill_leftovers(marks: Collection[ProcessMarks], *, orphans: bool = False) -> list[int]:
+    """SIGKILL every process of these attempts; their pids.
+
+    They are dead on return, but for one in an uninterruptible system call.
 
     With `orphans`, also those that this process adopted and that can't be attributed to any command.
     """
     killed: list[int] = []
     for _ in range(_PASSES):
         seen = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state not in "ZX"}
-        found = [pid for pid in _with_descendants(seen, traces, orphans) if pid not in killed and _kill(pid, seen[pid])]
+        found = [pid for pid in _with_descendants(seen, marks, orphans) if pid not in killed and _kill(pid, seen[pid])]
         if not found:
             break
         killed += found
@@ -162,40 +163,40 @@ def kill_leftovers(traces: Collection[Trace], *, orphans: bool = False) -> list[
     return killed
 
 
-def _with_descendants(seen: dict[int, _Stat], traces: Collection[Trace], orphans: bool) -> set[int]:
-    """Those of `seen` that match a trace, and all their descendants."""
-    leaders = {t.identity.pid for t in traces if t.identity is not None and identity_of(t.identity.pid) == t.identity}
-    found = {pid for pid, stat in seen.items() if _matches(pid, stat, traces, leaders)}
+def _with_descendants(seen: dict[int, _Stat], marks: Collection[ProcessMarks], orphans: bool) -> set[int]:
+    """Those of `seen` that match a mark, and all their descendants."""
+    leaders = {t.identity.pid for t in marks if t.identity is not None and identity_of(t.identity.pid) == t.identity}
+    found = {pid for pid, stat in seen.items() if _matches(pid, stat, marks, leaders)}
     if orphans and _commands.adopting:
         found |= _unclaimed_orphans(seen)
     with _commands.lock:
         # Between its fork and its exec another command has all descriptors of this process, these commands' pipes too. While
         # the lock is held, no command is between the two.
-        found -= {pid for pid, trace in _commands.running.items() if trace not in traces}
+        found -= {pid for pid, mark in _commands.running.items() if mark not in marks}
     while more := {pid for pid, stat in seen.items() if stat.parent in found and pid not in found}:
         found |= more
     return found
 
 
-def _matches(pid: int, stat: _Stat, traces: Collection[Trace], leaders: Collection[int]) -> bool:
+def _matches(pid: int, stat: _Stat, marks: Collection[ProcessMarks], leaders: Collection[int]) -> bool:
     if stat.group in leaders or stat.session in leaders:
         return True
     token = _token(pid)
-    if token is not None and any(token == trace.fence for trace in traces):
+    if token is not None and any(token == mark.fence for mark in marks):
         return True
-    pipes = frozenset[str]().union(*(trace.pipes for trace in traces))
+    pipes = frozenset[str]().union(*(mark.pipes for mark in marks))
     return bool(pipes) and not pipes.isdisjoint(_descriptors(pid))
 
 
-def _works_in(pid: int, traces: Collection[Trace]) -> bool:
+def _works_in(pid: int, marks: Collection[ProcessMarks]) -> bool:
     """Whether its working directory is that of one of these. A user's shell may be there too: this alone attributes nothing."""
     here = _link(PROC / str(pid) / "cwd").removesuffix(" (deleted)")
-    directories = [str(trace.directory) for trace in traces if trace.directory is not None]
+    directories = [str(mark.directory) for mark in marks if mark.directory is not None]
     return any(here == one or here.startswith(one + "/") for one in directories)
 
 
 def _unclaimed_orphans(seen: dict[int, _Stat]) -> set[int]:
-    """Adopted orphans without any trace: no token of any claim, nothing of a running command."""
+    """Adopted orphans without any mark: no token of any claim, nothing of a running command."""
     own = os.getpid()
     with _commands.lock:
         running = dict(_commands.running)

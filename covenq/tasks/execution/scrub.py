@@ -65,8 +65,9 @@ class Scrubber:
         return any(one in content for one in self._plain)
 
     def scrub_until(self, content: bytes, at: int) -> tuple[bytes, int, bool]:
-        """Scrub up to `at`, or to the end of a finding that spans it: (scrubbed, the end of that, whether the finding reaches the
-        end of `content` and may go on after it).
+        """Scrub up to `at`, or to the end of a finding that spans it.
+
+        → (scrubbed, the end of that, whether the finding reaches the end of `content` and may go on after it).
         """
         if not self.may_match(content):
             return content[:at], at, False

@@ -21,10 +21,10 @@ from covenq.paths import ATTEMPTS_NAME
 class AttemptDirectory:
     """The directory of one attempt, and the files in it."""
 
-    directory: Path
+    path: Path
 
     @classmethod
-    def of(cls, data: Path, task: str, attempt: int) -> AttemptDirectory:
+    def for_attempt(cls, data: Path, task: str, attempt: int) -> AttemptDirectory:
         """Only an id that is a single plain word becomes a path (model.TOKEN); any other raises ValueError."""
         if not TOKEN.match(task) or attempt < 1:
             raise ValueError(f"{task[:80]!r} attempt {attempt} names no directory")
@@ -32,42 +32,42 @@ class AttemptDirectory:
 
     @property
     def payload(self) -> Path:
-        return self.directory / "payload"
+        return self.path / "payload"
 
     @property
     def brief(self) -> Path:
-        return self.directory / "brief.json"
+        return self.path / "brief.json"
 
     @property
     def stdout(self) -> Path:
-        return self.directory / "stdout"
+        return self.path / "stdout"
 
     @property
     def stderr(self) -> Path:
-        return self.directory / "stderr"
+        return self.path / "stderr"
 
     @property
     def result(self) -> Path:
-        return self.directory / "result"
+        return self.path / "result"
 
     @property
     def process(self) -> Path:
         """The identity of the command's process, for a later daemon that has to kill it."""
-        return self.directory / "process.json"
+        return self.path / "process.json"
 
     def prepare(self, payload: bytes | None = None, brief: JsonObject | None = None) -> None:
         """Create it, private to this user, with the payload and the brief, if given, and empty outputs. Raises OSError.
 
         A directory that exists already is left from a history that a restore undid: it is moved aside, not written into.
         """
-        attempts, task = self.directory.parents[1], self.directory.parent
+        attempts, task = self.path.parents[1], self.path.parent
         attempts.mkdir(mode=0o700, exist_ok=True)
         task.mkdir(mode=0o700, exist_ok=True)
         try:
-            self.directory.mkdir(mode=0o700)
+            self.path.mkdir(mode=0o700)
         except FileExistsError:
-            self.directory.rename(task / f"{self.directory.name}.{time.time_ns()}")
-            self.directory.mkdir(mode=0o700)
+            self.path.rename(task / f"{self.path.name}.{time.time_ns()}")
+            self.path.mkdir(mode=0o700)
         try:
             # orjson would refuse the paths in it if one is not UTF-8.
             told = None if brief is None else json.dumps(brief, indent=2).encode()
@@ -78,7 +78,7 @@ class AttemptDirectory:
                 with open_for_writing(path, os.O_CREAT | os.O_EXCL) as file:
                     write_all(file, memoryview(content))
         except OSError:
-            shutil.rmtree(self.directory, ignore_errors=True)  # so that it can be tried again when there is space
+            shutil.rmtree(self.path, ignore_errors=True)  # so that it can be tried again when there is space
             raise
 
     def write_output(self, output: bytes) -> None:
@@ -88,7 +88,7 @@ class AttemptDirectory:
 
     def keep(self, result: bytes) -> None:
         """Write a result that came as bytes, whole, durable with its name when this returns. Raises OSError."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Its own suffix each time: two workers whose leases overlap may send one at once. `collect` syncs.
         atomic_file.replace(self.result, result, suffix=f".{time.time_ns()}", durable=False)
         self.collect()
@@ -99,7 +99,7 @@ class AttemptDirectory:
         What can't be removed stays until retention, and does not affect the outcome.
         """
         own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result, self.process)}
-        with contextlib.suppress(OSError), os.scandir(self.directory) as listing:
+        with contextlib.suppress(OSError), os.scandir(self.path) as listing:
             for one in listing:
                 if one.name in own:
                     continue
@@ -127,7 +127,7 @@ class AttemptDirectory:
             os.fsync(fd)
         finally:
             os.close(fd)
-        for directory in (self.directory, *self.directory.parents[:3]):  # up to the data directory's own names
+        for directory in (self.path, *self.path.parents[:3]):  # up to the data directory's own names
             atomic_file.sync_directory(directory)
         return True
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from covenq.errors import UsageError
 from covenq.model import TOKEN, JsonObject, State, at_text
 from covenq.state import query
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.remote.reports import ClaimReports
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
@@ -57,15 +57,17 @@ class _Waiter:
 
 
 class Claims:
-    """Claims of pull workers. Methods may be called from any thread; `start` begins the thread that serves long polls and ends
-    leases. What workers report of their claims goes to `reports`.
+    """Claims of pull workers.
+
+    Methods may be called from any thread; `start` begins the thread that serves long polls and ends leases. What workers report
+    of their claims goes to `reports`.
     """
 
     def __init__(
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
@@ -75,28 +77,30 @@ class Claims:
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`dispatcher` is shared with the pool. Nothing is claimed while `room` returns False: the disk is low. `on_full` makes
-        room for the end of an attempt when the disk is full, and returns whether it could.
+        """`dispatcher` is shared with the pool.
+
+        Nothing is claimed while `room` returns False: the disk is low. `on_full` makes room for the end of an attempt when the
+        disk is full, and returns whether it could.
         """
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._clock = clock
         self._monotonic = monotonic
         self._room = room
-        self._dispatcher = dispatcher or Dispatcher(journal, lambda: folder.folded)
+        self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
         self._waiters: list[_Waiter] = []
         self._waiting = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._leases = Leases(clock, monotonic)
         self.reports = ClaimReports(
-            journal, store, folder, data.absolute(), self._leases, clock=clock, random=random, on_full=on_full
+            journal, store, fold_thread, data.absolute(), self._leases, clock=clock, random=random, on_full=on_full
         )
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        self._folder.subscribe(lambda seq: self._wake.set() if self._waiters else None)
+        self._fold_thread.subscribe(lambda seq: self._wake.set() if self._waiters else None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -134,8 +138,9 @@ class Claims:
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
     ) -> list[JsonObject]:
-        """Up to `limit` of {"task", "attempt", "fence", "lease_until", "payload_url"}, in one append: those that can be claimed
-        at once, or else the one that comes within `wait_s`.
+        """Claim up to `limit` tasks in one append: those that can be claimed at once, or else one that comes within `wait_s`.
+
+        Each is {"task", "attempt", "fence", "lease_until", "payload_url"}.
 
         `gone` returns whether the client has disconnected. Raises UsageError, and the journal's errors.
         """
@@ -168,14 +173,14 @@ class Claims:
     def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
-        behind = self._folder.folded < head
+        behind = self._fold_thread.folded < head
         for _ in range(_TRIES):
             picked = self._pick(limit, routes)
             if picked:
                 found = self._acquire(picked, worker, lease_s)
                 if found:
                     return found
-            elif behind and self._folder.wait_for(head, 10.0):
+            elif behind and self._fold_thread.wait_for(head, 10.0):
                 behind = False
             else:
                 return []
@@ -246,7 +251,7 @@ class Claims:
                 log.error("no lease is looked after any more: %s", error)
                 return
             except Exception:
-                # No error may make leases live for ever.
+                # No error may make leases live forever.
                 log.exception("the leases could not be looked at; it is tried again")
                 self._stopping.wait(RETRY_S)
 

@@ -16,7 +16,7 @@ import orjson
 
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
-from covenq.state.follow import Folder
+from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -28,7 +28,7 @@ from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 
 PHASE_MAX = 100
-"""Characters of a phase's name. It is recorded for ever."""
+"""Characters of a phase's name. It is recorded forever."""
 DETAIL_MAX = 300
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -53,7 +53,7 @@ class ClaimReports:
         self,
         journal: Journal,
         store: StateStore,
-        folder: Folder,
+        fold_thread: FoldThread,
         data: Path,
         leases: Leases,
         *,
@@ -64,7 +64,7 @@ class ClaimReports:
         """`on_full` makes room for the end of an attempt when the disk is full, and returns whether it could."""
         self._journal = journal
         self._store = store
-        self._folder = folder
+        self._fold_thread = fold_thread
         self._data = data
         self._leases = leases
         self._clock = clock
@@ -106,19 +106,20 @@ class ClaimReports:
         claim = self._current_claim(task, token, "complete")
         path: str | None = None
         if text is not None:
-            place = AttemptDirectory.of(self._data, task, claim.attempt)
+            directory = AttemptDirectory.for_attempt(self._data, task, claim.attempt)
             try:
-                place.keep(text)
+                directory.keep(text)
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
-            path = str(place.result.relative_to(self._data))
+            path = str(directory.result.relative_to(self._data))
         data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
         self._record(claim, "complete", Kind.COMPLETED, data)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
     def complete_all(self, done: Sequence[Completion]) -> list[JsonObject]:
-        """`complete` for several, in one append; in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word,
-        "detail"}, each independent of the others. Raises the journal's errors.
+        """`complete` for several, in one append, each independent of the others. Raises the journal's errors.
+
+        → in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word, "detail"}.
         """
         claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
         together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
@@ -217,12 +218,12 @@ class ClaimReports:
 
     def _task(self, claim: Claim) -> Task:
         """The task's row, once the state has folded the claim."""
-        if not self._folder.wait_for(claim.last, 10.0):
+        if not self._fold_thread.wait_for(claim.last, 10.0):
             raise NotDurable("the state is too far behind the journal", hint="Say it again in a moment.")
         row = self._store.reader().execute("SELECT * FROM tasks WHERE id = ?", (claim.task,)).fetchone()
         if row is None:
             raise NotFound(f"no task {claim.task}")
-        return Task.of(row)
+        return Task.from_row(row)
 
 
 def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:

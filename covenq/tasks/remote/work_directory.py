@@ -13,7 +13,7 @@ from pathlib import Path
 
 from covenq.errors import Refused
 from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.process_tree import Trace, kill_leftovers, read_identity
+from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity
 
 log = logging.getLogger("covenq.worker")
 
@@ -43,14 +43,14 @@ def locked_work_directory(base: Path) -> Iterator[Path]:
 
 def kill_earlier_leftovers(work: Path) -> None:
     """Kill what an earlier worker in this directory left running: its leases may have been granted to others."""
-    traces = []
+    marks = []
     for path in work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
         try:
             fence = str(json.loads(path.read_bytes())["fence"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        traces.append(Trace(fence, read_identity(path.with_name("process.json"))))
-    if traces and (killed := kill_leftovers(traces)):
+        marks.append(ProcessMarks(fence, read_identity(path.with_name("process.json"))))
+    if marks and (killed := kill_leftovers(marks)):
         log.warning("ended %d processes that an earlier worker had left running", len(killed))
 
 

@@ -1,5 +1,4 @@
-"""`covenq worker`: a pull worker, which claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for
-each.
+"""`covenq worker`: claims tasks of pull routes from a daemon, here or elsewhere, and runs a command for each.
 
 A command gets what the daemon's own commands get (covenq.toml(5)). Its lease is renewed while it runs; when the claim turns out
 to be stale, or the lease ran out without an answer, the command and all that it started are killed, and its outcome is dropped.
@@ -27,7 +26,7 @@ from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution.brief import Brief
-from covenq.tasks.execution.command import Command, Stop, not_started
+from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import identity_of, reap, write_identity
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
@@ -70,7 +69,7 @@ class LeasedTask:
 
     def __init__(self, grant: ClaimGrant, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.grant = grant
-        self.lost = Stop()
+        self.lost = StopEvent()
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._ends = monotonic() + lease_s
@@ -92,7 +91,7 @@ class Worker:
         self._connect = connect
         self._options = options
         self._work = work
-        self._stop = Stop()
+        self._stop = StopEvent()
         self._lock = threading.Lock()
         self._leased: dict[str, LeasedTask] = {}
         self._error: Exception | None = None
@@ -162,13 +161,13 @@ class Worker:
         grant = leased.grant
         with self._lock:
             self._leased[grant.id] = leased
-        place = AttemptDirectory.of(self._work, grant.id, grant.attempt)
+        directory = AttemptDirectory.for_attempt(self._work, grant.id, grant.attempt)
         try:
-            outcome = self._attempt(client, leased, place)
+            outcome = self._attempt(client, leased, directory)
             if leased.lost.is_set():
                 log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
                 return
-            self._report_outcome(client, leased, place, outcome)
+            self._report_outcome(client, leased, directory, outcome)
         except StaleFence:
             log.warning("task %s attempt %d is somebody else's by now", grant.id, grant.attempt)
         except Exception:
@@ -179,7 +178,7 @@ class Worker:
                 del self._leased[grant.id]
             leased.lost.close()
 
-    def _attempt(self, client: ClaimsClient, leased: LeasedTask, place: AttemptDirectory) -> Outcome:
+    def _attempt(self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory) -> Outcome:
         grant, options = leased.grant, self._options
         try:
             payload = self._ask_while_leased(leased, lambda: client.payload(grant))
@@ -189,25 +188,25 @@ class Worker:
             return _interrupted()
         brief = _brief(grant)
         try:
-            place.prepare(payload, brief.as_json(place))
+            directory.prepare(payload, brief.as_json(directory))
         except OSError as error:
             return not_started(error)
         self._phase(client, leased, "prepared")
-        env = brief.environment(options.environ, options.env, place, str(self._socket))
+        env = brief.environment(options.environ, options.env, directory, str(self._socket))
         secrets = secrets_of(
             {name: value for name, value in options.environ.items() if name in (*options.env, "COVENQ_TOKEN")}
         )
         if self._stop.is_set():
             return _interrupted()
         try:
-            argv = brief.argv(options.run, place)
-            command = Command(argv, env, place, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
+            argv = brief.argv(options.run, directory)
+            command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
         except (OSError, ValueError) as error:
             return not_started(error)
         try:
             identity = identity_of(command.pid)
             if identity is not None:
-                write_identity(place.process, identity)
+                write_identity(directory.process, identity)
             self._phase(client, leased, "started")
             return command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
         except BaseException:
@@ -215,13 +214,13 @@ class Worker:
             raise
 
     def _report_outcome(
-        self, client: ClaimsClient, leased: LeasedTask, place: AttemptDirectory, outcome: Outcome
+        self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory, outcome: Outcome
     ) -> None:
         """Report how it ended, until the daemon has answered."""
         result: Any = None
         if outcome.category is None:
             try:
-                result = _result(place)
+                result = _result(directory)
             except ValueError as error:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
         self._phase(client, leased, "collected")
@@ -243,7 +242,7 @@ class Worker:
             )
         keep = self._options.keep == "all" or (self._options.keep == "failed" and outcome.category is not None)
         if not keep:
-            shutil.rmtree(place.directory.parent, ignore_errors=True)
+            shutil.rmtree(directory.path.parent, ignore_errors=True)
         prune_failed(self._work)
 
     def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], Any]) -> Any:
@@ -357,11 +356,11 @@ def _timeout(grant: ClaimGrant) -> float:
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
-def _result(place: AttemptDirectory) -> Any:
+def _result(directory: AttemptDirectory) -> Any:
     """The command's result as JSON: the content of the file if that is JSON, else its text. Raises ValueError."""
-    if not place.collect():
+    if not directory.collect():
         return None
-    content = place.result.read_bytes()
+    content = directory.result.read_bytes()
     if len(content) > RESULT_MAX:
         raise ValueError(f"its result has {len(content)} bytes, more than {RESULT_MAX}")
     try:

@@ -1,7 +1,7 @@
-"""Candidates: which installations have queued tasks, and which of those may start; read from the tables in one scan for a pick.
+"""Candidates: queued tasks that may start now, by installation, from one scan of state.db.
 
 **Cost.** A scan reads the `SCAN_WINDOW` oldest tasks of an installation, beyond those in flight, once, however many it picks.
-Where all of those are blocked, it goes through the installation's lanes (route, repository, key) with an index that skips a
+Where all of those are blocked, it goes through the installation's subqueues (route, repository, key) with an index that skips a
 whole route, repository or key that is blocked. What blocks is something that runs, is paused or has used up its daily limit, so
 there are no more skips than such things. Nothing depends on the length of the queue. Only tasks that are due after a wait are
 read past one by one, inside SQLite.
@@ -25,9 +25,9 @@ from covenq.tasks.scheduling.limiter import BlockReason, LimitedTask, Limiter
 from covenq.tasks.scheduling.supersede import NEWEST, Superseder, superseded_by
 
 SCAN_WINDOW = 64
-"""Tasks of an installation that a scan reads one by one before it goes through lanes."""
+"""Tasks of an installation that a scan reads one by one before it goes through subqueues."""
 PRIORITY_ROTATION = 4
-"""Every so many turns of an installation, one starts at another priority than the highest."""
+"""One turn in this many of an installation starts at another priority than the highest."""
 _BATCH = 16
 """Tasks read at first, and installations at most; each further batch of tasks is twice as large."""
 
@@ -72,7 +72,7 @@ _BEYOND_REPO = _LANE.format(
 _BEYOND_ROUTE = _LANE.format(
     beyond="coalesce(route, '') > ?", order="coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, '')"
 )
-_OF_LANE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
+_OF_SUBQUEUE = f"""SELECT {_FIELDS} FROM tasks INDEXED BY tasks_lane
     WHERE state = 'queued' AND not_before IS NULL AND pull = ? AND tenant = ?
     AND coalesce(route, '') = ? AND coalesce(repo_id, 0) = ? AND coalesce(key, '') = ?
     ORDER BY last_seq LIMIT ?"""  # noqa: S608 - constants
@@ -93,17 +93,17 @@ class Candidate(NamedTuple):
     source_at: str | None
 
 
-LaneKey = tuple[str, int, str]
+SubqueueKey = tuple[str, int, str]
 
 
 @dataclass(slots=True)
 class TurnState:
-    """The turns of one installation: how many it had, and the lane of its last pick beyond the window."""
+    """The turns of one installation: how many it had, and the subqueue of its last pick beyond the window."""
 
     count: int = 0
     last_start: int = 0
     """The number of its last start, counted over all starts of its round robin."""
-    lane: LaneKey = ("", -1, "")
+    subqueue: SubqueueKey = ("", -1, "")
 
 
 @dataclass(slots=True)
@@ -172,7 +172,7 @@ class CandidateScan:
     def _schedule_superseding(self, row: Candidate) -> None:
         self._superseder.schedule(row.route, row.key, row.repo_id, row.number, row.supersede, row.source_at)
 
-    def has_room(self, blocked_scopes: dict[str, Candidate], full: set[str]) -> bool:
+    def has_capacity(self, blocked_scopes: dict[str, Candidate], full: set[str]) -> bool:
         """Whether one of these tasks may start now; scopes without room are added to `full`, and not checked again."""
         for scope in blocked_scopes.keys() - full:
             block = self.limiter.check(blocked_scopes[scope])
@@ -229,8 +229,9 @@ class CandidateScan:
         return None if all_seen else self._beyond_window(tenant, turns)
 
     def _priority_ranges(self, tenant: str, top: int) -> Iterator[tuple[int, int]]:
-        """The ranges of priorities to go through: up to `top`, then above it. An installation that has nothing above `top` has
-        one range only, the whole, which is read already.
+        """The ranges of priorities to go through: up to `top`, then above it.
+
+        An installation that has nothing above `top` has one range only, the whole, which is read already.
         """
         whole = self._queues.setdefault((tenant, *_WHOLE), _Queue())
         if (whole.rows or self._fetch(whole, tenant, *_WHOLE)) and Candidate._make(whole.rows[0]).priority > top:
@@ -289,33 +290,35 @@ class CandidateScan:
     # ---- beyond the window
 
     def _beyond_window(self, tenant: str, turns: TurnState) -> Candidate | None:
-        """A task of some lane that isn't blocked, starting after the lane of the last such pick."""
-        for lane in chain(self._lanes(tenant, turns.lane, None), self._lanes(tenant, ("", -1, ""), turns.lane)):
-            found = self._oldest_of_lane(tenant, lane)
+        """A task of some subqueue that isn't blocked, starting after the subqueue of the last such pick."""
+        for subqueue in chain(
+            self._subqueues(tenant, turns.subqueue, None), self._subqueues(tenant, ("", -1, ""), turns.subqueue)
+        ):
+            found = self._oldest_of_subqueue(tenant, subqueue)
             if found is not None:
-                turns.lane = lane
+                turns.subqueue = subqueue
                 return found
         return None
 
-    def _lanes(self, tenant: str, after: LaneKey, last: LaneKey | None) -> Iterator[LaneKey]:
-        """The lanes that aren't blocked, in order, after `after` and, unless it is None, up to `last`."""
+    def _subqueues(self, tenant: str, after: SubqueueKey, last: SubqueueKey | None) -> Iterator[SubqueueKey]:
+        """The subqueues that aren't blocked, in order, after `after` and, unless it is None, up to `last`."""
         place, level = after, "key"
         while True:
-            lane = self._next_lane(tenant, place, level)
-            if lane is None or (last is not None and lane > last):
+            subqueue = self._next_subqueue(tenant, place, level)
+            if subqueue is None or (last is not None and subqueue > last):
                 return
-            place, level = lane, "key"
-            route, repo_id, key = lane[0] or None, lane[1] or None, lane[2] or None
+            place, level = subqueue, "key"
+            route, repo_id, key = subqueue[0] or None, subqueue[1] or None, subqueue[2] or None
             some = Candidate("", tenant, route, repo_id, None, key, None, 0, None, None)
             if not self._route_wanted(route) or self._blocked(some, self.limiter.check_route(route)):
                 level = "route"
             elif self._blocked(some, self.limiter.check_repo(repo_id, None)):
                 level = "repo"
             elif not self._blocked(some, self.limiter.check_key(key, route)):
-                yield lane
+                yield subqueue
 
-    def _next_lane(self, tenant: str, place: LaneKey, level: str) -> LaneKey | None:
-        """The first lane after this one's key, or after its whole repository or its whole route, by `level`."""
+    def _next_subqueue(self, tenant: str, place: SubqueueKey, level: str) -> SubqueueKey | None:
+        """The first subqueue after this one's key, or after its whole repository or its whole route, by `level`."""
         route, repo_id, key = place
         steps: list[tuple[str, tuple[object, ...]]] = [(_BEYOND_ROUTE, (route,))]
         if level != "route":
@@ -328,12 +331,13 @@ class CandidateScan:
                 return str(row[0]), int(row[1]), str(row[2])
         return None
 
-    def _oldest_of_lane(self, tenant: str, lane: LaneKey) -> Candidate | None:
-        """The oldest task of the lane that may start: it comes after those in flight, and after a few that are superseded and not
-        yet recorded so.
+    def _oldest_of_subqueue(self, tenant: str, subqueue: SubqueueKey) -> Candidate | None:
+        """The oldest task of the subqueue that may start.
+
+        It comes after those in flight, and after a few that are superseded and not yet recorded so.
         """
         many = len(self._exclude) + SCAN_WINDOW
-        rows = self._conn.execute(_OF_LANE, (self.pull, tenant, *lane, many)).fetchall()
+        rows = self._conn.execute(_OF_SUBQUEUE, (self.pull, tenant, *subqueue, many)).fetchall()
         return self._first_startable(rows) or self._newest_of_key(rows)
 
     def _newest_of_key(self, rows: list[sqlite3.Row]) -> Candidate | None:

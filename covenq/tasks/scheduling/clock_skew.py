@@ -1,4 +1,4 @@
-"""Clock skew: tasks that were postponed by a wall clock that has been set back since must not wait for that clock's future.
+"""Clock skew: recomputes not-before times written while the wall clock was ahead.
 
 A not-before time is by the wall clock. Where the record that set it was written later than it is now, the clock was ahead then,
 and the rest of the wait is unknown. So the wait begins again, by the clock as it is now, with its full length.
@@ -19,8 +19,9 @@ _POSTPONED = """SELECT id, not_before, updated_at, since, last_seq FROM tasks IN
 
 
 class ClockSkew:
-    """Scans the postponed tasks at the start, and whenever the clock is seen to have been set back; then with every call until
-    the state has folded everything that was written by the clock before.
+    """Scans the postponed tasks at the start, and whenever the clock is seen to have been set back.
+
+    Then it scans with every call until the state has folded everything that was written by the clock before.
     """
 
     def __init__(self) -> None:

@@ -64,8 +64,9 @@ class _RoundRobin:
 
 
 class Picker:
-    """Picks queued tasks. One per daemon; the caller holds a lock around `next` and around adding its result to what is in
-    flight.
+    """Picks queued tasks.
+
+    One per daemon; the caller holds a lock around `next` and around adding its result to what is in flight.
 
     `caps` returns the limits as they are configured now.
     """
@@ -182,7 +183,7 @@ class Picker:
         """The next task of an installation that lost a turn to a shared limit which has room again."""
         full: set[str] = set()
         for tenant in sorted(order.owed, key=lambda tenant: order.turns.get(tenant, TurnState()).last_start):
-            if tenant not in idle and scan.has_room(order.owed[tenant], full):
+            if tenant not in idle and scan.has_capacity(order.owed[tenant], full):
                 row = self._next_of(scan, order, tenant, idle)
                 if row is not None:
                     return row

@@ -1,4 +1,4 @@
-"""Tasks in flight: picked, and perhaps not yet known to the state as running.
+"""Tasks in flight: picked, but possibly still queued in state.db.
 
 A pick has to know what was picked a moment ago, since the fold follows the journal by milliseconds. The pool and the claims of
 pull workers share one of these, and its lock: a pick and its note are one step, so that no key, nor any other limit, is exceeded

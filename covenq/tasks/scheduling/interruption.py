@@ -1,7 +1,7 @@
 """Interruption: what becomes of an attempt whose process died, or whose lease ran out.
 
-The command is not to blame: the task is queued again. The third time it fails, for a person to look at, since the task may be
-what kills its workers.
+This is not counted as a failure of the command: the task is queued again. The third time it fails, for a person to look at,
+since the task may be what kills its workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from covenq.tasks.scheduling.outcome import Task
 from journal.records import Entry
 
 INTERRUPTIONS_MAX = 3
-"""How many attempts of a task may be interrupted, so that a task that kills the daemon can't do it for ever."""
+"""How many attempts of a task may be interrupted, so that a task that kills the daemon can't do it forever."""
 
 
 def recover(tasks: Iterable[Task], now: float) -> list[Entry]:
@@ -51,4 +51,7 @@ def _interrupted(task: Task, now: float, category: Category, detail: str) -> Ent
 
 def running_without_lease(conn: sqlite3.Connection) -> list[Task]:
     """Tasks that are running without a lease: a daemon's pool on this data directory claimed them."""
-    return [Task.of(row) for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")]
+    return [
+        Task.from_row(row)
+        for row in conn.execute("SELECT * FROM tasks WHERE state = 'running' AND lease_until IS NULL")
+    ]

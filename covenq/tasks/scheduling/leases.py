@@ -1,7 +1,7 @@
 """Leases: when the claims of pull workers run out.
 
 A lease runs by the monotonic clock. The wall clock's time in the record is used only to start one that this process did not grant
-itself, when it first sees it; after that, setting the clock ends no lease early and lets none live for ever.
+itself, when it first sees it; after that, setting the clock ends no lease early and prevents none from expiring.
 
 `covenq.tasks.scheduling.interruption` decides what becomes of a task whose lease ran out.
 """
@@ -50,7 +50,7 @@ class Leases:
                 remaining = min(max(_remaining(row["lease_until"], self._clock()), INHERITED_LEASE_MIN_S), LEASE_MAX_S)
                 end = self._ends[lease] = now + remaining
             if end <= now:
-                found.append(Task.of(row))
+                found.append(Task.from_row(row))
         # A grant that the fold has not reached yet is not among the rows: it is forgotten only when it is long over.
         for lease, end in list(self._ends.items()):
             if lease not in seen and end + LEASE_MAX_S < now:

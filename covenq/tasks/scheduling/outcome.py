@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from covenq.config.resources import NO_LIMITS, Limits
+from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.route import Retry
 from covenq.model import Category, JsonObject, Kind, at_text, task_subject
 
@@ -33,11 +33,11 @@ class Policy:
     retry: Retry = field(default_factory=Retry)
     env: tuple[str, ...] = ()
     forward: str | None = None
-    limits: Limits = NO_LIMITS
+    limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Policy:
+    def from_record(cls, data: Mapping[str, Any]) -> Policy:
         """From the `policy` object of a task.queued record; missing fields have their defaults.
 
         An invalid one becomes a policy without a command: the task fails by policy, and no other is affected.
@@ -56,7 +56,7 @@ class Policy:
                 ),
                 env=tuple(str(name) for name in data.get("env") or ()),
                 forward=str(data["forward"]) if data.get("forward") else None,
-                limits=Limits.of(data.get("limits") or {}),
+                limits=ResourceLimits.from_json(data.get("limits") or {}),
                 keep=str(data.get("keep") or "all"),
             )
         except (AttributeError, TypeError, ValueError, OverflowError):
@@ -96,7 +96,7 @@ class Task:
         return task_subject(self.id)
 
     @classmethod
-    def of(cls, row: sqlite3.Row | Mapping[str, Any]) -> Task:
+    def from_row(cls, row: sqlite3.Row | Mapping[str, Any]) -> Task:
         plain = {name: row[name] for name in cls.__slots__ if name != "policy"}
         return cls(**plain, policy=_policy(row["policy"] or "{}"))
 
@@ -104,7 +104,7 @@ class Task:
 @lru_cache(256)
 def _policy(text: str) -> Policy:
     """All tasks of a route since its last change share one."""
-    return Policy.of(json.loads(text))
+    return Policy.from_record(json.loads(text))
 
 
 _QUEUED = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for name in Task.__slots__)})) FROM json_each(?) named
@@ -116,7 +116,7 @@ def queued_tasks(conn: sqlite3.Connection, ids: Sequence[str]) -> list[Task]:
     if not ids:
         return []
     rows = orjson.loads(conn.execute(_QUEUED, (orjson.dumps(ids).decode(),)).fetchone()[0])
-    found = {row[0]: Task.of(dict(zip(Task.__slots__, row, strict=True))) for row in rows}
+    found = {row[0]: Task.from_row(dict(zip(Task.__slots__, row, strict=True))) for row in rows}
     return [found[id] for id in ids if id in found]
 
 
@@ -151,7 +151,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndRecord:
     """The record that ends an attempt: its kind and its data."""
 
     kind: Kind
@@ -176,7 +176,7 @@ def ending_after(
     result: str | None,
     now: float,
     random: Callable[[], float],
-) -> Ending:
+) -> EndRecord:
     """The record that follows from how an attempt ended: the task is completed, queued again, or failed.
 
     `result` is the result file's path relative to the data directory, None if there is none; `now` is in seconds since 1970. A
@@ -185,7 +185,7 @@ def ending_after(
     """
     held: JsonObject = {"attempt": attempt, "claim": claim}
     if outcome.category is None:
-        return Ending(Kind.COMPLETED, {**held, "exit_code": outcome.exit_code, "result": result})
+        return EndRecord(Kind.COMPLETED, {**held, "exit_code": outcome.exit_code, "result": result})
     why: JsonObject = {
         **held,
         "category": outcome.category.value,
@@ -195,14 +195,14 @@ def ending_after(
         "interruptions": task.interruptions,
     }
     if outcome.category is Category.INTERRUPTED:
-        return Ending(Kind.RETRY, {**why, "not_before": at_text(now)})
+        return EndRecord(Kind.RETRY, {**why, "not_before": at_text(now)})
     retry = task.policy.retry
     if not outcome.final and is_retried(retry, outcome.category) and task.retries < retry.max:
         wait = backoff(retry, task.retries + 1, random)
         if outcome.retry_after_s is not None:
             wait = max(wait, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
-        return Ending(Kind.RETRY, {**why, "not_before": at_text(now + wait)})
-    return Ending(Kind.FAILED, why)
+        return EndRecord(Kind.RETRY, {**why, "not_before": at_text(now + wait)})
+    return EndRecord(Kind.FAILED, why)
 
 
 def is_retried(retry: Retry, category: Category) -> bool:

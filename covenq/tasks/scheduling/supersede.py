@@ -1,5 +1,6 @@
-"""Superseding: queued tasks that newer ones replace, of one key where the route supersedes, of one issue or pull request where it
-keeps an order.
+"""Superseding: finds queued tasks that a newer task makes obsolete.
+
+The newer task has the same key where the route supersedes, and the same issue or pull request where it keeps an order.
 
 This is decided when tasks are handed out, and not at the intake, because the intake can't see what other receivers, or the
 fold, have not yet made known to it. Every new task, every one that becomes queued again, and every one that is picked has its

@@ -34,7 +34,7 @@ class Waiting:
         self._now = at_text(now)
         self._limiter = Limiter(conn, now, caps, in_flight)
 
-    def of(self, task: str) -> JsonObject | None:
+    def reason_for(self, task: str) -> JsonObject | None:
         """{"word", "why", "position"} of a queued task, None for any other.
 
         `position` is the task's position among the ready tasks of its installation, 1 for the next; None where it isn't ready,
@@ -74,7 +74,7 @@ def waiting(
     conn: sqlite3.Connection, task: str | Mapping[str, Any], now: float, caps: Caps = NO_CAPS
 ) -> JsonObject | None:
     """Why one task waits; see `Waiting.of`. `task` is its id, or an object that has it."""
-    return Waiting(conn, now, caps).of(task if isinstance(task, str) else str(task["id"]))
+    return Waiting(conn, now, caps).reason_for(task if isinstance(task, str) else str(task["id"]))
 
 
 def _not_yet(row: sqlite3.Row) -> tuple[str, str]:

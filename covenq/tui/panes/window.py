@@ -29,13 +29,16 @@ OLDER_RANGE_ROWS = 250
 LOADED_RANGES_MAX = 40
 """Ranges that hold their rows; the least recently used lose theirs."""
 NEWEST_READS_MAX = 8
-"""Requests after which reading the newest range gives up reaching what is listed: after such a burst the list starts anew."""
+"""Requests after which reading the newest range gives up reaching what is listed: after such a burst the list starts again."""
 
 
 @dataclass(slots=True)
 class Range:
-    """Rows with keys from `lower` up to the next newer range; `after` is the cursor it was read with, `next` the cursor of the
-    range below, None at the end. `rows` is None while they are evicted."""
+    """Rows with keys from `lower` up to the next newer range.
+
+    `after` is the cursor it was read with, `next` the cursor of the range below, None at the end. `rows` is None while they are
+    evicted.
+    """
 
     after: str | None
     lower: int

@@ -48,8 +48,9 @@ class ProgressScreen(Screen[None], Generic[T]):
         unit: Callable[[int], str] = text.size,
         expected_errors: tuple[type[Exception], ...] = Failure,
     ) -> None:
-        """`run` blocks, on a thread; `lines` shows its result, and `ok` says whether that is a success. `unit` formats the
-        numbers of the progress. Exceptions of `expected_errors` are shown, with their hint.
+        """`run` blocks, on a thread; `lines` shows its result, and `ok` says whether that is a success.
+
+        `unit` formats the numbers of the progress. Exceptions of `expected_errors` are shown, with their hint.
         """
         super().__init__()
         self._title = title

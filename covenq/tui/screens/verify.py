@@ -24,8 +24,10 @@ VerifyJob = Callable[[ReportProgress], VerifyReport]
 
 
 def verify_job(data: Path, upto: Callable[[], int | None], *, note: bool = True) -> VerifyJob:
-    """Verify the journal in a data directory. `upto` returns the head of the daemon that is writing it, None without one:
-    what it writes beyond that is no damage. With `note` the result is remembered in the directory.
+    """Verify the journal in a data directory.
+
+    `upto` returns the head of the daemon that is writing it, None without one: what it writes beyond that is no damage. With
+    `note` the result is remembered in the directory.
     """
 
     def run(progress: ReportProgress) -> VerifyReport:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import BackupOutrun, BackupRefused, BackupUnfinished, JournalDamaged, JournalError, JournalGone
+from journal.errors import BackupIncomplete, BackupOutrun, BackupRefused, JournalDamaged, JournalError, JournalGone
 from journal.file.backup import BACKUP_NAME, BackupReport, backup, read_backup
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
@@ -41,7 +41,7 @@ def fill(journal: FileJournal, names: str, payload: bytes = b"x" * 600) -> None:
 
 
 def test_it_holds_what_was_there_at_the_head(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         making.fill(journal)
         seen: list[tuple[int, int]] = []
         head = journal.head()
@@ -70,7 +70,7 @@ def test_an_empty_journal(tmp_path: Path) -> None:
 
 
 def test_the_copy_opens_in_a_new_epoch_and_knows_every_id(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         take(journal, tmp_path / "b")
         with making.opened(tmp_path / "b", seed=3) as copy:
@@ -87,7 +87,7 @@ def test_the_copy_opens_in_a_new_epoch_and_knows_every_id(tmp_path: Path) -> Non
 
 
 def test_the_next_one_copies_only_what_has_changed(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         first = take(journal, tmp_path / "b")
         assert first.kept == 0
@@ -107,7 +107,7 @@ def test_the_next_one_copies_only_what_has_changed(tmp_path: Path) -> None:
 
 
 def test_a_segment_of_the_copy_that_is_lost_is_copied_again(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         take(journal, tmp_path / "b")
         making.segments(tmp_path / "b")[1].unlink()
@@ -119,7 +119,7 @@ def test_a_segment_of_the_copy_that_is_lost_is_copied_again(tmp_path: Path) -> N
 def test_while_appends_go_on(tmp_path: Path) -> None:
     """Every copy is whole and ends at the head it was taken at, whatever four threads append meanwhile."""
     stop = threading.Event()
-    with making.opened(tmp_path / "j", cut_at=8000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=8000) as journal:
 
         def append(thread: int) -> None:
             number = 0
@@ -185,7 +185,7 @@ def erasing(journal: FileJournal) -> Callable[[int], object]:
 
 
 def test_a_segment_rewritten_meanwhile_is_copied_as_it_is_now(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh", b"secret " * 80)
         head = journal.head()
         named = Entry("ops.x", "journal.dropped", {"drops": [[1, 8]], "about": True})
@@ -198,7 +198,7 @@ def test_a_segment_rewritten_meanwhile_is_copied_as_it_is_now(tmp_path: Path) ->
 def test_one_that_is_killed_while_content_is_erased_is_never_finished_and_damaged(tmp_path: Path, again: bool) -> None:
     """An erasure rewrites what is about to be copied, by a record behind the head that was taken."""
     for step in range(100):
-        with making.opened(tmp_path / f"j{step}", cut_at=3000) as journal:
+        with making.opened(tmp_path / f"j{step}", segment_bytes=3000) as journal:
             fill(journal, "abcdefgh")
             target = tmp_path / f"b{step}"
             if again:
@@ -218,7 +218,7 @@ def test_one_that_is_killed_while_content_is_erased_is_never_finished_and_damage
 
 
 def test_content_that_is_erased_as_fast_as_it_is_copied(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=1000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=1000) as journal:
         fill(journal, string.ascii_letters)
         take(journal, tmp_path / "b")
         before = making.bytes_of(tmp_path / "b")
@@ -282,7 +282,7 @@ def cut_line(path: Path) -> None:
 
 
 def rotten_payload(journal: FileJournal) -> tuple[str, int]:
-    """A segment that an erasure wrote anew, and that rotted since: another file than the one that was copied."""
+    """A segment that an erasure wrote again, and that rotted since: another file than the one that was copied."""
     journal.erase([Entry("ops.x", "journal.dropped", {"drops": [[1, 1]], "about": True})])
     path = making.segments(journal.directory)[0]
     flip(path, b"xxxx")
@@ -327,7 +327,7 @@ ROT = [rotten_payload, rotten_end, rotten_header, lost_end, lost_within]
 def test_what_rots_in_the_source_takes_no_healthy_copy_s_place(
     tmp_path: Path, rot: Callable[[FileJournal], tuple[str, int | None]]
 ) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefghi")
         report = take(journal, tmp_path / "b")
         before = making.bytes_of(tmp_path / "b")
@@ -343,7 +343,7 @@ def test_what_rots_in_the_source_takes_no_healthy_copy_s_place(
 
 
 def test_a_damaged_journal_is_not_copied_at_all(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         path = making.segments(journal.directory)[1]
         whole = path.read_bytes()
@@ -353,7 +353,7 @@ def test_a_damaged_journal_is_not_copied_at_all(tmp_path: Path) -> None:
         [damage] = raised.value.damage
         assert (damage.kind, damage.segment, damage.offset) == ("payload", path.name, at)
         assert [one.name for one in (tmp_path / "b").iterdir()] == [BACKUP_NAME]
-        with pytest.raises(BackupUnfinished):
+        with pytest.raises(BackupIncomplete):
             making.opened(tmp_path / "b", seed=3)
         path.write_bytes(whole)
         take(journal, tmp_path / "b")
@@ -373,7 +373,7 @@ class Misreads(OsFiles):
 
 
 def test_what_the_target_s_disk_falsifies_is_not_the_journal_s_damage(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "ab")
         with pytest.raises(JournalError, match="does not read back") as raised:
             take(journal, tmp_path / "b", Misreads())
@@ -382,7 +382,7 @@ def test_what_the_target_s_disk_falsifies_is_not_the_journal_s_damage(tmp_path: 
 
 
 def test_one_that_is_cut_short_while_it_copies_leaves_the_earlier_one_finished(tmp_path: Path) -> None:
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         report = take(journal, tmp_path / "b")
         before = making.bytes_of(tmp_path / "b")
@@ -398,7 +398,7 @@ def test_one_that_is_cut_short_while_it_copies_leaves_the_earlier_one_finished(t
 
 def test_one_that_was_cut_short_is_gone_on_with(tmp_path: Path) -> None:
     """At whatever step: without its note it is not finished, and the next one finishes it."""
-    with making.opened(tmp_path / "j", cut_at=3000) as journal:
+    with making.opened(tmp_path / "j", segment_bytes=3000) as journal:
         fill(journal, "abcdefgh")
         for step in range(100):
             target = tmp_path / f"b{step}"

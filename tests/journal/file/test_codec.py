@@ -21,7 +21,7 @@ from journal.file.codec import (
     Salted,
     check_tail,
     decode,
-    finish,
+    encode_line,
     is_plain_object,
     open_envelope,
     payload_form,
@@ -41,7 +41,7 @@ def entry(payload: bytes | None = None, about: dict[str, Any] | None = None, **d
 
 
 def line_of(one: Entry, seq: int = 42, synced: int = 41, prev: str = ZERO_SUM, salted: Salted = SALTED) -> bytes:
-    return finish(prepare(one), seq=seq, at=AT, synced=synced, prev=prev, salted=salted)[0]
+    return encode_line(prepare(one), seq=seq, at=AT, synced=synced, prev=prev, salted=salted)[0]
 
 
 def read(line: bytes) -> Record:

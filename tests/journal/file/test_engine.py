@@ -231,7 +231,7 @@ def test_a_clean_close_closes_the_proof_and_leaves_its_mark(root: Path, opened: 
 
 
 def test_many_threads_many_batches(opened: Opened) -> None:
-    journal = opened(cut_at=20_000)
+    journal = opened(segment_bytes=20_000)
     answers: dict[str, list[Any]] = {}
 
     def work(worker: int) -> None:

@@ -82,7 +82,7 @@ def check(directory: Path, rounds: int = 3) -> None:
 
 def test_it_is_gone_from_every_file(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=5000) as journal:
+    with making.opened(directory, segment_bytes=5000) as journal:
         fill(journal)
         (directory / "00000000000000000001.99.0123456789abcdef.torn").write_bytes(SECRETS["object"] or b"")
         before = {record.seq: record for record in journal.read(0)}
@@ -110,7 +110,7 @@ def test_it_is_gone_from_every_file(tmp_path: Path) -> None:
 
 def test_payloads_alone(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=5000) as journal:
+    with making.opened(directory, segment_bytes=5000) as journal:
         fill(journal)
         journal.erase([naming([[1, 30]], about=False)])
         assert traces(directory) == {b"secret title"}
@@ -139,7 +139,7 @@ def test_the_next_record_goes_on_and_later_ones_keep_their_content(tmp_path: Pat
 
 def test_readers_go_on_reading_what_they_opened(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=5000) as journal:
+    with making.opened(directory, segment_bytes=5000) as journal:
         fill(journal)
         with open_reader(directory, upto=30) as reader:
             reading = reader.read(0)
@@ -168,7 +168,7 @@ def test_a_conflict_erases_nothing(tmp_path: Path) -> None:
 
 def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=5000) as journal:
+    with making.opened(directory, segment_bytes=5000) as journal:
         fill(journal)
         path = making.segments(directory)[1]
         making.alter(path, lambda raw: raw.replace(b'"kept":', b'"kepd":', 1))
@@ -268,7 +268,7 @@ class Stops(OsFiles):
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("erase") / "j"
-    with making.opened(directory, cut_at=5000) as journal:
+    with making.opened(directory, segment_bytes=5000) as journal:
         fill(journal)
     (directory / "00000000000000000001.99.0123456789abcdef.torn").write_bytes(b"secret in a text")
     return directory
@@ -276,7 +276,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def erase(directory: Path, files: Stops) -> bool:
     """An erasure over these files, in a process that ends with it; whether it said that it was done."""
-    journal = making.opened(directory, seed=2, files=files, cut_at=5000)
+    journal = making.opened(directory, seed=2, files=files, segment_bytes=5000)
     files.counting = True
     try:
         answer, _ = journal.erase([naming(secrets())])
@@ -290,7 +290,7 @@ def erase(directory: Path, files: Stops) -> bool:
 
 def steps(filled: Path, tmp_path: Path) -> int:
     counted = Stops()
-    journal = making.opened(making.copy(filled, tmp_path / "count"), seed=2, files=counted, cut_at=5000)
+    journal = making.opened(making.copy(filled, tmp_path / "count"), seed=2, files=counted, segment_bytes=5000)
     counted.counting = True
     journal.erase([naming(secrets())])
     counted.counting = False
@@ -354,7 +354,7 @@ def test_a_fault_at_any_step_leaves_it_to_the_next(filled: Path, tmp_path: Path)
     for step in each_step(filled, tmp_path):
         directory = making.copy(filled, tmp_path / "faulty")
         files = Stops(only=step)
-        journal = making.opened(directory, seed=2, files=files, cut_at=5000)
+        journal = making.opened(directory, seed=2, files=files, segment_bytes=5000)
         files.counting = True
         try:
             journal.erase([naming(secrets())])

@@ -37,7 +37,7 @@ def test_many_records_rewrite_each_segment_once(tmp_path: Path, monkeypatch: pyt
         rewritten.append(first)
         return before(files, directory, first, named)
 
-    with open_journal(tmp_path / "journal", cut_at=4000, idle_s=3600) as journal:
+    with open_journal(tmp_path / "journal", segment_bytes=4000, idle_s=3600) as journal:
         fill(journal, 40)
         monkeypatch.setattr(engine, "rewrite_segment", counted)
         answer, done = journal.erase([naming(number) for number in range(3, 31)])

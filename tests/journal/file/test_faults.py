@@ -142,7 +142,7 @@ def test_short_writes_of_every_length(root: Path) -> None:
 def test_a_failed_write_is_cut_back_and_the_journal_goes_on(
     root: Path, code: int, error: type[JournalError], taken: int
 ) -> None:
-    run = Run(root, cut_at=1 << 20)
+    run = Run(root, segment_bytes=1 << 20)
     run.open()
     run.append(delivery(1))
     before = run.disk.image()
@@ -158,7 +158,7 @@ def test_a_failed_write_is_cut_back_and_the_journal_goes_on(
 
 
 def test_a_failed_cut_poisons(root: Path) -> None:
-    run = Run(root, cut_at=1 << 20)
+    run = Run(root, segment_bytes=1 << 20)
     journal = run.open()
     run.append(delivery(1))
 
@@ -178,7 +178,7 @@ def test_a_failed_cut_poisons(root: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_failed_sync_poisons_and_is_never_tried_again(root: Path, code: int) -> None:
-    run = Run(root, cut_at=1 << 20)
+    run = Run(root, segment_bytes=1 << 20)
     journal = run.open()
     run.append(delivery(1))
     syncs: Counter[str] = Counter()
@@ -201,7 +201,7 @@ def test_a_failed_sync_poisons_and_is_never_tried_again(root: Path, code: int) -
 
 def test_after_a_failed_sync_what_is_adopted_is_written_again(root: Path) -> None:
     """The page cache shows the bytes and calls them clean: without writing them again no sync would make them durable."""
-    run = Run(root, cut_at=1 << 20)
+    run = Run(root, segment_bytes=1 << 20)
     run.open()
     run.append(delivery(0))
     run.disk.hook = failing("fdatasync", errno.EIO)

@@ -46,7 +46,7 @@ class Sample:
 def sample() -> Iterator[Sample]:
     with scratch() as root:
         directory = root / "sample"
-        with making.opened(directory, cut_at=2300) as journal:
+        with making.opened(directory, segment_bytes=2300) as journal:
             making.fill(journal, NAMES[:5])
             journal.erase([Entry("ops.retention", "journal.dropped", {"drops": [[2, 2]], "about": False})])
             journal.erase([Entry("ops.retention", "journal.dropped", {"drops": [[3, 3]], "about": True})])

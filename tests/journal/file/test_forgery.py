@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from journal.errors import JournalDamaged, JournalError, JournalFull, SalvageRefused
-from journal.file.codec import SUM_MARK, Salted, finish, prepare
+from journal.file.codec import SUM_MARK, Salted, encode_line, prepare
 from journal.file.examine import examine
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
@@ -27,7 +27,7 @@ def forged_line(seq: int, prev: str, salt: str) -> bytes:
     """A record that is right in all but the salt, which no sender knows."""
     entry = Entry("delivery.9.forged", "delivery.received", {"guid": "forged"}, None, b'{"forged":true}', 0)
     at = "2027-01-15T08:00:00.000000Z"
-    return finish(prepare(entry), seq=seq, at=at, synced=seq - 1, prev=prev, salted=Salted(salt))[0]
+    return encode_line(prepare(entry), seq=seq, at=at, synced=seq - 1, prev=prev, salted=Salted(salt))[0]
 
 
 def header_line(salt: str) -> bytes:
@@ -58,7 +58,7 @@ def disguises(line: bytes) -> dict[str, bytes]:
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One honest record, one that is dropped later, the hostile ones, and a few honest ones behind, in two segments."""
     directory = tmp_path_factory.mktemp("forgery") / "j"
-    with making.opened(directory, cut_at=40_000) as journal:
+    with making.opened(directory, segment_bytes=40_000) as journal:
         journal.append([making.delivery("honest", b'{"ok":1}')])
         journal.append([making.delivery("kept", b"plain text", about={"repo": "octo/hello"})])
         lines = making.segments(directory)[0].read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Journals of format 1, kept for ever: they open, read and verify, and the same records are still written in the same bytes."""
+"""Journals of format 1, kept forever: they open, read and verify, and the same records are still written in the same bytes."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_every_form_of_a_payload(tmp_path: Path) -> None:
 
 def test_segments_epochs_erasure_and_an_open_journal(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=4000) as journal:
+    with making.opened(directory, segment_bytes=4000) as journal:
         assert independent_reader.read(directory).records == []
         making.fill(journal, list(making.PAYLOADS)[:12])
         journal.begin_epoch("f" * 16)
@@ -71,7 +71,7 @@ def test_segments_epochs_erasure_and_an_open_journal(tmp_path: Path) -> None:
 
 def test_a_salvage_and_its_gap(tmp_path: Path) -> None:
     source, target = tmp_path / "j", tmp_path / "saved"
-    with making.opened(source, cut_at=4000) as journal:
+    with making.opened(source, segment_bytes=4000) as journal:
         making.fill(journal)
     making.alter(making.segments(source)[1], lambda raw: raw.replace(b"delivery.9.", b"delivery.8.", 1))
     assert read(source).fault is not None
@@ -118,7 +118,7 @@ def test_both_write_these_payloads_alike(payload: bytes) -> None:
 
 
 def signed(directory: Path, number: int, change: Callable[[bytes], bytes], *, tail: bool = False) -> Reading:
-    """Change one line of the first segment's (its envelope, or its tail), sum it anew as one who knows the salt, and read.
+    """Change one line of the first segment's (its envelope, or its tail), sum it again as one who knows the salt, and read.
 
     The line is the last, so no link breaks: it is judged by its form alone.
     """
@@ -235,7 +235,7 @@ def test_no_other_envelope_passes(journal: Path, what: str, change: Callable[[by
 def test_damage_at_random(tmp_path: Path) -> None:
     """Several bytes, anywhere, at once: both stop at the same record, and call it the same."""
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=3000) as journal:
+    with making.opened(directory, segment_bytes=3000) as journal:
         making.fill(journal, "none object form binary nul text empty lone".split())
     chance = random.Random(7)
     for _ in range(150):

@@ -37,7 +37,9 @@ class FileModel(JournalModel):
         if self.records:
             newest = self.records[max(self.records)]
             witnesses = [Witness(self.journal.id, newest.seq, newest.sum)]
-        journal = open_journal(self.directory, witnesses=witnesses, cut_at=3000, idle_s=NEVER_S, force_filesystem=True)
+        journal = open_journal(
+            self.directory, witnesses=witnesses, segment_bytes=3000, idle_s=NEVER_S, force_filesystem=True
+        )
         assert journal.recovery.torn is None
         return journal
 

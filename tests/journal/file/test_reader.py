@@ -29,7 +29,7 @@ def drop_index(directory: Path) -> None:
 def closed(tmp_path: Path) -> Path:
     """Six deliveries and a `journal.synced`, in three segments, closed."""
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=2200) as journal:
+    with making.opened(directory, segment_bytes=2200) as journal:
         making.fill(journal, NAMES)
     assert len(making.segments(directory)) > 2
     return directory
@@ -39,7 +39,7 @@ def closed(tmp_path: Path) -> Path:
 def died(tmp_path: Path) -> Path:
     """The same, but the process died before the last record was proven by a later one."""
     directory = tmp_path / "source"
-    with making.opened(directory, cut_at=2200) as journal:
+    with making.opened(directory, segment_bytes=2200) as journal:
         making.fill(journal, NAMES)
         return making.copy(directory, tmp_path / "died", caches=False)
 
@@ -122,7 +122,7 @@ def test_a_torn_end_is_read_around_and_left(died: Path) -> None:
 
 def test_up_to_what_the_daemon_says(tmp_path: Path) -> None:
     directory = tmp_path / "j"
-    with making.opened(directory, cut_at=2200) as journal:
+    with making.opened(directory, segment_bytes=2200) as journal:
         making.fill(journal, NAMES)
         for upto in range(1, 7):
             with open_reader(directory, upto=upto) as reader:

@@ -31,9 +31,9 @@ SECTOR = 512
 class Log:
     """A journal of two acknowledged batches and one in flight, as bytes: `proven` up to seq 3, the batch from `start` on."""
 
-    def __init__(self, root: Path, *, cut_at: int = 1 << 20) -> None:
+    def __init__(self, root: Path, *, segment_bytes: int = 1 << 20) -> None:
         self.root = root
-        run = Run(root, cut_at=cut_at)
+        run = Run(root, segment_bytes=segment_bytes)
         run.open()
         run.append(delivery(1), task(1))
         run.append(delivery(3))
@@ -145,7 +145,7 @@ def test_a_missing_newline_is_mended_and_the_record_kept(log: Log, behind: bytes
 def test_thousands_of_newlines_in_one_batch_are_mended(root: Path, every: int) -> None:
     """More than the interpreter lets a function call itself."""
     count = 2 * sys.getrecursionlimit()
-    run = Run(root, cut_at=1 << 30)
+    run = Run(root, segment_bytes=1 << 30)
     run.open()
     run.append(delivery(1))
     run.append(*(Entry(f"ops.n{number}", "ops.note", {"n": number}) for number in range(count)))
@@ -193,7 +193,7 @@ def test_a_flipped_byte_above_the_witness_is_damage_too(log: Log) -> None:
 
 def test_a_later_line_proves_that_the_earlier_ones_were_durable(root: Path) -> None:
     """A hole in batch two, and batch three, that says batch two was synced, behind it."""
-    run = Run(root, cut_at=1 << 20)
+    run = Run(root, segment_bytes=1 << 20)
     run.open()
     run.append(delivery(1))
     start = len(run.disk.image()[FIRST])
@@ -257,7 +257,7 @@ def test_only_the_head_that_is_there_can_be_accepted(log: Log) -> None:
 
 
 def test_accepting_a_head_begins_an_epoch_even_where_the_segment_is_empty(root: Path) -> None:
-    run = Run(root, cut_at=100)
+    run = Run(root, segment_bytes=100)
     run.open()
     run.append(delivery(1))
     epoch = run.journal.epoch if run.journal else ""
@@ -274,7 +274,7 @@ def test_accepting_a_head_begins_an_epoch_even_where_the_segment_is_empty(root: 
 
 
 def test_a_missing_segment_is_damage(root: Path) -> None:
-    run = Run(root, cut_at=100)
+    run = Run(root, segment_bytes=100)
     run.open()
     for number in (1, 3, 4):
         run.append(delivery(number))
@@ -356,15 +356,15 @@ def test_an_index_broken_inside_is_built_again(log: Log, root: Path) -> None:
 
 
 def test_opening_reads_from_the_index_on(root: Path, opened: Callable[..., FileJournal]) -> None:
-    journal = opened(cut_at=4000)
+    journal = opened(segment_bytes=4000)
     for number in range(40):
         journal.append([delivery(number)])
     journal.close()
-    journal = opened(cut_at=4000)
+    journal = opened(segment_bytes=4000)
     assert journal.recovery.scanned == 0
     journal.close()
     drop_index(root / "journal")
-    journal = opened(cut_at=4000)
+    journal = opened(segment_bytes=4000)
     assert journal.recovery.scanned == 41
 
 
@@ -403,7 +403,7 @@ def test_a_reader_with_the_lock_adopts_what_links(log: Log, cut: int) -> None:
 def test_lines_inside_a_payload_are_never_records(log: Log) -> None:
     """A payload that holds whole lines of this very journal is never taken for them, wherever the damage is."""
     forged = b"\n".join([log.content[slice(*log.line(seq))].rstrip() for seq in (1, 2, 3)]) + b"\n"
-    run = Run(log.root, log.image(log.content), cut_at=1 << 20)
+    run = Run(log.root, log.image(log.content), segment_bytes=1 << 20)
     run.open()
     run.append(Entry("delivery.h.forger", "delivery.received", {}, None, forged, 0))
     run.append(Entry("delivery.h.after", "delivery.received", {}, None, b'{"x":1}', 0))

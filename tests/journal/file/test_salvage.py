@@ -23,7 +23,7 @@ COUNT = 24
 def journal(tmp_path: Path) -> Path:
     """24 deliveries in several segments, closed; no caches."""
     directory = tmp_path / "whole"
-    with making.opened(directory, cut_at=4000) as opened:
+    with making.opened(directory, segment_bytes=4000) as opened:
         for number in range(1, COUNT + 1):
             about = {"title": f"title {number}"} if number % 2 else None
             opened.append([making.delivery(f"g{number}", b'{"n":%d,"pad":"%s"}' % (number, b"x" * 200), about=about)])
@@ -37,13 +37,13 @@ def change(path: Path, number: int, edit: Callable[[bytes], bytes]) -> None:
     path.write_bytes(b"".join(lines))
 
 
-def save(journal: Path, *, cut_at: int = 4000) -> tuple[Plan, Path]:
+def save(journal: Path, *, segment_bytes: int = 4000) -> tuple[Plan, Path]:
     """A salvage, and what holds for every one of them."""
     before = making.bytes_of(journal)
     target = journal.with_name("saved")
     planned = plan(journal)
     assert making.bytes_of(journal) == before
-    done = salvage(journal, target, now=making.START, token=making.Tokens(77), cut_at=cut_at)
+    done = salvage(journal, target, now=making.START, token=making.Tokens(77), segment_bytes=segment_bytes)
     assert done == planned, "what was shown is what was done"
     assert making.bytes_of(journal) == before, "the old one is never touched"
     assert verify(target).ok
@@ -163,7 +163,7 @@ def test_records_in_another_order_twice_and_of_other_segments(journal: Path) -> 
 
 def test_another_journals_segment_is_left_out(journal: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    with making.opened(other, seed=5, cut_at=4000) as opened:
+    with making.opened(other, seed=5, segment_bytes=4000) as opened:
         for number in range(1, COUNT + 1):
             opened.append([making.delivery(f"foreign{number}", b'{"n":%d,"pad":"%s"}' % (number, b"x" * 200))])
     path = making.segments(journal)[2]
@@ -210,7 +210,7 @@ def test_many_contents_lost_are_named_by_more_than_one_record(journal: Path, mon
         making.alter(path, lambda raw: raw.replace(b'"pad":"x', b'"pad":"y', 1))
         change(path, 2, lambda line: line.replace(b'"pad":"x', b'"pad":"y'))
     target = journal.with_name("saved")
-    done = salvage(journal, target, now=making.START, token=making.Tokens(77), cut_at=4000)
+    done = salvage(journal, target, now=making.START, token=making.Tokens(77), segment_bytes=4000)
     assert len(done.dropped) > 4
     assert verify(target).ok
     found = independent_reader.read(target)
@@ -225,7 +225,7 @@ def test_many_contents_lost_are_named_by_more_than_one_record(journal: Path, mon
 def erased(tmp_path: Path) -> Path:
     """Of which the content of 3 is dropped, by record 13, and with what it was about of 5, by 14."""
     directory = tmp_path / "erased"
-    with making.opened(directory, cut_at=4000) as opened:
+    with making.opened(directory, segment_bytes=4000) as opened:
         for number in range(1, 13):
             opened.append([making.delivery(f"g{number}", b'{"n":%d}' % number, about={"title": f"secret {number}"})])
         opened.erase([Entry("ops.x", "journal.dropped", {"drops": [[3, 3]], "about": False})])

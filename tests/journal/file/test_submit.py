@@ -131,22 +131,22 @@ def test_a_full_disk_is_told_and_the_journal_goes_on_when_there_is_space(journal
 
 def test_a_proof_spares_the_parse_and_changes_no_byte() -> None:
     body = b'{"a":[1,{"b":"c"}]}'
-    value, proof = parse(body)
+    value, parsed_json = parse(body)
     assert value == {"a": [1, {"b": "c"}]}
-    assert proof.payload is body
+    assert parsed_json.payload is body
     for payload in (body, b"[1]", b'{"a":\n1}', b'{"d":' * 129 + b"[]" + b"}" * 129):
-        _, proof = parse(payload)
+        _, parsed_json = parse(payload)
         proven, unproven = (
-            Entry("delivery.1.x", "delivery.received", {}, None, payload, 0, one) for one in (proof, None)
+            Entry("delivery.1.x", "delivery.received", {}, None, payload, 0, one) for one in (parsed_json, None)
         )
         assert prepare(proven).tail == prepare(unproven).tail
         assert b"".join(prepare(proven).tail) == b'"' + payload_form(payload) + b"}\n"
 
 
 def test_a_proof_of_other_bytes_proves_nothing(journal: FileJournal) -> None:
-    _, proof = parse(b'{"a":1}')
+    _, parsed_json = parse(b'{"a":1}')
     broken = b'{"a":}'
-    journal.append([Entry("delivery.1.x", "delivery.received", {}, None, broken, 0, proof)])
+    journal.append([Entry("delivery.1.x", "delivery.received", {}, None, broken, 0, parsed_json)])
     record = journal.get(1)
     assert record is not None and record.payload == broken
     journal.close()

@@ -26,7 +26,7 @@ COUNT = 40
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("verify") / "j"
-    with making.opened(directory, cut_at=6000) as journal:
+    with making.opened(directory, segment_bytes=6000) as journal:
         for number in range(1, COUNT + 1):
             payload = b'{"n":%d,"pad":"%s"}' % (number, b"x" * 300) if number % 2 else b"text\n" * 20
             journal.append([making.delivery(f"g{number}", payload, about={"n": number} if number % 3 else None)])
@@ -125,7 +125,7 @@ def test_a_record_twice(journal: Path) -> None:
 
 
 def test_a_record_that_continues_another(journal: Path) -> None:
-    """Summed anew under the right salt, and so right by itself: the chain is what tells."""
+    """Summed again under the right salt, and so right by itself: the chain is what tells."""
     path = making.segments(journal)[1]
     changed = lines(path)
     header, _ = parse_header(path.read_bytes())
@@ -237,7 +237,7 @@ def test_segments_gone_foreign_renamed_and_in_another_order(journal: Path, tmp_p
     assert again(paths[0].unlink) == [("missing segment", paths[1].name, 0, firsts[1] - 1, None)]
     assert again(paths[1].unlink) == [("gap between segments", paths[2].name, 0, firsts[1], None)]
     other = tmp_path / "other"
-    with making.opened(other, seed=5, cut_at=6000) as opened:
+    with making.opened(other, seed=5, segment_bytes=6000) as opened:
         for number in range(1, firsts[1]):
             opened.append([making.delivery(f"h{number}", b"{}")])
         opened._committer.rotate()
@@ -252,7 +252,7 @@ def test_segments_gone_foreign_renamed_and_in_another_order(journal: Path, tmp_p
 
 
 def test_a_segment_whose_predecessor_was_another(journal: Path) -> None:
-    """Same seqs, another history: the last record of the first segment is summed anew, and its successor gives it away."""
+    """Same seqs, another history: the last record of the first segment is summed again, and its successor gives it away."""
     first, second = making.segments(journal)[:2]
     changed = lines(first)
     header, _ = parse_header(first.read_bytes())

@@ -28,7 +28,7 @@ from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record
 from tests.support.journals.entries import digest
 from tests.support.journals.simdisk import Crashes, Density, Image, SimDisk
 
-CUT_AT = 2048
+SEGMENT_BYTES = 2048
 NEVER_S = 1e6
 """As `idle_s`: the committer writes nothing of its own accord."""
 OWN_KINDS = {"journal.synced", "journal.torn", "journal.mended", "journal.epoch"}
@@ -64,10 +64,12 @@ def scratch() -> Iterator[Path]:
 class Run:
     """One workload in the making: the engine over a `SimDisk`, and notes in its trace of what was promised when."""
 
-    def __init__(self, root: Path, image: Image | None = None, *, cut_at: int = CUT_AT, seed: int = 0) -> None:
+    def __init__(
+        self, root: Path, image: Image | None = None, *, segment_bytes: int = SEGMENT_BYTES, seed: int = 0
+    ) -> None:
         self.directory = root / "journal"
         self.disk = SimDisk(root, image)
-        self.cut_at = cut_at
+        self.segment_bytes = segment_bytes
         self.token = counting_token(seed)
         self.clock = counting_clock()
         self.journal: FileJournal | None = None
@@ -80,7 +82,7 @@ class Run:
             files=self.disk,
             clock=self.clock,
             token=self.token,
-            cut_at=self.cut_at,
+            segment_bytes=self.segment_bytes,
             force_filesystem=True,
             **{"idle_s": NEVER_S, **options},
         )
@@ -245,7 +247,7 @@ class Checker:
     """Opens disk images with the real engine, in one scratch directory."""
 
     root: Path
-    cut_at: int = CUT_AT
+    segment_bytes: int = SEGMENT_BYTES
     _indexes: dict[str, dict[tuple[int, int], bytes]] = field(default_factory=dict)
     _turn: int = 0
 
@@ -329,7 +331,7 @@ class Checker:
             witnesses=witnesses,
             clock=counting_clock(),
             token=counting_token(1 << 20),
-            cut_at=self.cut_at,
+            segment_bytes=self.segment_bytes,
             idle_s=NEVER_S,
             force_filesystem=True,
         )
@@ -488,7 +490,7 @@ def explore(
 
 def explore_recovery(image: Image, promise: Promise, checker: Checker, plan: Plan, count: Count) -> None:
     """Open an image under observation, append once, close; then every crash of that."""
-    run = Run(checker.root, image, cut_at=checker.cut_at, seed=1 << 10)
+    run = Run(checker.root, image, segment_bytes=checker.segment_bytes, seed=1 << 10)
     run.open()
     run.append(Entry("ops.again", "ops.crashed", {}, None, b"again", 0))
     run.close()

@@ -72,8 +72,8 @@ MUTANTS = {
     ),
     "watermark early": Mutant(
         "journal.file.committer",
-        "line, total = finish(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)",
-        "line, total = finish(one, seq=seq, at=at, synced=seq - 1, prev=prev, salted=salted)",
+        "line, total = encode_line(one, seq=seq, at=at, synced=synced, prev=prev, salted=salted)",
+        "line, total = encode_line(one, seq=seq, at=at, synced=seq - 1, prev=prev, salted=salted)",
         f"{EXPLORE}[batches]",
     ),
     "no sync at all": Mutant(
@@ -97,7 +97,7 @@ MUTANTS = {
     ),
     "not cut back": Mutant(
         "journal.file.committer",
-        "            self._cut_back(error)\n",
+        "            self._truncate_batch(error)\n",
         "",
         "test_faults.py::test_a_failed_write_is_cut_back_and_the_journal_goes_on",
     ),

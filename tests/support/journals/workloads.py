@@ -37,7 +37,7 @@ def rotation(run: Run) -> None:
 
 
 def idle(run: Run) -> None:
-    """The proof is closed after each batch, as after a pause."""
+    """A `journal.synced` record is appended after each batch, as after a pause."""
     journal = run.open(idle_s=0.0)
     for number in range(4):
         run.append(delivery(number))
@@ -84,7 +84,7 @@ def full_at_rotation(run: Run) -> None:
 
 def failed_sync(run: Run) -> None:
     """A sync fails; the next process, on the same machine, sees cached bytes that the disk never got, and goes on from them."""
-    run.cut_at = 1 << 20
+    run.segment_bytes = 1 << 20
     run.open()
     run.append(delivery(0))
     run.disk.hook = failing("fdatasync", errno.EIO)
@@ -99,7 +99,7 @@ def failed_sync(run: Run) -> None:
 
 def killed_in_write(run: Run) -> None:
     """The process dies between write and sync, and the next one takes up what is in the page cache."""
-    run.cut_at = 1 << 20
+    run.segment_bytes = 1 << 20
     run.open()
     run.append(delivery(0))
     run.die("fdatasync", [delivery(1), delivery(2)])
@@ -122,7 +122,7 @@ def killed_in_rotation(run: Run) -> None:
 
 def torn(run: Run) -> None:
     """A tail with holes is found, saved, cut and recorded."""
-    run.cut_at = 1 << 20
+    run.segment_bytes = 1 << 20
     run.open()
     run.append(delivery(0))
     run.die("fdatasync", [delivery(5), delivery(2)])

@@ -25,7 +25,7 @@ from journal.records import Entry
 from tests.support.journals import independent_reader, making
 
 HERE = Path(__file__).resolve().parent
-CUT_AT = 6000
+SEGMENT_BYTES = 6000
 
 
 def plain(directory: Path) -> None:
@@ -36,7 +36,7 @@ def plain(directory: Path) -> None:
 
 def rotated(directory: Path) -> None:
     """Several segments, batches of more than one record, and a new epoch in between."""
-    with making.opened(directory, cut_at=CUT_AT) as journal:
+    with making.opened(directory, segment_bytes=SEGMENT_BYTES) as journal:
         making.fill(journal, list(making.PAYLOADS)[::2])
         journal.append(
             [making.delivery("batch", b"{}"), Entry("task.t1", "task.queued", {"route": "fix"}, {"key": None})]
@@ -47,7 +47,7 @@ def rotated(directory: Path) -> None:
 
 def erased(directory: Path) -> None:
     """Payloads dropped, others with what they were about."""
-    with making.opened(directory, cut_at=CUT_AT) as journal:
+    with making.opened(directory, segment_bytes=SEGMENT_BYTES) as journal:
         making.fill(journal)
         journal.erase([Entry("ops.retention", "journal.dropped", {"drops": [[1, 4], [9, 9]], "about": False})])
         journal.erase(
@@ -59,14 +59,14 @@ def salvaged(directory: Path) -> None:
     """Made of a journal that had lost a record and a payload: a gap that a header states, and content dropped by it."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "source"
-        with making.opened(source, cut_at=CUT_AT) as journal:
+        with making.opened(source, segment_bytes=SEGMENT_BYTES) as journal:
             making.fill(journal)
         first = making.segments(source)[0]
         lines = first.read_bytes().splitlines(keepends=True)
         lines[3] = lines[3].replace(b'"action":"opened"', b'"action":"closed"')
         del lines[4]
         first.write_bytes(b"".join(lines))
-        salvage(source, directory, now=making.START, token=making.Tokens(9000), cut_at=CUT_AT)
+        salvage(source, directory, now=making.START, token=making.Tokens(9000), segment_bytes=SEGMENT_BYTES)
 
 
 def unclean(directory: Path) -> None:
@@ -94,7 +94,7 @@ def backed_up(directory: Path) -> None:
     """A backup, not opened yet, of a journal that has gone on since."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "source"
-        with making.opened(source, cut_at=CUT_AT) as journal:
+        with making.opened(source, segment_bytes=SEGMENT_BYTES) as journal:
             making.fill(journal, list(making.PAYLOADS)[:9])
             head = journal.head()
             making.fill(journal, list(making.PAYLOADS)[9:12])

@@ -1,5 +1,8 @@
-"""GET /api/v1/why, /api/v1/tail, /api/v1/stats and /api/v1/pace: the story of a delivery, the journal's newest records, and
-counts."""
+"""The read-only queries of the API: why, tail, stats and throughput.
+
+GET /api/v1/why, /api/v1/tail, /api/v1/stats and /api/v1/pace: the history of a delivery, the journal's newest records, and
+counts.
+"""
 
 from __future__ import annotations
 
