@@ -40,7 +40,7 @@ class Request:
         self.answer: Appended | Conflict | None = None
         """The answer unless the batch fails."""
         self.pending: Conflict | None = None
-        """A Conflict that rests on this batch: it is answered after the sync, and fails with it."""
+        """A Conflict that depends on this batch: it is answered after the sync, and fails with it."""
         self._done = done
         self._resolved = False
 
