@@ -20,7 +20,7 @@ import pytest
 from covenq import __version__
 from covenq.model import Category
 from covenq.tasks.execution.breaker import FAILURES_TO_OPEN, OPEN_FIRST_S, OPEN_MAX_S, Breakers
-from covenq.tasks.execution.command import Stop
+from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import BODY_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
@@ -74,8 +74,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def stop() -> Iterator[Stop]:
-    stop = Stop()
+def stop() -> Iterator[StopEvent]:
+    stop = StopEvent()
     yield stop
     stop.close()
 
@@ -182,13 +182,13 @@ def test_a_forward_in_flight_ends_with_the_daemon_and_uses_up_no_retry(make_daem
 # ---- one POST
 
 
-def test_a_large_answer_is_cut(receiver: Receiver, stop: Stop) -> None:
+def test_a_large_answer_is_cut(receiver: Receiver, stop: StopEvent) -> None:
     receiver.answer = lambda number: (200, {}, b"x" * (BODY_MAX * 4))
     reply = post(receiver.url, [], b"{}", 30.0, [stop])
     assert (reply.status, len(reply.body)) == (200, BODY_MAX)
 
 
-def test_no_answer_in_time_no_receiver_no_http(stop: Stop) -> None:
+def test_no_answer_in_time_no_receiver_no_http(stop: StopEvent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert post(url, [], b"{}", 0.2, [stop]).error == "it gave no whole answer within 0.2 s"
@@ -212,7 +212,7 @@ def test_no_answer_in_time_no_receiver_no_http(stop: Stop) -> None:
     assert "ghp_secret" not in str(reply.error)
 
 
-def test_a_drip_does_not_outlive_the_deadline(stop: Stop) -> None:
+def test_a_drip_does_not_outlive_the_deadline(stop: StopEvent) -> None:
     """Each byte comes before any one wait is over; all of them never do."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as slow:
