@@ -203,7 +203,7 @@ def opening(base: Path, count: int) -> None:
                 )
         done = upto
         code = (
-            "import sys,time;from pathlib import Path;from journal.opening import open_journal;"
+            "import sys,time;from pathlib import Path;from journal.file.open import open_journal;"
             "t=time.perf_counter();j=open_journal(Path(sys.argv[1]));took=time.perf_counter()-t;"
             "rss=[l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')][0];"
             "print(f'{took:.4f} {int(rss)/1024:.0f}');j.close()"
