@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from journal.records import Damage
+if TYPE_CHECKING:  # every command imports this module, and the dataclasses over there cost it milliseconds
+    from journal.records import Damage
 
 
 class JournalError(Exception):
