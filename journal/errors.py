@@ -83,6 +83,18 @@ class JournalClosed(JournalError):
     hint = "The daemon is stopping; try again when it is back."
 
 
+class JournalUnanswered(JournalError):
+    """No answer came in time: whether the entries were recorded is not known, and the same append may be tried again."""
+
+    hint = "Look at `covenq status`: the journal's engine does not answer; try again when it does."
+
+
+class JournalUnavailable(JournalError):
+    """The engine can't be reached; nothing of the append is in the log. The same may be tried again."""
+
+    hint = "Look at `covenq status`: the connection to the journal's engine was lost; it is tried again."
+
+
 class JournalUnaccepted(JournalError):
     """The log does not end at the head that an operator accepts."""
 
@@ -135,3 +147,11 @@ class JournalDamaged(JournalError):
         first = self.damage[0]
         more = f" (and {len(self.damage) - 1} more)" if len(self.damage) > 1 else ""
         super().__init__(f"the journal is damaged: {first}{more}", hint=hint)
+
+
+_FATAL = (EntryRefused, FormatUnknown, JournalClosed, JournalDamaged, JournalGone, JournalPoisoned, JournalReadOnly)
+
+
+def may_pass(error: JournalError) -> bool:
+    """Whether the same call may succeed later in this process: a disk that is full, an engine that can't be reached."""
+    return not isinstance(error, _FATAL)

@@ -12,7 +12,21 @@ from journal.errors import JournalError
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 
 
-class Journal(Protocol):
+class Appending(Protocol):
+    """What takes entries."""
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        """Durable on return, all or none. After a crash a prefix may survive: resume from any prefix.
+
+        Unknown is answered where the entries were sent and no answer came. Repeated with the same `Entry.attempt`, entries that
+        were recorded are answered Appended with the seqs they have, and are never recorded again. Callers use
+        `journal.append.append_known`, which does that.
+
+        Raises EntryRefused, JournalFull, JournalPoisoned, JournalClosed, JournalGone, JournalReadOnly.
+        """
+
+
+class Journal(Appending, Protocol):
     """An append-only log of records. Methods may be called from any thread."""
 
     @property
@@ -22,12 +36,6 @@ class Journal(Protocol):
     @property
     def epoch(self) -> str:
         """New after a restore or a salvage, which reuse seqs; fencing tokens carry it. 16 hex digits."""
-
-    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
-        """Durable on return, all or none. After a crash a prefix may survive: resume from any prefix.
-
-        Raises EntryRefused, JournalFull, JournalPoisoned, JournalClosed, JournalGone, JournalReadOnly.
-        """
 
     def read(self, after: int) -> Iterator[Record]:
         """The durable records with seq > `after`, in order, up to the head as it was at the call."""
@@ -51,7 +59,7 @@ class Submitting(Journal, Protocol):
     def submit(
         self,
         entries: Sequence[Entry],
-        done: Callable[[Appended | Conflict | JournalError], None],
+        done: Callable[[Appended | Conflict | Unknown | JournalError], None],
         after: Callable[[], None] | None = None,
     ) -> None:
         """`append` without blocking: `done` is called once with what `append` would have returned or raised.
@@ -62,6 +70,7 @@ class Submitting(Journal, Protocol):
         `done` is called exactly when `append` would have returned: with Appended only when the entries are durable. It is
         called on the journal's own thread, which must go on: it may neither block nor raise nor call the journal. `after`
         is called when all submissions that are answered together have been; once for all of them that give the same.
+        Unknown is no answer in this sense: `after` is not called for it.
 
         Raises EntryRefused, and JournalPoisoned, JournalClosed and the like if that is known at once; `done` is then
         never called.

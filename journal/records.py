@@ -51,6 +51,8 @@ class Entry:
     expect: int | None = None
     parsed_json: ParsedJson | None = None
     """For the very object `payload`; it proves nothing about other bytes, not even equal ones."""
+    attempt: str | None = None
+    """Names the append that this entry is part of, over its repetitions (`journal.append`). No part of the record."""
 
 
 @dataclass(frozen=True, slots=True)

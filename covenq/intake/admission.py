@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from journal.append import append_known
 from journal.errors import JournalClosed, JournalError
 from journal.file.reserve import threshold_of
-from journal.interface import Journal
-from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
+from journal.interface import Appending, Journal
+from journal.records import Conflict, Entry, Head, Record
 
 DISK_FAILED = "The disk failed to make deliveries durable."
 """The sentence of `journal_poisoned`."""
@@ -28,7 +29,7 @@ SPACE_CACHE_S = 0.05
 """Seconds for which a measurement of the disk's free space is reused."""
 
 
-class AdmissionJournal(Protocol):
+class AdmissionJournal(Appending, Protocol):
     """The part of the journal's interface that admission uses."""
 
     @property
@@ -36,8 +37,6 @@ class AdmissionJournal(Protocol):
 
     @property
     def full(self) -> bool: ...
-
-    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ class Admission:
     def _probe_write(self) -> Reason | None:
         """Append a record: only a write can show whether writing works again after one that found no space."""
         try:
-            self._journal.append([Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
+            append_known(self._journal, [Entry("ops.intake", "ops.intake_opened", {"reason": "journal_full"})])
         except JournalError as error:
             return Reason("journal_full", f"There is no space for the journal: {error}.")
         return None

@@ -27,9 +27,10 @@ from covenq.intake.admission import DISK_FAILED
 from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
+from journal.append import REQUEST_S, append_known, submit_known
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
 from journal.interface import Journal, Submitting
-from journal.records import Appended, Conflict, Entry, ParsedJson, Unknown
+from journal.records import Appended, Conflict, Entry, ParsedJson
 
 RETRY_AFTER_S = 30
 UNKNOWN_TRIES = 5
@@ -73,6 +74,8 @@ class _Delivery:
     object: JsonObject
     """The JSON in `body`."""
     parsed_json: ParsedJson | None
+    deadline: float
+    """By `time.monotonic`: until then it has to be known whether an append of this request was recorded."""
 
     def received(self, tasks: Sequence[str] | None, problem: str | None = None) -> Entry:
         """The entry `delivery.received`.
@@ -173,7 +176,16 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         "headers": github_request.recorded_headers(request.headers),
         "twin": None,
     }
-    return _Delivery(identity.delivery, identity.event, data, about, request.body, parsed.object, parsed.parsed_json)
+    return _Delivery(
+        identity.delivery,
+        identity.event,
+        data,
+        about,
+        request.body,
+        parsed.object,
+        parsed.parsed_json,
+        time.monotonic() + REQUEST_S,
+    )
 
 
 def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journal) -> bool:
@@ -194,7 +206,9 @@ def _route_and_append(
     decision = _decided(delivery, config, clock)
     entries = _entries(delivery, decision)
     try:
-        return _answer_to_append(delivery, decision, entries, append(journal, entries), journal, lookup)
+        return _answer_to_append(
+            delivery, decision, entries, append_known(journal, entries, delivery.deadline), journal, lookup
+        )
     except JournalError as error:
         return unavailable(error)
 
@@ -280,7 +294,7 @@ def submit(
     entries = _entries(delivery, decision)
     one = Submitted(delivery, decision, entries, journal, lookup, done)
     try:
-        journal.submit(entries, one.on_result, after)
+        submit_known(journal, entries, one.on_result, after, delivery.deadline)
     except JournalError:
         return False
     return True
@@ -347,20 +361,7 @@ def _answer_to_append(
         if len(kept) == len(entries):
             return unavailable(JournalError("a Conflict with a subject that was not appended"))
         entries = kept
-        result = append(journal, entries)
-
-
-def append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
-    """Append, repeating the identical entries while no answer comes.
-
-    A Conflict may then be with our own entries: it is answered as a repetition, which claims nothing untrue. Raises
-    JournalError.
-    """
-    for _ in range(UNKNOWN_TRIES):
-        result = journal.append(entries)
-        if not isinstance(result, Unknown):
-            return result
-    raise JournalError("the journal does not answer")
+        result = append_known(journal, entries, delivery.deadline)
 
 
 def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *, duplicate: bool) -> Answer:
@@ -391,15 +392,15 @@ def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, loo
         return refuse(503, "state_behind", "The delivery came before, but its state can't be read now.")
     sha256 = hashlib.sha256(delivery.body).hexdigest()
     if row["payload_sha256"] == sha256:
-        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row["seq"]}))
+        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row["seq"]}), delivery.deadline)
         return _accepted(delivery, row["seq"], row["state"], row["tasks"], duplicate=True)
     seen = {"received": row["seq"], "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
-    _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen))
+    _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen), delivery.deadline)
     return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")
 
 
-def _note(journal: Journal, entry: Entry) -> None:
+def _note(journal: Journal, entry: Entry, deadline: float) -> None:
     try:
-        journal.append([entry])
+        append_known(journal, [entry], deadline)
     except JournalError as error:
         log.warning("%s of %s is not recorded: %s", entry.kind, entry.subject, error)

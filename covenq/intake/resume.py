@@ -9,9 +9,10 @@ from typing import Any
 
 from covenq.config.load import Config
 from covenq.github import request
-from covenq.intake.receive import append, decide
+from covenq.intake.receive import decide
 from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
 from covenq.routing.decide import Decision, route
+from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 
@@ -93,7 +94,7 @@ def _newest_delivery(journal: Journal) -> Record | None:
 def _append_ignored(journal: Journal, ignored: Entry, last: int) -> None:
     """Append it against the delivery's newest record, unless that record decides about the delivery; a repetition doesn't."""
     while True:
-        result = append(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
+        result = append_known(journal, [Entry(ignored.subject, ignored.kind, ignored.data, expect=last)])
         if isinstance(result, Appended):
             return
         newest = journal.get(result.last)
@@ -106,7 +107,7 @@ def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
     """Append the entries that don't exist yet: a Conflict names one that does, and the others are appended without it."""
     left = list(entries)
     while left:
-        result = append(journal, left)
+        result = append_known(journal, left)
         if isinstance(result, Appended):
             return
         left = [entry for entry in left if entry.subject != result.subject]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
+from waitress.parser import HTTPRequestParser
 
 from covenq.http.server import head
 from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits
@@ -143,3 +144,22 @@ def test_a_byte_changed_anywhere_is_read_as_waitress_reads_it(data: st.DataObjec
     byte = data.draw(st.integers(0, 255))
     changed = GITHUB[:place] + bytes([byte]) + GITHUB[place + 1 :] + b"1234567"
     assert _read(changed) == _slowly(changed)
+
+
+def test_a_length_beside_an_encoding_is_refused_whatever_the_parser_leaves_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A later waitress takes the length out of its headers itself; the request would then be read by its chunks alone."""
+    original = HTTPRequestParser.parse_header
+
+    def forgetting(self: Any, header_plus: bytes) -> None:
+        original(self, header_plus)
+        if self.chunked:
+            self.headers.pop("CONTENT_LENGTH", None)
+
+    monkeypatch.setattr(HTTPRequestParser, "parse_header", forgetting)
+    for name in (b"Content-Length", b"content_length", b"CONTENT-LENGTH "):
+        request = b"POST /webhook HTTP/1.1\r\nHost: x\r\n" + name + b": 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+        parser = Parser(Adjustments(), RequestLimits(1 << 20, 10, 10), BufferedBytes(1 << 20))
+        parser.received(request)
+        assert parser.error is not None, name

@@ -26,6 +26,7 @@ from covenq.intake.resume import resume, route_received
 from covenq.model import DeliveryId, State, task_id
 from covenq.state import query
 from covenq.state.store import StateStore
+from journal.errors import JournalClosed
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
@@ -399,17 +400,23 @@ class Silent:
 
     def __init__(self, journal: FileJournal, answers: list[str]) -> None:
         self.journal, self.answers = journal, answers
+        self.known: dict[str, Appended] = {}
 
     def append(self, entries: list[Entry]) -> Appended | Conflict | Unknown:
         fate = self.answers.pop(0) if self.answers else "heard"
-        result = None if fate == "lost" else self.journal.append(entries)
+        attempt = str(entries[0].attempt)
+        result = None if fate == "lost" else self.known.get(attempt) or self.journal.append(entries)
+        if isinstance(result, Appended):
+            self.known[attempt] = result
         return Unknown() if fate != "heard" or result is None else result
 
 
-def test_an_unknown_answer_is_asked_again(house: House) -> None:
+def test_an_unknown_answer_is_asked_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journal.append.PAUSE_S", 0.0)
     assert house.post(journal=Silent(house.journal, ["lost", "lost"])).status == 202
-    late = house.post(guid="g-2", journal=Silent(house.journal, ["unheard"]))
-    assert (late.status, late.body["duplicate"]) == (200, True), "durable, and no more is claimed than that"
+    late = house.post(guid="g-2", journal=Silent(house.journal, ["unheard", "unheard"]))
+    assert (late.status, late.body["duplicate"]) == (202, False), "it is known for the same attempt"
+    monkeypatch.setattr("covenq.intake.receive.REQUEST_S", 0.0)
     assert house.post(guid="g-3", journal=Silent(house.journal, ["lost"] * 5)).refusal == "journal_unavailable"
     assert house.kinds().count("delivery.received") == 2
 
@@ -485,7 +492,7 @@ def cut_short(house: House, keep: int) -> None:
     class Prefix:
         def append(self, entries: list[Entry]) -> Unknown:
             house.journal.append(entries[:keep])
-            return Unknown()
+            raise JournalClosed("the process is gone")
 
     house.post(journal=Prefix(), lookup=lambda id, seq: None)
 

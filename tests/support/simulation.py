@@ -37,6 +37,7 @@ from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
 from covenq.tasks.scheduling.waiting import Waiting
+from journal.append import append_known
 from journal.errors import JournalError, JournalFull
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 from tests.support.records import dump, empty_state
@@ -64,6 +65,8 @@ class SimJournal:
         self.records: list[Record] = []
         self.watch: Callable[[Record], None] = lambda record: None
         self._last: dict[str, int] = {}
+        self._attempts: dict[str, Appended] = {}
+        """What was recorded of the appends whose answer may have been lost, as an engine on a network keeps it."""
         self._clock = clock
         self._fault = fault
 
@@ -73,6 +76,9 @@ class SimJournal:
             raise JournalFull("there is no space")
         if fault == "unsent":
             return Unknown()
+        attempt = entries[0].attempt
+        if attempt is not None and (known := self._attempts.get(attempt)) is not None:
+            return Unknown() if fault == "unanswered" else known
         for entry in entries:
             newest = self._last.get(entry.subject, 0)
             if entry.expect is not None and entry.expect != newest:
@@ -81,6 +87,8 @@ class SimJournal:
         seqs = tuple(self._write(entry) for entry in entries[:kept])
         if isinstance(fault, int):
             raise Crash
+        if attempt is not None:
+            self._attempts[attempt] = Appended(seqs)
         return Unknown() if fault == "unanswered" else Appended(seqs)
 
     def _write(self, entry: Entry) -> int:
@@ -421,8 +429,7 @@ class World:
             self.fault = before
 
     def _held(self, entry: Entry) -> None:
-        while isinstance(self.journal.append([entry]), Unknown):
-            pass
+        append_known(self.journal, [entry])
 
     def reroute(self) -> None:
         for row in query.deliveries(self.conn, parse("state:received"), 0).items:
@@ -460,8 +467,7 @@ class World:
         )
         received = Entry(id.subject, Kind.RECEIVED, {**data, "tasks": list(decided.tasks)}, about, payload, expect=0)
         with suppress(JournalFull):
-            while isinstance(self.journal.append([received, *decided.entries]), Unknown):
-                pass
+            append_known(self.journal, [received, *decided.entries])
 
     def get_on(self) -> None:
         self.fold(self.rng.randint(1, 6))

@@ -30,6 +30,7 @@ class DiskJournal:
         self._clock = clock
         self._fault = fault
         self._rng = random.Random(5)
+        self._attempts: dict[str, Appended] = {}
         (root / "journal").mkdir(exist_ok=True)
         self._open(SimDisk(root))
 
@@ -55,11 +56,16 @@ class DiskJournal:
             raise JournalFull("there is no space")
         if fault == "unsent":
             return Unknown()
+        attempt = entries[0].attempt
+        if attempt is not None and (known := self._attempts.get(attempt)) is not None:
+            return Unknown() if fault == "unanswered" else known
         kept = fault if isinstance(fault, int) else len(entries)
         answer = self._journal.append(entries[:kept]) if kept else None
         self._see()
         if isinstance(fault, int):
             self.crash()
+        if attempt is not None and isinstance(answer, Appended):
+            self._attempts[attempt] = answer
         if answer is None or fault == "unanswered":
             return Unknown()
         return answer

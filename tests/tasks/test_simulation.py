@@ -21,7 +21,7 @@ SHARDS = 32
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No waiting for a journal that did not answer, and no log of what is done to it on purpose."""
-    monkeypatch.setattr("covenq.tasks.scheduling.claim.RETRY_S", 0.0)
+    monkeypatch.setattr("journal.append.PAUSE_S", 0.0)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -97,7 +97,7 @@ def lost_answers_are_given_up(patch: Patch) -> None:
     ],
 )
 def test_a_broken_promise_is_seen(mutant: Callable[[Patch], None], monkeypatch: Patch) -> None:
-    monkeypatch.setattr(claim, "RETRY_S", 0.0)
+    monkeypatch.setattr("journal.append.PAUSE_S", 0.0)
     mutant(monkeypatch)
     logging.disable(logging.CRITICAL)
     try:

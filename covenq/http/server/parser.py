@@ -38,6 +38,7 @@ SPOOL_MIN = 64 * 1024
 _TLS = b"\x16\x03"
 """The first bytes of a client that expects HTTPS on this port: a handshake record, of TLS or SSL 3."""
 
+_LENGTH = re.compile(rb"(?im)^content[-_]length[ \t]*:")
 _ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
 
@@ -140,7 +141,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
+        # Looked for in the bytes, for what the parser takes out of its headers is its own affair.
+        if self.chunked and _LENGTH.search(header_plus):
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
         if self.chunked and [value.strip(b" \t").lower() for value in _ENCODING.findall(header_plus)] != [b"chunked"]:
             raise ParsingError("Transfer-Encoding is given twice")

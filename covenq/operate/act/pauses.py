@@ -16,6 +16,7 @@ from covenq.intake.admission import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.operate.act.plan import clean_text
 from covenq.state.fold_pauses import FIND_PAUSES, PAUSED, PAUSES, RESUMED, UNNAMED_TARGETS, PauseTarget
+from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
 
@@ -58,7 +59,7 @@ def pause(
         # The seq of this record isn't known yet: true means "this record".
         data["intake"] = True if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
-        answer = journal.append([Entry(PAUSES, PAUSED, data, about, expect=last)])
+        answer = append_known(journal, [Entry(PAUSES, PAUSED, data, about, expect=last)])
         if isinstance(answer, Appended):
             return {**_find(rows(), what, name)[0], "paused": True, "changed": True}
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
@@ -88,7 +89,7 @@ def resume(
         data["of"] = [one["seq"] for one in found]
         data["intake"] = None if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
-        answer = journal.append([Entry(PAUSES, RESUMED, data, expect=last)])
+        answer = append_known(journal, [Entry(PAUSES, RESUMED, data, expect=last)])
         if isinstance(answer, Appended):
             return {**found[0], "paused": False, "changed": True}
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")

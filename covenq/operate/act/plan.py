@@ -15,6 +15,7 @@ from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
 from covenq.state import query
 from covenq.text import one_line
+from journal.append import append_known
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry
@@ -165,7 +166,7 @@ def append_all(journal: Journal, items: Sequence[Item]) -> Iterator[tuple[Item, 
     """Append them in one go, or, on a conflict, one by one: each with its first seq, None where it was refused."""
     if not items:
         return
-    answer = _append(journal, [entry for item in items for entry in item.entries])
+    answer = append_known(journal, [entry for item in items for entry in item.entries])
     if isinstance(answer, Conflict):
         for item in items:
             yield item, _append_alone(journal, item)
@@ -184,7 +185,7 @@ def _append_alone(journal: Journal, item: Item) -> int | None:
     """
     first, *others = item.entries
     for _ in range(_TRIES):
-        answer = _append(journal, [first, *others])
+        answer = append_known(journal, [first, *others])
         if isinstance(answer, Appended):
             return answer.seqs[0]
         newest = journal.last(first.subject)
@@ -192,23 +193,3 @@ def _append_alone(journal: Journal, item: Item) -> int | None:
             return None
         first = replace(first, expect=newest.seq)
     return None
-
-
-def _append(journal: Journal, entries: Sequence[Entry]) -> Appended | Conflict:
-    """Append, repeated while the journal gives no answer. On a Conflict after that, the newest records may be these entries."""
-    unanswered = False
-    for _ in range(_TRIES):
-        answer = journal.append(entries)
-        if isinstance(answer, Appended):
-            return answer
-        if isinstance(answer, Conflict):
-            if unanswered:
-                newest = [journal.last(entry.subject) for entry in entries]
-                found = [
-                    n.seq for n, e in zip(newest, entries, strict=True) if n and (n.kind, n.data) == (e.kind, e.data)
-                ]
-                if len(found) == len(entries):
-                    return Appended(tuple(found))
-            return answer
-        unanswered = True
-    raise NotDurable("the journal gives no answer; it may or may not have been done")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,14 +26,14 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
-from journal.errors import JournalDamaged, JournalFull, JournalWriteFailed
+from journal.errors import JournalDamaged, JournalError, JournalFull, JournalUnanswered, may_pass
 from journal.interface import Journal
 from journal.records import Record
 
 log = logging.getLogger("covenq.worker")
 
-RETRYABLE = (JournalFull, JournalWriteFailed)
-"""Errors of an append that recorded nothing and may be tried again."""
+PHASE_S = 2.0
+"""Seconds that recording a phase may take: meanwhile nobody watches the command's time. Later it goes with the next record."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -46,7 +48,7 @@ class AttemptResult(Enum):
     UNRECORDED = "unrecorded"
     """It ended, or never began, and the journal could not record that before the stop: recovery will end it."""
     FULL = "full"
-    """The claim could not be written: the task is queued as before."""
+    """The claim could not be recorded: the task is queued as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,22 @@ class Attempt:
         return self.task.attempts + 1
 
     def run(self) -> AttemptResult:
-        """Claim, prepare, start, wait, collect, record. Raises the journal's errors, except RETRYABLE ones."""
+        """Claim, prepare, start, wait, collect, record. Raises the journal's errors that can't pass."""
         context = self.context
         self.since = context.clock()
         try:
-            claim = Claim.acquire(context.journal, self.task, context.worker)
-        except RETRYABLE:
+            # Without a deadline: a claim that may be recorded must not be left with nobody to run it.
+            claim = Claim.acquire(
+                context.journal, self.task, context.worker, deadline=math.inf, stopped=context.stop.is_set
+            )
+            newest = context.journal.last(self.task.subject) if claim is None else None
+        except JournalUnanswered:
+            return AttemptResult.UNRECORDED
+        except JournalError as error:
+            if not may_pass(error):
+                raise
             return AttemptResult.FULL
         if claim is None:
-            newest = context.journal.last(self.task.subject)
             self.last = newest.seq if newest is not None else 0
             return AttemptResult.LOST
         self.last = self.claim_seq = claim.seq
@@ -146,10 +155,17 @@ class Attempt:
 
     def _delivery(self) -> Record | Outcome:
         """The record of the task's delivery, with its payload; an outcome if it can't be read any more."""
-        try:
-            record = self.context.delivery_of(self.task)
-        except JournalDamaged as error:
-            return Outcome(Category.POLICY, detail=f"the delivery can't be read: {error}"[:500])
+        while True:
+            try:
+                record = self.context.delivery_of(self.task)
+                break
+            except JournalDamaged as error:
+                return Outcome(Category.POLICY, detail=f"the delivery can't be read: {error}"[:500])
+            except JournalError as error:
+                if not may_pass(error):
+                    raise
+            if self.context.stop.wait(RETRY_S):
+                return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         if record is None or record.payload is None:
             return Outcome(Category.POLICY, detail="the delivery's payload is no longer kept")
         return record
@@ -243,25 +259,29 @@ class Attempt:
         return outcome_of(reply, context.clock())
 
     def _phase(self, claim: Claim, name: str) -> None:
-        """Record a phase; on a full disk keep it for the next record, since the work itself needs no space in the journal."""
+        """Record a phase; if that can't be done now, keep it for the next record, since the work itself needs no journal."""
         self._unrecorded.append((Kind.PHASE, claim.record_data(phase=name)))
         try:
-            self._record(claim, self._unrecorded, "phase")
-        except RETRYABLE:
+            self._record(claim, self._unrecorded, "phase", time.monotonic() + PHASE_S)
+        except JournalError as error:
+            if not may_pass(error):
+                raise
             return
         self._unrecorded.clear()
 
-    def _record(self, claim: Claim, notes: Sequence[tuple[Kind, JsonObject]], what: str) -> None:
+    def _record(
+        self, claim: Claim, notes: Sequence[tuple[Kind, JsonObject]], what: str, deadline: float = math.inf
+    ) -> None:
         """Raises StaleClaim, once the late report is recorded, and what append raises."""
         try:
-            claim.record(notes)
+            claim.record(notes, deadline=deadline, stopped=self.context.stop.is_set)
         except StaleClaim:
             if not self.lost.is_set():
                 record_late(self.context.journal, claim, what)
             raise
 
     def _finish(self, claim: Claim, directory: AttemptDirectory, outcome: Outcome) -> AttemptResult:
-        """Record the end, in one append with the phase `collected`. While the disk is full, retry until the stop."""
+        """Record the end, in one append with the phase `collected`. Retry what may pass, until the stop."""
         context = self.context
         result: str | None = None
         try:
@@ -288,7 +308,9 @@ class Attempt:
             try:
                 self._record(claim, notes, what)
                 return AttemptResult.DONE
-            except RETRYABLE as error:
+            except JournalError as error:
+                if not may_pass(error):
+                    raise
                 if isinstance(error, JournalFull) and context.on_full():
                     continue  # the space that was reserved for this
                 if stopping:

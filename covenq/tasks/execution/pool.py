@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
 import random
@@ -24,7 +25,7 @@ from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from covenq.tasks.execution.attempt import RETRYABLE, Attempt, AttemptContext, AttemptResult
+from covenq.tasks.execution.attempt import Attempt, AttemptContext, AttemptResult
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity, reap
@@ -34,9 +35,18 @@ from covenq.tasks.scheduling.claim import RETRY_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
 from covenq.tasks.scheduling.outcome import Task
-from journal.errors import JournalClosed, JournalFull, JournalGone, JournalPoisoned, JournalReadOnly
+from journal.append import append_known
+from journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFull,
+    JournalGone,
+    JournalPoisoned,
+    JournalReadOnly,
+    may_pass,
+)
 from journal.interface import Journal
-from journal.records import Conflict, Entry, Record, Unknown
+from journal.records import Appended, Conflict, Entry, Record
 
 log = logging.getLogger("covenq.worker")
 
@@ -245,7 +255,9 @@ class Pool:
         try:
             while (last := self._dispatcher.record_queue_changes(conn, now)) and not self._stop.is_set():
                 self._fold_thread.wait_for(last, RETRY_S)
-        except RETRYABLE as error:
+        except JournalError as error:
+            if not may_pass(error):
+                raise
             log.warning("outdated tasks wait to be recorded so: %s", error)
 
     def _recover(self) -> None:
@@ -280,14 +292,14 @@ class Pool:
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
         return [ProcessMarks(row["fence"], read_identity(directory.process)) for row in rows if row["fence"]]
 
-    def _append_retrying(self, entries: Sequence[Entry]) -> object:
-        """Append; retry while the disk is full or no answer comes, until the stop. None if it was stopped."""
+    def _append_retrying(self, entries: Sequence[Entry]) -> Appended | Conflict | None:
+        """Append; retry whatever may pass, until the stop. None if it was stopped."""
         while True:
             try:
-                answer = self._journal.append(entries)
-                if not isinstance(answer, Unknown):
-                    return answer
-            except RETRYABLE as error:
+                return append_known(self._journal, entries, math.inf, stopped=self._stop.is_set)
+            except JournalError as error:
+                if not may_pass(error):
+                    raise
                 if isinstance(error, JournalFull) and self._context.on_full():
                     continue
                 log.warning("recovery waits: %s", error)

@@ -28,9 +28,10 @@ from covenq.tasks.scheduling.fairness import PULL_KINDS
 from covenq.tasks.scheduling.interruption import expire
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import Task
-from journal.errors import JournalError, JournalFull, JournalWriteFailed
+from journal.append import append_known
+from journal.errors import JournalError, may_pass
 from journal.interface import Journal
-from journal.records import Conflict, Unknown
+from journal.records import Appended
 
 log = logging.getLogger("covenq.claims")
 
@@ -203,10 +204,17 @@ class Claims:
         finally:
             for task in tasks:
                 # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
-                newest = None if last[task.id] else self._journal.last(task.subject)
-                self._dispatcher.release(task, last[task.id] if newest is None else newest.seq)
+                self._dispatcher.release(task, last[task.id] or self._newest_seq(task))
         rows = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
         return [self._grant(claim, rows[claim.task], until) for claim in claims]
+
+    def _newest_seq(self, task: Task) -> int:
+        """The seq of the task's newest record; the head's where it can't be read now: then its row is believed later."""
+        try:
+            newest = self._journal.last(task.subject)
+        except JournalError:
+            return self._journal.head().seq
+        return 0 if newest is None else newest.seq
 
     def _grant(self, claim: Claim, row: JsonObject, until: str) -> JsonObject:
         """The answer to a claim, with the task as it is after it, which the fold may not have reached yet."""
@@ -244,12 +252,12 @@ class Claims:
                 if time.monotonic() - ended_at >= _TICK_S / 2:
                     self._end_expired()
                     ended_at = time.monotonic()
-            except (JournalFull, JournalWriteFailed) as error:
+            except JournalError as error:
+                if not may_pass(error):
+                    log.error("no lease is looked after any more: %s", error)
+                    return
                 log.warning("leases that ran out wait to be recorded so: %s", error)
                 self._stopping.wait(RETRY_S)
-            except JournalError as error:
-                log.error("no lease is looked after any more: %s", error)
-                return
             except Exception:
                 # No error may make leases live forever.
                 log.exception("the leases could not be looked at; it is tried again")
@@ -275,7 +283,8 @@ class Claims:
     def _end_expired(self) -> None:
         """Record the end of each lease that has run out, against the task's newest record: a report that came first wins."""
         for task in self._leases.expired(self._store.reader()):
-            if not isinstance(self._journal.append([expire(task, self._clock())]), Conflict | Unknown):
+            ended = append_known(self._journal, [expire(task, self._clock())], stopped=self._stopping.is_set)
+            if isinstance(ended, Appended):
                 log.warning("task %s attempt %d: its lease ran out", task.id, task.attempts)
 
 

@@ -23,6 +23,7 @@ from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, Usage, ending_after
+from journal.append import append_known
 from journal.errors import JournalFull
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
@@ -133,7 +134,7 @@ class ClaimReports:
                 )
                 for one, claim in together
             ]
-            if isinstance(self._journal.append(entries), Appended):
+            if isinstance(append_known(self._journal, entries), Appended):
                 well = {"ok": True, "state": State.COMPLETED.value, "result": None, "duplicate": False}
                 recorded = {one.task for one, _ in together}
                 return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]

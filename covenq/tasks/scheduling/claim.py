@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import TOKEN, JsonObject, Kind, fence, task_subject
-from journal.errors import JournalError, JournalFull, JournalWriteFailed
+from journal.append import REQUEST_S, append_known
+from journal.errors import JournalError
 from journal.interface import Journal
-from journal.records import Appended, Conflict, Entry, Record, Unknown
+from journal.records import Appended, Conflict, Entry, Record
 
 if TYPE_CHECKING:
     from covenq.tasks.scheduling.outcome import Task
@@ -70,50 +71,41 @@ class Claim:
 
     @classmethod
     def acquire(
-        cls, journal: Journal, task: Task, worker: str, lease_until: str | None = None, *, unanswered: bool = False
+        cls,
+        journal: Journal,
+        task: Task,
+        worker: str,
+        lease_until: str | None = None,
+        *,
+        deadline: float | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Claim | None:
-        """Claim the task; None if it has moved since it was read. Raises what append raises.
-
-        `unanswered`: the same append was tried before, and no answer came. `worker` and the attempt's number distinguish a claim
-        whose answer was lost from another worker's: of one worker, only one thread claims a given task at a time.
-        """
+        """Claim the task; None if it has moved since it was read. `deadline`, `stopped` and what is raised: `append_known`."""
         attempt = task.attempts + 1
         data: JsonObject = {"attempt": attempt, "worker": worker, "lease_until": lease_until}
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
-        while True:
-            try:
-                answer = journal.append([entry])
-            except (JournalFull, JournalWriteFailed):
-                if not unanswered:
-                    raise
-                # The append before may have been recorded: giving up now could leave the task claimed with nobody to run it.
-                answer = Unknown()
-            if isinstance(answer, Appended):
-                return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until)
-            if isinstance(answer, Conflict):
-                newest = journal.last(task.subject) if unanswered else None
-                if newest is not None and newest.kind == Kind.CLAIMED and newest.data == data:
-                    return cls(journal, task.id, attempt, newest.seq, worker=worker, lease_until=lease_until)
-                return None
-            unanswered = True
-            time.sleep(RETRY_S)
+        answer = append_known(journal, [entry], deadline, stopped=stopped)
+        if isinstance(answer, Conflict):
+            return None
+        return cls(journal, task.id, attempt, answer.seqs[0], worker=worker, lease_until=lease_until)
 
     @classmethod
     def acquire_all(cls, journal: Journal, tasks: Sequence[Task], worker: str, lease_until: str | None) -> list[Claim]:
         """Claim several tasks in one append, and so one sync. Where one of them has moved, claim each by itself, without it."""
-        answer: object = None
+        deadline = time.monotonic() + REQUEST_S
         if len(tasks) > 1:
             notes = [{"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until} for task in tasks]
-            answer = journal.append(
-                [Entry(t.subject, Kind.CLAIMED, note, expect=t.last_seq) for t, note in zip(tasks, notes, strict=True)]
+            answer = append_known(
+                journal,
+                [Entry(t.subject, Kind.CLAIMED, note, expect=t.last_seq) for t, note in zip(tasks, notes, strict=True)],
+                deadline,
             )
             if isinstance(answer, Appended):
                 return [
                     cls(journal, task.id, task.attempts + 1, seq, worker=worker, lease_until=lease_until)
                     for task, seq in zip(tasks, answer.seqs, strict=True)
                 ]
-        lost = isinstance(answer, Unknown)
-        each = (cls.acquire(journal, task, worker, lease_until, unanswered=lost) for task in tasks)
+        each = (cls.acquire(journal, task, worker, lease_until, deadline=deadline) for task in tasks)
         return [claim for claim in each if claim is not None]
 
     @classmethod
@@ -152,8 +144,14 @@ class Claim:
         """The data of a record of this claim."""
         return {"attempt": self.attempt, "claim": self.seq, **more}
 
-    def record(self, notes: Sequence[tuple[Kind, JsonObject]]) -> None:
-        """Append these, all or none, if the task is still this claim's. Raises StaleClaim, and what append raises.
+    def record(
+        self,
+        notes: Sequence[tuple[Kind, JsonObject]],
+        *,
+        deadline: float | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Append these, all or none, if the task is still this claim's. Raises StaleClaim, and what `append_known` raises.
 
         A phase or a renewal that another thread recorded for this claim meanwhile moves the newest record and not the claim: then
         it is tried again.
@@ -164,20 +162,17 @@ class Claim:
             entries = [Entry(subject, first[0], first[1], expect=self.last)]
             # The engine takes all or none, so these follow the first directly, and need no `expect` of their own.
             entries += [Entry(subject, kind, data) for kind, data in others]
-            answer = self._journal.append(entries)
+            answer = append_known(self._journal, entries, deadline, stopped=stopped)
             if isinstance(answer, Appended):
                 self.last = answer.seqs[-1]
                 return
-            if isinstance(answer, Conflict):
-                newest = self._journal.last(subject)
-                if newest is not None and newest.kind == notes[-1][0] and newest.data == notes[-1][1]:
-                    self.last = newest.seq  # it was recorded, and only the answer was lost
-                    return
-                if newest is None or not _belongs_to(newest, self.seq):
-                    raise StaleClaim
-                self.last = newest.seq
-            else:
-                time.sleep(RETRY_S)
+            newest = self._journal.last(subject)
+            if newest is not None and newest.kind == notes[-1][0] and newest.data == notes[-1][1]:
+                self.last = newest.seq  # the same report was recorded before, and its sender did not hear so
+                return
+            if newest is None or not _belongs_to(newest, self.seq):
+                raise StaleClaim
+            self.last = newest.seq
 
 
 def record_late(journal: Journal, claim: Claim, what: str) -> None:
@@ -185,7 +180,7 @@ def record_late(journal: Journal, claim: Claim, what: str) -> None:
     data = {"task": claim.task, "attempt": claim.attempt, "fence": claim.fence, "what": what, "worker": claim.worker}
     log.warning("task %s attempt %d: a late %r was refused", claim.task, claim.attempt, what)
     try:
-        journal.append([Entry(LATE, LATE, data)])
+        append_known(journal, [Entry(LATE, LATE, data)])
     except JournalError as error:
         log.warning("a late word could not be recorded: %s", error)
 

@@ -17,6 +17,7 @@ from covenq.tasks.scheduling.clock_skew import ClockSkew
 from covenq.tasks.scheduling.fairness import OWN_KINDS, Picker
 from covenq.tasks.scheduling.in_flight import InFlight
 from covenq.tasks.scheduling.outcome import Task
+from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended
 
@@ -70,12 +71,12 @@ class Dispatcher:
             moves = self._clock_skew.corrections(conn, now, folded=folded, head=head) or self._picker.superseded(conn)
         if not moves:
             return 0
-        together = self._journal.append([entry for entries in moves for entry in entries])
+        together = append_known(self._journal, [entry for entries in moves for entry in entries])
         if isinstance(together, Appended):
             return together.seqs[-1]
         last = 0
         for entries in moves:
-            answer = self._journal.append(entries)
+            answer = append_known(self._journal, entries)
             if isinstance(answer, Appended):
                 last = answer.seqs[-1]
         return last

@@ -38,12 +38,14 @@ def test_closing_answers_what_was_submitted_and_takes_no_more(opened: Opened) ->
         journal.submit([submission(number)], told.done(f"s{number}"), told.after)
     journal.close()
     answers = [one for one in told.given if one[0] != "after"]
-    assert answers == [(f"s{number}", Appended((number + 1,))) for number in range(10)]
+    assert sorted(name for name, _ in answers) == [f"s{number}" for number in range(10)]
+    seqs = [answer.seqs for _, answer in answers if isinstance(answer, Appended)]
+    assert sorted(seqs) == [(number + 1,) for number in range(10)], "in any order: an answer that was lost comes later"
     assert told.given[-1] == ("after", None)
     with pytest.raises(JournalClosed):
         journal.submit([submission(11)], told.done("too late"))
     records = list(opened().read(0))
-    assert [record.subject for record in records[:10]] == [submission(number).subject for number in range(10)]
+    assert {record.subject for record in records[:10]} == {submission(number).subject for number in range(10)}
 
 
 def test_many_submitters_are_all_told_what_is_in_the_log(opened: Opened) -> None:

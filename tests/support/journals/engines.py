@@ -8,6 +8,7 @@ from typing import Protocol
 
 from journal.file.open import open_journal
 from journal.interface import Submitting
+from tests.support.flaky import FlakyJournal, Known
 from tests.support.journals.making import NEVER_S
 
 
@@ -26,5 +27,8 @@ Opened = Callable[[], Engine]
 
 ENGINES: dict[str, Open] = {
     "file": lambda scratch: open_journal(scratch / "journal", idle_s=NEVER_S, force_filesystem=True),
+    "file+flaky": lambda scratch: Known(
+        FlakyJournal(open_journal(scratch / "journal", idle_s=NEVER_S, force_filesystem=True), seed=7)
+    ),
 }
 """An engine is a line here. It appends no records of its own but at its close and at its opening."""

@@ -1,0 +1,152 @@
+"""Appending until the answer is known: repeated under one attempt id, within a deadline, and nothing recorded twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from journal.append import append_known, submit_known
+from journal.errors import JournalError, JournalFull, JournalUnanswered
+from journal.file.engine import FileJournal
+from journal.file.open import open_journal
+from journal.records import Appended, Conflict, Entry, Unknown
+from tests.support.flaky import FlakyJournal
+from tests.support.journals.making import NEVER_S
+
+NOTE = Entry("ops.note", "ops.note", {"n": 1})
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[FileJournal]:
+    with open_journal(tmp_path / "journal", idle_s=NEVER_S, force_filesystem=True) as opened:
+        yield opened
+
+
+class Scripted:
+    """Answers in the order given, and remembers what was asked."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.asked: list[Sequence[Entry]] = []
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        self.asked.append(entries)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Appended | Conflict | Unknown)
+        return answer
+
+
+class Time:
+    """A clock that moves as far as is slept."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def known(journal: Scripted, time: Time, deadline: float | None = None) -> Appended | Conflict:
+    return append_known(journal, [NOTE, NOTE], deadline, monotonic=lambda: time.now, sleep=time.sleep)
+
+
+def test_an_answer_that_comes_is_given_at_once() -> None:
+    time = Time()
+    for answer in (Appended((1, 2)), Conflict("ops.note", 7)):
+        assert known(Scripted(answer), time) is answer
+    assert time.now == 0
+
+
+def test_all_tries_are_the_same_and_no_two_appends_are() -> None:
+    journal = Scripted(Unknown(), Unknown(), Appended((1, 2)), Appended((3, 4)))
+    time = Time()
+    known(journal, time)
+    known(journal, time)
+    first, second, third, other = journal.asked
+    assert first == second == third
+    assert [entry.attempt for entry in first] == [first[0].attempt] * 2
+    assert first[0].attempt is not None
+    assert first[0].attempt != other[0].attempt
+
+
+def test_it_gives_up_at_the_deadline_and_says_what_is_not_known() -> None:
+    journal, time = Scripted(*[Unknown()] * 1000), Time()
+    with pytest.raises(JournalUnanswered):
+        known(journal, time)
+    assert time.now == pytest.approx(8.0)
+    assert 15 < len(journal.asked) < 30, "pauses grow, up to half a second"
+
+
+def test_a_stop_ends_the_tries() -> None:
+    journal = Scripted(*[Unknown()] * 1000)
+    with pytest.raises(JournalUnanswered):
+        append_known(journal, [NOTE], float("inf"), stopped=lambda: len(journal.asked) >= 5, sleep=lambda s: None)
+    assert len(journal.asked) == 5
+
+
+def test_a_full_disk_is_told_only_where_nothing_may_have_been_recorded() -> None:
+    with pytest.raises(JournalFull):
+        known(Scripted(JournalFull("no space")), Time())
+    journal = Scripted(Unknown(), JournalFull("no space"), Appended((1, 2)))
+    assert known(journal, Time()) == Appended((1, 2))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_recorded_twice_over_a_bad_connection(journal: FileJournal, seed: int) -> None:
+    flaky = FlakyJournal(journal, seed)
+    last: dict[str, int] = {}
+    recorded = 0
+    for number in range(60):
+        subject = f"task.t{number % 5}"
+        entries = [
+            Entry(subject, "task.phase", {"n": number}, expect=last.get(subject, 0)),
+            Entry("ops.note", "ops.note", {"n": number}),
+        ]
+        answer = append_known(flaky, entries, sleep=lambda seconds: None)
+        assert isinstance(answer, Appended)
+        last[subject] = answer.seqs[0]
+        recorded += 2
+        assert isinstance(append_known(flaky, [entries[0]], sleep=lambda seconds: None), Conflict)
+    assert flaky.lost > 10
+    assert [record.seq for record in journal.read(0)] == list(range(1, recorded + 1))
+    assert [record.data["n"] for record in journal.read(0)] == [n for n in range(60) for _ in range(2)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_submissions_are_answered_once_and_known(journal: FileJournal, seed: int) -> None:
+    flaky = FlakyJournal(journal, seed)
+    answers: list[object] = []
+    told = threading.Semaphore(0)
+
+    def done(answer: Appended | Conflict | Unknown | JournalError) -> None:
+        answers.append(answer)
+        told.release()
+
+    for number in range(20):
+        submit_known(flaky, [Entry(f"task.t{number}", "task.queued", {}, expect=0)], done)
+    for _ in range(20):
+        assert told.acquire(timeout=30)
+    assert all(isinstance(answer, Appended) for answer in answers)
+    assert sorted(seq for answer in answers if isinstance(answer, Appended) for seq in answer.seqs) == list(
+        range(1, 21)
+    )
+
+
+def test_a_submission_that_stays_unanswered_is_told_so_and_its_batch_is_ended() -> None:
+    class Dead(Scripted):
+        def submit(self, entries: Sequence[Entry], done: object, after: object = None) -> None:
+            assert callable(done)
+            done(Unknown())
+
+        def start_batch(self) -> None: ...
+
+    found: list[object] = []
+    ended = threading.Event()
+    submit_known(Dead(*[Unknown()] * 1000), [NOTE], found.append, ended.set, deadline=0.0)  # type: ignore[arg-type]
+    assert ended.wait(30)
+    assert [type(one) for one in found] == [JournalUnanswered]
