@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,30 @@ def test_ten_workers_paused_past_their_leases_complete_nothing_twice(make_daemon
         assert sum(one[0] == task and one[2:] == ["complete", "ok"] for one in said) == 1
     fences = [one["data"]["claim"] for one in records(daemon.data, "task.completed")]
     assert len(set(fences)) == len(tasks)
+
+
+REMOVES = """
+import os, sys
+from pathlib import Path
+from covenq.tasks.remote.work_directory import remove_directory
+if os.geteuid() == 0:  # root may remove anything
+    os.setuid(65534)
+task = Path(sys.argv[1]) / "task"
+(task / "1" / "locked").mkdir(parents=True)
+(task / "1" / "locked" / "file").write_text("x")
+(task / "1" / "locked").chmod(0o500)
+remove_directory(task)
+print(task.exists())
+"""
+
+
+def test_a_directory_that_a_command_locked_is_removed_all_the_same() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", REMOVES, directory],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.stdout, done.stderr) == ("False\n", "")

@@ -6,7 +6,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from covenq.errors import Refused
 from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity
+from covenq.tasks.execution.workdir import remove_tree
 
 log = logging.getLogger("covenq.worker")
 
@@ -61,4 +61,10 @@ def prune_failed(work: Path, most: int = FAILED_MAX) -> None:
     except OSError:
         return
     for path in found[most:]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_directory(path)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove the directory of a task with all that its command left; what stays is logged, and takes room until it is removed."""
+    if path.is_dir() and (left := remove_tree(path)):
+        log.warning("%s could not be removed wholly: %d paths stay", path, len(left))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from covenq.tasks.execution.process_tree import identity_of, reap, write_identit
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
-from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed
+from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
 from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome
 from journal.errors import JournalError
 
@@ -242,7 +241,7 @@ class Worker:
             )
         keep = self._options.keep == "all" or (self._options.keep == "failed" and outcome.category is not None)
         if not keep:
-            shutil.rmtree(directory.path.parent, ignore_errors=True)
+            remove_directory(directory.path.parent)
         prune_failed(self._work)
 
     def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], Any]) -> Any:
