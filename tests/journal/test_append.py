@@ -118,7 +118,10 @@ def test_nothing_is_recorded_twice_over_a_bad_connection(journal: FileJournal, s
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_submissions_are_answered_once_and_known(journal: FileJournal, seed: int) -> None:
+def test_submissions_are_answered_once_and_known(
+    journal: FileJournal, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("journal.append.PAUSE_S", 0.001)
     flaky = FlakyJournal(journal, seed)
     answers: list[object] = []
     told = threading.Semaphore(0)
