@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from covenq import __version__
-from covenq.cli.signature import has_parameter
 from covenq.errors import UsageError
+
+if TYPE_CHECKING:
+    from typer._click import Command  # Typer's own copy of Click, which it exports nowhere: for types alone
 
 COMMANDS = {
     "serve": "covenq.cli.commands.serve",
@@ -57,9 +59,6 @@ COMMANDS = {
 """Every command and the module that has a function of its name, or a Typer with commands of its own, in the order help
 shows them."""
 
-LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo".split())
-"""Commands about this machine's own files and processes. All others take `--url` and `--token-file`: see `cli.remote`."""
-
 TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requeue cancel redact".split())
 """Commands whose arguments are filter words: `-field:x` is a negated term for them, not an unknown option.
 
@@ -73,31 +72,23 @@ BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
 class LazyGroup(TyperGroup):
     """A command group that imports and builds a command only when it is looked up."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: object, cmd_name: str) -> Command | None:
         if cmd_name not in self.commands:
             # For an unknown name all are built: Typer's "did you mean" compares it with each.
             for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-                self.commands[name] = _refuse_other_than_utf8(build(name))
+                self.commands[name] = build(name)
         return self.commands.get(cmd_name)
 
 
-def build(name: str) -> Any:
-    """The command of that name, with the options that are added to many: --jsonl, --url and --token-file."""
+def build(name: str) -> Command:
+    """The command of that name, from the signature of its function: that has all the options that it takes."""
     module = importlib.import_module(COMMANDS[name])
     function = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(function, typer.Typer):
-        return typer.main.get_command(function)
-    if has_parameter(function, "json"):
-        from covenq.cli.jsonl import with_jsonl_option
-
-        function = with_jsonl_option(function)
-    if name not in LOCAL:
-        from covenq.cli.remote import with_remote_options
-
-        function = with_remote_options(function)
+        return _prepared(typer.main.get_command(function))
     one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     if name in TAKES_FILTER:
         from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
@@ -105,28 +96,39 @@ def build(name: str) -> Any:
         one.command(name, cls=FilterCommand, context_settings=TAKES_WORDS)(function)
     else:
         one.command(name)(function)
-    return typer.main.get_command(one)
+    return _prepared(typer.main.get_command(one))
 
 
-def _refuse_other_than_utf8(command: Any) -> Any:
-    """The command, and its subcommands, made to refuse arguments that aren't UTF-8 before it does anything."""
-    for one in getattr(command, "commands", {}).values():
-        _refuse_other_than_utf8(one)
-    names = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}
-    callback = command.callback
+def _prepared(command: Command) -> Command:
+    """The command, and its subcommands, with what each does before its own function, once its arguments are parsed.
 
-    def run(**given: Any) -> Any:
-        for name, metavar in names.items():
-            for value in given[name] if isinstance(given[name], list | tuple) else [given[name]]:
-                if isinstance(value, str) and not _is_utf8(value):
-                    shown = os.fsencode(value[:80]).decode("utf-8", "backslashreplace")
-                    raise UsageError(
-                        f"{metavar} '{shown}' is not UTF-8", hint="Only names of files may be other bytes."
-                    )
-        return callback(**given)
+    It refuses arguments that aren't UTF-8, and takes the options that commands share (`covenq.cli.shared_options`).
+    """
+    if isinstance(command, TyperGroup):
+        for one in command.commands.values():
+            _prepared(one)
+    metavars = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}
+    function = command.callback
+    assert function is not None
+
+    def run(**given: object) -> None:
+        for name, metavar in metavars.items():
+            _refuse_other_than_utf8(given[name], metavar)
+        from covenq.cli.shared_options import taken
+
+        with taken(given) as arguments:
+            function(**arguments)
 
     command.callback = run
     return command
+
+
+def _refuse_other_than_utf8(argument: object, metavar: str | None) -> None:
+    """Raises UsageError if the argument, or one of several, isn't UTF-8."""
+    for value in argument if isinstance(argument, list | tuple) else [argument]:
+        if isinstance(value, str) and not _is_utf8(value):
+            shown = os.fsencode(value[:80]).decode("utf-8", "backslashreplace")
+            raise UsageError(f"{metavar} '{shown}' is not UTF-8", hint="Only names of files may be other bytes.")
 
 
 def _is_utf8(value: str) -> bool:

@@ -1,4 +1,7 @@
-"""The options and arguments that commands share, each with its help, and what completes them in a shell."""
+"""The options and arguments that commands share, each with its help, and what completes them in a shell.
+
+A command names in its own signature all that it takes: `Annotated` types that Typer reads.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,18 @@ ConfigOption = Annotated[
         "--config", metavar="PATH", help="The configuration. Else COVENQ_CONFIG, covenq.toml in the data directory."
     ),
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A daemon elsewhere: the address of its API. Else COVENQ_URL."),
+]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file", metavar="PATH", help="The token for --url. Else COVENQ_TOKEN_FILE, or COVENQ_TOKEN itself."
+    ),
+]
+"""With `url: UrlOption` of every command that reads or acts through a source, as its last parameters. The command's function
+ignores both: `covenq.cli.context.source` opens what they select (`covenq.cli.shared_options`)."""
 
 
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -62,6 +77,9 @@ After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Jsonl = Annotated[bool, typer.Option("--jsonl", help="A JSON object a line: of a list, each item as it comes.")]
+"""`jsonl: Jsonl` stands behind every `json: Json`. The command's function ignores it: `json` is true for both, and
+`covenq.cli.output` prints lines where lines were chosen (`covenq.cli.shared_options`)."""
 Reason = Annotated[str | None, typer.Option("--reason", metavar="WHY", help="Kept in the journal with what is done.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]

@@ -1,30 +1,18 @@
 """`--url` and `--token-file`: the same command for a remote daemon.
 
-They are added here to every command that reads or acts through a source; `covenq.cli.app.LOCAL` lists those that don't.
+Every command that reads or acts through a source takes them (`covenq.cli.options`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Any
 
-import typer
-
-from covenq.cli.signature import Command, with_options
+from covenq.cli.output import say
 from covenq.errors import UsageError
 from covenq.net.address import Remote, remote
-
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", metavar="URL", help="A daemon elsewhere: the address of its API. Else COVENQ_URL."),
-]
-TokenFileOption = Annotated[
-    str | None,
-    typer.Option(
-        "--token-file", metavar="PATH", help="The token for --url. Else COVENQ_TOKEN_FILE, or COVENQ_TOKEN itself."
-    ),
-]
 
 _selected_remote: ContextVar[Remote | None] = ContextVar("chosen", default=None)
 
@@ -44,19 +32,14 @@ def select_remote(url: str | None, token_file: str | None, data: str | None) -> 
     return remote(url, token_file, os.environ)
 
 
-def with_remote_options(function: Command) -> Command:
-    """The command with the two options added."""
-
-    def run(**given: Any) -> None:
-        found = select_remote(given.pop("url"), given.pop("token_file"), given.get("data"))
-        if found is not None and found.exposed:
-            from covenq.cli.output import say
-
-            say("covenq: warning: the token crosses the network in clear; https:// would keep it.")
-        before = _selected_remote.set(found)
-        try:
-            function(**given)
-        finally:
-            _selected_remote.reset(before)
-
-    return with_options(function, run, {"url": UrlOption, "token_file": TokenFileOption})
+@contextmanager
+def selection(url: str | None, token_file: str | None, data: str | None) -> Iterator[None]:
+    """Set, for the `with`, which remote daemon is selected, and warn if its token is sent in clear. Raises UsageError."""
+    found = select_remote(url, token_file, data)
+    if found is not None and found.exposed:
+        say("covenq: warning: the token crosses the network in clear; https:// would keep it.")
+    before = _selected_remote.set(found)
+    try:
+        yield
+    finally:
+        _selected_remote.reset(before)

@@ -138,8 +138,10 @@ def test_whatever_answers_in_json_does_so_in_lines() -> None:
     for name in COMMANDS:
         command = build(name)
         for one in (command, *getattr(command, "commands", {}).values()):
-            spellings = {spelling for param in one.params for spelling in param.opts}
+            spellings = [spelling for param in one.params for spelling in param.opts]
             assert ("--json" in spellings) == ("--jsonl" in spellings), (name, one.name)
+            if "--json" in spellings:
+                assert spellings.index("--jsonl") == spellings.index("--json") + 1, (name, one.name)
 
 
 @pytest.mark.parametrize("name", READS)

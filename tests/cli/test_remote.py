@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from covenq.cli.app import COMMANDS, LOCAL, build
+from covenq.cli.app import COMMANDS, build
 from covenq.client.open import open_source
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 from covenq.net.address import Remote, parse_url, remote
@@ -197,11 +197,21 @@ def test_events_are_followed_from_elsewhere_and_end_with_the_daemon(
         daemon.kill()
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in LOCAL])
-def test_every_command_that_asks_a_source_takes_a_url(name: str) -> None:
-    spelled = {spelling for option in build(name).params for spelling in option.opts}
-    assert {"--url", "--token-file"} <= spelled
-    assert build(name).help
+LOCAL = frozenset("serve info doctor bench routes verify salvage backup tokens send init phase demo".split())
+"""Commands about this machine's own files and processes: they take no remote daemon. `covenq send --url` is a webhook's."""
+
+
+def test_every_command_that_asks_a_source_takes_a_url_and_no_other_does() -> None:
+    for name in COMMANDS:
+        command = build(name)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            names = [param.name for param in one.params]
+            if name in LOCAL:
+                assert "token_file" not in names, (name, one.name)
+            else:
+                assert {"data", "config"} <= set(names), (name, one.name)
+                assert names[-2:] == ["url", "token_file"], (name, one.name)
+            assert one.help
 
 
 # ---- addresses and tokens

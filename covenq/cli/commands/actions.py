@@ -15,8 +15,11 @@ from covenq.cli.options import (
     Deliveries,
     DryRun,
     Json,
+    Jsonl,
     Reason,
     Tasks,
+    TokenFileOption,
+    UrlOption,
     Yes,
     complete_route,
 )
@@ -46,8 +49,11 @@ def replay(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Make new tasks of stored deliveries.
 
@@ -69,8 +75,11 @@ def reroute(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Route deliveries that have no task.
 
@@ -93,8 +102,11 @@ def requeue(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Run failed or cancelled tasks again.
 
@@ -117,8 +129,11 @@ def cancel(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """End tasks that wait or run.
 

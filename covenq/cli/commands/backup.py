@@ -11,7 +11,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.commands.verify import DAMAGED, head_text, require_journal
 from covenq.cli.context import locate, source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 
@@ -26,6 +26,7 @@ def backup(
     ],
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Don't prove the copy afterwards.")] = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError
@@ -55,6 +55,7 @@ def bench(
     connections: Annotated[int, typer.Option("--connections", min=1, max=500, metavar="N", help="At once.")] = 64,
     size: Annotated[int, typer.Option("--size", min=1000, max=1_000_000, metavar="BYTES", help="Of a body.")] = 8192,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

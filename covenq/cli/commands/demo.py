@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from covenq.cli import output
-from covenq.cli.options import Json
+from covenq.cli.options import Json, Jsonl
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
@@ -87,6 +87,7 @@ def demo(
         bool, typer.Option("--keep", help="Leave the directory, to look at it with the other commands.")
     ] = False,
     json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Kill a daemon under load, count the losses.
 

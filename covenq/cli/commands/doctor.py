@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import Location, known_data_dir, locate, source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.config.load import build
@@ -33,6 +33,7 @@ def doctor(
         ),
     ] = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

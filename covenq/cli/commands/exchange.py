@@ -16,7 +16,18 @@ from covenq import __version__
 from covenq.cli import output
 from covenq.cli.bulk import BulkResult, Wording, confirm, operator_name, report
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Reason, Words, Yes
+from covenq.cli.options import (
+    ConfigOption,
+    DataOption,
+    DryRun,
+    Json,
+    Jsonl,
+    Reason,
+    TokenFileOption,
+    UrlOption,
+    Words,
+    Yes,
+)
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
@@ -38,8 +49,11 @@ def export(
         str, typer.Option("--output", metavar="FILE", help="Where to; it must not be there. - is stdout.")
     ] = "-",
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Write deliveries, with their tasks and attempts, to one file.
 
@@ -127,8 +141,11 @@ def import_(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Record deliveries from a file.
 

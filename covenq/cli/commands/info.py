@@ -10,7 +10,7 @@ from typing import Any
 from covenq import __version__
 from covenq.cli import output
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.config.effective import effective_paths, effective_settings
@@ -28,7 +28,7 @@ PATHS = [
 ]
 
 
-def info(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+def info(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Show every path and setting in effect, and who says so.
 
     An option, the environment, the file, or a default. What a running daemon took up at its start may differ: see

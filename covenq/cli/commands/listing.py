@@ -9,7 +9,7 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.context import local_data_dir, source
-from covenq.cli.options import After, ConfigOption, DataOption, Json, Limit, Words
+from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Limit, TokenFileOption, UrlOption, Words
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
@@ -43,8 +43,11 @@ def deliveries(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """List deliveries, newest first.
 
@@ -65,8 +68,11 @@ def tasks(
     limit: Limit = 50,
     after: After = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """List tasks, newest first.
 

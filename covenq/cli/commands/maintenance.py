@@ -22,7 +22,18 @@ from covenq.cli.bulk import (
     say_skipped,
 )
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Deliveries, DryRun, Json, Reason, Yes
+from covenq.cli.options import (
+    ConfigOption,
+    DataOption,
+    Deliveries,
+    DryRun,
+    Json,
+    Jsonl,
+    Reason,
+    TokenFileOption,
+    UrlOption,
+    Yes,
+)
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
@@ -42,8 +53,11 @@ POLL_S = 0.3
 def compact(
     dry_run: DryRun = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Drop what is kept no longer.
 
@@ -90,8 +104,11 @@ def redact(
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Erase the content of deliveries, for ever.
 

@@ -11,7 +11,17 @@ import typer
 from covenq.cli import output
 from covenq.cli.bulk import operator_name
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json, Reason, complete_paused, one_of
+from covenq.cli.options import (
+    ConfigOption,
+    DataOption,
+    Json,
+    Jsonl,
+    Reason,
+    TokenFileOption,
+    UrlOption,
+    complete_paused,
+    one_of,
+)
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
 
@@ -40,8 +50,11 @@ def pause(
     name: Name = None,
     reason: Reason = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Hold the intake, the worker, or a part of the work.
 
@@ -75,8 +88,11 @@ def resume(
     name: Name = None,
     reason: Reason = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """End what `covenq pause` began.
 

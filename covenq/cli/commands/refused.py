@@ -11,7 +11,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 
@@ -22,8 +22,11 @@ SHOWN_MAX = 20
 def refused(
     limit: Latest = 20,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Show the latest requests that were refused, and why.
 

@@ -15,8 +15,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.context import locate, source
 from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
-from covenq.cli.jsonl import with_jsonl_option
-from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, Words
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.table import Column, print_table
@@ -37,8 +36,9 @@ PAYLOAD_MAX = 64 * 1024 * 1024
 
 
 @routes.callback(invoke_without_command=True)
-@with_jsonl_option
-def listing(ctx: typer.Context, json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+def listing(
+    ctx: typer.Context, json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None
+) -> None:
     """List the routes; check them, try them, compare them.
 
     \b
@@ -76,8 +76,7 @@ def _action_text(policy: Mapping[str, Any]) -> str:
 
 
 @routes.command()
-@with_jsonl_option
-def check(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Check the configuration: what is wrong, and what may be.
 
     Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
@@ -111,7 +110,6 @@ def _warnings(config: Config) -> Iterator[JsonObject]:
 
 
 @routes.command()
-@with_jsonl_option
 def test(
     event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
     file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
@@ -120,6 +118,7 @@ def test(
         typer.Option("--expect", metavar="NAMES", help="Exit with 1 unless exactly these match: a,b; none for none."),
     ] = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -190,7 +189,6 @@ def _read(file: str) -> bytes:
 
 
 @routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)
-@with_jsonl_option
 def diff(
     words: Words = None,
     config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="The new configuration.")] = None,
@@ -199,6 +197,7 @@ def diff(
         str | None, typer.Option("--old", metavar="PATH", help="What it is compared with, unless the one in use.")
     ] = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
 ) -> None:
     """Show what new rules would have done with what really came.

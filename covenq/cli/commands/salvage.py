@@ -15,7 +15,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.commands.verify import durable_seq, require_journal
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Refused, UsageError
@@ -40,6 +40,7 @@ def salvage(
         ),
     ] = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

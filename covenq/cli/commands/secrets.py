@@ -8,7 +8,7 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import GREEN, RED, YELLOW, clean, say
 from covenq.cli.table import Column, print_table
 
@@ -18,7 +18,14 @@ _COLOURS = {"retire": GREEN, "unreadable": RED, "wait": YELLOW, "gone": YELLOW}
 _SCOPES = {"hooks": "hook", "installations": "installation", "repositories": ""}
 
 
-def secrets(json: Json = False, data: DataOption = None, config: ConfigOption = None) -> None:
+def secrets(
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
     """Show the webhook secrets: where each is, when it was last used, and which is safe to retire.
 
     To rotate one: name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by itself),

@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import Location, locate, source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
 from covenq.errors import BadRequest, CovenqError, Refused, UsageError
@@ -53,6 +53,7 @@ def send(
     ] = None,
     show_samples: Annotated[bool, typer.Option("--list", help="Name the built-in samples, and send nothing.")] = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

@@ -15,7 +15,7 @@ from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
 from covenq.cli.context import local_data_dir, source
 from covenq.cli.extract import print_curl, print_part
-from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
@@ -77,8 +77,11 @@ def show(
         bool, typer.Option("--curl", help="Write a command that sends the same request again, signature and all.")
     ] = False,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Show one delivery or task, whole.
 

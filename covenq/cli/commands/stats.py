@@ -9,7 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json, Words
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, Words
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.model import parse_duration
@@ -24,8 +24,11 @@ def stats(
         str, typer.Option("--since", metavar="DURATION", help="What came in this time until now: 1h, 7d.")
     ] = "1d",
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Count what came, and what became of it.
 

@@ -8,14 +8,21 @@ from typing import Any
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
 
 Item = Mapping[str, Any]
 
 
-def status(data: DataOption = None, config: ConfigOption = None, json: Json = False) -> None:
+def status(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
     """Whether it is ready, where it is, what waits."""
     with source(data, config) as opened:
         found = opened.status()

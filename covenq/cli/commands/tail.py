@@ -13,7 +13,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.context import source
 from covenq.cli.filter_words import filter_argument
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
@@ -41,8 +41,11 @@ def tail(
         int | None, typer.Option("--after", min=0, metavar="SEQ", help="Begin behind this record; 0 is the first.")
     ] = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Tell what the journal records, as it comes.
 

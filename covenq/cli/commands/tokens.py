@@ -9,8 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import locate
-from covenq.cli.jsonl import with_jsonl_option
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
@@ -27,10 +26,10 @@ COLUMNS = [
 
 
 @tokens.callback(invoke_without_command=True)
-@with_jsonl_option
 def listing(
     ctx: typer.Context,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -60,11 +59,11 @@ def listing(
 
 
 @tokens.command()
-@with_jsonl_option
 def new(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is called in lists, logs and records.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="read, operate or worker.")],
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption
+from covenq.cli.options import ConfigOption, DataOption, TokenFileOption, UrlOption
 from covenq.cli.remote import selected_remote
 from covenq.errors import UsageError
 
@@ -19,6 +19,8 @@ def tui(
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, and refuse to act.")] = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """The dashboard, from the keyboard.
 

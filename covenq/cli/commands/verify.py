@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import Location, locate, source
-from covenq.cli.options import ConfigOption, DataOption, Json
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
@@ -53,6 +53,7 @@ def verify(
         ),
     ] = None,
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:

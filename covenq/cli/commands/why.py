@@ -9,7 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json, complete_id
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.operate.inspect.story_text import QUESTIONS, lines
@@ -28,8 +28,11 @@ def why(
         ),
     ],
     json: Json = False,
+    jsonl: Jsonl = False,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Tell what became of it, and why.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption, Json, complete_route
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_route
 from covenq.cli.output import clean, emit_json, say
 from covenq.errors import UsageError
 from covenq.paths import SOCKET_NAME
@@ -60,6 +60,8 @@ def worker(
     ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Claim tasks of pull routes and run a command for each.
 
@@ -169,6 +171,7 @@ def _log() -> None:
 def phase(
     name: Annotated[str, typer.Argument(metavar="PHASE", help="A few words, such as: running tests")],
     json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Record what a task is at, from inside its command.
 

@@ -1,0 +1,40 @@
+"""What options mean that a command names in its signature and doesn't use itself: `--jsonl`, `--url` and `--token-file`.
+
+`covenq.cli.app` lets `taken` read them before any command's own function runs, and after every argument was parsed. The
+function then finds what was chosen at `covenq.cli.output.is_json_lines` and `covenq.cli.remote.selected_remote`, where the
+functions that print, and that open a source, look by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from covenq.cli import output, remote
+from covenq.errors import UsageError
+
+
+@contextmanager
+def taken(given: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """The arguments for a command's function, by its parameters' names; for the `with`, what the shared ones chose holds.
+
+    `json` is then true for `--jsonl` too. Raises UsageError for options that contradict each other.
+    """
+    with ExitStack() as chosen:
+        arguments = dict(given)
+        if "token_file" in given:  # not `url`: that of `covenq send` is another
+            texts = [_text(given, name) for name in ("url", "token_file", "data")]
+            chosen.enter_context(remote.selection(*texts))
+        if "jsonl" in given:
+            if given["jsonl"] and given["json"]:
+                raise UsageError(
+                    "--json and --jsonl can't be combined", hint="--json is one document, --jsonl an object a line."
+                )
+            chosen.enter_context(output.json_lines(bool(given["jsonl"])))
+            arguments["json"] = given["json"] or given["jsonl"]
+        yield arguments
+
+
+def _text(given: Mapping[str, object], name: str) -> str | None:
+    value = given[name]
+    return value if isinstance(value, str) else None
