@@ -17,7 +17,6 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 HOOK = "446581321"
 ANSWER_S = 15.0
@@ -70,14 +69,15 @@ class LoadResult:
 def body(size: int) -> bytes:
     """An `issues` payload of exactly `size` bytes (600 or more), shaped like GitHub's, with 32 bytes to make it distinct."""
     user = {"login": "octocat", "id": 1, "type": "User", "site_admin": False}
-    start: dict[str, Any] = {
+    more: list[dict[str, object]] = []
+    start: dict[str, object] = {
         "action": "opened",
         "nonce": "0" * 32,
         "issue": {"number": 7, "title": "It does not work", "user": user, "labels": [{"name": "bug"}], "body": "Why?"},
         "repository": {"id": 1296269, "name": "hello", "full_name": "octo/hello", "owner": user},
         "sender": user,
         "installation": {"id": 2311},
-        "more": [],
+        "more": more,
         "rest": "",
     }
     length = len(_compact(start))
@@ -86,13 +86,13 @@ def body(size: int) -> bytes:
         one = {"id": number, "url": url, "labels_url": url + "/labels{/name}", "state": "open", "locked": False}
         if length + len(_compact(one)) + 1 > size:
             break
-        start["more"].append(one)
+        more.append(one)
         length = len(_compact(start))
     start["rest"] = "x" * (size - length)
     return _compact(start)
 
 
-def _compact(value: Any) -> bytes:
+def _compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any, TextIO
 
 import typer
 
@@ -94,12 +94,12 @@ def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[s
     return list(dict.fromkeys(ids)), terms
 
 
-def ids_of_lines(lines: IO[str] | None) -> Iterator[str]:
+def ids_of_lines(lines: TextIO | None) -> Iterator[str]:
     """The first word of each line, so that a command's output can be piped into another. Raises UsageError if it isn't UTF-8."""
     if lines is None:
         return
     try:
-        while line := lines.buffer.readline(LINE_MAX):  # type: ignore[attr-defined]
+        while line := lines.buffer.readline(LINE_MAX):
             if words := line.decode().split(None, 1):
                 yield words[0]
     except UnicodeDecodeError:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperCommand
 
 from covenq.errors import UsageError
 
+if TYPE_CHECKING:  # Typer's own copy of Click, which it exports nowhere: for types alone
+    from typer._click import Context as ClickContext
+    from typer._click.shell_completion import CompletionItem
+
 
 class FilterCommand(TyperCommand):
     """A command whose arguments may begin with a dash: `-state:failed` is completed as a term, not only as an option."""
 
-    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+    def shell_complete(self, ctx: ClickContext, incomplete: str) -> list[CompletionItem]:
         found = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-") and not incomplete.startswith("--"):
             found += [
@@ -29,8 +33,10 @@ TAKES_WORDS = {"ignore_unknown_options": True}
 """Context settings of a FilterCommand."""
 
 
-def filter_argument(*dashed: str, ids: Sequence[str] = ()) -> Any:
-    """The argument of a command that takes filter words; `dashed` words are taken too, and `ids` are kinds of ids to complete.
+def filter_argument(*dashed: str, ids: Sequence[str] = ()) -> object:
+    """The argument of a command that takes filter words, for Annotated.
+
+    `dashed` words are taken too, and `ids` are kinds of ids to complete.
 
     Typer's setting that lets `-field:x` through lets every unknown option through: those raise UsageError here.
     """

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from enum import Enum
 
 from covenq.errors import NotFound, UsageError
 
-EACH = object()
-"""The step `[]`: every element."""
 
-Step = str | int | object
+class Wildcard(Enum):
+    """The step `[]`: every element."""
+
+    EACH = "[]"
+
+
+EACH = Wildcard.EACH
+
+Step = str | int | Wildcard
+"""A step into a document: a name in an object, a place in a list, or every element of either."""
 
 _NAME = re.compile(r"\.([^\s.\[\]\"']+)")
 _INDEX = re.compile(r"\.?\[(-?\d{1,9})?\]")
@@ -48,12 +55,12 @@ def parse(text: str) -> list[Step]:
     return steps
 
 
-def pick(document: Any, text: str) -> Iterator[Any]:
+def pick(document: object, text: str) -> Iterator[object]:
     """The values that the path names, in order. Raises UsageError, and NotFound with the part of the path that exists."""
     return _pick(document, parse(text), ())
 
 
-def _pick(value: Any, steps: Sequence[Step], walked: tuple[Step, ...]) -> Iterator[Any]:
+def _pick(value: object, steps: Sequence[Step], walked: tuple[Step, ...]) -> Iterator[object]:
     if not steps:
         yield value
         return
@@ -75,14 +82,14 @@ def _pick(value: Any, steps: Sequence[Step], walked: tuple[Step, ...]) -> Iterat
     yield from _pick(value[step], rest, (*walked, step))
 
 
-def _holds(value: Any) -> str:
+def _holds(value: object) -> str:
     if not isinstance(value, dict):
         return f"is {_kind(value)}"
     names = ", ".join(list(value)[:KEYS_SHOWN])
     return f"has {names}{', …' if len(value) > KEYS_SHOWN else ''}" if value else "is empty"
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     for types, word in (
         (bool, "true or false"), (str, "a text"), (dict, "an object"), (list, "a list"), (int | float, "a number")
     ):  # fmt: skip

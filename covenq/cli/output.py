@@ -9,11 +9,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, TextIO
 
 from covenq.errors import CovenqError
 from covenq.text import byte_size, duration, escape, instant
@@ -61,7 +61,7 @@ def paint(text: str, colour: str, coloured: bool) -> str:
     return f"{colour}{text}{PLAIN}" if coloured and colour and text else text
 
 
-def stdout() -> IO[str]:
+def stdout() -> TextIO:
     """Standard output. Raises CovenqError when it was closed before the command began."""
     if sys.stdout is None:
         raise CovenqError("standard output is closed", hint="Give the command somewhere to write.")
@@ -77,7 +77,7 @@ def say(words: str = "") -> None:
 
 
 @contextmanager
-def _stdout_for_writing() -> Iterator[IO[str]]:
+def _stdout_for_writing() -> Iterator[TextIO]:
     """Standard output; a failed write raises CovenqError. BrokenPipeError passes: a reader that closed the pipe is no failure."""
     try:
         yield stdout()
@@ -99,8 +99,8 @@ def write_bytes(content: bytes) -> None:
     """Exactly these bytes on stdout."""
     with _stdout_for_writing() as out:
         out.flush()
-        out.buffer.write(content)  # type: ignore[attr-defined]
-        out.buffer.flush()  # type: ignore[attr-defined]
+        out.buffer.write(content)
+        out.buffer.flush()
 
 
 def flush() -> None:
@@ -131,7 +131,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 def _write_json(text: str) -> None:
     with _stdout_for_writing() as out:
-        out.buffer.write(text.encode())  # type: ignore[attr-defined]
+        out.buffer.write(text.encode())
 
 
 _lines: ContextVar[bool] = ContextVar("lines", default=False)
@@ -161,21 +161,21 @@ def emit_json(value: object) -> None:
     _write_json(json_text(value, indent=2 if is_terminal(stdout()) and not is_json_lines() else None) + "\n")
 
 
-def emit_page(page: Mapping[str, Any]) -> None:
-    """Print a document with a complete list of `items`; with --jsonl, only its items."""
+def emit_page(items: Sequence[object], **others: object) -> None:
+    """Print a complete list as `{"items":[…]}`, with `others` behind it; with --jsonl, only its items."""
     if is_json_lines():
-        emit_jsonl(page["items"])
+        emit_jsonl(items)
     else:
-        emit_json(page)
+        emit_json({"items": items, **others})
 
 
-def emit_jsonl(items: Iterable[Mapping[str, Any]]) -> None:
+def emit_jsonl(items: Iterable[object]) -> None:
     """Print one object per line, as they come."""
     for item in items:
         _write_json(json_text(item) + "\n")
 
 
-def emit_items(items: Iterable[Mapping[str, Any]], following: Callable[[], str | int | None]) -> None:
+def emit_items(items: Iterable[object], following: Callable[[], str | int | None]) -> None:
     """Print `{"items":[…],"next":…}` without holding the items, one per line. `following` is called at the end, for the cursor.
 
     Nothing is written before the first item: if getting it raises, because the filter is wrong for example, stdout is empty.

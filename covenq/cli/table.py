@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Generic, TypeVar
 
 from covenq.cli.output import BOLD, clean, has_colour, is_terminal, line, paint, stdout
 
@@ -21,9 +21,12 @@ SAMPLE = 200
 """Rows read before the first is printed, to find the widths. Later rows that are wider make their line longer."""
 GAP = "  "
 
+Row = TypeVar("Row")
+"""What a table has a line for: a command's own object, of which each column makes its cell."""
+
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Column(Generic[Row]):
     """A column: its heading, its cells, its alignment and its least width.
 
     `cell` is a function from a row to its cell; `right` aligns the cells right; `shrink` is the least width it may shrink to on
@@ -31,13 +34,13 @@ class Column:
     """
 
     heading: str
-    cell: Callable[[Mapping[str, Any]], object]
+    cell: Callable[[Row], object]
     right: bool = False
     shrink: int | None = None
     colour: Callable[[str], str] | None = None
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> int:
+def print_table(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> int:
     """Print aligned rows under their headings, as they come; return how many. No rows: no headings either.
 
     On a terminal, columns that may shrink do so until the line fits; in a pipe nothing is cut.
@@ -60,7 +63,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) ->
     return count
 
 
-def _shrink(columns: Sequence[Column], widths: list[int], room: int) -> None:
+def _shrink(columns: Sequence[Column[Row]], widths: list[int], room: int) -> None:
     """Take the excess from the widest shrinkable columns, one by one, in place."""
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - room
     while excess > 0:
@@ -73,7 +76,7 @@ def _shrink(columns: Sequence[Column], widths: list[int], room: int) -> None:
 
 
 def _row_text(
-    columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], coloured: bool, *, cut: bool
+    columns: Sequence[Column[Row]], widths: Sequence[int], cells: Sequence[str], coloured: bool, *, cut: bool
 ) -> str:
     parts = []
     for column, room, cell in zip(columns, widths, cells, strict=True):

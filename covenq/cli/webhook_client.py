@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from covenq.errors import DaemonUnreachable, UsageError
 
@@ -23,7 +22,7 @@ class Reply:
     body: bytes
 
     @property
-    def object(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, object]:
         """The body if it is a JSON object, else {}."""
         import json
 

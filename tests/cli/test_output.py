@@ -98,7 +98,7 @@ def test_a_list_that_fails_before_its_first_item_is_no_half_document(capfdbinary
     assert capfdbinary.readouterr().out == b""
 
 
-COLUMNS = [
+COLUMNS: list[Column[dict[str, str]]] = [
     Column("ID", lambda row: row["id"]),
     Column("TITLE", lambda row: row["title"], shrink=6),
     Column("STATE", lambda row: row["state"], colour=output.state_colour),

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from covenq.cli import output
 from covenq.cli.app import COMMANDS, build
+from covenq.cli.remote import selected_remote
+from covenq.cli.shared_options import taken
 from covenq.client.open import open_source
 from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 from covenq.net.address import Remote, parse_url, remote
@@ -212,6 +215,22 @@ def test_every_command_that_asks_a_source_takes_a_url_and_no_other_does() -> Non
                 assert {"data", "config"} <= set(names), (name, one.name)
                 assert names[-2:] == ["url", "token_file"], (name, one.name)
             assert one.help
+
+
+def test_what_the_options_select_holds_while_the_command_runs_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("COVENQ_URL", "COVENQ_TOKEN", "COVENQ_TOKEN_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "token").write_text("covenq_secret\n")
+    given = {"json": False, "jsonl": True, "data": None, "url": "http://192.0.2.1:1", "token_file": f"{tmp_path}/token"}
+    with taken(given) as arguments:
+        assert (arguments["json"], output.is_json_lines()) == (True, True)
+        assert selected_remote() == Remote("http://192.0.2.1:1", "covenq_secret")
+        with taken({"json": False, "jsonl": False, "url": "http://192.0.2.1:1"}):  # as of `covenq send`
+            assert not output.is_json_lines()
+    assert (selected_remote(), output.is_json_lines()) == (None, False)
+    assert "warning: the token crosses the network in clear" in capsys.readouterr().err
 
 
 # ---- addresses and tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from covenq.cli.context import locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
+from covenq.model import JsonObject
 
 if TYPE_CHECKING:
     from journal.file.backup import BackupReport
@@ -40,7 +41,7 @@ def backup(
     where = require_journal(locate(data, config))
     from covenq.operate.maintain import backup as copying
 
-    def live() -> dict[str, Any] | None:
+    def live() -> JsonObject | None:
         with source(data, config) as opened:
             return opened.status()["journal"] if opened.live else None
 
@@ -67,7 +68,7 @@ def backup(
         raise typer.Exit(DAMAGED)
 
 
-def _answer(report: BackupReport, target: Path, damage: list[Damage], *, verified: bool) -> dict[str, Any]:
+def _answer(report: BackupReport, target: Path, damage: list[Damage], *, verified: bool) -> dict[str, object]:
     return {
         "ok": not damage,
         "path": str(target),

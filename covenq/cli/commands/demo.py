@@ -11,10 +11,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
-    from covenq.cli.demo_daemon import DemoDaemon
+    from covenq.cli.demo_daemon import Delivery, DemoDaemon
 
 ROUTED_EVENTS = ("issues", "issue_comment", "pull_request", "push", "check_run", "workflow_run", "release")
 UNROUTED_EVENTS = ("star", "fork", "watch")
@@ -103,7 +103,7 @@ def demo(
             rows = [{"what": c.what, "promised": c.promised, "found": c.found, "ok": c.ok} for c in checks]
             output.emit_json({"ok": passed, "checks": rows})
         else:
-            print_table(COLUMNS, [{"check": check} for check in checks])
+            print_table(COLUMNS, checks)
     finally:
         if keep or (not passed and sys.exc_info()[0] is not KeyboardInterrupt):
             say(f"Everything is in {directory}: covenq deliveries --data {directory / 'data'}")
@@ -138,15 +138,15 @@ def remove_directory(directory: Path) -> None:
     say(f"{directory} could not be removed.")
 
 
-COLUMNS = [
+COLUMNS: list[Column[Check]] = [
     Column(
         "",
-        lambda row: "ok" if row["check"].ok else "FAILED",
+        lambda check: "ok" if check.ok else "FAILED",
         colour=lambda cell: output.GREEN if cell == "ok" else output.RED,
     ),
-    Column("WHAT", lambda row: row["check"].what),
-    Column("PROMISED", lambda row: "" if row["check"].promised is None else f"{row['check'].promised:,}", right=True),
-    Column("FOUND", lambda row: f"{row['check'].found:,}", right=True),
+    Column("WHAT", lambda check: check.what),
+    Column("PROMISED", lambda check: "" if check.promised is None else f"{check.promised:,}", right=True),
+    Column("FOUND", lambda check: f"{check.found:,}", right=True),
 ]
 
 
@@ -186,7 +186,7 @@ def send_traffic(daemon: DemoDaemon) -> ClientLog:
 def _send(
     daemon: DemoDaemon,
     log: ClientLog,
-    deliveries: Sequence[Any],
+    deliveries: Sequence[Delivery],
     *,
     redelivered: bool = False,
     kill_after: int | None = None,
@@ -194,15 +194,16 @@ def _send(
     """Post them from several threads and log the answers; kill the daemon after `kill_after` answers."""
     known = set(log.accepted) if redelivered else set()
     for delivery, reply in daemon.post_all(deliveries, kill_after):
-        answer: Mapping[str, Any] = reply.object if reply is not None and reply.status in (200, 202) else {}
-        if not answer:
+        answer = reply.answer if reply is not None and reply.status in (200, 202) else {}
+        seq = answer.get("seq")
+        if not isinstance(seq, int):
             if reply is not None:
                 log.refused[reply.status] += 1
             continue
         if delivery.id in known:
             log.redelivered += 1
-            log.deduplicated += answer["duplicate"] is True
-        log.seq_changed += log.accepted.setdefault(delivery.id, answer["seq"]) != answer["seq"]
+            log.deduplicated += answer.get("duplicate") is True
+        log.seq_changed += log.accepted.setdefault(delivery.id, seq) != seq
         if delivery.event in ROUTED_EVENTS:
             log.routed.add(delivery.id)
 

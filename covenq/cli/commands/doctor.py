@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,11 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
+from covenq.model import JsonObject
 from journal.errors import JournalDamaged
+
+if TYPE_CHECKING:
+    from covenq.operate.maintain.finding import Finding
 
 CONFIGURATION_CHECKS = frozenset({"configuration", "secret", "port"})
 """Checks that need a configuration that can be read."""
@@ -66,7 +70,7 @@ def doctor(
     if json:
         output.emit_json({"ok": not worst, "findings": [finding.object() for finding in findings]})
     else:
-        print_table(COLUMNS, [finding.object() for finding in findings])
+        print_table(COLUMNS, findings)
         for finding in findings:
             if finding.next is not None:
                 say(f"{clean(finding.check)}: {clean(finding.next)}")
@@ -76,16 +80,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-COLUMNS = [
-    Column("", lambda one: one["level"], colour=lambda cell: COLOURS.get(cell, "")),
-    Column("WHAT", lambda one: one["check"]),
-    Column("FOUND", lambda one: one["words"]),
+COLUMNS: list[Column[Finding]] = [
+    Column("", lambda one: one.level, colour=lambda cell: COLOURS.get(cell, "")),
+    Column("WHAT", lambda one: one.check),
+    Column("FOUND", lambda one: one.words),
 ]
 
 
-def _read_status(
-    data: str | None, config: str | None
-) -> tuple[dict[str, Any] | None, str | None, str | None, str | None]:
+def _read_status(data: str | None, config: str | None) -> tuple[JsonObject | None, str | None, str | None, str | None]:
     """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
     import sqlite3
 

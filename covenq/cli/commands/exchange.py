@@ -113,7 +113,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         out = output.stdout()
         out.flush()
-        yield out.buffer  # type: ignore[attr-defined]
+        yield out.buffer
         return
     path = Path(name).expanduser()
     if path.exists():

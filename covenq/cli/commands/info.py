@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Any
 
 from covenq import __version__
 from covenq.cli import output
@@ -14,13 +13,14 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.config.effective import effective_paths, effective_settings
+from covenq.model import JsonObject
 
-COLUMNS = [
+COLUMNS: list[Column[JsonObject]] = [
     Column("SETTING", lambda item: item["name"]),
     Column("VALUE", lambda item: _value(item["value"]), shrink=12),
     Column("SOURCE", lambda item: item["by"] or item["source"], shrink=12),
 ]
-PATHS = [
+PATHS: list[Column[JsonObject]] = [
     Column("PATH", lambda item: item["name"]),
     Column("", lambda item: "" if item["there"] else "missing" if item["there"] is False else "unreadable"),
     Column("WHERE", lambda item: item["path"] or "-"),
@@ -37,25 +37,27 @@ def info(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, conf
     import sqlite3
 
     where = locate(data, config)
+    paths = effective_paths(where.config, where.data, os.environ, config_option=config)
+    settings = list(effective_settings(where.config, where.data, os.environ, data_option=data))
     found = {
         "version": __version__,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "program": sys.argv[0],
-        "paths": effective_paths(where.config, where.data, os.environ, config_option=config),
-        "settings": list(effective_settings(where.config, where.data, os.environ, data_option=data)),
+        "paths": paths,
+        "settings": settings,
     }
     if json:
         output.emit_json(found)
         return
     output.line(f"covenq {__version__}, Python {found['python']}, SQLite {found['sqlite']}, {clean(found['system'])}\n")
-    print_table(PATHS, found["paths"])  # type: ignore[arg-type]
+    print_table(PATHS, paths)
     output.line()
-    print_table(COLUMNS, found["settings"])  # type: ignore[arg-type]
+    print_table(COLUMNS, settings)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """A setting's value as a person would write it."""
     if value is None or value in ([], {}):
         return "-"

@@ -88,7 +88,7 @@ def tasks(
 def _list(
     what: str,
     one: str,
-    columns: list[Column],
+    columns: list[Column[Item]],
     words: list[str] | None,
     limit: int,
     after: str | None,
@@ -140,7 +140,7 @@ def notes_of(delivery: Item) -> str:
     return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
 
 
-DELIVERY_COLUMNS = [
+DELIVERY_COLUMNS: list[Column[Item]] = [
     Column("GUID", lambda d: d["guid"]),
     Column("AGE", _age("received_at"), right=True),
     Column("EVENT", event_of, shrink=8),
@@ -162,7 +162,7 @@ def waits_of(task: Item) -> str:
     return f"{waits['word']} #{waits['position']}" if waits["position"] is not None else str(waits["word"])
 
 
-TASK_COLUMNS = [
+TASK_COLUMNS: list[Column[Item]] = [
     Column("TASK", lambda t: t["id"]),
     Column("AGE", _age("created_at"), right=True),
     Column("ROUTE", lambda t: t["route"], shrink=6),

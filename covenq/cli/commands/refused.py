@@ -36,7 +36,7 @@ def refused(
     with source(data, config) as opened:
         found = opened.refused(limit=limit)
     if json:
-        output.emit_page({"items": found, "next": None})
+        output.emit_page(found, next=None)
     elif not print_table(COLUMNS, found):
         say("Nothing was refused. If deliveries are missing they never reached covenq: look at GitHub's list of recent")
         say("deliveries, in the settings of the webhook, for what it says about each.")
@@ -61,7 +61,7 @@ def _event_or_path(one: Mapping[str, Any]) -> str:
     return clean(one.get("event") or (one.get("path") if one.get("path") != "/webhook" else "") or "")
 
 
-COLUMNS = [
+COLUMNS: list[Column[Mapping[str, Any]]] = [
     Column("AGE", lambda one: output.age(one["at"], time.time()), right=True),
     Column("STATUS", lambda one: one["status"], right=True),
     Column("REASON", lambda one: one["error"], shrink=10),

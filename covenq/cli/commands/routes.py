@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,30 +49,29 @@ def listing(
     if ctx.invoked_subcommand is not None:
         return
     loaded = locate(data, config).config
-    found = [_route_object(route) for route in loaded.routes]
     if json:
-        output.emit_page({"items": found, "next": None, "sha256": loaded.sha256})
-    elif not print_table(COLUMNS, found):
+        output.emit_page([_route_object(route) for route in loaded.routes], next=None, sha256=loaded.sha256)
+    elif not print_table(COLUMNS, loaded.routes):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
 
-COLUMNS = [
-    Column("ROUTE", lambda route: route["name"]),
-    Column("KIND", lambda route: route["kind"]),
-    Column("MATCH", lambda route: route["match"] or "everything", shrink=16),
-    Column("KEY", lambda route: route["key"] or "", shrink=6),
-    Column("DOES", lambda route: _action_text(route["policy"]), shrink=10),
-]
-
-
-def _route_object(route: Route) -> JsonObject:
+def _route_object(route: Route) -> dict[str, object]:
     return {"name": route.name, "match": route.match, "kind": route.kind, "key": route.key, "policy": route.policy()}
 
 
-def _action_text(policy: Mapping[str, Any]) -> str:
-    if policy.get("forward"):
-        return f"forwards to {policy['forward']}"
-    return " ".join(map(str, policy.get("run") or ())) or "waits for a worker elsewhere"
+def _action_text(route: Route) -> str:
+    if route.kind == "forward":
+        return f"forwards to {route.forward}"
+    return " ".join(route.run) if route.kind == "run" else "waits for a worker elsewhere"
+
+
+COLUMNS: list[Column[Route]] = [
+    Column("ROUTE", lambda route: route.name),
+    Column("KIND", lambda route: route.kind),
+    Column("MATCH", lambda route: route.match or "everything", shrink=16),
+    Column("KEY", lambda route: route.key or "", shrink=6),
+    Column("DOES", _action_text, shrink=10),
+]
 
 
 @routes.command()
@@ -93,15 +92,14 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
     output.line(f"{where}: {output.count(len(loaded.routes), 'route')}, sha256 {loaded.sha256[:16]}")
 
 
-def _warnings(config: Config) -> Iterator[JsonObject]:
+def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
     """{"route", "words"} of each problem that can be found without running the routes."""
     if not config.routes:
         yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
     seen: dict[str, str] = {}
     for route in config.routes:
-        run = route.policy().get("run") or ()
-        if run and shutil.which(run[0]) is None:
-            yield {"route": route.name, "words": f"{route.name}: {run[0]!r} is no command that this user finds"}
+        if route.kind == "run" and shutil.which(route.run[0]) is None:
+            yield {"route": route.name, "words": f"{route.name}: {route.run[0]!r} is no command that this user finds"}
         if not route.match.strip():
             yield {"route": route.name, "words": f"{route.name}: it has no match, so it takes everything but pings"}
         other = seen.setdefault(" ".join(sorted(route.match.split())), route.name)
@@ -143,17 +141,18 @@ def test(
     found = [] if event == PING else verdicts(loaded.routes, row, lambda: body, now=time.time())
     matching = [verdict.route for verdict in found if verdict.matches]
     by_name = {route.name: route for route in loaded.routes}
-    answer = {
-        "event": event,
-        "columns": {**read, **about},
-        "state": "ignored" if not matching else "queued",
-        "routes": [{**verdict.object(), "key": key(by_name[verdict.route].key, row)} for verdict in found],
-        "matching": matching,
-    }
+    tried = [{**verdict.object(), "key": key(by_name[verdict.route].key, row)} for verdict in found]
     if json:
+        answer = {
+            "event": event,
+            "columns": {**read, **about},
+            "state": "ignored" if not matching else "queued",
+            "routes": tried,
+            "matching": matching,
+        }
         output.emit_json(answer)
     else:
-        _print_test(answer)
+        _print_test(tried, len(matching))
     if expect is not None:
         wanted = set() if expect == "none" else {name.strip() for name in expect.split(",")}
         if wanted != set(matching):
@@ -161,13 +160,13 @@ def test(
             raise typer.Exit(1)
 
 
-def _print_test(answer: Mapping[str, Any]) -> None:
+def _print_test(tried: Sequence[JsonObject], count: int) -> None:
+    """Each route's verdict, in words, and how many tasks it would be."""
     from covenq.operate.inspect.story_text import verdict_words
 
-    for verdict in answer["routes"]:
+    for verdict in tried:
         held = f" (key {verdict['key']})" if verdict["matches"] and verdict["key"] else ""
         output.line(f"{clean(verdict['route'])}  {clean(verdict_words(verdict) + held)}")
-    count = len(answer["matching"])
     say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")
 
 
@@ -225,7 +224,7 @@ def diff(
     filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as update:
         for row in _each(opened, filter):
-            found.add(row, _payload(opened, row))
+            found.add(row, _payload(opened, f"{row['hook']}/{row['guid']}"))
             if update is not None and found.looked_at % 100 == 0:
                 update(found.looked_at, 0)
     answer = found.answer()
@@ -241,13 +240,14 @@ def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
     return each(opened.deliveries, filter)
 
 
-def _payload(opened: Source, row: Mapping[str, Any]) -> Any:
+def _payload(opened: Source, id: str) -> Callable[[], object]:
+    """The delivery's decoded payload, to be asked for when a rule needs it; it raises PayloadLost."""
     from covenq.github.request import decode
     from covenq.routing.diff import PayloadLost
 
-    def payload() -> Any:
+    def payload() -> object:
         try:
-            return decode(opened.payload(f"{row['hook']}/{row['guid']}"))
+            return decode(opened.payload(id))
         except NotFound as error:
             raise PayloadLost from error
 
@@ -261,7 +261,7 @@ def _same_file(one: Path, other: Path) -> bool:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
 
 
-def _print_diff(answer: Mapping[str, Any]) -> None:
+def _print_diff(answer: JsonObject) -> None:
     for sign, what, counts in (
         ("+", "more", answer["gained"]),
         ("-", "fewer", answer["lost"]),

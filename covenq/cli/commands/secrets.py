@@ -34,13 +34,13 @@ def secrets(
     with source(data, config) as opened:
         found = opened.secrets()
     if json:
-        output.emit_page(found)
+        output.emit_page(found["items"], next=found["next"])
     else:
         _show(found["items"], time.time())
 
 
 def _show(items: list[Item], now: float) -> None:
-    columns = [
+    columns: list[Column[Item]] = [
         Column("NAME", lambda item: item["name"]),
         Column("FROM", _origin, shrink=12),
         Column("SCOPE", _scope, shrink=12),

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -172,7 +172,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
 
 def report(reply: Reply, url: str, json: bool) -> None:
     """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
-    answer = reply.object
+    answer = reply.answer
     if json:
         with output.tolerate_closed_stdout():
             output.emit_json({"status": reply.status, **answer})
@@ -190,8 +190,10 @@ def report(reply: Reply, url: str, json: bool) -> None:
     with output.tolerate_closed_stdout():
         output.line(clean(answer["delivery"]))
     what = "duplicate" if answer.get("duplicate") else "accepted"
-    made = answer.get("tasks") or []
-    tasks = f", {output.count(len(made), 'task')}: {' '.join(map(clean, made))}" if made else ""
+    made = answer.get("tasks")
+    tasks = (
+        f", {output.count(len(made), 'task')}: {' '.join(map(clean, made))}" if isinstance(made, list) and made else ""
+    )
     say(f"{reply.status} {what} as seq {clean(answer.get('seq'))}, {clean(answer.get('state'))}{tasks}")
 
 
@@ -203,7 +205,7 @@ HINTS = {
 }
 
 
-def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
+def _hint(status: int, answer: Mapping[str, object], url: str) -> str:
     """What to do about a refusal; a refusal of covenq's own explains itself, unless the path wasn't the webhook's."""
     word = str(answer.get("error"))
     if word in HINTS:
@@ -213,7 +215,7 @@ def _hint(status: int, answer: Mapping[str, Any], url: str) -> str:
     return "Look at --event, --guid, --hook and --file."
 
 
-def _refusal(reply: Reply, answer: Mapping[str, Any]) -> str:
+def _refusal(reply: Reply, answer: Mapping[str, object]) -> str:
     detail = answer.get("detail") or reply.body[:200].decode("utf-8", "replace").strip()
     word = f" {answer['error']}" if "error" in answer else ""
     return f"refused with {reply.status}{word}: {detail}"

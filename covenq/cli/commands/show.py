@@ -33,7 +33,7 @@ TAIL_BYTES = 4096
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
-ATTEMPT_COLUMNS = [
+ATTEMPT_COLUMNS: list[Column[Item]] = [
     Column("#", lambda a: a["attempt"], right=True),
     Column("STARTED", lambda a: output.timestamp(a["started_at"])),
     Column("TOOK", lambda a: _took(a)),

@@ -17,6 +17,10 @@ from covenq.model import parse_duration
 BAR_WIDTH = 24
 """Columns of the longest bar."""
 
+Item = Mapping[str, Any]
+Shape = tuple[str, list[Column[Item]]]
+"""What is counted, and the columns behind that."""
+
 
 def stats(
     words: Words = None,
@@ -69,16 +73,16 @@ def bar(number: int, most: int) -> str:
     return mark * max(1, round(BAR_WIDTH * number / most))
 
 
-def _failed(item: Mapping[str, Any]) -> object:
+def _failed(item: Item) -> object:
     return item["failed"] or ""
 
 
-_OF_TIME = ("deliveries", [Column("FAILED", _failed, right=True)])
-_OF_DELIVERIES = (
+_OF_TIME: Shape = ("deliveries", [Column("FAILED", _failed, right=True)])
+_OF_DELIVERIES: Shape = (
     "deliveries",
     [Column("FAILED", _failed, right=True), Column("IGNORED", lambda item: item["ignored"] or "", right=True)],
 )
-_OF_TASKS = (
+_OF_TASKS: Shape = (
     "tasks",
     [
         Column("ATTEMPTS", lambda item: item["attempts"], right=True),
@@ -88,12 +92,12 @@ _OF_TASKS = (
 )
 
 
-def _table(heading: str, rows: Sequence[Mapping[str, Any]], shape: tuple[str, list[Column]]) -> None:
+def _table(heading: str, rows: Sequence[Item], shape: Shape) -> None:
     what, more = shape
     if not rows:
         return
     most = max(row[what] for row in rows)
-    columns = [
+    columns: list[Column[Item]] = [
         Column(heading, lambda row: row["name"] or "-", shrink=12),
         Column(what.upper(), lambda row: row[what], right=True),
         Column("", lambda row: bar(row[what], most)),

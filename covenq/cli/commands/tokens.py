@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,14 +14,17 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
 
+if TYPE_CHECKING:
+    from covenq.config.api_tokens import Token
+
 tokens = typer.Typer(
     name="tokens", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
 )
 
-COLUMNS = [
-    Column("NAME", lambda t: t["name"]),
-    Column("ROLE", lambda t: t["role"]),
-    Column("CREATED", lambda t: output.timestamp(t["created_at"])),
+COLUMNS: list[Column[Token]] = [
+    Column("NAME", lambda t: t.name),
+    Column("ROLE", lambda t: t.role),
+    Column("CREATED", lambda t: output.timestamp(t.created_at)),
 ]
 
 
@@ -51,9 +54,9 @@ def listing(
     from covenq.config.api_tokens import read
 
     path = token_file(data, config)
-    found = [token.about() for token in read(path)]
+    found = list(read(path))
     if json:
-        output.emit_page({"items": found, "next": None})
+        output.emit_page([token.about() for token in found], next=None)
     elif not print_table(COLUMNS, found):
         say(f"There are no tokens in {clean(path)}; `covenq tokens new` makes one.")
 

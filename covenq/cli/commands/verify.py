@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -169,7 +169,7 @@ def _report(report: VerifyReport, signed: SignatureCounts | None, *, head: bool,
     if json and head and report.ok:
         output.emit_json(asdict(report.head))
     elif json:
-        found: dict[str, Any] = {"ok": report.ok, "records": report.records, "head": asdict(report.head)}
+        found: dict[str, object] = {"ok": report.ok, "records": report.records, "head": asdict(report.head)}
         found["damage"] = [asdict(one) for one in report.damage]
         if signed is not None:
             found["signatures"] = signed.answer()
