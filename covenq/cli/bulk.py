@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
 
 import typer
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import UsageError
+from covenq.operate.answers import PlanAnswer, Skipped
+from covenq.operate.operations import Operation, S
 
-Action = Callable[..., Mapping[str, Any]]
+if TYPE_CHECKING:
+    from covenq.client.interface import Source
 
 BATCH = 500
 """Ids per request: some hundred kilobytes at most, and one step of the progress bar."""
@@ -42,19 +47,6 @@ class Wording:
     past: str
     one: str
     many: str
-
-
-@dataclass(slots=True)
-class BulkResult:
-    """What was eligible, skipped and done: the object that --json prints."""
-
-    eligible: list[str] = field(default_factory=list)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    done: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, answer: Mapping[str, Any]) -> None:
-        self.skipped += answer["skipped"]
-        self.done += answer["done"]
 
 
 def operator_name() -> str:
@@ -107,43 +99,61 @@ def ids_of_lines(lines: TextIO | None) -> Iterator[str]:
 
 
 def run_bulk(
-    act: Action, verb: Wording, chosen: tuple[list[str], list[str]], dry_run: bool, yes: bool, json: bool
+    source: Source,
+    operation: Operation[S, PlanAnswer],
+    wanted: S,
+    verb: Wording,
+    chosen: tuple[list[str], list[str]],
+    yes: bool,
+    json: bool,
 ) -> None:
-    """Act on what was chosen, and report. Raises typer.Exit(4) if something eligible, or named by its id, was not done."""
+    """Do what is wanted to what was chosen, and report.
+
+    Raises typer.Exit(4) if something eligible, or named by its id, was not done.
+    """
     ids, terms = chosen
     if len(ids) == 1:
-        answer = act(ids=ids, dry_run=dry_run)
-        found = BulkResult(list(answer["eligible"]), list(answer["skipped"]), list(answer["done"]))
+        found = source.act(operation, replace(wanted, ids=ids))
     else:
-        found = _plan_and_apply(act, verb, ids, terms, dry_run, yes)
+        found = _plan_and_apply(source, operation, wanted, verb, ids, terms, yes)
     with output.tolerate_closed_stdout():
-        report(found, verb, dry_run, json)
-    done = set(found.eligible) if dry_run else {item["id"] for item in found.done}
-    meant = [*found.eligible, *(item["id"] for item in found.skipped if ids)]
+        report(found, verb, wanted.dry_run, json)
+    done = set(found.eligible) if wanted.dry_run else {item.id for item in found.done}
+    meant = [*found.eligible, *(item.id for item in found.skipped if ids)]
     if any(id not in done for id in meant):
         raise typer.Exit(4)
 
 
 def _plan_and_apply(
-    act: Action, verb: Wording, ids: Sequence[str], terms: Sequence[str], dry_run: bool, yes: bool
-) -> BulkResult:
-    found = BulkResult()
+    source: Source,
+    operation: Operation[S, PlanAnswer],
+    wanted: S,
+    verb: Wording,
+    ids: list[str],
+    terms: list[str],
+    yes: bool,
+) -> PlanAnswer:
+    found = PlanAnswer([], [], [])
+    plan = replace(wanted, dry_run=True)
     for start in range(0, max(len(ids), 1), PLAN_MAX):
-        plan = act(ids=ids[start : start + PLAN_MAX], dry_run=True) if ids else act(filter=terms, dry_run=True)
-        found.eligible += plan["eligible"]
-        found.skipped += plan["skipped"]
-    if dry_run or not found.eligible:
+        part = replace(plan, ids=ids[start : start + PLAN_MAX]) if ids else replace(plan, filter=terms)
+        answer = source.act(operation, part)
+        found.eligible += answer.eligible
+        found.skipped += answer.skipped
+    if wanted.dry_run or not found.eligible:
         return found
     if not yes:
-        confirm(verb, found.eligible, found.skipped)
+        confirm(verb, len(found.eligible), found.skipped)
     planned = set(found.eligible)
-    # What the plan says of those that are done in part, the action's own answer says again.
-    found.skipped = [item for item in found.skipped if item["id"] not in planned]
+    # What the plan says of those that are done in part, the operation's own answer says again.
+    found.skipped = [item for item in found.skipped if item.id not in planned]
     total = len(found.eligible)
     with bar(verb.past) as update:
         try:
             for start in range(0, total, BATCH):
-                found.add(act(ids=found.eligible[start : start + BATCH], dry_run=False))
+                answer = source.act(operation, replace(wanted, ids=found.eligible[start : start + BATCH]))
+                found.skipped += answer.skipped
+                found.done += answer.done
                 reached = min(start + BATCH, total)
                 if update is not None:
                     update(reached, total)
@@ -157,9 +167,9 @@ def _plan_and_apply(
     return found
 
 
-def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[str, str]]) -> None:
+def confirm(verb: Wording, eligible: int, skipped: Sequence[Skipped]) -> None:
     """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
-    counted = output.count(len(eligible), verb.one, verb.many)
+    counted = output.count(eligible, verb.one, verb.many)
     say_skipped(skipped)
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
         raise UsageError(
@@ -172,23 +182,23 @@ def confirm(verb: Wording, eligible: Sequence[str], skipped: Sequence[Mapping[st
         raise typer.Exit(1)
 
 
-def say_skipped(skipped: Sequence[Mapping[str, str]]) -> None:
+def say_skipped(skipped: Sequence[Skipped]) -> None:
     """How many were skipped, by reason."""
-    for reason, number in Counter(item["reason"] for item in skipped).most_common(SHOWN_MAX):
+    for reason, number in Counter(item.reason for item in skipped).most_common(SHOWN_MAX):
         say(f"skipped {number:,}: {clean(reason)}")
 
 
-def report(found: BulkResult, verb: Wording, dry_run: bool, json: bool) -> None:
+def report(found: PlanAnswer, verb: Wording, dry_run: bool, json: bool) -> None:
     """Print the ids, with the tasks they got, on stdout; and what happened, in words, on stderr."""
     if json:
-        output.emit_json({"eligible": found.eligible, "skipped": found.skipped, "done": found.done})
+        output.emit_json(to_builtins(found))
     elif dry_run:
         for id in found.eligible:
             output.line(clean(id))
     else:
         for item in found.done:
-            tasks = [task for task in item.get("tasks", ()) if task != item["id"]]
-            output.line(" ".join(clean(word) for word in (item["id"], *tasks)))
+            tasks = [task for task in item.tasks if task != item.id]
+            output.line(" ".join(clean(word) for word in (item.id, *tasks)))
     say_skipped(found.skipped)
     say_count(len(found.eligible if dry_run else found.done), verb, dry_run)
 

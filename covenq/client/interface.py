@@ -9,7 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+if TYPE_CHECKING:  # what only reads needs none of it
+    from covenq.operate.operations import A, Operation, P
 
 Object = dict[str, Any]
 """A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
@@ -129,99 +132,10 @@ class Source(Protocol):
         As `covenq.operate.inspect.throughput.per_minute` has it. Raises UsageError.
         """
 
-    def replay(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        route: str | None = None,
-        to: str | None = None,
-        force: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """Make new tasks of deliveries by today's routes. Give `ids` (GUID or hook/GUID), or a `filter` ("" is every delivery).
+    def act(self, operation: Operation[P, A], parameters: P) -> A:
+        """Do one of `covenq.operate.operations`, and wait until it is durable.
 
-        → {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks": [id…]}…]}; `done` is empty with
-        `dry_run`. `route`: by that one alone; `to`: forwarded to that address. `force`: also those that completed. Raises
-        NotFound, Ambiguous, UsageError, FilterError, Refused, NotDurable.
-        """
-
-    def reroute(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """Route deliveries that have no task, being `received` or ignored under older rules. Answers and raises as `replay`."""
-
-    def import_deliveries(
-        self,
-        items: Sequence[Object],
-        *,
-        routed: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """Import deliveries: `items` as `covenq.operate.act.archive.ImportedDelivery.object` makes them.
-
-        They are ignored until they are rerouted, or, with `routed`, routed at once. Answers as `replay`; raises UsageError,
-        NotDurable.
-        """
-
-    def requeue(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """Run failed, cancelled or superseded tasks again under their frozen policy; `ids` are task ids.
-
-        Answers and raises as `replay`.
-        """
-
-    def cancel(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """End tasks that wait or run; `ids` are task ids. Answers and raises as `replay`."""
-
-    def redact(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        repo: str | None = None,
-        installation: int | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        """Erase the content of deliveries: by `ids`, a `filter`, a repository (OWNER/NAME) or an installation, one of the four.
-
-        Answers as `replay` does, and "segments" rewritten, "freed" bytes, "attempts" of how many tasks were removed, "left":
-        paths that could not be removed, "copies": directories that may hold copies and that only the operator can
-        reach, "copies_unread": what of the list of those can't be read.
-        """
-
-    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
-        """Drop what the configured retention no longer keeps.
-
-        → {"policy": {"payloads_s", "attempts_s"}, "deliveries", "payload_bytes", "segments", "freed", "attempts", "left",
-        "dry_run"}. Raises Refused during another compaction or redaction.
+        Raises what the operation does, FilterError among it.
         """
 
     def secrets(self) -> Object:
@@ -239,19 +153,6 @@ class Source(Protocol):
 
     def pauses(self) -> list[Object]:
         """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}."""
-
-    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        """Pause the "intake", the "worker", a "route" (by name), a "repo" (OWNER/NAME) or an "installation" (its number).
-
-        → the pause, as in `pauses`, and "paused": True, "changed": whether it wasn't already. Raises UsageError, NotFound for
-        a route that isn't there, NotDurable.
-        """
-
-    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        """End a pause. → the pause that was (its "seq" is None if there was none), "paused": False, "changed".
-
-        Raises UsageError, NotDurable.
-        """
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         """Follow the journal: {"seq", "at", "subject", "kind"} for each record with seq > `after` (None: from now on).

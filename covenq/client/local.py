@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from covenq import __version__
 from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Object, Stream
@@ -17,8 +16,10 @@ from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
 from covenq.operate.inspect import view
 from covenq.state import query
-from covenq.state.store import StateStore, read_witness
-from journal.interface import Journal
+from covenq.state.store import read_witness
+
+if TYPE_CHECKING:
+    from covenq.operate.operations import A, Operation, P
 
 
 class LocalSource(Closing):
@@ -147,125 +148,10 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, _):
             return throughput.per_minute(conn, minutes=minutes, now=time.time(), log=refusal_log.read(self._data))
 
-    def replay(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        route: str | None = None,
-        to: str | None = None,
-        force: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.act import actions
+    def act(self, operation: Operation[P, A], parameters: P) -> A:
+        from covenq.client.local_context import LocalContext
 
-        options = {"route": route, "to": to, "force": force, "reason": reason, "dry_run": dry_run, "by": by}
-        return self._operate(actions.replay, ids, filter, config=self._config, **options)
-
-    def reroute(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.act import actions
-
-        return self._operate(actions.reroute, ids, filter, config=self._config, reason=reason, dry_run=dry_run, by=by)
-
-    def import_deliveries(
-        self,
-        items: Sequence[Object],
-        *,
-        routed: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.act import importing
-        from covenq.operate.act.archive import parse_item
-
-        parsed = [parse_item(one) for one in items]
-
-        def record(journal: Journal) -> Object:
-            return importing.import_deliveries(
-                journal,
-                self._config,
-                parsed,
-                routed=routed,
-                reason=reason,
-                dry_run=dry_run,
-                by=by,
-                clock=time.time,
-            )
-
-        if dry_run:
-            with self._files.reading() as (_, reader):
-                return record(reader)
-        with self._files.writing(create=True) as (journal, _store):
-            return record(journal)
-
-    def requeue(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.act import actions
-
-        return self._operate(actions.requeue, ids, filter, reason=reason, dry_run=dry_run, by=by)
-
-    def cancel(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.act import actions
-
-        return self._operate(actions.cancel, ids, filter, reason=reason, dry_run=dry_run, by=by)
-
-    def redact(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        repo: str | None = None,
-        installation: int | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        from covenq.operate.maintain import upkeep
-
-        parsed = None if filter is None else parse(filter)
-        with self._files.upkeep(self._config.retention) as context:
-            return upkeep.redact(
-                context,
-                dry_run=dry_run,
-                ids=ids,
-                filter=parsed,
-                reason=reason,
-                by=by,
-                repo=repo,
-                installation=installation,
-            )
-
-    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
-        from covenq.operate.maintain import upkeep
-
-        with self._files.upkeep(self._config.retention) as context:
-            return upkeep.compact(context, dry_run=dry_run, by=by)
+        return operation.function(LocalContext(self._files, self._config), parameters)
 
     def secrets(self) -> Object:
         from covenq.config.secret_keys import secret_status
@@ -285,19 +171,6 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, _):
             return view.pauses(conn)
 
-    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        from covenq.operate.act import pauses
-
-        routes = [route.name for route in self._config.routes]
-        with self._files.writing() as (journal, store):
-            return pauses.pause(journal, _folded(store), what, name, routes=routes, reason=reason, by=by)
-
-    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        from covenq.operate.act import pauses
-
-        with self._files.writing() as (journal, store):
-            return pauses.resume(journal, _folded(store), what, name, reason=reason, by=by)
-
     def events(self, after: int | None = None) -> Iterator[Object]:
         with self._files.reading() as (_, reader):
             for record in reader.read(reader.head().seq if after is None else after):
@@ -305,20 +178,3 @@ class LocalSource(Closing):
 
     def close(self) -> None:
         """Nothing stays open between calls."""
-
-    def _operate(
-        self, operation: Callable[..., Object], ids: Sequence[str], filter: Filter | None, **options: Any
-    ) -> Object:
-        parsed = None if filter is None else parse(filter)
-        with self._files.writing() as (journal, store):
-            return operation(journal, store.reader(), ids=ids, filter=parsed, **options)
-
-
-def _folded(store: StateStore) -> Callable[[], sqlite3.Connection]:
-    """`pauses.FoldedRows` of a store."""
-
-    def rows() -> sqlite3.Connection:
-        store.catch_up()
-        return store.reader()
-
-    return rows

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from covenq.client.interface import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
-from covenq.errors import NotFound
+from covenq.errors import CovenqError, NotFound
 from covenq.model import TOKEN, parse_id
 
 if TYPE_CHECKING:
     from covenq.net.http_client import Client, EventStream
-
-UPKEEP_S = 24 * 3600.0
-"""Timeout of requests that make a daemon rewrite segments."""
+    from covenq.operate.operations import A, Operation, P
 
 
 class RemoteSource(Closing):
@@ -90,86 +88,14 @@ class RemoteSource(Closing):
     def throughput(self, minutes: int = 60) -> Object:
         return _without_ok(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}))
 
-    def replay(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        route: str | None = None,
-        to: str | None = None,
-        force: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        options = {"route": route, "to": to, "force": force, "reason": reason, "dry_run": dry_run, "by": by}
-        return self._operate("/api/v1/replay", ids, filter, **options)
+    def act(self, operation: Operation[P, A], parameters: P) -> A:
+        from msgspec import ValidationError, convert, to_builtins  # what only reads needs none of it
 
-    def reroute(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        return self._operate("/api/v1/reroute", ids, filter, reason=reason, dry_run=dry_run, by=by)
-
-    def import_deliveries(
-        self,
-        items: Sequence[Object],
-        *,
-        routed: bool = False,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        body = {"items": list(items), "routed": routed, "reason": reason, "dry_run": dry_run, "by": by}
-        return _without_ok(self._client.post("/api/v1/import", body))
-
-    def requeue(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        return self._operate("/api/v1/requeue", ids, filter, reason=reason, dry_run=dry_run, by=by)
-
-    def cancel(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        return self._operate("/api/v1/cancel", ids, filter, reason=reason, dry_run=dry_run, by=by)
-
-    def redact(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        filter: Filter | None = None,
-        repo: str | None = None,
-        installation: int | None = None,
-        reason: str | None = None,
-        dry_run: bool = False,
-        by: str | None = None,
-    ) -> Object:
-        words = None if filter is None else _text(filter)
-        body = {"ids": list(ids), "filter": words, "repo": repo, "installation": installation}
-        return self._upkeep("/api/v1/redact", {**body, "reason": reason, "dry_run": dry_run, "by": by})
-
-    def compact(self, *, dry_run: bool = False, by: str | None = None) -> Object:
-        return self._upkeep("/api/v1/compact", {"dry_run": dry_run, "by": by})
-
-    def _upkeep(self, path: str, body: Object) -> Object:
-        return _without_ok(self._client.post(path, body, timeout=UPKEEP_S))
+        answer = self._client.post(f"/api/v1/{operation.name}", to_builtins(parameters), operation.timeout_s)
+        try:
+            return convert(answer, operation.answer)  # `ok`, and what a newer daemon adds, is left out
+        except ValidationError as error:
+            raise CovenqError(f"the daemon's answer is not covenq's: {error}") from None
 
     def secrets(self) -> Object:
         return _without_ok(self._client.get("/api/v1/secrets"))
@@ -181,14 +107,6 @@ class RemoteSource(Closing):
     def pauses(self) -> list[Object]:
         items: list[Object] = self._client.get("/api/v1/pauses")["items"]
         return items
-
-    def pause(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        body = {"what": what, "name": name, "reason": reason, "by": by}
-        return _without_ok(self._client.post("/api/v1/pause", body))
-
-    def resume(self, what: str, name: str | None = None, *, reason: str | None = None, by: str | None = None) -> Object:
-        body = {"what": what, "name": name, "reason": reason, "by": by}
-        return _without_ok(self._client.post("/api/v1/resume", body))
 
     def events(self, after: int | None = None) -> Iterator[Object]:
         stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})
@@ -216,14 +134,6 @@ class RemoteSource(Closing):
             after = page["next"]
             if after is None or (limit and len(items) >= limit):
                 return {"items": items, "next": after}
-
-    def _operate(self, path: str, ids: Sequence[str], filter: Filter | None, **options: Any) -> Object:
-        body: Object = {name: value for name, value in options.items() if value is not None}
-        if ids:
-            body["ids"] = list(ids)
-        if filter is not None:
-            body["filter"] = _text(filter)
-        return _without_ok(self._client.post(path, body))
 
 
 def _text(filter: Filter) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import falcon
 import orjson
+from msgspec import Struct, to_builtins
 
 from covenq.errors import (
     Ambiguous,
@@ -41,6 +42,11 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
 """Kind, status and word of the answer; the first kind that fits."""
 
 
+def status_of(kind: type[CovenqError | JournalError]) -> int:
+    """The status of the answer to an error of that class."""
+    return next(status for known, status, _ in _FAILURES if issubclass(kind, known))
+
+
 def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
     """Set the response to a JSON object."""
     resp.status = falcon.code_to_http_status(status)
@@ -53,9 +59,9 @@ def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
 
 
-def respond_ok(resp: falcon.Response, body: Mapping[str, Any]) -> None:
+def respond_ok(resp: falcon.Response, body: Mapping[str, Any] | Struct) -> None:
     """200 with `ok` and this body."""
-    respond(resp, 200, {"ok": True, **body})
+    respond(resp, 200, {"ok": True, **(to_builtins(body) if isinstance(body, Struct) else body)})
 
 
 def error_body(word: str, detail: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import falcon
 from covenq.config.api_tokens import Tokens
 from covenq.errors import CovenqError, StateBehind
 from covenq.http.answers import respond_error, respond_exception
-from covenq.http.api import actions, claims, listings, maintenance, pauses, queries, status
+from covenq.http.api import claims, listings, pauses, queries, status
+from covenq.http.api.act import Act
 from covenq.http.api.events import Events
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
@@ -21,6 +22,8 @@ from covenq.http.openapi.document import Document
 from covenq.http.services import Services
 from covenq.http.webhook import Webhook
 from covenq.intake import refusal_evidence
+from covenq.operate import operations
+from covenq.operate.daemon_context import DaemonContext
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -79,25 +82,21 @@ def _add_api(app: App, services: Services) -> None:
     _add(app, "/api/v1/tail", queries.Tail(services))
     _add(app, "/api/v1/stats", queries.Stats(services))
     _add(app, "/api/v1/pace", queries.Throughput(services))
-    _add(app, "/api/v1/replay", actions.replay(services))
-    _add(app, "/api/v1/reroute", actions.reroute(services))
-    _add(app, "/api/v1/import", actions.Import(services))
-    _add(app, "/api/v1/requeue", actions.requeue(services))
-    _add(app, "/api/v1/cancel", actions.cancel(services))
     _add(app, "/api/v1/claims", claims.Claim(services))
     _add(app, "/api/v1/claims/completed", claims.CompleteAll(services))
     _add(app, "/api/v1/claims/{task}/renew", claims.Renew(services))
     _add(app, "/api/v1/claims/{task}/phase", claims.Phase(services))
     _add(app, "/api/v1/claims/{task}/complete", claims.Complete(services))
     _add(app, "/api/v1/claims/{task}/fail", claims.Fail(services))
-    _add(app, "/api/v1/redact", maintenance.Redact(services))
-    _add(app, "/api/v1/compact", maintenance.Compact(services))
     _add(app, "/api/v1/secrets", listings.Secrets(services))
     _add(app, "/api/v1/refused", listings.Refused(services))
     _add(app, "/api/v1/pauses", pauses.Pauses(services))
-    _add(app, "/api/v1/pause", pauses.pause(services))
-    _add(app, "/api/v1/resume", pauses.resume(services))
     _add(app, "/api/v1/events", Events(services))
+    context = DaemonContext(
+        services.live, services.journal, services.reader, services.upkeep, services.admission, services.clock
+    )
+    for operation in operations.OPERATIONS:
+        _add(app, f"/api/v1/{operation.name}", Act(context, operation))
 
 
 class _ErrorHandlers:

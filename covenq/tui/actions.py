@@ -1,6 +1,6 @@
 """The actions on deliveries and tasks: each with its plan to show, its application, and the command line that does the same.
 
-`covenq.operate.act.actions` makes the plans and applies them; it is called through the source, as the command line does.
+What is done is in the table `covenq.operate.operations`, and done through the source, as the command line does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from covenq.client.interface import Object, Source
 from covenq.errors import NotDurable, UsageError
+from covenq.operate import operations
+from covenq.operate.answers import Paused, PlanAnswer
+from covenq.operate.operations import Operation, S
+from covenq.operate.parameters import Pause, Redact, Replay, Selection
 
 Noun = tuple[str, str]
 """Singular and plural."""
@@ -36,10 +42,6 @@ class Target:
     def is_empty(self) -> bool:
         return not self.ids and self.filter is None
 
-    def arguments(self) -> dict[str, Any]:
-        """As keyword arguments of the source's methods."""
-        return {"filter": self.filter} if self.filter is not None else {"ids": list(self.ids)}
-
     def command_words(self) -> list[str]:
         """As arguments of the command line."""
         if self.filter is not None:
@@ -60,7 +62,7 @@ class Action:
     verb: str
     noun: Noun
     target: Target
-    apply: Callable[[bool, bool], Object]
+    apply: Callable[[bool, bool], PlanAnswer]
     command: Callable[[bool], list[str]]
     forceable: bool = False
     warning: str = ""
@@ -73,8 +75,9 @@ WritableSource = Callable[[], Source]
 def replay(writable: WritableSource, target: Target) -> Action:
     """New tasks by today's routes."""
 
-    def apply(dry_run: bool, force: bool) -> Object:
-        return writable().replay(**target.arguments(), force=force, dry_run=dry_run, reason=REASON, by=BY)
+    def apply(dry_run: bool, force: bool) -> PlanAnswer:
+        wanted = _selection(Replay, target, dry_run)
+        return writable().act(operations.REPLAY, structs.replace(wanted, force=force))
 
     def command(force: bool) -> list[str]:
         return ["covenq", "replay", *target.command_words(), *(["--force"] if force else [])]
@@ -84,40 +87,41 @@ def replay(writable: WritableSource, target: Target) -> Action:
 
 def reroute(writable: WritableSource, target: Target) -> Action:
     """First tasks for deliveries that have none."""
-
-    def apply(dry_run: bool, force: bool) -> Object:
-        return writable().reroute(**target.arguments(), dry_run=dry_run, reason=REASON, by=BY)
-
-    return Action("Reroute", DELIVERIES, target, apply, lambda force: ["covenq", "reroute", *target.command_words()])
+    return _action("Reroute", DELIVERIES, operations.REROUTE, writable, target)
 
 
 def requeue(writable: WritableSource, target: Target) -> Action:
     """The same tasks again, under the policy they were made with."""
-
-    def apply(dry_run: bool, force: bool) -> Object:
-        return writable().requeue(**target.arguments(), dry_run=dry_run, reason=REASON, by=BY)
-
-    return Action("Requeue", TASKS, target, apply, lambda force: ["covenq", "requeue", *target.command_words()])
+    return _action("Requeue", TASKS, operations.REQUEUE, writable, target)
 
 
 def cancel(writable: WritableSource, target: Target) -> Action:
     """End what waits or runs."""
+    return _action("Cancel tasks", TASKS, operations.CANCEL, writable, target)
 
-    def apply(dry_run: bool, force: bool) -> Object:
-        return writable().cancel(**target.arguments(), dry_run=dry_run, reason=REASON, by=BY)
 
-    return Action("Cancel tasks", TASKS, target, apply, lambda force: ["covenq", "cancel", *target.command_words()])
+def _action(
+    verb: str, noun: Noun, operation: Operation[Selection, PlanAnswer], writable: WritableSource, target: Target
+) -> Action:
+    def apply(dry_run: bool, force: bool) -> PlanAnswer:
+        return writable().act(operation, _selection(Selection, target, dry_run))
+
+    return Action(verb, noun, target, apply, lambda force: ["covenq", operation.name, *target.command_words()])
+
+
+def _selection(kind: type[S], target: Target, dry_run: bool) -> S:
+    return kind(ids=list(target.ids), filter=target.filter, dry_run=dry_run, reason=REASON, by=BY)
 
 
 def redact(writable: WritableSource, target: Target) -> Action:
     """Erase content, forever."""
 
-    def apply(dry_run: bool, force: bool) -> Object:
+    def apply(dry_run: bool, force: bool) -> PlanAnswer:
         if target.filter is not None:
             raise UsageError(
                 "what matches a filter can't be erased from here", hint="Mark the deliveries with Space, and press x."
             )
-        return writable().redact(ids=list(target.ids), dry_run=dry_run, reason=REASON, by=BY)
+        return writable().act(operations.REDACT, _selection(Redact, target, dry_run))
 
     def command(force: bool) -> list[str]:
         return ["covenq", "redact", *target.command_words()]
@@ -184,11 +188,11 @@ def _name(pause: Mapping[str, Any]) -> str | None:
     return None if name is None else str(name)
 
 
-def pause_or_resume(source: Source, choice: PauseChoice) -> Object:
+def pause_or_resume(source: Source, choice: PauseChoice) -> Paused:
     """Pause or resume. Blocks. Raises Failure."""
-    apply = source.resume if choice.paused else source.pause
-    answer = apply(choice.what, choice.name, reason=REASON, by=BY)
-    if answer.get("paused") is choice.paused:
+    operation = operations.RESUME if choice.paused else operations.PAUSE
+    answer = source.act(operation, Pause(what=choice.what, name=choice.name, reason=REASON, by=BY))
+    if answer.paused is choice.paused:
         raise NotDurable(f"{choice.description}: it was not recorded")
     return answer
 

@@ -18,6 +18,8 @@ from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.net import unix_socket
+from covenq.operate.operations import REPLAY, REQUEUE
+from covenq.operate.parameters import Replay, Selection
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.open import open_journal
 from tests.support.requests import issue, new_guid
@@ -49,8 +51,8 @@ def everything(source: RemoteSource | LocalSource, guids: dict[str, str]) -> lis
         source.attempts(tasks[0]["id"]),
         list(each(source.deliveries, "", page=2)),
         list(each(source.tasks, "", limit=2, page=1)),
-        source.replay(ids=[guids["star"]], dry_run=True),
-        source.requeue(filter="", dry_run=True),
+        source.act(REPLAY, Replay(ids=[guids["star"]], dry_run=True)),
+        source.act(REQUEUE, Selection(filter="", dry_run=True)),
     ]
 
 
@@ -65,8 +67,8 @@ def failures(source: RemoteSource | LocalSource, guids: dict[str, str]) -> list[
         lambda: source.attempts("nothing"),
         lambda: source.deliveries("stat:failed"),
         lambda: source.tasks("", after="x"),
-        lambda: source.replay(),
-        lambda: source.requeue(ids=["nothing"]),
+        lambda: source.act(REPLAY, Replay()),
+        lambda: source.act(REQUEUE, Selection(ids=["nothing"])),
     ):
         with pytest.raises((NotFound, UsageError)) as raised:
             call()
@@ -114,17 +116,17 @@ def test_without_a_daemon_replays_are_recorded_and_seen(data: Path) -> None:
         served.post("issues", issue(), guid)
     source = LocalSource(data, CONFIG)
     assert source.delivery(guid)["state"] == "ignored"
-    done = source.replay(ids=[guid], reason="a route is there now", by="me")["done"]
-    assert [one["id"] for one in done] == [f"7/{guid}"]
+    done = source.act(REPLAY, Replay(ids=[guid], reason="a route is there now", by="me")).done
+    assert [one.id for one in done] == [f"7/{guid}"]
     found = source.delivery(guid)
-    assert (found["state"], found["tasks"], found["replays"]) == ("queued", done[0]["tasks"], 1)
+    assert (found["state"], found["tasks"], found["replays"]) == ("queued", done[0].tasks, 1)
     assert [one["kind"] for one in source.events(0)][:2] == ["delivery.received", "delivery.ignored"]
     assert list(source.events()) == []
     with serving(data) as served:
         remote = RemoteSource(open_source(data, CONFIG)._client)  # type: ignore[union-attr]
         assert remote.delivery(guid) == found
-        again = remote.replay(filter=["event:issues"], dry_run=True)
-        assert (again["eligible"], len(again["skipped"])) == ([], 1)
+        again = remote.act(REPLAY, Replay(filter=["event:issues"], dry_run=True))
+        assert (again.eligible, len(again.skipped)) == ([], 1)
 
 
 def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Path) -> None:
@@ -132,7 +134,7 @@ def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Pa
     assert source.deliveries() == source.tasks() == {"items": [], "next": None}
     assert source.status()["deliveries"] == {}
     assert list(source.events(0)) == []
-    for call in (lambda: source.delivery("x"), lambda: source.replay(ids=["x"]), lambda: source.task("x")):
+    for call in (lambda: source.delivery("x"), lambda: source.act(REPLAY, Replay(ids=["x"])), lambda: source.task("x")):
         with pytest.raises(NotFound):
             call()
     assert not data.exists()
@@ -148,12 +150,12 @@ def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
         source = LocalSource(data, CONFIG)
         assert len(source.deliveries()["items"]) == 4
         with pytest.raises(JournalLocked):
-            source.replay(ids=[guids["first"]])
+            source.act(REPLAY, Replay(ids=[guids["first"]]))
         with unix_socket.bind(data / "covenq.sock") as deaf:
             deaf.listen()
             with pytest.raises(DaemonUnreachable, match="doesn't answer"):
-                source.replay(ids=[guids["first"]])
-    source.replay(ids=[guids["star"]], dry_run=True)
+                source.act(REPLAY, Replay(ids=[guids["first"]]))
+    source.act(REPLAY, Replay(ids=[guids["star"]], dry_run=True))
 
 
 def test_damage_is_named_and_what_can_be_read_is(data: Path) -> None:
@@ -169,7 +171,7 @@ def test_damage_is_named_and_what_can_be_read_is(data: Path) -> None:
     assert len(source.status()["reasons"]) == 2
     assert source.delivery(guids["first"])["number"] == 1
     with pytest.raises(JournalDamaged):
-        source.replay(ids=[guids["star"]])
+        source.act(REPLAY, Replay(ids=[guids["star"]]))
 
 
 @pytest.fixture

@@ -106,6 +106,26 @@ def test_replay_and_requeue_check_what_they_are_asked(served: Served) -> None:
             assert (answer.status, answer.json["ok"]) == (400, False), (path, body)
     answer = served.ask("/api/v1/requeue", {"ids": ["x"], "force": True})
     assert answer.status == 400, "requeue has no force"
+    for path, body, detail in (
+        ("replay", {"ids": "x"}, "ids must be a list of ids"),
+        ("replay", {"filter": 1}, "filter must be a text"),
+        ("replay", {"filter": ["x", 1]}, "filter must be a text"),
+        ("replay", {"route": 1}, "route must be a text"),
+        ("cancel", {"by": []}, "by must be a text"),
+        ("reroute", {"dry_run": 1}, "dry_run must be true or false"),
+        ("requeue", {"force": True}, "unknown key 'force'"),
+        ("redact", {"installation": True}, "installation must be a whole number"),
+        ("redact", {"installation": -1}, "-1 is no installation"),
+        ("import", {"items": {}}, "items must be a list of deliveries"),
+        ("import", {"items": [1]}, "an item is no delivery"),
+        ("import", {"items": [{"headers": [["a"]]}]}, "a header is no pair of texts"),
+        ("compact", {"reason": "x"}, "unknown key 'reason'"),
+        ("pause", {}, "'' can't be paused"),
+        ("pause", {"what": 1}, "what must be a text"),
+        ("resume", {"what": "all", "name": None}, "'all' can't be paused"),
+    ):
+        answer = served.ask(f"/api/v1/{path}", body)
+        assert (answer.status, answer.json["error"], answer.json["detail"]) == (400, "usage", detail)
     told = served.ask("/api/v1/replay", {"filter": "", "dry_run": True}).json
     assert (told["ok"], told["eligible"], told["done"]) == (True, [], [])
     assert len(told["skipped"]) == 2

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
-from covenq.filter.grammar import parse
 from covenq.model import DeliveryId, Kind, task_id
+from covenq.operate import operations
 from covenq.operate.act import actions
 from covenq.operate.act import plan as planning
-from covenq.operate.act.actions import apply, cancel, plan_cancel, plan_replay, replay, requeue, reroute
+from covenq.operate.act.plan import Plan, apply
+from covenq.operate.answers import PlanAnswer, Skipped
+from covenq.operate.operations import S
+from covenq.operate.parameters import Replay, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.store import StateStore
@@ -74,17 +79,29 @@ class Desk:
         state: str = self.delivery(id)["state"]
         return state
 
+    @contextmanager
+    def writing(self) -> Iterator[tuple[FileJournal, Any]]:
+        """As `covenq.operate.operations.Context`."""
+        yield self.journal, self.conn
+
     def replay(self, **which: Any) -> dict[str, Any]:
-        return replay(self.journal, self.conn, self.config, **which)
+        return self._act(operations.REPLAY, Replay(**which))
 
     def reroute(self, **which: Any) -> dict[str, Any]:
-        return reroute(self.journal, self.conn, self.config, **which)
+        return self._act(operations.REROUTE, Selection(**which))
 
     def cancel(self, **which: Any) -> dict[str, Any]:
-        return cancel(self.journal, self.conn, **which)
+        return self._act(operations.CANCEL, Selection(**which))
 
     def requeue(self, **which: Any) -> dict[str, Any]:
-        return requeue(self.journal, self.conn, **which)
+        return self._act(operations.REQUEUE, Selection(**which))
+
+    def _act(self, operation: operations.Operation[S, PlanAnswer], wanted: S) -> dict[str, Any]:
+        answer: dict[str, Any] = to_builtins(operation.function(self, wanted))  # type: ignore[arg-type]  # all it asks for
+        return answer
+
+    def plan_requeue(self, ids: list[str]) -> Plan:
+        return actions.plan_requeue(self.journal, self.conn, self.config, Selection(ids=ids), None)
 
     def replayed(self) -> list[dict[str, Any]]:
         return [record.data for record in self.journal.read(0) if record.kind == Kind.REPLAYED]
@@ -145,7 +162,7 @@ def test_of_what_failed_in_part_only_what_failed_is_replayed(desk: Desk) -> None
     desk.end(first("g1", route="look"), Kind.COMPLETED)
     spared = [{"id": id, "reason": "its route look has completed; --force replays that too"}]
     assert desk.replay(ids=[id], dry_run=True) == {"eligible": [id], "skipped": spared, "done": []}
-    assert desk.replay(filter=parse(""), dry_run=True)["skipped"] == spared
+    assert desk.replay(filter="", dry_run=True)["skipped"] == spared
     answer = desk.replay(ids=[id])
     assert (answer["done"][0]["tasks"], answer["skipped"]) == ([first("g1", 1)], spared)
     assert desk.replayed()[0]["tasks"] == [first("g1", 1)]
@@ -207,22 +224,22 @@ def test_a_filter_takes_all_that_match_oldest_first(desk: Desk, monkeypatch: pyt
     ids = [desk.deliver(f"g{n}") for n in range(20)]
     for n in range(0, 20, 2):
         desk.end(first(f"g{n}"), Kind.FAILED)
-    answer = desk.replay(filter=parse("state:failed"))
+    answer = desk.replay(filter="state:failed")
     assert answer["eligible"] == ids[::2]
     assert [one["id"] for one in answer["done"]] == ids[::2]
     seqs = [one["seq"] for one in answer["done"]]
     assert seqs == sorted(seqs)
     assert {desk.state(id) for id in ids} == {"queued"}
-    assert desk.replay(filter=parse("state:failed"))["eligible"] == []
-    everything = desk.replay(filter=parse(""), dry_run=True)
+    assert desk.replay(filter="state:failed")["eligible"] == []
+    everything = desk.replay(filter="", dry_run=True)
     assert len(everything["skipped"]) == 20
 
 
 def test_a_filter_may_look_into_payloads(desk: Desk) -> None:
     id = desk.deliver("g1")
     desk.end(first("g1"), Kind.FAILED)
-    assert desk.replay(filter=parse("payload.n:1"), dry_run=True)["eligible"] == [id]
-    assert desk.requeue(filter=parse("payload.n:2"), dry_run=True)["eligible"] == []
+    assert desk.replay(filter="payload.n:1", dry_run=True)["eligible"] == [id]
+    assert desk.requeue(filter="payload.n:2", dry_run=True)["eligible"] == []
 
 
 def test_ids_and_what_is_wrong_with_them(desk: Desk) -> None:
@@ -233,7 +250,7 @@ def test_ids_and_what_is_wrong_with_them(desk: Desk) -> None:
             desk.replay(ids=wrong)
     with pytest.raises(NotFound):
         desk.requeue(ids=["../x"])
-    for nothing in ({}, {"ids": ["9/g1"], "filter": parse("")}):
+    for nothing in ({}, {"ids": ["9/g1"], "filter": ""}):
         with pytest.raises(UsageError):
             desk.replay(**nothing)
     desk.end(first("g1"), Kind.FAILED)
@@ -260,7 +277,7 @@ def test_what_is_not_over_or_went_well_is_not_requeued(desk: Desk, kind: Kind | 
     desk.deliver("g1")
     if kind is not None:
         desk.end(first("g1"), kind)
-    answer = desk.requeue(filter=parse(""))
+    answer = desk.requeue(filter="")
     assert (answer["eligible"], answer["done"], len(answer["skipped"])) == ([], [], 1)
 
 
@@ -269,12 +286,12 @@ def test_two_replays_at_once_make_one(desk: Desk) -> None:
     for n in range(6):
         desk.end(first(f"g{n}"), Kind.FAILED)
     desk.store.catch_up()
-    answers: list[dict[str, Any]] = []
+    answers: list[PlanAnswer] = []
     start = threading.Barrier(4)
 
     def act() -> None:
         # Plans are made from the same rows: what decides is the journal.
-        plan = plan_replay(desk.journal, desk.store.reader(), desk.config, ids=ids)
+        plan = actions.plan_replay(desk.journal, desk.store.reader(), desk.config, Replay(ids=ids), None)
         start.wait()
         answers.append(apply(plan, desk.journal))
 
@@ -283,8 +300,8 @@ def test_two_replays_at_once_make_one(desk: Desk) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(one["id"] for answer in answers for one in answer["done"]) == ids
-    assert [len(answer["done"]) + len(answer["skipped"]) for answer in answers] == [6] * 4
+    assert sorted(one.id for answer in answers for one in answer.done) == ids
+    assert [len(answer.done) + len(answer.skipped) for answer in answers] == [6] * 4
     assert len(desk.replayed()) == 6
 
 
@@ -294,19 +311,19 @@ def test_what_moved_since_the_plan_is_skipped_and_the_rest_done(desk: Desk) -> N
         desk.deliver(f"g{n}")
         tasks.append(first(f"g{n}"))
         desk.end(tasks[-1], Kind.FAILED)
-    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    plan = desk.plan_requeue(tasks)
     desk.journal.append([Entry(f"task.{tasks[1]}", Kind.REQUEUED, {"by": None, "reason": None})])
     answer = apply(plan, desk.journal)
-    assert [one["id"] for one in answer["done"]] == [tasks[0], tasks[2]]
-    assert [one["id"] for one in answer["skipped"]] == [tasks[1]]
+    assert [one.id for one in answer.done] == [tasks[0], tasks[2]]
+    assert [one.id for one in answer.skipped] == [tasks[1]]
 
 
 def test_a_redelivery_meanwhile_stops_no_replay(desk: Desk) -> None:
     id = desk.deliver("g1")
     desk.end(first("g1"), Kind.FAILED)
-    plan = plan_replay(desk.journal, desk.conn, desk.config, ids=[id])
+    plan = actions.plan_replay(desk.journal, desk.conn, desk.config, Replay(ids=[id]), None)
     desk.journal.append([Entry("delivery.9.g1", Kind.REPEATED, {"received": 1})])
-    assert apply(plan, desk.journal)["done"]
+    assert apply(plan, desk.journal).done
     assert desk.state(id) == "queued"
 
 
@@ -332,11 +349,11 @@ def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: py
         desk.deliver(f"g{n}")
         tasks.append(first(f"g{n}"))
         desk.end(tasks[-1], Kind.FAILED)
-    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks)
+    plan = desk.plan_requeue(tasks)
     answer = apply(plan, Filling(desk.journal, 1))  # type: ignore[arg-type]
-    assert [one["id"] for one in answer["done"]] == tasks[:2]
-    assert answer["skipped"] == [{"id": id, "reason": "no space left on the disk"} for id in tasks[2:]]
-    plan = actions.plan_requeue(desk.journal, desk.conn, ids=tasks[2:])
+    assert [one.id for one in answer.done] == tasks[:2]
+    assert answer.skipped == [Skipped(id, "no space left on the disk") for id in tasks[2:]]
+    plan = desk.plan_requeue(tasks[2:])
     with pytest.raises(NotDurable):
         apply(plan, Filling(desk.journal, 0))  # type: ignore[arg-type]
 
@@ -367,7 +384,7 @@ def test_reroute_makes_the_tasks_of_the_first_routing_of_what_was_ignored(desk: 
     desk.config = config({**FIX, "match": "event:push"})
     assert desk.reroute(ids=[id], dry_run=True)["eligible"] == [id]
     assert desk.state(id) == "ignored"
-    answer = desk.reroute(filter=parse("event:push"), by="me", reason="a new rule")
+    answer = desk.reroute(filter="event:push", by="me", reason="a new rule")
     assert [one["tasks"] for one in answer["done"]] == [[first("g1")]]
     assert desk.delivery(id)["replays"] == 0
     assert (desk.state(id), desk.delivery(id)["tasks"]) == ("queued", [first("g1")])
@@ -394,9 +411,9 @@ def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
 def test_two_reroutes_at_once_make_one(desk: Desk) -> None:
     id = desk.deliver("g1", event="push")
     desk.config = config({**FIX, "match": "event:push"})
-    plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, ids=[id]) for _ in range(2)]
+    plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, Selection(ids=[id]), None) for _ in range(2)]
     answers = [apply(plan, desk.journal) for plan in plans]
-    assert [len(answer["done"]) for answer in answers] == [1, 0]
+    assert [len(answer.done) for answer in answers] == [1, 0]
     assert desk.delivery(id)["tasks"] == [first("g1")]
 
 
@@ -406,7 +423,7 @@ def test_cancel_ends_what_waits_and_what_runs_and_nothing_else(desk: Desk) -> No
     desk.end(ids[2], Kind.COMPLETED)
     desk.end(ids[3], Kind.FAILED)
     assert desk.cancel(ids=ids, dry_run=True)["eligible"] == ids[:2]
-    answer = desk.cancel(filter=parse(""), by="me", reason="stop it")
+    answer = desk.cancel(filter="", by="me", reason="stop it")
     assert sorted(one["id"] for one in answer["done"]) == sorted(ids[:2])
     assert {one["id"]: one["reason"] for one in answer["skipped"]} == {
         ids[2]: "it is completed already",
@@ -418,14 +435,14 @@ def test_cancel_ends_what_waits_and_what_runs_and_nothing_else(desk: Desk) -> No
 
 def test_a_task_that_gets_on_meanwhile_is_cancelled_and_one_that_ends_is_not(desk: Desk) -> None:
     ids = [first(f"g{n}") for n in range(3) if desk.deliver(f"g{n}")]
-    plan = plan_cancel(desk.journal, desk.conn, ids=ids)
+    plan = actions.plan_cancel(desk.journal, desk.conn, desk.config, Selection(ids=ids), None)
     for kind in (Kind.CLAIMED, Kind.PHASE):
         desk.end(ids[0], kind)
     for kind in (Kind.CLAIMED, Kind.COMPLETED):
         desk.end(ids[1], kind)
     answer = apply(plan, desk.journal)
-    assert sorted(one["id"] for one in answer["done"]) == sorted([ids[0], ids[2]])
-    assert [one["id"] for one in answer["skipped"]] == [ids[1]]
+    assert sorted(one.id for one in answer.done) == sorted([ids[0], ids[2]])
+    assert [one.id for one in answer.skipped] == [ids[1]]
 
 
 def test_replay_to_an_address_forwards_whatever_became_of_it(desk: Desk) -> None:

@@ -16,6 +16,8 @@ from covenq.config.load import Config
 from covenq.errors import NotFound
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
+from covenq.operate.operations import PAUSE, REDACT, RESUME
+from covenq.operate.parameters import Pause, Redact
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.file.engine import FileJournal
@@ -108,15 +110,15 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
         served.post("issues", issue(1, repo="Octo/Hello"), new_guid())
         with open_source(data, Config()) as remote:
             assert isinstance(remote, RemoteSource)
-            first = remote.pause("repo", "octo/hello", reason="a\nline", by="me")
-            assert (first["changed"], first["paused"], first["repo"]) == (True, True, "Octo/Hello")
-            assert (first["name"], first["reason"], first["by"]) == ("1296269", "a line", "me")
-            again = remote.pause("repo", "Octo/Hello", by="you")
-            assert (again["changed"], again["by"], again["seq"]) == (False, "me", first["seq"])
+            first = remote.act(PAUSE, Pause(what="repo", name="octo/hello", reason="a\nline", by="me"))
+            assert (first.changed, first.paused, first.repo) == (True, True, "Octo/Hello")
+            assert (first.name, first.reason, first.by) == ("1296269", "a line", "me")
+            again = remote.act(PAUSE, Pause(what="repo", name="Octo/Hello", by="you"))
+            assert (again.changed, again.by, again.seq) == (False, "me", first.seq)
             with pytest.raises(NotFound, match="no route is named 'al'") as failed:
-                remote.pause("route", "al")
+                remote.act(PAUSE, Pause(what="route", name="al"))
             assert failed.value.hint == "There are all."
-            assert remote.pause("route", "all")["changed"]
+            assert remote.act(PAUSE, Pause(what="route", name="all")).changed
             assert remote.status()["pauses"] == remote.pauses()
             assert served.services.admission.reasons() == [], "only the intake's pause closes it"
     with open_source(data, Config()) as local:
@@ -126,12 +128,14 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
             == ["repo", "route"]
             == [p["what"] for p in local.status()["pauses"]]
         )
-        assert not local.pause("route", "all")["changed"], "not in the configuration any more, and yet it has tasks"
-        ended = local.resume("repo", "OCTO/HELLO", by="me")
-        assert (ended["changed"], ended["paused"], ended["seq"]) == (True, False, first["seq"])
-        assert not local.resume("repo", "octo/hello")["changed"]
-        assert not local.resume("worker")["changed"]
-        assert local.pause("repo", "never/seen")["name"] is None
+        assert not local.act(PAUSE, Pause(what="route", name="all")).changed, (
+            "not in the configuration any more, and yet it has tasks"
+        )
+        ended = local.act(RESUME, Pause(what="repo", name="OCTO/HELLO", by="me"))
+        assert (ended.changed, ended.paused, ended.seq) == (True, False, first.seq)
+        assert not local.act(RESUME, Pause(what="repo", name="octo/hello")).changed
+        assert not local.act(RESUME, Pause(what="worker")).changed
+        assert local.act(PAUSE, Pause(what="repo", name="never/seen")).name is None
         assert [one["what"] for one in local.pauses()] == ["route", "repo"]
 
 
@@ -208,14 +212,14 @@ def test_a_pause_carries_on_whether_the_intake_is_paused_whatever_comes_between(
 
         assert pauses.intake(journal) is None
         between = Entry("ops.pauses", "ops.paused", {"what": "worker", "name": None, "intake": None})
-        seq = pauses.pause(Rival(journal, between), rows, "intake", by="me", reason="disk swap")["seq"]
+        seq = pauses.pause(Rival(journal, between), rows, Pause(what="intake", by="me", reason="disk swap")).seq
         assert seq == 2, "the other's came first, and was looked at"
-        pauses.resume(journal, rows, "worker")
-        pauses.pause(journal, rows, "installation", "07")
+        pauses.resume(journal, rows, Pause(what="worker"))
+        pauses.pause(journal, rows, Pause(what="installation", name="07"))
         found = pauses.intake(journal)
         assert found is not None and found.word == "intake_paused"
         assert "disk swap" in found.log_detail and "disk swap" not in found.sentence, "the world isn't told why"
-        pauses.resume(journal, rows, "intake")
+        pauses.resume(journal, rows, Pause(what="intake"))
         assert pauses.intake(journal) is None
         assert names(rows()) == [("installation", "7", None)]
 
@@ -224,12 +228,12 @@ def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(d
     with serving(data) as served:
         served.post("issues", issue(1, repo="octo/hush-hush"), new_guid())
         with open_source(data, Config()) as source:
-            source.pause("repo", "octo/hush-hush")
-            source.resume("repo", "octo/hush-hush")
-            source.pause("repo", "octo/hush-hush")
-            source.redact(ids=[source.deliveries()["items"][0]["guid"]])
+            source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
+            source.act(RESUME, Pause(what="repo", name="octo/hush-hush"))
+            source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
+            source.act(REDACT, Redact(ids=[source.deliveries()["items"][0]["guid"]]))
             assert source.pauses()[0]["repo"] == "octo/hush-hush"
-            source.redact(repo="OCTO/hush-hush")
+            source.act(REDACT, Redact(repo="OCTO/hush-hush"))
             assert [(one["name"], one["repo"]) for one in source.pauses()] == [("1296269", None)]
     stored = b"".join(path.read_bytes() for path in (data / "journal").glob("*.jsonl"))
     assert b"hush-hush" not in stored

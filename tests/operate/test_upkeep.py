@@ -11,7 +11,8 @@ import pytest
 
 from covenq.config.load import Retention
 from covenq.intake.admission import Admission, Space
-from covenq.operate.maintain.upkeep import Upkeep
+from covenq.operate.maintain.upkeep import Upkeep, compact
+from covenq.operate.parameters import Compact
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.file.open import open_journal
@@ -89,11 +90,13 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
             journal.append([received("done"), note("ignored", "done", reason="no_route"), kept])
             policy, later = Retention(payloads_s=3600.0), time.time() + 5400  # past the age, and not overdue
             upkeep = Upkeep(journal, store, fold_thread, tmp_path, lambda: policy, clock=lambda: later)
-            plan = upkeep.compact(dry_run=True, all=all)
-            done = upkeep.compact(all=all)
+            answers = []
+            for dry_run in (True, False):
+                with upkeep.compacting(dry_run=dry_run) as (files, progress):
+                    answers.append(compact(files, progress, Compact(dry_run=dry_run), all=all))
         finally:
             fold_thread.stop()
-    assert plan["deliveries"] == done["deliveries"] == (1 if all else 0)
+    assert [answer.deliveries for answer in answers] == [1 if all else 0] * 2
 
 
 def test_a_release_is_one_thread_s(tmp_path: Path) -> None:

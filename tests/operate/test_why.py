@@ -14,6 +14,8 @@ from covenq.client.local import LocalSource
 from covenq.config.load import load
 from covenq.errors import Ambiguous
 from covenq.operate.inspect.why import target_of
+from covenq.operate.operations import PAUSE, REDACT
+from covenq.operate.parameters import Pause, Redact
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
 from tests.support.daemon import Daemon
@@ -277,7 +279,7 @@ def test_a_daemon_tells_the_same(past: Past, tmp_path: Path) -> None:
 
 def test_of_what_was_erased_it_tells_by_whom_and_what_can_not_be_told(tmp_path: Path) -> None:
     past = Past(tmp_path)
-    assert past.source.redact(ids=["done"], by="cli:ada", reason="they asked us to")["done"]
+    assert past.source.act(REDACT, Redact(ids=["done"], by="cli:ada", reason="they asked us to")).done
     story = past.story("done")
     assert story["events"][-1]["words"] == "its content was erased by cli:ada: they asked us to"
     assert [event["word"] for event in story["events"]].count("dropped") == 1
@@ -292,7 +294,7 @@ def test_of_what_was_erased_it_tells_by_whom_and_what_can_not_be_told(tmp_path: 
 
 def test_what_a_pause_holds_is_said_so(tmp_path: Path) -> None:
     past = Past(tmp_path)
-    past.source.pause("route", "fix", reason="the runner is down", by="cli:ada")
+    past.source.act(PAUSE, Pause(what="route", name="fix", reason="the runner is down", by="cli:ada"))
     waiting = past.story("waits")["tasks"][0]["waiting"]
     assert waiting["word"] == "paused_route"
     assert "the runner is down" in past.answer("waits", "now")[1]

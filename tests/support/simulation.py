@@ -28,6 +28,8 @@ from covenq.filter.grammar import parse
 from covenq.intake import resume
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
 from covenq.operate.act import actions, pauses
+from covenq.operate.act.plan import Plan, apply
+from covenq.operate.parameters import Pause, Replay, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
@@ -615,18 +617,20 @@ class World:
                 kind, name = rng.choice([("route", "push"), ("route", "far"), ("installation", "1"), ("worker", None)])
                 act = pauses.pause if what == "pause" else pauses.resume
                 routes = {"routes": ["push", "far"]} if what == "pause" else {}
-                act(self.journal, self._rows, kind, name, **routes)  # type: ignore[operator]
+                act(self.journal, self._rows, Pause(what=kind, name=name), **routes)
             elif ids and what == "cancel":
-                actions.apply(actions.plan_cancel(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
+                self._apply(actions.plan_cancel, Selection(ids=[rng.choice(ids)]))
             elif ids and what == "requeue":
-                actions.apply(actions.plan_requeue(self.journal, self.conn, ids=[rng.choice(ids)]), self.journal)
+                self._apply(actions.plan_requeue, Selection(ids=[rng.choice(ids)]))
             elif what == "replay":
                 over = "SELECT guid FROM webhook_deliveries WHERE state NOT IN ('received', 'queued', 'running')"
                 guids = [row["guid"] for row in self.conn.execute(over)]
                 if not guids:
                     return
-                plan = actions.plan_replay(self.journal, self.conn, self.config, ids=[rng.choice(guids)], force=True)
-                actions.apply(plan, self.journal)
+                self._apply(actions.plan_replay, Replay(ids=[rng.choice(guids)], force=True))
+
+    def _apply(self, plan: Callable[..., Plan], wanted: Selection) -> None:
+        apply(plan(self.journal, self.conn, self.config, wanted, None), self.journal)
 
     def _rows(self) -> sqlite3.Connection:
         self.fold(len(self.journal.records))
@@ -679,7 +683,7 @@ class World:
         kept = self.rng.random() < 0.3
         if not kept:
             for what, name in [("route", "push"), ("route", "far"), ("installation", "1"), ("worker", None)]:
-                pauses.resume(self.journal, self._rows, what, name)
+                pauses.resume(self.journal, self._rows, Pause(what=what, name=name))
         with suppress(JournalError):
             self.reroute()
         for _ in range(600 + 30 * len(self.monitor.tasks)):

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from covenq.config.load import build
+from covenq.config.load import Config, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
 from covenq.model import DeliveryId
 from covenq.operate.act import pauses
-from covenq.operate.act.actions import cancel, requeue
+from covenq.operate.act.actions import plan_cancel, plan_requeue
+from covenq.operate.act.plan import Plan, apply
+from covenq.operate.answers import Done
+from covenq.operate.parameters import Pause, Selection
 from covenq.state import query
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
@@ -139,15 +142,13 @@ def test_what_operators_do_is_done_once(harness: Harness, seed: int) -> None:
         assert harness.fold_thread.wait_for(harness.journal.head().seq, 30)
         return harness.store.reader()
 
-    def act(verb: Callable[..., dict[str, object]], **which: object) -> list[object]:
-        done = verb(flaky, conn(), **which)["done"]
-        assert isinstance(done, list)
-        return done
+    def act(plan: Callable[..., Plan]) -> list[Done]:
+        return apply(plan(flaky, conn(), Config(), Selection(ids=tasks), None), flaky).done
 
-    assert len(act(cancel, ids=tasks)) == 6
-    assert len(act(requeue, ids=tasks)) == 6
-    assert pauses.pause(flaky, conn, "worker", None, routes=[])["changed"] is True  # type: ignore[arg-type]
-    assert pauses.resume(flaky, conn, "worker", None)["changed"] is True  # type: ignore[arg-type]
+    assert len(act(plan_cancel)) == 6
+    assert len(act(plan_requeue)) == 6
+    assert pauses.pause(flaky, conn, Pause(what="worker")).changed  # type: ignore[arg-type]
+    assert pauses.resume(flaky, conn, Pause(what="worker")).changed  # type: ignore[arg-type]
     for task in tasks:
         assert harness.kinds(task) == ["queued", "cancelled", "requeued"]
     assert [r.kind for r in harness.journal.read(0) if r.subject == "ops.pauses"] == ["ops.paused", "ops.resumed"]

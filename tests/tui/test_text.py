@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from covenq.model import State
+from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.text import instant
 from covenq.tui import text
 from covenq.tui.actions import DELIVERIES
@@ -40,11 +41,9 @@ def test_controls_are_shown_not_dropped() -> None:
 
 
 def test_what_is_left_out_of_what_is_done_is_told_as_a_part_of_it() -> None:
-    skipped = [{"id": "9/a", "reason": "its route look has completed"}, {"id": "9/b", "reason": "it is queued"}]
-    plan = plan_lines({"eligible": ["9/a"], "skipped": skipped, "done": []}, DELIVERIES)
-    done = done_lines(
-        {"eligible": ["9/a"], "skipped": skipped, "done": [{"id": "9/a", "tasks": ["t1"]}]}, DELIVERIES, []
-    )
+    skipped = [Skipped("9/a", "its route look has completed"), Skipped("9/b", "it is queued")]
+    plan = plan_lines(PlanAnswer(["9/a"], skipped, []), DELIVERIES)
+    done = done_lines(PlanAnswer(["9/a"], skipped, [Done("9/a", ["t1"], 7)]), DELIVERIES, [])
     for lines in (plan, done):
         assert "skipped   1 delivery, and parts of 1" in lines
     assert "  its route look has completed: 9/a" in plan

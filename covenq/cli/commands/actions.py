@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -23,6 +22,8 @@ from covenq.cli.options import (
     Yes,
     complete_route,
 )
+from covenq.operate import operations
+from covenq.operate.parameters import Replay, Selection
 
 REPLAY = Wording("replay", "replayed", "delivery", "deliveries")
 REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries")
@@ -65,8 +66,8 @@ def replay(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-        act = partial(opened.replay, route=route, to=to, force=force, reason=reason, by=operator_name())
-        run_bulk(act, REPLAY, chosen, dry_run, yes, json)
+        wanted = Replay(route=route, to=to, force=force, reason=reason, dry_run=dry_run, by=operator_name())
+        run_bulk(opened, operations.REPLAY, wanted, REPLAY, chosen, yes, json)
 
 
 def reroute(
@@ -92,8 +93,8 @@ def reroute(
     """
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
-        act = partial(opened.reroute, reason=reason, by=operator_name())
-        run_bulk(act, REROUTE, chosen, dry_run, yes, json)
+        wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
+        run_bulk(opened, operations.REROUTE, wanted, REROUTE, chosen, yes, json)
 
 
 def requeue(
@@ -119,8 +120,8 @@ def requeue(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-        act = partial(opened.requeue, reason=reason, by=operator_name())
-        run_bulk(act, REQUEUE, chosen, dry_run, yes, json)
+        wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
+        run_bulk(opened, operations.REQUEUE, wanted, REQUEUE, chosen, yes, json)
 
 
 def cancel(
@@ -145,5 +146,5 @@ def cancel(
     """
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
-        act = partial(opened.cancel, reason=reason, by=operator_name())
-        run_bulk(act, CANCEL, chosen, dry_run, yes, json)
+        wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
+        run_bulk(opened, operations.CANCEL, wanted, CANCEL, chosen, yes, json)

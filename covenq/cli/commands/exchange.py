@@ -14,7 +14,7 @@ import typer
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.bulk import BulkResult, Wording, confirm, operator_name, report
+from covenq.cli.bulk import Wording, confirm, operator_name, report
 from covenq.cli.context import source
 from covenq.cli.options import (
     ConfigOption,
@@ -32,7 +32,11 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
-from covenq.operate.act.archive import ImportedDelivery, end, header, line, read
+from covenq.operate import operations
+from covenq.operate.act.archive import end, header, line, read
+from covenq.operate.answers import PlanAnswer
+from covenq.operate.imported import ImportedDelivery
+from covenq.operate.parameters import Import
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -160,18 +164,18 @@ def import_(
     else:
         with _opened(file) as opened:
             counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
-    found = BulkResult()
+    found = PlanAnswer([], [], [])
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
-            confirm(IMPORT, [""] * counted, [])
+            confirm(IMPORT, counted, [])
         with _opened(file) as opened, bar(IMPORT.past) as update:
             done = 0
             for batch in _batches(read(opened, file)):
-                answer = to.import_deliveries(
-                    [one.object() for one in batch], routed=route, reason=reason, dry_run=dry_run, by=operator_name()
-                )
-                found.eligible += answer["eligible"]
-                found.add(answer)
+                wanted = Import(items=batch, routed=route, reason=reason, dry_run=dry_run, by=operator_name())
+                answer = to.act(operations.IMPORT, wanted)
+                found.eligible += answer.eligible
+                found.skipped += answer.skipped
+                found.done += answer.done
                 done += len(batch)
                 if update is not None:
                     update(done, counted or 0)

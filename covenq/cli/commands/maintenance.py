@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.bulk import (
     PLAN_MAX,
-    Action,
     Wording,
     confirm,
     ids_or_filter,
@@ -38,11 +39,14 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
+from covenq.operate.answers import Compaction, Redaction, Skipped
+from covenq.operate.operations import COMPACT, REDACT, A
+from covenq.operate.parameters import Compact, Redact
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-REDACT = Wording("redact", "redacted", "delivery", "deliveries")
+REDACT_WORDS = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN_MAX = 20
 ERASE_BATCH = 5000
 """Ids erased per request: each request rewrites the segments that hold them."""
@@ -65,31 +69,30 @@ def compact(
     The daemon does it by itself once a day, where it is worth it; this does all of it, now. Deliveries, their hashes,
     states and history stay.
     """
+    wanted = Compact(dry_run=dry_run, by=operator_name())
     with source(data, config) as opened:
-        done = _with_progress(opened, "compact", lambda: opened.compact(dry_run=dry_run, by=operator_name()))
+        done = _with_progress(opened, "compact", lambda: opened.act(COMPACT, wanted))
     with output.tolerate_closed_stdout():
         if json:
-            output.emit_json(done)
+            output.emit_json(to_builtins(done))
         else:
             _say_compacted(done)
-    if done["left"]:
-        _say_not_removed(done)
+    if done.left:
+        _say_not_removed(done.left)
         raise typer.Exit(1)
 
 
-def _say_compacted(done: Mapping[str, Any]) -> None:
-    policy = done["policy"]
-    if policy["payloads_s"] is None and policy["attempts_s"] is None:
+def _say_compacted(done: Compaction) -> None:
+    if done.policy.payloads_s is None and done.policy.attempts_s is None:
         say("The configuration has no [retention]: everything is kept.")
         return
-    would = done["dry_run"]
-    payloads = output.count(done["deliveries"], "payload")
-    segments = output.count(done["segments"], "segment")
-    size = output.size(done["payload_bytes"])
-    output.line(f"{payloads} of {size} {'would be ' if would else ''}dropped, in {segments}")
-    output.line(f"the files of {output.count(done['attempts'], 'task')} {'would be ' if would else ''}removed")
+    would = "would be " if done.dry_run else ""
+    payloads = output.count(done.deliveries, "payload")
+    segments = output.count(done.segments, "segment")
+    output.line(f"{payloads} of {output.size(done.payload_bytes)} {would}dropped, in {segments}")
+    output.line(f"the files of {output.count(done.attempts, 'task')} {would}removed")
     if not would:
-        say(f"The journal is {output.size(max(done['freed'], 0))} shorter.")
+        say(f"The journal is {output.size(max(done.freed, 0))} shorter.")
 
 
 def redact(
@@ -130,95 +133,105 @@ def redact(
     if repo is not None:
         parse_repo(repo)
     ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
-    which: dict[str, Any] = {"filter": terms} if terms else {"repo": repo, "installation": installation}
+    which = Redact(
+        filter=terms or None,
+        repo=repo,
+        installation=installation,
+        reason=reason,
+        dry_run=dry_run,
+        by=operator_name(),
+    )
     with source(data, config) as opened:
-        act = partial(opened.redact, reason=reason, by=operator_name())
-        done = _redact(opened, act, ids, which, dry_run=dry_run, yes=yes)
+        done = _redact(opened, which, ids, yes=yes)
     with output.tolerate_closed_stdout():
         _report(done, dry_run=dry_run, json=json)
-    if done["left"]:
-        _say_not_removed(done)
+    if done.left:
+        _say_not_removed(done.left)
         raise typer.Exit(1)
-    if done["skipped"] and (ids or _any_eligible_skipped(done)):
+    if done.skipped and (ids or _any_eligible_skipped(done)):
         raise typer.Exit(4)
 
 
-def _redact(
-    opened: Source, act: Action, ids: Sequence[str], which: Mapping[str, Any], *, dry_run: bool, yes: bool
-) -> dict[str, Any]:
-    """Erase one id at once; plan several ids, or `which`, first.
+def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Redaction:
+    """Erase one id at once; plan several ids, or what `which` names, first.
 
     Of a filter exactly what was planned is erased, and nothing that arrived since.
     """
-    asked = _batches(ids, PLAN_MAX) or [which]
-    skipped: list[Any] = []
-    if dry_run or len(ids) != 1:
-        plan = _merged([act(dry_run=True, **part) for part in asked])
-        if dry_run or not plan["eligible"]:
+    asked = _batches(which, ids, PLAN_MAX) if ids else [which]
+    skipped: list[Skipped] = []
+    if which.dry_run or len(ids) != 1:
+        plan = _merged([opened.act(REDACT, replace(part, dry_run=True)) for part in asked])
+        if which.dry_run or not plan.eligible:
             return plan
         if not yes:
-            confirm(REDACT, plan["eligible"], plan["skipped"])
-        if ids or "filter" in which:
-            asked, skipped = _batches(plan["eligible"], ERASE_BATCH), plan["skipped"]
-    done = _merged([_with_progress(opened, "redact", partial(act, **part)) for part in asked])
-    return {**done, "skipped": [*skipped, *done["skipped"]]}
+            confirm(REDACT_WORDS, len(plan.eligible), plan.skipped)
+        if ids or which.filter is not None:
+            asked, skipped = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH), plan.skipped
+    done = _merged([_with_progress(opened, "redact", partial(opened.act, REDACT, part)) for part in asked])
+    done.skipped = [*skipped, *done.skipped]
+    return done
 
 
-def _batches(ids: Sequence[str], size: int) -> list[Mapping[str, Any]]:
-    return [{"ids": ids[start : start + size]} for start in range(0, len(ids), size)]
+def _batches(which: Redact, ids: list[str], size: int) -> list[Redact]:
+    return [replace(which, ids=ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
-_UNIONS = frozenset({"left", "copies", "copies_unread"})
-
-
-def _merged(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merged(answers: Sequence[Redaction]) -> Redaction:
     """Several answers as one: numbers and lists added up, paths listed once."""
-    first, *others = answers
-    whole = dict(first)
-    for answer in others:
-        for name, value in answer.items():
-            whole[name] = whole[name] + value if name not in _UNIONS else sorted({*whole[name], *value})
+    whole, *others = answers
+    for one in others:
+        whole = Redaction(
+            whole.eligible + one.eligible,
+            whole.skipped + one.skipped,
+            whole.done + one.done,
+            segments=whole.segments + one.segments,
+            freed=whole.freed + one.freed,
+            attempts=whole.attempts + one.attempts,
+            left=sorted({*whole.left, *one.left}),
+            copies=sorted({*whole.copies, *one.copies}),
+            copies_unread=sorted({*whole.copies_unread, *one.copies_unread}),
+        )
     return whole
 
 
-def _report(done: Mapping[str, Any], *, dry_run: bool, json: bool) -> None:
+def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
     if json:
-        output.emit_json(done)
+        output.emit_json(to_builtins(done))
     elif dry_run:
-        for id in done["eligible"]:
+        for id in done.eligible:
             output.line(clean(id))
     else:
-        for item in done["done"]:
-            output.line(clean(item["id"]))
-    say_skipped(done["skipped"])
-    say_count(len(done["eligible"] if dry_run else done["done"]), REDACT, dry_run)
-    others = [*done["copies"], *done.get("copies_unread", ())]  # an older daemon doesn't list those apart
-    if others and (done["done"] or dry_run):
+        for item in done.done:
+            output.line(clean(item.id))
+    say_skipped(done.skipped)
+    say_count(len(done.eligible if dry_run else done.done), REDACT_WORDS, dry_run)
+    others = [*done.copies, *done.copies_unread]
+    if others and (done.done or dry_run):
         say(
             "Not reached by this, and yours to see to; a backup that is run again into the same directory is erased too:"
         )
         for path in others:
             say(f"  {clean(path)}")
-    if done["done"]:
+    if done.done:
         say("Backups that were made by other means than `covenq backup` are not known here.")
 
 
-def _any_eligible_skipped(done: Mapping[str, Any]) -> bool:
-    skipped = {item["id"] for item in done["skipped"]}
-    return any(id in skipped for id in done["eligible"])
+def _any_eligible_skipped(done: Redaction) -> bool:
+    skipped = {item.id for item in done.skipped}
+    return any(id in skipped for id in done.eligible)
 
 
-def _say_not_removed(done: Mapping[str, Any]) -> None:
+def _say_not_removed(left: Sequence[str]) -> None:
     say("covenq: these could not be removed, and may hold content; the next start tries again:")
-    for path in done["left"][:SHOWN_MAX]:
+    for path in left[:SHOWN_MAX]:
         say(f"  {clean(path)}")
 
 
-def _with_progress(opened: Source, what: str, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def _with_progress(opened: Source, what: str, work: Callable[[], A]) -> A:
     """Do the work, with a progress bar of the daemon's on a terminal. Ctrl-C ends the command, not the daemon's work."""
     if not opened.live or not output.is_terminal(sys.stderr):
         return work()
-    answers: list[Mapping[str, Any]] = []
+    answers: list[A] = []
     errors: list[BaseException] = []
 
     def run() -> None:

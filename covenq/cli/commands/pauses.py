@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 
 from covenq.cli import output
 from covenq.cli.bulk import operator_name
@@ -24,6 +24,9 @@ from covenq.cli.options import (
 )
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
+from covenq.operate.answers import Paused
+from covenq.operate.operations import PAUSE, RESUME
+from covenq.operate.parameters import Pause
 
 What = Annotated[
     str | None,
@@ -70,17 +73,19 @@ def pause(
     """
     wanted = _required_subject("pause", what)
     with source(data, config) as opened:
-        done = opened.pause(wanted, name, reason=reason, by=operator_name())
+        done = opened.act(PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
-            output.emit_json(done)
+            output.emit_json(to_builtins(done))
         return
-    if done["changed"]:
+    if done.changed:
         say(f"{_sentence_subject(done)} is paused; `covenq resume` ends it.")
-        if done["what"] == "repo" and done["name"] is None:
+        if done.what == "repo" and done.name is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:
-        say(f"{_sentence_subject(done)} was paused already, {pause_details(done, time.time())}.")
+        say(
+            f"{_sentence_subject(done)} was paused already, {pause_details(done.since, done.by, done.reason, time.time())}."
+        )
 
 
 def resume(
@@ -102,33 +107,32 @@ def resume(
     """
     wanted = _required_subject("resume", what)
     with source(data, config) as opened:
-        done = opened.resume(wanted, name, reason=reason, by=operator_name())
+        done = opened.act(RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
-            output.emit_json(done)
-    elif done["changed"]:
-        say(f"{_sentence_subject(done)} goes on; it was paused {pause_details(done, time.time())}.")
+            output.emit_json(to_builtins(done))
+    elif done.changed:
+        say(
+            f"{_sentence_subject(done)} goes on; it was paused {pause_details(done.since, done.by, done.reason, time.time())}."
+        )
     else:
         say(f"{_sentence_subject(done, name)} was not paused. `covenq status` shows what is.")
 
 
-def pause_details(pause: Mapping[str, Any], now: float) -> str:
+def pause_details(since: str | None, by: str | None, reason: str | None, now: float) -> str:
     """How long it has been paused, by whom and why."""
-    since = f"for {output.elapsed(pause['since'], now)}"
-    by = f" by {clean(pause['by'])}" if pause["by"] else ""
-    why = f": {clean(pause['reason'])}" if pause["reason"] else ""
-    return f"{since}{by}{why}"
+    whom = f" by {clean(by)}" if by else ""
+    why = f": {clean(reason)}" if reason else ""
+    return f"for {output.elapsed(since, now)}{whom}{why}"
 
 
-def pause_subject(pause: Mapping[str, Any]) -> str:
+def pause_subject(what: str, name: str | None) -> str:
     """What is paused, in the words that `covenq resume` takes."""
-    name = pause["repo"] or pause["name"]
-    return f"{pause['what']} {clean(name)}" if name else str(pause["what"])
+    return f"{what} {clean(name)}" if name else what
 
 
-def _sentence_subject(pause: Mapping[str, Any], name: str | None = None) -> str:
-    text = pause_subject({**pause, "name": pause["name"] or name})
-    return f"The {text}"
+def _sentence_subject(pause: Paused, name: str | None = None) -> str:
+    return f"The {pause_subject(pause.what, pause.repo or pause.name or name)}"
 
 
 def _required_subject(verb: str, what: str | None) -> str:

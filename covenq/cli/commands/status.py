@@ -74,7 +74,8 @@ def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
         for pause in found["pauses"]:
-            yield "PAUSED", f"{pause_subject(pause)}, {pause_details(pause, now)}"
+            subject = pause_subject(pause["what"], pause["repo"] or pause["name"])
+            yield "PAUSED", f"{subject}, {pause_details(pause['since'], pause['by'], pause['reason'], now)}"
     reload = found.get("reload")
     if reload and not reload["ok"]:
         ago = output.age(reload["at"], now)

@@ -14,13 +14,12 @@ import orjson
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.guard import token_of
+from covenq.operate.operations import BODY_MAX
 
 LIMIT = 50
 """Items of a page, if the request names no limit."""
 LIMIT_MAX = 1000
 """Items of a page at most."""
-BODY_MAX = 4 << 20
-"""Bytes of a JSON body."""
 SECONDS_MAX = 1e9
 
 
@@ -117,18 +116,6 @@ class Body:
         if texts is not None and not all(isinstance(text, str) for text in texts):
             raise UsageError(f"{key} must be {noun}")
         return texts
-
-    def ids(self) -> list[str]:
-        return self.texts("ids", "a list of ids") or []
-
-    def filter(self) -> Filter | None:
-        """`filter`: a text, or a list of its words."""
-        value = self._values.get("filter")
-        if value is None:
-            return None
-        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value)):
-            return parse(value)
-        raise UsageError("filter must be a text")
 
 
 def body_of(req: falcon.Request, known: Collection[str], most: int = BODY_MAX) -> Body:

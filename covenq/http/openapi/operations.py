@@ -1,10 +1,11 @@
 """The table of HTTP operations: method, path, access, parameters and answers.
 
-To add a route: add it to the application in `app.py` and here to OPERATIONS (its objects in `schemas.py`, its body in
-`requests.py`), and generate the document with `python -m covenq.http.openapi.document > man/openapi.json`. From this
-table come the OpenAPI document that is served at /openapi.json, the roles that the TCP listener requires (an operation
-that is not in the table needs `operate`), and the check of query parameters; tests/http/test_openapi.py fails for a route
-that is not in the table, and for one that is only there.
+To add what operators do: see `covenq.operate.operations`; it is in this table by itself. To add another route: add it to the
+application in `app.py` and here to OPERATIONS (its objects in `schemas.py`, its body in `requests.py`). Then generate the
+document with `python -m covenq.http.openapi.document > man/openapi.json`. From this table come the OpenAPI document that is
+served at /openapi.json, the roles that the TCP listener requires (an operation that is not in the table needs `operate`), and
+the check of query parameters; tests/http/test_openapi.py fails for a route that is not in the table, and for one that is only
+there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
+from covenq.http.answers import status_of
 from covenq.http.openapi import schemas
-from covenq.http.openapi.requests import REQUESTS
+from covenq.http.openapi.requests import REQUESTS, parameters_schema
 from covenq.http.openapi.schemas import Schema, page, ref
+from covenq.operate import operations
+from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction
+from covenq.operate.operations import AnyOperation
 
 Access = Literal["open", "read", "worker", "operate"]
 """`open` needs no token. `operate` includes `read`; `worker` is for claims only."""
@@ -92,17 +99,27 @@ def _payload(id: str, summary: str) -> Operation:
     return Operation("GET", f"/api/v1/deliveries/{id}/payload", "read", summary, {200: _BYTES}, errors, workers=True)
 
 
-def _action(
-    name: str,
-    summary: str,
-    *,
-    answer: str = "operation",
-    errors: tuple[int, ...] = (400, 404, 409),
-    body: str | None = None,
-) -> Operation:
-    """An operator's action; its body is the request of that name, unless `body` names another."""
-    answers = {200: ref(answer)}
-    return Operation("POST", f"/api/v1/{name}", "operate", summary, answers, errors, body=REQUESTS[body or name])
+def _act(operation: AnyOperation) -> Operation:
+    """An operation of `covenq.operate.operations`: its body are its parameters."""
+    errors = tuple(sorted({status_of(kind) for kind in operation.raises}))
+    return Operation(
+        "POST",
+        f"/api/v1/{operation.name}",
+        "operate",
+        operation.summary,
+        {200: ref(_ANSWERS[operation.answer])},
+        errors,
+        body=parameters_schema(operation.parameters),
+    )
+
+
+_ANSWERS: Mapping[type[Struct], str] = {
+    PlanAnswer: "operation",
+    Redaction: "redaction",
+    Compaction: "compaction",
+    Paused: "paused",
+}
+"""The name in `schemas.SCHEMAS` of each answer."""
 
 
 def _held(action: str, summary: str, answer: str) -> Operation:
@@ -236,11 +253,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Query("wait_ms", _WHOLE, "With `after`, hold the answer so long if there is nothing yet; 30,000 at most."),
         ),
     ),
-    _action("replay", "New tasks of stored deliveries, by today's routes."),
-    _action("import", "Record deliveries from elsewhere, without a signature to check.", errors=(400,)),
-    _action("reroute", "Route deliveries that have no task."),
-    _action("cancel", "End tasks that wait or run."),
-    _action("requeue", "Failed, cancelled and superseded tasks once more."),
+    *(_act(one) for one in operations.OPERATIONS),
     Operation(
         "POST",
         "/api/v1/claims",
@@ -264,12 +277,6 @@ OPERATIONS: tuple[Operation, ...] = (
     _held("phase", "Record what an attempt is at. The daemon's own commands may say it too.", "phase"),
     _held("complete", "End an attempt well.", "ended"),
     _held("fail", "End an attempt that failed, or give the task back (category interrupted).", "ended"),
-    _action(
-        "redact",
-        "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
-        answer="redaction",
-    ),
-    _action("compact", "Drop what the configured retention no longer keeps.", answer="compaction", errors=(400, 409)),
     Operation(
         "GET",
         "/api/v1/secrets",
@@ -293,13 +300,6 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation("GET", "/api/v1/pauses", "read", "What operators have paused.", {200: page("pause")}),
-    _action(
-        "pause",
-        "Pause the intake, the worker, a route, a repository or an installation.",
-        answer="paused",
-        errors=(400, 404),
-    ),
-    _action("resume", "End a pause.", answer="paused", errors=(400, 404), body="pause"),
     Operation(
         "GET",
         "/api/v1/events",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from covenq.http.openapi.schemas import TEXT, TOKEN, Schema, array_of, nullable
+import msgspec
+from msgspec import Struct
+
+from covenq.http.openapi.schemas import TEXT, TOKEN, Schema
 from covenq.model import Category
 
 
@@ -15,20 +18,48 @@ def request(properties: Mapping[str, Schema], required: Sequence[str] = ()) -> S
     return {**schema, "required": list(required)} if required else schema
 
 
-_WHY: Schema = {"type": ["string", "null"], "description": "Kept for ever with what is done."}
-_WHO: Schema = {"type": ["string", "null"], "description": "Who acts; without it the token's name, or `api`."}
-_FILTER: Schema = {
-    "type": ["string", "array", "null"],
-    "items": TEXT,
-    "description": "The filter grammar, covenq-filter(7), whole or word by word. Empty is everything.",
-}
-_FLAG: Schema = {"type": ["boolean", "null"]}
-WHICH: Mapping[str, Schema] = {
-    "ids": {"type": ["array", "null"], "items": TEXT},
-    "filter": _FILTER,
-}
-"""What an operation acts on: `ids`, or a `filter`."""
-HOW: Mapping[str, Schema] = {"dry_run": _FLAG, "reason": _WHY, "by": _WHO}
+def parameters_schema(parameters: type[Struct]) -> Schema:
+    """The body of an operation's request, from the types of its parameters."""
+    _, components = msgspec.json.schema_components([parameters], ref_template="{name}")
+    return _plain(components[parameters.__name__], components)
+
+
+_DROPPED = frozenset({"title", "default", "contentEncoding", "anyOf", "properties", "required", "items", "prefixItems"})
+
+
+def _plain(schema: Schema, components: Mapping[str, Schema]) -> Schema:
+    """msgspec's schema in the document's form.
+
+    Without references and titles; a choice of types as a list of them; what may be left out may be null, too.
+    """
+    if "$ref" in schema:
+        return _plain(components[schema["$ref"]], components)
+    dropped = (
+        {*_DROPPED, "description"} if "properties" in schema else _DROPPED
+    )  # a class's docstring is for readers here
+    plain = {name: value for name, value in schema.items() if name not in dropped}
+    for one in schema.get("anyOf", ()):
+        part = dict(_plain(one, components))
+        plain = {**part, **plain, "type": [*plain.get("type", ()), part["type"]]}
+    if "prefixItems" in schema:
+        plain["items"] = _plain(schema["prefixItems"][0], components)  # a pair has two of the same type
+    elif "items" in schema:
+        plain["items"] = _plain(schema["items"], components)
+    if "properties" in schema:
+        required = schema.get("required", ())
+        plain["properties"] = {
+            name: _plain(one, components) if name in required else _or_null(_plain(one, components))
+            for name, one in schema["properties"].items()
+        }
+        if required:
+            plain["required"] = required
+    return plain
+
+
+def _or_null(schema: Schema) -> Schema:
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return {**schema, "type": [*(kind for kind in kinds if kind != "null"), "null"]}
+
 
 _INT32: Schema = {"type": ["integer", "null"], "minimum": -(1 << 31), "maximum": 1 << 31}
 _ENDED: dict[str, Schema] = {
@@ -47,39 +78,6 @@ _ENDED: dict[str, Schema] = {
 _LEASE_S: Schema = {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60}
 
 REQUESTS: dict[str, Schema] = {
-    "replay": request({**WHICH, "route": nullable(TEXT), "to": nullable(TEXT), "force": _FLAG, **HOW}),
-    "import": request(
-        {
-            "items": nullable(
-                array_of(
-                    {
-                        "type": "object",
-                        "properties": {
-                            "headers": array_of({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 2}),
-                            "body64": nullable(TEXT),
-                            "origin": {"type": ["object", "null"]},
-                        },
-                        "required": ["headers"],
-                        "additionalProperties": False,
-                    }
-                )
-            ),
-            "routed": _FLAG,
-            **HOW,
-        }
-    ),
-    "reroute": request({**WHICH, **HOW}),
-    "cancel": request({**WHICH, **HOW}),
-    "pause": request(
-        {
-            "what": {"type": "string", "enum": ["intake", "worker", "route", "repo", "installation"]},
-            "name": {"type": ["string", "null"], "description": "The route, OWNER/NAME, or the installation's number."},
-            "reason": _WHY,
-            "by": _WHO,
-        },
-        required=("what",),
-    ),
-    "requeue": request({**WHICH, **HOW}),
     "claim": request(
         {
             "worker": {"type": "string", "pattern": r"^[0-9A-Za-z._@:/-]{1,64}$"},
@@ -136,14 +134,5 @@ REQUESTS: dict[str, Schema] = {
         },
         required=("fence",),
     ),
-    "redact": request(
-        {
-            **WHICH,
-            "repo": {"type": ["string", "null"], "description": "OWNER/NAME"},
-            "installation": {"type": ["integer", "null"], "minimum": 0, "maximum": (1 << 63) - 1},
-            **HOW,
-        }
-    ),
-    "compact": request({"dry_run": _FLAG, "by": _WHO}),
 }
-"""The bodies of requests, by name."""
+"""The bodies of requests that are no operation's (`covenq.operate.operations`), by name."""

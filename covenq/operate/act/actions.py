@@ -1,15 +1,14 @@
-"""Replay and reroute of deliveries, requeue and cancel of tasks.
+"""Replay and reroute of deliveries, requeue and cancel of tasks: the plan of each.
 
-Each is a plan and its application (`covenq.operate.act.plan`), shared by the commands, the API and the dashboard.
+`covenq.operate.operations` has the table of what is done with them, `covenq.operate.act.plan` applies a plan.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
 
 from covenq.config.executor import checked_address
 from covenq.config.load import Config
@@ -18,16 +17,13 @@ from covenq.config.toml_table import Table
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
-from covenq.operate.act.plan import PAGE, Item, Plan, Skipped, apply, clean_text, payloads, plan
+from covenq.operate.act.plan import PAGE, Item, Plan, clean_text, payloads, plan
+from covenq.operate.answers import Skipped
+from covenq.operate.parameters import Replay, Selection
 from covenq.routing.decide import PING, Decision, route
 from covenq.state import query
 from journal.interface import Journal
 from journal.records import Entry
-
-__all__ = [
-    "Item", "Plan", "Skipped", "apply", "cancel", "clean_text", "plan_cancel", "plan_replay", "plan_requeue", "plan_reroute",
-    "replay", "requeue", "reroute",
-]  # fmt: skip
 
 _INFORMATIONAL = frozenset({Kind.REPEATED, Kind.CONFLICTED})
 """Records of a delivery that change nothing about its state."""
@@ -44,16 +40,10 @@ def plan_replay(
     journal: Journal,
     conn: sqlite3.Connection,
     config: Config,
-    *,
-    ids: Sequence[str] = (),
-    filter: Filter | None = None,
-    route: str | None = None,
-    to: str | None = None,
-    force: bool = False,
-    reason: str | None = None,
-    by: str | None = None,
+    wanted: Replay,
+    filter: Filter | None,
 ) -> Plan:
-    """Plan new tasks for deliveries, by today's routes; `ids` (GUID or hook/GUID) or a `filter` select them.
+    """Plan new tasks for deliveries, by today's routes. `filter` is that of `wanted`, parsed.
 
     With `route`, by that one alone; with `to`, a web address, by none: each is forwarded there once. Skipped are those with
     a task (of that route) that waits or runs, those that completed unless `force`, and those that no route wants; of those
@@ -61,6 +51,7 @@ def plan_replay(
     UsageError, NotFound, Ambiguous.
     """
     payload_of = payloads(journal)
+    route, to, force = wanted.route, wanted.to, wanted.force
     if to is not None:
         if route is not None:
             raise UsageError("a route and an address name two ways", hint="Give one of them.")
@@ -70,22 +61,17 @@ def plan_replay(
         _check_route(config, route)
 
     def item(row: JsonObject) -> Item | Skipped:
-        return _replay_item(
-            conn, row, config, payload_of, only=route, force=force, reason=clean_text(reason), by=clean_text(by)
-        )
+        return _replay_item(conn, row, config, payload_of, only=route, force=force, note=_note(wanted))
 
-    return plan(ids, filter, *_deliveries(conn, payload_of), item)
+    return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
 
 
 def plan_reroute(
     journal: Journal,
     conn: sqlite3.Connection,
     config: Config,
-    *,
-    ids: Sequence[str] = (),
-    filter: Filter | None = None,
-    reason: str | None = None,
-    by: str | None = None,
+    wanted: Selection,
+    filter: Filter | None,
 ) -> Plan:
     """Plan the first routing again, for deliveries without a task: still `received`, or ignored under older rules.
 
@@ -96,42 +82,38 @@ def plan_reroute(
     payload_of = payloads(journal)
 
     def item(row: JsonObject) -> Item | Skipped:
-        return _reroute_item(row, config, payload_of, reason=clean_text(reason), by=clean_text(by))
+        return _reroute_item(row, config, payload_of, note=_note(wanted))
 
-    return plan(ids, filter, *_deliveries(conn, payload_of), item)
+    return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
 
 
 def plan_requeue(
     journal: Journal,
     conn: sqlite3.Connection,
-    *,
-    ids: Sequence[str] = (),
-    filter: Filter | None = None,
-    reason: str | None = None,
-    by: str | None = None,
+    config: Config,
+    wanted: Selection,
+    filter: Filter | None,
 ) -> Plan:
-    """Plan another run of failed, cancelled and superseded tasks, under their frozen policy; `ids` are task ids.
+    """Plan another run of failed, cancelled and superseded tasks, under their frozen policy (so not today's `config`).
 
-    All others are skipped. `conn` and errors: as for `plan_replay`.
+    `ids` are task ids. All others are skipped. `conn` and errors: as for `plan_replay`.
     """
 
     def item(row: JsonObject) -> Item | Skipped:
         gone = _why_no_content_of_task(conn, row) if row["state"] in REQUEUEABLE else None
         if gone is not None:
             return Skipped(row["id"], gone)
-        return _requeue_item(row, reason=clean_text(reason), by=clean_text(by))
+        return _requeue_item(row, note=_note(wanted))
 
-    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
+    return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 def plan_cancel(
     journal: Journal,
     conn: sqlite3.Connection,
-    *,
-    ids: Sequence[str] = (),
-    filter: Filter | None = None,
-    reason: str | None = None,
-    by: str | None = None,
+    config: Config,
+    wanted: Selection,
+    filter: Filter | None,
 ) -> Plan:
     """Plan the cancellation of tasks that wait or run; `ids` are task ids. All others are skipped.
 
@@ -143,42 +125,21 @@ def plan_cancel(
         id: str = row["id"]
         if row["state"] not in _WAITING:
             return Skipped(id, f"it is {row['state']} already")
-        data = {"by": clean_text(by), "reason": clean_text(reason)}
-        entry = Entry(task_subject(id), Kind.CANCELLED, data, expect=row["last_seq"])
+        entry = Entry(task_subject(id), Kind.CANCELLED, _note(wanted), expect=row["last_seq"])
         return Item(id, (entry,), (id,), ignored_kinds=_NOT_FINAL)
 
-    return plan(ids, filter, *_tasks(conn, payloads(journal)), item)
-
-
-def replay(
-    journal: Journal, conn: sqlite3.Connection, config: Config, *, dry_run: bool = False, **which: Any
-) -> JsonObject:
-    """`plan_replay` with `which`, and, unless `dry_run`, `apply`."""
-    return _apply_unless_dry(plan_replay(journal, conn, config, **which), journal, dry_run)
-
-
-def reroute(
-    journal: Journal, conn: sqlite3.Connection, config: Config, *, dry_run: bool = False, **which: Any
-) -> JsonObject:
-    """`plan_reroute` with `which`, and, unless `dry_run`, `apply`."""
-    return _apply_unless_dry(plan_reroute(journal, conn, config, **which), journal, dry_run)
-
-
-def requeue(journal: Journal, conn: sqlite3.Connection, *, dry_run: bool = False, **which: Any) -> JsonObject:
-    """`plan_requeue` with `which`, and, unless `dry_run`, `apply`."""
-    return _apply_unless_dry(plan_requeue(journal, conn, **which), journal, dry_run)
-
-
-def cancel(journal: Journal, conn: sqlite3.Connection, *, dry_run: bool = False, **which: Any) -> JsonObject:
-    """`plan_cancel` with `which`, and, unless `dry_run`, `apply`."""
-    return _apply_unless_dry(plan_cancel(journal, conn, **which), journal, dry_run)
-
-
-def _apply_unless_dry(plan: Plan, journal: Journal, dry_run: bool) -> JsonObject:
-    return plan.answer() if dry_run else apply(plan, journal)
+    return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
 
 
 # ---- planning
+
+_Note = dict[str, str | None]
+"""Who, and why, as a record has it."""
+
+
+def _note(wanted: Selection) -> _Note:
+    return {"by": clean_text(wanted.by), "reason": clean_text(wanted.reason)}
+
 
 _ById = Callable[[str], JsonObject]
 _Paged = Callable[[Filter, str | None], query.Page]
@@ -228,8 +189,7 @@ def _replay_item(
     *,
     only: str | None,
     force: bool,
-    reason: str | None,
-    by: str | None,
+    note: _Note,
 ) -> Item | Skipped:
     delivery = DeliveryId(row["hook"], row["guid"])
     id = str(delivery)
@@ -258,17 +218,15 @@ def _replay_item(
             id, f"what wants it today has completed ({', '.join(excluded)}); --force replays it all the same"
         )
     made = [entry for name, _, entry in wanted if name not in completed]
-    note = {"replay": number, "tasks": list(tasks), "by": by, "reason": reason}
+    data = {"replay": number, "tasks": list(tasks), **note}
     # Against the delivery's newest record, so two replays at once can't both take this number; and the tasks' ids,
     # derived from it, are new.
-    replayed = Entry(delivery.subject, Kind.REPLAYED, note, expect=row["last_seq"])
+    replayed = Entry(delivery.subject, Kind.REPLAYED, data, expect=row["last_seq"])
     why = tuple(f"its route {name} has completed; --force replays that too" for name in excluded)
     return Item(id, (replayed, *made), tasks, ignored_kinds=_INFORMATIONAL, excluded=why)
 
 
-def _reroute_item(
-    row: JsonObject, config: Config, payload_of: query.PayloadOf, *, reason: str | None, by: str | None
-) -> Item | Skipped:
+def _reroute_item(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, note: _Note) -> Item | Skipped:
     delivery = DeliveryId(row["hook"], row["guid"])
     id = str(delivery)
     if row["tasks"]:
@@ -282,13 +240,13 @@ def _reroute_item(
     if decision.problem is not None:
         return Skipped(id, decision.problem)
     if decision.state is State.QUEUED:
-        note = {"tasks": list(decision.tasks), "by": by, "reason": reason}
-        rerouted = Entry(delivery.subject, Kind.REROUTED, note, expect=row["last_seq"])
+        data = {"tasks": list(decision.tasks), **note}
+        rerouted = Entry(delivery.subject, Kind.REROUTED, data, expect=row["last_seq"])
         return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
     if row["state"] == State.IGNORED:
         return Skipped(id, f"no route wants it today ({decision.reason})")
     (ignored,) = decision.entries
-    told = {**ignored.data, "by": by, "operator_reason": reason}
+    told = {**ignored.data, "by": note["by"], "operator_reason": note["reason"]}
     return Item(
         id, (Entry(ignored.subject, ignored.kind, told, expect=row["last_seq"]),), (), ignored_kinds=_INFORMATIONAL
     )
@@ -308,12 +266,12 @@ def _route(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, repl
     )
 
 
-def _requeue_item(row: JsonObject, *, reason: str | None, by: str | None) -> Item | Skipped:
+def _requeue_item(row: JsonObject, *, note: _Note) -> Item | Skipped:
     id: str = row["id"]
     if row["state"] not in REQUEUEABLE:
         hint = "; `covenq replay` makes a new task" if row["state"] == State.COMPLETED else ""
         return Skipped(id, f"it is {row['state']}{hint}")
-    entry = Entry(task_subject(id), Kind.REQUEUED, {"by": by, "reason": reason}, expect=row["last_seq"])
+    entry = Entry(task_subject(id), Kind.REQUEUED, note, expect=row["last_seq"])
     return Item(id, (entry,), (id,))
 
 

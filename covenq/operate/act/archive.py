@@ -10,35 +10,17 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import IO, Any
 
 from covenq.errors import UsageError
 from covenq.model import JsonObject
+from covenq.operate.imported import ImportedDelivery
 
 FORMAT = "covenq-slice"
 VERSION = 1
 LINE_MAX = 64 * 1024 * 1024
 """Bytes of one line, and of a document that is not a slice."""
-ORIGIN_MAX = 8
-ORIGIN_TEXT_MAX = 64
-"""Fields of a delivery's origin, and characters of a text in it."""
 _SIGNATURES = frozenset({"x-hub-signature", "x-hub-signature-256"})
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedDelivery:
-    """One delivery to import: its request, and its origin. `body` is None if its payload was not kept."""
-
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | None
-    origin: JsonObject = field(default_factory=dict)
-    """Times, ids and short texts, for the record's `data`."""
-
-    def object(self) -> JsonObject:
-        """{"headers", "body64", "origin"}: as the API takes it."""
-        body = None if self.body is None else base64.b64encode(self.body).decode()
-        return {"headers": [list(pair) for pair in self.headers], "body64": body, "origin": self.origin}
 
 
 # ---- writing
@@ -63,28 +45,6 @@ def line(delivery: JsonObject, body: bytes | None, tasks: Iterable[JsonObject]) 
 def end(deliveries: int) -> JsonObject:
     """The last line."""
     return {"end": True, "deliveries": deliveries}
-
-
-def parse_item(one: Any) -> ImportedDelivery:
-    """The delivery that `ImportedDelivery.object` made the object of. Raises UsageError."""
-    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
-        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
-    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin")
-    origin = {} if origin is None else origin
-    if not (isinstance(headers, list) and isinstance(origin, dict) and (body is None or isinstance(body, str))):
-        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
-    if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):
-        raise UsageError("a header is no pair of texts")
-    try:
-        content = None if body is None else base64.b64decode(body, validate=True)
-    except ValueError:
-        raise UsageError("body64 is no base64") from None
-    told = {str(name)[:40]: value for name, value in list(origin.items())[:ORIGIN_MAX] if _is_word(value)}
-    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told)
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and len(value) <= ORIGIN_TEXT_MAX)
 
 
 # ---- reading

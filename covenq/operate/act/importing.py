@@ -14,8 +14,10 @@ from covenq.errors import BadRequest
 from covenq.github import request
 from covenq.github.columns import columns
 from covenq.model import DeliveryId, JsonObject, Kind, State
-from covenq.operate.act.archive import ImportedDelivery
 from covenq.operate.act.plan import BATCH, Item, append_all, clean_text
+from covenq.operate.answers import Done, PlanAnswer, Skipped
+from covenq.operate.imported import ImportedDelivery
+from covenq.operate.parameters import Import
 from covenq.routing.decide import route
 from journal.interface import Journal
 from journal.records import Entry
@@ -35,44 +37,33 @@ class _ParsedDelivery:
     body: JsonObject
 
 
-def import_deliveries(
-    journal: Journal,
-    config: Config,
-    incoming: Sequence[ImportedDelivery],
-    *,
-    routed: bool = False,
-    reason: str | None = None,
-    dry_run: bool = False,
-    by: str | None = None,
-    clock: Callable[[], float],
-) -> JsonObject:
-    """Record them: {"eligible": [id…], "skipped": [{"id", "reason"}…], "done": [{"id", "tasks", "seq"}…]}.
+def import_deliveries(journal: Journal, config: Config, wanted: Import, clock: Callable[[], float]) -> PlanAnswer:
+    """Record deliveries. With `routed` today's routes decide at once, as for a delivery that GitHub sends.
 
-    With `routed` today's routes decide at once, as for a delivery that GitHub sends. Skipped are items whose id is in the
-    journal already, and those that are no delivery. Raises JournalError, NotDurable.
+    Skipped are items whose id is in the journal already, and those that are no delivery. Raises JournalError, NotDurable.
     """
-    answer: JsonObject = {"eligible": [], "skipped": [], "done": []}
+    answer = PlanAnswer([], [], [])
     items: list[Item] = []
-    for number, one in enumerate(incoming):
+    for number, one in enumerate(wanted.items):
         try:
-            parsed = _parse(one, config, by=clean_text(by), reason=clean_text(reason))
+            parsed = _parse(one, config, by=clean_text(wanted.by), reason=clean_text(wanted.reason))
         except BadRequest as error:
-            answer["skipped"].append({"id": _name(one, number), "reason": error.detail})
+            answer.skipped.append(Skipped(_name(one, number), error.detail))
             continue
         id = str(parsed.delivery)
         if journal.last(parsed.delivery.subject) is not None:
-            answer["skipped"].append({"id": id, "reason": ALREADY_HERE})
+            answer.skipped.append(Skipped(id, ALREADY_HERE))
             continue
-        answer["eligible"].append(id)
-        items.append(_item(parsed, config, routed, clock))
-    if dry_run:
+        answer.eligible.append(id)
+        items.append(_item(parsed, config, wanted.routed, clock))
+    if wanted.dry_run:
         return answer
     for start in range(0, len(items), BATCH):
         for item, seq in append_all(journal, items[start : start + BATCH]):
             if seq is None:
-                answer["skipped"].append({"id": item.id, "reason": ALREADY_HERE})
+                answer.skipped.append(Skipped(item.id, ALREADY_HERE))
             else:
-                answer["done"].append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
+                answer.done.append(Done(item.id, list(item.tasks), seq))
     return answer
 
 

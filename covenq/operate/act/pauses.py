@@ -15,6 +15,8 @@ from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
 from covenq.model import JsonObject, parse_repo
 from covenq.operate.act.plan import clean_text
+from covenq.operate.answers import Paused
+from covenq.operate.parameters import Pause
 from covenq.state.fold_pauses import FIND_PAUSES, PAUSED, PAUSES, RESUMED, UNNAMED_TARGETS, PauseTarget
 from journal.append import append_known
 from journal.interface import Journal
@@ -29,29 +31,27 @@ FoldedRows = Callable[[], sqlite3.Connection]
 def pause(
     journal: Journal,
     rows: FoldedRows,
-    what: str,
-    name: str | None = None,
+    wanted: Pause,
     *,
     routes: Collection[str] = (),
-    reason: str | None = None,
-    by: str | None = None,
-) -> JsonObject:
-    """Record a pause, durably. → the pause (see `view.pauses`) and "paused": true, "changed": whether it wasn't already.
+) -> Paused:
+    """Record a pause, durably. Its `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an
+    installation's number.
 
-    `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an installation's number. Raises
-    UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
+    Raises UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
     """
-    what, name = _checked(what, name)
+    what, name = _checked(wanted.what, wanted.name)
+    by, reason = clean_text(wanted.by), clean_text(wanted.reason)
     for _ in range(_TRIES):
         newest = journal.last(PAUSES)
         conn = rows()
         found = _find(conn, what, name)
         if found:
-            return {**found[0], "paused": True, "changed": False}
+            return Paused(**found[0], paused=True, changed=False)
         if what == PauseTarget.ROUTE and name not in routes and not _waiting(conn, name):
             known = f"There are {', '.join(sorted(routes))}." if routes else "The configuration has no routes."
             raise NotFound(f"no route is named {name!r}", hint=known)
-        data: JsonObject = {"what": what, "name": name, "by": clean_text(by), "reason": clean_text(reason)}
+        data: JsonObject = {"what": what, "name": name, "by": by, "reason": reason}
         about = None
         if what == PauseTarget.REPO and name is not None:
             data["name"], known_as = _repo(conn, name)
@@ -61,37 +61,33 @@ def pause(
         last = 0 if newest is None else newest.seq
         answer = append_known(journal, [Entry(PAUSES, PAUSED, data, about, expect=last)])
         if isinstance(answer, Appended):
-            return {**_find(rows(), what, name)[0], "paused": True, "changed": True}
+            return Paused(**_find(rows(), what, name)[0], paused=True, changed=True)
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 
 def resume(
     journal: Journal,
     rows: FoldedRows,
-    what: str,
-    name: str | None = None,
-    *,
-    reason: str | None = None,
-    by: str | None = None,
-) -> JsonObject:
-    """Record the end of a pause, durably. → the pause that was ended, if there was one, and "paused": false, "changed".
+    wanted: Pause,
+) -> Paused:
+    """Record the end of a pause, durably. → the pause that was ended, if there was one.
 
     Raises as `pause` does, except that it accepts unknown routes.
     """
-    what, name = _checked(what, name)
+    what, name = _checked(wanted.what, wanted.name)
+    by, reason = clean_text(wanted.by), clean_text(wanted.reason)
     for _ in range(_TRIES):
         newest = journal.last(PAUSES)
         found = _find(rows(), what, name)
         if not found:
-            nothing = {"what": what, "name": name, "repo": None, "since": None, "seq": None, "by": None, "reason": None}
-            return {**nothing, "paused": False, "changed": False}
-        data: JsonObject = {"what": what, "name": found[0]["name"], "by": clean_text(by), "reason": clean_text(reason)}
+            return Paused(what=what, name=name, paused=False, changed=False)
+        data: JsonObject = {"what": what, "name": found[0]["name"], "by": by, "reason": reason}
         data["of"] = [one["seq"] for one in found]
         data["intake"] = None if what == PauseTarget.INTAKE else intake_seq(newest)
         last = 0 if newest is None else newest.seq
         answer = append_known(journal, [Entry(PAUSES, RESUMED, data, expect=last)])
         if isinstance(answer, Appended):
-            return {**found[0], "paused": False, "changed": True}
+            return Paused(**found[0], paused=False, changed=True)
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 

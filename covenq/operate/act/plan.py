@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
+from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.state import query
 from covenq.text import one_line
 from journal.append import append_known
@@ -49,14 +50,6 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """One thing that is not done, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What would be done, oldest first, and what would not; `excluded` are the parts left out of what would.
 
@@ -69,13 +62,9 @@ class Plan:
     make: Callable[[str], Item | Skipped]
     excluded: tuple[Skipped, ...] = ()
 
-    def answer(self) -> JsonObject:
-        """{"eligible": [id…], "skipped": [{"id", "reason"}…], "done": []}: a dry run's answer. An id in both is done in part."""
-        return {
-            "eligible": list(self.eligible),
-            "skipped": [{"id": one.id, "reason": one.reason} for one in (*self.skipped, *self.excluded)],
-            "done": [],
-        }
+    def answer(self) -> PlanAnswer:
+        """A dry run's answer: nothing is done. An id that is both eligible and skipped is done in part."""
+        return PlanAnswer(list(self.eligible), [*self.skipped, *self.excluded], [])
 
 
 def plan(
@@ -118,31 +107,30 @@ def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -
             return
 
 
-def apply(plan: Plan, journal: Journal) -> JsonObject:
-    """Carry out the plan: its answer, with "done": [{"id", "tasks": [id…], "seq"}…].
+def apply(plan: Plan, journal: Journal) -> PlanAnswer:
+    """Carry out the plan: its answer, with what was done.
 
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
     does just that. Raises NotDurable if nothing could be done at all, and what else the journal raises.
     """
     answer = replace(plan, excluded=()).answer()  # other parts may be excluded by now
-    done: list[JsonObject] = answer["done"]
-    skipped: list[JsonObject] = answer["skipped"]
+    done, skipped = answer.done, answer.skipped
     for start in range(0, len(plan.eligible), BATCH):
         made = [plan.make(id) for id in plan.eligible[start : start + BATCH]]
-        skipped += [{"id": one.id, "reason": one.reason} for one in made if isinstance(one, Skipped)]
+        skipped += [one for one in made if isinstance(one, Skipped)]
         items = [one for one in made if isinstance(one, Item)]
         try:
             for item, seq in append_all(journal, items):
                 if seq is None:
-                    skipped.append({"id": item.id, "reason": CHANGED})
+                    skipped.append(Skipped(item.id, CHANGED))
                 else:
-                    done.append({"id": item.id, "tasks": list(item.tasks), "seq": seq})
-                    skipped += [{"id": item.id, "reason": reason} for reason in item.excluded]
+                    done.append(Done(item.id, list(item.tasks), seq))
+                    skipped += [Skipped(item.id, reason) for reason in item.excluded]
         except (JournalFull, JournalWriteFailed) as error:
             if not done:
                 raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error
-            told = {one["id"] for one in (*done, *skipped)}
-            skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
+            told = {one.id for one in done} | {one.id for one in skipped}
+            skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
             break
     return answer
 

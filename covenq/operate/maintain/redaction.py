@@ -9,12 +9,14 @@ stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from covenq.errors import ErasurePending, NotDurable, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
-from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
+from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads
+from covenq.operate.answers import Done, PlanAnswer, Skipped
+from covenq.operate.parameters import Redact
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
 from journal.errors import JournalFull, JournalWriteFailed
@@ -36,22 +38,15 @@ Progress = Callable[[int, int], None]
 def plan_redact(
     journal: Journal,
     conn: sqlite3.Connection,
-    *,
-    ids: Sequence[str] = (),
-    filter: Filter | None = None,
-    repo: str | None = None,
-    installation: int | None = None,
-    reason: str | None = None,
-    by: str | None = None,
+    wanted: Redact,
+    filter: Filter | None,
 ) -> Plan:
-    """Plan an erasure, by exactly one of `ids`, `filter`, `repo` and `installation`.
-
-    `ids` are GUID or hook/GUID, `filter` names all that match, `repo` all of OWNER/NAME, as GitHub compares it: in any
-    case.
+    """Plan an erasure. `filter` is that of `wanted`, parsed.
 
     Skipped are deliveries with a running task, and those erased before. A task that waits is cancelled. Raises
     UsageError, NotFound, Ambiguous.
     """
+    ids, repo, installation = wanted.ids, wanted.repo, wanted.installation
     if sum((bool(ids), filter is not None, repo is not None, installation is not None)) != 1:
         raise UsageError(
             "say what to erase: ids, a filter, a repository, or an installation",
@@ -63,7 +58,7 @@ def plan_redact(
         raise UsageError(
             f"{str(installation)[:40]} is no installation", hint="It is a number: `covenq deliveries --json`."
         )
-    reason, by = clean_text(reason), clean_text(by)
+    reason, by = clean_text(wanted.reason), clean_text(wanted.by)
 
     def make(id: str) -> Item | Skipped:
         return _item(conn, query.delivery(conn, *parse_id(id)), reason=reason, by=by)
@@ -91,9 +86,7 @@ def plan_redact(
     return Plan(tuple(eligible), tuple(skipped), make)
 
 
-def pause_names_erasure(
-    conn: sqlite3.Connection, repo: str, *, reason: str | None = None, by: str | None = None
-) -> Entry | None:
+def pause_names_erasure(conn: sqlite3.Connection, repo: str, *, reason: str | None, by: str | None) -> Entry | None:
     """The record that erases the name of `repo` from the records of its pauses; None where none holds it.
 
     `repo` is OWNER/NAME, in any case; the pauses are current or past. A pause in effect stays, by the repository's number,
@@ -109,15 +102,14 @@ def pause_names_erasure(
 
 def apply(
     plan: Plan, journal: FileJournal, fold: Callable[[], None], progress: Progress | None = None
-) -> tuple[JsonObject, list[Rewritten]]:
-    """Carry out the plan: its answer with "done": [{"id", "tasks", "seq"}…], and the segments rewritten.
+) -> tuple[PlanAnswer, list[Rewritten]]:
+    """Carry out the plan: its answer with what was done, and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
     log. Raises NotDurable if nothing could be recorded, ErasurePending if it was recorded and the log could not be rewritten.
     """
     answer = plan.answer()
-    done: list[JsonObject] = answer["done"]
-    skipped: list[JsonObject] = answer["skipped"]
+    done, skipped = answer.done, answer.skipped
     rewritten: list[Rewritten] = []
     for start in range(0, len(plan.eligible), AT_ONCE):
         items = {id: plan.make(id) for id in plan.eligible[start : start + AT_ONCE]}
@@ -126,8 +118,8 @@ def apply(
         except (JournalFull, JournalWriteFailed) as error:
             if not done:
                 raise NotDurable(f"nothing was erased: {error}", hint=error.hint) from error
-            told = {one["id"] for one in (*done, *skipped)}
-            skipped += [{"id": id, "reason": str(error)} for id in plan.eligible if id not in told]
+            told = {one.id for one in done} | {one.id for one in skipped}
+            skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
             break
         fold()
     return answer, rewritten
@@ -139,8 +131,8 @@ def _erase(
     items: dict[str, Item | Skipped],
     fold: Callable[[], None],
     progress: Progress | None,
-    done: list[JsonObject],
-    skipped: list[JsonObject],
+    done: list[Done],
+    skipped: list[Skipped],
 ) -> list[Rewritten]:
     """Append them all at once. An item that changed since it was read is planned again, a few times, and then left out."""
     for tries_left in range(_TRIES, -1, -1):
@@ -157,17 +149,17 @@ def _erase(
                 f"the erasure is recorded, but not carried out everywhere: {error.strerror}"
             ) from error
         if not isinstance(answer, Conflict):
-            skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
+            skipped += [one for one in items.values() if isinstance(one, Skipped)]
             at = 0
             for item in wanted:
-                done.append({"id": item.id, "tasks": list(item.tasks), "seq": answer.seqs[at]})
+                done.append(Done(item.id, list(item.tasks), answer.seqs[at]))
                 at += len(item.entries)
             return rewritten
         fold()
         moved = next(item for item in wanted if any(entry.subject == answer.subject for entry in item.entries))
         items[moved.id] = plan.make(moved.id) if tries_left else Skipped(moved.id, CHANGED)
-    skipped += [{"id": one.id, "reason": one.reason} for one in items.values() if isinstance(one, Skipped)]
-    skipped += [{"id": one.id, "reason": CHANGED} for one in items.values() if isinstance(one, Item)]
+    skipped += [one for one in items.values() if isinstance(one, Skipped)]
+    skipped += [Skipped(one.id, CHANGED) for one in items.values() if isinstance(one, Item)]
     return []
 
 

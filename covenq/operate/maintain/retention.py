@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from covenq.config.load import Retention
-from covenq.model import FINAL, TOKEN, JsonObject, State, at_text
+from covenq.model import FINAL, TOKEN, State, at_text
 from covenq.paths import ATTEMPTS_NAME
 from journal.records import Entry
 
@@ -149,8 +149,3 @@ def _expired(conn: sqlite3.Connection, names: list[str], cutoff: str) -> list[st
         (orjson.dumps(names).decode(), cutoff, states),
     ).fetchall()
     return [row["id"] for row in rows]
-
-
-def policy_object(policy: Retention) -> JsonObject:
-    """The policy as the API has it: seconds, null for content that is kept forever."""
-    return {"payloads_s": policy.payloads_s, "attempts_s": policy.attempts_s}

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from covenq.config.load import Retention
 from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
+from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
+from covenq.operate.answers import Compaction, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.maintain.redaction import Progress
+from covenq.operate.parameters import Compact, Redact
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed, JournalError, JournalPoisoned
@@ -55,40 +57,39 @@ class UpkeepContext:
     clock: Callable[[], float] = time.time
 
 
-def redact(
-    context: UpkeepContext, progress: Progress | None = None, *, dry_run: bool = False, **which: Any
-) -> JsonObject:
-    """Erase what `which` names (see `redaction.plan_redact`), everywhere that covenq keeps it.
+def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, filter: Filter | None) -> Redaction:
+    """Erase what is wanted (see `redaction.plan_redact`), everywhere that covenq keeps it.
 
-    → the plan's answer, with "done": [{"id", "tasks", "seq"}…], "segments" rewritten, "freed" bytes, "attempts" of how many
-    tasks were removed, "left": paths that could not be, "copies": what only the operator can reach (`backup_list.copies`),
-    and "copies_unread": why there may be more of those.
+    What only the operator can reach is in the answer's `copies` (`backup_list.copies`).
     """
     context.fold()
-    plan = redaction.plan_redact(context.journal, context.conn(), **which)
+    plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
     rewritten: list[Rewritten] = []
     gone = cleanup.CleanupResult()
-    if dry_run:
+    if wanted.dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten = [*rewritten, *_erase_pause_names(context, progress, **which)]
+        rewritten = [*rewritten, *_erase_pause_names(context, progress, wanted)]
         gone = _finish(context)
-    others = {"copies": backup_list.copies(context.data), "copies_unread": backup_list.unreadable_entries(context.data)}
-    return {**answer, **_summary(rewritten, gone), **others}
+    return Redaction(
+        answer.eligible,
+        answer.skipped,
+        answer.done,
+        segments=_segments(rewritten),
+        freed=_freed(rewritten),
+        attempts=gone.attempts,
+        left=list(gone.left),
+        copies=backup_list.copies(context.data),
+        copies_unread=backup_list.unreadable_entries(context.data),
+    )
 
 
-def _erase_pause_names(
-    context: UpkeepContext,
-    progress: Progress | None,
-    *,
-    repo: str | None = None,
-    reason: str | None = None,
-    by: str | None = None,
-    **_: Any,
-) -> list[Rewritten]:
+def _erase_pause_names(context: UpkeepContext, progress: Progress | None, wanted: Redact) -> list[Rewritten]:
     """Erase a repository's name from the records that paused it, too."""
-    entry = None if repo is None else redaction.pause_names_erasure(context.conn(), repo, reason=reason, by=by)
+    if wanted.repo is None:
+        return []
+    entry = redaction.pause_names_erasure(context.conn(), wanted.repo, reason=wanted.reason, by=wanted.by)
     if entry is None:
         return []
     try:
@@ -97,46 +98,42 @@ def _erase_pause_names(
         raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
 
 
-def compact(
-    context: UpkeepContext,
-    progress: Progress | None = None,
-    *,
-    dry_run: bool = False,
-    by: str | None = None,
-    all: bool = True,
-) -> JsonObject:
-    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting a segment is worth it.
-
-    → {"policy", "deliveries", "payload_bytes", "segments", "freed", "attempts", "left", "dry_run"}: how many payloads of how
-    many bytes went (or would), in how many segments, how much shorter the log is, and how many tasks' files went.
-    """
-    if not dry_run:
+def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, *, all: bool = True) -> Compaction:
+    """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting a segment is worth it."""
+    if not wanted.dry_run:
         _resume_erasure(context, progress)
     context.fold()
     now = context.clock()
     files = OsFiles()
     directory = context.journal.directory
     sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
-    found = {"deliveries": 0, "payload_bytes": 0, "segments": 0}
+    deliveries = payload_bytes = segments = 0
     rewritten: list[Rewritten] = []
     batch: list[retention.Segment] = []
     for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
-        found["deliveries"] += segment.deliveries
-        found["payload_bytes"] += segment.payload_bytes
-        found["segments"] += 1
-        if dry_run:
+        deliveries += segment.deliveries
+        payload_bytes += segment.payload_bytes
+        segments += 1
+        if wanted.dry_run:
             continue
         batch.append(segment)
         if len(batch) == retention.SEGMENTS_AT_ONCE:
-            rewritten += _drop(context, batch, by, progress)
+            rewritten += _drop(context, batch, wanted.by, progress)
             batch = []
     if batch:
-        rewritten += _drop(context, batch, by, progress)
-    gone = cleanup.CleanupResult() if dry_run else _finish(context)
-    expired, left = _expire(context, now, dry_run=dry_run)
-    summary = _summary(rewritten, gone)
-    summary |= {"attempts": summary["attempts"] + expired, "left": [*summary["left"], *left]}
-    return {"policy": retention.policy_object(context.policy), **summary, **found, "dry_run": dry_run}
+        rewritten += _drop(context, batch, wanted.by, progress)
+    gone = cleanup.CleanupResult() if wanted.dry_run else _finish(context)
+    expired, left = _expire(context, now, dry_run=wanted.dry_run)
+    return Compaction(
+        policy=Policy(context.policy.payloads_s, context.policy.attempts_s),
+        segments=segments,
+        freed=_freed(rewritten),
+        attempts=gone.attempts + expired,
+        left=[*gone.left, *left],
+        deliveries=deliveries,
+        payload_bytes=payload_bytes,
+        dry_run=wanted.dry_run,
+    )
 
 
 def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
@@ -184,13 +181,12 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
     return removed, left
 
 
-def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> JsonObject:
-    return {
-        "segments": len({one.segment for one in rewritten}),
-        "freed": sum(one.before - one.after for one in rewritten),
-        "attempts": gone.attempts,
-        "left": list(gone.left),
-    }
+def _segments(rewritten: Sequence[Rewritten]) -> int:
+    return len({one.segment for one in rewritten})
+
+
+def _freed(rewritten: Sequence[Rewritten]) -> int:
+    return sum(one.before - one.after for one in rewritten)
 
 
 # ---- in the daemon
@@ -235,22 +231,26 @@ class Upkeep(threading.Thread):
         """{"what", "done", "total"}, in segments, of the work under way; None if there is none."""
         return self._doing
 
-    def redact(self, *, dry_run: bool = False, **which: Any) -> JsonObject:
-        """`redact` of this daemon's data. Waits for another redaction or compaction."""
+    @contextmanager
+    def redacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
+        """What `redact` works on in this daemon. Waits for another redaction or compaction."""
         if dry_run:
-            return redact(self.context, dry_run=True, **which)
+            yield self.context, None
+            return
         with self.operations_lock, self._working, self._reporting("redact") as progress:
-            return redact(self.context, progress, **which)
+            yield self.context, progress
 
-    def compact(self, *, dry_run: bool = False, by: str | None = None, all: bool = True) -> JsonObject:
-        """`compact` of this daemon's data. Raises Refused during another redaction or compaction."""
+    @contextmanager
+    def compacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
+        """What `compact` works on in this daemon. Raises Refused during another redaction or compaction."""
         if dry_run:
-            return compact(self.context, dry_run=True, by=by, all=all)
+            yield self.context, None
+            return
         if not self._working.acquire(blocking=False):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
             with self._reporting("compact") as progress:
-                return compact(self.context, progress, by=by, all=all)
+                yield self.context, progress
         finally:
             self._working.release()
 
@@ -305,17 +305,18 @@ class Upkeep(threading.Thread):
         if 0 <= now - watermark.retained_at < DAY_S:
             return
         try:
-            done = self.compact(by="daemon", all=False)
+            with self.compacting(dry_run=False) as (files, progress):
+                done = compact(files, progress, Compact(by="daemon"), all=False)
         except Refused:
             return
         watermark = cleanup.read_watermark(context.data, context.journal.id)
         cleanup.write_watermark(context.data, replace(watermark, retained_at=now))
-        if done["deliveries"] or done["attempts"]:
+        if done.deliveries or done.attempts:
             log.info(
                 "retention dropped %d payloads in %d segments, and the files of %d tasks",
-                done["deliveries"],
-                done["segments"],
-                done["attempts"],
+                done.deliveries,
+                done.segments,
+                done.attempts,
             )
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from covenq.errors import Failure
+from covenq.operate.answers import PlanAnswer, Skipped
 from covenq.tui import text
 from covenq.tui.actions import Action, Noun
 from covenq.tui.background import BackgroundThread
@@ -28,17 +29,17 @@ def _counted(count: int, noun: Noun) -> str:
     return f"{text.number(count)} {noun[0] if count == 1 else noun[1]}"
 
 
-def _skipped(skipped: Sequence[dict[str, Any]], done: Sequence[str], noun: Noun) -> str:
+def _skipped(skipped: Sequence[Skipped], done: Sequence[str], noun: Noun) -> str:
     """How many are skipped whole, and of how many of those done a part is skipped."""
     among = set(done)
-    partly = {one["id"] for one in skipped if one["id"] in among}
-    whole = sum(one["id"] not in among for one in skipped)
+    partly = {one.id for one in skipped if one.id in among}
+    whole = sum(one.id not in among for one in skipped)
     return _counted(whole, noun) + (f", and parts of {text.number(len(partly))}" if partly else "")
 
 
-def plan_lines(plan: dict[str, Any], noun: Noun) -> list[str]:
+def plan_lines(plan: PlanAnswer, noun: Noun) -> list[str]:
     """A plan in words: how many are eligible, and each reason to skip with how many it excludes."""
-    eligible, skipped = plan["eligible"], plan["skipped"]
+    eligible, skipped = plan.eligible, plan.skipped
     lines = [f"eligible  {_counted(len(eligible), noun)}"]
     lines += [f"  {text.clean(one)}" for one in eligible[:LISTED_MAX]]
     if len(eligible) > LISTED_MAX:
@@ -46,24 +47,24 @@ def plan_lines(plan: dict[str, Any], noun: Noun) -> list[str]:
     lines.append(f"skipped   {_skipped(skipped, eligible, noun)}")
     reasons: dict[str, list[str]] = {}
     for one in skipped:
-        reasons.setdefault(str(one["reason"]), []).append(str(one["id"]))
+        reasons.setdefault(one.reason, []).append(one.id)
     for reason, ids in list(reasons.items())[:LISTED_MAX]:
         lines.append(f"  {text.clean(reason)}: " + (text.clean(ids[0]) if len(ids) == 1 else text.number(len(ids))))
     return lines
 
 
-def done_lines(result: dict[str, Any], noun: Noun, words: Sequence[str]) -> list[str]:
+def done_lines(result: PlanAnswer, noun: Noun, words: Sequence[str]) -> list[str]:
     """The result in words, and the equivalent command."""
-    done, skipped = result["done"], result["skipped"]
+    done, skipped = result.done, result.skipped
     lines = [f"done      {_counted(len(done), noun)}"]
     for one in done[:LISTED_MAX]:
-        tasks = " ".join(text.clean(task) for task in one.get("tasks", ()))
-        lines.append(f"  {text.clean(one['id'])}" + (f" → {tasks}" if tasks else ""))
+        tasks = " ".join(text.clean(task) for task in one.tasks)
+        lines.append(f"  {text.clean(one.id)}" + (f" → {tasks}" if tasks else ""))
     if len(done) > LISTED_MAX:
         lines.append(f"  … and {text.number(len(done) - LISTED_MAX)} more")
     if skipped:
-        lines.append(f"skipped   {_skipped(skipped, [one['id'] for one in done], noun)}")
-        lines += [f"  {text.clean(one['id'])}: {text.clean(one['reason'])}" for one in skipped[:LISTED_MAX]]
+        lines.append(f"skipped   {_skipped(skipped, [one.id for one in done], noun)}")
+        lines += [f"  {text.clean(one.id)}: {text.clean(one.reason)}" for one in skipped[:LISTED_MAX]]
     return [*lines, "", "the same from a shell:", f"  {shlex.join(words)}"]
 
 
@@ -126,7 +127,7 @@ class Confirm(ModalScreen[bool]):
             self._show_body([f"refused: {text.clean(error)}", text.clean(error.hint)])
             return
         self._show_body(plan_lines(plan, self._action.noun))
-        go.disabled = not plan["eligible"]
+        go.disabled = not plan.eligible
 
     def _show_body(self, lines: list[str]) -> None:
         if not is_on_stack(self):

@@ -18,7 +18,10 @@ from textual.widgets import Button, Input, Static
 
 from covenq.client.interface import Object, Source
 from covenq.errors import Failure
+from covenq.operate.answers import Compaction
 from covenq.operate.maintain import backup
+from covenq.operate.operations import COMPACT
+from covenq.operate.parameters import Compact
 from covenq.tui import text
 from covenq.tui.actions import BY
 from covenq.tui.background import BackgroundThread
@@ -35,35 +38,34 @@ POLL_S = 0.3
 # ---- compaction
 
 
-def compact_lines(done: Object) -> list[Line]:
+def compact_lines(done: Compaction) -> list[Line]:
     """A compaction's result, or its plan, in words."""
-    policy = done["policy"]
-    if policy["payloads_s"] is None and policy["attempts_s"] is None:
+    if done.policy.payloads_s is None and done.policy.attempts_s is None:
         return [[("The configuration has no [retention]: everything is kept.", "")]]
-    would = "would be " if done["dry_run"] else ""
+    would = "would be " if done.dry_run else ""
     lines: list[Line] = [
-        [(f"{text.number(done['deliveries'])} payloads of {text.size(done['payload_bytes'])} {would}dropped, ", "")],
-        [(f"in {text.number(done['segments'])} segments", "")],
-        [(f"the files of {text.number(done['attempts'])} tasks {would}removed", "")],
+        [(f"{text.number(done.deliveries)} payloads of {text.size(done.payload_bytes)} {would}dropped, ", "")],
+        [(f"in {text.number(done.segments)} segments", "")],
+        [(f"the files of {text.number(done.attempts)} tasks {would}removed", "")],
     ]
-    if not done["dry_run"]:
-        lines += [[(f"the journal is {text.size(max(0, done['freed']))} shorter", "")], []]
+    if not done.dry_run:
+        lines += [[(f"the journal is {text.size(max(0, done.freed))} shorter", "")], []]
         lines += [[("the same from a shell:", "dim")], [("  covenq compact", "")]]
-    for path in done["left"]:
+    for path in done.left:
         lines.append([(f"could not be removed, the next start tries again: {text.clean(path)}", "red")])
     return lines
 
 
-def compact_job(source: Source) -> Callable[[ReportProgress], Object]:
+def compact_job(source: Source) -> Callable[[ReportProgress], Compaction]:
     """Compacts, and meanwhile reports the daemon's progress. Closing the screen doesn't end the compaction."""
 
-    def run(report_progress: ReportProgress) -> Object:
-        answers: list[Object] = []
+    def run(report_progress: ReportProgress) -> Compaction:
+        answers: list[Compaction] = []
         errors: list[BaseException] = []
 
         def do() -> None:
             try:
-                answers.append(source.compact(by=BY))
+                answers.append(source.act(COMPACT, Compact(by=BY)))
             except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
 
@@ -81,12 +83,12 @@ def compact_job(source: Source) -> Callable[[ReportProgress], Object]:
     return run
 
 
-def compact_screen(source: Source) -> ProgressScreen[Object]:
+def compact_screen(source: Source) -> ProgressScreen[Compaction]:
     return ProgressScreen(
         "Compacting: dropping what [retention] keeps no longer",
         compact_job(source),
         compact_lines,
-        ok=lambda done: not done["left"],
+        ok=lambda done: not done.left,
         unit=lambda number: f"{text.number(number)} segments",
     )
 
@@ -122,7 +124,8 @@ class CompactDialog(ModalScreen[bool]):
     @work(exclusive=True)
     async def _plan(self) -> None:
         try:
-            plan = await self._thread.call(lambda: self._writable().compact(dry_run=True, by=BY))
+            wanted = Compact(dry_run=True, by=BY)
+            plan = await self._thread.call(lambda: self._writable().act(COMPACT, wanted))
         except Failure as error:
             if is_on_stack(self):
                 words = f"refused: {text.clean(error)}\n{text.clean(error.hint)}"
@@ -130,7 +133,7 @@ class CompactDialog(ModalScreen[bool]):
             return
         if is_on_stack(self):
             self.query_one("#dialog-body", Static).update(Content(plain(compact_lines(plan))))
-            self.query_one("#go", Button).disabled = not (plan["deliveries"] or plan["attempts"])
+            self.query_one("#go", Button).disabled = not (plan.deliveries or plan.attempts)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()

@@ -1,0 +1,58 @@
+"""The files of a data directory as the context of operations (`covenq.operate.operations.Context`)."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from covenq.client.local_files import LocalFiles
+from covenq.config.load import Config
+from covenq.operate.maintain.redaction import Progress
+from covenq.operate.maintain.upkeep import UpkeepContext
+from journal.interface import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class LocalContext:
+    """Files that are opened for one operation, under the journal's lock; each raises as `LocalFiles.writing`."""
+
+    files: LocalFiles
+    config: Config
+    clock: Callable[[], float] = time.time
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Journal, sqlite3.Connection]]:
+        with self.files.writing() as (journal, store):
+            yield journal, store.reader()
+
+    @contextmanager
+    def pausing(self) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
+        with self.files.writing() as (journal, store):
+
+            def rows() -> sqlite3.Connection:
+                store.catch_up()
+                return store.reader()
+
+            yield journal, rows
+
+    @contextmanager
+    def importing(self, *, dry_run: bool) -> Iterator[Journal]:
+        if dry_run:
+            with self.files.reading() as (_, reader):
+                yield reader
+        else:
+            with self.files.writing(create=True) as (journal, _):
+                yield journal
+
+    @contextmanager
+    def redacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
+        with self.files.upkeep(self.config.retention) as context:
+            yield context, None
+
+    @contextmanager
+    def compacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
+        with self.files.upkeep(self.config.retention) as context:
+            yield context, None

@@ -1,0 +1,83 @@
+"""The answers of operations, as the API has them and the commands print them with --json. Times are RFC 3339 UTC."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Skipped(Struct, frozen=True):
+    """One thing that is not done, and why."""
+
+    id: str
+    reason: str
+
+
+class Done(Struct, frozen=True):
+    """One thing that is done, durably: the tasks it made, or moved, and the seq of its first record."""
+
+    id: str
+    tasks: list[str]
+    seq: int
+
+
+class PlanAnswer(Struct):
+    """A plan, and what was done of it: nothing yet in the answer to a dry run. An id that is both is done in part."""
+
+    eligible: list[str]
+    skipped: list[Skipped]
+    done: list[Done]
+
+
+class Redaction(PlanAnswer, kw_only=True):
+    """What was erased, and where content may be left."""
+
+    segments: int
+    """Segments that were rewritten."""
+    freed: int
+    """Bytes by which the journal is shorter."""
+    attempts: int
+    """Tasks whose attempts' files were removed."""
+    left: list[str]
+    """Paths that could not be removed."""
+    copies: list[str]
+    """Directories that may hold copies and that only the operator can reach."""
+    copies_unread: list[str] = []
+    """Why there may be more of those: what of their list can't be read. An older daemon doesn't say."""
+
+
+class Policy(Struct, frozen=True):
+    """A retention policy: for how many seconds content is kept; None is for ever."""
+
+    payloads_s: float | None
+    attempts_s: float | None
+
+
+class Compaction(Struct, frozen=True, kw_only=True):
+    """What retention dropped or, with `dry_run`, would drop; fields of the same name as in Redaction."""
+
+    policy: Policy
+    segments: int
+    freed: int
+    attempts: int
+    left: list[str]
+    deliveries: int
+    """Payloads that went, of `payload_bytes` in all."""
+    payload_bytes: int
+    dry_run: bool
+
+
+class Paused(Struct, frozen=True, kw_only=True):
+    """A pause that began, or that ended (then `paused` is False); `changed` is False where it was so already.
+
+    `seq` and `since` are None if nothing was paused, and so nothing ended.
+    """
+
+    seq: int | None = None
+    what: str
+    name: str | None
+    repo: str | None = None
+    since: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    paused: bool
+    changed: bool

@@ -1,0 +1,55 @@
+"""The running daemon as the context of operations (`covenq.operate.operations.Context`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from covenq.config.live import Live
+from covenq.config.load import Config
+from covenq.intake.admission import Admission
+from covenq.operate.maintain.redaction import Progress
+from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
+from journal.interface import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonContext:
+    """The daemon's journal and state, shared with everything else that it does.
+
+    `rows` gives the calling thread's connection, once everything durable is folded; raises StateBehind and JournalDamaged.
+    """
+
+    live: Live
+    journal: Journal
+    rows: Callable[[], sqlite3.Connection]
+    upkeep: Upkeep
+    admission: Admission
+    clock: Callable[[], float]
+
+    @property
+    def config(self) -> Config:
+        return self.live.now.config
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Journal, sqlite3.Connection]]:
+        with self.upkeep.operations_lock:
+            yield self.journal, self.rows()
+
+    @contextmanager
+    def pausing(self) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
+        yield self.journal, self.rows
+        self.admission.refresh()
+
+    @contextmanager
+    def importing(self, *, dry_run: bool) -> Iterator[Journal]:
+        with self.upkeep.operations_lock:
+            yield self.journal
+
+    def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
+        return self.upkeep.redacting(dry_run=dry_run)
+
+    def compacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
+        return self.upkeep.compacting(dry_run=dry_run)

@@ -1,0 +1,45 @@
+"""A delivery from elsewhere, to be imported: as `covenq.operate.act.archive` reads it from a file, and as requests have it."""
+
+from __future__ import annotations
+
+import base64
+
+from msgspec import Struct, field
+
+from covenq.errors import UsageError
+from covenq.model import JsonObject
+
+ORIGIN_MAX = 8
+ORIGIN_TEXT_MAX = 64
+"""Fields of a delivery's origin, and characters of a text in it."""
+
+
+class ImportedDelivery(Struct, frozen=True, forbid_unknown_fields=True):
+    """One delivery to import: its request, and its origin. `body` is None if its payload was not kept; in JSON it is base64."""
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None = field(name="body64", default=None)
+    origin: JsonObject = {}
+    """Times, ids and short texts, for the record's `data`."""
+
+
+def parse_item(one: object) -> ImportedDelivery:
+    """The delivery that a request describes, as its schema says. Raises UsageError."""
+    if not isinstance(one, dict) or not set(one) <= {"headers", "body64", "origin"}:
+        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
+    headers, body, origin = one.get("headers"), one.get("body64"), one.get("origin")
+    origin = {} if origin is None else origin
+    if not (isinstance(headers, list) and isinstance(origin, dict) and (body is None or isinstance(body, str))):
+        raise UsageError("an item is no delivery", hint="Send headers, body64 and perhaps origin.")
+    if not all(isinstance(p, list) and len(p) == 2 and all(isinstance(text, str) for text in p) for p in headers):
+        raise UsageError("a header is no pair of texts")
+    try:
+        content = None if body is None else base64.b64decode(body, validate=True)
+    except ValueError:
+        raise UsageError("body64 is no base64") from None
+    told = {str(name)[:40]: value for name, value in list(origin.items())[:ORIGIN_MAX] if _is_word(value)}
+    return ImportedDelivery(tuple((name, value) for name, value in headers), content, told)
+
+
+def _is_word(value: object) -> bool:
+    return value is None or isinstance(value, bool | int) or (isinstance(value, str) and len(value) <= ORIGIN_TEXT_MAX)

@@ -1,0 +1,216 @@
+"""The table of operations: what operators do, said once for the client, the API, the command line and the dashboard.
+
+To add one: its parameters in `parameters.py`, and here a function and a line in OPERATIONS. It is then what `Source.act` takes,
+of a daemon or of the files, and POST /api/v1/<name>, in the OpenAPI document with it. An answer of a new kind is a class in
+`answers.py`, and an object in `covenq/http/openapi/schemas.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from covenq.errors import CovenqError, NotFound, Refused, UsageError
+from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction
+from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Selection
+
+# A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
+# import that when they are called.
+if TYPE_CHECKING:
+    from covenq.config.load import Config
+    from covenq.filter.grammar import Filter
+    from covenq.operate.act.plan import Plan
+    from covenq.operate.maintain.redaction import Progress
+    from covenq.operate.maintain.upkeep import UpkeepContext
+    from journal.interface import Journal
+
+Rows = Callable[[], sqlite3.Connection]
+"""Gives a connection to rows into which everything durable at the call is folded."""
+
+
+class Context(Protocol):
+    """What operations work on: a daemon's journal and state, or the files of a data directory.
+
+    Each method opens one for one operation and closes it behind it, and raises what keeps it from being written. Where
+    `dry_run` is taken, nothing will be written.
+    """
+
+    @property
+    def config(self) -> Config:
+        """The configuration in effect."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds since 1970."""
+
+    def writing(self) -> AbstractContextManager[tuple[Journal, sqlite3.Connection]]:
+        """The journal, and the rows, folded up to now. No other operation on stored deliveries goes on meanwhile."""
+
+    def pausing(self) -> AbstractContextManager[tuple[Journal, Rows]]:
+        """The journal and its rows. At the end of the `with` a change is in effect for the intake."""
+
+    def importing(self, *, dry_run: bool) -> AbstractContextManager[Journal]:
+        """The journal, made if there is none. No other operation on stored deliveries goes on meanwhile."""
+
+    def redacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
+        """Files to erase from, once another erasure or compaction has ended."""
+
+    def compacting(self, *, dry_run: bool) -> AbstractContextManager[tuple[UpkeepContext, Progress | None]]:
+        """Files to compact. Raises Refused during another erasure or compaction."""
+
+
+P = TypeVar("P", bound=Parameters)
+A = TypeVar("A", bound=Struct, covariant=True)
+S = TypeVar("S", bound=Selection)
+
+UPKEEP_S = 24 * 3600.0
+"""Timeout of operations that rewrite segments."""
+BODY_MAX = 4 << 20
+"""Bytes of a request's body."""
+IMPORT_MAX = 48 << 20
+"""Bytes of a request to import: the largest payload there may be, as base64, and what goes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[P, A]):
+    """One operation. Besides `raises` it raises NotDurable, and classes of `journal.errors`."""
+
+    name: str
+    """POST /api/v1/<name>, by a token that may operate."""
+    summary: str
+    """For the API's document."""
+    parameters: type[P]
+    answer: type[A]
+    function: Callable[[Context, P], A]
+    raises: tuple[type[CovenqError], ...] = (UsageError, NotFound, Refused)
+    """What its parameters, or what is there now, make it refuse."""
+    timeout_s: float | None = None
+    """Seconds to wait for a daemon's answer, where that may take longer than others."""
+    body_max: int = BODY_MAX
+    """Bytes of a request's body at most."""
+
+
+def _plan_and_apply(
+    context: Context,
+    parameters: S,
+    plan: Callable[[Journal, sqlite3.Connection, Config, S, Filter | None], Plan],
+) -> PlanAnswer:
+    from covenq.operate.act.plan import apply
+
+    filter = parameters.parsed_filter()  # before anything is opened, or waited for
+    with context.writing() as (journal, conn):
+        planned = plan(journal, conn, context.config, parameters, filter)
+        return planned.answer() if parameters.dry_run else apply(planned, journal)
+
+
+def _replay(context: Context, parameters: Replay) -> PlanAnswer:
+    from covenq.operate.act.actions import plan_replay
+
+    return _plan_and_apply(context, parameters, plan_replay)
+
+
+def _reroute(context: Context, parameters: Selection) -> PlanAnswer:
+    from covenq.operate.act.actions import plan_reroute
+
+    return _plan_and_apply(context, parameters, plan_reroute)
+
+
+def _requeue(context: Context, parameters: Selection) -> PlanAnswer:
+    from covenq.operate.act.actions import plan_requeue
+
+    return _plan_and_apply(context, parameters, plan_requeue)
+
+
+def _cancel(context: Context, parameters: Selection) -> PlanAnswer:
+    from covenq.operate.act.actions import plan_cancel
+
+    return _plan_and_apply(context, parameters, plan_cancel)
+
+
+def _import(context: Context, parameters: Import) -> PlanAnswer:
+    from covenq.operate.act.importing import import_deliveries
+
+    with context.importing(dry_run=parameters.dry_run) as journal:
+        return import_deliveries(journal, context.config, parameters, context.clock)
+
+
+def _redact(context: Context, parameters: Redact) -> Redaction:
+    from covenq.operate.maintain import upkeep
+
+    filter = parameters.parsed_filter()
+    with context.redacting(dry_run=parameters.dry_run) as (files, progress):
+        return upkeep.redact(files, progress, parameters, filter)
+
+
+def _compact(context: Context, parameters: Compact) -> Compaction:
+    from covenq.operate.maintain import upkeep
+
+    with context.compacting(dry_run=parameters.dry_run) as (files, progress):
+        return upkeep.compact(files, progress, parameters)
+
+
+def _pause(context: Context, parameters: Pause) -> Paused:
+    from covenq.operate.act.pauses import pause
+
+    with context.pausing() as (journal, rows):
+        return pause(journal, rows, parameters, routes=[route.name for route in context.config.routes])
+
+
+def _resume(context: Context, parameters: Pause) -> Paused:
+    from covenq.operate.act.pauses import resume
+
+    with context.pausing() as (journal, rows):
+        return resume(journal, rows, parameters)
+
+
+REPLAY = Operation("replay", "New tasks of stored deliveries, by today's routes.", Replay, PlanAnswer, _replay)
+REROUTE = Operation("reroute", "Route deliveries that have no task.", Selection, PlanAnswer, _reroute)
+REQUEUE = Operation("requeue", "Failed, cancelled and superseded tasks once more.", Selection, PlanAnswer, _requeue)
+"""Its ids, and those of CANCEL, are tasks'."""
+CANCEL = Operation("cancel", "End tasks that wait or run.", Selection, PlanAnswer, _cancel)
+IMPORT = Operation(
+    "import",
+    "Record deliveries from elsewhere, without a signature to check.",
+    Import,
+    PlanAnswer,
+    _import,
+    raises=(UsageError,),
+    body_max=IMPORT_MAX,
+)
+REDACT = Operation(
+    "redact",
+    "Erase the content of deliveries, by ids or filter, of a repository or of an installation.",
+    Redact,
+    Redaction,
+    _redact,
+    timeout_s=UPKEEP_S,
+)
+COMPACT = Operation(
+    "compact",
+    "Drop what the configured retention no longer keeps.",
+    Compact,
+    Compaction,
+    _compact,
+    raises=(UsageError, Refused),
+    timeout_s=UPKEEP_S,
+)
+PAUSE = Operation(
+    "pause",
+    "Pause the intake, the worker, a route, a repository or an installation.",
+    Pause,
+    Paused,
+    _pause,
+    raises=(UsageError, NotFound),
+)
+RESUME = Operation("resume", "End a pause.", Pause, Paused, _resume, raises=(UsageError, NotFound))
+
+AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
+OPERATIONS: tuple[AnyOperation, ...] = (
+    REPLAY, IMPORT, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME,
+)  # fmt: skip
+"""All of them."""

@@ -1,0 +1,95 @@
+"""The parameters of operations: a Struct each, the same in a call, in a request's body and in its schema.
+
+The API's names are the fields' own, what has a default may be left out or be null, and `Meta` has what the OpenAPI document
+says of a field. A Struct is made without checks: over HTTP `covenq.http.api.parameters` makes them, in sentences for people, and
+what a value must be beyond its type is the operation's to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
+
+from covenq.operate.imported import ImportedDelivery, parse_item
+
+if TYPE_CHECKING:
+    from covenq.filter.grammar import Filter
+
+Words = str | list[str]
+"""Terms of the filter grammar, in one text or word by word."""
+
+Operator = Annotated[str | None, Meta(description="Who acts; without it the token's name, or `api`.")]
+Reason = Annotated[str | None, Meta(description="Kept for ever with what is done.")]
+Ids = Annotated[list[str], Meta(extra={"noun": "a list of ids"})]
+FilterWords = Annotated[
+    Words | None,
+    Meta(
+        description="The filter grammar, covenq-filter(7), whole or word by word. Empty is everything.",
+        extra={"noun": "a text"},
+    ),
+]
+Items = Annotated[list[ImportedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_item})]
+Installation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Parameters(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What every operation takes."""
+
+    by: Operator = None
+
+
+class Selection(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is done to many: to those with these `ids`, or to all that match the `filter`, one of the two.
+
+    Ids of deliveries are GUID or hook/GUID. The filter "" is everything. `dry_run` plans and does nothing.
+    """
+
+    ids: Ids = []
+    filter: FilterWords = None
+    reason: Reason = None
+    dry_run: bool = False
+
+    def parsed_filter(self) -> Filter | None:
+        """Raises FilterError."""
+        from covenq.filter.grammar import parse  # a command whose daemon parses it needs no grammar
+
+        return None if self.filter is None else parse(self.filter)
+
+
+class Replay(Selection, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """New tasks of deliveries: by the `route` alone, or forwarded `to` an address; `force`: also of those that completed."""
+
+    route: str | None = None
+    to: str | None = None
+    force: bool = False
+
+
+class Redact(Selection, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Erasure: by `ids`, `filter`, `repo` (OWNER/NAME, in any case) or `installation`, one of the four."""
+
+    repo: Annotated[str | None, Meta(description="OWNER/NAME")] = None
+    installation: Installation | None = None
+
+
+class Import(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Deliveries to record; `routed`: by today's routes at once, else they are ignored until they are rerouted."""
+
+    items: Items = []
+    routed: bool = False
+    reason: Reason = None
+    dry_run: bool = False
+
+
+class Compact(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Retention, now."""
+
+    dry_run: bool = False
+
+
+class Pause(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is paused or resumed: `what` is one of `covenq.state.fold_pauses.PauseTarget`."""
+
+    what: Annotated[str, Meta(extra_json_schema={"enum": ["intake", "worker", "route", "repo", "installation"]})]
+    name: Annotated[str | None, Meta(description="The route, OWNER/NAME, or the installation's number.")] = None
+    reason: Reason = None
