@@ -39,7 +39,7 @@ class Parameters(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_u
     by: Operator = None
 
 
-class Selection(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Selection(Parameters, kw_only=True, frozen=True):
     """What is done to many: to those with these `ids`, or to all that match the `filter`, one of the two.
 
     Ids of deliveries are GUID or hook/GUID. The filter "" is everything. `dry_run` plans and does nothing.
@@ -57,7 +57,7 @@ class Selection(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbi
         return None if self.filter is None else parse(self.filter)
 
 
-class Replay(Selection, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Replay(Selection, kw_only=True, frozen=True):
     """New tasks of deliveries: by the `route` alone, or forwarded `to` an address; `force`: also of those that completed."""
 
     route: str | None = None
@@ -65,14 +65,14 @@ class Replay(Selection, kw_only=True, frozen=True, omit_defaults=True, forbid_un
     force: bool = False
 
 
-class Redact(Selection, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Redact(Selection, kw_only=True, frozen=True):
     """Erasure: by `ids`, `filter`, `repo` (OWNER/NAME, in any case) or `installation`, one of the four."""
 
     repo: Annotated[str | None, Meta(description="OWNER/NAME")] = None
     installation: Installation | None = None
 
 
-class Import(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Import(Parameters, kw_only=True, frozen=True):
     """Deliveries to record; `routed`: by today's routes at once, else they are ignored until they are rerouted."""
 
     items: Items = []
@@ -81,13 +81,13 @@ class Import(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_u
     dry_run: bool = False
 
 
-class Compact(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Compact(Parameters, kw_only=True, frozen=True):
     """Retention, now."""
 
     dry_run: bool = False
 
 
-class Pause(Parameters, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Pause(Parameters, kw_only=True, frozen=True):
     """What is paused or resumed: `what` is one of `covenq.state.fold_pauses.PauseTarget`."""
 
     what: Annotated[str, Meta(extra_json_schema={"enum": ["intake", "worker", "route", "repo", "installation"]})]

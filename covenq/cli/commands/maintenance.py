@@ -39,14 +39,15 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
+from covenq.operate import operations
 from covenq.operate.answers import Compaction, Redaction, Skipped
-from covenq.operate.operations import COMPACT, REDACT, A
+from covenq.operate.operations import A
 from covenq.operate.parameters import Compact, Redact
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
 
-REDACT_WORDS = Wording("redact", "redacted", "delivery", "deliveries")
+REDACT = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN_MAX = 20
 ERASE_BATCH = 5000
 """Ids erased per request: each request rewrites the segments that hold them."""
@@ -71,7 +72,7 @@ def compact(
     """
     wanted = Compact(dry_run=dry_run, by=operator_name())
     with source(data, config) as opened:
-        done = _with_progress(opened, "compact", lambda: opened.act(COMPACT, wanted))
+        done = _with_progress(opened, "compact", lambda: opened.act(operations.COMPACT, wanted))
     with output.tolerate_closed_stdout():
         if json:
             output.emit_json(to_builtins(done))
@@ -160,14 +161,14 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
     asked = _batches(which, ids, PLAN_MAX) if ids else [which]
     skipped: list[Skipped] = []
     if which.dry_run or len(ids) != 1:
-        plan = _merged([opened.act(REDACT, replace(part, dry_run=True)) for part in asked])
+        plan = _merged([opened.act(operations.REDACT, replace(part, dry_run=True)) for part in asked])
         if which.dry_run or not plan.eligible:
             return plan
         if not yes:
-            confirm(REDACT_WORDS, len(plan.eligible), plan.skipped)
+            confirm(REDACT, len(plan.eligible), plan.skipped)
         if ids or which.filter is not None:
             asked, skipped = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH), plan.skipped
-    done = _merged([_with_progress(opened, "redact", partial(opened.act, REDACT, part)) for part in asked])
+    done = _merged([_with_progress(opened, "redact", partial(opened.act, operations.REDACT, part)) for part in asked])
     done.skipped = [*skipped, *done.skipped]
     return done
 
@@ -204,7 +205,7 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
         for item in done.done:
             output.line(clean(item.id))
     say_skipped(done.skipped)
-    say_count(len(done.eligible if dry_run else done.done), REDACT_WORDS, dry_run)
+    say_count(len(done.eligible if dry_run else done.done), REDACT, dry_run)
     others = [*done.copies, *done.copies_unread]
     if others and (done.done or dry_run):
         say(

@@ -24,8 +24,8 @@ from covenq.cli.options import (
 )
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
+from covenq.operate import operations
 from covenq.operate.answers import Paused
-from covenq.operate.operations import PAUSE, RESUME
 from covenq.operate.parameters import Pause
 
 What = Annotated[
@@ -73,7 +73,7 @@ def pause(
     """
     wanted = _required_subject("pause", what)
     with source(data, config) as opened:
-        done = opened.act(PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
+        done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
             output.emit_json(to_builtins(done))
@@ -107,7 +107,7 @@ def resume(
     """
     wanted = _required_subject("resume", what)
     with source(data, config) as opened:
-        done = opened.act(RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
+        done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
             output.emit_json(to_builtins(done))

@@ -34,9 +34,8 @@ def _plain(schema: Schema, components: Mapping[str, Schema]) -> Schema:
     """
     if "$ref" in schema:
         return _plain(components[schema["$ref"]], components)
-    dropped = (
-        {*_DROPPED, "description"} if "properties" in schema else _DROPPED
-    )  # a class's docstring is for readers here
+    # The description of an object is its class's docstring, which is for readers of the code.
+    dropped = {*_DROPPED, "description"} if "properties" in schema else _DROPPED
     plain = {name: value for name, value in schema.items() if name not in dropped}
     for one in schema.get("anyOf", ()):
         part = dict(_plain(one, components))

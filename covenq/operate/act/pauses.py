@@ -28,17 +28,11 @@ FoldedRows = Callable[[], sqlite3.Connection]
 """Gives a connection to rows into which everything durable at the call is folded."""
 
 
-def pause(
-    journal: Journal,
-    rows: FoldedRows,
-    wanted: Pause,
-    *,
-    routes: Collection[str] = (),
-) -> Paused:
-    """Record a pause, durably. Its `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an
-    installation's number.
+def pause(journal: Journal, rows: FoldedRows, wanted: Pause, *, routes: Collection[str] = ()) -> Paused:
+    """Record a pause, durably. → the pause, whether it is new or was there already.
 
-    Raises UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
+    `name` is a route's (one of `routes`, or one that has tasks waiting), OWNER/NAME, or an installation's number. Raises
+    UsageError, NotFound for an unknown route, NotDurable, and what an append raises.
     """
     what, name = _checked(wanted.what, wanted.name)
     by, reason = clean_text(wanted.by), clean_text(wanted.reason)
@@ -65,11 +59,7 @@ def pause(
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 
-def resume(
-    journal: Journal,
-    rows: FoldedRows,
-    wanted: Pause,
-) -> Paused:
+def resume(journal: Journal, rows: FoldedRows, wanted: Pause) -> Paused:
     """Record the end of a pause, durably. → the pause that was ended, if there was one.
 
     Raises as `pause` does, except that it accepts unknown routes.
