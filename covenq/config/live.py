@@ -80,7 +80,7 @@ class ReloadStatus(msgspec.Struct, frozen=True):
     error: str | None
     hint: str | None
     number: int
-    warnings: tuple[str, ...]
+    warnings: list[str]
 
 
 class ConfigFiles:
@@ -170,7 +170,7 @@ class Live:
 
     def status(self) -> ReloadStatus:
         last = self._last
-        return ReloadStatus(last.at, last.ok, last.error, last.hint, self._now.number, last.warnings)
+        return ReloadStatus(last.at, last.ok, last.error, last.hint, self._now.number, list(last.warnings))
 
     def secret_status(self) -> list[SecretStatus]:
         """The secrets in effect: where each is, and what prevents reading it again, if anything does."""

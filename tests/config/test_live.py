@@ -124,7 +124,7 @@ def test_what_can_not_change_while_it_runs_stays_and_is_said(room: Room) -> None
         "[server] threads",
         "[worker] concurrency",
     ]
-    assert room.live.status().warnings == outcome.warnings
+    assert room.live.status().warnings == list(outcome.warnings)
     assert config.routes == ()
 
 
@@ -291,4 +291,4 @@ def test_short_and_equal_secrets_are_warned_of_and_never_shown(room: Room) -> No
     assert "hush" not in said + repr(room.live.now)
     room.file.write_text("[")
     assert not room.live.reload("SIGHUP").ok
-    assert room.live.status().warnings == outcome.warnings, "they are of what is in effect"
+    assert room.live.status().warnings == list(outcome.warnings), "they are of what is in effect"
