@@ -173,7 +173,7 @@ class Attempt:
     def _prepare(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be made."""
         payload: bytes | None = None
-        brief: JsonObject | None = None
+        brief: dict[str, object] | None = None
         if self.task.kind != "forward":
             payload = delivery.payload
             brief = self._brief(claim, delivery).as_json(directory)
@@ -295,7 +295,7 @@ class Attempt:
         record = ending_after(
             self.task, claim.attempt, claim.seq, outcome, result=result, now=context.clock(), random=context.random
         )
-        end: JsonObject = dict(record.data)
+        end: dict[str, object] = dict(record.data)
         if outcome.usage is not None:
             end["usage"] = outcome.usage.as_json()
         if outcome.http_status is not None:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -91,7 +90,7 @@ class ClaimReports:
         return {"phase": word, "seq": claim.last}
 
     def complete(
-        self, task: str, token: str, *, result: Any = None, exit_code: int | None = None, usage: Usage | None = None
+        self, task: str, token: str, *, result: object = None, exit_code: int | None = None, usage: Usage | None = None
     ) -> JsonObject:
         """{"state", "result"}: the attempt completed. `result` is stored as JSON. Raises as `renew` does.
 
@@ -227,7 +226,7 @@ class ClaimReports:
         return Task.from_row(row)
 
 
-def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:
+def _ended(kind: Kind, data: Mapping[str, object]) -> dict[str, object]:
     state = State.FAILED if kind is Kind.FAILED else State.QUEUED
     return {"state": state.value, "not_before": data.get("not_before")}
 
