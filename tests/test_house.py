@@ -16,8 +16,8 @@ MODULES = sorted(path for package in ("covenq", "journal") for path in (ROOT / p
 LINES_MAX = 450
 FUNCTION_MAX = 80
 
-ANY_MAX = 227
-"""Lines of covenq and journal with the word `Any`. It only goes down: what is foreign JSON is `JsonObject`, `Json` or `object`."""
+ANY_MAX = 211
+"""Lines of covenq and journal with the word `Any`. It only goes down: foreign JSON is `JsonObject`, `Json` or `object`."""
 
 METAPHORS = frozenset(
     """hands hush gate pace place setback regular rivals standing figures unfinished conduct conducted aftermath house

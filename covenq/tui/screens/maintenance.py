@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -19,6 +19,7 @@ from textual.widgets import Button, Input, Static
 from covenq.client.interface import Object, Source
 from covenq.errors import Failure
 from covenq.operate.maintain import backup
+from covenq.operate.maintain.backup_list import BackupEntry
 from covenq.tui import text
 from covenq.tui.actions import BY
 from covenq.tui.background import BackgroundThread
@@ -201,7 +202,7 @@ class BackupDialog(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]
 
-    def __init__(self, known: list[dict[str, Any]]) -> None:
+    def __init__(self, known: list[BackupEntry]) -> None:
         """`known`: the earlier backups, the newest last; its directory is suggested."""
         super().__init__()
         self._suggested = str(known[-1]["path"]) if known else ""
