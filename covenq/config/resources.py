@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import SupportsInt
 
 from covenq.errors import UsageError
+from covenq.model import Json
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
 """Bytes kept of stdout, and of stderr, unless a route says otherwise."""
@@ -37,7 +38,7 @@ class ResourceLimits:
     open_files: int | None = None
     output: int | None = None
 
-    def as_json(self) -> dict[str, int]:
+    def as_json(self) -> dict[str, Json]:
         """Only what is set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from covenq.model import Category, JsonObject, Kind
+from covenq.model import Category, Kind
 from covenq.paths import SOCKET_NAME
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief
@@ -92,7 +92,7 @@ class Attempt:
     """Its work has ended, and its end is being recorded: after that record, too, the state names no claim of this attempt."""
     _request_sent: bool = False
     """Whether the request of a forward was made."""
-    _unrecorded: list[tuple[Kind, JsonObject]] = field(default_factory=list)
+    _unrecorded: list[tuple[Kind, Mapping[str, object]]] = field(default_factory=list)
     """Phases that are appended together with the next record; also those that a full disk refused."""
 
     @property
@@ -270,7 +270,7 @@ class Attempt:
         self._unrecorded.clear()
 
     def _record(
-        self, claim: Claim, notes: Sequence[tuple[Kind, JsonObject]], what: str, deadline: float = math.inf
+        self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], what: str, deadline: float = math.inf
     ) -> None:
         """Raises StaleClaim, once the late report is recorded, and what append raises."""
         try:
