@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from covenq.errors import UsageError
 
@@ -165,7 +165,11 @@ def parse_duration(text: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+"""A JSON value that is looked through, or made."""
+
 JsonObject = dict[str, Any]
+"""A payload, or another object of foreign JSON."""
 
 NOT_RUNNING = "no daemon is running"
 """The reason in a status that was read from the files, without a daemon."""

@@ -163,9 +163,12 @@ class LocalSource(Closing):
             return secret_usage.view(conn, sources, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
     def refused(self, *, limit: int = 50) -> list[Object]:
+        import msgspec
+
         from covenq.intake import refusal_hints
 
-        return refusal_hints.latest(self._data, limit)
+        found: list[Object] = msgspec.to_builtins(refusal_hints.latest(self._data, limit))
+        return found
 
     def pauses(self) -> list[Object]:
         with self._files.reading() as (conn, _):

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from covenq import atomic_file
 from covenq.config import regular_file
@@ -147,12 +146,15 @@ def revoke(path: Path, name: str) -> Token:
     return gone
 
 
-def _token(one: Any) -> Token:
-    token = Token(one["name"], Role(one["role"]), one["sha256"], one["created_at"])
-    texts = (token.name, token.sha256, token.created_at)
-    if not all(isinstance(text, str) for text in texts) or len(token.sha256) != 64 or not token.sha256.isascii():
+def _token(one: object) -> Token:
+    if not isinstance(one, dict):
+        raise TypeError(one)
+    name, role, sha256, created_at = one["name"], Role(one["role"]), one["sha256"], one["created_at"]
+    if not (isinstance(name, str) and isinstance(sha256, str) and isinstance(created_at, str)):
         raise ValueError("a token without a hash")
-    return token
+    if len(sha256) != 64 or not sha256.isascii():
+        raise ValueError("a token without a hash")
+    return Token(name, role, sha256, created_at)
 
 
 @contextmanager

@@ -9,17 +9,36 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from covenq.config.limits import Cap
 from covenq.config.load import Config
 from covenq.config.secret_source import SecretSource
-from covenq.model import JsonObject
+from covenq.model import Json
 from covenq.paths import ATTEMPTS_NAME, CONFIG_NAME, JOURNAL_NAME, REFUSALS_NAME, SECRET_NAME, SOCKET_NAME, STATE_NAME
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
 
-_CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
+
+class Setting(TypedDict):
+    """A setting in effect. `by` is the variable, the option or the file that sets it, None for a default."""
+
+    name: str
+    value: Json
+    source: str
+    by: str | None
+
+
+class UsedPath(TypedDict):
+    """A file or directory that is used. `there` is None where this user can't see whether it exists."""
+
+    name: str
+    path: str | None
+    there: bool | None
+    what: str
+
+
+_CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.bind": (lambda c: c.bind, "COVENQ_BIND"),
     "server.body_limit": (lambda c: c.body_limit, None),
     "server.header_timeout": (lambda c: c.header_timeout_s, None),
@@ -47,12 +66,9 @@ _CONFIG: dict[str, tuple[Callable[[Config], Any], str | None]] = {
 
 def effective_settings(
     config: Config, data: Path, env: Mapping[str, str], *, data_option: str | None = None
-) -> Iterator[JsonObject]:
-    """Each setting in effect: {"name", "value", "source", "by"}.
-
-    `by` is the variable, the option or the file that sets it, null for a default.
-    """
-    raw: Mapping[str, Any] = {}
+) -> Iterator[Setting]:
+    """Each setting in effect."""
+    raw: Mapping[str, object] = {}
     if config.path is not None:
         # It was read once already; if it is invalid now, the next load reports that.
         with suppress(OSError, ValueError):
@@ -70,8 +86,8 @@ def effective_settings(
 
 def effective_paths(
     config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None
-) -> list[JsonObject]:
-    """{"name", "path", "there", "what"} of every file and directory that is used."""
+) -> list[UsedPath]:
+    """Every file and directory that is used."""
     told: list[tuple[str, Path | None, str]] = [
         ("configuration", config.path, _config_by(config, data, env, config_option)),
         ("data", data, "all that is kept"),
@@ -98,7 +114,7 @@ def _exists(path: Path | None) -> bool | None:
         return None
 
 
-def _data(config: Config, data: Path, env: Mapping[str, str], option: str | None) -> JsonObject:
+def _data(config: Config, data: Path, env: Mapping[str, str], option: str | None) -> Setting:
     by: str | None
     if option:
         source, by = OPTION, "--data"
@@ -122,17 +138,17 @@ def _config_by(config: Config, data: Path, env: Mapping[str, str], option: str |
     return f"there is none; {data / CONFIG_NAME} would be read"
 
 
-def _is_set(raw: Mapping[str, Any], name: str) -> bool:
+def _is_set(raw: Mapping[str, object], name: str) -> bool:
     section, _, key = name.partition(".")
     found = raw.get(section)
     return found is not None if not key else isinstance(found, Mapping) and key in found
 
 
-def _secret(one: SecretSource) -> JsonObject:
+def _secret(one: SecretSource) -> Json:
     where = "value" if one.value is not None else "file" if one.file is not None else "env" if one.env else "credential"
     told = None if where == "value" else str(getattr(one, where))
     return {"name": one.name, "from": where, "where": told}
 
 
-def _cap(cap: Cap) -> JsonObject:
+def _cap(cap: Cap) -> Json:
     return {"concurrency": cap.concurrency, "daily": cap.daily}

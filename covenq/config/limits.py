@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from covenq.config.toml_table import Table
-from covenq.model import JsonObject
+from covenq.model import Json
 
 PRIORITIES = 10
 """Priorities are 0 to 9; the higher goes first."""
@@ -99,9 +99,9 @@ class Scheduling:
     daily: int | None = None
     key_concurrency: int = 1
 
-    def policy(self) -> JsonObject:
+    def policy(self) -> dict[str, Json]:
         """The part that a task freezes. It leaves out the numbers that can be changed for tasks that are queued already."""
-        frozen: JsonObject = {"supersede": self.supersede}
+        frozen: dict[str, Json] = {"supersede": self.supersede}
         if self.debounce_s is not None:
             frozen |= {"debounce_s": self.debounce_s, "debounce_max_s": self.debounce_max_s}
         if self.order != ORDER[0]:

@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from covenq.config import load as configuration
 from covenq.config import secret_keys
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource, SecretStatus
 from covenq.errors import ConfigError, CovenqError
-from covenq.model import JsonObject, at_text
+from covenq.model import at_text
 from covenq.paths import CONFIG_NAME
 
 log = logging.getLogger("covenq.config")
@@ -68,6 +70,17 @@ class ReloadResult:
     error: str | None = None
     hint: str | None = None
     warnings: tuple[str, ...] = ()
+
+
+class ReloadStatus(msgspec.Struct, frozen=True):
+    """The outcome of the last reload, for the status. `number` is that of the snapshot in effect."""
+
+    at: str
+    ok: bool
+    error: str | None
+    hint: str | None
+    number: int
+    warnings: list[str]
 
 
 class ConfigFiles:
@@ -155,17 +168,9 @@ class Live:
         """Call `callback(before, now)` after each change, on the thread that made it: it must neither block nor raise."""
         self._subscribers.append(callback)
 
-    def status(self) -> JsonObject:
-        """→ {"at", "ok", "error", "hint", "number", "warnings"}: `number` is that of the snapshot in effect."""
+    def status(self) -> ReloadStatus:
         last = self._last
-        return {
-            "at": last.at,
-            "ok": last.ok,
-            "error": last.error,
-            "hint": last.hint,
-            "number": self._now.number,
-            "warnings": list(last.warnings),
-        }
+        return ReloadStatus(last.at, last.ok, last.error, last.hint, self._now.number, list(last.warnings))
 
     def secret_status(self) -> list[SecretStatus]:
         """The secrets in effect: where each is, and what prevents reading it again, if anything does."""

@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from covenq.config.executor import scrub_of
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
@@ -106,7 +105,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     return build(raw, path, env, text)
 
 
-def build(raw: Mapping[str, Any], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
+def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], text: str | None = None) -> Config:
     """The configuration from parsed TOML.
 
     Errors name `path`, and relative paths start from its directory. With the file's `text`, errors also name line and column.

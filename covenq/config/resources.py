@@ -6,10 +6,10 @@ import re
 import resource
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import SupportsInt
 
 from covenq.errors import UsageError
-from covenq.model import JsonObject
+from covenq.model import Json
 
 OUTPUT_LIMIT = 16 * 1024 * 1024
 """Bytes kept of stdout, and of stderr, unless a route says otherwise."""
@@ -38,12 +38,12 @@ class ResourceLimits:
     open_files: int | None = None
     output: int | None = None
 
-    def as_json(self) -> JsonObject:
+    def as_json(self) -> dict[str, Json]:
         """Only what is set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ResourceLimits:
+    def from_json(cls, data: Mapping[str, str | SupportsInt]) -> ResourceLimits:
         """The inverse of `as_json`. Raises TypeError or ValueError, also for an unknown limit, which must not mean no limit."""
         return cls(**{name: int(value) for name, value in data.items()})
 

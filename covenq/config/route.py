@@ -14,7 +14,7 @@ from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import FilterError
 from covenq.filter.grammar import Filter, parse
-from covenq.model import Category, JsonObject
+from covenq.model import Category, Json
 
 KEY_FIELDS = (
     "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
@@ -63,9 +63,9 @@ class Route:
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
 
-    def policy(self) -> JsonObject:
+    def policy(self) -> dict[str, Json]:
         """The part of the route that a task freezes, as the record `task.queued` holds it."""
-        what: JsonObject = {"run": list(self.run)}
+        what: dict[str, Json] = {"run": list(self.run)}
         if self.kind == "forward":
             what = {"forward": self.forward}
         elif self.kind == "pull":
@@ -74,7 +74,7 @@ class Route:
             what["limits"] = limits
         if self.keep != KEEP[0]:
             what["keep"] = self.keep
-        retry: JsonObject = {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s}
+        retry: dict[str, Json] = {"max": self.retry.max, "backoff_s": self.retry.backoff_s, "cap_s": self.retry.cap_s}
         if self.retry.on is not None:
             retry["on"] = list(self.retry.on)
         return {**what, "timeout_s": self.timeout_s, "retry": retry, **self.scheduling.policy(), "env": list(self.env)}

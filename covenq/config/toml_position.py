@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 STATEMENT_MAX = 400
 """Lines of one statement. Longer ones are not searched."""
@@ -40,7 +39,7 @@ def at_end(text: str) -> tuple[int, int]:
     return text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
 
 
-def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[str, Any] | None]]:
+def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[str, object] | None]]:
     """Each statement: its first line, its text, and the path of its table with its value.
 
     A header's statement has the path that it opens, and None; any other has the path of the header above it, and its own value.
@@ -67,10 +66,10 @@ def _statements(text: str) -> Iterator[tuple[int, str, tuple[Step, ...], dict[st
         start = end
 
 
-def _opened(value: Any, counts: dict[tuple[Step, ...], int]) -> tuple[Step, ...]:
+def _opened(value: object, counts: dict[tuple[Step, ...], int]) -> tuple[Step, ...]:
     """The path of a header, parsed alone; `counts` is how many tables each list of them has so far."""
     path: tuple[Step, ...] = ()
-    while value:
+    while isinstance(value, list | dict) and value:
         if isinstance(value, list):
             counts[path] = counts.get(path, 0) + 1
             value = value[0]
@@ -86,19 +85,19 @@ def _opened(value: Any, counts: dict[tuple[Step, ...], int]) -> tuple[Step, ...]
 
 
 def _in_statement(
-    chunk: str, base: tuple[Step, ...], inner: dict[str, Any] | None, path: Sequence[Step]
+    chunk: str, base: tuple[Step, ...], inner: dict[str, object] | None, path: Sequence[Step]
 ) -> tuple[int, int] | None:
     """(lines below the statement's first, column), if the path ends in this statement."""
     if inner is None:
         return (0, _indent(chunk)) if tuple(path) == base else None
     if tuple(path[: len(base)]) != base or len(path) <= len(base):
         return None
-    value: Any = inner
+    value: object = inner
     for step in path[len(base) :]:
-        listed = isinstance(value, list) and isinstance(step, int) and step < len(value)
-        if not (listed or (isinstance(value, dict) and step in value)):
+        try:
+            value = _member(value, step)
+        except LookupError:
             return None
-        value = value[step]
     last = path[-1]
     if len(path) > len(base) + 1 and isinstance(last, str):
         rank = _rank(inner, path[len(base) :])
@@ -109,10 +108,19 @@ def _in_statement(
     return 0, _indent(chunk)
 
 
-def _rank(value: Any, path: Sequence[Step]) -> tuple[int, int] | None:
+def _member(value: object, step: Step) -> object:
+    """The value at a key of a table, or at an index of a list. Raises LookupError."""
+    if isinstance(value, dict):
+        return value[step]
+    if isinstance(value, list) and isinstance(step, int):
+        return value[step]
+    raise KeyError(step)
+
+
+def _rank(value: object, path: Sequence[Step]) -> tuple[int, int] | None:
     """Which of the tables in a list, of those that have the key at the path's end, the path goes through, and of how many."""
     for place, step in enumerate(path):
-        value = value[step]
+        value = _member(value, step)
         if isinstance(value, list) and len(path) == place + 3 and isinstance(path[place + 1], int):
             having = [i for i, one in enumerate(value) if isinstance(one, dict) and path[-1] in one]
             return having.index(int(path[place + 1])), len(having)

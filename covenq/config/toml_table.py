@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from covenq.config.toml_position import Step, locate
 from covenq.errors import ConfigError, UsageError
 from covenq.model import TOKEN, parse_duration
+
+_Kind = TypeVar("_Kind")
+_Default = TypeVar("_Default")
 
 _LATER_SECTIONS = {"journal", "reconcile"}
 """Sections of later versions: the error says so."""
@@ -24,7 +27,7 @@ class Table:
     """A TOML table with checked access to its values. Methods raise ConfigError, which names the file and the key."""
 
     def __init__(
-        self, file: str, where: str, raw: Mapping[str, Any], path: tuple[Step, ...] = (), text: str | None = None
+        self, file: str, where: str, raw: Mapping[str, object], path: tuple[Step, ...] = (), text: str | None = None
     ) -> None:
         """Errors call it `where`; `path` is its path in `text`, the whole file. `text` is None where there is no file."""
         self.file, self.where, self.raw, self.path, self.text_of_file = file, where, raw, path, text
@@ -44,13 +47,13 @@ class Table:
                 guess = did_you_mean(key, known) or f"; known are {', '.join(known)}"
                 raise self.error(key[:80], f"unknown key{guess}")
 
-    def _get(self, key: str, default: Any, kind: type, noun: str) -> Any:
+    def _get(self, key: str, default: _Default | None, kind: type[_Kind], noun: str) -> _Kind | _Default:
         if key not in self.raw:
             if default is None:
                 raise self.error(key, "is missing")
             return default
         value = self.raw[key]
-        if type(value) is not kind:
+        if not isinstance(value, kind) or type(value) is not kind:  # true is no whole number
             raise self.error(key, f"must be {noun}")
         return value
 
@@ -72,7 +75,7 @@ class Table:
         return tables
 
     def text(self, key: str, default: str | None = None) -> str:
-        text: str = self._get(key, default, str, "a text")
+        text = self._get(key, default, str, "a text")
         if "\0" in text:
             raise self.error(key, "can't hold a NUL")
         return text
@@ -89,15 +92,15 @@ class Table:
             raise self.error(key, "must be a list of texts")
         return tuple(values)
 
-    def items(self, key: str, kinds: tuple[type, ...], noun: str) -> list[Any]:
+    def items(self, key: str, kinds: tuple[type[_Kind], ...], noun: str) -> list[_Kind]:
         """A list of values of these types; empty if the key is absent."""
-        values: list[Any] = self._get(key, (), list, noun)
+        values = self._get(key, (), list, noun)
         if not all(type(value) in kinds for value in values):
             raise self.error(key, f"must be {noun}")
         return list(values)
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
-        value: int = self._get(key, default, int, "a whole number")
+        value = self._get(key, default, int, "a whole number")
         if not low <= value <= high:
             raise self.error(key, f"must be between {low} and {high}")
         return value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
-from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word, values_at
-from covenq.model import JsonObject
+import msgspec
+
+from covenq.filter.tree import Age, And, Fields, Filter, InRange, Match, Node, Not, Pattern, Payload, Word, values_at
 
 SEEN_MAX = 5
 """Values reported for one term."""
@@ -18,26 +17,21 @@ _SPECIAL = set('",*:<>\\')
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"), (0.001, "ms"))
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(msgspec.Struct, frozen=True, rename={"text": "term"}):
     """One term of a filter: whether it holds of a row, and the values it looked at. `problem`: why it can't be evaluated."""
 
     text: str
     holds: bool | None
-    seen: tuple[str, ...] = ()
+    seen: list[str] = []
     problem: str | None = None
 
-    def object(self) -> JsonObject:
-        """{"term", "holds", "seen": [value…], "problem"}."""
-        return {"term": self.text, "holds": self.holds, "seen": list(self.seen), "problem": self.problem}
 
-
-def explain(filter: Filter, fields: Mapping[str, Any], *, now: float) -> list[Term]:
+def explain(filter: Filter, fields: Fields, *, now: float) -> list[Term]:
     """Each term of the filter on `fields` (as `Filter.matches` takes them). The filter matches where all of them hold."""
     return [_term(node, fields, now) for node in filter.node.nodes]
 
 
-def _term(node: Node, fields: Mapping[str, Any], now: float) -> Term:
+def _term(node: Node, fields: Fields, now: float) -> Term:
     text = node_text(node)
     try:
         holds = Filter(And((node,))).matches(fields, now=now)
@@ -49,10 +43,10 @@ def _term(node: Node, fields: Mapping[str, Any], now: float) -> Term:
             seen.append(value if len(value) <= VALUE_MAX else value[: VALUE_MAX - 1] + "…")
     except Exception as error:  # noqa: BLE001 - as in routing: whatever a rule raises is reported
         return Term(text, None, problem=f"it fails with {type(error).__name__}")
-    return Term(text, holds, tuple(seen))
+    return Term(text, holds, seen)
 
 
-def _values(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
+def _values(node: Node, fields: Fields) -> Iterator[str]:
     match node:
         case Not(inner):
             yield from _values(inner, fields)
@@ -71,7 +65,7 @@ def _values(node: Node, fields: Mapping[str, Any]) -> Iterator[str]:
                 yield "an object" if value is None else value
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, list | tuple):
         for one in value:
             yield from _texts(one)

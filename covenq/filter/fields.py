@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 
-class DeliveryFields(Mapping[str, Any]):
+class DeliveryFields(Mapping[str, object]):
     """A delivery as filters see it. Each field is made when it is read: a route reads one or two of thirty."""
 
     __slots__ = ("_payload", "_row", "_tasks")
 
-    def __init__(self, row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], payload: Any) -> None:
+    def __init__(self, row: Mapping[str, object], tasks: Sequence[Mapping[str, object]], payload: object) -> None:
         self._row = row
         self._tasks = tasks
         self._payload = payload
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         if name in _OF_ROW:
             return self._row.get(_OF_ROW[name])
         if name in _OF_TASKS:
@@ -53,8 +52,8 @@ _OF_TASKS = frozenset({"route", "kind", "worker", "category", "attempts"})
 
 
 def delivery_fields(
-    row: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]] = (), payload: Any = None
-) -> Mapping[str, Any]:
+    row: Mapping[str, object], tasks: Sequence[Mapping[str, object]] = (), payload: object = None
+) -> Mapping[str, object]:
     """A delivery as filters see it.
 
     `row` has the names of the delivery object (absent is null), `tasks` those of its tasks; `payload` is the decoded body, or a
@@ -64,8 +63,8 @@ def delivery_fields(
 
 
 def task_fields(
-    row: Mapping[str, Any], delivery: Mapping[str, Any] | None = None, payload: Any = None
-) -> dict[str, Any]:
+    row: Mapping[str, object], delivery: Mapping[str, object] | None = None, payload: object = None
+) -> dict[str, object]:
     """A task as filters see it: `row` has the names of the task object, `delivery` those of its delivery's."""
     of = delivery or {}
     own = {name: row.get(name) for name in ("id", "hook", "guid", "event", "action", "repo", "repo_id", "installation")}
@@ -83,11 +82,11 @@ def task_fields(
     }
 
 
-def _label(row: Mapping[str, Any]) -> Any:
+def _label(row: Mapping[str, object]) -> object:
     label = row.get("label")
     return label if label is not None else row.get("labels")
 
 
-def _address(row: Mapping[str, Any]) -> str | None:
+def _address(row: Mapping[str, object]) -> object:
     repo, number = row.get("repo"), row.get("number")
     return repo if repo is None or number is None else f"{repo}#{number}"

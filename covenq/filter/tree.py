@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from covenq.model import at_text
 
@@ -28,6 +27,11 @@ def fold_case(text: str) -> str:
 def comparable(text: str) -> str:
     """Text as a column holds it: NUL, where C code would stop reading, is replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")
+
+
+Fields = Mapping[str, object]
+"""The fields of a row by their names (`covenq.filter.fields`): a text, an integer, None, or a list of such; `payload` is the
+decoded body, or a callable that gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Filter:
     node: And
     text: str = ""
 
-    def matches(self, fields: Mapping[str, Any], *, now: float | None = None) -> bool:
+    def matches(self, fields: Fields, *, now: float | None = None) -> bool:
         """Whether a row matches. `fields` as `delivery_fields` and `task_fields` make them.
 
         `now`, in seconds since 1970, is what ages are counted from; the clock's unless given.
@@ -165,7 +169,7 @@ def _names(node: Node) -> Iterator[str]:
 # ---- the predicate
 
 
-def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
+def _holds(node: Node, fields: Fields, now: float) -> bool:
     match node:
         case And(nodes):
             return all(_holds(inner, fields, now) for inner in nodes)
@@ -190,7 +194,7 @@ def _holds(node: Node, fields: Mapping[str, Any], now: float) -> bool:
             return any(p.any if value is None else p.matches(value) for value in values for p in patterns)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield comparable(value)
     elif isinstance(value, (list, tuple)):
@@ -200,7 +204,7 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _integers(value: Any) -> Iterator[int]:
+def _integers(value: object) -> Iterator[int]:
     if isinstance(value, int):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -220,7 +224,7 @@ def _compare(op: str, at: str, moment: str) -> bool:
             return at <= moment
 
 
-def values_at(body: Any, path: Sequence[str]) -> Iterator[str | None]:
+def values_at(body: object, path: Sequence[str]) -> Iterator[str | None]:
     """The values at `path`, as text; None is an object, which exists and equals no text. JSON null is absent."""
     if isinstance(body, list):
         if path and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:

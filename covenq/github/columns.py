@@ -24,7 +24,7 @@ title         of the issue, pull request or discussion; a run's or check's name;
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from covenq.model import JsonObject
 from covenq.text import storable
@@ -46,22 +46,39 @@ _FIRST_IN = ("parent_issue_", "blocked_by_")
 """The actions from the first issue's point of view: it was given a parent, it became blocked by another."""
 
 
-def columns(event: str, body: JsonObject) -> tuple[JsonObject, JsonObject]:
-    """The columns of a payload, as (for `data`, for `about`).
+class DataColumns(TypedDict):
+    """The columns that a record has in `data`."""
 
-    data: action, installation, repo_id. about: repo, owner, sender, number, head_sha, title, label, labels. Texts hold no
-    lone surrogate and no NUL, and are bounded.
-    """
+    action: str | None
+    installation: int | None
+    repo_id: int | None
+
+
+class AboutColumns(TypedDict):
+    """The columns that a record has in `about`. Texts hold no lone surrogate and no NUL, and are bounded."""
+
+    repo: str | None
+    owner: str | None
+    sender: str | None
+    number: int | None
+    head_sha: str | None
+    title: str | None
+    label: str | None
+    labels: list[str]
+
+
+def columns(event: str, body: JsonObject) -> tuple[DataColumns, AboutColumns]:
+    """The columns of a payload, as (for `data`, for `about`)."""
     repository = _object(body, "repository")
     pull = _object(body, "pull_request")
     subject = _object(body, "issue") or pull or _object(body, "discussion") or _linked(event, body)
     run = _object(body, _RUN_OF[event]) if event in _RUN_OF else _first(body, _RUNS)
-    data = {
+    data: DataColumns = {
         "action": _action(body.get("action")),
         "installation": _integer(_object(body, "installation").get("id")),
         "repo_id": _integer(repository.get("id")),
     }
-    about = {
+    about: AboutColumns = {
         "repo": _text(repository.get("full_name")),
         "owner": _owner(event, body, repository),
         "sender": _text(_object(body, "sender").get("login")),
@@ -160,9 +177,9 @@ def _first(body: JsonObject, keys: tuple[str, ...]) -> JsonObject:
     return {}
 
 
-def _integer(value: Any) -> int | None:
+def _integer(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= _INTEGER_MAX else None
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return storable(value, TEXT_MAX) if isinstance(value, str) and value else None

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -138,7 +138,7 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
     return Parsed(value, form, parsed_json)
 
 
-def decode(body: bytes | None) -> Any:
+def decode(body: bytes | None) -> object:
     """The JSON of a stored body, which may be a form; None where there is none. Raises nothing."""
     if body is None:
         return None
@@ -152,7 +152,7 @@ def decode(body: bytes | None) -> Any:
         return None
 
 
-def load(text: bytes) -> Any:
+def load(text: bytes) -> object:
     """The JSON value of `text`. Raises BadRequest.
 
     orjson first. What it refuses is parsed again by the standard library, because orjson is stricter than RFC 8259 (no escapes
@@ -164,7 +164,7 @@ def load(text: bytes) -> Any:
         return _load_leniently(text)
 
 
-def _load_leniently(text: bytes) -> Any:
+def _load_leniently(text: bytes) -> object:
     try:
         return json.loads(text.removeprefix(_BOM).decode("utf-8"), parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError:

@@ -21,6 +21,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import Key
 from covenq.errors import BadRequest, CovenqError, StateBehind
 from covenq.github import request as github_request
+from covenq.github.columns import AboutColumns
 from covenq.github.columns import columns as columns_of
 from covenq.github.signature import verifiers
 from covenq.intake.admission import DISK_FAILED
@@ -68,8 +69,8 @@ class _Delivery:
 
     id: DeliveryId
     event: str
-    data: JsonObject
-    about: JsonObject
+    data: dict[str, object]
+    about: AboutColumns
     body: bytes
     object: JsonObject
     """The JSON in `body`."""
@@ -166,7 +167,7 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         names = " and ".join(repr(key.name) for key in signers)
         what = "hook, installation or repository"
         return refuse(401, "signature_out_of_scope", f"Secret {names} signed it, whose scope leaves out its {what}.")
-    data: JsonObject = {
+    data: dict[str, object] = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,
         "event": identity.event,
@@ -324,8 +325,8 @@ def unavailable(error: JournalError) -> Answer:
 def decide(
     config: Config,
     delivery: DeliveryId,
-    row: Mapping[str, Any],
-    payload: Callable[[], Any],
+    row: Mapping[str, object],
+    payload: Callable[[], object],
     clock: Callable[[], float],
     seq: int | None = None,
 ) -> Decision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TypedDict
 
 from covenq.github.events import EVENTS, OTHER
 
@@ -30,8 +30,20 @@ Header = Callable[[str], str | None]
 """Returns a header by its name in WSGI's spelling, without HTTP_; None if it is absent."""
 
 
-def evidence_of(header: Header, start: bytes = b"") -> dict[str, Any]:
-    """The fields for the log of refusals; None is absent. `start` is the beginning of the body, as far as it was read."""
+class Evidence(TypedDict, total=False):
+    """What a refused request shows of itself; None is absent."""
+
+    delivery: str | None
+    hook: str | None
+    event: str | None
+    content_type: str | None
+    github: bool | None
+    proxied: bool | None
+    body: str | None
+
+
+def evidence_of(header: Header, start: bytes = b"") -> Evidence:
+    """The evidence for the log of refusals. `start` is the beginning of the body, as far as it was read."""
     media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     return {
         "delivery": _matching(_GUID, header("X_GITHUB_DELIVERY")),

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from covenq.intake import refusal_log
-from covenq.model import JsonObject
+from covenq.intake.refusal_log import Refusal
 
 HINTS: Mapping[str, str] = {
     "body_not_json": "The signature is right, and the body isn't JSON: whoever signed it is not GitHub.",
@@ -95,17 +96,17 @@ HINTS: Mapping[str, str] = {
 """The word of a refusal, some with the anomaly of the body (`refusal_evidence.body_anomaly`), to what an operator does next."""
 
 
-def hint_of(refusal: Mapping[str, Any]) -> str:
+def hint_of(refusal: Refusal) -> str:
     """The hint for a line of the log (`covenq.intake.refusal_log`); empty for a word that this version doesn't know."""
-    word = str(refusal.get("error"))
-    return HINTS.get(f"{word}/{refusal.get('body')}") or HINTS.get(word) or ""
+    word = refusal.error
+    return HINTS.get(f"{word}/{refusal.body}") or HINTS.get(word) or ""
 
 
-def with_hint(refusal: Mapping[str, Any]) -> JsonObject:
-    return {**refusal, "hint": hint_of(refusal)}
+def with_hint(refusal: Refusal) -> Refusal:
+    return msgspec.structs.replace(refusal, hint=hint_of(refusal))
 
 
-def latest(data: Path, limit: int) -> list[JsonObject]:
-    """The newest refusals that are kept, newest first, each with its "hint". `limit` 0 is all there are."""
+def latest(data: Path, limit: int) -> list[Refusal]:
+    """The newest refusals that are kept, newest first, each with its hint. `limit` 0 is all there are."""
     kept = deque(refusal_log.read(data), maxlen=limit or None)
     return [with_hint(one) for one in reversed(kept)]

@@ -12,26 +12,53 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-import orjson
+import msgspec
 
-from covenq.model import JsonObject, at_text
+from covenq.intake.refusal_evidence import Evidence
+from covenq.model import at_text
 from covenq.paths import REFUSALS_NAME
 
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 LINE_MAX = 16384
 """Bytes of one line; a few hundred are written."""
-
-_REQUIRED = (("at", str), ("error", str), ("status", int))
-"""The fields of every line, and their types. Lines without them are skipped: a program with access may have written anything."""
 _TEXT_MAX = 200
 MINUTES_MAX = 1440
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines in the daemon's log about the same word."""
 
 log = logging.getLogger("covenq.http")
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One refused request, a line of the log: when, its word and status; what was seen of the request; null is unknown.
+
+    `hint` is what to do about it (`covenq.intake.refusal_hints`), which no line of the log has.
+    """
+
+    at: str
+    error: str
+    status: int
+    detail: str | None = None
+    path: str | None = None
+    client: str | None = None
+    delivery: str | None = None
+    hook: str | None = None
+    event: str | None = None
+    content_type: str | None = None
+    github: bool | None = None
+    proxied: bool | None = None
+    body: str | None = None
+    hint: str | None = None
+
+
+class About(Evidence, total=False):
+    """What else is known of a refused request."""
+
+    path: str | None
+    client: str | None
 
 
 class Refusals:
@@ -59,19 +86,32 @@ class Refusals:
         self._minutes: Counter[str] = Counter()
         self._failed = False
 
-    def note(self, word: str, status: int, detail: str, **about: Any) -> None:
+    def note(self, word: str, status: int, detail: str, **about: Unpack[About]) -> None:
         """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
-        line: dict[str, Any] = {"at": at_text(self._clock()), "error": word, "status": status}
-        line |= {name: self._clean(value) for name, value in {"detail": detail, **about}.items() if value}
+        refusal = Refusal(
+            at=at_text(self._clock()),
+            error=word,
+            status=status,
+            detail=self._clean(detail),
+            path=self._clean(about.get("path")),
+            client=self._clean(about.get("client")),
+            delivery=self._clean(about.get("delivery")),
+            hook=self._clean(about.get("hook")),
+            event=self._clean(about.get("event")),
+            content_type=self._clean(about.get("content_type")),
+            github=about.get("github"),
+            proxied=about.get("proxied"),
+            body=self._clean(about.get("body")),
+        )
         with self._lock:
             self._counts[word] += 1
             self._statuses[status] += 1
-            self._minutes[line["at"][:16]] += 1
+            self._minutes[refusal.at[:16]] += 1
             if len(self._minutes) > MINUTES_MAX:
                 del self._minutes[min(self._minutes)]
             self._log_at_intervals(word, status)
             if self._path is not None and self._room():
-                self._write(self._path, orjson.dumps(line) + b"\n")
+                self._write(self._path, msgspec.json.encode(refusal) + b"\n")
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -96,9 +136,9 @@ class Refusals:
                 "refused with %d %s, %d since the start; `covenq refused` says more", status, word, self._counts[word]
             )
 
-    def _clean(self, value: Any) -> Any:
-        """A text with secrets masked, encodable as UTF-8, and cut to _TEXT_MAX characters."""
-        return self._mask(value)[:_TEXT_MAX].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    def _clean(self, text: str | None) -> str | None:
+        """The text with secrets masked, encodable as UTF-8, and cut to _TEXT_MAX characters; None if there is none."""
+        return self._mask(text)[:_TEXT_MAX].encode("utf-8", "replace").decode() if text else None
 
     def _write(self, path: Path, line: bytes) -> None:
         try:
@@ -116,21 +156,20 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def read(data: Path) -> Iterator[JsonObject]:
-    """Each refusal, oldest first: {"at", "error", "status", "detail", …}.
+def read(data: Path) -> Iterator[Refusal]:
+    """Each refusal, oldest first.
 
-    Lines that can't be parsed are skipped: one may be only partly written at the moment. Empty if there is no log, or it can't
-    be read.
+    Lines that are no refusals are skipped: one may be only partly written at the moment, and a program with access may have
+    written anything. Empty if there is no log, or it can't be read.
     """
+    decoder = msgspec.json.Decoder(Refusal)
     for name in (f"{REFUSALS_NAME}.1", REFUSALS_NAME):
         try:
             with (data / name).open("rb") as file:
                 while line := file.readline(LINE_MAX):
                     try:
-                        found = orjson.loads(line)
-                    except orjson.JSONDecodeError:
+                        yield decoder.decode(line)
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                         continue
-                    if isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in _REQUIRED):
-                        yield found
         except OSError:
             continue

@@ -10,7 +10,7 @@ from typing import Any
 from covenq.config.load import Config
 from covenq.github import request
 from covenq.intake.receive import decide
-from covenq.model import DeliveryId, JsonObject, Kind, State, task_subject
+from covenq.model import DeliveryId, Kind, State, task_subject
 from covenq.routing.decide import Decision, route
 from journal.append import append_known
 from journal.interface import Journal
@@ -113,7 +113,7 @@ def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
         left = [entry for entry in left if entry.subject != result.subject]
 
 
-def _row(record: Record) -> JsonObject:
+def _row(record: Record) -> dict[str, object]:
     about = record.about or {}
     return {
         **record.data,
@@ -124,5 +124,5 @@ def _row(record: Record) -> JsonObject:
     }
 
 
-def _payload(record: Record) -> Callable[[], Any]:
+def _payload(record: Record) -> Callable[[], object]:
     return lambda: request.decode(record.payload)

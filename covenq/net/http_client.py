@@ -35,6 +35,9 @@ EVENT_MAX = 1 << 20
 STREAM_TIMEOUT_S = 45.0
 """Seconds without data after which an event stream is dead: a daemon sends something every ten."""
 
+Object = dict[str, Any]
+"""A JSON object that a daemon answers; what is in it is its reader's to know."""
+
 _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,
     "not_found": NotFound,
@@ -76,7 +79,7 @@ class Client:
         if isinstance(target, Remote) and target.token is not None:
             self._headers["Authorization"] = f"Bearer {target.token}"
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> Object:
         """The JSON object at `path`. Raises the error that the daemon answers."""
         return _object(self._ask("GET", _target(path, params)))
 
@@ -84,7 +87,7 @@ class Client:
         """The bytes at `path`, for answers that aren't JSON."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, object], timeout: float | None = None) -> Object:
         """The JSON object that answers a POST of JSON. Raises the error that the daemon answers."""
         return _object(self._ask("POST", path, json.dumps(body).encode(), timeout=timeout))
 
@@ -182,7 +185,7 @@ class EventStream:
         self._where = where
         self._closed = False
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Object]:
         why = "it is stopping"
         try:
             while line := self._response.readline(EVENT_MAX):
@@ -236,7 +239,7 @@ def _target(path: str, params: Mapping[str, str] | None) -> str:
     return f"{path}?{urlencode(params)}" if params else path
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> Object:
     try:
         answer = json.loads(body)
     except ValueError:

@@ -6,13 +6,12 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from covenq.config.route import KEY_FIELDS, Route
 from covenq.filter.explain import explain
 from covenq.filter.grammar import delivery_fields
-from covenq.filter.tree import And, Filter, Match, Not
-from covenq.model import DeliveryId, JsonObject, Kind, State, at_text, task_id, task_subject
+from covenq.filter.tree import And, Fields, Filter, Match, Not
+from covenq.model import DeliveryId, Kind, State, at_text, task_id, task_subject
 from journal.records import Entry
 
 KEY_MAX = 512
@@ -46,8 +45,8 @@ def route(
     routes: Sequence[Route],
     config_sha256: str,
     delivery: DeliveryId,
-    row: Mapping[str, Any],
-    payload: Callable[[], Any],
+    row: Mapping[str, object],
+    payload: Callable[[], object],
     *,
     delivery_seq: int | None = None,
     replay: int = 0,
@@ -81,22 +80,21 @@ def route(
             return Decision(State.RECEIVED, problem=f"route {rule.name!r} failed with {type(error).__name__}")
     if not matched:
         return _ignored(delivery, config_sha256, *_no_match_reason(routes, row, fields, moment))
-    row = {**row, "routed_at": moment}
     if any(rule.scheduling.order == "newest" for rule in matched):
         try:
-            row["source_at"] = _source_at(payload())
+            row = {**row, "source_at": _source_at(payload())}
         except Exception as error:  # noqa: BLE001 - as above
             return Decision(State.RECEIVED, problem=f"the payload failed with {type(error).__name__}")
     ids = [task_id(delivery, rule.name, replay) for rule in matched]
     kept = [(rule, one) for rule, one in zip(matched, ids, strict=True) if only is None or one in only]
     return Decision(
         State.QUEUED,
-        tuple(_queued(rule, one, config_sha256, delivery, row, delivery_seq, replay) for rule, one in kept),
+        tuple(_queued(rule, one, config_sha256, delivery, row, delivery_seq, replay, moment) for rule, one in kept),
         tuple(one for _, one in kept),
     )
 
 
-def key(template: str | None, row: Mapping[str, Any]) -> str | None:
+def key(template: str | None, row: Mapping[str, object]) -> str | None:
     """The task's key: the template with the delivery's columns in it, or None if one of them is absent.
 
     Deliveries without a number, for example, are not about the same thing just because none has one.
@@ -114,9 +112,7 @@ def _ignored(delivery: DeliveryId, config_sha256: str, reason: str, detail: str)
     return Decision(State.IGNORED, (entry,), reason=reason)
 
 
-def _no_match_reason(
-    routes: Sequence[Route], row: Mapping[str, Any], fields: Mapping[str, Any], now: float
-) -> tuple[str, str]:
+def _no_match_reason(routes: Sequence[Route], row: Mapping[str, object], fields: Fields, now: float) -> tuple[str, str]:
     """(reason, sentence): the `else` of the route with the fewest terms that don't hold, of those that have one."""
     what = f"event {row['event']}" + (f", action {row['action']}" if row.get("action") else "")
     nearest = min(
@@ -130,7 +126,7 @@ def _no_match_reason(
     return NO_MATCH, f"No route matches {what}; there {'is' if len(routes) == 1 else 'are'} {names}."
 
 
-def _is_about_event(rule: Route, fields: Mapping[str, Any], now: float) -> bool:
+def _is_about_event(rule: Route, fields: Fields, now: float) -> bool:
     """Whether the route's terms on event and action match: its `else` is no reason for other events."""
     about = tuple(
         node for node in rule.filter.node.nodes if isinstance(node, Match | Not) and _field(node) in ("event", "action")
@@ -143,7 +139,7 @@ def _field(node: Match | Not) -> str | None:
     return inner.field if isinstance(inner, Match) else None
 
 
-def _source_at(payload: Any) -> str | None:
+def _source_at(payload: object) -> str | None:
     """When the issue, pull request or discussion was last updated, as GitHub's payload has it; RFC 3339 with microseconds."""
     for name in ("pull_request", "issue", "discussion"):
         subject = payload.get(name) if isinstance(payload, dict) else None
@@ -158,11 +154,12 @@ def _queued(
     one: str,
     config_sha256: str,
     delivery: DeliveryId,
-    row: Mapping[str, Any],
+    row: Mapping[str, object],
     delivery_seq: int | None,
     replay: int,
+    routed_at: float,
 ) -> Entry:
-    data: JsonObject = {
+    data: dict[str, object] = {
         "hook": delivery.hook,
         "guid": delivery.guid,
         "delivery_seq": delivery_seq,
@@ -177,14 +174,14 @@ def _queued(
         "event": row["event"],
         "action": row.get("action"),
     }
-    about: JsonObject = {
+    about: dict[str, object] = {
         "repo": row.get("repo"),
         "number": row.get("number"),
         "head_sha": row.get("head_sha"),
         "key": key(rule.key, row),
     }
     if rule.scheduling.debounce_s is not None and replay == 0:
-        data["not_before"] = at_text(row["routed_at"] + rule.scheduling.debounce_s)
+        data["not_before"] = at_text(routed_at + rule.scheduling.debounce_s)
     if rule.scheduling.order == "newest":
         about["source_at"] = row.get("source_at")
     return Entry(task_subject(one), str(Kind.QUEUED), data, about, expect=0)

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from covenq.config.route import Route
 from covenq.filter.grammar import delivery_fields
-from covenq.model import JsonObject, seconds_of
+from covenq.filter.tree import Fields
+from covenq.model import seconds_of
 from covenq.routing.decide import PING
 
 EXAMPLES = 5
@@ -19,6 +22,37 @@ EXAMPLES = 5
 
 class PayloadLost(Exception):
     """A filter looks into a payload that is no longer kept. Raised by the caller's `payload`; no person sees it."""
+
+
+class DiffExample(msgspec.Struct, frozen=True):
+    """A delivery at which two sets of routes differ."""
+
+    id: str
+    event: str
+    action: str | None
+    repo: str | None
+    number: int | None
+
+
+class DiffReport(msgspec.Struct, frozen=True):
+    """The difference between two sets of routes, in numbers of deliveries, and of tasks by route."""
+
+    deliveries: int
+    same: int
+    changed: int
+    untold: int
+    """That can't be compared, because a rule looks into content that is gone."""
+    newly_ignored: int
+    newly_taken: int
+    gained: dict[str, int]
+    """Tasks that the new rules would make and the old do not."""
+    lost: dict[str, int]
+    fails: dict[str, int]
+    """Deliveries at which a new rule fails: they would stay `received`."""
+    policies: list[str]
+    """Routes whose way of running changes."""
+    examples: dict[str, list[DiffExample]]
+    """The first deliveries of each change: "+ route", "- route", "! route"."""
 
 
 @dataclass(slots=True)
@@ -38,9 +72,9 @@ class Diff:
     lost: Counter[str] = field(default_factory=Counter)
     fails: Counter[str] = field(default_factory=Counter)
     """Deliveries at which a new rule fails, by route: they would stay `received`."""
-    examples: dict[str, list[JsonObject]] = field(default_factory=dict)
+    examples: dict[str, list[DiffExample]] = field(default_factory=dict)
 
-    def add(self, row: Mapping[str, Any], payload: Callable[[], Any]) -> None:
+    def add(self, row: Mapping[str, Any], payload: Callable[[], object]) -> None:
         """Add a delivery object. `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it."""
         self.looked_at += 1
         if row["event"] == PING:
@@ -68,40 +102,34 @@ class Diff:
         self.newly_ignored += bool(before) and not after and not failing
         self.newly_taken += bool(after) and not before
 
-    def answer(self) -> JsonObject:
-        """The difference as the API has it.
-
-        It is {"deliveries", "same", "changed", "untold", "newly_ignored", "newly_taken", "gained": {route: n}, "lost", "fails",
-        "policies": [route…] whose way of running changes, "examples": {"+ route" | "- route" | "! route": [{"id", "event",
-        "action", "repo", "number"}…]}}.
-        """
+    def report(self) -> DiffReport:
         old = {route.name: route for route in self.old}
-        return {
-            "deliveries": self.looked_at,
-            "same": self.same,
-            "changed": self.looked_at - self.same - self.untold,
-            "untold": self.untold,
-            "newly_ignored": self.newly_ignored,
-            "newly_taken": self.newly_taken,
-            "gained": dict(self.gained),
-            "lost": dict(self.lost),
-            "fails": dict(self.fails),
-            "policies": [
+        return DiffReport(
+            deliveries=self.looked_at,
+            same=self.same,
+            changed=self.looked_at - self.same - self.untold,
+            untold=self.untold,
+            newly_ignored=self.newly_ignored,
+            newly_taken=self.newly_taken,
+            gained=dict(self.gained),
+            lost=dict(self.lost),
+            fails=dict(self.fails),
+            policies=[
                 route.name
                 for route in self.new
                 if route.name in old and (old[route.name].policy(), old[route.name].key) != (route.policy(), route.key)
             ],
-            "examples": self.examples,
-        }
+            examples=self.examples,
+        )
 
     def _example(self, change: str, row: Mapping[str, Any]) -> None:
         found = self.examples.setdefault(change, [])
         if len(found) < EXAMPLES:
-            told = {name: row.get(name) for name in ("event", "action", "repo", "number")}
-            found.append({"id": f"{row['hook']}/{row['guid']}", **told})
+            id = f"{row['hook']}/{row['guid']}"
+            found.append(DiffExample(id, row["event"], row.get("action"), row.get("repo"), row.get("number")))
 
 
-def _matching(routes: Sequence[Route], fields: Mapping[str, Any], now: float) -> tuple[set[str], list[str], bool]:
+def _matching(routes: Sequence[Route], fields: Fields, now: float) -> tuple[set[str], list[str], bool]:
     """The routes that match; those that fail; and False if that needs a payload that is gone.
 
     As in routing, one rule that fails takes the delivery from all of them.

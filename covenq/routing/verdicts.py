@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from covenq.config.route import Route
 from covenq.filter.explain import Term, explain, node_text
 from covenq.filter.grammar import delivery_fields
-from covenq.filter.tree import And, Filter
-from covenq.model import JsonObject
+from covenq.filter.tree import And, Fields, Filter
 
 CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
 """The fields of filters whose content an erasure removes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """A route's verdict on a delivery. `matches` None: it can't be known, or the rule fails; the terms say which."""
 
     route: str
     match: str
     matches: bool | None
-    terms: tuple[Term, ...]
-
-    def object(self) -> JsonObject:
-        """{"route", "match", "matches", "terms": [{"term", "holds", "seen", "problem"}…]}."""
-        return {
-            "route": self.route,
-            "match": self.match,
-            "matches": self.matches,
-            "terms": [term.object() for term in self.terms],
-        }
+    terms: list[Term]
 
 
 def verdicts(
     routes: Sequence[Route],
-    row: Mapping[str, Any],
-    payload: Callable[[], Any],
+    row: Mapping[str, object],
+    payload: Callable[[], object],
     *,
     now: float,
     lost: Mapping[str, str] | None = None,
@@ -50,14 +39,14 @@ def verdicts(
     fields = delivery_fields(row, payload=payload)
     found = []
     for route in routes:
-        terms = tuple(_terms(route.filter, fields, now, lost or {}))
+        terms = list(_terms(route.filter, fields, now, lost or {}))
         holds = [term.holds for term in terms]
         matches = False if False in holds else None if None in holds else True
         found.append(Verdict(route.name, route.match, matches, terms))
     return found
 
 
-def _terms(filter: Filter, fields: Mapping[str, Any], now: float, lost: Mapping[str, str]) -> Iterator[Term]:
+def _terms(filter: Filter, fields: Fields, now: float, lost: Mapping[str, str]) -> Iterator[Term]:
     for node in filter.node.nodes:
         alone = Filter(And((node,)))
         gone = sorted(alone.fields() & lost.keys())

@@ -10,11 +10,13 @@ import asyncio
 import gc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.widgets import ContentSwitcher, Footer, Static
 
 from covenq.client.interface import Object, Source
@@ -51,7 +53,7 @@ class Dashboard(App[int]):
 
     TITLE = "covenq"
     CSS_PATH = "style.tcss"
-    COMMANDS = frozenset({Commands})  # type: ignore[assignment] # Textual asks for a set, and changes none
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Commands}
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *row_actions.BINDINGS,

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Job = Callable[[], bool]
+"""One call, to its end. Returns whether its loop still runs."""
 
 
 class BackgroundThread:
@@ -33,33 +35,35 @@ class BackgroundThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"tui-{self._name}", daemon=True)
             self._thread.start()
-        self._jobs.put((loop, future, function))
+        self._jobs.put(partial(_do, loop, future, function))
         return await future
 
     def _run(self) -> None:
-        while True:
-            loop, future, function = self._jobs.get()
-            if future.cancelled():
-                continue
-            value: Any = None
-            error: BaseException | None = None
-            try:
-                value = function()
-            except BaseException as raised:  # noqa: BLE001 - handed to the caller, who waits for it
-                error = raised
-            try:
-                loop.call_soon_threadsafe(_resolve, future, value, error)
-            except RuntimeError:
-                return  # the loop is closed: the dashboard has quit, and no caller waits
+        while self._jobs.get()():
+            pass
 
 
-def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
+def _do(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> bool:
+    if future.cancelled():
+        return True
+    try:
+        resolve = partial(_succeed, future, function())
+    except BaseException as raised:  # noqa: BLE001 - handed to the caller, who waits for it
+        resolve = partial(_fail, future, raised)
+    try:
+        loop.call_soon_threadsafe(resolve)
+    except RuntimeError:
+        return False  # the loop is closed: the dashboard has quit, and no caller waits
+    return True
+
+
+def _succeed(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
         future.set_result(value)
-    elif isinstance(error, StopIteration):
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
         # a future refuses StopIteration
-        future.set_exception(RuntimeError("a blocking call raised StopIteration"))
-    else:
-        future.set_exception(error)
+        stopped = isinstance(error, StopIteration)
+        future.set_exception(RuntimeError("a blocking call raised StopIteration") if stopped else error)

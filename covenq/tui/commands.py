@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 from textual.dom import DOMNode
-from textual.screen import Screen
 
 from covenq.tui import text
 from covenq.tui.panes.pane import ListPane
@@ -22,7 +21,7 @@ class Host(Protocol):
     @property
     def pane(self) -> ListPane | None: ...
     @property
-    def screen_stack(self) -> list[Screen[Any]]: ...
+    def screen_stack(self) -> Sequence[DOMNode]: ...
     async def saved_filters(self) -> dict[str, str]: ...
     async def run_action(self, action: str, default_namespace: DOMNode | None = None) -> bool: ...
 
@@ -39,7 +38,7 @@ class Commands(Provider):
     """Every enabled key binding of the screen that the palette was opened over; the pages; the saved filters."""
 
     async def startup(self) -> None:
-        app: Host = self.app  # type: ignore[assignment] # only the dashboard has this provider
+        app: Host = self.app  # type: ignore[assignment]  # only the dashboard has this provider
         saved = await app.saved_filters() if app.pane is not None and self.screen is app.screen_stack[0] else {}
         self._entries = list(self._entries_of(app, saved))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from textual.app import App
 
@@ -18,7 +17,7 @@ from covenq.tui.screens.menus import Menu
 class FilterMenu:
     """Opened over `app`. The file at `path` is read and written on `thread`."""
 
-    def __init__(self, app: App[Any], thread: BackgroundThread, path: Path) -> None:
+    def __init__(self, app: App[int], thread: BackgroundThread, path: Path) -> None:
         self._app = app
         self._thread = thread
         self._path = path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from textual.app import App
 from textual.binding import Binding
 
@@ -22,7 +20,7 @@ VERIFY = Binding("v", "verify", "Verify", show=False, tooltip="prove every recor
 class JournalActions:
     """Each opens a screen over `app`. What needs the journal's files is refused where they are on another machine."""
 
-    def __init__(self, app: App[Any], connection: Connection, thread: BackgroundThread) -> None:
+    def __init__(self, app: App[int], connection: Connection, thread: BackgroundThread) -> None:
         self._app = app
         self._connection = connection
         self._thread = thread

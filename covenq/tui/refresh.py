@@ -6,8 +6,8 @@ Everything is read on background threads, and at most a tenth of the time: count
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from covenq.client.interface import Object, Source
 from covenq.errors import DaemonUnreachable, Failure
@@ -27,7 +27,7 @@ class View(Protocol):
 
     @property
     def is_running(self) -> bool: ...
-    def run_worker(self, work: Coroutine[Any, Any, None], *, group: str, exclusive: bool = False) -> object: ...
+    def run_worker(self, work: Awaitable[None], *, group: str, exclusive: bool = False) -> object: ...
 
     async def source_opened(self, source: Source) -> None:
         """Read from this source from now on. Returns when the list in view has its first rows."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
-from textual.screen import Screen
+from textual.dom import DOMNode
 
 from covenq.client.interface import Object
 from covenq.errors import DaemonUnreachable, Failure
@@ -69,7 +68,7 @@ class RowActions:
 
     def __init__(
         self,
-        app: App[Any],
+        app: App[int],
         connection: Connection,
         thread: BackgroundThread,
         *,
@@ -119,7 +118,7 @@ class RowActions:
         screen = self._screen_below_palette()
         return isinstance(screen, DetailScreen) or (self._pane() is not None and screen is self._app.screen_stack[0])
 
-    def _screen_below_palette(self) -> Screen[Any]:
+    def _screen_below_palette(self) -> DOMNode:
         """The screen in view or, with the command palette over it, the one that it was opened on."""
         stack = self._app.screen_stack
         return next((one for one in reversed(stack) if not isinstance(one, CommandPalette)), self._app.screen)
@@ -246,7 +245,7 @@ class RowActions:
                 status = {} if source is None else source.status()
                 return curl(self._read_whole(delivery, None), status.get("webhook_url"))[0]
 
-    def _read_whole(self, delivery: str, task: Any) -> Object:
+    def _read_whole(self, delivery: str, task: object) -> Object:
         source = self._connection.source
         if source is None:
             raise DaemonUnreachable("there is no source at the moment")

@@ -149,7 +149,7 @@ def encode_line(prepared: Prepared, *, seq: int, at: str, synced: int, prev: str
     return b"".join((envelope, SUM_MARK, total.encode(), *prepared.tail)), total
 
 
-def _dump(value: Any, name: str) -> bytes:
+def _dump(value: object, name: str) -> bytes:
     try:
         found = orjson.dumps(value)
     except TypeError as error:

@@ -113,8 +113,8 @@ def test_what_is_gone_can_not_be_told_and_a_rule_that_fails_says_so() -> None:
     diff.add(row, gone)
     diff.add({**row, "event": "push"}, gone)  # no rule asks: an earlier term says no
     diff.add(row, broken)
-    found = diff.answer()
-    assert (found["untold"], found["same"], found["fails"], found["lost"]) == (1, 1, {"a": 1}, {"a": 1})
+    found = diff.report()
+    assert (found.untold, found.same, found.fails, found.lost) == (1, 1, {"a": 1}, {"a": 1})
 
 
 def test_a_payload_is_tried_without_being_recorded(daemon: Daemon, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_reload_replaces_the_snapshot_and_leaves_the_old_one_whole(room: Room)
     assert before.config.routes and not room.live.now.config.routes
     assert room.live.now.config.retention.payloads_s == 86400
     assert told == [(before, room.live.now)]
-    assert room.live.status()["number"] == 2
+    assert room.live.status().number == 2
 
 
 def test_a_reload_of_the_same_changes_nothing(room: Room) -> None:
@@ -89,10 +89,10 @@ def test_what_is_invalid_is_refused_whole_and_told(room: Room, text: str, proble
     assert not outcome.ok and problem in str(outcome.error) and str(room.file.parent) in str(outcome.error)
     assert room.live.now is before
     status = room.live.status()
-    assert (status["ok"], status["error"], status["number"]) == (False, outcome.error, 1)
+    assert (status.ok, status.error, status.number) == (False, outcome.error, 1)
     room.file.write_text(SECRETS + ROUTE)
     assert room.live.reload("SIGHUP").ok
-    assert room.live.status()["ok"]
+    assert room.live.status().ok
 
 
 def test_an_empty_or_vanished_secret_leaves_the_one_that_was(room: Room) -> None:
@@ -124,7 +124,7 @@ def test_what_can_not_change_while_it_runs_stays_and_is_said(room: Room) -> None
         "[server] threads",
         "[worker] concurrency",
     ]
-    assert room.live.status()["warnings"] == list(outcome.warnings)
+    assert room.live.status().warnings == list(outcome.warnings)
     assert config.routes == ()
 
 
@@ -291,4 +291,4 @@ def test_short_and_equal_secrets_are_warned_of_and_never_shown(room: Room) -> No
     assert "hush" not in said + repr(room.live.now)
     room.file.write_text("[")
     assert not room.live.reload("SIGHUP").ok
-    assert room.live.status()["warnings"] == list(outcome.warnings), "they are of what is in effect"
+    assert room.live.status().warnings == list(outcome.warnings), "they are of what is in effect"

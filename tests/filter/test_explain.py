@@ -28,7 +28,7 @@ ISSUE = {
 
 def told(text: str, **more: object) -> list[tuple[str, bool | None, tuple[str, ...]]]:
     fields = delivery_fields({**ISSUE, **more}, payload={"issue": {"user": {"login": "octocat"}, "labels": [{}]}})
-    return [(term.text, term.holds, term.seen) for term in explain(parse(text), fields, now=NOW)]
+    return [(term.text, term.holds, tuple(term.seen)) for term in explain(parse(text), fields, now=NOW)]
 
 
 def test_each_term_says_whether_it_holds_and_what_it_saw() -> None:

@@ -10,7 +10,7 @@ import ast
 import inspect
 
 import pytest
-from waitress import channel, parser, server, task
+from waitress import channel, parser, server, task, wasyncore
 
 from tests.support.checkout import ROOT
 
@@ -21,20 +21,28 @@ INHERITED: dict[tuple[str, str], tuple[tuple[type, ...], str]] = {
         (task.ErrorTask, task.Task),
         "channel request response_headers set_close_on_finish write execute status content_length",
     ),
-    ("channel", "Task"): ((task.WSGITask, task.Task), "channel set_close_on_finish start"),
+    ("channel", "Task"): ((task.WSGITask, task.Task), "channel request set_close_on_finish start"),
     ("channel", "DeferredTask"): (
         (task.WSGITask, task.Task),
         "build_response_header channel close_on_finish request start_time version complete content_length execute"
         " response_headers status wrote_header",
     ),
     ("channel", "Channel"): (
-        (channel.HTTPChannel, channel.wasyncore.dispatcher),
+        (channel.HTTPChannel, wasyncore.dispatcher),
         "_flush_exception _flush_some adj connected creation_time last_activity outbuf_lock recv requests_lock server"
         " socket total_outbufs_len will_close close_when_flushed error_task_class handle_close handle_read handle_write"
         " parser_class readable request requests send task_class writable",
     ),
+    ("deferred", "DeferredChannel"): (
+        (channel.HTTPChannel, wasyncore.dispatcher),
+        "addr request requests server",
+    ),
+    ("deferred", "DeferredServer"): (
+        (server.TcpWSGIServer, server.BaseWSGIServer, wasyncore.dispatcher),
+        "add_task close pull_trigger task_dispatcher trigger",
+    ),
     ("listener", "_ServerMixin"): (
-        (server.TcpWSGIServer, server.BaseWSGIServer, channel.wasyncore.dispatcher),
+        (server.TcpWSGIServer, server.BaseWSGIServer, wasyncore.dispatcher),
         "active_channels adj channel_class readable",
     ),
     ("parser", "Parser"): (

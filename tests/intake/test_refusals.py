@@ -14,7 +14,7 @@ from covenq.config.secret_keys import Key
 from covenq.daemon.log_masking import LogMask
 from covenq.intake import refusal_evidence, refusal_hints
 from covenq.intake.refusal_hints import HINTS, hint_of
-from covenq.intake.refusal_log import Refusals
+from covenq.intake.refusal_log import Refusal, Refusals
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.requests import SECRET, issue, new_guid, signed
@@ -99,15 +99,20 @@ def test_the_log_on_disk_is_bounded_and_the_newest_are_kept(tmp_path: Path) -> N
     path = tmp_path / "refused.jsonl"
     refusals = Refusals(path, limit=5000)
     for number in range(500):
-        refusals.note("path_unknown", 404, "x" * 10_000, path="/" + "y" * 10_000, number=number)
+        refusals.note("path_unknown", 404, "x" * 10_000, path=f"/{number}/" + "y" * 10_000)
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 10_000
     assert {file.name for file in tmp_path.iterdir()} == {"refused.jsonl", "refused.jsonl.1"}
     kept = refusal_hints.latest(tmp_path, 0)
-    assert [one["number"] for one in kept] == list(range(499, 499 - len(kept), -1)) and len(kept) > 10
+    assert [_number(one) for one in kept] == list(range(499, 499 - len(kept), -1)) and len(kept) > 10
     assert refusals.counts() == {"path_unknown": 500}
     with path.open("ab") as file:
         file.write(b'{"at": broken\n[]\n\xff\n{}\n{"at":1}\n{"at":"","error":"x","status":"y"}\n')
-    assert refusal_hints.latest(tmp_path, 3)[0]["number"] == 499
+        file.write(b'{"at":"","error":"x","status":1,"body":{}}\n')
+    assert _number(refusal_hints.latest(tmp_path, 3)[0]) == 499
+
+
+def _number(refusal: Refusal) -> int:
+    return int(str(refusal.path).split("/")[1])
 
 
 def test_a_flood_of_refusals_is_no_flood_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -162,5 +167,5 @@ def test_what_is_odd_about_a_body(start: bytes, media: str, found: str | None) -
 
 
 def test_hints_of_words_to_come_are_empty_not_errors() -> None:
-    assert hint_of({"error": "new_word"}) == "" == hint_of({})
-    assert hint_of({"error": "signature_wrong", "body": {"x": 1}}) == HINTS["signature_wrong"]
+    assert hint_of(Refusal("", "new_word", 400)) == ""
+    assert hint_of(Refusal("", "signature_wrong", 401, body="new_word")) == HINTS["signature_wrong"]

@@ -11,7 +11,7 @@ from covenq.client.open import open_source
 from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.errors import UsageError
-from covenq.intake.refusal_log import Refusals
+from covenq.intake.refusal_log import Refusal, Refusals
 from covenq.model import at_text
 from covenq.operate.inspect import status
 from covenq.operate.inspect.throughput import per_minute, running, stuck
@@ -35,7 +35,7 @@ def test_each_minute_counts_what_came_and_ended_in_it() -> None:
         entries.append(moved("claimed", of(f"i{n}"), attempt=1, worker="w"))
         entries.append(moved("failed" if n < 3 else "completed", of(f"i{n}"), attempt=1, category="exit"))
     fold(conn, as_records(entries))
-    log = [{"at": at_text(START + 61)}, {"at": "nonsense"}, {"at": at_text(START - 1)}]
+    log = [Refusal(at, "x", 400) for at in (at_text(START + 61), "nonsense", at_text(START - 1))]
     found = per_minute(conn, minutes=3, now=START + 130, log=log, refused={at_text(START + 61)[:16]: 7})
     assert found["at"] == "2027-01-15T08:00:00Z"
     assert sum(found["accepted"]) == 40

@@ -148,7 +148,7 @@ def test_a_claims_life(harness: Harness) -> None:
     assert (attempt["outcome"], attempt["exit_code"], attempt["result"]) == ("completed", 0, answer["result"])
     assert attempt["usage"] == {"user_s": 1.5, "system_s": 0.25, "max_rss": 1 << 20}
     assert [name for name, _ in attempt["phases"]] == ["building  ghp_***"]
-    assert json.loads((harness.data / answer["result"]).read_bytes()) == {"pr": 7}
+    assert json.loads((harness.data / str(answer["result"])).read_bytes()) == {"pr": 7}
     assert harness.kinds(task) == ["queued", "claimed", "renewed", "phase", "completed"]
 
 

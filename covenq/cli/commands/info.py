@@ -12,15 +12,14 @@ from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
-from covenq.config.effective import effective_paths, effective_settings
-from covenq.model import JsonObject
+from covenq.config.effective import Setting, UsedPath, effective_paths, effective_settings
 
-COLUMNS: list[Column[JsonObject]] = [
+COLUMNS: list[Column[Setting]] = [
     Column("SETTING", lambda item: item["name"]),
     Column("VALUE", lambda item: _value(item["value"]), shrink=12),
     Column("SOURCE", lambda item: item["by"] or item["source"], shrink=12),
 ]
-PATHS: list[Column[JsonObject]] = [
+PATHS: list[Column[UsedPath]] = [
     Column("PATH", lambda item: item["name"]),
     Column("", lambda item: "" if item["there"] else "missing" if item["there"] is False else "unreadable"),
     Column("WHERE", lambda item: item["path"] or "-"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from covenq.cli import output
@@ -27,6 +28,7 @@ from covenq.model import JsonObject, parse_duration
 if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.config.route import Route
+    from covenq.routing.diff import DiffReport
 
 routes = typer.Typer(
     name="routes", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -141,7 +143,7 @@ def test(
     found = [] if event == PING else verdicts(loaded.routes, row, lambda: body, now=time.time())
     matching = [verdict.route for verdict in found if verdict.matches]
     by_name = {route.name: route for route in loaded.routes}
-    tried = [{**verdict.object(), "key": key(by_name[verdict.route].key, row)} for verdict in found]
+    tried = [{**msgspec.to_builtins(verdict), "key": key(by_name[verdict.route].key, row)} for verdict in found]
     if json:
         answer = {
             "event": event,
@@ -227,11 +229,11 @@ def diff(
             found.add(row, _payload(opened, f"{row['hook']}/{row['guid']}"))
             if update is not None and found.looked_at % 100 == 0:
                 update(found.looked_at, 0)
-    answer = found.answer()
+    report = found.report()
     if json:
-        output.emit_json(answer)
+        output.emit_json(msgspec.to_builtins(report))
     else:
-        _print_diff(answer)
+        _print_diff(report)
 
 
 def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
@@ -261,27 +263,27 @@ def _same_file(one: Path, other: Path) -> bool:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
 
 
-def _print_diff(answer: JsonObject) -> None:
+def _print_diff(report: DiffReport) -> None:
     for sign, what, counts in (
-        ("+", "more", answer["gained"]),
-        ("-", "fewer", answer["lost"]),
-        ("!", "where it fails", answer["fails"]),
+        ("+", "more", report.gained),
+        ("-", "fewer", report.lost),
+        ("!", "where it fails", report.fails),
     ):
         for name, number in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
             noun = output.count(number, "delivery", "deliveries") if sign == "!" else output.count(number, "task")
             output.line(f"{sign} {clean(name)}: {noun} {what}")
-            for one in answer["examples"].get(f"{sign} {name}", ()):
-                event = f"{one['event']}.{one['action']}" if one["action"] else one["event"]
-                target = one["repo"] or ""
-                if one["number"] is not None:
-                    target += f"#{one['number']}"
-                output.line(f"    {clean(one['id'])}  {clean(event)}  {clean(target)}".rstrip())
-    for name in answer["policies"]:
+            for one in report.examples.get(f"{sign} {name}", ()):
+                event = f"{one.event}.{one.action}" if one.action else one.event
+                target = one.repo or ""
+                if one.number is not None:
+                    target += f"#{one.number}"
+                output.line(f"    {clean(one.id)}  {clean(event)}  {clean(target)}".rstrip())
+    for name in report.policies:
         output.line(f"~ {clean(name)}: its tasks would be run otherwise")
     say(
-        f"{output.count(answer['deliveries'], 'delivery', 'deliveries')}: {answer['same']:,} the same, "
-        f"{answer['changed']:,} otherwise; {answer['newly_taken']:,} that were ignored would be taken, "
-        f"{answer['newly_ignored']:,} that were taken would be ignored."
+        f"{output.count(report.deliveries, 'delivery', 'deliveries')}: {report.same:,} the same, "
+        f"{report.changed:,} otherwise; {report.newly_taken:,} that were ignored would be taken, "
+        f"{report.newly_ignored:,} that were taken would be ignored."
     )
-    if answer["untold"]:
-        say(f"Of {answer['untold']:,} it can't be told: a rule asks for content that is no longer kept.")
+    if report.untold:
+        say(f"Of {report.untold:,} it can't be told: a rule asks for content that is no longer kept.")

@@ -6,18 +6,22 @@ covenq; nothing in them was ever anyone's data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import orjson
 
 from covenq.errors import NotFound
 from covenq.github.samples import code, issues, pulls, repositories
 from covenq.github.signature import sign
+from covenq.model import JsonObject
 
-Builder = Callable[..., dict[str, Any]]
-"""Called as `builder(n=1, action=None)`: `n` is the number that ids, titles and commits come from; `action` chooses
-among the event's actions, of which each builder has a usual one."""
+
+class Builder(Protocol):
+    """Makes a payload. `n` is the number that ids, titles and commits come from; `action` chooses among the event's actions, of
+    which each builder has a usual one."""
+
+    def __call__(self, n: int = 1, action: str | None = None) -> JsonObject: ...
+
 
 SAMPLES: dict[str, Builder] = {
     "check_run": code.check_run,

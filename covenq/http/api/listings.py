@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import falcon
+import msgspec
 
 from covenq.config.api_tokens import Role
 from covenq.errors import NotFound
@@ -124,4 +125,4 @@ class Refused(Resource):
         text = req.get_param("limit")
         limit_of(text)
         found = refusal_hints.latest(self._services.data, LIMIT if text is None else int(text))
-        respond_ok(resp, {"items": found, "next": None})
+        respond_ok(resp, {"items": msgspec.to_builtins(found), "next": None})

@@ -18,16 +18,16 @@ import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import falcon
 import orjson
-from waitress.channel import HTTPChannel
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
-from covenq.http.server.deferred import DeferredChannel, PendingAnswer
+from covenq.http.server.deferred import Address, DeferredChannel, DeferredServer, PendingAnswer
 from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits, RequestTimeout, ServiceUnavailable
 
 ANSWER_S = 30.0
@@ -54,12 +54,16 @@ _WORDS = {
 }
 
 
-class JsonErrorTask(ErrorTask):  # type: ignore[misc]
+class JsonErrorTask(ErrorTask):
     """waitress's own refusal, or a failed application, as covenq's JSON."""
+
+    channel: Channel
+    request: Parser
 
     def execute(self) -> None:
         error = self.request.error
-        code: int = error.code
+        assert error is not None, "waitress makes this task of a request that has one"
+        code = error.code
         word, sentence = _WORDS.get(code, ("internal", "covenq failed to answer; its log says why"))
         why = str(error.body) if code in (400, 501, 503) else ""
         detail = f"{sentence}: {why.rstrip('.')}." if why else f"{sentence}."
@@ -79,8 +83,11 @@ class JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
 
 
-class Task(WSGITask):  # type: ignore[misc]
+class Task(WSGITask):
     """One request to the application."""
+
+    channel: Channel
+    request: Parser
 
     def start(self) -> None:
         super().start()
@@ -119,24 +126,40 @@ def _date(second: int) -> str:
     return str(build_http_date(second))
 
 
-class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
+class ChannelServer(DeferredServer):
+    """The server of channels, as they know it."""
+
+    draining = False
+    limits: RequestLimits
+    on_refusal: OnRefusal
+    buffered: BufferedBytes
+    unpaused: tuple[Channel, ...] = ()
+    """Those that may receive large bodies while all others are paused for room."""
+
+
+class Channel(DeferredChannel):
     """One connection."""
 
     error_task_class = JsonErrorTask
 
-    close_when_flushed: bool
+    server: ChannelServer
     request: Parser | None
     """The one that is being received."""
-    requests: list[Parser]
-    """Those that were received whole, and are not answered yet."""
 
-    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
-        self.limits: RequestLimits = server.limits
-        self.on_refusal: OnRefusal = server.on_refusal
+    def __init__(
+        self,
+        server: ChannelServer,
+        sock: socket.socket,
+        addr: Address,
+        adj: Adjustments,
+        map: dict[int, wasyncore.dispatcher] | None = None,
+    ) -> None:
+        self.limits = server.limits
+        self.on_refusal = server.on_refusal
         self.refused = False
         self._lingers_until: float | None = None
         self._dropped = 0
-        self._buffered: BufferedBytes = server.buffered
+        self._buffered = server.buffered
         self._opened = time.monotonic()
         self._paused_at: float | None = None
         self._sent = 0
@@ -150,7 +173,7 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
         task.pending, self.pending = self.pending, None
         return task
 
-    def parser_class(self, adj: Any) -> Parser:
+    def parser_class(self, adj: Adjustments) -> Parser:
         return Parser(adj, self.limits, self._buffered)
 
     # On the listener's own thread
@@ -160,14 +183,14 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
             return True
         if (self._buffered.full or self._paused_at is not None) and self._pauses_reading():
             return False
-        return bool(super().readable())
+        return super().readable()
 
     def writable(self) -> bool:
         # While a thread sends, the loop can't. waitress would find the lock taken and try again at once, over and over, and keep
         # the interpreter's lock from that very thread. So the loop waits until it has sent.
         if self.requests and self.total_outbufs_len and self.outbuf_lock.acquire(timeout=SENDING_S):
             self.outbuf_lock.release()
-        return bool(super().writable())
+        return super().writable()
 
     def _pauses_reading(self) -> bool:
         """Whether receiving its body is paused, since too much is buffered. A pause does not count against its deadline."""
@@ -183,7 +206,7 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
         return False
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        sent: int = super().send(data, do_close)
+        sent = super().send(data, do_close)
         self._sent += sent
         return sent
 
@@ -201,7 +224,8 @@ class Channel(DeferredChannel, HTTPChannel):  # type: ignore[misc]
             self.handle_close()
 
     def handle_write(self) -> None:
-        if not (self.refused and self.close_when_flushed and not self.will_close):
+        lingers = self.refused and self.close_when_flushed and not self.will_close
+        if not lingers:
             super().handle_write()
             return
         self._flush_exception(self._flush_some)

@@ -20,17 +20,33 @@ because that may wait.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
+from wsgiref.types import WSGIApplication
 
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from covenq.http.server.parser import Parser
 from covenq.intake.receive import Answer
 
 PLAIN_MAX = 64 * 1024
 """Bytes of a body that the listener's thread works on itself: about half a millisecond, in which no other client is served."""
 
 log = logging.getLogger("covenq.http")
+
+
+Address = tuple[str, *tuple[object, ...]]
+"""A client's address as the socket gives it; its host, or path, comes first."""
+
+SocketInfo = tuple[int, int, int, object]
+"""Family, type, protocol and address of a bound socket."""
 
 
 class PendingAnswer(Protocol):
@@ -64,12 +80,13 @@ class FastPath(Protocol):
         """There are no more at the moment: start working on what was taken on."""
 
 
-class DeferredChannel:
-    """Mixin for waitress's channel; `server` is a `DeferredServer`."""
+class DeferredChannel(HTTPChannel):
+    """A connection that may wait for its answer without a thread."""
 
-    server: Any
-    requests: list[Any]
-    addr: Any
+    server: DeferredServer
+    requests: list[Parser]
+    """Those that were received whole, and are not answered yet."""
+    addr: Address
     pending: PendingAnswer | None = None
     """The result of the request at the head of `requests`, once it is known."""
 
@@ -97,21 +114,27 @@ class DeferredChannel:
         self.server.enqueue(self)
 
 
-class DeferredServer:
-    """Mixin for waitress's server: the queue of channels whose answers can be written."""
+class DeferredServer(BaseWSGIServer):
+    """A server with a queue of the channels whose answers can be written."""
 
     fast_path: FastPath | None = None
-    task_dispatcher: Any
-    trigger: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._ready: deque[Any] = deque()
+    def __init__(
+        self,
+        app: WSGIApplication,
+        map: dict[int, wasyncore.dispatcher],
+        bound: socket.socket,
+        dispatcher: ThreadedTaskDispatcher,
+        adj: Adjustments,
+        sockinfo: SocketInfo,
+    ) -> None:
+        self._ready: deque[DeferredChannel] = deque()
         self._pulling = threading.Lock()
         self._loop: int | None = None
         """The thread that runs the loop, and need not wake itself."""
-        super().__init__(*args, **kwargs)
+        super().__init__(app, map, False, bound, dispatcher=dispatcher, adj=adj, sockinfo=sockinfo, bind_socket=False)
 
-    def add_task(self, channel: Any) -> None:
+    def add_task(self, channel: DeferredChannel) -> None:
         """waitress has a request that is to be answered."""
         if self.fast_path is None or not channel.begin(self.fast_path):
             self.task_dispatcher.add_task(channel)
@@ -136,7 +159,7 @@ class DeferredServer:
 
     def close(self) -> None:
         with self._pulling:
-            super().close()  # type: ignore[misc]
+            super().close()
 
     def write_answers(self) -> None:
         """Flush what came in, and write the answers that can be made. The loop calls it in each round."""
@@ -148,7 +171,7 @@ class DeferredServer:
         while ready:
             channel = ready.popleft()
             # Where earlier answers still wait for their reader, writing another may have to wait as well.
-            if channel.pending.immediate and not channel.total_outbufs_len:
+            if channel.pending is not None and channel.pending.immediate and not channel.total_outbufs_len:
                 channel.service()
             else:
                 self.task_dispatcher.add_task(channel)

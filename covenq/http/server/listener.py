@@ -11,9 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from wsgiref.types import WSGIApplication
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -21,8 +20,8 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
-from covenq.http.server.channel import Channel, OnRefusal
-from covenq.http.server.deferred import DeferredServer, FastPath
+from covenq.http.server.channel import Channel, ChannelServer, OnRefusal
+from covenq.http.server.deferred import FastPath
 from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, RequestLimits
 
 BACKLOG = 1024
@@ -33,23 +32,17 @@ _LOOP_S = 1.0
 _DRAIN_LOOP_S = 0.02
 
 
-class _ServerMixin(DeferredServer):
+class _ServerMixin(ChannelServer):
     """What both kinds of server add to waitress's own."""
 
     channel_class = Channel
-    draining = False
-    limits: RequestLimits
-    on_refusal: OnRefusal
-    buffered: BufferedBytes
     active_channels: dict[int, Channel]
-    adj: Any
-    unpaused: tuple[Channel, ...] = ()
     next_check = 0.0
 
     def readable(self) -> bool:
         # The loop asks the server before its channels, which were opened later.
         self.unpaused = self._oldest() if self.buffered.full else ()
-        return bool(super().readable())  # type: ignore[misc]
+        return super().readable()
 
     def _oldest(self) -> tuple[Channel, ...]:
         found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
@@ -80,11 +73,11 @@ class _ServerMixin(DeferredServer):
             channel.evict()
 
 
-class _TcpServer(_ServerMixin, TcpWSGIServer):  # type: ignore[misc]
+class _TcpServer(_ServerMixin, TcpWSGIServer):
     pass
 
 
-class _UnixServer(_ServerMixin, UnixWSGIServer):  # type: ignore[misc]
+class _UnixServer(_ServerMixin, UnixWSGIServer):
     pass
 
 
@@ -107,7 +100,7 @@ class Listener:
 
     def __init__(
         self,
-        app: Callable[..., Any],
+        app: WSGIApplication,
         bound: socket.socket,
         *,
         name: str,
@@ -142,18 +135,10 @@ class Listener:
         self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
         # It warns of every request that waits for a thread, however briefly. /metrics has their number.
         self._dispatcher.queue_logger.setLevel(logging.ERROR)
-        self._map: dict[int, Any] = {}
+        self._map: dict[int, wasyncore.dispatcher] = {}
         kind = _UnixServer if bound.family == socket.AF_UNIX else _TcpServer
-        self._server = kind(
-            app,
-            self._map,
-            False,
-            bound,
-            dispatcher=self._dispatcher,
-            adj=adj,
-            sockinfo=(bound.family, bound.type, bound.proto, bound.getsockname()),
-            bind_socket=False,
-        )
+        info = (bound.family, bound.type, bound.proto, bound.getsockname())
+        self._server: _ServerMixin = kind(app, self._map, bound, self._dispatcher, adj, info)
         self._server.limits = limits
         self._server.fast_path = fast_path
         self._server.on_refusal = on_refusal

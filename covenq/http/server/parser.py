@@ -15,11 +15,11 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
+from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.receiver import FixedStreamReceiver
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 from waitress.utilities import Error as WaitressError
 
@@ -42,14 +42,14 @@ _LENGTH = re.compile(rb"(?im)^content[-_]length[ \t]*:")
 _ENCODING = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 
 
-class ServiceUnavailable(WaitressError):  # type: ignore[misc]
+class ServiceUnavailable(WaitressError):
     """There is no room for the body."""
 
     code = 503
     reason = "Service Unavailable"
 
 
-class RequestTimeout(WaitressError):  # type: ignore[misc]
+class RequestTimeout(WaitressError):
     """The request's deadline has passed."""
 
     code = 408
@@ -93,12 +93,12 @@ class BufferedBytes:
             self._bytes -= size
 
 
-class Parser(HTTPRequestParser):  # type: ignore[misc]
+class Parser(HTTPRequestParser):
     """One request. Its errors are worded by `channel.JsonErrorTask`."""
 
     empty: bool
 
-    def __init__(self, adj: Any, limits: RequestLimits, buffered: BufferedBytes) -> None:
+    def __init__(self, adj: Adjustments, limits: RequestLimits, buffered: BufferedBytes) -> None:
         super().__init__(adj)
         self.began = time.monotonic()
         self.deadline = self.began + limits.header_s
@@ -111,7 +111,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.fail(BadRequest("This is TLS, and plain HTTP is spoken here"))
             return len(data)
         try:
-            consumed: int = super().received(data)
+            consumed = super().received(data)
         except ValueError:  # a Content-Length of thousands of digits, half an IPv6 address
             consumed = len(data)
             self.fail(BadRequest("The request line or a length makes no sense"))
@@ -124,7 +124,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.empty = False
             self.fail(BadRequest("It begins with empty lines"))
         if self.error is None and self.body_rcv is not None:
-            self._check_limits()
+            self._check_limits(self.body_rcv)
         if self.completed:
             # A client that waits for "100 Continue" must not be told to go on after its request is over.
             self.expect_continue = False
@@ -163,15 +163,14 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.body_rcv = FixedStreamReceiver(plain.length, OverflowableBuffer(self.adj.inbuf_overflow))
         self.deadline = time.monotonic() + self._limits.body_s
 
-    def _check_limits(self) -> None:
-        receiver = self.body_rcv
+    def _check_limits(self, receiver: ChunkedReceiver | FixedStreamReceiver) -> None:
         size = receiver.__len__()
-        announced = size + receiver.chunk_remainder if self.chunked else self.content_length
+        announced = size + receiver.chunk_remainder if isinstance(receiver, ChunkedReceiver) else self.content_length
         if max(size, announced) > self._limits.body:
             self.fail(RequestEntityTooLarge(""))
-        elif self.chunked and len(receiver.control_line) > CHUNK_LINE_MAX:
+        elif isinstance(receiver, ChunkedReceiver) and len(receiver.control_line) > CHUNK_LINE_MAX:
             self.fail(BadRequest("The line before a chunk is too long"))
-        elif self.chunked and len(receiver.trailer) > HEADERS_MAX:
+        elif isinstance(receiver, ChunkedReceiver) and len(receiver.trailer) > HEADERS_MAX:
             self.fail(BadRequest("The trailer is too long"))
         elif size > self._counted:
             self._buffered.add(size - self._counted)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from covenq.config.live import ReloadStatus
 from covenq.config.route import Route
 from covenq.model import JsonObject
 from covenq.operate.inspect import throughput, view
@@ -33,7 +36,7 @@ class DaemonProcess:
     """{"id", "concurrency", "running", "error"}."""
     upkeep: JsonObject | None = None
     """{"doing", "error"}."""
-    reload: JsonObject | None = None
+    reload: ReloadStatus | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
     stuck: Sequence[JsonObject] = ()
     secrets: Sequence[JsonObject] = ()
@@ -77,7 +80,7 @@ def status(
         "worker": process.worker,
         "upkeep": process.upkeep,
         "routes": route_names(routes),
-        "reload": process.reload,
+        "reload": msgspec.to_builtins(process.reload),
         "refused": dict(process.refused),
         "pauses": view.pauses(conn),
         "segments": newest_segments(data / JOURNAL_NAME),

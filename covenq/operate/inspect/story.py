@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from covenq.model import REQUEUEABLE, JsonObject, Kind, State
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.story_answers import answers
@@ -36,7 +38,7 @@ def build_story(facts: DeliveryFacts) -> JsonObject:
         ],
         "answers": answers(facts),
         "events": _events(facts),
-        "rules": {"same": _same_rules(facts), "routes": [verdict.object() for verdict in facts.verdicts]},
+        "rules": {"same": _same_rules(facts), "routes": msgspec.to_builtins(facts.verdicts)},
         "next": list(_next_steps(facts)),
     }
 

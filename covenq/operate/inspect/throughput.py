@@ -17,6 +17,7 @@ from typing import Any
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import UsageError
+from covenq.intake.refusal_log import Refusal
 from covenq.model import JsonObject, at_text, seconds_of
 from covenq.tasks.scheduling.waiting import Waiting
 
@@ -45,7 +46,7 @@ def per_minute(
     *,
     minutes: int,
     now: float,
-    log: Iterable[Mapping[str, Any]] = (),
+    log: Iterable[Refusal] = (),
     refused: Mapping[str, int] | None = None,
 ) -> JsonObject:
     """How many were accepted and refused, and ended, in each of the last minutes.
@@ -70,7 +71,7 @@ def per_minute(
             ).fetchall()
         )
         ends[outcome] = [int(found.get(name, 0)) for name in names[:-1]]
-    logged = Counter(str(one.get("at"))[:16] for one in log)
+    logged = Counter(one.at[:16] for one in log)
     known = refused or {}
     counted = "SELECT count(*) FROM webhook_deliveries WHERE received_at >= ? AND received_at < ?"
     return {

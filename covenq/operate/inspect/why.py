@@ -10,11 +10,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.intake.refusal_hints import with_hint
+from covenq.intake.refusal_log import Refusal
 from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
@@ -48,7 +51,7 @@ def why(
     *,
     now: float,
     waiting: Waiting,
-    refused: Callable[[], Iterable[JsonObject]],
+    refused: Callable[[], Iterable[Refusal]],
 ) -> JsonObject:
     """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
 
@@ -82,8 +85,9 @@ def why(
     try:
         row = query.delivery(conn, hook, guid)
     except NotFound:
-        mine = [one for one in refused() if one.get("delivery") == guid and hook in (None, one.get("hook"))]
-        return answer | {"kind": "nothing", "refused": [with_hint(one) for one in mine[-REFUSED_MAX:]]}
+        mine = [one for one in refused() if one.delivery == guid and hook in (None, one.hook)]
+        hinted = [with_hint(one) for one in mine[-REFUSED_MAX:]]
+        return answer | {"kind": "nothing", "refused": msgspec.to_builtins(hinted)}
     return answer | {"stories": [story(row)]}
 
 

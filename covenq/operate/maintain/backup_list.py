@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, TypeGuard
 
 from covenq import atomic_file
 from covenq.errors import BackupListUnreadable
-from covenq.model import JsonObject
 from covenq.paths import BACKUPS_NAME
 from journal.records import Head
 
 
-def backups(data: Path) -> list[JsonObject]:
-    """[{"path", "at", "seq", "sum"}…], the newest last: the entries that can be read."""
+class BackupEntry(TypedDict):
+    """A backup: its directory, when it was taken, and the head that it ends at. Only the directory is checked."""
+
+    path: str
+    at: NotRequired[str]
+    seq: NotRequired[int]
+    sum: NotRequired[str]
+
+
+def backups(data: Path) -> list[BackupEntry]:
+    """The entries that can be read, the newest last."""
     try:
         return [one for one in _entries(data) if _is_entry(one)]
     except BackupListUnreadable:
@@ -38,7 +46,7 @@ def unreadable_entries(data: Path) -> list[str]:
     ]
 
 
-def _entries(data: Path) -> list[Any]:
+def _entries(data: Path) -> list[object]:
     """All entries, unchecked. Raises BackupListUnreadable."""
     path = data / BACKUPS_NAME
     try:
@@ -55,7 +63,7 @@ def _entries(data: Path) -> list[Any]:
     return entries
 
 
-def _is_entry(one: Any) -> bool:
+def _is_entry(one: object) -> TypeGuard[BackupEntry]:
     return isinstance(one, dict) and isinstance(one.get("path"), str) and "\0" not in one["path"]
 
 

@@ -266,14 +266,14 @@ def _port(context: DoctorContext) -> Iterator[Finding]:
 def _refusals(context: DoctorContext) -> Iterator[Finding]:
     """Requests of the last day that were refused: what a proxy does to requests shows here first."""
     since = at_text(context.now - DAY_S)
-    lately = [one for one in refusal_log.read(context.data) if str(one.get("at")) >= since]
+    lately = [one for one in refusal_log.read(context.data) if one.at >= since]
     if not lately:
         yield Finding("requests", GOOD, "none was refused in the last 24 hours")
         return
-    for word, number in Counter(str(one.get("error")) for one in lately).most_common(5):
-        last = next(one for one in reversed(lately) if str(one.get("error")) == word)
-        words = f"{number} refused in the last 24 hours: {word}, last at {str(last.get('at'))[:19]}Z"
-        proxied = sum(bool(one.get("proxied")) for one in lately if str(one.get("error")) == word)
+    for word, number in Counter(one.error for one in lately).most_common(5):
+        last = next(one for one in reversed(lately) if one.error == word)
+        words = f"{number} refused in the last 24 hours: {word}, last at {last.at[:19]}Z"
+        proxied = sum(bool(one.proxied) for one in lately if one.error == word)
         if proxied:
             words += f"; {'all' if proxied == number else proxied} came through a proxy"
         yield Finding("requests", WARN, words, hint_of(last) or "covenq refused")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from covenq.model import Category, JsonObject, Kind
+from covenq.model import Category, Kind
 from covenq.paths import SOCKET_NAME
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief
@@ -92,7 +92,7 @@ class Attempt:
     """Its work has ended, and its end is being recorded: after that record, too, the state names no claim of this attempt."""
     _request_sent: bool = False
     """Whether the request of a forward was made."""
-    _unrecorded: list[tuple[Kind, JsonObject]] = field(default_factory=list)
+    _unrecorded: list[tuple[Kind, Mapping[str, object]]] = field(default_factory=list)
     """Phases that are appended together with the next record; also those that a full disk refused."""
 
     @property
@@ -173,7 +173,7 @@ class Attempt:
     def _prepare(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be made."""
         payload: bytes | None = None
-        brief: JsonObject | None = None
+        brief: dict[str, object] | None = None
         if self.task.kind != "forward":
             payload = delivery.payload
             brief = self._brief(claim, delivery).as_json(directory)
@@ -270,7 +270,7 @@ class Attempt:
         self._unrecorded.clear()
 
     def _record(
-        self, claim: Claim, notes: Sequence[tuple[Kind, JsonObject]], what: str, deadline: float = math.inf
+        self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], what: str, deadline: float = math.inf
     ) -> None:
         """Raises StaleClaim, once the late report is recorded, and what append raises."""
         try:
@@ -295,7 +295,7 @@ class Attempt:
         record = ending_after(
             self.task, claim.attempt, claim.seq, outcome, result=result, now=context.clock(), random=context.random
         )
-        end: JsonObject = dict(record.data)
+        end: dict[str, object] = dict(record.data)
         if outcome.usage is not None:
             end["usage"] = outcome.usage.as_json()
         if outcome.http_status is not None:

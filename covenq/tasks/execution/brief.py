@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from covenq.model import JsonObject
 from covenq.tasks.execution.workdir import AttemptDirectory
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
@@ -40,7 +39,7 @@ class Brief:
     number: int | None
     head_sha: str | None
 
-    def as_json(self, directory: AttemptDirectory) -> JsonObject:
+    def as_json(self, directory: AttemptDirectory) -> dict[str, object]:
         """The content of brief.json."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         return {**fields, "payload": str(directory.payload), "result": str(directory.result)}

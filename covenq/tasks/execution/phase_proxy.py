@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from covenq.errors import Failure, NotFound, StaleFence
-from covenq.model import JsonObject
 from covenq.net import unix_socket
 
 BODY_MAX = 64 * 1024
 _PATH = re.compile(r"/api/v1/claims/([0-9A-Za-z_-]{1,64})/phase\Z")
 
-ReportPhase = Callable[[str, str, str], JsonObject]
+ReportPhase = Callable[[str, str, str], Mapping[str, object]]
 """(task, fence, phase) → the daemon's answer. Raises classes of covenq.errors."""
 
 
@@ -60,7 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
             if found is None:
                 raise NotFound("phases are all that this socket takes")
             size = int(self.headers.get("Content-Length", "0"))
-            body: Any = orjson.loads(self.rfile.read(size)) if 0 < size <= BODY_MAX else None
+            body: object = orjson.loads(self.rfile.read(size)) if 0 < size <= BODY_MAX else None
+            if not isinstance(body, dict):
+                raise TypeError(body)
             fence, phase = body["fence"], body["phase"]
         except NotFound as error:
             self._answer(404, {"ok": False, "error": "not_found", "detail": str(error)})
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Failure as error:
             self._answer(503, {"ok": False, "error": "not_durable", "detail": str(error)})
 
-    def _answer(self, status: int, body: JsonObject) -> None:
+    def _answer(self, status: int, body: Mapping[str, object]) -> None:
         content = orjson.dumps(body)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -86,5 +86,5 @@ class _Handler(BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "command"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Log nothing: what commands report is in the journal."""

@@ -8,12 +8,13 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from covenq import atomic_file
-from covenq.model import TOKEN, JsonObject
+from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME
 
 
@@ -55,7 +56,7 @@ class AttemptDirectory:
         """The identity of the command's process, for a later daemon that has to kill it."""
         return self.path / "process.json"
 
-    def prepare(self, payload: bytes | None = None, brief: JsonObject | None = None) -> None:
+    def prepare(self, payload: bytes | None = None, brief: Mapping[str, object] | None = None) -> None:
         """Create it, private to this user, with the payload and the brief, if given, and empty outputs. Raises OSError.
 
         A directory that exists already is left from a history that a restore undid: it is moved aside, not written into.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from covenq.errors import CovenqError
+from covenq.model import JsonObject
 from covenq.net.http_client import Client, segment
 
 _CONNECTION_CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
@@ -22,7 +22,7 @@ PAYLOAD_MAX = 64 << 20
 class ClaimGrant:
     """A granted claim: the task, the attempt's number, the fencing token, the end of the lease, and where the payload is."""
 
-    task: Mapping[str, Any]
+    task: JsonObject
     attempt: int
     fence: str
     lease_until: str
@@ -53,7 +53,7 @@ class ClaimsClient(Client):
         self, worker: str, lease_s: float, most: int, *, routes: Sequence[str] | None = None, wait_s: float = 0.0
     ) -> list[ClaimGrant]:
         """Up to `most` tasks, in one request."""
-        body: dict[str, Any] = {"worker": worker, "lease_s": lease_s, "wait_s": wait_s, "max": most}
+        body: dict[str, object] = {"worker": worker, "lease_s": lease_s, "wait_s": wait_s, "max": most}
         if routes:
             body["routes"] = list(routes)
         answer = self._ask("POST", "/api/v1/claims", orjson.dumps(body), timeout=self.timeout + wait_s)
@@ -74,14 +74,14 @@ class ClaimsClient(Client):
         """The delivery's bytes."""
         return self.get_bytes(grant.payload_url)
 
-    def report(self, grant: ClaimGrant, action: str, **more: Any) -> dict[str, Any]:
+    def report(self, grant: ClaimGrant, action: str, **more: object) -> JsonObject:
         """`renew`, `phase`, `complete` or `fail`. Raises StaleFence when the claim is no longer the task's."""
         return self.post(f"/api/v1/claims/{segment(grant.id)}/{action}", {"fence": grant.fence, **more})
 
-    def complete_all(self, grants: Sequence[ClaimGrant]) -> list[dict[str, Any]]:
+    def complete_all(self, grants: Sequence[ClaimGrant]) -> list[JsonObject]:
         """Complete them, in one request; each is answered by itself."""
         done = [{"task": one.id, "fence": one.fence, "exit_code": 0} for one in grants]
-        items: list[dict[str, Any]] = self.post("/api/v1/claims/completed", {"done": done})["items"]
+        items: list[JsonObject] = self.post("/api/v1/claims/completed", {"done": done})["items"]
         return items
 
     def close(self) -> None:

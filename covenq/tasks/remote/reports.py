@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import orjson
 
@@ -47,6 +47,35 @@ class Completion:
     usage: Usage | None = None
 
 
+class Renewed(TypedDict):
+    """The answer to a renewal."""
+
+    lease_until: str
+
+
+class PhaseRecorded(TypedDict):
+    """The answer to a phase: as it is recorded, and the record's seq."""
+
+    phase: str
+    seq: int
+
+
+class Completed(TypedDict):
+    """The answer to a completion. `result` is the path of the result in the data directory; `duplicate`: it was known."""
+
+    state: str
+    result: str | None
+    duplicate: bool
+
+
+class Failed(TypedDict):
+    """The answer to a failure: failed, or queued again and not before that time. `duplicate`: it was known."""
+
+    state: str
+    not_before: str | None
+    duplicate: bool
+
+
 class ClaimReports:
     """Records what pull workers report. Methods may be called from any thread."""
 
@@ -72,8 +101,8 @@ class ClaimReports:
         self._random = random
         self._on_full = on_full
 
-    def renew(self, task: str, token: str, lease_s: float) -> JsonObject:
-        """{"lease_until"}. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
+    def renew(self, task: str, token: str, lease_s: float) -> Renewed:
+        """A longer lease. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
         check_lease(lease_s)
         claim = self._current_claim(task, token, "renew")
         until = at_text(self._clock() + lease_s)
@@ -81,8 +110,8 @@ class ClaimReports:
         self._leases.grant(task, until, lease_s)
         return {"lease_until": until}
 
-    def phase(self, task: str, token: str, name: str) -> JsonObject:
-        """{"phase", "seq"}. The daemon's own commands may report phases as well. Raises as `renew` does."""
+    def phase(self, task: str, token: str, name: str) -> PhaseRecorded:
+        """A phase of the attempt. The daemon's own commands may report phases as well. Raises as `renew` does."""
         word = scrub_text(_UNPRINTABLE.sub(" ", name)).strip()[:PHASE_MAX]
         if not word:
             raise UsageError("a phase needs a name", hint=f"A few words, {PHASE_MAX} characters at most.")
@@ -91,9 +120,9 @@ class ClaimReports:
         return {"phase": word, "seq": claim.last}
 
     def complete(
-        self, task: str, token: str, *, result: Any = None, exit_code: int | None = None, usage: Usage | None = None
-    ) -> JsonObject:
-        """{"state", "result"}: the attempt completed. `result` is stored as JSON. Raises as `renew` does.
+        self, task: str, token: str, *, result: object = None, exit_code: int | None = None, usage: Usage | None = None
+    ) -> Completed:
+        """The attempt completed. `result` is stored as JSON. Raises as `renew` does.
 
         The same report again, because its answer was lost, is not late: it gets the same answer.
         """
@@ -117,7 +146,7 @@ class ClaimReports:
         self._record(claim, "complete", Kind.COMPLETED, data)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
-    def complete_all(self, done: Sequence[Completion]) -> list[JsonObject]:
+    def complete_all(self, done: Sequence[Completion]) -> list[dict[str, object]]:
         """`complete` for several, in one append, each independent of the others. Raises the journal's errors.
 
         → in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word, "detail"}.
@@ -140,7 +169,7 @@ class ClaimReports:
                 return [{"task": o.task, **(well if o.task in recorded else self._complete_one(o))} for o in done]
         return [{"task": one.task, **self._complete_one(one)} for one in done]
 
-    def _complete_one(self, one: Completion) -> JsonObject:
+    def _complete_one(self, one: Completion) -> dict[str, object]:
         try:
             return {"ok": True, **self.complete(one.task, one.fence, exit_code=one.exit_code, usage=one.usage)}
         except (StaleFence, Refused, NotFound) as error:
@@ -159,8 +188,8 @@ class ClaimReports:
         exit_code: int | None = None,
         signal: int | None = None,
         usage: Usage | None = None,
-    ) -> JsonObject:
-        """{"state", "not_before"}: failed, or queued again, by the task's policy; without `retry` it is not queued again.
+    ) -> Failed:
+        """The attempt failed: the task failed, or is queued again, by the task's policy; without `retry` it is not queued again.
 
         The category `interrupted` gives the task back, and uses up no retry. Raises as `renew` does.
         """
@@ -168,7 +197,7 @@ class ClaimReports:
             raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
         said = self._recorded_end(task, token)
         if said is not None and said.kind != Kind.COMPLETED and said.data.get("category") == category:
-            return {**_ended(Kind(said.kind), said.data), "duplicate": True}
+            return _ended(Kind(said.kind), said.data, duplicate=True)
         claim = self._current_claim(task, token, "fail")
         row = self._task(claim)
         words = None if detail is None else scrub_text(_UNPRINTABLE.sub(" ", detail))[:DETAIL_MAX]
@@ -177,7 +206,7 @@ class ClaimReports:
             row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
         )
         self._record(claim, "fail", ending.kind, {**ending.data, **_usage(usage)})
-        return {**_ended(ending.kind, ending.data), "duplicate": False}
+        return _ended(ending.kind, ending.data, duplicate=False)
 
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
         """The task's current claim, if the token names it. Raises NotFound, StaleFence (and records the late report), Refused."""
@@ -205,7 +234,7 @@ class ClaimReports:
             return None
         return newest
 
-    def _record(self, claim: Claim, what: str, kind: Kind, data: JsonObject) -> None:
+    def _record(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object]) -> None:
         """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
         try:
             claim.record([(kind, data)])
@@ -227,10 +256,10 @@ class ClaimReports:
         return Task.from_row(row)
 
 
-def _ended(kind: Kind, data: Mapping[str, Any]) -> JsonObject:
+def _ended(kind: Kind, data: JsonObject, *, duplicate: bool) -> Failed:
     state = State.FAILED if kind is Kind.FAILED else State.QUEUED
-    return {"state": state.value, "not_before": data.get("not_before")}
+    return {"state": state.value, "not_before": data.get("not_before"), "duplicate": duplicate}
 
 
-def _usage(usage: Usage | None) -> JsonObject:
+def _usage(usage: Usage | None) -> dict[str, object]:
     return {} if usage is None else {"usage": usage.as_json()}

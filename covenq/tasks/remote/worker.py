@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import orjson
 
@@ -34,6 +34,8 @@ from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
 from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome
 from journal.errors import JournalError
+
+T = TypeVar("T")
 
 log = logging.getLogger("covenq.worker")
 
@@ -216,14 +218,14 @@ class Worker:
         self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory, outcome: Outcome
     ) -> None:
         """Report how it ended, until the daemon has answered."""
-        result: Any = None
+        result: object = None
         if outcome.category is None:
             try:
                 result = _result(directory)
             except ValueError as error:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
         self._phase(client, leased, "collected")
-        said: JsonObject = {"exit_code": outcome.exit_code}
+        said: dict[str, object] = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
             said["usage"] = outcome.usage.as_json()
         if outcome.category is None:
@@ -244,7 +246,7 @@ class Worker:
             remove_directory(directory.path.parent)
         prune_failed(self._work)
 
-    def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], Any]) -> Any:
+    def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], T]) -> T | None:
         """Retry until there is an answer; None if the lease runs out before, or some time after the stop."""
         waits = _Backoff()
         last: float | None = None
@@ -355,7 +357,7 @@ def _timeout(grant: ClaimGrant) -> float:
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
-def _result(directory: AttemptDirectory) -> Any:
+def _result(directory: AttemptDirectory) -> object:
     """The command's result as JSON: the content of the file if that is JSON, else its text. Raises ValueError."""
     if not directory.collect():
         return None

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from covenq.model import TOKEN, JsonObject, Kind, fence, task_subject
+from covenq.model import TOKEN, Kind, fence, task_subject
 from journal.append import REQUEST_S, append_known
 from journal.errors import JournalError
 from journal.interface import Journal
@@ -82,7 +82,7 @@ class Claim:
     ) -> Claim | None:
         """Claim the task; None if it has moved since it was read. `deadline`, `stopped` and what is raised: `append_known`."""
         attempt = task.attempts + 1
-        data: JsonObject = {"attempt": attempt, "worker": worker, "lease_until": lease_until}
+        data: dict[str, object] = {"attempt": attempt, "worker": worker, "lease_until": lease_until}
         entry = Entry(task.subject, Kind.CLAIMED, data, expect=task.last_seq)
         answer = append_known(journal, [entry], deadline, stopped=stopped)
         if isinstance(answer, Conflict):
@@ -140,13 +140,13 @@ class Claim:
         worker, until = data.get("worker"), data.get("lease_until")
         return cls(journal, task, data["attempt"], record.seq, last=last, worker=worker, lease_until=until)
 
-    def record_data(self, **more: object) -> JsonObject:
+    def record_data(self, **more: object) -> dict[str, object]:
         """The data of a record of this claim."""
         return {"attempt": self.attempt, "claim": self.seq, **more}
 
     def record(
         self,
-        notes: Sequence[tuple[Kind, JsonObject]],
+        notes: Sequence[tuple[Kind, Mapping[str, object]]],
         *,
         deadline: float | None = None,
         stopped: Callable[[], bool] = lambda: False,

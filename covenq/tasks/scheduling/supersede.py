@@ -18,9 +18,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from covenq.model import JsonObject, Kind, at_text, seconds_of, task_subject
+from covenq.model import Kind, at_text, seconds_of, task_subject
 from journal.records import Entry
 
 NEWER = "newer"
@@ -81,7 +80,9 @@ def _stale(conn: sqlite3.Connection, row: sqlite3.Row) -> SupersededBy | None:
     return None if seen is None else SupersededBy(seen["id"], STALE)
 
 
-_Scan = Callable[[sqlite3.Connection, tuple[Any, ...], int], Iterator[tuple[Entry, ...]]]
+_Group = tuple[str | int | None, ...]
+"""What a group's tasks have in common: (route, key), or (route, repo_id, number)."""
+_Scan = Callable[[sqlite3.Connection, _Group, int], Iterator[tuple[Entry, ...]]]
 
 
 @dataclass
@@ -90,9 +91,9 @@ class Superseder:
 
     _queued_watermark: int = 0
     _created_watermark: int | None = None
-    _keys: dict[tuple[Any, ...], None] = field(default_factory=dict)
+    _keys: dict[_Group, None] = field(default_factory=dict)
     """(route, key)"""
-    _subjects: dict[tuple[Any, ...], None] = field(default_factory=dict)
+    _subjects: dict[_Group, None] = field(default_factory=dict)
     """(route, repo_id, number)"""
 
     def schedule(
@@ -122,7 +123,7 @@ class Superseder:
             self.schedule(*row[1:])
         found: list[tuple[Entry, ...]] = []
         named: set[str] = set()
-        scans: tuple[tuple[dict[tuple[Any, ...], None], _Scan], ...] = (
+        scans: tuple[tuple[dict[_Group, None], _Scan], ...] = (
             (self._keys, _superseded_by_newer),
             (self._subjects, _out_of_order),
         )
@@ -141,19 +142,19 @@ class Superseder:
         return found
 
 
-def _out_of_order(conn: sqlite3.Connection, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
-    for row in conn.execute(_ORDERED, place).fetchall():
+def _out_of_order(conn: sqlite3.Connection, group: _Group, limit: int) -> Iterator[tuple[Entry, ...]]:
+    for row in conn.execute(_ORDERED, group).fetchall():
         by = _stale(conn, row)
         if by is not None:
             yield (_superseded_entry(row, by.by, by.reason),)
 
 
-def _superseded_by_newer(conn: sqlite3.Connection, place: tuple[Any, ...], limit: int) -> Iterator[tuple[Entry, ...]]:
-    newest = conn.execute(NEWEST, place).fetchone()
+def _superseded_by_newer(conn: sqlite3.Connection, group: _Group, limit: int) -> Iterator[tuple[Entry, ...]]:
+    newest = conn.execute(NEWEST, group).fetchone()
     if newest is None:
         return
     running_too = newest["supersede"] == "running" and newest["state"] != "superseded"
-    older = conn.execute(_GROUP, (*place, newest["created_seq"], running_too, limit)).fetchall()
+    older = conn.execute(_GROUP, (*group, newest["created_seq"], running_too, limit)).fetchall()
     waiting = [row for row in older if row["state"] == "queued"]
     delayed = _debounce_entry(newest, waiting)
     for row in older:
@@ -168,7 +169,7 @@ def _superseded_by_newer(conn: sqlite3.Connection, place: tuple[Any, ...], limit
 
 
 def _superseded_entry(row: sqlite3.Row, by: str, reason: str) -> Entry:
-    data: JsonObject = {"by_task": by, "reason": reason}
+    data: dict[str, object] = {"by_task": by, "reason": reason}
     if row["state"] == "running":
         data |= {"attempt": row["attempts"], "claim": row["claim_seq"]}
     return Entry(task_subject(row["id"]), Kind.SUPERSEDED, data, expect=row["last_seq"])
@@ -183,7 +184,7 @@ def _debounce_entry(newest: sqlite3.Row, older: list[sqlite3.Row]) -> Entry | No
     if newest["since"] is not None and newest["since"] <= since:
         return None
     until = min(newest["not_before"], at_text(seconds_of(since) + longest))
-    data: dict[str, Any] = {"not_before": until, "since": since}
+    data = {"not_before": until, "since": since}
     return Entry(task_subject(newest["id"]), Kind.DELAYED, data, expect=newest["last_seq"])
 
 

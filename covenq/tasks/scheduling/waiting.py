@@ -61,7 +61,7 @@ class Waiting:
         return _reason("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
 
     def _position(self, row: sqlite3.Row) -> int | None:
-        values: tuple[Any, ...]
+        values: tuple[str | int, ...]
         if row["not_before"] is None:
             sql, values = _AHEAD, (row["pull"], row["tenant"], row["priority"], row["priority"], row["last_seq"])
         else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from covenq.tui.panes import window
 from covenq.tui.panes.table import RowTable
@@ -21,12 +22,16 @@ OLDEST_READ_S = 0.25
 """Seconds of such requests in one read, after which the pane looks whether a key was pressed."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`run` blocks, on another thread, and changes nothing; `apply` puts its result into the rows, on the event loop."""
+    """`run` blocks, on another thread, and changes nothing. It returns what puts its result into the rows, on the event loop."""
 
-    run: Callable[[], Any]
-    apply: Callable[[Any], None]
+    run: Callable[[], Callable[[], None]]
+    newest: bool = False
+    """It reads the newest range again."""
 
 
 class RowLoader:
@@ -65,26 +70,27 @@ class RowLoader:
         """The read needed most, None if none is."""
         rows, key = self.rows, self._key
         if not rows.loaded:
-            return Read(lambda: window.read_first(fetch, key), rows.put_first)
+            return _read(lambda: window.read_first(fetch, key), rows.put_first)
         if self.newest_due and now >= self.next_newest:
             self.stale = False
             open_range = rows.ranges[0]
-            return Read(
+            return _read(
                 lambda: window.read_newest(fetch, key, open_range),
                 lambda found: self._put_newest(found, table.following),
+                newest=True,
             )
         if missing := rows.ranges_to_read(table.top, table.bottom):
             old = missing[0]
-            return Read(lambda: window.reread(fetch, key, old), lambda found: rows.replace(old, found))
+            return _read(lambda: window.reread(fetch, key, old), lambda found: rows.replace(old, found))
         if rows.has_older and self.going_to_oldest:
             last, until = rows.ranges[-1], now + OLDEST_READ_S
-            return Read(
+            return _read(
                 lambda: window.read_to_oldest(fetch, key, last, OLDEST_READ_ROWS, lambda: time.monotonic() > until),
                 rows.put_all_older,
             )
         if rows.has_older and table.top < table.page_rows:
             last = rows.ranges[-1]
-            return Read(lambda: window.read_older(fetch, key, last), rows.put_older)
+            return _read(lambda: window.read_older(fetch, key, last), rows.put_older)
         return None
 
     def _put_newest(self, found: window.NewestRead, following: bool) -> None:
@@ -93,7 +99,12 @@ class RowLoader:
             return
         self.rows.put_newest(found)
 
-    def was_applied(self, found: object, started: float, now: float) -> None:
+    def was_applied(self, read: Read, started: float, now: float) -> None:
         """Rate limit of reads of the newest range: at most ten a second, and at most a fifth of the time."""
-        if isinstance(found, window.NewestRead):
+        if read.newest:
             self.next_newest = now + max(0.1, 4 * (now - started))
+
+
+def _read(run: Callable[[], T], apply: Callable[[T], None], *, newest: bool = False) -> Read:
+    """A read by `run`, whose result `apply` puts into the rows."""
+    return Read(lambda: partial(apply, run()), newest)

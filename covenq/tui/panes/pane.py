@@ -140,7 +140,7 @@ class ListPane(Vertical):
             self._when_nothing_is_needed(started)
             return False
         try:
-            found = await self._read_thread.call(read.run)
+            apply = await self._read_thread.call(read.run)
         except DaemonUnreachable:
             loader.stale = True
             self.post_message(self.Unreachable(source))
@@ -154,9 +154,9 @@ class ListPane(Vertical):
         if generation != loader.generation:
             return True
         self.problem = None
-        table.update_rows(lambda: read.apply(found))
+        table.update_rows(apply)
         self.rows.touch(table.top, table.bottom)
-        loader.was_applied(found, started, time.monotonic())
+        loader.was_applied(read, started, time.monotonic())
         self._show_state()
         return True
 

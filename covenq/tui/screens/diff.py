@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from covenq.client.interface import Source
+from covenq.client.interface import Object, Source
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
@@ -26,7 +26,7 @@ SKIPPED_FIELDS = frozenset({"ok", "headers", "tasks", "last_seq"})
 """Fields of a delivery that are compared elsewhere, or always differ."""
 
 
-def diff_lines(old: Mapping[str, Any], new: Mapping[str, Any], bodies: tuple[object, object]) -> list[Line]:
+def diff_lines(old: Object, new: Object, bodies: tuple[object, object]) -> list[Line]:
     """The differences of two delivery objects and their decoded payloads (None: dropped by retention)."""
     one = {name: value for name, value in old.items() if name not in SKIPPED_FIELDS}
     other = {name: value for name, value in new.items() if name not in SKIPPED_FIELDS}
@@ -40,7 +40,7 @@ def diff_lines(old: Mapping[str, Any], new: Mapping[str, Any], bodies: tuple[obj
     return found
 
 
-def _headers(delivery: Mapping[str, Any]) -> dict[str, str]:
+def _headers(delivery: Object) -> dict[str, str]:
     return {str(name): str(value) for name, value in delivery.get("headers") or ()}
 
 
@@ -57,7 +57,7 @@ def _section(title: str, found: Iterator[Difference]) -> list[Line]:
     return listed
 
 
-def _side(mark: str, value: Any, style: str) -> Line:
+def _side(mark: str, value: object, style: str) -> Line:
     return [(f"    {mark} ", style), ("(absent)" if value is ABSENT else render_value(value)[0], style)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,6 +14,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from covenq.filter.grammar import FIELDS
+
+Result = TypeVar("Result")
 
 KeyHelp = tuple[str, str]
 """The key as people write it, and what it does."""
@@ -113,7 +115,7 @@ class Help(ModalScreen[None]):
                 yield Static(Content(self._text), id="help")
 
 
-def sections_of(screen: Screen[Any]) -> list[tuple[str, list[KeyHelp]]]:
+def sections_of(screen: Screen[Result]) -> list[tuple[str, list[KeyHelp]]]:
     """The keys enabled on `screen` now: the focused widget's, then those of its ancestors, then the app's."""
     by_node: dict[int, tuple[str, list[Binding]]] = {}
     for node, binding in enabled_bindings(screen):
@@ -121,7 +123,7 @@ def sections_of(screen: Screen[Any]) -> list[tuple[str, list[KeyHelp]]]:
     return key_sections(by_node.values())
 
 
-def enabled_bindings(screen: Screen[Any]) -> Iterator[tuple[DOMNode, Binding]]:
+def enabled_bindings(screen: Screen[Result]) -> Iterator[tuple[DOMNode, Binding]]:
     """Each binding enabled on `screen` now, with the node that has it."""
     for node, binding, enabled, _ in screen.active_bindings.values():
         if enabled and not binding.system and binding.key not in _TEXTUAL_KEYS and binding.action not in _FOCUS_ACTIONS:

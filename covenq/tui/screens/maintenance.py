@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -20,6 +20,7 @@ from covenq.client.interface import Object, Source
 from covenq.errors import Failure
 from covenq.operate.answers import Compaction
 from covenq.operate.maintain import backup
+from covenq.operate.maintain.backup_list import BackupEntry
 from covenq.operate.operations import COMPACT
 from covenq.operate.parameters import Compact
 from covenq.tui import text
@@ -204,7 +205,7 @@ class BackupDialog(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]
 
-    def __init__(self, known: list[dict[str, Any]]) -> None:
+    def __init__(self, known: list[BackupEntry]) -> None:
         """`known`: the earlier backups, the newest last; its directory is suggested."""
         super().__init__()
         self._suggested = str(known[-1]["path"]) if known else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from covenq.tui.widgets.jsontree import path_step
 
@@ -20,14 +19,14 @@ class Difference:
     """At `path` the first has `old` and the second `new`; ABSENT on the side that has nothing there."""
 
     path: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
 
-def differences(old: Any, new: Any) -> Iterator[Difference]:
+def differences(old: object, new: object) -> Iterator[Difference]:
     """In the order of the first document, then what only the second has. Lists are compared index by index."""
     # A stack, because payloads may be nested deeper than Python recurses.
-    stack: list[tuple[str, Any, Any]] = [("", old, new)]
+    stack: list[tuple[str, object, object]] = [("", old, new)]
     while stack:
         path, one, other = stack.pop()
         if isinstance(one, dict) and isinstance(other, dict):
@@ -43,5 +42,5 @@ def differences(old: Any, new: Any) -> Iterator[Difference]:
         stack.extend(reversed(pairs))
 
 
-def _at(values: list[Any], index: int) -> Any:
+def _at(values: list[object], index: int) -> object:
     return values[index] if index < len(values) else ABSENT

@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from covenq.tui import text
 
@@ -30,20 +29,25 @@ class Node:
 
     name: str
     path: str
-    value: Any
+    value: object
     depth: int
     parent: Node | None = None
     open: bool = False
     _children: list[Node] | None = field(default=None, repr=False)
 
     @property
+    def size(self) -> int:
+        """How many members it has."""
+        return len(self.value) if isinstance(self.value, dict | list) else 0
+
+    @property
     def has_children(self) -> bool:
-        return isinstance(self.value, dict | list) and len(self.value) > 0
+        return self.size > 0
 
     @property
     def hidden_count(self) -> int:
         """How many children are not shown."""
-        return max(0, len(self.value) - CHILDREN_MAX) if self.has_children else 0
+        return max(0, self.size - CHILDREN_MAX)
 
     def children(self) -> list[Node]:
         """Made once, at the first call: a search on another thread and the screen must get the same nodes."""
@@ -53,13 +57,13 @@ class Node:
                     self._children = [self._child(key, value) for key, value in _members(self.value)]
         return self._children
 
-    def _child(self, key: str | int, value: Any) -> Node:
+    def _child(self, key: str | int, value: object) -> Node:
         name = f"[{key}]" if isinstance(key, int) else text.clean(key)
         return Node(name, self.path + path_step(key), value, self.depth + 1, self)
 
 
-def _members(value: Any) -> Iterator[tuple[str | int, Any]]:
-    members: Iterator[tuple[str | int, Any]]
+def _members(value: object) -> Iterator[tuple[str | int, object]]:
+    members: Iterator[tuple[str | int, object]]
     if isinstance(value, dict):
         members = iter(value.items())
     elif isinstance(value, list):
@@ -77,7 +81,7 @@ def path_step(key: str | int) -> str:
     return f".{key}" if _IDENTIFIER.match(key) else f"[{json.dumps(key)}]"
 
 
-def render_value(value: Any) -> tuple[str, str]:
+def render_value(value: object) -> tuple[str, str]:
     """A value in one line, and its style. Of objects and arrays only the size is shown."""
     match value:
         case dict():
@@ -98,7 +102,7 @@ def render_value(value: Any) -> tuple[str, str]:
 class Tree:
     """The document and which of its nodes are open. The lines are the visible nodes, in the document's order."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.root = Node("payload", "", value, 0, open=True)
         self._lines: list[Node] | None = None
 

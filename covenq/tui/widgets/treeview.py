@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -46,12 +46,12 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, TreeView.CursorMoved)
 
-    def __init__(self, value: Any = None, *, id: str | None = None) -> None:
+    def __init__(self, value: object = None, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.tree_model = Tree(value)
         self.cursor = 0
 
-    def show(self, value: Any) -> None:
+    def show(self, value: object) -> None:
         """Show another document, from its root."""
         self.tree_model = Tree(value)
         self.cursor = 0
@@ -77,7 +77,7 @@ class TreeView(ScrollView, can_focus=True, inherit_bindings=False):
         mark = ("▾ " if node.open else "▸ ") if node.has_children else "  "
         value, style = render_value(node.value)
         if node.open and node.hidden_count:
-            value += f"  the first {len(node.children()):,} of {len(node.value):,}"
+            value += f"  the first {len(node.children()):,} of {node.size:,}"
         drawn = [
             Segment(" " * (_INDENT * node.depth) + mark + node.name, Style(bold=not current)),
             Segment("  "),

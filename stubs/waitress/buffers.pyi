@@ -1,0 +1,4 @@
+class OverflowableBuffer:
+    overflow: int
+
+    def __init__(self, overflow: int) -> None: ...

@@ -1,0 +1,4 @@
+class trigger:
+    _closed: bool
+
+    def pull_trigger(self) -> None: ...
