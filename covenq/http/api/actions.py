@@ -9,8 +9,7 @@ import falcon
 
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import body_of
-from covenq.http.api.resource import Resource
-from covenq.http.services import Services
+from covenq.http.api.resource import OperationParts, Resource
 from covenq.model import JsonObject
 from covenq.operate.act import actions, importing
 from covenq.operate.act.archive import parse_item
@@ -26,7 +25,7 @@ class Action(Resource):
     """POST {"ids": […]} or {"filter": "…"}, "dry_run", "reason", "by", and the `flags` and `texts` of this action."""
 
     def __init__(
-        self, services: Services, act: Act, *, flags: tuple[str, ...] = (), texts: tuple[str, ...] = ()
+        self, services: OperationParts, act: Act, *, flags: tuple[str, ...] = (), texts: tuple[str, ...] = ()
     ) -> None:
         super().__init__(services)
         self._act = act
@@ -43,7 +42,7 @@ class Action(Resource):
         respond_ok(resp, answer)
 
 
-def replay(services: Services) -> Action:
+def replay(services: OperationParts) -> Action:
     """With "route" or "to", and "force"."""
 
     def act(**wanted: Any) -> JsonObject:
@@ -52,18 +51,18 @@ def replay(services: Services) -> Action:
     return Action(services, act, flags=("force",), texts=("route", "to"))
 
 
-def reroute(services: Services) -> Action:
+def reroute(services: OperationParts) -> Action:
     return Action(
         services,
         lambda **wanted: actions.reroute(services.journal, services.reader(), services.config, **wanted),
     )
 
 
-def requeue(services: Services) -> Action:
+def requeue(services: OperationParts) -> Action:
     return Action(services, lambda **wanted: actions.requeue(services.journal, services.reader(), **wanted))
 
 
-def cancel(services: Services) -> Action:
+def cancel(services: OperationParts) -> Action:
     return Action(services, lambda **wanted: actions.cancel(services.journal, services.reader(), **wanted))
 
 

@@ -9,8 +9,7 @@ import falcon
 
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import body_of
-from covenq.http.api.resource import Resource
-from covenq.http.services import Services
+from covenq.http.api.resource import OperationParts, Resource
 from covenq.model import JsonObject
 from covenq.operate.act import pauses
 from covenq.operate.inspect import view
@@ -27,7 +26,7 @@ class Pauses(Resource):
 class PauseChange(Resource):
     """POST {"what": …, "name"?: …, "reason"?: …, "by"?: …}, in effect for the intake before it answers."""
 
-    def __init__(self, services: Services, change: Callable[..., JsonObject]) -> None:
+    def __init__(self, services: OperationParts, change: Callable[..., JsonObject]) -> None:
         super().__init__(services)
         self._change = change
 
@@ -40,12 +39,12 @@ class PauseChange(Resource):
         respond_ok(resp, answer)
 
 
-def pause(services: Services) -> PauseChange:
+def pause(services: OperationParts) -> PauseChange:
     def change(**wanted: Any) -> JsonObject:
         return pauses.pause(services.journal, services.reader, routes=route_names(services.config.routes), **wanted)
 
     return PauseChange(services, change)
 
 
-def resume(services: Services) -> PauseChange:
+def resume(services: OperationParts) -> PauseChange:
     return PauseChange(services, lambda **wanted: pauses.resume(services.journal, services.reader, **wanted))
