@@ -71,6 +71,9 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: ExitStack) -> Storage:
     """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
 
+    After the configuration, by whose routes a delivery is completed that a crash cut short; and that before anything else is
+    appended, since it is known by being the newest record.
+
     Raises what `open_journal` raises.
     """
     journal = _open_locked(data, accept_head=accept_head)

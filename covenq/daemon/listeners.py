@@ -23,7 +23,7 @@ from covenq.errors import CovenqError
 from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.deferred import FastPath
-from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.http.server.listener import CONNECTIONS, Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_log import Refusals
@@ -54,7 +54,7 @@ class TcpSockets:
 
 
 def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
-    """Raises PortBusy, Refused."""
+    """The TCP addresses. First of all, so that a busy port is reported before anything is touched. Raises PortBusy, Refused."""
     webhook = bind_tcp(*config.address)
     cleanup.callback(webhook.close)
     api = None if config.api_bind is None else _bind_api(config.api_bind)
@@ -72,7 +72,11 @@ def make_listeners(
     stats: StatsByName,
     cleanup: ExitStack,
 ) -> Listeners:
-    """Bind the Unix socket and make the listeners, none of them started. Their statistics are added to `stats`."""
+    """Bind the Unix socket and make the listeners, none of them started. Their statistics are added to `stats`.
+
+    After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
+    be that of a daemon that runs.
+    """
     path = data / SOCKET_NAME
     unix = unix_socket.bind(path)
     cleanup.callback(path.unlink, missing_ok=True)
@@ -94,12 +98,8 @@ def make_listeners(
         listener = Listener(
             make_app(groups, refusals, tokens),
             bound,
-            name=name,
-            threads=threads,
-            limits=limits,
+            ListenerSettings(name, threads, limits, routes.api in groups, connections),
             on_refusal=on_refusal,
-            streams=routes.api in groups,
-            connections=connections,
             fast_path=fast_path,
         )
         cleanup.callback(listener.close)

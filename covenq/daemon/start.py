@@ -3,8 +3,7 @@
 Each step takes values and returns what it made, and its docstring says why it comes where it does. Whatever has been opened is
 closed again in the reverse order, by the `cleanup` that `start` is given.
 
-The addresses are bound first (`covenq.daemon.listeners.bind`), so that a busy port is reported before anything is touched. No
-thread is started and nothing listens before every part is made: what can fail has failed by then.
+No thread that works on deliveries or tasks is started, and nothing listens, before every part is made.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import JOURNAL_NAME, REFUSALS_NAME
-from covenq.tasks.execution.pool import Pool
+from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
@@ -167,8 +166,12 @@ def make_workers(
         fold_thread,
         storage.data,
         dispatcher=dispatcher,
-        concurrency=live.now.config.concurrency,
-        scrubber=lambda secrets: Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]),
+        settings=PoolSettings(
+            live.now.config.concurrency,
+            scrubber=lambda secrets: Scrubber(
+                live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
+            ),
+        ),
         room=room,
         on_full=on_full,
     )

@@ -23,7 +23,7 @@ from covenq.daemon.routes import Routes, make_routes
 from covenq.daemon.start import make_twins
 from covenq.http.api.status import DaemonInfo
 from covenq.http.app import RouteGroup, make_app
-from covenq.http.server.listener import Listener, bind_tcp
+from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
@@ -171,14 +171,12 @@ def serving(
 
         def listener(name: str, groups: Sequence[RouteGroup], socket: Any, tokens: Tokens | None = None) -> Listener:
             streams = name != "webhook"
+            limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
             return Listener(
                 make_app(groups, refusals, tokens),
                 socket,
-                name=name,
-                threads=threads,
-                limits=RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
+                ListenerSettings(name, threads, limits, streams),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
-                streams=streams,
                 fast_path=None if streams else WebhookFastPath(made.webhook.intake, made.webhook.recorder),
             )
 

@@ -10,7 +10,7 @@ from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import Body, body_of
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
-from covenq.tasks.remote.reports import ClaimReports, Completion
+from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
@@ -103,13 +103,15 @@ class Fail(_Report):
         answer = self._reports.fail(
             task,
             body.required_text("fence"),
-            category=body.typed("category", str, "a text", "exit"),
-            detail=body.text("detail"),
-            retry=body.flag("retry", True),
-            retry_after_s=body.seconds("retry_after_s"),
-            exit_code=body.int32("exit_code"),
-            signal=body.int32("signal"),
-            usage=_usage(body),
+            Failure(
+                body.typed("category", str, "a text", "exit"),
+                detail=body.text("detail"),
+                retry=body.flag("retry", True),
+                retry_after_s=body.seconds("retry_after_s"),
+                exit_code=body.int32("exit_code"),
+                signal=body.int32("signal"),
+                usage=_usage(body),
+            ),
         )
         respond_ok(resp, answer)
 

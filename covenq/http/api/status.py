@@ -82,11 +82,13 @@ def status(sources: StatusSources) -> JsonObject:
             journal.head,
             segments=journal.segments,
             bytes=journal.bytes,
-            poisoned=journal.poisoned is not None,
-            full=journal.full is not None,
-            last_sync_s=journal.last_sync_s,
-            recent_syncs_s=journal.recent_syncs_s,
-            recent_batches=journal.recent_batches,
+            writes=inspect_status.JournalWrites(
+                poisoned=journal.poisoned is not None,
+                full=journal.full is not None,
+                last_sync_s=journal.last_sync_s,
+                recent_syncs_s=journal.recent_syncs_s,
+                recent_batches=journal.recent_batches,
+            ),
         ),
         state=state,
         process=inspect_status.DaemonProcess(
