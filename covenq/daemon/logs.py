@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS
 from covenq.text import escape
@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
         self._mask = mask
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "at": timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -85,7 +85,7 @@ def timestamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """What was logged as `extra={"fields": {…}}`, without what is None."""
     fields = getattr(record, "fields", None)
     return {str(name): value for name, value in fields.items() if value is not None} if isinstance(fields, dict) else {}

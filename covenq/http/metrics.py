@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import falcon
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -104,6 +104,8 @@ METRICS: Mapping[str, Spec] = {
 
 _OUTCOMES = frozenset(map(str, State))
 _CATEGORIES = frozenset(map(str, Category)) | {""}
+
+_Labels = TypeVar("_Labels", str, tuple[str, ...])
 
 
 class MetricSource(Protocol):
@@ -285,15 +287,14 @@ def _counter(name: str, value: float) -> Metric:
     return CounterMetricFamily(name, METRICS[name].about, value=float(value))
 
 
-def _labelled(name: str, values: Mapping[Any, float]) -> Metric:
+def _labelled(name: str, values: Mapping[_Labels, float]) -> Metric:
     """By label: keys are the label's value, or a tuple of values."""
     known = METRICS[name]
-    make: Callable[..., Any] = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
+    make = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
     family = make(name, known.about, labels=known.labels)
     for key, value in sorted(values.items()):
         family.add_metric(list(key) if isinstance(key, tuple) else [key], float(value))
-    found: Metric = family
-    return found
+    return family
 
 
 def _info(name: str, value: dict[str, str]) -> Metric:

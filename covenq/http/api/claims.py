@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import falcon
 
 from covenq.errors import UsageError
@@ -84,8 +82,9 @@ class CompleteAll(_Report):
     """POST {"done": [{"task", "fence", "exit_code"?, "usage"?}, …]}: `items`, each answered by itself."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        listed: list[Any] = body_of(req, {"done"}).typed("done", list, "a list", [])
-        if not 1 <= len(listed) <= BATCH_MAX or not all(isinstance(one, dict) for one in listed):
+        given: list[object] = body_of(req, {"done"}).typed("done", list, "a list", [])
+        listed = [one for one in given if isinstance(one, dict)]
+        if not 1 <= len(given) <= BATCH_MAX or len(listed) < len(given):
             raise UsageError(f"done must be a list of 1 to {BATCH_MAX} objects")
         for one in listed:
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
