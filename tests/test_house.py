@@ -15,6 +15,11 @@ MODULES = sorted(path for package in ("covenq", "journal") for path in (ROOT / p
 
 LINES_MAX = 450
 FUNCTION_MAX = 80
+PARAMETERS_MAX = 8
+"""Beside `self`. What takes more has a settings object, or takes together what belongs together."""
+
+COMMANDS = ROOT / "covenq" / "cli" / "commands"
+"""Typer makes a command's options of its parameters: they may be many."""
 
 ANY_MAX = 211
 """Lines of covenq and journal with the word `Any`. It only goes down: foreign JSON is `JsonObject`, `Json` or `object`."""
@@ -41,6 +46,13 @@ def named(path: Path) -> Iterator[str]:
             yield node.name
 
 
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """The names of its parameters, `*args` and `**more` among them, without `self` and `cls`."""
+    given = node.args
+    every = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    return [one.arg for one in every if one is not None and one.arg not in ("self", "cls")]
+
+
 def test_there_are_few_rooms_at_the_top() -> None:
     top = ROOT / "covenq"
     modules = [path for path in top.glob("*.py") if path.stem != "__init__"]
@@ -56,6 +68,8 @@ def test_a_module_has_a_size_and_names_that_can_be_read(path: Path) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_MAX, node.name
+            if COMMANDS not in path.parents and node.name not in MANY_PARAMETERS:
+                assert len(parameters(node)) <= PARAMETERS_MAX, node.name
     assert not {one for one in named(path) if one not in TERMS and words_of(one) & METAPHORS}
 
 
@@ -74,6 +88,10 @@ def test_whatever_the_type_checker_is_told_to_ignore_has_a_reason() -> None:
         for line in path.read_text().splitlines():
             if "type: ignore" in line:
                 assert re.search(r"# type: ignore\[[a-z-]+\]  # \w", line), f"{path}: {line.strip()}"
+def test_every_parameter_counts() -> None:
+    (node,) = ast.parse("def f(self, a, /, b=1, *c, d, **e): ...").body
+    assert isinstance(node, ast.FunctionDef)
+    assert parameters(node) == ["a", "b", "c", "d", "e"]
 
 
 def test_every_package_says_what_it_is_for() -> None:

@@ -16,6 +16,7 @@ from covenq.errors import CovenqError, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.paths import JOURNAL_NAME, STATE_NAME
+from covenq.state.folded import FoldedState
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore, read_witness
 from journal.file.engine import FileJournal
@@ -31,10 +32,12 @@ log = logging.getLogger("covenq.daemon")
 class Storage:
     """What the data directory holds, opened."""
 
+    data: Path
     journal: FileJournal
     store: StateStore
     fold_thread: FoldThread
     """Not started yet."""
+    state: FoldedState
 
 
 def make_directory(data: Path) -> bool:
@@ -68,6 +71,9 @@ def make_secret(data: Path, token: Callable[[int], str] = secrets.token_hex) -> 
 def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: ExitStack) -> Storage:
     """Recover the journal, close what a crash left unfinished, and open the state that is folded from it.
 
+    After the configuration, by whose routes a delivery is completed that a crash cut short; and that before anything else is
+    appended, since it is known by being the newest record.
+
     Raises what `open_journal` raises.
     """
     journal = _open_locked(data, accept_head=accept_head)
@@ -78,7 +84,7 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     cleanup.callback(store.close)
     fold_thread = FoldThread(store, journal)
     cleanup.callback(fold_thread.stop, 2.0)
-    return Storage(journal, store, fold_thread)
+    return Storage(data, journal, store, fold_thread, FoldedState(journal, store, fold_thread))
 
 
 def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:

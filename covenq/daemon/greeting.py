@@ -11,6 +11,7 @@ from pathlib import Path
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
+from covenq.http.api.status import DaemonInfo
 from covenq.paths import CONFIG_NAME
 
 
@@ -67,10 +68,8 @@ def secret_location(config: Config, data: Path, made: bool) -> str:
 def render(
     config: Config,
     data: Path,
+    info: DaemonInfo,
     *,
-    version: str,
-    url: str,
-    api_url: str | None = None,
     first: bool,
     secret_made: bool,
     argv: Sequence[str],
@@ -81,9 +80,9 @@ def render(
     more = options(config, data, env)
     routes = ", ".join(route.name for route in config.routes)
     lines = [
-        f"covenq {version} is ready.",
-        f"  webhook  {url}",
-        *([f"  api      {api_url}"] if api_url else []),
+        f"covenq {info.version} is ready.",
+        f"  webhook  {info.webhook_url}",
+        *([f"  api      {info.api_url}"] if info.api_url else []),
         f"  secret   {secret_location(config, data, secret_made)}",
         f"  data     {data}",
         f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",

@@ -13,18 +13,26 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from covenq.config.api_tokens import Tokens
 from covenq.config.load import Config, parse_bind
+from covenq.daemon.parts import Listeners, StatsByName
+from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
+from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.deferred import FastPath
-from covenq.http.server.listener import CONNECTIONS, Listener, address_of, bind_tcp
+from covenq.http.server.listener import CONNECTIONS, Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
-from covenq.http.services import API_THREADS, Services
 from covenq.http.webhook_fast import WebhookFastPath
+from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.paths import SOCKET_NAME
+from covenq.tasks.remote.claims import WAITERS_MAX
+
+API_THREADS = STREAMS + STREAMS + WAITERS_MAX + 8
+"""Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
 
 log = logging.getLogger("covenq.daemon")
 
@@ -45,28 +53,8 @@ class TcpSockets:
         return None if self.api is None else f"http://{_reachable(address_of(self.api))}"
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """`webhook` is open to the world, `api` is the Unix socket's, `remote` that of [api], if there is one."""
-
-    webhook: Listener
-    api: Listener
-    remote: Listener | None = None
-
-    @property
-    def alive(self) -> bool:
-        return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
-
-    def start(self) -> None:
-        """The webhook last: a delivery is accepted when everything that works on it runs."""
-        self.api.start()
-        if self.remote is not None:
-            self.remote.start()
-        self.webhook.start()
-
-
 def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
-    """Raises PortBusy, Refused."""
+    """The TCP addresses. First of all, so that a busy port is reported before anything is touched. Raises PortBusy, Refused."""
     webhook = bind_tcp(*config.address)
     cleanup.callback(webhook.close)
     api = None if config.api_bind is None else _bind_api(config.api_bind)
@@ -75,9 +63,20 @@ def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
     return TcpSockets(webhook, api)
 
 
-def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) -> Listeners:
-    """Bind the Unix socket and make the listeners, none of them started. Their statistics go to `services.listeners`."""
-    config, data = services.config, services.data
+def make_listeners(
+    config: Config,
+    data: Path,
+    sockets: TcpSockets,
+    routes: Routes,
+    refusals: Refusals,
+    stats: StatsByName,
+    cleanup: ExitStack,
+) -> Listeners:
+    """Bind the Unix socket and make the listeners, none of them started. Their statistics are added to `stats`.
+
+    After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
+    be that of a daemon that runs.
+    """
     path = data / SOCKET_NAME
     unix = unix_socket.bind(path)
     cleanup.callback(path.unlink, missing_ok=True)
@@ -86,7 +85,7 @@ def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) 
     limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
-        services.refusals.note(word, status, detail, path=at, client=client)
+        refusals.note(word, status, detail, path=at, client=client)
 
     def make(
         name: str,
@@ -97,28 +96,24 @@ def make_listeners(services: Services, sockets: TcpSockets, cleanup: ExitStack) 
         fast_path: FastPath | None = None,
     ) -> Listener:
         listener = Listener(
-            make_app(services, groups, tokens),
+            make_app(groups, refusals, tokens),
             bound,
-            name=name,
-            threads=threads,
-            limits=limits,
+            ListenerSettings(name, threads, limits, routes.api in groups, connections),
             on_refusal=on_refusal,
-            streams="api" in groups,
-            connections=connections,
             fast_path=fast_path,
         )
         cleanup.callback(listener.close)
-        services.listeners[name] = listener.stats
+        stats[name] = listener.stats
         return listener
 
-    fast_path = WebhookFastPath(services)
-    webhook = make("webhook", sockets.webhook, {"webhook", "health"}, config.threads, fast_path=fast_path)
-    api = make("api", unix, {"webhook", "health", "api"}, API_THREADS)
+    fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder)
+    webhook = make("webhook", sockets.webhook, [routes.webhook, routes.health], config.threads, fast_path=fast_path)
+    api = make("api", unix, [routes.webhook, routes.health, routes.api], API_THREADS)
     if sockets.api is None:
         return Listeners(webhook, api)
     # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
     tokens = Tokens(config.token_file(data))
-    remote = make("remote", sockets.api, {"health", "api"}, API_THREADS, tokens)
+    remote = make("remote", sockets.api, [routes.health, routes.api], API_THREADS, tokens)
     _log_remote_api(sockets.api, tokens)
     return Listeners(webhook, api, remote)
 

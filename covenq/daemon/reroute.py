@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import AbstractContextManager
 
-from covenq.config.live import Snapshot
+from covenq.config.live import Live, Snapshot
+from covenq.daemon.datadir import Storage
 from covenq.filter.grammar import parse
-from covenq.http.services import Services
 from covenq.intake import resume
 from covenq.state import query
 from journal.errors import JournalError
@@ -21,34 +22,44 @@ PAGE = 500
 log = logging.getLogger("covenq.daemon")
 
 
-def start_reroute(services: Services) -> None:
-    threading.Thread(target=_reroute, args=(services,), name="reroute", daemon=True).start()
+class Rerouter:
+    """Starts the threads. `operations_lock` (`Upkeep.operations_lock`) keeps erasures away from a delivery while it is routed."""
 
+    def __init__(
+        self, live: Live, storage: Storage, operations_lock: AbstractContextManager[object], stopping: threading.Event
+    ) -> None:
+        self._live = live
+        self._storage = storage
+        self._operations_lock = operations_lock
+        self._stopping = stopping
 
-def reroute_if_changed(services: Services, before: Snapshot, now: Snapshot) -> None:
-    """After a reload: other routes may match what a failed rule left in `received`."""
-    if before.config.sha256 != now.config.sha256:
-        start_reroute(services)
+    def start(self) -> None:
+        """Two at a time do no harm: a task's id is derived, and the second append of one is refused."""
+        threading.Thread(target=self._run, name="reroute", daemon=True).start()
 
+    def start_if_changed(self, before: Snapshot, now: Snapshot) -> None:
+        """After a reload: other routes may match what a failed rule left in `received`."""
+        if before.config.sha256 != now.config.sha256:
+            self.start()
 
-def _reroute(services: Services) -> None:
-    """Two at a time do no harm: a task's id is derived, and the second append of one is refused."""
-    try:
-        while not services.fold_thread.wait_for(services.journal.head().seq, 1.0):
-            if services.stopping.is_set() or services.journal.poisoned:
-                return
-        after: str | None = None
-        while True:
-            page = query.deliveries(services.store.reader(), parse("state:received"), PAGE, after)
-            for row in page.items:
-                with services.upkeep.operations_lock:
-                    record = services.journal.get(row["seq"])
-                    if services.stopping.is_set() or record is None:
-                        return
-                    if record.dropped is None:
-                        resume.route_received(services.journal, services.config, row, record)
-            after = page.next
-            if after is None:
-                return
-    except JournalError as error:
-        log.error("deliveries left in received wait for the next start: %s", error)
+    def _run(self) -> None:
+        journal, fold_thread = self._storage.journal, self._storage.fold_thread
+        try:
+            while not fold_thread.wait_for(journal.head().seq, 1.0):
+                if self._stopping.is_set() or journal.poisoned:
+                    return
+            after: str | None = None
+            while True:
+                page = query.deliveries(self._storage.store.reader(), parse("state:received"), PAGE, after)
+                for row in page.items:
+                    with self._operations_lock:
+                        record = journal.get(row["seq"])
+                        if self._stopping.is_set() or record is None:
+                            return
+                        if record.dropped is None:
+                            resume.route_received(journal, self._live.now.config, row, record)
+                after = page.next
+                if after is None:
+                    return
+        except JournalError as error:
+            log.error("deliveries left in received wait for the next start: %s", error)

@@ -17,13 +17,12 @@ from pathlib import Path
 
 from covenq.config.load import Config
 from covenq.daemon import allocator, logs
-from covenq.daemon.listeners import Listeners
 from covenq.daemon.log_masking import LogMask
+from covenq.daemon.parts import Daemon
 from covenq.daemon.signals import Signals
 from covenq.daemon.start import start
 from covenq.daemon.stop import stop, stop_poisoned
 from covenq.daemon.systemd import Notifier
-from covenq.http.services import Services
 from covenq.tasks.execution import process_tree
 
 POLL_S = 0.2
@@ -53,44 +52,43 @@ def run(
     signals = Signals()
     with ExitStack() as cleanup:
         cleanup.callback(signals.restore)
-        services, listeners = start(
-            config, data, env, cleanup=cleanup, accept_head=accept_head, adjust=adjust, mask=mask
-        )
+        daemon = start(config, data, env, cleanup=cleanup, accept_head=accept_head, adjust=adjust, mask=mask)
         # What exists now lives as long as the process: the collector need not traverse it, with every thread waiting.
         gc.collect()
         gc.freeze()
-        return _serve(services, listeners, signals, Notifier(env))
+        return _serve(daemon, signals, Notifier(env))
 
 
-def _serve(services: Services, listeners: Listeners, signals: Signals, notifier: Notifier) -> int:
+def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
     """Poll until the end, then stop in order; the exit code. What is left to close is the start's cleanup."""
-    notifier.ready(_status_line(services))
+    journal = daemon.storage.journal
+    notifier.ready(_status_line(daemon))
     while not signals.asked.wait(POLL_S):
-        if services.journal.poisoned:
+        if journal.poisoned:
             notifier.stopping()
-            return stop_poisoned(services, listeners)
-        if not listeners.alive:
+            return stop_poisoned(daemon)
+        if not daemon.listeners.alive:
             log.error("a listener has ended by itself")
             notifier.stopping()
-            stop(services, listeners, drain_s=1.0)
+            stop(daemon, drain_s=1.0)
             return 1
-        services.admission.check()
+        daemon.intake.admission.check()
         if signals.reload_asked():
-            services.live.request_reload("SIGHUP")
+            daemon.live.request_reload("SIGHUP")
             notifier.reloading()
-        if services.live.check() is not None:
-            notifier.ready(_status_line(services))
-        notifier.status(_status_line(services))
-        notifier.feed(services.journal.beat)
+        if daemon.live.check() is not None:
+            notifier.ready(_status_line(daemon))
+        notifier.status(_status_line(daemon))
+        notifier.feed(journal.beat)
     notifier.stopping()
     log.info("stopping: what is in flight is finished first")
-    stop(services, listeners, keep_alive=lambda: notifier.feed(services.journal.beat))
-    if services.journal.poisoned:
-        return stop_poisoned(services, listeners)
+    stop(daemon, keep_alive=lambda: notifier.feed(journal.beat))
+    if journal.poisoned:
+        return stop_poisoned(daemon)
     return 0
 
 
-def _status_line(services: Services) -> str:
+def _status_line(daemon: Daemon) -> str:
     """Readiness in one line, for the service manager."""
-    reasons = [reason.sentence for reason in services.admission.reasons()]
-    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {services.webhook_url}"
+    reasons = [reason.sentence for reason in daemon.intake.admission.reasons()]
+    return " ".join(["NOT READY:", *reasons]) if reasons else f"receiving on {daemon.info.webhook_url}"

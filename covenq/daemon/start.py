@@ -1,12 +1,16 @@
-"""Startup: binds the addresses, opens what is stored, makes the services, and starts threads and listeners, in this order.
+"""Startup, in named steps: binds the addresses, opens the configuration and what is stored, makes the parts, starts them.
 
-Whatever has been opened is closed again in the reverse order, by the `cleanup` that `start` is given.
+Each step takes values and returns what it made, and its docstring says why it comes where it does. Whatever has been opened is
+closed again in the reverse order, by the `cleanup` that `start` is given.
+
+No thread that works on deliveries or tasks is started, and nothing listens, before every part is made.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,18 +22,21 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import greeting, logs
 from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage
-from covenq.daemon.listeners import Listeners, TcpSockets, bind, make_listeners
+from covenq.daemon.listeners import bind, make_listeners
 from covenq.daemon.log_masking import LogMask
-from covenq.daemon.reroute import reroute_if_changed, start_reroute
+from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
+from covenq.daemon.reroute import Rerouter
+from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
-from covenq.http.services import Services
+from covenq.http.api.status import DaemonInfo
 from covenq.intake.admission import Admission, CachedSpace
 from covenq.intake.refusal_log import Refusals
+from covenq.intake.twins import Twins
 from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import JOURNAL_NAME, REFUSALS_NAME
-from covenq.tasks.execution.pool import Pool
+from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
@@ -47,33 +54,37 @@ def start(
     accept_head: int | None,
     adjust: Callable[[Config], Config],
     mask: LogMask,
-) -> tuple[Services, Listeners]:
+) -> Daemon:
     """Everything running and listening. Raises classes of covenq.errors and journal.errors."""
     sockets = bind(config, cleanup)
     directory_made = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
-    live = _open_config(config, env, data, adjust, mask)
+    live = open_config(config, env, data, adjust, mask)
     storage = open_storage(config, data, accept_head, cleanup)
-    services = _make_services(live, storage, data, sockets, mask, cleanup)
-    listeners = make_listeners(services, sockets, cleanup)
-
-    services.fold_thread.start()
-    services.pool.start()
-    services.claims.start()
-    services.upkeep.start()
-    listeners.start()
-    start_reroute(services)
-    live.subscribe(lambda before, now: reroute_if_changed(services, before, now))
-    live.subscribe(lambda before, now: services.pool.wake())
+    reserve = Reserve(data / JOURNAL_NAME)
+    intake = make_intake(storage, reserve, mask)
+    upkeep = make_upkeep(live, storage, reserve, cleanup)
+    workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
+    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url)
+    stats: StatsByName = {}
+    stopping = threading.Event()
+    routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
+    listeners = make_listeners(live.now.config, data, sockets, routes, intake.refusals, stats, cleanup)
+    daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, stopping)
+    start_in_order(daemon)
     first = directory_made or storage.journal.recovery.created
-    _announce(services, config, env, first=first, secret_made=secret_made)
-    return services, listeners
+    _announce(info, config, data, env, first=first, secret_made=secret_made)
+    return daemon
 
 
-def _open_config(
+def open_config(
     config: Config, env: Mapping[str, str], data: Path, adjust: Callable[[Config], Config], mask: LogMask
 ) -> Live:
-    """The configuration in effect and its secrets, which the log masks from here on. Raises ConfigError."""
+    """The configuration in effect and its secrets. Raises ConfigError.
+
+    Before the storage, so that what is wrong with a configuration is reported without touching the journal; and the log masks
+    the secrets from here on, whatever is logged of what is stored.
+    """
     live = open_live(config, env, data, adjust)
     mask.use(lambda: live.now.keys)
     live.subscribe(lambda _, now: logs.configure(now.config.log_format, now.config.log_level, mask=mask))
@@ -82,60 +93,108 @@ def _open_config(
     return live
 
 
-def _make_services(
-    live: Live, storage: Storage, data: Path, sockets: TcpSockets, mask: LogMask, cleanup: ExitStack
-) -> Services:
-    """The parts that work on what is stored, none of them started."""
-    journal, store, fold_thread = storage.journal, storage.store, storage.fold_thread
-    reserve = Reserve(data / JOURNAL_NAME)
+def make_intake(storage: Storage, reserve: Reserve, mask: LogMask) -> Intake:
+    """What receives deliveries. Before the workers, who ask its admission whether the disk has room.
+
+    An operator's pause is read here, so nothing is accepted before. Raises JournalError.
+    """
+    journal, fold_thread = storage.journal, storage.fold_thread
     admission = Admission(
         journal,
-        data,
+        storage.data,
         CachedSpace(),
         missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: fold_thread.damage is not None,
     )
-    dispatcher = Dispatcher(journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
-    upkeep = Upkeep(journal, store, fold_thread, data, lambda: live.now.config.retention, reserve=reserve)
+    return Intake(
+        admission,
+        Refusals(storage.data / REFUSALS_NAME, room=admission.has_space, mask=mask),
+        make_twins(storage),
+    )
+
+
+def make_twins(storage: Storage) -> Twins:
+    return Twins(
+        storage.store.reader,
+        head=lambda: storage.journal.head().seq,
+        folded=lambda: storage.fold_thread.folded,
+        wait_for=storage.state.wait_for,
+    )
+
+
+def make_upkeep(live: Live, storage: Storage, reserve: Reserve, cleanup: ExitStack) -> Upkeep:
+    """Retention and erasure. Before the workers, so that it is stopped after them.
+
+    That may take as long as the rewrite of a segment, and claims that wait for a task are answered before.
+    """
+    upkeep = Upkeep(
+        storage.journal,
+        storage.store,
+        storage.fold_thread,
+        storage.data,
+        lambda: live.now.config.retention,
+        reserve=reserve,
+    )
     cleanup.callback(upkeep.stop, UPKEEP_S)
+    return upkeep
+
+
+def make_workers(
+    live: Live, storage: Storage, room: Callable[[], bool], on_full: Callable[[], bool], cleanup: ExitStack
+) -> Workers:
+    """What runs tasks: one dispatcher for the pool and for the claims, or a task could be handed out by both.
+
+    `room` and `on_full` are as `Pool` takes them. The pool has no part in the cleanup: `covenq.daemon.stop` ends it. Where a
+    listener can't start after it, its threads end with the process, and the next start recovers what they ran.
+    """
+    fold_thread = storage.fold_thread
+    dispatcher = Dispatcher(storage.journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
     claims = Claims(
-        journal,
-        store,
+        storage.journal,
+        storage.store,
         fold_thread,
-        data,
+        storage.data,
         dispatcher=dispatcher,
-        room=admission.has_space,
-        on_full=lambda: _release_ballast(reserve),
+        room=room,
+        on_full=on_full,
     )
     cleanup.callback(claims.stop)
     pool = Pool(
-        journal,
-        store,
+        storage.journal,
+        storage.store,
         fold_thread,
-        data,
+        storage.data,
         dispatcher=dispatcher,
-        concurrency=live.now.config.concurrency,
-        scrubber=lambda secrets: Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]),
-        room=admission.has_space,
-        on_full=lambda: _release_ballast(reserve),
+        settings=PoolSettings(
+            live.now.config.concurrency,
+            scrubber=lambda secrets: Scrubber(
+                live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
+            ),
+        ),
+        room=room,
+        on_full=on_full,
     )
-    return Services(
-        live=live,
-        data=data,
-        journal=journal,
-        store=store,
-        fold_thread=fold_thread,
-        pool=pool,
-        claims=claims,
-        admission=admission,
-        upkeep=upkeep,
-        refusals=Refusals(data / REFUSALS_NAME, room=admission.has_space, mask=mask),
-        webhook_url=sockets.webhook_url,
-        api_url=sockets.api_url,
-        started_at=at_text(time.time()),
-        version=__version__,
-    )
+    return Workers(pool, claims)
+
+
+def start_in_order(daemon: Daemon) -> None:
+    """Start every thread, and listen.
+
+    The fold first, since all others wait for what it has folded; then what works on tasks, whose recovery needs the fold; the
+    listeners last, the webhook's the very last, so that a delivery is accepted only when everything that works on it runs.
+    Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes.
+    Reloads act on parts only once all of them run.
+    """
+    daemon.storage.fold_thread.start()
+    daemon.workers.pool.start()
+    daemon.workers.claims.start()
+    daemon.upkeep.start()
+    daemon.listeners.start()
+    rerouter = Rerouter(daemon.live, daemon.storage, daemon.upkeep.operations_lock, daemon.stopping)
+    rerouter.start()
+    daemon.live.subscribe(rerouter.start_if_changed)
+    daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
 
 
 def _release_ballast(reserve: Reserve) -> bool:
@@ -150,26 +209,18 @@ def _release_ballast(reserve: Reserve) -> bool:
     return released
 
 
-def _announce(services: Services, config: Config, env: Mapping[str, str], *, first: bool, secret_made: bool) -> None:
+def _announce(
+    info: DaemonInfo, config: Config, data: Path, env: Mapping[str, str], *, first: bool, secret_made: bool
+) -> None:
     """Readiness as a log line where the log is JSON, else the greeting on stderr."""
     if config.log_format == "json":
         fields = {
-            "webhook": services.webhook_url,
-            "api": services.api_url,
-            "data": str(services.data),
+            "webhook": info.webhook_url,
+            "api": info.api_url,
+            "data": str(data),
             "routes": [route.name for route in config.routes],
         }
         log.info("ready", extra={"fields": fields})
         return
-    text = greeting.render(
-        config,
-        services.data,
-        version=services.version,
-        url=services.webhook_url,
-        api_url=services.api_url,
-        first=first,
-        secret_made=secret_made,
-        argv=sys.argv,
-        env=env,
-    )
+    text = greeting.render(config, data, info, first=first, secret_made=secret_made, argv=sys.argv, env=env)
     print(text, end="", file=sys.stderr, flush=True)

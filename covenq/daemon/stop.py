@@ -11,8 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from covenq.daemon.listeners import Listeners
-from covenq.http.services import Services
+from covenq.daemon.parts import Daemon
 
 DRAIN_S = 10.0
 """Seconds for requests in flight."""
@@ -27,41 +26,41 @@ log = logging.getLogger("covenq.daemon")
 
 
 def stop(
-    services: Services,
-    listeners: Listeners,
+    daemon: Daemon,
     *,
     drain_s: float = DRAIN_S,
     grace_s: float = GRACE_S,
     keep_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
-    services.admission.stopping = True
+    listeners = daemon.listeners
+    daemon.intake.admission.stopping = True
     if not listeners.webhook.drain(drain_s):
         log.warning("some requests did not come to an end within %g s", drain_s)
     listeners.webhook.close()
     keep_alive()
-    if not services.pool.stop(grace_s):
+    if not daemon.workers.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
-    services.stopping.set()
-    services.claims.stop()
+    daemon.stopping.set()
+    daemon.workers.claims.stop()
     keep_alive()
-    services.upkeep.stop(UPKEEP_S)
+    daemon.upkeep.stop(UPKEEP_S)
     keep_alive()
     for listener in (listeners.remote, listeners.api):
         if listener is not None:
             listener.drain(min(drain_s, 5.0))
             listener.close()
-    services.fold_thread.stop()
+    daemon.storage.fold_thread.stop()
 
 
-def stop_poisoned(services: Services, listeners: Listeners) -> int:
+def stop_poisoned(daemon: Daemon) -> int:
     """Stop after a failed sync: exit code 1, and the process is gone after POISONED_S even if a step hangs."""
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    status = services.journal.status()
+    status = daemon.storage.journal.status()
     log.critical("the journal can't be relied on any more, so covenq ends: %s", status.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
-    services.stopping.set()
-    stop(services, listeners, drain_s=1.0, grace_s=0.5)
+    daemon.stopping.set()
+    stop(daemon, drain_s=1.0, grace_s=0.5)
     return 1

@@ -1,11 +1,15 @@
-"""The WSGI application: the router, and the error handlers."""
+"""The WSGI application: the groups of routes with their resources, the router, and the error handlers."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import traceback
-from collections.abc import Collection
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import falcon
 
@@ -14,96 +18,154 @@ from covenq.errors import CovenqError, StateBehind
 from covenq.http.answers import respond_error, respond_exception
 from covenq.http.api import claims, listings, pauses, queries, status
 from covenq.http.api.act import Act
-from covenq.http.api.events import Events
+from covenq.http.api.effective import EffectiveConfig
+from covenq.http.api.events import Events, FollowedJournal
+from covenq.http.api.status import StatusSources
 from covenq.http.guard import Guard
 from covenq.http.health import Health, Readiness
-from covenq.http.metrics import Metrics
+from covenq.http.metrics import Metrics, MetricSource
 from covenq.http.openapi.document import Document
-from covenq.http.services import Services
-from covenq.http.webhook import Webhook
+from covenq.http.webhook import AnswerRecorder, Webhook, WebhookIntake
 from covenq.intake import refusal_evidence
-from covenq.operate import operations
+from covenq.intake.admission import Admission
+from covenq.intake.refusal_log import Refusals
+from covenq.intake.twins import Twins
 from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.operations import OPERATIONS
+from covenq.state.folded import FoldedState
+from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
-RouteGroup = Literal["webhook", "health", "api"]
 
 log = logging.getLogger("covenq.http")
 
 
-def make_app(services: Services, groups: Collection[RouteGroup], tokens: Tokens | None = None) -> App:
+class RouteGroup(Protocol):
+    """Resources that a listener has all of, or none."""
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        """(path, resource), new ones at each call: what a resource bounds (memory, streams, scrapes) is one listener's."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRoutes:
+    """What GitHub posts to."""
+
+    intake: WebhookIntake
+    twins: Twins
+    recorder: AnswerRecorder
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        yield "/webhook", Webhook(self.intake, self.twins, self.recorder)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRoutes:
+    """What load balancers, Prometheus and clients ask without a token."""
+
+    version: str
+    admission: Admission
+    metrics: Sequence[MetricSource]
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        yield "/healthz", Health()
+        yield "/readyz", Readiness(self.admission)
+        yield "/metrics", Metrics(self.metrics)
+        yield "/openapi.json", Document(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRoutes:
+    """The API. `stopping` is set when event streams and waiting requests have to end."""
+
+    data: Path
+    journal: FollowedJournal
+    state: FoldedState
+    config: EffectiveConfig
+    refusals: Refusals
+    claims: Claims
+    operations: DaemonContext
+    status: StatusSources
+    stopping: threading.Event
+    clock: Callable[[], float] = time.time
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        for resources in (self._listings, self._queries, self._operations, self._claims):
+            for path, resource in resources():
+                yield f"/api/v1/{path}", resource
+
+    def _listings(self) -> Iterator[tuple[str, object]]:
+        yield "deliveries", listings.Listing(self.state, self.journal, self.config, "deliveries")
+        yield "deliveries/{one}", listings.Delivery(self.state, self.journal)
+        yield "deliveries/{one}/{two}", listings.Delivery(self.state, self.journal)
+        yield "deliveries/{one}/payload", listings.Payload(self.state, self.journal)
+        yield "deliveries/{one}/{two}/payload", listings.Payload(self.state, self.journal)
+        yield "tasks", listings.Listing(self.state, self.journal, self.config, "tasks")
+        yield "attempts", listings.Listing(self.state, self.journal, self.config, "attempts")
+        yield "count", listings.Count(self.state)
+        yield "tasks/{id}", listings.Task(self.state, self.config)
+        yield "tasks/{id}/attempts", listings.Attempts(self.state)
+        yield "tasks/{id}/attempts/{attempt}/stdout", listings.Log(self.data, "stdout")
+        yield "tasks/{id}/attempts/{attempt}/stderr", listings.Log(self.data, "stderr")
+        yield "secrets", listings.Secrets(self.state, self.config.live, self.clock)
+        yield "refused", listings.Refused(self.data)
+
+    def _queries(self) -> Iterator[tuple[str, object]]:
+        yield "status", status.Status(self.status)
+        yield "why", queries.Why(self.state, self.journal, self.config, self.data, self.clock)
+        yield "tail", queries.Tail(self.state, self.journal, self.clock, self.stopping)
+        yield "stats", queries.Stats(self.state, self.clock)
+        yield "pace", queries.Throughput(self.state, self.refusals, self.data, self.clock)
+        yield "events", Events(self.journal, self.stopping)
+
+    def _operations(self) -> Iterator[tuple[str, object]]:
+        for operation in OPERATIONS:
+            yield operation.name, Act(self.operations, operation)
+        yield "pauses", pauses.Pauses(self.state)
+
+    def _claims(self) -> Iterator[tuple[str, object]]:
+        reports = self.claims.reports
+        yield "claims", claims.Claim(self.claims)
+        yield "claims/completed", claims.CompleteAll(reports)
+        yield "claims/{task}/renew", claims.Renew(reports)
+        yield "claims/{task}/phase", claims.Phase(reports)
+        yield "claims/{task}/complete", claims.Complete(reports)
+        yield "claims/{task}/fail", claims.Fail(reports)
+
+
+def make_app(groups: Collection[RouteGroup], refusals: Refusals, tokens: Tokens | None = None) -> App:
     """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them."""
     # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
-    app: App = falcon.App(middleware=[Guard(services.refusals, tokens)] if "api" in groups else [])
+    guarded = any(isinstance(group, ApiRoutes) for group in groups)
+    app: App = falcon.App(middleware=[Guard(refusals, tokens)] if guarded else [])
     # Resources read bodies themselves: the raw bytes of GitHub's forms are signed.
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
-    errors = _ErrorHandlers(services)
+    errors = _ErrorHandlers(refusals)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
     app.add_error_handler(JournalError, errors.failure)
-    if "webhook" in groups:
-        _add(app, "/webhook", Webhook(services))
-    if "health" in groups:
-        _add(app, "/healthz", Health())
-        _add(app, "/readyz", Readiness(services.admission))
-        _add(app, "/metrics", Metrics(services))
-        _add(app, "/openapi.json", Document(services.version))
-    if "api" in groups:
-        _add_api(app, services)
+    for group in groups:
+        for path, resource in group.resources():
+            _add(app, path, resource)
     return app
 
 
-def _add(app: App, path: str, resource: Any) -> None:
+def _add(app: App, path: str, resource: object) -> None:
     """Add a resource at its path. What answers GET answers HEAD, for which falcon leaves the body out."""
     if hasattr(resource, "on_get") and not hasattr(resource, "on_head"):
-        resource.on_head = resource.on_get
+        setattr(resource, "on_head", resource.on_get)  # noqa: B010 - falcon looks responders up by name
     app.add_route(path, resource)
-
-
-def _add_api(app: App, services: Services) -> None:
-    _add(app, "/api/v1/status", status.Status(services))
-    _add(app, "/api/v1/deliveries", listings.Listing(services, "deliveries"))
-    _add(app, "/api/v1/deliveries/{one}", listings.Delivery(services))
-    _add(app, "/api/v1/deliveries/{one}/{two}", listings.Delivery(services))
-    _add(app, "/api/v1/deliveries/{one}/payload", listings.Payload(services))
-    _add(app, "/api/v1/deliveries/{one}/{two}/payload", listings.Payload(services))
-    _add(app, "/api/v1/tasks", listings.Listing(services, "tasks"))
-    _add(app, "/api/v1/attempts", listings.Listing(services, "attempts"))
-    _add(app, "/api/v1/count", listings.Count(services))
-    _add(app, "/api/v1/tasks/{id}", listings.Task(services))
-    _add(app, "/api/v1/tasks/{id}/attempts", listings.Attempts(services))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stdout", listings.Log(services, "stdout"))
-    _add(app, "/api/v1/tasks/{id}/attempts/{attempt}/stderr", listings.Log(services, "stderr"))
-    _add(app, "/api/v1/why", queries.Why(services))
-    _add(app, "/api/v1/tail", queries.Tail(services))
-    _add(app, "/api/v1/stats", queries.Stats(services))
-    _add(app, "/api/v1/pace", queries.Throughput(services))
-    _add(app, "/api/v1/claims", claims.Claim(services))
-    _add(app, "/api/v1/claims/completed", claims.CompleteAll(services))
-    _add(app, "/api/v1/claims/{task}/renew", claims.Renew(services))
-    _add(app, "/api/v1/claims/{task}/phase", claims.Phase(services))
-    _add(app, "/api/v1/claims/{task}/complete", claims.Complete(services))
-    _add(app, "/api/v1/claims/{task}/fail", claims.Fail(services))
-    _add(app, "/api/v1/secrets", listings.Secrets(services))
-    _add(app, "/api/v1/refused", listings.Refused(services))
-    _add(app, "/api/v1/pauses", pauses.Pauses(services))
-    _add(app, "/api/v1/events", Events(services))
-    context = DaemonContext(
-        services.live, services.journal, services.reader, services.upkeep, services.admission, services.clock
-    )
-    for operation in operations.OPERATIONS:
-        _add(app, f"/api/v1/{operation.name}", Act(context, operation))
 
 
 class _ErrorHandlers:
     """Answers as JSON what falcon, our own code, or a bug raises."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
 
     def http(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
@@ -117,7 +179,7 @@ class _ErrorHandlers:
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
             shown = refusal_evidence.evidence_of(lambda name: req.get_header(name.replace("_", "-")))
             shown["body"] = None  # it was not looked at
-            self._services.refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
+            self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
         respond_error(resp, status, word, detail)
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)
@@ -141,7 +203,7 @@ class _ErrorHandlers:
         log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _raised_in(error))
         detail = "covenq failed to answer; its log says where."
         if req.method == "POST":
-            self._services.refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
+            self._refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
         respond_error(resp, 500, "internal", detail)
 
 

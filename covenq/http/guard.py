@@ -7,7 +7,6 @@ resource, and no token is ever logged, only the path without its query, and the 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
 
 import falcon
 
@@ -50,7 +49,7 @@ class Guard:
             return
         req.context.token = token
 
-    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: Any, params: Any) -> None:
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: object) -> None:
         method = "GET" if req.method == "HEAD" else req.method
         operation = _BY_ROUTE.get((method, req.uri_template or ""))
         token = token_of(req)

@@ -12,9 +12,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol, TypeVar
 
 import falcon
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -26,13 +26,22 @@ from prometheus_client.core import (
     Metric,
 )
 
+from covenq.config.live import Live
 from covenq.github.events import OTHER
 from covenq.http.answers import respond_error
-from covenq.http.services import Services
+from covenq.http.counters import AcceptedCounts
+from covenq.http.server.listener import ListenerStats
+from covenq.intake.admission import Admission
+from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view
+from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
+from covenq.state.follow import FoldThread
+from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
 from journal.errors import JournalError
+from journal.file.engine import FileJournal
 from journal.file.reserve import Reserve
 from journal.histogram import Counts
 
@@ -96,14 +105,23 @@ METRICS: Mapping[str, Spec] = {
 _OUTCOMES = frozenset(map(str, State))
 _CATEGORIES = frozenset(map(str, Category)) | {""}
 
+_Labels = TypeVar("_Labels", str, tuple[str, ...])
+
+
+class MetricSource(Protocol):
+    """Metrics of one subject. Where one can't be read now, the ones after it are absent too."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Raises JournalError, OSError, sqlite3.Error."""
+
 
 class Metrics:
-    """The resource, with a registry of its own: nothing is shared across the process."""
+    """The resource, with a registry of its own: nothing is shared across the process. The answer has the sources' order."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, sources: Sequence[MetricSource]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Collector(services))
+        self._registry.register(_Collector(sources))
         self._free = threading.BoundedSemaphore(SCRAPES_MAX)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -118,30 +136,45 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, sources: Sequence[MetricSource]) -> None:
+        self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
-        for part in (self._own, self._webhook, self._journal, self._state, self._worker, self._disk, self._http):
+        for source in self._sources:
             try:
-                yield from part()
+                yield from source.collect()
             except (JournalError, OSError, sqlite3.Error) as error:
                 # What can't be read now is absent, which Prometheus can alert on; the rest is there.
                 log.warning("metrics are incomplete: %s", type(error).__name__)
 
-    def _own(self) -> Iterator[Metric]:
-        services = self._services
-        yield _info("covenq_build", {"version": services.version, "python": platform.python_version()})
-        yield _gauge("covenq_ready", not services.admission.reasons())
-        yield _gauge("covenq_intake_open", services.admission.intake() is None)
-        yield _gauge("covenq_config_reload_ok", services.live.last.ok)
 
-    def _webhook(self) -> Iterator[Metric]:
-        services = self._services
+@dataclass(frozen=True, slots=True)
+class ReadinessMetrics:
+    """What runs, and whether it takes deliveries."""
+
+    version: str
+    admission: Admission
+    live: Live
+
+    def collect(self) -> Iterator[Metric]:
+        yield _info("covenq_build", {"version": self.version, "python": platform.python_version()})
+        yield _gauge("covenq_ready", not self.admission.reasons())
+        yield _gauge("covenq_intake_open", self.admission.intake() is None)
+        yield _gauge("covenq_config_reload_ok", self.live.last.ok)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookMetrics:
+    """The answers to deliveries."""
+
+    accepted: AcceptedCounts
+    refusals: Refusals
+
+    def collect(self) -> Iterator[Metric]:
         accepted: Counter[str] = Counter()
-        answers: Counter[str] = Counter({str(status): n for status, n in services.refusals.statuses().items()})
+        answers: Counter[str] = Counter({str(status): n for status, n in self.refusals.statuses().items()})
         duplicates = 0
-        for key, number in services.accepted.counts().items():
+        for key, number in self.accepted.counts().items():
             answers[str(key.status)] += number
             if key.seen_before:
                 duplicates += number
@@ -149,11 +182,18 @@ class _Collector:
                 accepted[key.event] += number
         yield _labelled("covenq_webhook_accepted", accepted)
         yield _counter("covenq_webhook_duplicates", duplicates)
-        yield _labelled("covenq_webhook_refused", services.refusals.counts())
+        yield _labelled("covenq_webhook_refused", self.refusals.counts())
         yield _labelled("covenq_webhook_answers", answers)
 
-    def _journal(self) -> Iterator[Metric]:
-        status = self._services.journal.status()
+
+@dataclass(frozen=True, slots=True)
+class JournalMetrics:
+    """The journal's own status."""
+
+    journal: FileJournal
+
+    def collect(self) -> Iterator[Metric]:
+        status = self.journal.status()
         yield _histogram("covenq_journal_sync_seconds", status.syncs_s)
         yield _histogram("covenq_journal_batch_records", status.batch_records)
         yield _gauge("covenq_journal_head_seq", status.head.seq)
@@ -164,13 +204,20 @@ class _Collector:
         yield _gauge("covenq_journal_beat_age_seconds", max(0.0, time.monotonic() - status.beat))
         yield _gauge("covenq_journal_index_backlog", status.index_backlog)
 
-    def _state(self) -> Iterator[Metric]:
-        """As far as it is folded: a scrape waits for nothing."""
-        services = self._services
-        yield _gauge("covenq_fold_lag_records", services.fold_thread.lag)
-        yield _gauge("covenq_fold_failing", services.fold_thread.error is not None)
-        conn = services.store.reader()
-        counts, oldest, now = query.counts(conn), query.oldest(conn), services.clock()
+
+@dataclass(frozen=True, slots=True)
+class StateMetrics:
+    """The rows of state.db, as far as they are folded: a scrape waits for nothing."""
+
+    store: StateStore
+    fold_thread: FoldThread
+    clock: Callable[[], float] = time.time
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("covenq_fold_lag_records", self.fold_thread.lag)
+        yield _gauge("covenq_fold_failing", self.fold_thread.error is not None)
+        conn = self.store.reader()
+        counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):
             yield _labelled(f"covenq_{what}", counts[what])
             ages = {state: max(0.0, now - seconds_of(at)) for state, at in oldest[what].items()}
@@ -185,21 +232,43 @@ class _Collector:
             ended[known] += number
         yield _labelled("covenq_attempts_ended", ended)
 
-    def _worker(self) -> Iterator[Metric]:
-        pool, upkeep = self._services.pool, self._services.upkeep
-        yield _gauge("covenq_worker_slots", pool.concurrency)
-        yield _gauge("covenq_worker_running", len(pool.running()))
-        yield _gauge("covenq_upkeep_failing", upkeep.error is not None)
 
-    def _disk(self) -> Iterator[Metric]:
-        space, kept = self._services.admission.space()
-        reserve = Reserve(self._services.journal.directory, total=space.total)
+@dataclass(frozen=True, slots=True)
+class WorkMetrics:
+    """What the daemon does by itself."""
+
+    pool: Pool
+    upkeep: Upkeep
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("covenq_worker_slots", self.pool.concurrency)
+        yield _gauge("covenq_worker_running", len(self.pool.running()))
+        yield _gauge("covenq_upkeep_failing", self.upkeep.error is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMetrics:
+    """The disk of the data directory, and what is kept back of it."""
+
+    admission: Admission
+    journal: FileJournal
+
+    def collect(self) -> Iterator[Metric]:
+        space, kept = self.admission.space()
+        reserve = Reserve(self.journal.directory, total=space.total)
         yield _gauge("covenq_disk_free_bytes", space.free)
         yield _gauge("covenq_disk_reserve_bytes", kept)
         yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.allocated() else 0)
 
-    def _http(self) -> Iterator[Metric]:
-        stats = {name: read() for name, read in self._services.listeners.items()}
+
+@dataclass(frozen=True, slots=True)
+class ListenerMetrics:
+    """The listeners, each by its name."""
+
+    listeners: Mapping[str, Callable[[], ListenerStats]]
+
+    def collect(self) -> Iterator[Metric]:
+        stats = {name: read() for name, read in self.listeners.items()}
         yield _labelled("covenq_http_connections", {name: one.connections for name, one in stats.items()})
         yield _labelled("covenq_http_threads", {name: one.threads for name, one in stats.items()})
         yield _labelled("covenq_http_threads_busy", {name: one.busy for name, one in stats.items()})
@@ -218,15 +287,14 @@ def _counter(name: str, value: float) -> Metric:
     return CounterMetricFamily(name, METRICS[name].about, value=float(value))
 
 
-def _labelled(name: str, values: Mapping[Any, float]) -> Metric:
+def _labelled(name: str, values: Mapping[_Labels, float]) -> Metric:
     """By label: keys are the label's value, or a tuple of values."""
     known = METRICS[name]
-    make: Callable[..., Any] = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
+    make = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
     family = make(name, known.about, labels=known.labels)
     for key, value in sorted(values.items()):
         family.add_metric(list(key) if isinstance(key, tuple) else [key], float(value))
-    found: Metric = family
-    return found
+    return family
 
 
 def _info(name: str, value: dict[str, str]) -> Metric:

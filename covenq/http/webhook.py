@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import falcon
 
+from covenq.config.live import Live
 from covenq.http.answers import respond
-from covenq.http.services import Services
+from covenq.http.counters import AcceptedCounts
 from covenq.intake import receive, refusal_evidence
-from covenq.intake.admission import ClosedJournal
+from covenq.intake.admission import Admission, ClosedJournal
+from covenq.intake.refusal_log import Refusals
+from covenq.intake.twins import Twins
+from journal.interface import Submitting
 
 log = logging.getLogger("covenq.delivery")
 
@@ -54,12 +60,60 @@ class WeightedSemaphore:
                 self._freed.notify_all()
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookIntake:
+    """What a delivery is received with, whichever way it is answered."""
+
+    journal: Submitting
+    admission: Admission
+    live: Live
+    lookup: receive.Lookup
+    clock: Callable[[], float] = time.time
+
+
+class AnswerRecorder:
+    """Counts the answers to deliveries, and logs refusals."""
+
+    def __init__(self, accepted: AcceptedCounts, refusals: Refusals) -> None:
+        self._accepted = accepted
+        self._refusals = refusals
+
+    def record(
+        self,
+        answer: receive.Answer,
+        header: Callable[[str], str | None],
+        *,
+        path: str,
+        client: str,
+        start: bytes = b"",
+    ) -> None:
+        """`header` gives one by its name without HTTP_, `start` is the beginning of the body."""
+        if answer.refusal is None:
+            self._accepted.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
+            if log.isEnabledFor(logging.DEBUG):
+                ids = {name: answer.body[name] for name in ("delivery", "seq", "state", "tasks", "duplicate")}
+                log.debug(
+                    "delivery", extra={"fields": {"status": answer.status, "hook": header("X_GITHUB_HOOK_ID"), **ids}}
+                )
+            return
+        self._refusals.note(
+            answer.refusal,
+            answer.status,
+            str(answer.body.get("detail", "")),
+            path=path,
+            client=client,
+            **refusal_evidence.evidence_of(header, start),
+        )
+
+
 class Webhook:
     """The only resource that anyone may post to."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._memory = WeightedSemaphore(max(BODIES_MAX, services.config.body_limit))
+    def __init__(self, intake: WebhookIntake, twins: Twins, recorder: AnswerRecorder) -> None:
+        self._intake = intake
+        self._twins = twins
+        self._recorder = recorder
+        self._memory = WeightedSemaphore(max(BODIES_MAX, intake.live.now.config.body_limit))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         size = req.content_length or 0
@@ -69,61 +123,30 @@ class Webhook:
             start = body[: refusal_evidence.BODY_START]
             answer = self._answer(headers, body, size)
             del body  # it must be freed before its bytes are given back
-        record_answer(self._services, answer, headers.get, path=req.path, client=req.remote_addr, start=start)
+        self._recorder.record(answer, headers.get, path=req.path, client=req.remote_addr, start=start)
         for name, value in answer.headers.items():
             resp.set_header(name, value)
         respond(resp, answer.status, answer.body)
 
     def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> receive.Answer:
-        services = self._services
-        closed = services.admission.intake(size)
-        live = services.live.now
+        intake = self._intake
+        closed = intake.admission.intake(size)
+        live = intake.live.now
         request = receive.Request([(canonical_name(name), value) for name, value in headers.items()], body)
         answer = receive.receive(
             request,
-            journal=services.journal if closed is None else ClosedJournal(services.journal),
+            journal=intake.journal if closed is None else ClosedJournal(intake.journal),
             secrets=live.keys,
             config=live.config,
-            lookup=services.lookup,
-            clock=services.clock,
-            twins=services.twins,
+            lookup=intake.lookup,
+            clock=intake.clock,
+            twins=self._twins,
         )
         # A request's own faults come first in the table of answers, and what was recorded before is still reported.
         if closed is not None and answer.status == 503:
             word = closed.word if closed.word == "intake_paused" else "intake_closed"
             return receive.refuse(503, word, closed.sentence)
         return answer
-
-
-def record_answer(
-    services: Services,
-    answer: receive.Answer,
-    header: Callable[[str], str | None],
-    *,
-    path: str,
-    client: str,
-    start: bytes = b"",
-) -> None:
-    """Count the answer to a delivery, and log a refusal.
-
-    `header` gives one by its name without HTTP_, `start` is the beginning of the body.
-    """
-    if answer.refusal is None:
-        services.accepted.add(answer.status, answer.body["duplicate"], header("X_GITHUB_EVENT"))
-        if log.isEnabledFor(logging.DEBUG):
-            ids = {name: answer.body[name] for name in ("delivery", "seq", "state", "tasks", "duplicate")}
-            log.debug(
-                "delivery", extra={"fields": {"status": answer.status, "hook": header("X_GITHUB_HOOK_ID"), **ids}}
-            )
-        return
-    services.refusals.note(
-        answer.refusal,
-        answer.status,
-        str(answer.body.get("detail", "")),
-        path=path,
-        client=client,
-        **refusal_evidence.evidence_of(header, start),
-    )
 
 
 def canonical_name(name: str) -> str:

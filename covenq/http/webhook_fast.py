@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from covenq.http.server.deferred import OnReady
-from covenq.http.services import Services
-from covenq.http.webhook import canonical_name, record_answer
+from covenq.http.webhook import AnswerRecorder, WebhookIntake, canonical_name
 from covenq.intake import receive
 
 _RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
@@ -21,42 +20,43 @@ class WebhookFastPath:
 
     path = "/webhook"
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, intake: WebhookIntake, recorder: AnswerRecorder) -> None:
+        self._intake = intake
+        self._recorder = recorder
 
     def begin(
         self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
     ) -> bool:
-        services = self._services
-        if services.admission.intake(len(body)) is not None:
+        intake, recorder = self._intake, self._recorder
+        if intake.admission.intake(len(body)) is not None:
             return False
-        live = services.live.now
+        live = intake.live.now
         return receive.submit(
             receive.Request(
                 [(canonical_name(name), headers[name]) for name in headers if name.startswith(_RELEVANT)], body
             ),
-            journal=services.journal,
+            journal=intake.journal,
             secrets=live.keys,
             config=live.config,
-            lookup=services.lookup,
-            done=lambda submitted: on_ready(_PendingDelivery(services, submitted, headers, client)),
+            lookup=intake.lookup,
+            done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, client)),
             after=after_batch,
-            clock=services.clock,
+            clock=intake.clock,
         )
 
     def flush(self) -> None:
-        self._services.journal.start_batch()
+        self._intake.journal.start_batch()
 
 
 class _PendingDelivery:
     """A submitted delivery whose result is known. It is counted when it is answered."""
 
-    __slots__ = ("_client", "_headers", "_services", "_submitted")
+    __slots__ = ("_client", "_headers", "_recorder", "_submitted")
 
     def __init__(
-        self, services: Services, submitted: receive.Submitted, headers: Mapping[str, str], client: str
+        self, recorder: AnswerRecorder, submitted: receive.Submitted, headers: Mapping[str, str], client: str
     ) -> None:
-        self._services = services
+        self._recorder = recorder
         self._submitted = submitted
         self._headers = headers
         self._client = client
@@ -67,5 +67,5 @@ class _PendingDelivery:
 
     def answer(self) -> receive.Answer:
         answer = self._submitted.answer()
-        record_answer(self._services, answer, self._headers.get, path=WebhookFastPath.path, client=self._client)
+        self._recorder.record(answer, self._headers.get, path=WebhookFastPath.path, client=self._client)
         return answer

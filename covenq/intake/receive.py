@@ -330,7 +330,7 @@ def decide(
     clock: Callable[[], float],
     seq: int | None = None,
 ) -> Decision:
-    decision = route(config.routes, config.sha256, delivery, row, payload, delivery_seq=seq, now=clock)
+    decision = route(config, delivery, row, payload, delivery_seq=seq, now=clock)
     if decision.problem:
         log.error("%s stays received: %s", delivery, decision.problem)
     return decision

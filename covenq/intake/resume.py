@@ -57,8 +57,7 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
         return None
     delivery = DeliveryId(record.data["hook"], record.data["guid"])
     decision = route(
-        config.routes,
-        config.sha256,
+        config,
         delivery,
         _row(record),
         _payload(record),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from covenq.config.load import Config
 from covenq.config.route import KEY_FIELDS, Route
 from covenq.filter.explain import explain
 from covenq.filter.grammar import delivery_fields
@@ -42,8 +43,7 @@ class Decision:
 
 
 def route(
-    routes: Sequence[Route],
-    config_sha256: str,
+    config: Config,
     delivery: DeliveryId,
     row: Mapping[str, object],
     payload: Callable[[], object],
@@ -53,7 +53,7 @@ def route(
     only: Collection[str] | None = None,
     now: Callable[[], float] = time.time,
 ) -> Decision:
-    """Decide by today's routes, each match one task with the route's policy frozen into it.
+    """Decide by the configuration's routes, each match one task with the route's policy frozen into it.
 
     `row` is the delivery by the names of the delivery object (the columns, `received_at`, …); `payload` gives the
     decoded body and is called only if a filter asks for it. `delivery_seq` is None where the delivery is appended in
@@ -62,6 +62,7 @@ def route(
     All or nothing: if one filter fails, whatever it raises, no route is taken, so that the routes are decided
     together once the rule is corrected. Never raises.
     """
+    routes, config_sha256 = config.routes, config.sha256
     if row["event"] == PING:
         return _ignored(
             delivery, config_sha256, PING, "GitHub sends a ping when a hook is made; there is nothing to do."

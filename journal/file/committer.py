@@ -36,6 +36,7 @@ from journal.file.files import Files, SyncFailed, journal_error, write_all
 from journal.file.index import Position, Row
 from journal.file.request import Request, Waiter, copy_of, ignore_answer, resolve_all
 from journal.file.segment import Header, name_of, write_header
+from journal.file.settings import WriteSettings
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Appended, Conflict, Entry, Head
 
 BATCH_MAX = 16 << 20
@@ -74,8 +75,6 @@ class Committer(threading.Thread):
     """The thread that owns the tail. `append`, `rotate`, `submit`, `start_batch` and `stop` may be called from any other.
 
     `publish(records, head)` is called with each batch once it is durable, and with no records when the journal is poisoned.
-    `segment_bytes` is the bytes after which a batch starts a new segment; `idle_s` how long it waits before it
-    appends a `journal.synced` record.
     """
 
     def __init__(
@@ -86,10 +85,7 @@ class Committer(threading.Thread):
         catalogue: Catalogue,
         *,
         publish: Callable[[list[Durable], Head], None],
-        clock: Callable[[], float],
-        salt: Callable[[], str],
-        segment_bytes: int,
-        idle_s: float,
+        settings: WriteSettings,
     ) -> None:
         super().__init__(name="journal-commit", daemon=True)
         self.files = files
@@ -102,10 +98,10 @@ class Committer(threading.Thread):
         self.beat = time.monotonic()
         """When the loop last completed a turn, by the monotonic clock: the heartbeat that a watchdog checks."""
         self._publish = publish
-        self._clock = clock
-        self._salt = salt
-        self._segment_bytes = segment_bytes
-        self._idle_s = idle_s
+        self._clock = settings.clock
+        self._salt = settings.salt
+        self._segment_bytes = settings.segment_bytes
+        self._idle_s = settings.idle_s
         self._queue: deque[Request] = deque()
         self._wake = threading.Condition(threading.Lock())
         self._asleep = False

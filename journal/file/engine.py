@@ -37,6 +37,7 @@ from journal.file.lock import DirectoryLock
 from journal.file.request import Done, Request
 from journal.file.scan import find_record, read_records
 from journal.file.segment import list_segments, segment_size, write_mark
+from journal.file.settings import WriteSettings
 from journal.file.torn import Torn
 from journal.histogram import Counts
 from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record
@@ -92,10 +93,7 @@ class FileJournal:
         catalogue: Catalogue,
         tail: Tail,
         recovery: Recovery,
-        clock: Callable[[], float],
-        salt: Callable[[], str],
-        segment_bytes: int,
-        idle_s: float,
+        settings: WriteSettings,
     ) -> None:
         self.directory = directory
         self.recovery = recovery
@@ -111,17 +109,7 @@ class FileJournal:
         self._preparing = threading.Lock()
         self._maintenance = threading.Lock()
         """One rewrite or copy of the segments at a time."""
-        self._committer = Committer(
-            files,
-            directory,
-            tail,
-            catalogue,
-            publish=self._publish,
-            clock=clock,
-            salt=salt,
-            segment_bytes=segment_bytes,
-            idle_s=idle_s,
-        )
+        self._committer = Committer(files, directory, tail, catalogue, publish=self._publish, settings=settings)
         self._committer.start()
 
     @property

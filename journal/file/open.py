@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,11 +24,9 @@ from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, rem
 from journal.file.lock import DirectoryLock, check_filesystem
 from journal.file.recovery import remove_drafts, repair_end
 from journal.file.scan import find_record
-from journal.file.segment import GENESIS, SEGMENT_BYTES, list_segments, name_of, read_mark, write_header
+from journal.file.segment import GENESIS, list_segments, name_of, read_mark, write_header
+from journal.file.settings import DEFAULTS, WriteSettings
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
-
-IDLE_S = 0.05
-"""After this long without an append a `journal.synced` record is appended: written and synced within the promised 100 ms."""
 
 NEWLINES_MAX = 1000
 """Offsets that one `journal.mended` record names. A batch may have lost more newlines than a record can hold."""
@@ -41,18 +37,15 @@ def open_journal(
     *,
     witnesses: Sequence[Witness] = (),
     files: Files | None = None,
-    clock: Callable[[], float] = time.time,
-    token: Callable[[int], str] = secrets.token_hex,
-    segment_bytes: int = SEGMENT_BYTES,
-    idle_s: float = IDLE_S,
+    settings: WriteSettings = DEFAULTS,
     force_filesystem: bool | None = None,
     accept_head: int | None = None,
 ) -> FileJournal:
     """The journal in `directory`, created if there is none, recovered if it was not closed.
 
-    `witnesses` are the positions of other caches: the log may not be shorter. `token(n)` gives n random bytes as hex.
-    `accept_head` is an operator's decision that a log which was longer, as its caches prove, is to go on from this seq, which
-    must be the last that links; what the caches knew beyond it is given up, and a new epoch begins.
+    `witnesses` are the positions of other caches: the log may not be shorter. `accept_head` is an operator's decision that a
+    log which was longer, as its caches prove, is to go on from this seq, which must be the last that links; what the caches
+    knew beyond it is given up, and a new epoch begins.
     Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupIncomplete,
     JournalUnaccepted, and for errors of the disk JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
     """
@@ -68,10 +61,7 @@ def open_journal(
             files,
             lock,
             witnesses,
-            clock=clock,
-            token=token,
-            segment_bytes=segment_bytes,
-            idle_s=idle_s,
+            settings=settings,
             warning=warning,
             accept_head=accept_head,
         )
@@ -99,10 +89,7 @@ def _open_locked(
     lock: DirectoryLock,
     witnesses: Sequence[Witness],
     *,
-    clock: Callable[[], float],
-    token: Callable[[int], str],
-    segment_bytes: int,
-    idle_s: float,
+    settings: WriteSettings,
     warning: str | None,
     accept_head: int | None,
 ) -> FileJournal:
@@ -115,7 +102,7 @@ def _open_locked(
     index = open_index(directory / INDEX_NAME)
     try:
         try:
-            found, created = _recover(files, directory, index, witnesses, token, accept_head)
+            found, created = _recover(files, directory, index, witnesses, settings.token, accept_head)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
@@ -123,7 +110,7 @@ def _open_locked(
             index.close()
             remove_index(directory / INDEX_NAME)
             index = open_index(directory / INDEX_NAME)
-            found, created = _recover(files, directory, index, witnesses, token, accept_head)
+            found, created = _recover(files, directory, index, witnesses, settings.token, accept_head)
         header = found.header
         assert header is not None
         fd = files.open(directory / name_of(header.first), write=True)
@@ -148,19 +135,16 @@ def _open_locked(
         catalogue=catalogue,
         tail=tail,
         recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning),
-        clock=clock,
-        salt=lambda: token(32),
-        segment_bytes=segment_bytes,
-        idle_s=idle_s,
+        settings=settings,
     )
     try:
         _record_recovery(journal, found)
         if accept_head is not None:
-            journal.begin_epoch(token(8))
+            journal.begin_epoch(settings.token(8))
             journal.append([Entry(OWN_SUBJECT, "journal.accepted", {"head": accept_head})])
             journal.write_close_mark()  # the old mark still says that the log was longer
         if restoring is not None:
-            journal.begin_epoch(token(8))
+            journal.begin_epoch(settings.token(8))
             remove_backup_note(files, directory)
         _resume_erasure(journal)
     except BaseException:

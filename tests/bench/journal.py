@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(HERE.parents[1]), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
 
 from journal.file.open import open_journal  # noqa: E402
+from journal.file.settings import WriteSettings  # noqa: E402
 from journal.file.verify import verify  # noqa: E402
 from journal.records import Appended, Entry  # noqa: E402
 from tests.support import slow_sync  # noqa: E402
@@ -157,7 +158,7 @@ def sqlite_full(base: Path, each: int, body: bytes) -> float:
 def proofs(base: Path, count: int, body: bytes | None) -> list[float]:
     """Ratios of verify's speed to sha256sum's over the same files."""
     directory = base / "verify"
-    with open_journal(directory, idle_s=60) as journal:
+    with open_journal(directory, settings=WriteSettings(idle_s=60)) as journal:
         for start in range(0, count, 500):
             if body is None:
                 entries = [Entry(f"task.t{start + n}", "task.claimed", {"worker": "w", "n": n}) for n in range(500)]
@@ -186,7 +187,7 @@ def opening(base: Path, count: int) -> None:
     directory = base / "open"
     done = 0
     for upto in (count // 10, count):
-        with open_journal(directory, idle_s=60) as journal:
+        with open_journal(directory, settings=WriteSettings(idle_s=60)) as journal:
             for start in range(done, upto, 1000):
                 journal.append(
                     [

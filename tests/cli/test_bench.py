@@ -98,14 +98,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:  # type: ignore[
 
 
 def test_what_the_client_counts_is_what_the_journal_has(served: Served) -> None:
-    before = served.services.journal.head().seq
+    before = served.journal.head().seq
     plan = replace(PLAN, port=served.port)
     found = bench_client.run(plan, 50)
     assert (found.accepted, found.statuses) == (50, {"202": 50})
     assert len(found.millis) == 50 and found.millis == sorted(found.millis) and found.seconds > 0
-    kinds = [record.kind for record in served.services.journal.read(before)]
+    kinds = [record.kind for record in served.journal.read(before)]
     assert kinds.count("delivery.received") == 50
-    assert next(iter(served.services.journal.read(before))).data["hook"] == HOOK
+    assert next(iter(served.journal.read(before))).data["hook"] == HOOK
 
 
 def test_at_a_given_rate_no_more_is_sent_than_that(served: Served) -> None:

@@ -53,7 +53,7 @@ def remote(
 
 
 def token(served: Served, name: str, role: str) -> str:
-    return create(served.services.data / "tokens.json", name, role)
+    return create(served.data / "tokens.json", name, role)
 
 
 # ---- the file
@@ -201,7 +201,7 @@ def test_health_and_the_document_need_none(served: Served) -> None:
 
 
 def test_a_token_is_good_at_once_and_never_again_once_revoked(served: Served) -> None:
-    path = served.services.data / "tokens.json"
+    path = served.data / "tokens.json"
     for number in range(3):
         one = token(served, "ci", "read")
         for scheme in ("Bearer", "bearer", "BEARER"):
@@ -284,12 +284,12 @@ def test_no_token_is_ever_written_down(served: Served, caplog: pytest.LogCapture
     remote(served, f"/api/v1/deliveries?{one}=1", one)
     remote(served, "/api/v1/replay", one, "POST", b"{}")
     remote(served, "/api/v1/status", one[:-3])
-    served.services.refusals.note("flush", 400, "x")
-    for file in served.services.data.rglob("*"):
+    served.intake.refusals.note("flush", 400, "x")
+    for file in served.data.rglob("*"):
         if file.is_file():
             assert one[:-3].encode() not in file.read_bytes(), file
     assert one[:-3] not in caplog.text
-    noted = [json.loads(line) for line in (served.services.data / "refused.jsonl").read_text().splitlines()]
+    noted = [json.loads(line) for line in (served.data / "refused.jsonl").read_text().splitlines()]
     assert [line["error"] for line in noted] == ["token_in_query", "role_insufficient", "token_wrong", "flush"]
 
 

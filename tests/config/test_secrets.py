@@ -168,9 +168,9 @@ def test_a_delivery_records_the_secret_within_whose_scope_it_is(served: Served) 
     assert accepted(bare, "octo", hook="8") is None
     assert accepted(bare, "app") is None
     assert served.refused() == {"signature_out_of_scope": 5}
-    lines = [json.loads(line) for line in (served.services.data / "refused.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (served.data / "refused.jsonl").read_text().splitlines()]
     assert "Secret 'app' signed it" in lines[-1]["detail"]
-    assert len(records(served.services.data, "delivery.received")) == 4
+    assert len(records(served.data, "delivery.received")) == 4
 
 
 def test_an_unsigned_body_is_never_parsed_to_find_whose_it_is(served: Served) -> None:

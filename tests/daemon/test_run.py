@@ -18,6 +18,7 @@ from covenq.config.load import Config
 from covenq.daemon import greeting
 from covenq.daemon.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
+from covenq.http.api.status import DaemonInfo
 from covenq.http.server.listener import bind_tcp
 from covenq.intake.admission import Admission, ClosedJournal, Space
 from covenq.net import unix_socket
@@ -190,8 +191,9 @@ def test_words_name_what_another_terminal_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("path", "last"), [(None, "init"), (Path("/c.toml"), "tasks")])
 def test_init_is_not_to_be_tried_where_it_would_refuse(tmp_path: Path, path: Path | None, last: str) -> None:
-    facts = {"version": "1", "url": "u", "first": True, "secret_made": True, "argv": ["covenq"], "env": {}}
-    said = greeting.render(Config(path=path), tmp_path, **facts).splitlines()
+    info = DaemonInfo("1", "2026-11-23T00:00:00.000000Z", "u")
+    text = greeting.render(Config(path=path), tmp_path, info, first=True, secret_made=True, argv=["covenq"], env={})
+    said = text.splitlines()
     assert [line.split()[1] for line in said[-3:]] == ["send", "deliveries", last]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.records import Entry
 from tests.support.daemon import Daemon
 from tests.support.requests import issue, new_guid
@@ -108,7 +109,7 @@ def test_damage_that_the_fold_comes_upon_closes_the_intake_and_is_told_with_what
         assert daemon.post("issues", issue(1), guid).status == 202
     daemon.wait_all_done()
     assert daemon.stop() == 0
-    with open_journal(daemon.data / "journal", segment_bytes=1) as journal:
+    with open_journal(daemon.data / "journal", settings=WriteSettings(segment_bytes=1)) as journal:
         journal.append([Entry("ops.note", "ops.note", {})])
     segments = sorted((daemon.data / "journal").glob("*.jsonl"))
     assert len(segments) > 1

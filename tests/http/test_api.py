@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
-from covenq.http.services import STREAMS
+from covenq.http.api.events import STREAMS
 from covenq.intake.refusal_log import Refusals
 from covenq.net.http_client import Client
 from tests.support.requests import UnixConnection, issue, new_guid
@@ -163,7 +163,7 @@ def test_the_event_stream_follows_the_journal_and_ends_with_the_daemon(served: S
     eventually(lambda: [one for one in got if one["seq"] == answer.json["seq"]])
     assert [one["seq"] for one in got] == list(range(1, len(got) + 1))
     assert set(got[0]) == {"seq", "at", "subject", "kind"}
-    served.services.stopping.set()
+    served.stopping.set()
     assert ended.wait(30)
     thread.join(30)
     assert served.api.drain(30)
@@ -205,7 +205,7 @@ def test_a_stream_whose_client_reads_nothing_stops_no_one(served: Served) -> Non
         for number in range(50):
             assert served.post("issues", issue(number)).status == 202
         assert served.ask("/api/v1/status").json["deliveries"] == {"queued": 50}
-        served.services.stopping.set()
+        served.stopping.set()
     assert served.api.drain(30)
 
 

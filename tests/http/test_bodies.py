@@ -56,7 +56,7 @@ REFUSED = {
 
 
 def records(served: Served) -> int:
-    return sum(record.kind == "delivery.received" for record in served.services.journal.read(0))
+    return sum(record.kind == "delivery.received" for record in served.journal.read(0))
 
 
 @pytest.mark.parametrize("name", KEPT)

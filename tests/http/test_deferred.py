@@ -111,7 +111,7 @@ def test_the_same_delivery_twice_in_flight_is_one(served: Served) -> None:
         found = [answers(connection, 1)[0] for connection in (first, second)]
     assert sorted(status for status, _, _ in found) == [200, 202]
     assert found[0][2]["seq"] == found[1][2]["seq"]
-    assert sum(served.services.accepted.counts().values()) == 2
+    assert sum(served.intake.accepted.counts().values()) == 2
 
 
 def test_a_client_that_leaves_costs_nothing_but_its_answer(served: Served) -> None:
@@ -152,7 +152,7 @@ def test_a_listener_that_is_closed_meanwhile_leaves_nobody_behind(tmp_path: Path
             served.webhook.close()
             served.files.go.set()
             assert connection.recv(1) == b""
-        assert served.services.journal.wait(1, HANG_S)
+        assert served.journal.wait(1, HANG_S)
         assert served.ask("/api/v1/status").status == 200, "what was told to a closed listener harmed no one"
 
 
@@ -204,7 +204,7 @@ def test_many_clients_at_once_are_each_told_of_their_own(served: Served) -> None
             response = connection.getresponse()
             said = json.loads(response.read())
             assert (response.status, said["delivery"]) == (202, guid)
-            record = served.services.journal.get(said["seq"])
+            record = served.journal.get(said["seq"])
             assert record is not None and record.data["guid"] == guid
         connection.close()
 

@@ -275,7 +275,7 @@ class Watched:
     def recorded(self) -> list[str]:
         """The GUIDs of the deliveries received since the last call."""
         found = []
-        for record in self.served.services.journal.read(self.seq):
+        for record in self.served.journal.read(self.seq):
             self.seq = record.seq
             if record.kind == "delivery.received":
                 found.append(record.data["guid"])

@@ -43,8 +43,8 @@ def one(stats: ListenerStats, name: str, *labels: str) -> float:
 
 
 def folded(served: Served) -> ListenerStats:
-    head = served.services.journal.head().seq
-    assert served.services.fold_thread.wait_for(head, 30.0)
+    head = served.journal.head().seq
+    assert served.storage.fold_thread.wait_for(head, 30.0)
     return scrape(served)
 
 
@@ -81,7 +81,7 @@ def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
         served.post("star", {"action": "created"})
         served.ask("/api/v1/pause", {"what": "worker"})
         stats = folded(served)
-        status = served.services.journal.status()
+        status = served.journal.status()
         assert one(stats, "covenq_journal_head_seq") <= status.head.seq
         assert one(stats, "covenq_journal_sync_seconds_count") == one(stats, "covenq_journal_batch_records_count")
         assert one(stats, "covenq_journal_batch_records_sum") == one(stats, "covenq_journal_head_seq")
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypa
         def broken() -> sqlite3.Connection:
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(served.services.store, "reader", broken)
+        monkeypatch.setattr(served.storage.store, "reader", broken)
         stats = scrape(served)
         assert "covenq_deliveries" not in stats
         assert "covenq_fold_lag_records" in stats and "covenq_http_threads" in stats
@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypa
 
 def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
     with serving(data) as served:
-        resource = Metrics(served.services)
+        resource = Metrics(served.routes.health.metrics)
         free = resource._free
         while free.acquire(blocking=False):
             pass
@@ -150,7 +150,7 @@ def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
 def test_a_scrape_asks_a_dozen_rows_however_many_deliveries_there_are(data: Path) -> None:
     """No table is scanned, by SQLite's own query plan."""
     with serving(data) as served:
-        conn = served.services.store.reader()
+        conn = served.storage.store.reader()
         asked: list[str] = []
         conn.set_trace_callback(asked.append)
         query.counts(conn)

@@ -227,7 +227,7 @@ def test_no_body_makes_it_fail(served: Served) -> None:
 
 
 def test_a_body_over_the_limit_is_413_and_not_read(served: Served) -> None:
-    token = create(served.services.data / "tokens.json", "big", "operate")
+    token = create(served.data / "tokens.json", "big", "operate")
     connection = http.client.HTTPConnection("127.0.0.1", served.remote_port, timeout=30)
     try:
         connection.putrequest("POST", "/api/v1/replay")

@@ -32,7 +32,7 @@ def served(data: Path) -> Iterator[Served]:
 
 def routes(served: Served) -> set[tuple[str, str]]:
     """(method, path) of every route of the application, on all listeners together."""
-    app = make_app(served.services, {"webhook", "health", "api"})
+    app = make_app([served.routes.webhook, served.routes.health, served.routes.api], served.intake.refusals)
     return {
         (method.method, route.path)
         for route in falcon.inspect.inspect_routes(app)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from covenq.http.server import channel
-from covenq.http.server.listener import UNPAUSED, Listener, bind_tcp
+from covenq.http.server.listener import UNPAUSED, Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import BufferedBytes, RequestLimits
 from covenq.http.webhook import WeightedSemaphore
 from tests.support.daemon import Daemon
@@ -136,7 +136,7 @@ def test_the_loop_lets_a_thread_send(monkeypatch: pytest.MonkeyPatch) -> None:
 
     limits = RequestLimits(1 << 20, 30.0, 30.0)
     bound = bind_tcp("127.0.0.1", 0)
-    listener = Listener(app, bound, name="x", threads=1, limits=limits, on_refusal=lambda *_: None)
+    listener = Listener(app, bound, ListenerSettings("x", 1, limits), on_refusal=lambda *_: None)
     with ThreadPoolExecutor(1) as executor:
         listener.start()
         try:

@@ -34,7 +34,7 @@ def headers_of(body: bytes, guid: str | None = None, event: str = "issues") -> d
 
 
 def received(served: Served) -> int:
-    return sum(record.kind == "delivery.received" for record in served.services.journal.read(0))
+    return sum(record.kind == "delivery.received" for record in served.journal.read(0))
 
 
 FAULTS: list[tuple[int, str, dict[str, Any]]] = [

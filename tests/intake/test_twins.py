@@ -31,7 +31,7 @@ def served(data: Path) -> Iterator[Served]:
 
 
 def received(served: Served) -> list[str]:
-    return [record["subject"] for record in records(served.services.data, "delivery.received")]
+    return [record["subject"] for record in records(served.data, "delivery.received")]
 
 
 # ---- refused
@@ -59,7 +59,7 @@ def test_a_redelivery_and_a_sibling_hooks_delivery_are_no_twins(served: Served) 
 def test_a_known_deliverys_other_body_is_its_conflict_even_if_it_is_a_twin(served: Served) -> None:
     assert [served.post("issues", issue(number), f"g-{number}").status for number in (1, 2)] == [202, 202]
     assert served.post("issues", issue(1), "g-2").json["error"] == "delivery_conflict"
-    assert len(records(served.services.data, "delivery.conflicted")) == 1
+    assert len(records(served.data, "delivery.conflicted")) == 1
 
 
 def test_a_ping_is_never_refused(served: Served) -> None:
@@ -225,7 +225,7 @@ def test_a_state_that_can_not_be_read_refuses_or_marks_nothing(data: Path, monke
     route = {"name": "firsts", "match": "event:issues not:twin:*", "run": ["true"]}
     for raw, status in ((REFUSE, 503), ({"route": [route]}, 202)):
         with serving(data, raw) as served:
-            monkeypatch.setattr(served.services.twins, "_reader", broken)
+            monkeypatch.setattr(served.intake.twins, "_reader", broken)
             answer = served.post("issues", issue(int.from_bytes(os.urandom(3), "big")))
             assert answer.status == status, answer.json
 

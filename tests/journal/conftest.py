@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from journal.file.engine import FileJournal
-from journal.file.open import open_journal
 from tests.support.journals.explorer import NEVER_S, scratch
+from tests.support.journals.opening import open_with
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def opened(root: Path) -> Iterator[Callable[..., FileJournal]]:
     journals: list[FileJournal] = []
 
     def make(**options: Any) -> FileJournal:
-        journal = open_journal(root / "journal", **{"idle_s": NEVER_S, "force_filesystem": True, **options})
+        journal = open_with(root / "journal", **{"idle_s": NEVER_S, "force_filesystem": True, **options})
         journals.append(journal)
         return journal
 

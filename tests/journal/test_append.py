@@ -12,6 +12,7 @@ from journal.append import append_known, submit_known
 from journal.errors import JournalError, JournalFull, JournalUnanswered
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.records import Appended, Conflict, Entry, Unknown
 from tests.support.flaky import FlakyJournal
 from tests.support.journals.making import NEVER_S
@@ -21,7 +22,7 @@ NOTE = Entry("ops.note", "ops.note", {"n": 1})
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[FileJournal]:
-    with open_journal(tmp_path / "journal", idle_s=NEVER_S, force_filesystem=True) as opened:
+    with open_journal(tmp_path / "journal", force_filesystem=True, settings=WriteSettings(idle_s=NEVER_S)) as opened:
         yield opened
 
 

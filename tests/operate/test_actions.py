@@ -61,7 +61,7 @@ class Desk:
         data = {"hook": hook, "guid": guid, "event": event, "action": "opened", "source": "http"}
         about = {"repo": "octo/hello", "number": 7}
         received = Entry(delivery.subject, Kind.RECEIVED, data, about, b'{"n": 1}', expect=0)
-        decision = route(self.config.routes, self.config.sha256, delivery, {**data, **about}, issue)
+        decision = route(self.config, delivery, {**data, **about}, issue)
         assert isinstance(self.journal.append([received, *decision.entries]), Appended)
         return str(delivery)
 

@@ -120,7 +120,7 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
             assert failed.value.hint == "There are all."
             assert remote.act(PAUSE, Pause(what="route", name="all")).changed
             assert remote.status()["pauses"] == remote.pauses()
-            assert served.services.admission.reasons() == [], "only the intake's pause closes it"
+            assert served.intake.admission.reasons() == [], "only the intake's pause closes it"
     with open_source(data, Config()) as local:
         assert isinstance(local, LocalSource)
         assert (
@@ -158,7 +158,7 @@ def test_what_makes_no_sense_is_a_usage_error(data: Path, what: str, name: str |
         for path in ("/api/v1/pause", "/api/v1/resume"):
             answer = served.ask(path, body)
             assert (answer.status, answer.json["error"]) == (400, "usage"), answer.body
-        assert served.services.journal.last("ops.pauses") is None
+        assert served.journal.last("ops.pauses") is None
 
 
 def test_two_operators_at_once_pause_once(data: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from tests.support.daemon import Daemon, wait_for_daily_run
 from tests.support.journal_json import journal_lines, records, segments
 from tests.support.records import received
@@ -366,7 +367,7 @@ def _names_exchanged(paths: list[Path]) -> None:
     ids=["segment gone", "record gone", "content gone", "header", "names exchanged"],
 )
 def test_whatever_verify_finds_can_be_salvaged(data: Path, damage: Callable[[list[Path]], None]) -> None:
-    with open_journal(data / "journal", segment_bytes=4000) as journal:
+    with open_journal(data / "journal", settings=WriteSettings(segment_bytes=4000)) as journal:
         for number in range(12):
             journal.append([received(f"g{number}")])
     stopped = own_journal(data)
@@ -488,7 +489,7 @@ def test_a_backup_that_lost_its_end_is_damaged(make_daemon: Make, tmp_path: Path
 
 
 def test_a_copy_that_rotted_is_made_good_by_the_next_backup(data: Path, tmp_path: Path) -> None:
-    with open_journal(data / "journal", segment_bytes=4000) as journal:
+    with open_journal(data / "journal", settings=WriteSettings(segment_bytes=4000)) as journal:
         for number in range(12):
             journal.append([received(f"g{number}")])
     stopped = own_journal(data)

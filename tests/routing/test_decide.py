@@ -44,7 +44,7 @@ def decide(made: Any, row: dict[str, Any] | None = None, payload: Any = None, **
         assert payload is not None, "nothing asked for the payload"
         return payload
 
-    return route(made.routes, made.sha256, ID, row or ROW, give, **more)
+    return route(made, ID, row or ROW, give, **more)
 
 
 def test_every_matching_route_makes_one_task_with_its_policy_frozen() -> None:
@@ -134,7 +134,7 @@ def test_a_rule_that_raises_leaves_it_received_and_takes_no_other_route() -> Non
         raise RecursionError("quoting the payload")
 
     made = config("event:issues", "payload.a:1")
-    decision = route(made.routes, made.sha256, ID, ROW, broken)
+    decision = route(made, ID, ROW, broken)
     assert (decision.state, decision.entries, decision.tasks) == (State.RECEIVED, (), ())
     assert decision.problem == "route 'r1' failed with RecursionError"
 

@@ -22,6 +22,7 @@ from journal.errors import JournalDamaged
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.file.reader import open_reader
+from journal.file.settings import WriteSettings
 from journal.records import Appended, Entry
 from tests.support.records import dump, moved, note, of, queued, received
 from tests.support.waiting import eventually
@@ -29,7 +30,7 @@ from tests.support.waiting import eventually
 
 def opened(directory: Path) -> FileJournal:
     """A journal that adds no records of its own while tests count them."""
-    return open_journal(directory, idle_s=3600)
+    return open_journal(directory, settings=WriteSettings(idle_s=3600))
 
 
 @pytest.fixture
@@ -366,7 +367,7 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
 def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "journal") as journal:
         history(journal, 0, 10)
-    with open_journal(tmp_path / "journal", segment_bytes=1) as journal:
+    with open_journal(tmp_path / "journal", settings=WriteSettings(segment_bytes=1)) as journal:
         seq = append(journal, received("late"))
         first = min((tmp_path / "journal").glob("*.jsonl"))
         whole = first.read_bytes()

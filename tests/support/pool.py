@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from covenq.model import DeliveryId, Kind, task_id
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from covenq.tasks.execution.pool import Pool
+from covenq.tasks.execution.pool import Pool, PoolSettings
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
@@ -56,9 +57,16 @@ class Harness:
         self.store.close()
         self.journal.close()
 
-    def pool(self, concurrency: int = 2, **options: Any) -> Pool:
-        options.setdefault("grace_s", 5.0)
-        pool = Pool(self.journal, self.store, self.fold_thread, self.data, concurrency=concurrency, **options)
+    def pool(self, concurrency: int = 2, *, room: Callable[[], bool] = lambda: True, **settings: Any) -> Pool:
+        """`settings` are those of `PoolSettings`."""
+        pool = Pool(
+            self.journal,
+            self.store,
+            self.fold_thread,
+            self.data,
+            settings=PoolSettings(concurrency, **settings),
+            room=room,
+        )
         self.pools.append(pool)
         pool.start()
         return pool

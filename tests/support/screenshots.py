@@ -33,6 +33,7 @@ from covenq.tui.screens.detail import DetailScreen  # noqa: E402
 from covenq.tui.screens.dialogs import Confirm  # noqa: E402
 from covenq.tui.screens.payload import PayloadScreen  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
+from journal.file.settings import WriteSettings  # noqa: E402
 from journal.records import Entry  # noqa: E402
 from tests.support.records import moved, note, of, queued, received  # noqa: E402
 
@@ -164,7 +165,7 @@ def make(data: Path) -> None:
     """The journal of an hour and a half."""
     at = [NOW]
     data.mkdir(parents=True)
-    with open_journal(data / "journal", clock=lambda: at[0]) as journal:
+    with open_journal(data / "journal", settings=WriteSettings(clock=lambda: at[0])) as journal:
         for ago, found in entries():
             for number, entry in enumerate(found):
                 at[0] = NOW - ago + number * (0.4 if number < 3 else 2.9)

@@ -6,7 +6,7 @@ import errno
 import http.client
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,27 @@ from covenq.config.api_tokens import Tokens
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
-from covenq.http.app import make_app
-from covenq.http.server.listener import Listener, bind_tcp
+from covenq.daemon.datadir import Storage
+from covenq.daemon.parts import Intake, StatsByName, Workers
+from covenq.daemon.routes import Routes, make_routes
+from covenq.daemon.start import make_twins
+from covenq.http.api.status import DaemonInfo
+from covenq.http.app import RouteGroup, make_app
+from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
-from covenq.http.services import Services
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission, Space
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
+from covenq.state.folded import FoldedState
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
+from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
@@ -72,15 +78,29 @@ class HeldFiles(OsFiles):
 class Served:
     """A running application, and requests to it."""
 
-    services: Services
+    storage: Storage
+    intake: Intake
+    routes: Routes
+    stopping: threading.Event
     webhook: Listener
     api: Listener
     port: int
-    socket: Path
     disk: Disk
     files: HeldFiles
     remote_port: int = 0
     """Of the listener of [api], if the configuration has that."""
+
+    @property
+    def data(self) -> Path:
+        return self.storage.data
+
+    @property
+    def socket(self) -> Path:
+        return self.data / "covenq.sock"
+
+    @property
+    def journal(self) -> FileJournal:
+        return self.storage.journal
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -109,7 +129,7 @@ class Served:
             connection.close()
 
     def refused(self) -> dict[str, int]:
-        return self.services.refusals.counts()
+        return self.intake.refusals.counts()
 
 
 @contextmanager
@@ -127,59 +147,57 @@ def serving(
     files, disk = HeldFiles(), Disk()
     with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
         fold_thread = FoldThread(store, journal)
+        storage = Storage(data, journal, store, fold_thread, FoldedState(journal, store, fold_thread))
         admission = Admission(journal, data, disk, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
+        intake = Intake(admission, refusals, make_twins(storage))
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
         claims = Claims(journal, store, fold_thread, data, dispatcher=dispatcher)
-        services = Services(
-            live=Live(config, keys),
-            data=data,
-            journal=journal,
-            store=store,
-            fold_thread=fold_thread,
-            pool=Pool(journal, store, fold_thread, data, dispatcher=dispatcher),
-            claims=claims,
-            admission=admission,
-            upkeep=Upkeep(journal, store, fold_thread, data, lambda: config.retention),
-            refusals=refusals,
-            webhook_url=f"http://127.0.0.1:{port}/webhook",
-            started_at="2026-11-23T00:00:00.000000Z",
-            version="0",
+        stats: StatsByName = {}
+        stopping = threading.Event()
+        made = make_routes(
+            DaemonInfo("0", "2026-11-23T00:00:00.000000Z", f"http://127.0.0.1:{port}/webhook"),
+            Live(config, keys),
+            storage,
+            intake,
+            Workers(Pool(journal, store, fold_thread, data, dispatcher=dispatcher), claims),
+            Upkeep(journal, store, fold_thread, data, lambda: config.retention),
+            stats,
+            stopping,
         )
 
-        def listener(name: str, app: Any, socket: Any, streams: bool) -> Listener:
+        def listener(name: str, groups: Sequence[RouteGroup], socket: Any, tokens: Tokens | None = None) -> Listener:
+            streams = name != "webhook"
+            limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
             return Listener(
-                app,
+                make_app(groups, refusals, tokens),
                 socket,
-                name=name,
-                threads=threads,
-                limits=RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s),
+                ListenerSettings(name, threads, limits, streams),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
-                streams=streams,
-                fast_path=None if streams else WebhookFastPath(services),
+                fast_path=None if streams else WebhookFastPath(made.webhook.intake, made.webhook.recorder),
             )
 
-        webhook = listener("webhook", make_app(services, {"webhook", "health"}), bound, False)
-        api = listener("api", make_app(services, {"webhook", "health", "api"}), unix, True)
+        webhook = listener("webhook", [made.webhook, made.health], bound)
+        api = listener("api", [made.webhook, made.health, made.api], unix)
         listeners = [webhook, api]
         remote_port = 0
         if config.api_bind is not None:
             remote_bound = bind_tcp("127.0.0.1", 0)
             remote_port = remote_bound.getsockname()[1]
-            guarded = make_app(services, {"health", "api"}, Tokens(config.token_file(data)))
-            listeners.append(listener("remote", guarded, remote_bound, True))
+            tokens = Tokens(config.token_file(data))
+            listeners.append(listener("remote", [made.health, made.api], remote_bound, tokens))
         fold_thread.start()
         claims.start()
         for one in listeners:
-            services.listeners[one.name] = one.stats
+            stats[one.name] = one.stats
             one.start()
         try:
-            yield Served(services, webhook, api, port, data / "covenq.sock", disk, files, remote_port)
+            yield Served(storage, intake, made, stopping, webhook, api, port, disk, files, remote_port)
         finally:
-            services.stopping.set()
+            stopping.set()
             files.go.set()
             claims.stop()
             for one in listeners:

@@ -33,7 +33,8 @@ from covenq.operate.parameters import Pause, Replay, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
-from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.claims import Claims, TimeSources
+from covenq.tasks.remote.reports import Failure
 from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
@@ -371,13 +372,11 @@ class World:
         self.dispatcher = Dispatcher(self.journal, lambda: self.folded, lambda: self.config.caps)
         self.claims = Claims(
             self.journal,
-            self,  # type: ignore[arg-type] - as StateStore: `reader`
-            self,  # type: ignore[arg-type] - as FoldThread: `folded`, `wait_for`
+            self,  # type: ignore[arg-type]  # as StateStore: `reader`
+            self,  # type: ignore[arg-type]  # as FoldThread: `folded`, `wait_for`
             Path("/nowhere"),
             dispatcher=self.dispatcher,
-            clock=lambda: self.now,
-            monotonic=lambda: self.mono,
-            random=self.rng.random,
+            sources=TimeSources(lambda: self.now, lambda: self.mono, self.rng.random),
         )
         self.attempts: list[Iterator[None]] = []
         self.passed: dict[str, int] = {}
@@ -464,9 +463,7 @@ class World:
         head = f"{max(self.moments[thing], 0) // 2:040x}"
         about = {"repo": f"o{installation}/r{repo}", "number": None if event == "push" else number, "head_sha": head}
         row = {**data, **about, "received_at": at_text(self.now), "payload_bytes": len(payload)}
-        decided = route(
-            self.config.routes, self.config.sha256, id, row, lambda: orjson.loads(payload), now=lambda: self.now
-        )
+        decided = route(self.config, id, row, lambda: orjson.loads(payload), now=lambda: self.now)
         received = Entry(id.subject, Kind.RECEIVED, {**data, "tasks": list(decided.tasks)}, about, payload, expect=0)
         with suppress(JournalFull):
             append_known(self.journal, [received, *decided.entries])
@@ -580,7 +577,7 @@ class World:
                     self.claims.reports.complete(held.task, held.fence)
                     held.over = True
                 case "fail":
-                    self.claims.reports.fail(held.task, held.fence, category=self.rng.choice(["exit", "interrupted"]))
+                    self.claims.reports.fail(held.task, held.fence, Failure(self.rng.choice(["exit", "interrupted"])))
                     held.over = True
         if self.rng.random() < 0.5:
             self.far = [one for one in self.far if not one.over]

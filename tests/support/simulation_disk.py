@@ -9,6 +9,7 @@ from pathlib import Path
 from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 from tests.support.journals.simdisk import SimDisk
 from tests.support.simulation import Crash
@@ -37,7 +38,10 @@ class DiskJournal:
     def _open(self, disk: SimDisk) -> None:
         self._disk = disk
         self._journal: FileJournal = open_journal(
-            self._root / "journal", files=disk, idle_s=NEVER_S, force_filesystem=True, clock=self._clock
+            self._root / "journal",
+            files=disk,
+            force_filesystem=True,
+            settings=WriteSettings(idle_s=NEVER_S, clock=self._clock),
         )
         self.id, self.epoch = self._journal.id, self._journal.epoch
         assert list(self._journal.read(0))[: len(self.records)] == self.records, (

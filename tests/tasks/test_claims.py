@@ -16,8 +16,8 @@ from covenq.model import Kind
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from covenq.tasks.remote.claims import Claims
-from covenq.tasks.remote.reports import Completion
+from covenq.tasks.remote.claims import Claims, TimeSources
+from covenq.tasks.remote.reports import Completion, Failure
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
@@ -53,9 +53,7 @@ class Harness:
             self.store,
             self.fold_thread,
             self.data,
-            clock=lambda: self.clock.wall,
-            monotonic=lambda: self.clock.mono,
-            random=lambda: 1.0,
+            sources=TimeSources(lambda: self.clock.wall, lambda: self.clock.mono, random=lambda: 1.0),
         )
         self.claims.start()
         return self
@@ -159,7 +157,7 @@ def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
     assert harness.claims.reports.complete(task, fence)["duplicate"] is True
     assert harness.kinds(task).count("completed") == 1
     with pytest.raises(StaleFence):
-        harness.claims.reports.fail(task, fence, category="exit")
+        harness.claims.reports.fail(task, fence, Failure("exit"))
     assert [one["what"] for one in harness.late()] == ["fail"]
 
 
@@ -174,7 +172,7 @@ def test_every_late_report_is_refused_and_recorded(harness: Harness, word: str) 
         "renew": lambda fence: harness.claims.reports.renew(task, fence, 60),
         "phase": lambda fence: harness.claims.reports.phase(task, fence, "x"),
         "complete": lambda fence: harness.claims.reports.complete(task, fence),
-        "fail": lambda fence: harness.claims.reports.fail(task, fence, category="exit"),
+        "fail": lambda fence: harness.claims.reports.fail(task, fence, Failure("exit")),
     }
     with pytest.raises(StaleFence):
         say[word](first["fence"])
@@ -222,15 +220,15 @@ def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
 def test_a_failure_is_tried_again_as_the_policy_has_it(harness: Harness) -> None:
     task = harness.add("g1", retry={"max": 2, "backoff_s": 2.0, "cap_s": 300.0})
     fence = claim(harness)["fence"]
-    said = harness.claims.reports.fail(task, fence, category="http", detail="x" * 1000, retry_after_s=90)
+    said = harness.claims.reports.fail(task, fence, Failure("http", detail="x" * 1000, retry_after_s=90))
     assert (said["state"], said["not_before"]) == ("queued", "2027-01-15T08:01:30.000000Z")
-    assert harness.claims.reports.fail(task, fence, category="http")["duplicate"] is True
+    assert harness.claims.reports.fail(task, fence, Failure("http"))["duplicate"] is True
     assert harness.late() == []
     assert (harness.row(task)["retries"], len(harness.row(task)["detail"])) == (1, 300)
     assert harness.claims.claim("w", 60) is None
     harness.clock.pass_(91)
     fence = claim(harness)["fence"]
-    assert harness.claims.reports.fail(task, fence, category="exit", exit_code=3, retry=False)["state"] == "failed"
+    assert harness.claims.reports.fail(task, fence, Failure("exit", exit_code=3, retry=False))["state"] == "failed"
     assert harness.attempts(task)[-1]["exit_code"] == 3
 
 
@@ -238,7 +236,7 @@ def test_what_is_given_back_uses_up_no_retry(harness: Harness) -> None:
     task = harness.add("g1")
     for number in range(1, 6):
         fence = claim(harness)["fence"]
-        assert harness.claims.reports.fail(task, fence, category="interrupted")["state"] == "queued"
+        assert harness.claims.reports.fail(task, fence, Failure("interrupted"))["state"] == "queued"
         row = harness.row(task)
         assert (row["attempts"], row["retries"], row["interruptions"]) == (number, 0, 0)
 

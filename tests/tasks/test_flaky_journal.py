@@ -19,7 +19,7 @@ from covenq.operate.act.plan import Plan, apply
 from covenq.operate.answers import Done
 from covenq.operate.parameters import Pause, Selection
 from covenq.state import query
-from covenq.tasks.execution.pool import Pool
+from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.remote.claims import Claims
 from tests.support.flaky import FlakyJournal
 from tests.support.pool import Harness
@@ -57,7 +57,7 @@ def once(kinds: list[str], word: str) -> bool:
 def test_the_pool_ends_every_task_once(harness: Harness, seed: int) -> None:
     tasks = [harness.add(f"g{n}", ["true"] if n % 3 else ["false"]) for n in range(12)]
     flaky = FlakyJournal(harness.journal, seed, reads=0.1)
-    pool = Pool(flaky, harness.store, harness.fold_thread, harness.data, concurrency=3)
+    pool = Pool(flaky, harness.store, harness.fold_thread, harness.data, settings=PoolSettings(3))
     harness.pools.append(pool)
     pool.start()
     for task in tasks:

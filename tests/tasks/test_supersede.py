@@ -43,7 +43,7 @@ class Harness:
         id = DeliveryId("9", name)
         row = {"event": "pull_request", "repo": "o/r", "repo_id": 6, "number": number, "head_sha": head}
         body = {"pull_request": {"updated_at": at}}
-        decided = route(self.config.routes, "c", id, row, lambda: body, now=lambda: self.now, replay=replay)
+        decided = route(self.config, id, row, lambda: body, now=lambda: self.now, replay=replay)
         self.journal.append(decided.entries)
         return decided.tasks[0]
 

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import falcon
 
 from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import Body, body_of
-from covenq.http.api.resource import Resource
-from covenq.tasks.remote.claims import BATCH_MAX
-from covenq.tasks.remote.reports import Completion
+from covenq.tasks.remote.claims import BATCH_MAX, Claims
+from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
 from covenq.tasks.scheduling.outcome import Usage
 
 LEASE_S = 60
 """Seconds of a lease, if the request names none."""
 
 
-class Claim(Resource):
+class Claim:
     """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
         routes = body.texts("routes", "a list of names")
         gone = req.env.get("waitress.client_disconnected")
-        found = self._services.claims.claim_all(
+        found = self._claims.claim_all(
             body.required_text("worker"),
             _lease_s(body),
             body.typed("max", int, "a whole number", 1),
@@ -39,29 +39,36 @@ class Claim(Resource):
             resp.status = falcon.HTTP_204
 
 
-class Renew(Resource):
+class _Report:
+    """A report of a worker on a task that it holds."""
+
+    def __init__(self, reports: ClaimReports) -> None:
+        self._reports = reports
+
+
+class Renew(_Report):
     """POST {"fence", "lease_s"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "lease_s"})
-        respond_ok(resp, self._services.claims.reports.renew(task, body.required_text("fence"), _lease_s(body)))
+        respond_ok(resp, self._reports.renew(task, body.required_text("fence"), _lease_s(body)))
 
 
-class Phase(Resource):
+class Phase(_Report):
     """POST {"fence", "phase"}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "phase"})
         fence, phase = body.required_text("fence"), body.required_text("phase")
-        respond_ok(resp, self._services.claims.reports.phase(task, fence, phase))
+        respond_ok(resp, self._reports.phase(task, fence, phase))
 
 
-class Complete(Resource):
+class Complete(_Report):
     """POST {"fence", "result"?, "exit_code"?, "usage"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         body = body_of(req, {"fence", "result", "exit_code", "usage"})
-        answer = self._services.claims.reports.complete(
+        answer = self._reports.complete(
             task,
             body.required_text("fence"),
             result=body.get("result"),
@@ -71,36 +78,39 @@ class Complete(Resource):
         respond_ok(resp, answer)
 
 
-class CompleteAll(Resource):
+class CompleteAll(_Report):
     """POST {"done": [{"task", "fence", "exit_code"?, "usage"?}, …]}: `items`, each answered by itself."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        listed: list[Any] = body_of(req, {"done"}).typed("done", list, "a list", [])
-        if not 1 <= len(listed) <= BATCH_MAX or not all(isinstance(one, dict) for one in listed):
+        given: list[object] = body_of(req, {"done"}).typed("done", list, "a list", [])
+        listed = [one for one in given if isinstance(one, dict)]
+        if not 1 <= len(given) <= BATCH_MAX or len(listed) < len(given):
             raise UsageError(f"done must be a list of 1 to {BATCH_MAX} objects")
         for one in listed:
             if unknown := sorted(one.keys() - {"task", "fence", "exit_code", "usage"}):
                 raise UsageError(f"unknown key {unknown[0][:40]!r}")
         done = [_done(Body(one)) for one in listed]
-        respond_ok(resp, {"items": self._services.claims.reports.complete_all(done)})
+        respond_ok(resp, {"items": self._reports.complete_all(done)})
 
 
-class Fail(Resource):
+class Fail(_Report):
     """POST {"fence", "category"?, "detail"?, "retry"?, "retry_after_s"?, "exit_code"?, "signal"?, "usage"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
         body = body_of(req, known)
-        answer = self._services.claims.reports.fail(
+        answer = self._reports.fail(
             task,
             body.required_text("fence"),
-            category=body.typed("category", str, "a text", "exit"),
-            detail=body.text("detail"),
-            retry=body.flag("retry", True),
-            retry_after_s=body.seconds("retry_after_s"),
-            exit_code=body.int32("exit_code"),
-            signal=body.int32("signal"),
-            usage=_usage(body),
+            Failure(
+                body.typed("category", str, "a text", "exit"),
+                detail=body.text("detail"),
+                retry=body.flag("retry", True),
+                retry_after_s=body.seconds("retry_after_s"),
+                exit_code=body.int32("exit_code"),
+                signal=body.int32("signal"),
+                usage=_usage(body),
+            ),
         )
         respond_ok(resp, answer)
 

@@ -6,16 +6,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import falcon
 import orjson
 
 from covenq.errors import UsageError
 from covenq.http.answers import respond_error
-from covenq.http.api.resource import Resource
-from covenq.http.services import STREAMS, Services
 from covenq.operate.inspect import view
+from journal.interface import Journal
 
+STREAMS = 16
+"""Event streams at a time on one listener: each holds one of its threads, and the others stay free."""
 TYPE = "text/event-stream"
 POLL_S = 0.5
 """How often a quiet stream checks whether the daemon is stopping or its client has disconnected."""
@@ -24,11 +26,20 @@ BEAT_S = 10.0
 CHUNK_RECORDS = 100
 
 
-class Events(Resource):
+class FollowedJournal(Journal, Protocol):
+    """A journal that says when there will never be another record."""
+
+    @property
+    def poisoned(self) -> bool: ...
+
+
+class Events:
     """Streams hold a thread each, so their number is limited: nothing else of the listener waits for one."""
 
-    def __init__(self, services: Services, most: int = STREAMS) -> None:
-        super().__init__(services)
+    def __init__(self, journal: FollowedJournal, stopping: threading.Event, most: int = STREAMS) -> None:
+        """`stopping` is set when streams have to end; there are at most `most` at a time."""
+        self._journal = journal
+        self._stopping = stopping
         self._free = threading.BoundedSemaphore(most)
 
     def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -42,21 +53,30 @@ class Events(Resource):
         if not self._free.acquire(blocking=False):
             respond_error(resp, 503, "streams_busy", "There are as many event streams as there may be.")
             return
-        head = self._services.journal.head().seq
+        head = self._journal.head().seq
         resp.status = falcon.HTTP_200
         resp.content_type = TYPE
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Accel-Buffering", "no")  # nginx would keep the pieces until it has enough of them
         disconnected = req.env.get("waitress.client_disconnected", lambda: False)
-        resp.stream = Stream(self._services, head if after is None else after, disconnected, self._free.release)
+        after = head if after is None else after
+        resp.stream = Stream(self._journal, self._stopping, after, disconnected, self._free.release)
 
 
 class Stream:
     """The chunks of one stream. The server calls `close` in any case, so that what it holds is released."""
 
-    def __init__(self, services: Services, after: int, disconnected: object, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: FollowedJournal,
+        stopping: threading.Event,
+        after: int,
+        disconnected: object,
+        on_close: Callable[[], None],
+    ) -> None:
         """`disconnected`, if it is callable, is whether the client has disconnected; `on_close` is called once, at the end."""
-        self._services = services
+        self._journal = journal
+        self._stopping = stopping
         self._on_close = on_close
         self._seq = after
         self._disconnected = disconnected if callable(disconnected) else lambda: False
@@ -69,11 +89,11 @@ class Stream:
 
     def __next__(self) -> bytes:
         while not self._pending:
-            if self._services.stopping.is_set() or self._disconnected():
+            if self._stopping.is_set() or self._disconnected():
                 raise StopIteration
-            if self._services.journal.wait(self._seq, POLL_S):
+            if self._journal.wait(self._seq, POLL_S):
                 self._fetch()
-            elif self._services.journal.poisoned:
+            elif self._journal.poisoned:
                 raise StopIteration  # there will never be another record
             elif time.monotonic() - self._last_sent > BEAT_S:
                 self._pending.append(b":\n\n")
@@ -82,7 +102,7 @@ class Stream:
 
     def _fetch(self) -> None:
         pieces = []
-        for record in self._services.journal.read(self._seq):
+        for record in self._journal.read(self._seq):
             self._seq = record.seq
             pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, orjson.dumps(view.event(record))))
             if len(pieces) == CHUNK_RECORDS:

@@ -2,84 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import falcon
 import msgspec
 
 from covenq.config.api_tokens import Role
+from covenq.config.live import Live
 from covenq.errors import NotFound
 from covenq.http.answers import respond_error, respond_ok
+from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import LIMIT, filter_of, id_of, limit_of
-from covenq.http.api.resource import Resource
 from covenq.http.guard import token_of
-from covenq.http.services import Services
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
 from covenq.operate.inspect import secret_usage, view
 from covenq.state import query
+from covenq.state.folded import FoldedState
+from journal.interface import Journal
 
 LOG_MAX = 1 << 20
 """Bytes of an attempt's output in one answer: the last of them."""
 
 
-class Secrets(Resource):
+@dataclass(eq=False)
+class Secrets:
     """GET …/secrets: how each is used, and which may be retired; never its value."""
 
+    state: FoldedState
+    live: Live
+    clock: Callable[[], float]
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        services = self._services
-        respond_ok(resp, secret_usage.view(services.reader(), services.live.secret_status(), services.clock()))
+        respond_ok(resp, secret_usage.view(self.state.reader(), self.live.secret_status(), self.clock()))
 
 
-class Listing(Resource):
+@dataclass(eq=False)
+class Listing:
     """GET …/deliveries and …/tasks: `filter=`, `limit=` (0 is the most there may be), `after=`."""
 
-    def __init__(self, services: Services, what: view.What) -> None:
-        super().__init__(services)
-        self._what = what
+    state: FoldedState
+    journal: Journal
+    config: EffectiveConfig
+    what: view.What
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         limit = limit_of(req.get_param("limit"))
         filter = filter_of(req)
-        conn = self._services.reader()
-        after, caps = req.get_param("after"), self._services.caps
-        found = view.items(conn, self._services.journal, self._what, filter, limit, after, caps=caps)
+        conn = self.state.reader()
+        after, caps = req.get_param("after"), self.config.caps
+        found = view.items(conn, self.journal, self.what, filter, limit, after, caps=caps)
         respond_ok(resp, found)
 
 
-class Count(Resource):
+@dataclass(eq=False)
+class Count:
     """GET …/count: `what=`, `filter=`."""
+
+    state: FoldedState
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         filter = filter_of(req)
         what: view.Counted = "tasks" if req.get_param("what") == "tasks" else "deliveries"
-        respond_ok(resp, {"count": view.count(self._services.reader(), what, filter)})
+        respond_ok(resp, {"count": view.count(self.state.reader(), what, filter)})
 
 
-class Delivery(Resource):
+@dataclass(eq=False)
+class Delivery:
     """GET …/deliveries/GUID and …/deliveries/HOOK/GUID."""
 
+    state: FoldedState
+    journal: Journal
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self._services.reader()
-        respond_ok(resp, view.delivery(conn, self._services.journal, id_of(one, two)))
+        conn = self.state.reader()
+        respond_ok(resp, view.delivery(conn, self.journal, id_of(one, two)))
 
 
 _TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 
 
-class Payload(Resource):
+@dataclass(eq=False)
+class Payload:
     """GET …/payload: the bytes and media type as they were received, with headers that keep browsers from rendering them.
 
     A token of the role `worker` reads those of deliveries whose task a pull worker holds now.
     """
 
+    state: FoldedState
+    journal: Journal
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, one: str, two: str | None = None) -> None:
-        conn = self._services.reader()
+        conn = self.state.reader()
         found = query.delivery(conn, *parse_id(id_of(one, two)))
         token = token_of(req)
         if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
             respond_error(resp, 403, "not_claimed", detail)
             return
-        content, kind = view.body(self._services.journal, found)
+        content, kind = view.body(self.journal, found)
         resp.data = content
         resp.content_type = _TYPES.get(kind, "application/octet-stream")
         resp.set_header("X-Content-Type-Options", "nosniff")
@@ -87,42 +110,52 @@ class Payload(Resource):
         resp.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
 
 
-class Task(Resource):
+@dataclass(eq=False)
+class Task:
+    state: FoldedState
+    config: EffectiveConfig
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
-        respond_ok(resp, view.task(self._services.reader(), id, caps=self._services.caps))
+        respond_ok(resp, view.task(self.state.reader(), id, caps=self.config.caps))
 
 
-class Attempts(Resource):
+@dataclass(eq=False)
+class Attempts:
     """GET …/tasks/ID/attempts: as `Listing`, but first to last; the filter applies to the task."""
+
+    state: FoldedState
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
         limit = limit_of(req.get_param("limit"))
         filter = filter_of(req)
-        found = query.attempts_of(self._services.reader(), id, filter, limit, req.get_param("after"))
+        found = query.attempts_of(self.state.reader(), id, filter, limit, req.get_param("after"))
         respond_ok(resp, {"items": found.items, "next": found.next})
 
 
-class Log(Resource):
+@dataclass(eq=False)
+class Log:
     """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, as plain text."""
 
-    def __init__(self, services: Services, stream: str) -> None:
-        super().__init__(services)
-        self._stream = stream
+    data: Path
+    stream: str
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, id: str, attempt: str) -> None:
         last = req.get_param_as_int("last", min_value=1, max_value=LOG_MAX, default=LOG_MAX)
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
-        resp.data = view.log(self._services.data, id, int(attempt), self._stream, last)
+        resp.data = view.log(self.data, id, int(attempt), self.stream, last)
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 
 
-class Refused(Resource):
+@dataclass(eq=False)
+class Refused:
     """GET …/refused: the newest requests that were refused, each with a hint. `limit=` 0 is all that are kept."""
+
+    data: Path
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         text = req.get_param("limit")
         limit_of(text)
-        found = refusal_hints.latest(self._services.data, LIMIT if text is None else int(text))
+        found = refusal_hints.latest(self.data, LIMIT if text is None else int(text))
         respond_ok(resp, {"items": msgspec.to_builtins(found), "next": None})

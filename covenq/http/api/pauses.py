@@ -5,12 +5,15 @@ from __future__ import annotations
 import falcon
 
 from covenq.http.answers import respond_ok
-from covenq.http.api.resource import Resource
 from covenq.operate.inspect import view
+from covenq.state.folded import FoldedState
 
 
-class Pauses(Resource):
+class Pauses:
     """GET: what is paused, oldest first."""
 
+    def __init__(self, state: FoldedState) -> None:
+        self._state = state
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        respond_ok(resp, {"items": view.pauses(self._services.reader()), "next": None})
+        respond_ok(resp, {"items": view.pauses(self._state.reader()), "next": None})

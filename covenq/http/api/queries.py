@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import falcon
 
 from covenq.http.answers import respond_ok
+from covenq.http.api.effective import EffectiveConfig
+from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.params import filter_of, integer_of
-from covenq.http.api.resource import Resource
-from covenq.http.services import STREAMS, Services
 from covenq.intake import refusal_log
+from covenq.intake.refusal_log import Refusals
 from covenq.operate.inspect import stats, tail, throughput, why
+from covenq.state.folded import FoldedState
+from journal.interface import Journal
 
 WAIT_MS_MAX = 30_000
 SLICE_S = 0.5
@@ -26,31 +31,48 @@ NEWEST_MAX = 1000
 DAY_MS = 86_400_000
 
 
-class Why(Resource):
+@dataclass(eq=False)
+class Why:
     """`id=`: GUID, hook/GUID, a task's id, owner/name#number, or an issue's or pull request's address."""
+
+    state: FoldedState
+    journal: Journal
+    config: EffectiveConfig
+    data: Path
+    clock: Callable[[], float]
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = req.get_param("id") or ""
-        services = self._services
-        config = services.config
+        config = self.config.config
         answer = why.why(
-            services.reader(),
-            services.journal,
+            self.state.reader(),
+            self.journal,
             config.routes,
             config.sha256,
             asked,
-            now=services.clock(),
-            waiting=why.waiting(replace(config, caps=services.caps)),
-            refused=lambda: refusal_log.read(services.data),
+            now=self.clock(),
+            waiting=why.waiting(replace(config, caps=self.config.caps)),
+            refused=lambda: refusal_log.read(self.data),
         )
         respond_ok(resp, answer)
 
 
-class Tail(Resource):
+class Tail:
     """`filter=`, and `after=` a seq, `since_ms=` ago or the `newest=` so many; `wait_ms=` holds the answer until there is one."""
 
-    def __init__(self, services: Services, most: int = STREAMS) -> None:
-        super().__init__(services)
+    def __init__(
+        self,
+        state: FoldedState,
+        journal: FollowedJournal,
+        clock: Callable[[], float],
+        stopping: threading.Event,
+        most: int = STREAMS,
+    ) -> None:
+        """`stopping` is set when requests that wait have to end; `most` may wait at a time."""
+        self._state = state
+        self._journal = journal
+        self._clock = clock
+        self._stopping = stopping
         self._free = threading.BoundedSemaphore(most)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -58,7 +80,6 @@ class Tail(Resource):
         after, ago = integer_of(req, "after"), integer_of(req, "since_ms")
         newest = integer_of(req, "newest")
         wait_s = min(integer_of(req, "wait_ms") or 0, WAIT_MS_MAX) / 1000
-        services = self._services
         if after is not None and wait_s and self._free.acquire(blocking=False):
             # As many may wait as may stream, since each holds a thread: the others are answered now.
             try:
@@ -66,10 +87,10 @@ class Tail(Resource):
             finally:
                 self._free.release()
         answer = tail.answer(
-            services.reader(),
-            services.journal,
+            self._state.reader(),
+            self._journal,
             filter,
-            services.clock(),
+            self._clock(),
             after=after,
             since_s=None if ago is None else ago / 1000,
             newest=None if newest is None else min(newest, NEWEST_MAX),
@@ -78,36 +99,45 @@ class Tail(Resource):
 
     def _wait(self, after: int, wait_s: float) -> None:
         """Wait for more. Not for a seq beyond the head: that belongs to another history, and is answered at once."""
-        journal, deadline = self._services.journal, time.monotonic() + wait_s
-        while journal.head().seq == after and not self._services.stopping.is_set() and not journal.poisoned:
+        journal, deadline = self._journal, time.monotonic() + wait_s
+        while journal.head().seq == after and not self._stopping.is_set() and not journal.poisoned:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
             journal.wait(after, min(left, SLICE_S))
 
 
-class Stats(Resource):
+@dataclass(eq=False)
+class Stats:
     """`filter=`, `since_ms=` ago (a day)."""
+
+    state: FoldedState
+    clock: Callable[[], float]
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         filter = filter_of(req)
         ago = integer_of(req, "since_ms")
-        now = self._services.clock()
+        now = self.clock()
         since = max(0.0, now - (DAY_MS if ago is None else ago) / 1000)
-        respond_ok(resp, stats.stats(self._services.reader(), filter, since=since, now=now))
+        respond_ok(resp, stats.stats(self.state.reader(), filter, since=since, now=now))
 
 
-class Throughput(Resource):
+@dataclass(eq=False)
+class Throughput:
     """`minutes=` (60): how many deliveries came, were refused and ended in each minute."""
 
+    state: FoldedState
+    refusals: Refusals
+    data: Path
+    clock: Callable[[], float]
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        services = self._services
         minutes = integer_of(req, "minutes")
         found = throughput.per_minute(
-            services.reader(),
+            self.state.reader(),
             minutes=throughput.MINUTES if minutes is None else minutes,
-            now=services.clock(),
-            log=refusal_log.read(services.data),
-            refused=services.refusals.minutes(),
+            now=self.clock(),
+            log=refusal_log.read(self.data),
+            refused=self.refusals.minutes(),
         )
         respond_ok(resp, found)

@@ -3,60 +3,104 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import falcon
 
 from covenq.http.answers import respond
-from covenq.http.api.resource import Resource
-from covenq.http.services import Services
+from covenq.http.api.effective import EffectiveConfig
+from covenq.intake.admission import Admission
+from covenq.intake.refusal_log import Refusals
 from covenq.model import JsonObject
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import throughput
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.state.follow import FoldThread
+from covenq.state.store import StateStore
+from covenq.tasks.execution.pool import Pool
+from journal.file.engine import FileJournal
 
 
-class Status(Resource):
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """What stays the same from the start of the daemon to its end."""
+
+    version: str
+    started_at: str
+    """RFC 3339."""
+    webhook_url: str
+    api_url: str | None = None
+    """Where the API listens on TCP, if [api] is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSources:
+    """What the status is read from."""
+
+    info: DaemonInfo
+    data: Path
+    journal: FileJournal
+    store: StateStore
+    fold_thread: FoldThread
+    config: EffectiveConfig
+    admission: Admission
+    refusals: Refusals
+    pool: Pool
+    upkeep: Upkeep
+    clock: Callable[[], float] = time.time
+
+
+class Status:
+    def __init__(self, sources: StatusSources) -> None:
+        self._sources = sources
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        respond(resp, 200, status(self._services))
+        respond(resp, 200, status(self._sources))
 
 
-def status(services: Services) -> JsonObject:
+def status(sources: StatusSources) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
-    journal = services.journal.status()
-    reasons = [reason.sentence for reason in services.admission.reasons()]
-    state = {"seq": services.fold_thread.folded, "lag": services.fold_thread.lag, "error": services.fold_thread.error}
+    journal = sources.journal.status()
+    reasons = [reason.sentence for reason in sources.admission.reasons()]
+    state = {"seq": sources.fold_thread.folded, "lag": sources.fold_thread.lag, "error": sources.fold_thread.error}
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
-    services.fold_thread.wait_for(services.journal.head().seq, 1.0)
-    conn = services.store.reader()
-    pool, upkeep, live = services.pool, services.upkeep, services.live
+    sources.fold_thread.wait_for(sources.journal.head().seq, 1.0)
+    conn = sources.store.reader()
+    pool, upkeep, live = sources.pool, sources.upkeep, sources.config.live
     return inspect_status.status(
         conn,
-        services.data,
-        services.config.routes,
-        version=services.version,
+        sources.data,
+        sources.config.config.routes,
+        version=sources.info.version,
         reasons=reasons,
         journal=inspect_status.journal_object(
-            services.journal.id,
-            services.journal.epoch,
+            sources.journal.id,
+            sources.journal.epoch,
             journal.head,
             segments=journal.segments,
             bytes=journal.bytes,
-            poisoned=journal.poisoned is not None,
-            full=journal.full is not None,
-            last_sync_s=journal.last_sync_s,
-            recent_syncs_s=journal.recent_syncs_s,
-            recent_batches=journal.recent_batches,
+            writes=inspect_status.JournalWrites(
+                poisoned=journal.poisoned is not None,
+                full=journal.full is not None,
+                last_sync_s=journal.last_sync_s,
+                recent_syncs_s=journal.recent_syncs_s,
+                recent_batches=journal.recent_batches,
+            ),
         ),
         state=state,
         process=inspect_status.DaemonProcess(
             pid=os.getpid(),
-            started_at=services.started_at,
-            webhook_url=services.webhook_url,
-            api_url=services.api_url,
+            started_at=sources.info.started_at,
+            webhook_url=sources.info.webhook_url,
+            api_url=sources.info.api_url,
             worker={"id": pool.id, "concurrency": pool.concurrency, "running": pool.running(), "error": pool.error},
             upkeep={"doing": upkeep.doing, "error": upkeep.error},
             reload=live.status(),
-            refused=services.refusals.counts(),
-            stuck=throughput.stuck(conn, services.clock(), services.caps),
+            refused=sources.refusals.counts(),
+            stuck=throughput.stuck(conn, sources.clock(), sources.config.caps),
             secrets=[{"secret": one.name, "problem": why} for one, why in live.secret_status() if why],
         ),
     )

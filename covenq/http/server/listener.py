@@ -95,6 +95,18 @@ class ListenerStats:
     """Of bodies that are being received."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """`streams`: some answers are event streams, so disconnects are noticed."""
+
+    name: str
+    threads: int
+    limits: RequestLimits
+    streams: bool = False
+    connections: int = CONNECTIONS
+    """The most that it holds."""
+
+
 class Listener:
     """A bound socket, and the server that answers on it."""
 
@@ -102,35 +114,31 @@ class Listener:
         self,
         app: WSGIApplication,
         bound: socket.socket,
+        settings: ListenerSettings,
         *,
-        name: str,
-        threads: int,
-        limits: RequestLimits,
         on_refusal: OnRefusal,
-        streams: bool = False,
-        connections: int = CONNECTIONS,
         fast_path: FastPath | None = None,
     ) -> None:
-        """`streams`: some answers are event streams, so disconnects are noticed. `fast_path` is tried before the application."""
+        """`fast_path` is tried before the application."""
         adj = Adjustments(
             sockets=[bound],
-            threads=threads,
+            threads=settings.threads,
             backlog=BACKLOG,
-            connection_limit=connections,
+            connection_limit=settings.connections,
             channel_timeout=60,
             cleanup_interval=1,
             ident="covenq",
             log_socket_errors=False,
             max_request_header_size=HEADERS_MAX + 1,  # waitress refuses from there on
             # The exact limit of a body is Parser's; this one bounds a chunked request's bytes on the wire.
-            max_request_body_size=2 * limits.body + (1 << 20),
+            max_request_body_size=2 * settings.limits.body + (1 << 20),
             inbuf_overflow=SPOOL_MIN,
             recv_bytes=65536,
             clear_untrusted_proxy_headers=False,
-            channel_request_lookahead=1 if streams else 0,
+            channel_request_lookahead=1 if settings.streams else 0,
             outbuf_high_watermark=1 << 20,
         )
-        self.name = name
+        self.name = settings.name
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.queue_logger = logging.getLogger("covenq.http.queue")
         # It warns of every request that waits for a thread, however briefly. /metrics has their number.
@@ -139,15 +147,15 @@ class Listener:
         kind = _UnixServer if bound.family == socket.AF_UNIX else _TcpServer
         info = (bound.family, bound.type, bound.proto, bound.getsockname())
         self._server: _ServerMixin = kind(app, self._map, bound, self._dispatcher, adj, info)
-        self._server.limits = limits
+        self._server.limits = settings.limits
         self._server.fast_path = fast_path
         self._server.on_refusal = on_refusal
         self._server.buffered = BufferedBytes(BUFFERED_MAX)
-        self._threads = threads
+        self._threads = settings.threads
         self._draining = threading.Event()
         self._drained = threading.Event()
         self._closing = threading.Event()
-        self._loop = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
+        self._loop = threading.Thread(target=self._run, name=f"{self.name}-loop", daemon=True)
 
     def start(self) -> None:
         """Listen, and answer. Raises PortBusy: only listening may show that the address is taken."""

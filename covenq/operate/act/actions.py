@@ -255,8 +255,7 @@ def _reroute_item(row: JsonObject, config: Config, payload_of: query.PayloadOf, 
 def _route(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None) -> Decision:
     delivery = DeliveryId(row["hook"], row["guid"])
     return route(
-        config.routes,
-        config.sha256,
+        config,
         delivery,
         row,
         lambda: query.decode(payload_of(row["seq"])),

@@ -96,7 +96,7 @@ def _parse(one: ImportedDelivery, config: Config, *, by: str | None, reason: str
 
 def _item(parsed: _ParsedDelivery, config: Config, routed: bool, clock: Callable[[], float]) -> Item:
     if routed:
-        decision = route(config.routes, config.sha256, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
+        decision = route(config, parsed.delivery, parsed.row, lambda: parsed.body, now=clock)
         tasks = decision.tasks if decision.state is not State.RECEIVED else None
         return Item(str(parsed.delivery), (_with_tasks(parsed.received, tasks), *decision.entries), decision.tasks)
     told = {"reason": IMPORTED, "detail": "It was imported, and given no tasks: `covenq reroute` makes them."}

@@ -95,18 +95,22 @@ def route_names(routes: Sequence[Route]) -> list[str]:
     return [route.name for route in routes]
 
 
+@dataclass(frozen=True, slots=True)
+class JournalWrites:
+    """How the appends of a running daemon went, the newest syncs and batches last; without one, the defaults."""
+
+    poisoned: bool = False
+    full: bool = False
+    last_sync_s: float | None = None
+    recent_syncs_s: Sequence[float] = ()
+    recent_batches: Sequence[int] = ()
+
+
+NO_WRITES = JournalWrites()
+
+
 def journal_object(
-    id: str,
-    epoch: str,
-    head: Head,
-    *,
-    segments: int,
-    bytes: int,
-    poisoned: bool = False,
-    full: bool = False,
-    last_sync_s: float | None = None,
-    recent_syncs_s: Sequence[float] = (),
-    recent_batches: Sequence[int] = (),
+    id: str, epoch: str, head: Head, *, segments: int, bytes: int, writes: JournalWrites = NO_WRITES
 ) -> JsonObject:
     """The status object's `journal`. Of one that nobody writes there are no syncs."""
     return {
@@ -115,11 +119,11 @@ def journal_object(
         "head": {"seq": head.seq, "sum": head.sum},
         "segments": segments,
         "bytes": bytes,
-        "poisoned": poisoned,
-        "full": full,
-        "last_sync_ms": None if last_sync_s is None else round(last_sync_s * 1000, 3),
-        "recent_syncs_ms": sync_times(recent_syncs_s),
-        "recent_batches": batch_sizes(recent_batches),
+        "poisoned": writes.poisoned,
+        "full": writes.full,
+        "last_sync_ms": None if writes.last_sync_s is None else round(writes.last_sync_s * 1000, 3),
+        "recent_syncs_ms": sync_times(writes.recent_syncs_s),
+        "recent_batches": batch_sizes(writes.recent_batches),
     }
 
 

@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.resources import OUTPUT_LIMIT
@@ -68,8 +69,29 @@ def worker_id() -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How a pool works; the time, randomness and environment are passed in here."""
+
+    concurrency: int = 4
+    """Tasks at a time."""
+    worker: str | None = None
+    """The pool's id; None for one of its own (`worker_id`)."""
+    environ: Mapping[str, str] | None = None
+    """The environment that commands get parts of; None for the process's."""
+    clock: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+    grace_s: float = 5.0
+    """Seconds that a command has between SIGTERM and SIGKILL at its timeout."""
+    output_limit: int = OUTPUT_LIMIT
+    scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
+
+
+DEFAULTS = PoolSettings()
+
+
 class Pool:
-    """Runs queued tasks, `concurrency` at a time. One start, one stop.
+    """Runs queued tasks, `settings.concurrency` at a time. One start, one stop.
 
     It relies on being the only user of the data directory when it starts (the journal's lock): a task that is then running
     without a lease was running in a process that is dead.
@@ -83,33 +105,24 @@ class Pool:
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
-        concurrency: int = 4,
-        worker: str | None = None,
-        environ: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.time,
-        random: Callable[[], float] = random.random,
-        grace_s: float = 5.0,
-        output_limit: int = OUTPUT_LIMIT,
-        scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets),
+        settings: PoolSettings = DEFAULTS,
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
         """`data` is the data directory; `dispatcher` is shared with the claims of pull workers.
 
-        `grace_s` is the time that a command has between SIGTERM and SIGKILL at its timeout.
-
         No task is begun while `room` returns False, the disk being low: the rest is for the ends of those that run. `on_full`
         makes room for those when there is none, and returns whether it could.
         """
-        self.id = worker or worker_id()
-        self.concurrency = concurrency
+        self.id = settings.worker or worker_id()
+        self.concurrency = settings.concurrency
         self.error: str | None = None
         """Why it runs nothing any more: the journal's error. None while it works."""
         self._journal = journal
         self._store = store
         self._fold_thread = fold_thread
         self._data = data.absolute()
-        self._clock = clock
+        self._clock = settings.clock
         self._room = room
         self._stop = StopEvent()
         self._context = AttemptContext(
@@ -117,13 +130,13 @@ class Pool:
             data=self._data,
             worker=self.id,
             stop=self._stop,
-            environ=dict(os.environ if environ is None else environ),
-            clock=clock,
-            random=random,
-            grace_s=grace_s,
-            output_limit=output_limit,
+            environ=dict(os.environ if settings.environ is None else settings.environ),
+            clock=settings.clock,
+            random=settings.random,
+            grace_s=settings.grace_s,
+            output_limit=settings.output_limit,
             delivery_of=self._delivery_of,
-            scrubber=scrubber,
+            scrubber=settings.scrubber,
             on_full=on_full,
         )
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)

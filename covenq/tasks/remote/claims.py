@@ -57,6 +57,18 @@ class _Waiter:
     task: Task | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TimeSources:
+    """The time and the randomness that leases and retries go by."""
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+
+
+REAL = TimeSources()
+
+
 class Claims:
     """Claims of pull workers.
 
@@ -72,9 +84,7 @@ class Claims:
         data: Path,
         *,
         dispatcher: Dispatcher | None = None,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        random: Callable[[], float] = random.random,
+        sources: TimeSources = REAL,
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -86,17 +96,24 @@ class Claims:
         self._journal = journal
         self._store = store
         self._fold_thread = fold_thread
-        self._clock = clock
-        self._monotonic = monotonic
+        self._clock = sources.clock
+        self._monotonic = sources.monotonic
         self._room = room
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
         self._waiters: list[_Waiter] = []
         self._waiting = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._leases = Leases(clock, monotonic)
+        self._leases = Leases(sources.clock, sources.monotonic)
         self.reports = ClaimReports(
-            journal, store, fold_thread, data.absolute(), self._leases, clock=clock, random=random, on_full=on_full
+            journal,
+            store,
+            fold_thread,
+            data.absolute(),
+            self._leases,
+            clock=sources.clock,
+            random=sources.random,
+            on_full=on_full,
         )
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 

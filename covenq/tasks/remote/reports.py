@@ -76,6 +76,19 @@ class Failed(TypedDict):
     duplicate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The report of an attempt that failed, as the worker gave it: `ClaimReports.fail` checks it."""
+
+    category: str
+    detail: str | None = None
+    retry: bool = True
+    retry_after_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    usage: Usage | None = None
+
+
 class ClaimReports:
     """Records what pull workers report. Methods may be called from any thread."""
 
@@ -176,23 +189,12 @@ class ClaimReports:
             word = "stale_fence" if isinstance(error, StaleFence) else "refused" if isinstance(error, Refused) else None
             return {"ok": False, "error": word or "not_found", "detail": str(error)}
 
-    def fail(
-        self,
-        task: str,
-        token: str,
-        *,
-        category: str,
-        detail: str | None = None,
-        retry: bool = True,
-        retry_after_s: float | None = None,
-        exit_code: int | None = None,
-        signal: int | None = None,
-        usage: Usage | None = None,
-    ) -> Failed:
-        """The attempt failed: the task failed, or is queued again, by the task's policy; without `retry` it is not queued again.
+    def fail(self, task: str, token: str, failure: Failure) -> Failed:
+        """The attempt failed: the task failed, or is queued again, by its policy; without `failure.retry` it is not queued again.
 
         The category `interrupted` gives the task back, and uses up no retry. Raises as `renew` does.
         """
+        category, detail = failure.category, failure.detail
         if category not in _REPORTABLE:
             raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
         said = self._recorded_end(task, token)
@@ -201,11 +203,18 @@ class ClaimReports:
         claim = self._current_claim(task, token, "fail")
         row = self._task(claim)
         words = None if detail is None else scrub_text(_UNPRINTABLE.sub(" ", detail))[:DETAIL_MAX]
-        outcome = Outcome(Category(category), exit_code, signal, words, retry_after_s=retry_after_s, final=not retry)
+        outcome = Outcome(
+            Category(category),
+            failure.exit_code,
+            failure.signal,
+            words,
+            retry_after_s=failure.retry_after_s,
+            final=not failure.retry,
+        )
         ending = ending_after(
             row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
         )
-        self._record(claim, "fail", ending.kind, {**ending.data, **_usage(usage)})
+        self._record(claim, "fail", ending.kind, {**ending.data, **_usage(failure.usage)})
         return _ended(ending.kind, ending.data, duplicate=False)
 
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:

@@ -124,8 +124,16 @@ def has_work(conn: sqlite3.Connection, pull: bool, now: str) -> bool:
     return bool(conn.execute(_HAS_WORK, (pull, now)).fetchone()[0])
 
 
+class TaskSelection(NamedTuple):
+    """The tasks that are wanted: of pull workers or of this daemon, of these routes (None: of any), and of none in `without`."""
+
+    pull: bool
+    routes: frozenset[str] | None
+    without: frozenset[str]
+
+
 class CandidateScan:
-    """One scan of the queue, in one read transaction, for up to `limit` tasks that are not in `in_flight` or `exclude`."""
+    """One scan of the queue, in one read transaction, for up to `limit` tasks that are not in `in_flight`."""
 
     def __init__(
         self,
@@ -134,28 +142,25 @@ class CandidateScan:
         limiter: Limiter,
         superseder: Superseder,
         in_flight: Iterable[LimitedTask],
-        exclude: Iterable[str],
-        pull: bool,
-        routes: frozenset[str] | None,
-        without: frozenset[str],
+        selection: TaskSelection,
         limit: int,
     ) -> None:
-        self.pull = pull
+        self.pull = selection.pull
         self.limiter = limiter
         self._conn = conn
         self._now = now
         self._superseder = superseder
-        self._exclude = set(exclude)
-        self._window = SCAN_WINDOW + len(self._exclude) + limit
+        self._exclude: set[str] = set()
+        self._window = SCAN_WINDOW + limit
         in_flight_ids: dict[str, list[str]] = {}
         for task in in_flight:
             self._exclude.add(task.id)
             in_flight_ids.setdefault(task.tenant, []).append(task.id)
         self._in_flight = {tenant: orjson.dumps(ids).decode() for tenant, ids in in_flight_ids.items()}
         """Installation → its ids in flight, which SQLite skips: while the fold is behind, they come before all others."""
-        self.routes = routes
-        self._excluded_routes = without
-        self._due = conn.execute(_ANY_DUE, (pull, now)).fetchone() is not None
+        self.routes = selection.routes
+        self._excluded_routes = selection.without
+        self._due = conn.execute(_ANY_DUE, (self.pull, now)).fetchone() is not None
         self._first_batch = min(limit, _BATCH)
         self._queues: dict[tuple[str, int, int], _Queue] = {}
         self._next_tenants: dict[str, str | None] = {}

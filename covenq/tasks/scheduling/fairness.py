@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.model import at_text
-from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, TurnState, has_work
+from covenq.tasks.scheduling.candidates import Candidate, CandidateScan, TaskSelection, TurnState, has_work
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
 from covenq.tasks.scheduling.outcome import Task, queued_tasks
 from covenq.tasks.scheduling.supersede import Superseder
@@ -87,8 +87,6 @@ class Picker:
         limit: int,
         *,
         in_flight: Collection[LimitedTask] = (),
-        exclude: Collection[str] = (),
-        keys: Collection[str] = (),
         kinds: Collection[str] = OWN_KINDS,
         routes: Collection[str] | None = None,
         without: Collection[str] = (),
@@ -97,8 +95,8 @@ class Picker:
 
         `in_flight` are tasks that were picked before, though the fold may still have them as queued: they are not picked again,
         and count for every limit as if they ran. So a caller that adds the result to `in_flight` before the next pick can't
-        exceed a limit, however far the fold is behind. `exclude` and `keys` are more ids not to pick, and more keys in use.
-        `kinds` is OWN_KINDS or PULL_KINDS; with `routes` only tasks of those routes are picked, and of none in `without`.
+        exceed a limit, however far the fold is behind. `kinds` is OWN_KINDS or PULL_KINDS; with `routes` only tasks of those
+        routes are picked, and of none in `without`.
         """
         if limit <= 0:
             return []
@@ -108,7 +106,7 @@ class Picker:
                 if (order := self._round_robins.get((pull, wanted))) is not None:
                     order.owed.clear()  # an installation without work is owed nothing
                 return []
-            limiter = Limiter(conn, now, self._caps(), in_flight, keys)
+            limiter = Limiter(conn, now, self._caps(), in_flight)
             if limiter.check_paused() is not None:
                 return []
             scan = CandidateScan(
@@ -117,10 +115,7 @@ class Picker:
                 limiter,
                 self._superseder,
                 in_flight,
-                exclude,
-                pull,
-                wanted,
-                frozenset(without),
+                TaskSelection(pull, wanted, frozenset(without)),
                 limit,
             )
             return queued_tasks(conn, [row.id for row in self._pick(scan, limit)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,9 +73,8 @@ class Limiter:
         now: float,
         caps: Caps,
         in_flight: Iterable[LimitedTask] = (),
-        keys: Collection[str] = (),
     ) -> None:
-        """`in_flight` are tasks that were picked and may not be running yet by `conn`; `keys` are more keys in use."""
+        """`in_flight` are tasks that were picked and may not be running yet by `conn`."""
         self._conn = conn
         self._caps = caps
         self._hours = (at_text(now - DAY_S - 3600.0)[:13], at_text(now + DAY_S)[:13])
@@ -84,7 +83,7 @@ class Limiter:
         self._daily: dict[str, int] = {}
         self._tenants_in: dict[str, set[str]] = {}
         """Scope → the installations that have something running in it."""
-        self._keys: Counter[str] = Counter(keys)
+        self._keys: Counter[str] = Counter()
         self._key_holder: dict[str, str] = {}
         self._key_limit: dict[str, int] = {}
         """Key → the lowest key concurrency among the routes of the tasks that run with it."""

@@ -12,6 +12,7 @@ from journal.file.engine import FileJournal
 from journal.file.erase import Erasure, ErasureLookup, seq_ranges
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.file.verify import verify
 from journal.records import Appended, Entry
 
@@ -37,7 +38,7 @@ def test_many_records_rewrite_each_segment_once(tmp_path: Path, monkeypatch: pyt
         rewritten.append(first)
         return before(files, directory, first, named)
 
-    with open_journal(tmp_path / "journal", segment_bytes=4000, idle_s=3600) as journal:
+    with open_journal(tmp_path / "journal", settings=WriteSettings(segment_bytes=4000, idle_s=3600)) as journal:
         fill(journal, 40)
         monkeypatch.setattr(engine, "rewrite_segment", counted)
         answer, done = journal.erase([naming(number) for number in range(3, 31)])
@@ -83,7 +84,7 @@ class NoRoom(OsFiles):
 
 def test_without_room_for_a_rewrite_the_log_opens_and_the_erasure_waits(tmp_path: Path) -> None:
     files = NoRoom()
-    with open_journal(tmp_path / "journal", files=files, idle_s=3600) as journal:
+    with open_journal(tmp_path / "journal", files=files, settings=WriteSettings(idle_s=3600)) as journal:
         fill(journal, 3)
         # The segment is cut before anything is rewritten, which needs room for a header.
         journal.erase([naming(1)])
@@ -96,7 +97,7 @@ def test_without_room_for_a_rewrite_the_log_opens_and_the_erasure_waits(tmp_path
         with pytest.raises(OSError, match="no space"):
             journal.erase([naming(2)])
         assert journal.erasing
-    with open_journal(tmp_path / "journal", files=files, idle_s=3600) as journal:
+    with open_journal(tmp_path / "journal", files=files, settings=WriteSettings(idle_s=3600)) as journal:
         assert journal.erasing
         record = journal.get(2)
         assert record is not None and record.payload is not None

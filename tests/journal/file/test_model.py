@@ -13,6 +13,7 @@ from hypothesis.stateful import precondition, rule
 from journal.file.engine import FileJournal
 from journal.file.open import drop_index, open_journal
 from journal.file.reader import open_reader
+from journal.file.settings import WriteSettings
 from journal.file.verify import verify
 from journal.records import Appended, Entry, Witness
 from tests.support.journals.explorer import NEVER_S
@@ -38,7 +39,10 @@ class FileModel(JournalModel):
             newest = self.records[max(self.records)]
             witnesses = [Witness(self.journal.id, newest.seq, newest.sum)]
         journal = open_journal(
-            self.directory, witnesses=witnesses, segment_bytes=3000, idle_s=NEVER_S, force_filesystem=True
+            self.directory,
+            witnesses=witnesses,
+            force_filesystem=True,
+            settings=WriteSettings(segment_bytes=3000, idle_s=NEVER_S),
         )
         assert journal.recovery.torn is None
         return journal

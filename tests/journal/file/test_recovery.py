@@ -17,10 +17,12 @@ from journal.file.index import Index, Position
 from journal.file.open import NEWLINES_MAX, drop_index, open_journal
 from journal.file.reader import open_reader
 from journal.file.segment import name_of
+from journal.file.settings import WriteSettings
 from journal.file.verify import verify
 from journal.records import Conflict, Damage, Entry, Head, Record, Witness
 from tests.support.journals.entries import delivery, digest, task
 from tests.support.journals.explorer import NEVER_S, Checker, Promise, Run
+from tests.support.journals.opening import open_with
 from tests.support.journals.simdisk import Image, SimDisk
 from tests.support.waiting import eventually
 
@@ -59,7 +61,7 @@ class Log:
     def open(self, image: Image, *witnesses: Witness, **options: object) -> FileJournal:
         drop_index(self.root / "journal")
         disk = SimDisk(self.root, image)
-        return open_journal(
+        return open_with(
             self.root / "journal", files=disk, witnesses=witnesses, idle_s=NEVER_S, force_filesystem=True, **options
         )
 
@@ -157,7 +159,9 @@ def test_thousands_of_newlines_in_one_batch_are_mended(root: Path, every: int) -
     disk = SimDisk(root, {FIRST: b"".join([*lines[:3], *broken])})
     drop_index(root / "journal")
     assert verify(root / "journal", files=disk).ok
-    with open_journal(root / "journal", files=disk, idle_s=NEVER_S, force_filesystem=True) as journal:
+    with open_journal(
+        root / "journal", files=disk, force_filesystem=True, settings=WriteSettings(idle_s=NEVER_S)
+    ) as journal:
         assert journal.recovery.mended_newlines == count // every
         kept = list(journal.read(0))
         assert kept[: len(records)] == records

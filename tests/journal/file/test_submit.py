@@ -14,6 +14,7 @@ from journal.file.codec import parse, payload_form, prepare
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.records import Appended, Conflict, Entry
 from tests.support.journals.submissions import HANG_S, Answers, submission
 
@@ -54,7 +55,7 @@ def disk() -> Disk:
 
 @pytest.fixture
 def journal(tmp_path: Path, disk: Disk) -> Iterator[FileJournal]:
-    opened = open_journal(tmp_path / "journal", files=disk, force_filesystem=True, idle_s=3600)
+    opened = open_journal(tmp_path / "journal", files=disk, force_filesystem=True, settings=WriteSettings(idle_s=3600))
     disk.syncs = 0  # those of the opening
     yield opened
     disk.go.set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.interface import Submitting
 from tests.support.flaky import FlakyJournal, Known
 from tests.support.journals.making import NEVER_S
@@ -26,9 +27,13 @@ Opened = Callable[[], Engine]
 """What the fixture `opened` gives: the journal of the test's scratch directory, closed at the latest with the test."""
 
 ENGINES: dict[str, Open] = {
-    "file": lambda scratch: open_journal(scratch / "journal", idle_s=NEVER_S, force_filesystem=True),
+    "file": lambda scratch: open_journal(
+        scratch / "journal", force_filesystem=True, settings=WriteSettings(idle_s=NEVER_S)
+    ),
     "file+flaky": lambda scratch: Known(
-        FlakyJournal(open_journal(scratch / "journal", idle_s=NEVER_S, force_filesystem=True), seed=7)
+        FlakyJournal(
+            open_journal(scratch / "journal", force_filesystem=True, settings=WriteSettings(idle_s=NEVER_S)), seed=7
+        )
     ),
 }
 """An engine is a line here. It appends no records of its own but at its close and at its opening."""

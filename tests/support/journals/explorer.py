@@ -23,9 +23,11 @@ from journal.file.examine import examine
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.file.open import open_journal
 from journal.file.segment import SegmentFile, list_segments
+from journal.file.settings import WriteSettings
 from journal.file.verify import verify
 from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Head, Record, Witness
 from tests.support.journals.entries import digest
+from tests.support.journals.opening import open_with
 from tests.support.journals.simdisk import Crashes, Density, Image, SimDisk
 
 SEGMENT_BYTES = 2048
@@ -77,7 +79,7 @@ class Run:
         remove_index(self.directory / INDEX_NAME)
 
     def open(self, **options: Any) -> FileJournal:
-        self.journal = open_journal(
+        self.journal = open_with(
             self.directory,
             files=self.disk,
             clock=self.clock,
@@ -329,11 +331,10 @@ class Checker:
             directory or self.directory,
             files=disk,
             witnesses=witnesses,
-            clock=counting_clock(),
-            token=counting_token(1 << 20),
-            segment_bytes=self.segment_bytes,
-            idle_s=NEVER_S,
             force_filesystem=True,
+            settings=WriteSettings(
+                clock=counting_clock(), token=counting_token(1 << 20), segment_bytes=self.segment_bytes, idle_s=NEVER_S
+            ),
         )
 
     def _journal_id(self, disk: SimDisk) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from journal.file.engine import FileJournal
-from journal.file.open import open_journal
 from journal.file.segment import NAME
 from journal.records import Entry, Record
+from tests.support.journals.opening import open_with
 
 START = 1_800_000_000.0
 """2027-01-15T08:00:00Z"""
@@ -76,7 +76,7 @@ class Clock:
 def opened(directory: Path, seed: int = 1, **options: Any) -> FileJournal:
     """The journal there, with deterministic times and tokens."""
     given = {"clock": Clock(START + 3600 * (seed - 1)), "token": Tokens(256 * seed), "idle_s": NEVER_S}
-    return open_journal(directory, **{**given, "force_filesystem": True, **options})
+    return open_with(directory, **{**given, "force_filesystem": True, **options})
 
 
 def delivery(name: str, payload: bytes | None = None, *, about: Any = None, **data: Any) -> Entry:

@@ -1,0 +1,76 @@
+"""The parts of a running daemon, as its start makes them and its stop ends them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from covenq.config.live import Live
+from covenq.daemon.datadir import Storage
+from covenq.http.api.status import DaemonInfo
+from covenq.http.counters import AcceptedCounts
+from covenq.http.server.listener import Listener, ListenerStats
+from covenq.intake.admission import Admission
+from covenq.intake.refusal_log import Refusals
+from covenq.intake.twins import Twins
+from covenq.operate.maintain.upkeep import Upkeep
+from covenq.tasks.execution.pool import Pool
+from covenq.tasks.remote.claims import Claims
+
+StatsByName = dict[str, Callable[[], ListenerStats]]
+"""The statistics of each listener, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What receives deliveries, and knows what became of requests."""
+
+    admission: Admission
+    refusals: Refusals
+    twins: Twins
+    accepted: AcceptedCounts = field(default_factory=AcceptedCounts)
+    """Deliveries that the webhook accepted, by status and event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """What runs tasks here, and hands them to workers elsewhere. They share one dispatcher."""
+
+    pool: Pool
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """`webhook` is open to the world, `api` is the Unix socket's, `remote` that of [api], if there is one."""
+
+    webhook: Listener
+    api: Listener
+    remote: Listener | None = None
+
+    @property
+    def alive(self) -> bool:
+        return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
+
+    def start(self) -> None:
+        """The webhook last: a delivery is accepted when everything that works on it runs."""
+        self.api.start()
+        if self.remote is not None:
+            self.remote.start()
+        self.webhook.start()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Everything that is started and stopped, for `covenq.daemon.start`, `run` and `stop` alone."""
+
+    info: DaemonInfo
+    live: Live
+    storage: Storage
+    intake: Intake
+    workers: Workers
+    upkeep: Upkeep
+    listeners: Listeners
+    stopping: threading.Event
+    """Set when event streams, waiting requests and rerouting have to end."""

@@ -1,0 +1,95 @@
+"""The groups of HTTP routes, made of the parts of the daemon that each uses. Which listener has which is `listeners`'."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from covenq.config.live import Live
+from covenq.daemon.datadir import Storage
+from covenq.daemon.parts import Intake, StatsByName, Workers
+from covenq.http import metrics
+from covenq.http.api.effective import EffectiveConfig
+from covenq.http.api.status import DaemonInfo, StatusSources
+from covenq.http.app import ApiRoutes, HealthRoutes, WebhookRoutes
+from covenq.http.webhook import AnswerRecorder, WebhookIntake
+from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.maintain.upkeep import Upkeep
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All groups."""
+
+    webhook: WebhookRoutes
+    health: HealthRoutes
+    api: ApiRoutes
+
+
+def make_routes(
+    info: DaemonInfo,
+    live: Live,
+    storage: Storage,
+    intake: Intake,
+    workers: Workers,
+    upkeep: Upkeep,
+    stats: StatsByName,
+    stopping: threading.Event,
+) -> Routes:
+    """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
+    return Routes(
+        WebhookRoutes(
+            WebhookIntake(storage.journal, intake.admission, live, storage.state.lookup),
+            intake.twins,
+            AnswerRecorder(intake.accepted, intake.refusals),
+        ),
+        HealthRoutes(
+            info.version,
+            intake.admission,
+            [
+                metrics.ReadinessMetrics(info.version, intake.admission, live),
+                metrics.WebhookMetrics(intake.accepted, intake.refusals),
+                metrics.JournalMetrics(storage.journal),
+                metrics.StateMetrics(storage.store, storage.fold_thread),
+                metrics.WorkMetrics(workers.pool, upkeep),
+                metrics.DiskMetrics(intake.admission, storage.journal),
+                metrics.ListenerMetrics(stats),
+            ],
+        ),
+        _make_api(info, live, storage, intake, workers, upkeep, stopping),
+    )
+
+
+def _make_api(
+    info: DaemonInfo,
+    live: Live,
+    storage: Storage,
+    intake: Intake,
+    workers: Workers,
+    upkeep: Upkeep,
+    stopping: threading.Event,
+) -> ApiRoutes:
+    config = EffectiveConfig(live, workers.pool.blocked_routes)
+    return ApiRoutes(
+        data=storage.data,
+        journal=storage.journal,
+        state=storage.state,
+        config=config,
+        refusals=intake.refusals,
+        claims=workers.claims,
+        operations=DaemonContext(live, storage.journal, storage.state.reader, upkeep, intake.admission, time.time),
+        status=StatusSources(
+            info,
+            storage.data,
+            storage.journal,
+            storage.store,
+            storage.fold_thread,
+            config,
+            intake.admission,
+            intake.refusals,
+            workers.pool,
+            upkeep,
+        ),
+        stopping=stopping,
+    )

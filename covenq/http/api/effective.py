@@ -1,0 +1,28 @@
+"""The configuration in effect, as the API answers by it: what was configured last, and what holds tasks back besides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from covenq.config.limits import Caps
+from covenq.config.live import Live
+from covenq.config.load import Config
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveConfig:
+    """`blocked_routes` returns the routes whose tasks wait for a receiver, each with the reason (`Pool.blocked_routes`)."""
+
+    live: Live
+    blocked_routes: Callable[[], Mapping[str, str]]
+
+    @property
+    def config(self) -> Config:
+        """As it is now: take it once for one answer."""
+        return self.live.now.config
+
+    @property
+    def caps(self) -> Caps:
+        """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open."""
+        return replace(self.config.caps, backing_off=self.blocked_routes())

@@ -1,0 +1,44 @@
+"""Reads that see what was acknowledged before them: rows of state.db once everything durable by then is folded."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from covenq.errors import NotFound, StateBehind
+from covenq.model import DeliveryId, JsonObject
+from covenq.state import query
+from covenq.state.follow import FoldThread
+from covenq.state.store import StateStore
+from journal.interface import Journal
+
+FOLD_S = 10.0
+"""Seconds a read waits for the state to reach what was durable when it came."""
+
+
+class FoldedState:
+    """The state of a journal that goes on growing. Methods may be called from any thread."""
+
+    def __init__(self, journal: Journal, store: StateStore, fold_thread: FoldThread) -> None:
+        self._journal = journal
+        self._store = store
+        self._fold_thread = fold_thread
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
+        if not self._fold_thread.reach(self._journal.head().seq, FOLD_S):
+            why = f": {self._fold_thread.error}" if self._fold_thread.error else ""
+            raise StateBehind(f"the state is {self._fold_thread.lag} records behind the journal{why}")
+        return self._store.reader()
+
+    def lookup(self, id: DeliveryId, at_least: int) -> JsonObject | None:
+        """The delivery's row once `at_least` is folded; None if that takes too long, or there is none."""
+        if not self.wait_for(at_least):
+            return None
+        try:
+            return query.delivery(self._store.reader(), id.hook, id.guid)
+        except NotFound:
+            return None
+
+    def wait_for(self, seq: int) -> bool:
+        """Block until the state has folded `seq`; False if that takes longer than FOLD_S."""
+        return self._fold_thread.wait_for(seq, FOLD_S)
