@@ -16,8 +16,9 @@ from covenq.config.load import Config
 from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
 from covenq.operate.inspect import view
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.state import query
-from covenq.state.store import StateStore, read_witness
+from covenq.state.store import StateStore
 from journal.interface import Journal
 
 
@@ -44,7 +45,7 @@ class LocalSource(Closing):
         from covenq.operate.inspect.status import journal_object, status
 
         with self._files.reading() as (conn, reader):
-            position = read_witness(self._files.state)
+            position = state_witness(self._data)
             segments = self._files.segments()
             lock_holder = self._files.lock_holder
             return status(

@@ -12,8 +12,9 @@ from covenq.config.load import Retention
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
-from covenq.state.store import StateStore, overlay, read_witness
+from covenq.state.store import StateStore, overlay
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import GENESIS, NAME
@@ -65,7 +66,7 @@ class LocalFiles:
             raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
 
         def opened() -> FileJournal:
-            seen = read_witness(self.state)
+            seen = state_witness(self.data)
             return open_journal(self.journal, witnesses=[seen] if seen else [])
 
         try:
@@ -94,7 +95,7 @@ class LocalFiles:
 
     def _open_reader(self) -> JournalReader:
         """With the lock if it is free soon (another command may hold it for a moment), or else without it."""
-        seen = read_witness(self.state)
+        seen = state_witness(self.data)
         witnesses = [seen] if seen else []
         self.lock_holder = None
         try:

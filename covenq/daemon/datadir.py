@@ -15,9 +15,10 @@ from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore, read_witness
+from covenq.state.store import StateStore
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 
@@ -88,7 +89,7 @@ def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None 
     """
 
     def opened() -> FileJournal:
-        seen = read_witness(data / STATE_NAME)
+        seen = state_witness(data)
         return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
 
     return wait_for_lock(opened, wait_s)

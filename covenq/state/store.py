@@ -15,12 +15,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from covenq.errors import CovenqError
-from covenq.paths import JOURNAL_NAME
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
-from journal.file.backup import backup_witness
-from journal.file.files import OsFiles
 from journal.interface import Journal
 from journal.records import Damage, Record, Witness
 
@@ -33,13 +30,12 @@ NO_RECORD = "0" * 64
 
 
 def read_witness(path: Path) -> Witness | None:
-    """The position of the state.db at `path`, as a witness for `open_journal`; None if there is none that can be read.
+    """The position of the state.db at `path`; None if there is none that can be read.
 
-    A cache that can't be read proves nothing; `StateStore` makes it again. Nor does a cache beside a backup that was put in
-    the journal's place, until that is opened: it belongs to the history that the backup was taken from.
+    A cache that can't be read proves nothing; `StateStore` makes it again. `operate.maintain.state_witness` says whether the
+    position is a witness for the journal beside it.
     """
-    journal = path.with_name(JOURNAL_NAME)
-    if not path.exists() or (journal.is_dir() and backup_witness(OsFiles(), journal) is not None):
+    if not path.exists():
         return None
     try:
         with closing(_connect(path, "ro")) as conn:

@@ -17,15 +17,13 @@ from pathlib import Path
 
 import orjson
 
+from journal.erasure import Erasure, ErasureLookup, erasure_of
 from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, prepare
 from journal.file.committer import Committer, Durable, Tail
 from journal.file.erase import (
-    Erasure,
-    ErasureLookup,
     Rewritten,
-    erasure_of,
     finish_erasure,
     read_note,
     rewrite_segment,

@@ -17,9 +17,10 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_re
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, Skipped, clean_text, matching, payloads
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
+from journal.erasure import seq_ranges
 from journal.errors import JournalFull, JournalWriteFailed
 from journal.file.engine import FileJournal
-from journal.file.erase import Rewritten, seq_ranges
+from journal.file.erase import Rewritten
 from journal.interface import Journal
 from journal.records import Conflict, Entry
 

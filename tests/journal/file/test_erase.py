@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from journal.erasure import erasure_of
 from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.file.engine import FileJournal
-from journal.file.erase import NOTE_NAME, erasure_of
+from journal.file.erase import NOTE_NAME
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.verify import verify

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from journal.erasure import Erasure, ErasureLookup, seq_ranges
 from journal.file import engine
 from journal.file.engine import FileJournal
-from journal.file.erase import Erasure, ErasureLookup, seq_ranges
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.file.verify import verify
