@@ -129,6 +129,13 @@ class SalvageRefused(JournalError):
     hint = "Give another directory."
 
 
+class EngineUnknown(JournalError):
+    """The address of a journal is of no engine that is there."""
+
+    exit_code = 2
+    hint = "Give the journal's directory, as a path or a file: URL."
+
+
 class FormatUnknown(JournalError):
     """The journal was written in a format this version doesn't know."""
 

@@ -1,15 +1,20 @@
 """The interface of a journal, which every engine implements.
 
-An engine is a package of its own (`journal.file`); nothing here names a file.
+An engine is a package of its own (`journal.file`); nothing here names a file. `Journal` is what most of the product needs, and
+`Reading` its half that appends nothing. `Submitting` adds appends that don't block their caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 from journal.errors import JournalError
-from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
+from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Unknown
+
+Durability = Literal["fsync", "replicated"]
+"""What an answered append rests on: synced to this machine's disk, or held by several machines as well."""
 
 
 class Appending(Protocol):
@@ -26,8 +31,8 @@ class Appending(Protocol):
         """
 
 
-class Journal(Appending, Protocol):
-    """An append-only log of records. Methods may be called from any thread."""
+class Reading(Protocol):
+    """The reading half of a journal. Methods may be called from any thread."""
 
     @property
     def id(self) -> str:
@@ -46,11 +51,38 @@ class Journal(Appending, Protocol):
     def last(self, subject: str) -> Record | None:
         """The newest durable record of the subject, or None."""
 
+    def head(self) -> Head:
+        """The newest durable record."""
+
+
+class Journal(Reading, Appending, Protocol):
+    """An append-only log of records. Methods may be called from any thread."""
+
+    @property
+    def durability(self) -> Durability:
+        """What an append that is answered now rests on."""
+
     def wait(self, after: int, timeout: float | None) -> bool:
         """Block until the head is past `after` (True), or `timeout` seconds passed or it closed (False)."""
 
-    def head(self) -> Head:
-        """The newest durable record."""
+
+class Reader(Journal, Protocol):
+    """A journal opened for reading alone (`journal.open_reader`): its head never moves, and `append` raises JournalClosed.
+
+    So it can stand where a plan is only made, and nothing is appended.
+    """
+
+    @property
+    def damage(self) -> Sequence[Damage]:
+        """What the opening found; what comes before it can still be read."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Submitting(Journal, Protocol):

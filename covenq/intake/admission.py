@@ -17,7 +17,7 @@ from typing import Protocol
 from journal.append import append_known
 from journal.errors import JournalClosed, JournalError
 from journal.file.reserve import threshold_of
-from journal.interface import Appending, Journal
+from journal.interface import Appending, Durability, Journal
 from journal.records import Conflict, Entry, Head, Record
 
 DISK_FAILED = "The disk failed to make deliveries durable."
@@ -209,6 +209,10 @@ class ClosedJournal:
     @property
     def epoch(self) -> str:
         return self._journal.epoch
+
+    @property
+    def durability(self) -> Durability:
+        return self._journal.durability
 
     def append(self, entries: Sequence[Entry]) -> Conflict:
         """Conflict if a subject that is expected to be new has records. Raises JournalClosed otherwise."""

@@ -18,15 +18,14 @@ from covenq.errors import CovenqError
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
-from journal.interface import Journal
-from journal.records import Damage, Record, Witness
+from journal.interface import Reading
+from journal.records import NO_SUM, Damage, Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
 BUSY_S = 5.0
 WAL_BYTES = 64 << 20
-NO_RECORD = "0" * 64
 
 
 def read_witness(path: Path) -> Witness | None:
@@ -54,7 +53,7 @@ class StateStore:
     opened or made.
     """
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    def __init__(self, path: Path, journal: Reading) -> None:
         self.path = path
         self._journal = journal
         self.folded_tasks = False
@@ -153,7 +152,7 @@ class StateStore:
 
 
 @contextmanager
-def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
+def overlay(path: Path, journal: Reading, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection that sees state.db completed to the journal's head, for one reading without a daemon.
 
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
@@ -173,7 +172,7 @@ def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[s
         conn.close()
 
 
-def _overlaid(path: Path, journal: Journal) -> sqlite3.Connection:
+def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
     if path.exists():
         conn: sqlite3.Connection | None = None
         try:
@@ -201,11 +200,11 @@ def _overlaid(path: Path, journal: Journal) -> sqlite3.Connection:
     return conn
 
 
-def _is_current(conn: sqlite3.Connection, journal: Journal) -> bool:
+def _is_current(conn: sqlite3.Connection, journal: Reading) -> bool:
     return _position_in(conn, journal) >= journal.head().seq
 
 
-def _complete(conn: sqlite3.Connection, journal: Journal) -> None:
+def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
     """Fold to the head inside the caller's transaction."""
     folded = _position_in(conn, journal)
     if folded < 0:
@@ -237,7 +236,7 @@ def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
     return conn
 
 
-def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     try:
         return _open_writer(path, journal)
     except sqlite3.OperationalError:
@@ -249,7 +248,7 @@ def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
         return _open_writer(path, journal)
 
 
-def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+def _open_writer(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     conn = _connect(path, "rwc")
     try:
         conn.execute("PRAGMA journal_mode = WAL")
@@ -273,7 +272,7 @@ def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]
     return conn, folded
 
 
-def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
+def _position_in(conn: sqlite3.Connection, journal: Reading) -> int:
     """The seq up to which the tables are folded; -1 if they are of another journal, epoch or schema."""
     if schema.version(conn) != schema.VERSION:
         return -1
@@ -283,13 +282,13 @@ def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
     return found[0].seq
 
 
-def _start(conn: sqlite3.Connection, journal: Journal) -> int:
+def _start(conn: sqlite3.Connection, journal: Reading) -> int:
     schema.create(conn)
-    schema.set_position(conn, Witness(journal.id, 0, NO_RECORD), journal.epoch)
+    schema.set_position(conn, Witness(journal.id, 0, NO_SUM), journal.epoch)
     return 0
 
 
-def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> None:
+def _check_not_ahead(conn: sqlite3.Connection, journal: Reading, path: Path) -> None:
     """Never continue the fold over a log that lost records: the last check for that; the first is `open_journal(witnesses=…)`."""
     found = schema.position(conn)
     if found is None or found[0].seq == 0:
@@ -303,7 +302,7 @@ def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> 
 # ---- folding
 
 
-def _fold_batch(conn: sqlite3.Connection, journal: Journal, batch: list[Record]) -> None:
+def _fold_batch(conn: sqlite3.Connection, journal: Reading, batch: list[Record]) -> None:
     fold(conn, batch)
     schema.set_position(conn, Witness(journal.id, batch[-1].seq, batch[-1].sum), journal.epoch)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -129,6 +130,10 @@ class FileJournal:
     @property
     def epoch(self) -> str:
         return self._committer.tail.header.epoch
+
+    @property
+    def durability(self) -> Literal["fsync"]:
+        return "fsync"
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
         return self._committer.append(self._prepare(entries))

@@ -133,7 +133,7 @@ def _time_syncs(directory: Path, seconds: float) -> list[float]:
 
 def _read_back(directory: Path) -> tuple[int, float | None]:
     """The number of deliveries in the journal, and the median of records per sync, from the watermark that each record holds."""
-    from journal.file.reader import open_reader
+    from journal import open_reader
 
     found = 0
     watermarks: dict[int, int] = {}
