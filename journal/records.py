@@ -107,6 +107,17 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What an erasure has rewritten: the parts of the journal, each by its first seq, and how many bytes that freed."""
+
+    parts: frozenset[int] = frozenset()
+    freed: int = 0
+
+    def __add__(self, other: Rewritten) -> Rewritten:
+        return Rewritten(self.parts | other.parts, self.freed + other.freed)
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The newest durable record: its seq (0: none yet) and its sum, 64 hex digits."""
 

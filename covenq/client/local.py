@@ -58,8 +58,7 @@ class LocalSource(Closing):
                     reader.id,
                     reader.epoch,
                     reader.head(),
-                    segments=len(segments),
-                    bytes=sum(path.stat().st_size for path in segments),
+                    {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
                 ),
                 state={"seq": position.seq if position else 0, "lag": 0, "error": None},
             )

@@ -21,6 +21,7 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.interface import Engine, SpaceReserve
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
@@ -32,7 +33,11 @@ log = logging.getLogger("covenq.daemon")
 class Storage:
     """What the data directory holds, opened."""
 
-    journal: FileJournal
+    journal: Engine
+    reserve: SpaceReserve | None
+    """Space that the engine sets aside; None if it has none."""
+    created: bool
+    """Whether the journal was not there before."""
     store: StateStore
     fold_thread: FoldThread
     """Not started yet."""
@@ -79,7 +84,7 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     cleanup.callback(store.close)
     fold_thread = FoldThread(store, journal)
     cleanup.callback(fold_thread.stop, 2.0)
-    return Storage(journal, store, fold_thread)
+    return Storage(journal, journal.reserve, journal.recovery.created, store, fold_thread)
 
 
 def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:

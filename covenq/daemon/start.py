@@ -23,17 +23,17 @@ from covenq.daemon.log_masking import LogMask
 from covenq.daemon.reroute import reroute_if_changed, start_reroute
 from covenq.daemon.stop import UPKEEP_S
 from covenq.http.services import Services
-from covenq.intake.admission import Admission, CachedSpace
+from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import JOURNAL_NAME, REFUSALS_NAME
+from covenq.paths import REFUSALS_NAME
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from journal.file.reserve import Reserve
+from journal.interface import SpaceReserve
 
 log = logging.getLogger("covenq.daemon")
 
@@ -65,7 +65,7 @@ def start(
     start_reroute(services)
     live.subscribe(lambda before, now: reroute_if_changed(services, before, now))
     live.subscribe(lambda before, now: services.pool.wake())
-    first = directory_made or storage.journal.recovery.created
+    first = directory_made or storage.created
     _announce(services, config, env, first=first, secret_made=secret_made)
     return services, listeners
 
@@ -87,12 +87,9 @@ def _make_services(
 ) -> Services:
     """The parts that work on what is stored, none of them started."""
     journal, store, fold_thread = storage.journal, storage.store, storage.fold_thread
-    reserve = Reserve(data / JOURNAL_NAME)
+    reserve = storage.reserve
     admission = Admission(
         journal,
-        data,
-        CachedSpace(),
-        missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: fold_thread.damage is not None,
     )
@@ -138,10 +135,10 @@ def _make_services(
     )
 
 
-def _release_ballast(reserve: Reserve) -> bool:
+def _release_ballast(reserve: SpaceReserve | None) -> bool:
     """Free the ballast file, so that running tasks can record their ends on a full disk; whether there was one."""
     try:
-        released = reserve.release()
+        released = reserve is not None and reserve.release()
     except OSError as error:
         log.error("the ballast can't be released: %s", error.strerror)
         return False

@@ -59,8 +59,8 @@ def stop_poisoned(services: Services, listeners: Listeners) -> int:
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    status = services.journal.status()
-    log.critical("the journal can't be relied on any more, so covenq ends: %s", status.poisoned)
+    health = services.journal.health()
+    log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
     services.stopping.set()
     stop(services, listeners, drain_s=1.0, grace_s=0.5)

@@ -33,7 +33,7 @@ from covenq.model import Category, State, seconds_of
 from covenq.operate.inspect import view
 from covenq.state import query
 from journal.errors import JournalError
-from journal.file.reserve import Reserve
+from journal.health import Measurement
 from journal.histogram import Counts
 
 SCRAPES_MAX = 4
@@ -153,16 +153,22 @@ class _Collector:
         yield _labelled("covenq_webhook_answers", answers)
 
     def _journal(self) -> Iterator[Metric]:
-        status = self._services.journal.status()
-        yield _histogram("covenq_journal_sync_seconds", status.syncs_s)
-        yield _histogram("covenq_journal_batch_records", status.batch_records)
-        yield _gauge("covenq_journal_head_seq", status.head.seq)
-        yield _gauge("covenq_journal_segments", status.segments)
-        yield _gauge("covenq_journal_bytes", status.bytes)
-        yield _gauge("covenq_journal_poisoned", status.poisoned is not None)
-        yield _gauge("covenq_journal_full", status.full is not None)
-        yield _gauge("covenq_journal_beat_age_seconds", max(0.0, time.monotonic() - status.beat))
-        yield _gauge("covenq_journal_index_backlog", status.index_backlog)
+        """The engine's measurements under their own names, as far as METRICS documents them, and what every engine has."""
+        journal = self._services.journal
+        health = journal.health()
+        values: dict[str, Measurement] = {
+            **journal.measurements(),
+            "head_seq": journal.head().seq,
+            "poisoned": health.poisoned is not None,
+            "full": health.full is not None,
+            "beat_age_seconds": max(0.0, time.monotonic() - journal.beat),
+        }
+        for name in METRICS:
+            value = values.get(name.removeprefix("covenq_journal_"))
+            if isinstance(value, Counts):
+                yield _histogram(name, value)
+            elif isinstance(value, int | float):
+                yield _gauge(name, value)
 
     def _state(self) -> Iterator[Metric]:
         """As far as it is folded: a scrape waits for nothing."""
@@ -192,11 +198,12 @@ class _Collector:
         yield _gauge("covenq_upkeep_failing", upkeep.error is not None)
 
     def _disk(self) -> Iterator[Metric]:
-        space, kept = self._services.admission.space()
-        reserve = Reserve(self._services.journal.directory, total=space.total)
-        yield _gauge("covenq_disk_free_bytes", space.free)
-        yield _gauge("covenq_disk_reserve_bytes", kept)
-        yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.allocated() else 0)
+        found = self._services.admission.room()
+        if found is not None:
+            room, kept = found
+            yield _gauge("covenq_disk_free_bytes", room.free)
+            yield _gauge("covenq_disk_reserve_bytes", kept)
+            yield _gauge("covenq_ballast_bytes", room.set_aside)
 
     def _http(self) -> Iterator[Metric]:
         stats = {name: read() for name, read in self._services.listeners.items()}

@@ -26,7 +26,7 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import WAITERS_MAX, Claims
-from journal.file.engine import FileJournal
+from journal.interface import Engine
 
 FOLD_S = 10.0
 """Seconds a read waits for the state to reach what was durable when it came."""
@@ -43,7 +43,7 @@ class Services:
 
     live: Live
     data: Path
-    journal: FileJournal
+    journal: Engine
     store: StateStore
     fold_thread: FoldThread
     pool: Pool

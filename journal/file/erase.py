@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Rewritten:
+class RewrittenSegment:
     """One rewritten segment: how many records lost content, and its bytes before and after."""
 
     segment: int
@@ -106,7 +106,7 @@ def rewrite_segment(
     directory: Path,
     first: int,
     erasures: ErasureLookup,
-) -> Rewritten | None:
+) -> RewrittenSegment | None:
     """Step 4 for one sealed segment; None if no line in it had content left to drop.
 
     Raises JournalDamaged if a line of it does not verify (nothing is changed then), OSError.
@@ -137,7 +137,7 @@ def rewrite_segment(
         before = segment.size()
         files.rename(temporary, segment.path)
         files.fsync_dir(directory)
-    return Rewritten(first, changed, before, size, tuple(offsets))
+    return RewrittenSegment(first, changed, before, size, tuple(offsets))
 
 
 def _copy(

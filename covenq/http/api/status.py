@@ -21,7 +21,7 @@ class Status(Resource):
 
 def status(services: Services) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
-    journal = services.journal.status()
+    health, measurements = services.journal.health(), services.journal.measurements()
     reasons = [reason.sentence for reason in services.admission.reasons()]
     state = {"seq": services.fold_thread.folded, "lag": services.fold_thread.lag, "error": services.fold_thread.error}
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
@@ -37,14 +37,10 @@ def status(services: Services) -> JsonObject:
         journal=inspect_status.journal_object(
             services.journal.id,
             services.journal.epoch,
-            journal.head,
-            segments=journal.segments,
-            bytes=journal.bytes,
-            poisoned=journal.poisoned is not None,
-            full=journal.full is not None,
-            last_sync_s=journal.last_sync_s,
-            recent_syncs_s=journal.recent_syncs_s,
-            recent_batches=journal.recent_batches,
+            services.journal.head(),
+            measurements,
+            poisoned=health.poisoned is not None,
+            full=health.full is not None,
         ),
         state=state,
         process=inspect_status.DaemonProcess(

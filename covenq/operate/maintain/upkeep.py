@@ -7,6 +7,7 @@ a crash or by a full disk.
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -20,16 +21,12 @@ from covenq.config.load import Retention
 from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
 from covenq.model import JsonObject
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.redaction import Progress
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from journal.errors import JournalClosed, JournalError, JournalPoisoned
-from journal.file.engine import FileJournal
-from journal.file.erase import Rewritten
-from journal.file.files import OsFiles
-from journal.file.reserve import Reserve
-from journal.file.segment import list_segments, name_of
-from journal.records import Conflict
+from journal.append import erase_known
+from journal.errors import ErasureFailed, JournalClosed, JournalError, JournalPoisoned
+from journal.interface import Erasing, Progress, SpaceReserve
+from journal.records import Conflict, Rewritten
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0
@@ -46,13 +43,15 @@ class UpkeepContext:
     `fold` folds everything durable into `conn`'s rows, or raises; `truncate_wal` is `StateStore.truncate_wal`.
     """
 
-    journal: FileJournal
+    journal: Erasing
     data: Path
     policy: Retention
     conn: Callable[[], sqlite3.Connection]
     fold: Callable[[], None]
     truncate_wal: Callable[[], bool]
     clock: Callable[[], float] = time.time
+    stopped: Callable[[], bool] = lambda: False
+    """Whether to give up an erasure that the journal doesn't answer; it is repeated until then."""
 
 
 def redact(
@@ -66,13 +65,13 @@ def redact(
     """
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), **which)
-    rewritten: list[Rewritten] = []
+    rewritten = Rewritten()
     gone = cleanup.CleanupResult()
     if dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten = [*rewritten, *_erase_pause_names(context, progress, **which)]
+        rewritten += _erase_pause_names(context, progress, **which)
         gone = _finish(context)
     others = {"copies": backup_list.copies(context.data), "copies_unread": backup_list.unreadable_entries(context.data)}
     return {**answer, **_summary(rewritten, gone), **others}
@@ -86,15 +85,15 @@ def _erase_pause_names(
     reason: str | None = None,
     by: str | None = None,
     **_: Any,
-) -> list[Rewritten]:
+) -> Rewritten:
     """Erase a repository's name from the records that paused it, too."""
     entry = None if repo is None else redaction.pause_names_erasure(context.conn(), repo, reason=reason, by=by)
     if entry is None:
-        return []
+        return Rewritten()
     try:
-        return context.journal.erase([entry], progress)[1]
-    except OSError as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
+        return erase_known(context.journal, [entry], progress)[1]
+    except ErasureFailed as error:
+        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
 
 
 def compact(
@@ -114,11 +113,9 @@ def compact(
         _resume_erasure(context, progress)
     context.fold()
     now = context.clock()
-    files = OsFiles()
-    directory = context.journal.directory
-    sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
+    sizes = context.journal.parts()
     found = {"deliveries": 0, "payload_bytes": 0, "segments": 0}
-    rewritten: list[Rewritten] = []
+    rewritten = Rewritten()
     batch: list[retention.Segment] = []
     for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
         found["deliveries"] += segment.deliveries
@@ -148,11 +145,13 @@ def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
 
 def _drop(
     context: UpkeepContext, batch: Sequence[retention.Segment], by: str | None, progress: Progress | None
-) -> list[Rewritten]:
+) -> Rewritten:
     try:
-        answer, rewritten = context.journal.erase(retention.entries(batch, by), progress)
-    except OSError as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
+        answer, rewritten = erase_known(
+            context.journal, retention.entries(batch, by), progress, math.inf, stopped=context.stopped
+        )
+    except ErasureFailed as error:
+        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
     if isinstance(answer, Conflict):
         raise AssertionError("these records expect nothing")
     return rewritten
@@ -162,8 +161,8 @@ def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
     if context.journal.erasing:
         try:
             context.journal.resume_erasure(progress)
-        except OSError as error:
-            raise ErasurePending(f"an earlier erasure can't be carried out: {error.strerror}") from error
+        except ErasureFailed as error:
+            raise ErasurePending(f"an earlier erasure can't be carried out: {error}") from error
 
 
 def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
@@ -184,10 +183,10 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
     return removed, left
 
 
-def _summary(rewritten: Sequence[Rewritten], gone: cleanup.CleanupResult) -> JsonObject:
+def _summary(rewritten: Rewritten, gone: cleanup.CleanupResult) -> JsonObject:
     return {
-        "segments": len({one.segment for one in rewritten}),
-        "freed": sum(one.before - one.after for one in rewritten),
+        "segments": len(rewritten.parts),
+        "freed": rewritten.freed,
         "attempts": gone.attempts,
         "left": list(gone.left),
     }
@@ -204,13 +203,13 @@ class Upkeep(threading.Thread):
 
     def __init__(
         self,
-        journal: FileJournal,
+        journal: Erasing,
         store: StateStore,
         fold_thread: FoldThread,
         data: Path,
         policy: Callable[[], Retention],
         *,
-        reserve: Reserve | None = None,
+        reserve: SpaceReserve | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
@@ -223,7 +222,9 @@ class Upkeep(threading.Thread):
         self._fold_thread = fold_thread
         self._doing: JsonObject | None = None
         self._policy = policy
-        self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock)
+        self._context = UpkeepContext(
+            journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock, self._stop_asked.is_set
+        )
 
     @property
     def context(self) -> UpkeepContext:
@@ -284,8 +285,8 @@ class Upkeep(threading.Thread):
                 return
 
     def _allocate_ballast(self) -> None:
-        if self._reserve is not None and not self._reserve.allocated() and self._reserve.recovered():
-            self._reserve.allocate()
+        if self._reserve is not None:
+            self._reserve.restore()
 
     def _finish(self) -> None:
         if not self._working.acquire(blocking=False):
