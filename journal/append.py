@@ -19,7 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
-from journal.errors import ErasureFailed, JournalError, JournalFull, JournalUnanswered, JournalWriteFailed
+from journal.errors import (
+    ErasureFailed,
+    JournalError,
+    JournalFull,
+    JournalUnanswered,
+    JournalUnavailable,
+    JournalWriteFailed,
+)
 from journal.interface import Appending, Erasing, Progress, Submitting
 from journal.records import Appended, Conflict, Entry, Rewritten, Unknown
 
@@ -48,8 +55,8 @@ def append_known(
     `deadline` is a time of `monotonic`; REQUEST_S seconds from now if None, and never if it is infinite.
 
     Raises JournalUnanswered when the time is over and it still isn't known whether the entries were recorded, and what
-    `Journal.append` raises. For want of space, or of a write, it is raised only where nothing was sent before without an
-    answer: what was sent may have been recorded, so giving up would say more than is known.
+    `Journal.append` raises. For want of space, of a write or of a connection, it is raised only where nothing was sent before
+    without an answer: what was sent may have been recorded, so giving up would say more than is known.
     """
     sent = _attempt(entries)
     return _repeat(lambda: journal.append(sent), False, _or_default(deadline, monotonic), stopped, monotonic, sleep)
@@ -147,7 +154,7 @@ def _repeat(
             pause = min(2 * pause, PAUSE_MAX_S)
         try:
             answer = send()
-        except (JournalFull, JournalWriteFailed):
+        except (JournalFull, JournalUnavailable, JournalWriteFailed):
             if not unanswered:
                 raise
             continue

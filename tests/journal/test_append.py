@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from journal.append import append_known, erase_known, submit_known
-from journal.errors import ErasureFailed, JournalError, JournalFull, JournalUnanswered
+from journal.errors import ErasureFailed, JournalError, JournalFull, JournalUnanswered, JournalUnavailable
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.interface import Progress
@@ -141,6 +141,13 @@ def test_an_erasure_that_is_never_answered_ends_at_its_deadline(journal: FileJou
             ScriptedErasing(journal, *[UNKNOWN] * 99), [NOTE], None, 2.0, monotonic=lambda: time.now, sleep=time.sleep
         )
     assert time.now == pytest.approx(2.0)
+
+
+def test_a_lost_connection_is_told_only_where_nothing_may_have_been_recorded() -> None:
+    with pytest.raises(JournalUnavailable):
+        known(Scripted(JournalUnavailable("cut")), Time())
+    journal = Scripted(Unknown(), JournalUnavailable("cut"), Appended((1, 2)))
+    assert known(journal, Time()) == Appended((1, 2))
 
 
 @pytest.mark.parametrize("seed", range(40))
