@@ -35,8 +35,13 @@ A segment is a file `<seq of its first record, 20 digits>.jsonl`: its header lin
 - The header continues the chain: `prev` is the sum of record `after`, the last before the segment; its own `sum` is the `prev`
   of its first record. A full segment (64 MiB) is sealed, and the next gets its name only when all before it is synced.
 
-`journal.file` has the modules of the file engine; covenq-journal(5) the format, exact enough to write a reader from.
+`open_reader` opens any journal for reading, by its address. `journal.file` has the modules of the file engine;
+covenq-journal(5) the format, exact enough to write a reader from.
 """
+
+from journal.engines import open_reader
+
+__all__ = ["DISTRIBUTION", "open_reader"]
 
 DISTRIBUTION = "covenq"
 """Whose package this is: PyPI has another distribution with a package of this name (`covenq.cli.main`)."""

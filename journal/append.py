@@ -1,7 +1,8 @@
 """Appending until the answer is known: the one place where an append whose answer never came is repeated.
 
 An engine on a network may answer Unknown: the entries were sent, and whether they were recorded can't be told. Every append of
-the product goes through `append_known` or `submit_known`, so no caller handles Unknown by itself.
+the product goes through `append_known` or `submit_known`, and every erasure, which appends too, through `erase_known`: so no
+caller handles Unknown by itself.
 
 Why a repeat records nothing twice: all tries carry the same entries under one attempt id, made once. Entries with `expect`
 are refused the second time, because their subject has moved on; the engine knows the attempt, and answers Appended with the
@@ -18,9 +19,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
-from journal.errors import JournalError, JournalFull, JournalUnanswered, JournalWriteFailed
-from journal.interface import Appending, Submitting
-from journal.records import Appended, Conflict, Entry, Unknown
+from journal.errors import (
+    ErasureFailed,
+    JournalError,
+    JournalFull,
+    JournalUnanswered,
+    JournalUnavailable,
+    JournalWriteFailed,
+)
+from journal.interface import Appending, Erasing, Progress, Submitting
+from journal.records import Appended, Conflict, Entry, Rewritten, Unknown
 
 REQUEST_S = 8.0
 """Seconds within which the append of a request has to be known: GitHub waits 10 for its answer."""
@@ -47,10 +55,11 @@ def append_known(
     `deadline` is a time of `monotonic`; REQUEST_S seconds from now if None, and never if it is infinite.
 
     Raises JournalUnanswered when the time is over and it still isn't known whether the entries were recorded, and what
-    `Journal.append` raises. For want of space, or of a write, it is raised only where nothing was sent before without an
-    answer: what was sent may have been recorded, so giving up would say more than is known.
+    `Journal.append` raises. For want of space, of a write or of a connection, it is raised only where nothing was sent before
+    without an answer: what was sent may have been recorded, so giving up would say more than is known.
     """
-    return _repeat(journal, _attempt(entries), False, _or_default(deadline, monotonic), stopped, monotonic, sleep)
+    sent = _attempt(entries)
+    return _repeat(lambda: journal.append(sent), False, _or_default(deadline, monotonic), stopped, monotonic, sleep)
 
 
 def submit_known(
@@ -71,7 +80,7 @@ def submit_known(
 
     def again() -> None:
         try:
-            answer = _repeat(journal, sent, True, until, lambda: False, time.monotonic, time.sleep)
+            answer = _repeat(lambda: journal.append(sent), True, until, lambda: False, time.monotonic, time.sleep)
         except JournalError as error:
             done(error)
         else:
@@ -88,6 +97,34 @@ def submit_known(
     journal.submit(sent, first, after)
 
 
+def erase_known(
+    journal: Erasing,
+    entries: Sequence[Entry],
+    progress: Progress | None = None,
+    deadline: float | None = None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> tuple[Appended | Conflict, Rewritten]:
+    """`append_known` for `Erasing.erase`: the answer, and what was rewritten in all tries that were answered.
+
+    With Appended, what the entries name is recorded and gone. The deadline ends only the repeating: a try that rewrites takes
+    the time that it takes. Raises as `append_known`, and what `Erasing.erase` raises; ErasureFailed, where it says that
+    nothing was recorded, under the same condition as want of space.
+    """
+    sent = _attempt(entries)
+    total = Rewritten()
+
+    def send() -> Appended | Conflict | Unknown:
+        nonlocal total
+        answer, rewritten = journal.erase(sent, progress)
+        total += rewritten
+        return answer
+
+    return _repeat(send, False, _or_default(deadline, monotonic), stopped, monotonic, sleep), total
+
+
 def _or_default(deadline: float | None, monotonic: Callable[[], float]) -> float:
     return monotonic() + REQUEST_S if deadline is None else deadline
 
@@ -99,8 +136,7 @@ def _attempt(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _repeat(
-    journal: Appending,
-    entries: Sequence[Entry],
+    send: Callable[[], Appended | Conflict | Unknown],
     unanswered: bool,
     deadline: float,
     stopped: Callable[[], bool],
@@ -117,9 +153,13 @@ def _repeat(
             sleep(min(pause, left))
             pause = min(2 * pause, PAUSE_MAX_S)
         try:
-            answer = journal.append(entries)
-        except (JournalFull, JournalWriteFailed):
+            answer = send()
+        except (JournalFull, JournalUnavailable, JournalWriteFailed):
             if not unanswered:
+                raise
+            continue
+        except ErasureFailed as error:
+            if error.recorded or not unanswered:
                 raise
             continue
         if not isinstance(answer, Unknown):

@@ -95,6 +95,20 @@ class JournalUnavailable(JournalError):
     hint = "Look at `covenq status`: the connection to the journal's engine was lost; it is tried again."
 
 
+class ErasureFailed(JournalError):
+    """The disk refused a part of an erasure; the message is its reason alone.
+
+    `recorded`: the records that name what is erased are durable. So it can't be undone, and `Erasing.resume_erasure` goes on
+    with it. Otherwise nothing was recorded, and nothing erased.
+    """
+
+    hint = "Free space on the data directory's disk, and look at `covenq status`."
+
+    def __init__(self, reason: str, *, recorded: bool) -> None:
+        super().__init__(reason)
+        self.recorded = recorded
+
+
 class JournalUnaccepted(JournalError):
     """The log does not end at the head that an operator accepts."""
 
@@ -127,6 +141,13 @@ class SalvageRefused(JournalError):
 
     exit_code = 4
     hint = "Give another directory."
+
+
+class EngineUnknown(JournalError):
+    """The address of a journal is of no engine that is there."""
+
+    exit_code = 2
+    hint = "Give the journal's directory, as a path or a file: URL."
 
 
 class FormatUnknown(JournalError):

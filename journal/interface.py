@@ -1,15 +1,25 @@
 """The interface of a journal, which every engine implements.
 
-An engine is a package of its own (`journal.file`); nothing here names a file.
+An engine is a package of its own (`journal.file`); nothing here names a file. `Journal` is what most of the product needs, and
+`Reading` its half that appends nothing. `Submitting` adds appends that don't block their caller, `Erasing` takes content out, and
+`Monitored` is what an engine says of itself. `Engine` is all that a daemon needs of one; `SpaceReserve` is optional.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 from journal.errors import JournalError
-from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
+from journal.health import Health, Measurements
+from journal.records import Appended, Conflict, Damage, Entry, Head, Record, Rewritten, Unknown
+
+Durability = Literal["fsync", "replicated"]
+"""What an answered append rests on: synced to this machine's disk, or held by several machines as well."""
+
+Progress = Callable[[int, int], None]
+"""Called with (parts done, parts in all). What it raises ends the work between two parts."""
 
 
 class Appending(Protocol):
@@ -26,8 +36,8 @@ class Appending(Protocol):
         """
 
 
-class Journal(Appending, Protocol):
-    """An append-only log of records. Methods may be called from any thread."""
+class Reading(Protocol):
+    """The reading half of a journal. Methods may be called from any thread."""
 
     @property
     def id(self) -> str:
@@ -46,11 +56,38 @@ class Journal(Appending, Protocol):
     def last(self, subject: str) -> Record | None:
         """The newest durable record of the subject, or None."""
 
+    def head(self) -> Head:
+        """The newest durable record."""
+
+
+class Journal(Reading, Appending, Protocol):
+    """An append-only log of records. Methods may be called from any thread."""
+
+    @property
+    def durability(self) -> Durability:
+        """What an append that is answered now rests on."""
+
     def wait(self, after: int, timeout: float | None) -> bool:
         """Block until the head is past `after` (True), or `timeout` seconds passed or it closed (False)."""
 
-    def head(self) -> Head:
-        """The newest durable record."""
+
+class Reader(Journal, Protocol):
+    """A journal opened for reading alone (`journal.open_reader`): its head never moves, and `append` raises JournalClosed.
+
+    So it can stand where a plan is only made, and nothing is appended.
+    """
+
+    @property
+    def damage(self) -> Sequence[Damage]:
+        """What the opening found; what comes before it can still be read."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Submitting(Journal, Protocol):
@@ -78,3 +115,72 @@ class Submitting(Journal, Protocol):
 
     def start_batch(self) -> None:
         """Have what was submitted written now. From any thread; costs nothing if there is nothing."""
+
+
+class Erasing(Journal, Protocol):
+    """A journal whose content can be erased. The records stay, with their sums: `journal.erasure` says what may go."""
+
+    def erase(
+        self, entries: Sequence[Entry], progress: Progress | None = None
+    ) -> tuple[Appended | Conflict | Unknown, Rewritten]:
+        """`append` the entries, and erase the content that their `data.drops` name, wherever the journal keeps it.
+
+        With Appended, the content is gone, and so is that of an erasure which was cut short before. With Conflict nothing was
+        recorded, and nothing that these entries name is gone. Unknown as for `append`: repeated with the same `Entry.attempt`
+        nothing is recorded twice, and what is not erased yet is then. Callers use `journal.append.erase_known`.
+
+        Raises as `append`; ErasureFailed; JournalDamaged where content can't be erased for damage: it stays there, and is
+        gone elsewhere.
+        """
+
+    @property
+    def erasing(self) -> bool:
+        """Whether an erasure is under way, or was cut short and waits for `resume_erasure`."""
+
+    def resume_erasure(self, progress: Progress | None = None) -> Rewritten:
+        """Finish an erasure that was cut short; does nothing if there is none. Raises ErasureFailed, JournalDamaged."""
+
+    def parts(self) -> Sequence[tuple[int, int]]:
+        """(first seq, bytes) of each part that an erasure rewrites as a whole, in order; the last is still written to.
+
+        An engine that erases in place has one part.
+        """
+
+
+class Monitored(Protocol):
+    """What an engine says of itself. Methods may be called from any thread, and none but `measurements` raises."""
+
+    @property
+    def poisoned(self) -> bool:
+        """Nothing will ever be appended by this process again. Asked for every delivery, so it has to cost nothing."""
+
+    @property
+    def full(self) -> bool:
+        """The last append could not be written, for want of space; the next one may succeed. As cheap as `poisoned`."""
+
+    @property
+    def beat(self) -> float:
+        """When the engine last showed that it isn't stuck, by the monotonic clock; renewed every second."""
+
+    def health(self) -> Health:
+        """Measured at the call: the disk may be asked."""
+
+    def measurements(self) -> Measurements:
+        """The engine's own measurements, which may take a look at all that is stored. Raises OSError, JournalError."""
+
+
+class SpaceReserve(Protocol):
+    """Space that an engine sets aside, to be given up when work that runs can't record its end otherwise. Raises OSError."""
+
+    def release(self) -> bool:
+        """Give it up at once; whether there was any."""
+
+    def restore(self) -> None:
+        """Set it aside again if it isn't, and if there is room for it and for new work."""
+
+
+class Engine(Submitting, Erasing, Monitored, Protocol):
+    """A journal as a daemon holds it."""
+
+    def close(self) -> None:
+        """Answer what was submitted, and take no more. May be repeated."""

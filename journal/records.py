@@ -20,6 +20,10 @@ OWN_SUBJECT = "ops.journal"
 
 SEQ_MAX = (1 << 63) - 1
 """The greatest seq there can be: where the integers of SQLite end, and those of most readers."""
+PAYLOAD_MAX = 64 << 20
+"""Bytes of the largest payload of a record."""
+NO_SUM = "0" * 64
+"""The sum of the head of a journal that has no record yet."""
 NO_SEQ_HINT = "No covenq counted that far: put back a backup, or begin a new journal in another directory."
 
 
@@ -27,7 +31,7 @@ NO_SEQ_HINT = "No covenq counted that far: put back a backup, or begin a new jou
 class ParsedJson:
     """Proof that these bytes are JSON: a caller that had to parse them anyway spares the journal doing it again.
 
-    Only `journal.file.codec.parse` makes one, when it has parsed them.
+    Only `journal.payload.parse` makes one, when it has parsed them.
     """
 
     payload: bytes
@@ -100,6 +104,17 @@ class Unknown:
 
     The file engine never returns it.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What an erasure has rewritten: the parts of the journal, each by its first seq, and how many bytes that freed."""
+
+    parts: frozenset[int] = frozenset()
+    freed: int = 0
+
+    def __add__(self, other: Rewritten) -> Rewritten:
+        return Rewritten(self.parts | other.parts, self.freed + other.freed)
 
 
 @dataclass(frozen=True, slots=True)

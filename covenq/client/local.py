@@ -15,8 +15,8 @@ from covenq.config.load import Config
 from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
 from covenq.operate.inspect import view
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.state import query
-from covenq.state.store import read_witness
 
 if TYPE_CHECKING:
     from covenq.operate.operations import A, Operation, P
@@ -45,7 +45,7 @@ class LocalSource(Closing):
         from covenq.operate.inspect.status import journal_object, status
 
         with self._files.reading() as (conn, reader):
-            position = read_witness(self._files.state)
+            position = state_witness(self._data)
             segments = self._files.segments()
             lock_holder = self._files.lock_holder
             return status(
@@ -58,8 +58,7 @@ class LocalSource(Closing):
                     reader.id,
                     reader.epoch,
                     reader.head(),
-                    segments=len(segments),
-                    bytes=sum(path.stat().st_size for path in segments),
+                    {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
                 ),
                 state={"seq": position.seq if position else 0, "lag": 0, "error": None},
             )

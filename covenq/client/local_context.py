@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from covenq.client.local_files import LocalFiles
 from covenq.config.load import Config
-from covenq.operate.maintain.redaction import Progress
 from covenq.operate.maintain.upkeep import UpkeepContext
-from journal.interface import Journal
+from journal.interface import Journal, Progress
 
 
 @dataclass(frozen=True, slots=True)

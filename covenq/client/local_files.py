@@ -6,18 +6,20 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from covenq.config.load import Retention
 from covenq.errors import DaemonUnreachable, NotFound, Refused
 from covenq.net import unix_socket
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, SOCKET_NAME, STATE_NAME
-from covenq.state.store import StateStore, overlay, read_witness
+from covenq.state.store import StateStore, overlay
 from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.reader import JournalReader, open_reader
-from journal.file.segment import GENESIS, NAME
-from journal.records import Entry, Head, Record
+from journal.file.segment import NAME
+from journal.interface import Reader
+from journal.records import NO_SUM, Entry, Head, Record
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.upkeep import UpkeepContext
@@ -38,7 +40,7 @@ class LocalFiles:
         """Who held the journal's lock when it was last read, if that was another process."""
 
     @contextmanager
-    def reading(self) -> Iterator[tuple[sqlite3.Connection, JournalReader | EmptyJournal]]:
+    def reading(self) -> Iterator[tuple[sqlite3.Connection, Reader]]:
         """The rows, folded to the end of the journal, and the journal."""
         if not self.journal.exists() and not self.state.exists():
             with overlay(self.state, EmptyJournal()) as conn:
@@ -65,7 +67,7 @@ class LocalFiles:
             raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
 
         def opened() -> FileJournal:
-            seen = read_witness(self.state)
+            seen = state_witness(self.data)
             return open_journal(self.journal, witnesses=[seen] if seen else [])
 
         try:
@@ -94,7 +96,7 @@ class LocalFiles:
 
     def _open_reader(self) -> JournalReader:
         """With the lock if it is free soon (another command may hold it for a moment), or else without it."""
-        seen = read_witness(self.state)
+        seen = state_witness(self.data)
         witnesses = [seen] if seen else []
         self.lock_holder = None
         try:
@@ -114,8 +116,8 @@ class LocalFiles:
         return DaemonUnreachable(f"{locked}, which doesn't answer", hint="Look at that process, or restart it.")
 
 
-def damage_of(reader: JournalReader | EmptyJournal) -> list[str]:
-    return [str(one) for one in reader.damage] if isinstance(reader, JournalReader) else []
+def damage_of(reader: Reader) -> list[str]:
+    return [str(one) for one in reader.damage]
 
 
 class EmptyJournal:
@@ -123,9 +125,11 @@ class EmptyJournal:
 
     id = ""
     epoch = ""
+    damage = ()
+    durability: Literal["fsync"] = "fsync"
 
     def head(self) -> Head:
-        return Head(0, GENESIS)
+        return Head(0, NO_SUM)
 
     def read(self, after: int) -> Iterator[Record]:
         return iter(())
@@ -141,3 +145,12 @@ class EmptyJournal:
 
     def append(self, entries: Sequence[Entry]) -> NoReturn:
         raise JournalClosed("there is no journal here")
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> EmptyJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -19,7 +19,7 @@ from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table
 from covenq.errors import ConfigError
 from covenq.paths import CONFIG_NAME, TOKENS_NAME
-from journal.file.codec import PAYLOAD_MAX
+from journal.records import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
 DEFAULT_API_BIND = "127.0.0.1:8788"

@@ -15,12 +15,14 @@ from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
+from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.folded import FoldedState
 from covenq.state.follow import FoldThread
-from covenq.state.store import StateStore, read_witness
+from covenq.state.store import StateStore
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.interface import Engine, SpaceReserve
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
@@ -33,7 +35,11 @@ class Storage:
     """What the data directory holds, opened."""
 
     data: Path
-    journal: FileJournal
+    journal: Engine
+    reserve: SpaceReserve | None
+    """Space that the engine sets aside; None if it has none."""
+    created: bool
+    """Whether the journal was not there before."""
     store: StateStore
     fold_thread: FoldThread
     """Not started yet."""
@@ -84,7 +90,8 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     cleanup.callback(store.close)
     fold_thread = FoldThread(store, journal)
     cleanup.callback(fold_thread.stop, 2.0)
-    return Storage(data, journal, store, fold_thread, FoldedState(journal, store, fold_thread))
+    state = FoldedState(journal, store, fold_thread)
+    return Storage(data, journal, journal.reserve, journal.recovery.created, store, fold_thread, state)
 
 
 def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
@@ -94,7 +101,7 @@ def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None 
     """
 
     def opened() -> FileJournal:
-        seen = read_witness(data / STATE_NAME)
+        seen = state_witness(data)
         return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
 
     return wait_for_lock(opened, wait_s)

@@ -53,7 +53,7 @@ def make_routes(
                 metrics.JournalMetrics(storage.journal),
                 metrics.StateMetrics(storage.store, storage.fold_thread),
                 metrics.WorkMetrics(workers.pool, upkeep),
-                metrics.DiskMetrics(intake.admission, storage.journal),
+                metrics.DiskMetrics(intake.admission),
                 metrics.ListenerMetrics(stats),
             ],
         ),

@@ -29,18 +29,18 @@ from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
 from covenq.http.api.status import DaemonInfo
-from covenq.intake.admission import Admission, CachedSpace
+from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import JOURNAL_NAME, REFUSALS_NAME
+from covenq.paths import REFUSALS_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from journal.file.reserve import Reserve
+from journal.interface import SpaceReserve
 
 log = logging.getLogger("covenq.daemon")
 
@@ -61,9 +61,9 @@ def start(
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     live = open_config(config, env, data, adjust, mask)
     storage = open_storage(config, data, accept_head, cleanup)
-    reserve = Reserve(data / JOURNAL_NAME)
-    intake = make_intake(storage, reserve, mask)
-    upkeep = make_upkeep(live, storage, reserve, cleanup)
+    reserve = storage.reserve
+    intake = make_intake(storage, mask)
+    upkeep = make_upkeep(live, storage, cleanup)
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
     info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url)
     stats: StatsByName = {}
@@ -72,7 +72,7 @@ def start(
     listeners = make_listeners(live.now.config, data, sockets, routes, intake.refusals, stats, cleanup)
     daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, stopping)
     start_in_order(daemon)
-    first = directory_made or storage.journal.recovery.created
+    first = directory_made or storage.created
     _announce(info, config, data, env, first=first, secret_made=secret_made)
     return daemon
 
@@ -93,7 +93,7 @@ def open_config(
     return live
 
 
-def make_intake(storage: Storage, reserve: Reserve, mask: LogMask) -> Intake:
+def make_intake(storage: Storage, mask: LogMask) -> Intake:
     """What receives deliveries. Before the workers, who ask its admission whether the disk has room.
 
     An operator's pause is read here, so nothing is accepted before. Raises JournalError.
@@ -101,9 +101,6 @@ def make_intake(storage: Storage, reserve: Reserve, mask: LogMask) -> Intake:
     journal, fold_thread = storage.journal, storage.fold_thread
     admission = Admission(
         journal,
-        storage.data,
-        CachedSpace(),
-        missing=reserve.missing,
         paused=lambda: pauses.intake(journal),
         damaged=lambda: fold_thread.damage is not None,
     )
@@ -123,7 +120,7 @@ def make_twins(storage: Storage) -> Twins:
     )
 
 
-def make_upkeep(live: Live, storage: Storage, reserve: Reserve, cleanup: ExitStack) -> Upkeep:
+def make_upkeep(live: Live, storage: Storage, cleanup: ExitStack) -> Upkeep:
     """Retention and erasure. Before the workers, so that it is stopped after them.
 
     That may take as long as the rewrite of a segment, and claims that wait for a task are answered before.
@@ -134,7 +131,7 @@ def make_upkeep(live: Live, storage: Storage, reserve: Reserve, cleanup: ExitSta
         storage.fold_thread,
         storage.data,
         lambda: live.now.config.retention,
-        reserve=reserve,
+        reserve=storage.reserve,
     )
     cleanup.callback(upkeep.stop, UPKEEP_S)
     return upkeep
@@ -197,10 +194,10 @@ def start_in_order(daemon: Daemon) -> None:
     daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
 
 
-def _release_ballast(reserve: Reserve) -> bool:
+def _release_ballast(reserve: SpaceReserve | None) -> bool:
     """Free the ballast file, so that running tasks can record their ends on a full disk; whether there was one."""
     try:
-        released = reserve.release()
+        released = reserve is not None and reserve.release()
     except OSError as error:
         log.error("the ballast can't be released: %s", error.strerror)
         return False

@@ -58,8 +58,8 @@ def stop_poisoned(daemon: Daemon) -> int:
     watchdog = threading.Timer(POISONED_S, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
-    status = daemon.storage.journal.status()
-    log.critical("the journal can't be relied on any more, so covenq ends: %s", status.poisoned)
+    health = daemon.storage.journal.health()
+    log.critical("the journal can't be relied on any more, so covenq ends: %s", health.poisoned)
     log.critical("check the disk (dmesg), then start covenq again: it recovers what is proven")
     daemon.stopping.set()
     stop(daemon, drain_s=1.0, grace_s=0.5)

@@ -20,7 +20,7 @@ import orjson
 from covenq.errors import BadRequest
 from covenq.model import TOKEN, DeliveryId, JsonObject
 from covenq.text import storable
-from journal.file import codec
+from journal import payload
 from journal.records import ParsedJson
 
 EVENT_NAME = re.compile(r"[0-9A-Za-z_.-]{1,64}\Z")
@@ -130,7 +130,7 @@ def parse(body: bytes, content_type: str | None) -> Parsed:
         raise BadRequest("content_type_unsupported", CONTENT_TYPE_UNSUPPORTED)
     parsed_json: ParsedJson | None = None
     try:
-        value, parsed_json = (load(_form_payload(body)), None) if form else codec.parse(body)
+        value, parsed_json = (load(_form_payload(body)), None) if form else payload.parse(body)
     except orjson.JSONDecodeError:
         value = load(body)
     if not isinstance(value, dict):

@@ -41,9 +41,9 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from journal.errors import JournalError
-from journal.file.engine import FileJournal
-from journal.file.reserve import Reserve
+from journal.health import Measurement
 from journal.histogram import Counts
+from journal.interface import Engine
 
 SCRAPES_MAX = 4
 """Scrapes at a time. Everyone who reaches the webhook may reach this too: it must not take the intake's threads."""
@@ -188,21 +188,25 @@ class WebhookMetrics:
 
 @dataclass(frozen=True, slots=True)
 class JournalMetrics:
-    """The journal's own status."""
+    """The engine's measurements under their own names, as far as METRICS documents them, and what every engine has."""
 
-    journal: FileJournal
+    journal: Engine
 
     def collect(self) -> Iterator[Metric]:
-        status = self.journal.status()
-        yield _histogram("covenq_journal_sync_seconds", status.syncs_s)
-        yield _histogram("covenq_journal_batch_records", status.batch_records)
-        yield _gauge("covenq_journal_head_seq", status.head.seq)
-        yield _gauge("covenq_journal_segments", status.segments)
-        yield _gauge("covenq_journal_bytes", status.bytes)
-        yield _gauge("covenq_journal_poisoned", status.poisoned is not None)
-        yield _gauge("covenq_journal_full", status.full is not None)
-        yield _gauge("covenq_journal_beat_age_seconds", max(0.0, time.monotonic() - status.beat))
-        yield _gauge("covenq_journal_index_backlog", status.index_backlog)
+        health = self.journal.health()
+        values: dict[str, Measurement] = {
+            **self.journal.measurements(),
+            "head_seq": self.journal.head().seq,
+            "poisoned": health.poisoned is not None,
+            "full": health.full is not None,
+            "beat_age_seconds": max(0.0, time.monotonic() - self.journal.beat),
+        }
+        for name in METRICS:
+            value = values.get(name.removeprefix("covenq_journal_"))
+            if isinstance(value, Counts):
+                yield _histogram(name, value)
+            elif isinstance(value, int | float):
+                yield _gauge(name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,17 +252,17 @@ class WorkMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DiskMetrics:
-    """The disk of the data directory, and what is kept back of it."""
+    """The room that the journal has, and what is kept back of it."""
 
     admission: Admission
-    journal: FileJournal
 
     def collect(self) -> Iterator[Metric]:
-        space, kept = self.admission.space()
-        reserve = Reserve(self.journal.directory, total=space.total)
-        yield _gauge("covenq_disk_free_bytes", space.free)
-        yield _gauge("covenq_disk_reserve_bytes", kept)
-        yield _gauge("covenq_ballast_bytes", reserve.ballast if reserve.allocated() else 0)
+        found = self.admission.room()
+        if found is not None:
+            room, kept = found
+            yield _gauge("covenq_disk_free_bytes", room.free)
+            yield _gauge("covenq_disk_reserve_bytes", kept)
+            yield _gauge("covenq_ballast_bytes", room.set_aside)
 
 
 @dataclass(frozen=True, slots=True)

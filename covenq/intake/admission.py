@@ -7,17 +7,15 @@ so that the ends of running tasks can be recorded, and opens again by itself.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from journal.append import append_known
 from journal.errors import JournalClosed, JournalError
-from journal.file.reserve import threshold_of
-from journal.interface import Appending, Journal
+from journal.health import Health, Room
+from journal.interface import Appending, Durability, Journal, Monitored
 from journal.records import Conflict, Entry, Head, Record
 
 DISK_FAILED = "The disk failed to make deliveries durable."
@@ -25,26 +23,12 @@ DISK_FAILED = "The disk failed to make deliveries durable."
 
 log = logging.getLogger("covenq.intake")
 
-SPACE_CACHE_S = 0.05
-"""Seconds for which a measurement of the disk's free space is reused."""
+HEALTH_CACHE_S = 0.05
+"""Seconds for which a measurement of the engine's room is reused."""
 
 
-class AdmissionJournal(Appending, Protocol):
+class AdmissionJournal(Appending, Monitored, Protocol):
     """The part of the journal's interface that admission uses."""
-
-    @property
-    def poisoned(self) -> bool: ...
-
-    @property
-    def full(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Bytes that this user may still write, and bytes of the whole filesystem."""
-
-    free: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +41,22 @@ class Reason:
     """Added to the sentence in the daemon's log alone."""
 
 
-def space_of(path: Path) -> Space:
-    """Raises OSError."""
-    found = os.statvfs(path)
-    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+class CachedHealth:
+    """The health of a journal's engine, measured again after HEALTH_CACHE_S.
 
-
-class CachedSpace:
-    """`space_of` with a cache of SPACE_CACHE_S.
-
-    The system call releases the interpreter's lock, and without the cache there would be one for every delivery. Far less
-    than the reserve can be written in that time.
+    Measuring asks the disk, a system call that releases the interpreter's lock, and without the cache there would be one for
+    every delivery. Far less than what is kept free can be written in that time.
     """
 
-    def __init__(self, space: Callable[[Path], Space] = space_of, clock: Callable[[], float] = time.monotonic) -> None:
-        self._space = space
+    def __init__(self, journal: Monitored, clock: Callable[[], float] = time.monotonic) -> None:
+        self._journal = journal
         self._clock = clock
-        self._seen: tuple[float, Space] | None = None
+        self._seen: tuple[float, Health] | None = None
 
-    def __call__(self, path: Path) -> Space:
-        """Raises OSError."""
+    def __call__(self) -> Health:
         now, seen = self._clock(), self._seen
-        if seen is None or now - seen[0] > SPACE_CACHE_S:
-            seen = self._seen = (now, self._space(path))
+        if seen is None or now - seen[0] > HEALTH_CACHE_S:
+            seen = self._seen = (now, self._journal.health())
         return seen[1]
 
 
@@ -89,24 +66,18 @@ class Admission:
     def __init__(
         self,
         journal: AdmissionJournal,
-        data: Path,
-        space: Callable[[Path], Space] = space_of,
-        missing: Callable[[], int] = lambda: 0,
+        health: Callable[[], Health] | None = None,
         paused: Callable[[], Reason | None] = lambda: None,
         damaged: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`missing` is the size of the ballast file in bytes while it doesn't exist.
-
-        The intake opens again only when there is room for it.
+        """`health` measures the journal's; by default with a cache, since each delivery asks for the room there is.
 
         `paused` returns the reason if an operator has paused the intake; it may raise JournalError. It is called here once, so
         nothing is accepted before. `damaged` returns whether the journal, as far as it was read, is damaged: then nothing more
         is written to it, since what comes after the damage couldn't be worked on either.
         """
         self._journal = journal
-        self._data = data
-        self._space = space
-        self._missing = missing
+        self._health = CachedHealth(journal) if health is None else health
         self._closed: Reason | None = None
         self._damaged = damaged
         self._read_pause = paused
@@ -148,10 +119,10 @@ class Admission:
         """Whether there is room for what is only a convenience, such as a log of refusals."""
         return self._disk(0) is None and not self._journal.full
 
-    def space(self) -> tuple[Space, int]:
-        """The disk's space, and the bytes of it that deliveries may not touch now. Raises OSError."""
-        found = self._space(self._data)
-        return found, self._reserved(found)
+    def room(self) -> tuple[Room, int] | None:
+        """The engine's room, and the bytes of it that deliveries may not touch now; None if it sets no bound, or isn't known."""
+        room = self._health().room
+        return None if room is None else (room, self._reserved(room))
 
     def check(self) -> None:
         """Log once when the intake closes and once when it opens; after a full disk, try whether writing works again."""
@@ -174,23 +145,22 @@ class Admission:
         return None
 
     def _disk(self, size: int) -> Reason | None:
-        try:
-            space = self._space(self._data)
-        except OSError as error:
-            return Reason("disk_unknown", f"The data directory's disk can't be asked for its space: {error.strerror}.")
-        reserve = self._reserved(space)
-        if space.free - size >= reserve:
+        health = self._health()
+        if health.unreachable is not None:
+            return Reason("disk_unknown", f"{health.unreachable[:1].upper()}{health.unreachable[1:]}.")
+        room = health.room
+        if room is None:
+            return None
+        reserve = self._reserved(room)
+        if room.free - size >= reserve:
             return None
         return Reason(
-            "disk_low", f"{space.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
+            "disk_low", f"{room.free >> 20} MiB are free, and {reserve >> 20} MiB are kept for running tasks."
         )
 
-    def _reserved(self, space: Space) -> int:
-        reserve = threshold_of(space.total)
-        if self._closed is not None and self._closed.word == "disk_low":
-            # Hysteresis: it must not open at the first free megabyte, to be closed again by the next delivery.
-            reserve += reserve // 2 + self._missing()
-        return reserve
+    def _reserved(self, room: Room) -> int:
+        # Hysteresis: it must not open at the first free megabyte, to be closed again by the next delivery.
+        return room.to_reopen if self._closed is not None and self._closed.word == "disk_low" else room.kept
 
 
 class ClosedJournal:
@@ -209,6 +179,10 @@ class ClosedJournal:
     @property
     def epoch(self) -> str:
         return self._journal.epoch
+
+    @property
+    def durability(self) -> Durability:
+        return self._journal.durability
 
     def append(self, entries: Sequence[Entry]) -> Conflict:
         """Conflict if a subject that is expected to be new has records. Raises JournalClosed otherwise."""

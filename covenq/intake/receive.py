@@ -30,7 +30,7 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.routing.decide import PING, Decision, route
 from journal.append import REQUEST_S, append_known, submit_known
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
-from journal.interface import Journal, Submitting
+from journal.interface import Durability, Journal, Submitting
 from journal.records import Appended, Conflict, Entry, ParsedJson
 
 RETRY_AFTER_S = 30
@@ -353,7 +353,9 @@ def _answer_to_append(
     """The answer that follows from the result of appending these entries. Raises JournalError."""
     while True:
         if isinstance(result, Appended):
-            return _accepted(delivery, result.seqs[0], decision.state, decision.tasks, duplicate=False)
+            return _accepted(
+                delivery, result.seqs[0], decision.state, decision.tasks, journal.durability, duplicate=False
+            )
         if result.subject == delivery.id.subject:
             return _duplicate_or_conflict(delivery, result.last, journal, lookup)
         # The delivery is new, but a task of its id exists: the delivery's record was lost in a salvage, the task's
@@ -365,7 +367,9 @@ def _answer_to_append(
         result = append_known(journal, entries, delivery.deadline)
 
 
-def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *, duplicate: bool) -> Answer:
+def _accepted(
+    delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], durability: Durability, *, duplicate: bool
+) -> Answer:
     ping = delivery.event == PING
     body: JsonObject = {"ok": True, "pong": True} if ping else {"ok": True}
     body |= {
@@ -374,7 +378,7 @@ def _accepted(delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], *
         "seq": seq,
         "state": str(state),
         "tasks": list(tasks),
-        "durability": "fsync",
+        "durability": durability,
     }
     return Answer(200 if duplicate or ping else 202, body)
 
@@ -394,7 +398,7 @@ def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, loo
     sha256 = hashlib.sha256(delivery.body).hexdigest()
     if row["payload_sha256"] == sha256:
         _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row["seq"]}), delivery.deadline)
-        return _accepted(delivery, row["seq"], row["state"], row["tasks"], duplicate=True)
+        return _accepted(delivery, row["seq"], row["state"], row["tasks"], journal.durability, duplicate=True)
     seen = {"received": row["seq"], "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
     _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen), delivery.deadline)
     return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.intake.admission import Admission
-from covenq.operate.maintain.redaction import Progress
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
-from journal.interface import Journal
+from journal.interface import Journal, Progress
 
 
 @dataclass(frozen=True, slots=True)

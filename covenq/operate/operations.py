@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from covenq.config.load import Config
     from covenq.filter.grammar import Filter
     from covenq.operate.act.plan import Plan
-    from covenq.operate.maintain.redaction import Progress
     from covenq.operate.maintain.upkeep import UpkeepContext
-    from journal.interface import Journal
+    from journal.interface import Journal, Progress
 
 Rows = Callable[[], sqlite3.Connection]
 """Gives a connection to rows into which everything durable at the call is folded."""

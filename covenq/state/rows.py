@@ -19,7 +19,7 @@ import orjson
 from covenq.filter.tree import comparable
 from covenq.model import Kind
 from covenq.state.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
-from journal.file.erase import erasure_of
+from journal.erasure import erasure_of
 from journal.records import Record
 
 Row = dict[str, Any]
@@ -273,7 +273,7 @@ _REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NUL
 
 
 def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
-    """Clear in the rows what these records allow the log to drop: `drops` and `about`, as `journal.file.erase` reads them.
+    """Clear in the rows what these records allow the log to drop: `drops` and `about`, as `journal.erasure` reads them.
 
     A range of seqs names the rows that the records with these seqs made.
     """

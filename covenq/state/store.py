@@ -15,31 +15,26 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from covenq.errors import CovenqError
-from covenq.paths import JOURNAL_NAME
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
-from journal.file.backup import backup_witness
-from journal.file.files import OsFiles
-from journal.interface import Journal
-from journal.records import Damage, Record, Witness
+from journal.interface import Reading
+from journal.records import NO_SUM, Damage, Record, Witness
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
 BUSY_S = 5.0
 WAL_BYTES = 64 << 20
-NO_RECORD = "0" * 64
 
 
 def read_witness(path: Path) -> Witness | None:
-    """The position of the state.db at `path`, as a witness for `open_journal`; None if there is none that can be read.
+    """The position of the state.db at `path`; None if there is none that can be read.
 
-    A cache that can't be read proves nothing; `StateStore` makes it again. Nor does a cache beside a backup that was put in
-    the journal's place, until that is opened: it belongs to the history that the backup was taken from.
+    A cache that can't be read proves nothing; `StateStore` makes it again. `operate.maintain.state_witness` says whether the
+    position is a witness for the journal beside it.
     """
-    journal = path.with_name(JOURNAL_NAME)
-    if not path.exists() or (journal.is_dir() and backup_witness(OsFiles(), journal) is not None):
+    if not path.exists():
         return None
     try:
         with closing(_connect(path, "ro")) as conn:
@@ -58,7 +53,7 @@ class StateStore:
     opened or made.
     """
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    def __init__(self, path: Path, journal: Reading) -> None:
         self.path = path
         self._journal = journal
         self.folded_tasks = False
@@ -157,7 +152,7 @@ class StateStore:
 
 
 @contextmanager
-def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
+def overlay(path: Path, journal: Reading, *, commit: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection that sees state.db completed to the journal's head, for one reading without a daemon.
 
     What is missing is folded inside a transaction that is rolled back at the end. Where the file is missing, can't be
@@ -177,7 +172,7 @@ def overlay(path: Path, journal: Journal, *, commit: bool = False) -> Iterator[s
         conn.close()
 
 
-def _overlaid(path: Path, journal: Journal) -> sqlite3.Connection:
+def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
     if path.exists():
         conn: sqlite3.Connection | None = None
         try:
@@ -205,11 +200,11 @@ def _overlaid(path: Path, journal: Journal) -> sqlite3.Connection:
     return conn
 
 
-def _is_current(conn: sqlite3.Connection, journal: Journal) -> bool:
+def _is_current(conn: sqlite3.Connection, journal: Reading) -> bool:
     return _position_in(conn, journal) >= journal.head().seq
 
 
-def _complete(conn: sqlite3.Connection, journal: Journal) -> None:
+def _complete(conn: sqlite3.Connection, journal: Reading) -> None:
     """Fold to the head inside the caller's transaction."""
     folded = _position_in(conn, journal)
     if folded < 0:
@@ -241,7 +236,7 @@ def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
     return conn
 
 
-def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     try:
         return _open_writer(path, journal)
     except sqlite3.OperationalError:
@@ -253,7 +248,7 @@ def _open_store(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
         return _open_writer(path, journal)
 
 
-def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]:
+def _open_writer(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
     conn = _connect(path, "rwc")
     try:
         conn.execute("PRAGMA journal_mode = WAL")
@@ -277,7 +272,7 @@ def _open_writer(path: Path, journal: Journal) -> tuple[sqlite3.Connection, int]
     return conn, folded
 
 
-def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
+def _position_in(conn: sqlite3.Connection, journal: Reading) -> int:
     """The seq up to which the tables are folded; -1 if they are of another journal, epoch or schema."""
     if schema.version(conn) != schema.VERSION:
         return -1
@@ -287,13 +282,13 @@ def _position_in(conn: sqlite3.Connection, journal: Journal) -> int:
     return found[0].seq
 
 
-def _start(conn: sqlite3.Connection, journal: Journal) -> int:
+def _start(conn: sqlite3.Connection, journal: Reading) -> int:
     schema.create(conn)
-    schema.set_position(conn, Witness(journal.id, 0, NO_RECORD), journal.epoch)
+    schema.set_position(conn, Witness(journal.id, 0, NO_SUM), journal.epoch)
     return 0
 
 
-def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> None:
+def _check_not_ahead(conn: sqlite3.Connection, journal: Reading, path: Path) -> None:
     """Never continue the fold over a log that lost records: the last check for that; the first is `open_journal(witnesses=…)`."""
     found = schema.position(conn)
     if found is None or found[0].seq == 0:
@@ -307,7 +302,7 @@ def _check_not_ahead(conn: sqlite3.Connection, journal: Journal, path: Path) -> 
 # ---- folding
 
 
-def _fold_batch(conn: sqlite3.Connection, journal: Journal, batch: list[Record]) -> None:
+def _fold_batch(conn: sqlite3.Connection, journal: Reading, batch: list[Record]) -> None:
     fold(conn, batch)
     schema.set_position(conn, Witness(journal.id, batch[-1].seq, batch[-1].sum), journal.epoch)
 

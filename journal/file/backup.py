@@ -33,6 +33,7 @@ from journal.file.recovery import remove_drafts
 from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of, segment_size
 from journal.file.segment_check import SegmentReport, check_segment, continuity_damage
 from journal.records import SEQ_MAX, Damage, Head, Witness
+from journal.reports import BackupReport
 
 BACKUP_NAME = "backup.json"
 DAMAGED_HINT = (
@@ -43,16 +44,6 @@ MISREAD_HINT = "Check the disk there (dmesg), or choose another; no earlier copy
 ATTEMPTS_MAX = 10
 """Heads taken while segments are rewritten; at each but the first only the changed segments are copied."""
 _CHUNK = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """The head that the copy ends at, segments copied and left as they were, bytes copied."""
-
-    head: Head
-    copied: int
-    kept: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

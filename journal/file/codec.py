@@ -19,20 +19,18 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import orjson
 
 from journal.errors import EntryRefused
-from journal.records import KIND, SEQ_MAX, SUBJECT, Entry, ParsedJson, Record
+from journal.records import KIND, PAYLOAD_MAX, SEQ_MAX, SUBJECT, Entry, Record
 
 SUM_MARK = b',"sum":"'
-ZERO_SUM = "0" * 64
 DEPTH_MAX = 128
 """How deep a payload may nest and still be written in the line as JSON; jq 1.6 reads 256 levels, the record is one of them."""
 DATA_MAX = 1 << 20
 """Bytes of `data` and of `about`, each. What GitHub sends is the payload; these are notes about it."""
-PAYLOAD_MAX = 64 << 20
 
 ENVELOPE = re.compile(
     rb'\{"seq":([1-9]\d{0,18}),"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)","synced":(0|[1-9]\d{0,18})'
@@ -162,11 +160,6 @@ def _dump(value: object, name: str) -> bytes:
 
 
 # ---- the payload in its line
-
-
-def parse(payload: bytes) -> tuple[Any, ParsedJson]:
-    """The JSON value of these bytes, and the proof for an entry that carries them. Raises orjson.JSONDecodeError."""
-    return orjson.loads(payload), ParsedJson(payload)
 
 
 def payload_form(payload: bytes) -> bytes:

@@ -12,20 +12,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from journal.errors import EntryRefused, JournalDamaged, JournalError
+from journal.erasure import Erasure, ErasureLookup, erasure_of
+from journal.errors import EntryRefused, ErasureFailed, JournalDamaged, JournalError
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Prepared, prepare
 from journal.file.committer import Committer, Durable, Tail
 from journal.file.erase import (
-    Erasure,
-    ErasureLookup,
-    Rewritten,
-    erasure_of,
+    RewrittenSegment,
     finish_erasure,
     read_note,
     rewrite_segment,
@@ -35,12 +35,21 @@ from journal.file.erase import (
 from journal.file.files import Files
 from journal.file.lock import DirectoryLock
 from journal.file.request import Done, Request
+from journal.file.reserve import Reserve
 from journal.file.scan import find_record, read_records
 from journal.file.segment import list_segments, segment_size, write_mark
 from journal.file.settings import WriteSettings
 from journal.file.torn import Torn
-from journal.histogram import Counts
-from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record
+from journal.health import Health, Measurement, Measurements
+from journal.interface import Engine, Progress
+from journal.records import OWN_SUBJECT, Appended, Conflict, Damage, Entry, Head, Record, Rewritten
+
+if TYPE_CHECKING:
+
+    def _conforms(journal: FileJournal) -> Engine:
+        """Checked statically: it promises all that the interface asks of an engine."""
+        return journal
+
 
 RECENT_RECORDS = 4096
 RECENT_BYTES = 8 << 20
@@ -59,26 +68,6 @@ class Recovery:
     @property
     def possibly(self) -> tuple[str, ...]:
         return self.torn.possibly if self.torn else ()
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStatus:
-    """A snapshot for operators. Times in seconds, sizes in bytes. `full` and `poisoned` are sentences, or None."""
-
-    head: Head
-    segments: int
-    bytes: int
-    poisoned: str | None
-    full: str | None
-    last_sync_s: float | None
-    recent_syncs_s: tuple[float, ...]
-    recent_batches: tuple[int, ...]
-    batches: int
-    records: int
-    index_backlog: int
-    beat: float
-    syncs_s: Counts
-    batch_records: Counts
 
 
 class FileJournal:
@@ -119,6 +108,10 @@ class FileJournal:
     @property
     def epoch(self) -> str:
         return self._committer.tail.header.epoch
+
+    @property
+    def durability(self) -> Literal["fsync"]:
+        return "fsync"
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
         return self._committer.append(self._prepare(entries))
@@ -196,26 +189,30 @@ class FileJournal:
         return self._committer.full is not None
 
     def erase(
-        self, entries: Sequence[Entry], progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Appended | Conflict, list[Rewritten]]:
-        """Append `entries`, and remove the content that their `data.drops` name. `journal.file.erase` has the argument.
+        self, entries: Sequence[Entry], progress: Progress | None = None
+    ) -> tuple[Appended | Conflict, Rewritten]:
+        """See `journal.interface.Erasing.erase`; `journal.file.erase` has the argument.
 
-        On return the content is gone from every segment, with that of an erasure that was cut short before. `progress` is
-        called with (segments done, segments in all). Raises as `append` does, and JournalDamaged if a segment to rewrite does
-        not verify: it is left as it is, and the erasure unfinished; the content is gone from the others.
+        A segment to rewrite that does not verify is left as it is, and the erasure unfinished.
         """
         with self._maintenance:
-            after = read_note(self.files, self.directory)
-            if after is None:
-                write_note(self.files, self.directory, self._head.seq)
+            try:
+                after = read_note(self.files, self.directory)
+                if after is None:
+                    write_note(self.files, self.directory, self._head.seq)
+            except OSError as error:
+                raise _erasure_failed(error, recorded=False) from error
             answer = self.append(entries)
-            if after is not None:
-                return answer, self._rewrite(self._erasures_after(after), progress)
-            if isinstance(answer, Conflict):
-                finish_erasure(self.files, self.directory)
-                return answer, []
-            erasures = [erasure_of(seq, dict(entry.data)) for seq, entry in zip(answer.seqs, entries, strict=True)]
-            return answer, self._rewrite([one for one in erasures if one is not None], progress)
+            try:
+                if after is not None:
+                    return answer, self._rewrite(self._erasures_after(after), progress)
+                if isinstance(answer, Conflict):
+                    finish_erasure(self.files, self.directory)
+                    return answer, Rewritten()
+                named = [erasure_of(seq, entry.data) for seq, entry in zip(answer.seqs, entries, strict=True)]
+                return answer, self._rewrite([one for one in named if one is not None], progress)
+            except OSError as error:
+                raise _erasure_failed(error, recorded=isinstance(answer, Appended)) from error
 
     def _erasures_after(self, after: int) -> list[Erasure]:
         found = [erasure_of(record.seq, record.data) for record in self.read(after)]
@@ -226,20 +223,26 @@ class FileJournal:
         """Whether an erasure is under way, or unfinished: for lack of room on the disk, or because a segment is damaged."""
         return read_note(self.files, self.directory) is not None
 
-    def resume_erasure(self, progress: Callable[[int, int], None] | None = None) -> list[Rewritten]:
-        """Finish an erasure that was cut short; do nothing if there is none. `progress` and errors as for `erase`."""
-        with self._maintenance:
-            after = read_note(self.files, self.directory)
-            if after is None:
-                return []
-            return self._rewrite(self._erasures_after(after), progress)
+    def resume_erasure(self, progress: Progress | None = None) -> Rewritten:
+        """See `journal.interface.Erasing.resume_erasure`."""
+        try:
+            with self._maintenance:
+                after = read_note(self.files, self.directory)
+                return Rewritten() if after is None else self._rewrite(self._erasures_after(after), progress)
+        except OSError as error:
+            raise _erasure_failed(error, recorded=True) from error
 
-    def _rewrite(self, erasures: list[Erasure], progress: Callable[[int, int], None] | None) -> list[Rewritten]:
+    def parts(self) -> list[tuple[int, int]]:
+        """The segments."""
+        firsts = list_segments(self.files, self.directory)
+        return [(first, segment_size(self.files, self.directory, first)) for first in firsts]
+
+    def _rewrite(self, erasures: list[Erasure], progress: Progress | None) -> Rewritten:
         lookup = ErasureLookup(erasures)
         if lookup.newest >= list_segments(self.files, self.directory)[-1]:
             self._committer.rotate()
         work = segments_with(self.files, self.directory, lookup, below=self._committer.tail.header.first)
-        done: list[Rewritten] = []
+        done: list[RewrittenSegment] = []
         damage: list[Damage] = []
         for number, first in enumerate(work):
             try:
@@ -258,7 +261,7 @@ class FileJournal:
         if damage:
             raise JournalDamaged(damage)
         finish_erasure(self.files, self.directory)
-        return done
+        return Rewritten(frozenset(one.segment for one in done), sum(one.before - one.after for one in done))
 
     def begin_epoch(self, epoch: str) -> None:
         """Start a new epoch: seqs from here on may have been assigned before, to other records. Fencing tokens carry it."""
@@ -267,25 +270,39 @@ class FileJournal:
             self.append([Entry(OWN_SUBJECT, "journal.epoch", {"epoch": epoch})])
         self._committer.rotate(epoch)
 
-    def status(self) -> JournalStatus:
-        committer, stats = self._committer, self._committer.stats
-        segments = list_segments(self.files, self.directory)
-        return JournalStatus(
-            head=self._head,
-            segments=len(segments),
-            bytes=sum(segment_size(self.files, self.directory, first) for first in segments),
-            poisoned=None if committer.poisoned is None else str(committer.poisoned),
-            full=None if committer.full is None else str(committer.full),
-            last_sync_s=stats.last_sync_s,
-            recent_syncs_s=tuple(stats.recent_syncs_s.copy()),
-            recent_batches=tuple(stats.recent_batches.copy()),
-            batches=stats.batches,
-            records=stats.records,
-            index_backlog=self._catalogue.backlog,
-            beat=committer.beat,
-            syncs_s=stats.syncs_s.read(),
-            batch_records=stats.batch_records.read(),
-        )
+    @cached_property
+    def reserve(self) -> Reserve:
+        """The space kept back on the directory's disk. Raises OSError."""
+        return Reserve(self.directory, files=self.files)
+
+    def health(self) -> Health:
+        """See `journal.interface.Monitored.health`. The room is that of the directory's disk."""
+        committer = self._committer
+        poisoned = None if committer.poisoned is None else str(committer.poisoned)
+        full = None if committer.full is None else str(committer.full)
+        try:
+            return Health(poisoned, full, room=self.reserve.room())
+        except OSError as error:
+            return Health(poisoned, full, f"the data directory's disk can't be asked for its space: {error.strerror}")
+
+    def measurements(self) -> Measurements:
+        """Segments and their bytes; of the group commit its syncs in seconds and its batches in records; the index's backlog."""
+        stats = self._committer.stats
+        parts = self.parts()
+        measurements: dict[str, Measurement] = {
+            "segments": len(parts),
+            "bytes": sum(size for _, size in parts),
+            "batches": stats.batches,
+            "records": stats.records,
+            "sync_seconds": stats.syncs_s.read(),
+            "batch_records": stats.batch_records.read(),
+            "recent_sync_seconds": tuple(stats.recent_syncs_s.copy()),
+            "recent_batch_records": tuple(stats.recent_batches.copy()),
+            "index_backlog": self._catalogue.backlog,
+        }
+        if stats.last_sync_s is not None:
+            measurements["last_sync_seconds"] = stats.last_sync_s
+        return measurements
 
     def close(self) -> None:
         """Answer queued appends, append a `journal.synced` record, write the clean-close mark, release the lock. Repeatable.
@@ -338,6 +355,10 @@ class FileJournal:
                 self._recent_bytes -= self._recent.popleft().prepared.size
             self._head = head
             self._advanced.notify_all()
+
+
+def _erasure_failed(error: OSError, *, recorded: bool) -> ErasureFailed:
+    return ErasureFailed(error.strerror or str(error), recorded=recorded)
 
 
 def _check_subjects(entries: Sequence[Entry]) -> None:

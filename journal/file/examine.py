@@ -24,8 +24,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journal.erasure import allows
 from journal.file.codec import Envelope, LineError, check_tail, open_envelope
-from journal.file.erase import allows, erasure_in
+from journal.file.erase import erasure_in
 from journal.file.files import Files, read_all
 from journal.file.index import Position
 from journal.file.recoverable_ids import recoverable_id

@@ -37,7 +37,7 @@ class Files(Protocol):
     def rename(self, source: Path, target: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
     def listdir(self, path: Path) -> list[str]: ...
-    def free_bytes(self, path: Path) -> int: ...
+    def space(self, path: Path) -> tuple[int, int]: ...
 
 
 class OsFiles:
@@ -104,10 +104,10 @@ class OsFiles:
     def listdir(self, path: Path) -> list[str]:
         return sorted(os.listdir(path))
 
-    def free_bytes(self, path: Path) -> int:
-        """Bytes that an unprivileged process may still write on the path's filesystem."""
+    def space(self, path: Path) -> tuple[int, int]:
+        """(bytes that an unprivileged process may still write, bytes in all) of the path's filesystem."""
         found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 def write_all(files: Files, fd: int, data: bytes, offset: int) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.errors import BackupIncomplete, JournalDamaged, JournalUnaccepted
+from journal.errors import BackupIncomplete, ErasureFailed, JournalDamaged, JournalUnaccepted
 from journal.file.backup import backup_witness, read_backup, remove_backup_note
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
@@ -240,9 +240,10 @@ def _resume_erasure(journal: FileJournal) -> None:
         journal.resume_erasure()
     except JournalDamaged:
         pass
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    except ErasureFailed as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise cause from None
 
 
 class _RowCollector:

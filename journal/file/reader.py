@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from journal.errors import JournalClosed, JournalDamaged, JournalGone
 from journal.file.backup import backup_witness
@@ -27,7 +27,7 @@ from journal.records import Damage, Entry, Head, Record, Witness
 
 
 class JournalReader:
-    """The reading half of `journal.interface.Journal`; `append` refuses. `damage` is what the examination found, if any.
+    """`journal.interface.Reader` of a directory. `damage` is what the examination found, if any.
 
     With damage, everything before it can still be read: an operator needs that most when something is broken.
     """
@@ -64,6 +64,10 @@ class JournalReader:
     def locked(self) -> bool:
         """Whether this reader holds the lock: nobody else is writing, and the caches beside the log may be written."""
         return self._lock is not None
+
+    @property
+    def durability(self) -> Literal["fsync"]:
+        return "fsync"
 
     def append(self, entries: Sequence[Entry]) -> NoReturn:
         raise JournalClosed("this journal is open for reading only")

@@ -1,6 +1,6 @@
 """Disk space kept in reserve, so that running work can still record its end when the data directory's disk is full.
 
-Two mechanisms. The **threshold**: when less than this is free, admission of new work should stop (`low`). The
+Two mechanisms. The **threshold**: when less than this is free, admission of new work should stop. The
 **ballast**: a file of real bytes beside the log; when the log can't be written all the same (somebody else filled the disk),
 `release` gives its blocks back at once, for the records that end running work. It is allocated again when there is space.
 """
@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from journal.file.files import Files, OsFiles, write_all
+from journal.health import Room
 
 BALLAST_NAME = "ballast"
 _MIB = 1 << 20
@@ -27,33 +28,37 @@ def threshold_of(total: int) -> int:
 
 
 class Reserve:
-    """Sizes in bytes. Both shrink with the disk: 1 % of it for the ballast, 5 % for the threshold, at most 16 and 64 MiB."""
+    """The ballast of a directory, and the room there is beside it. Sizes in bytes; both shrink with the disk.
 
-    def __init__(self, directory: Path, *, total: int | None = None, files: Files | None = None) -> None:
+    `journal.interface.SpaceReserve` is what a daemon uses of it.
+    """
+
+    def __init__(self, directory: Path, *, files: Files | None = None) -> None:
+        """Raises OSError."""
         self.directory = directory
         self.path = directory / BALLAST_NAME
         self._files = files or OsFiles()
-        if total is None:
-            found = os.statvfs(directory)
-            total = found.f_blocks * found.f_frsize
+        _, total = self._files.space(directory)
         self.ballast = ballast_of(total)
         self.threshold = threshold_of(total)
 
-    def free(self) -> int:
-        """Bytes that may still be written, not counting the ballast's."""
-        return self._files.free_bytes(self.directory)
+    def room(self) -> Room:
+        """The room now, not counting the ballast's bytes as free. Raises OSError."""
+        free, total = self._files.space(self.directory)
+        allocated = self.allocated()
+        return Room(
+            free,
+            threshold_of(total),
+            set_aside=self.ballast if allocated else 0,
+            missing=0 if allocated else self.ballast,
+        )
 
-    def low(self) -> bool:
-        """Whether new work should be refused. Once it is, admission opens again at one and a half thresholds (`recovered`)."""
-        return self.free() < self.threshold
-
-    def recovered(self) -> bool:
-        """Whether there is space enough to admit work again, with the ballast allocated."""
-        return self.free() >= self.threshold + self.threshold // 2 + self.missing()
-
-    def missing(self) -> int:
-        """The ballast's bytes if it has to be allocated; 0 if it is there."""
-        return 0 if self.allocated() else self.ballast
+    def restore(self) -> None:
+        """See `journal.interface.SpaceReserve.restore`."""
+        if not self.allocated():
+            room = self.room()
+            if room.free >= room.to_reopen:
+                self.allocate()
 
     def allocated(self) -> bool:
         """Whether it is there in full: a crash may have left a part of it."""
@@ -66,7 +71,8 @@ class Reserve:
         """Allocate the ballast, synced, if there is space; True if it is there afterwards. Raises nothing for a full disk."""
         if self.allocated():
             return True
-        if self.free() < self.threshold + self.ballast:
+        free, _ = self._files.space(self.directory)
+        if free < self.threshold + self.ballast:
             return False
         self.release()
         fd = self._files.create(self.path)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from journal.erasure import Erasure, ErasureLookup, allows, seq_ranges
 from journal.errors import SalvageRefused
 from journal.file.codec import (
     SUM_MARK,
@@ -31,7 +32,7 @@ from journal.file.codec import (
     open_envelope,
     prepare,
 )
-from journal.file.erase import Erasure, ErasureLookup, allows, drop_content, erasure_in, seq_ranges
+from journal.file.erase import drop_content, erasure_in
 from journal.file.files import Files, OsFiles, write_all
 from journal.file.recoverable_ids import RECOVERABLE_MAX, recoverable_id, recoverable_ids
 from journal.file.segment import GENESIS, SEGMENT_BYTES, Header, SegmentFile, list_segments, name_of, write_header

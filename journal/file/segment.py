@@ -25,14 +25,14 @@ from pathlib import Path
 import orjson
 
 from journal.errors import FormatUnknown, JournalGone
-from journal.file.codec import SUM_MARK, ZERO_SUM, Salted
+from journal.file.codec import SUM_MARK, Salted
 from journal.file.files import Files, publish
-from journal.records import SEQ_MAX, Damage
+from journal.records import NO_SUM, SEQ_MAX, Damage
 
 FORMAT = 1
 SUFFIX = ".jsonl"
 TORN_SUFFIX = ".torn"
-GENESIS = ZERO_SUM
+GENESIS = NO_SUM
 """The `prev` of the first segment's header, which continues nothing."""
 SEGMENT_BYTES = 64 << 20
 """Bytes after which the next batch starts a new segment."""

@@ -6,8 +6,9 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from journal.erasure import Erasure
 from journal.file.codec import ENVELOPE, SUM_MARK, Envelope, LineError, check_tail, open_envelope
-from journal.file.erase import Erasure, erasure_in
+from journal.file.erase import erasure_in
 from journal.file.files import Files, OsFiles
 from journal.file.index import Position
 from journal.file.recoverable_ids import recoverable_id

@@ -14,19 +14,17 @@ import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from journal.erasure import Erasure, allows
 from journal.errors import JournalGone
 from journal.file.backup import backup_witness
-from journal.file.erase import Erasure, allows
 from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
 from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import (
-    GENESIS,
     MARK_NAME,
     Header,
     SegmentFile,
@@ -36,7 +34,8 @@ from journal.file.segment import (
     segment_size,
 )
 from journal.file.segment_check import SegmentReport, check_piece, check_segment, continuity_damage
-from journal.records import Damage, Head, Witness
+from journal.records import Damage, Witness
+from journal.reports import VerifyReport
 
 PIECE = 16 << 20
 """Bytes that one process checks at a time."""
@@ -45,19 +44,6 @@ PARALLEL_FROM = 48 << 20
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """`ok` is whether nothing was found. `records` counts those that verify, each once; `head` is the newest that is linked."""
-
-    records: int = 0
-    head: Head = field(default_factory=lambda: Head(0, GENESIS))
-    damage: list[Damage] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.damage
 
 
 def verify(

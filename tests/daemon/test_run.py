@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,12 @@ from covenq.daemon.datadir import make_directory, make_secret
 from covenq.errors import CovenqError, PortBusy, Refused
 from covenq.http.api.status import DaemonInfo
 from covenq.http.server.listener import bind_tcp
-from covenq.intake.admission import Admission, ClosedJournal, Space
+from covenq.intake.admission import Admission, ClosedJournal
 from covenq.net import unix_socket
 from journal.errors import JournalClosed
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
+from journal.health import Room
 from journal.records import Conflict, Entry
 from tests.support.checkout import clean_env
 from tests.support.daemon import Daemon
@@ -269,21 +271,19 @@ class FullDisk(OsFiles):
 
 
 def test_the_gate_closes_in_time_and_opens_by_itself(tmp_path: Path) -> None:
-    space = Space(1 << 40, 1 << 41)
+    room = Room(1 << 40, 64 << 20)
     files = FullDisk()
     with open_journal(tmp_path / "journal", files=files) as journal:
-        admission = Admission(journal, tmp_path, lambda path: space)
+        admission = Admission(journal, lambda: replace(journal.health(), room=room))
         assert admission.reasons() == []
         assert admission.intake(1 << 39) is None
-        space = Space((64 << 20) + 100, 1 << 41)
+        room = Room((64 << 20) + 100, 64 << 20)
         assert admission.intake(100) is None
         assert admission.intake(101) is not None, "what it would take counts"
-        space = Space(15 << 20, 256 << 20)
-        assert admission.intake() is None, "a small disk keeps a twentieth"
-        space = Space(12 << 20, 256 << 20)
+        room = Room((64 << 20) - 1, 64 << 20)
         admission.check()
         assert [reason.word for reason in admission.reasons()] == ["disk_low"]
-        space = Space(1 << 40, 1 << 41)
+        room = Room(1 << 40, 64 << 20)
 
         files.full = True
         entry = Entry("ops.test", "ops.test", {})

@@ -398,6 +398,8 @@ def test_a_duplicate_whose_state_cannot_be_read_is_503(house: House, error: Exce
 class Silent:
     """A journal over a network: it loses some answers, whether or not it appended."""
 
+    durability = "replicated"
+
     def __init__(self, journal: FileJournal, answers: list[str]) -> None:
         self.journal, self.answers = journal, answers
         self.known: dict[str, Appended] = {}

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from journal.append import append_known, submit_known
-from journal.errors import JournalError, JournalFull, JournalUnanswered
+from journal.append import append_known, erase_known, submit_known
+from journal.errors import ErasureFailed, JournalError, JournalFull, JournalUnanswered, JournalUnavailable
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
-from journal.records import Appended, Conflict, Entry, Unknown
+from journal.interface import Progress
+from journal.records import Appended, Conflict, Entry, Rewritten, Unknown
 from tests.support.flaky import FlakyJournal
 from tests.support.journals.making import NEVER_S
 
@@ -94,6 +95,59 @@ def test_a_full_disk_is_told_only_where_nothing_may_have_been_recorded() -> None
     with pytest.raises(JournalFull):
         known(Scripted(JournalFull("no space")), Time())
     journal = Scripted(Unknown(), JournalFull("no space"), Appended((1, 2)))
+    assert known(journal, Time()) == Appended((1, 2))
+
+
+class ScriptedErasing(FlakyJournal):
+    """A journal whose erasures are answered in the order given, each with what it rewrote."""
+
+    def __init__(self, journal: FileJournal, *answers: tuple[Appended | Conflict | Unknown, Rewritten] | ErasureFailed):
+        super().__init__(journal, 0)
+        self.answers = list(answers)
+        self.asked: list[Sequence[Entry]] = []
+
+    def erase(
+        self, entries: Sequence[Entry], progress: Progress | None = None
+    ) -> tuple[Appended | Conflict | Unknown, Rewritten]:
+        self.asked.append(entries)
+        answer = self.answers.pop(0)
+        if isinstance(answer, ErasureFailed):
+            raise answer
+        return answer
+
+
+UNKNOWN = (Unknown(), Rewritten())
+NO_SPACE = ErasureFailed("no space", recorded=False)
+
+
+def test_an_erasure_is_repeated_as_an_append_is(journal: FileJournal) -> None:
+    erased = (Appended((5,)), Rewritten(frozenset({1, 4}), 70))
+    scripted = ScriptedErasing(journal, UNKNOWN, UNKNOWN, NO_SPACE, erased)
+    assert erase_known(scripted, [NOTE], sleep=lambda seconds: None) == erased
+    assert len({entry.attempt for entries in scripted.asked for entry in entries}) == 1
+    assert len(scripted.asked) == 4
+
+
+def test_an_erasure_that_failed_is_told_where_it_is_known_what_was_recorded(journal: FileJournal) -> None:
+    recorded = ErasureFailed("no space", recorded=True)
+    for answers in ([NO_SPACE], [recorded], [UNKNOWN, recorded]):
+        with pytest.raises(ErasureFailed):
+            erase_known(ScriptedErasing(journal, *answers), [NOTE], sleep=lambda seconds: None)
+
+
+def test_an_erasure_that_is_never_answered_ends_at_its_deadline(journal: FileJournal) -> None:
+    time = Time()
+    with pytest.raises(JournalUnanswered):
+        erase_known(
+            ScriptedErasing(journal, *[UNKNOWN] * 99), [NOTE], None, 2.0, monotonic=lambda: time.now, sleep=time.sleep
+        )
+    assert time.now == pytest.approx(2.0)
+
+
+def test_a_lost_connection_is_told_only_where_nothing_may_have_been_recorded() -> None:
+    with pytest.raises(JournalUnavailable):
+        known(Scripted(JournalUnavailable("cut")), Time())
+    journal = Scripted(Unknown(), JournalUnavailable("cut"), Appended((1, 2)))
     assert known(journal, Time()) == Appended((1, 2))
 
 

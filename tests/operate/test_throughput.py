@@ -18,8 +18,8 @@ from covenq.operate.inspect.throughput import per_minute, running, stuck
 from covenq.operate.maintain import verify_note
 from covenq.paths import VERIFIED_NAME
 from covenq.state.fold import fold
-from journal.file.verify import VerifyReport
 from journal.records import Damage, Head
+from journal.reports import VerifyReport
 from tests.support.records import START, as_records, empty_state, moved, of, queued, received
 from tests.support.requests import issue
 from tests.support.serving import ROUTE, serving

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from covenq.config.load import Retention
-from covenq.intake.admission import Admission, Space
+from covenq.intake.admission import Admission
 from covenq.operate.maintain.upkeep import Upkeep, compact
 from covenq.operate.parameters import Compact
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
+from journal.file.files import OsFiles
 from journal.file.open import open_journal
 from journal.file.reserve import Reserve, ballast_of, threshold_of
+from journal.health import Health, Room
 from tests.support.daemon import Daemon
 from tests.support.records import note, received
 from tests.support.requests import issue
@@ -58,22 +60,34 @@ def test_what_is_kept_back_shrinks_with_the_disk(total: int, ballast: int, thres
 
 
 def test_the_gate_opens_again_only_with_room_for_the_ballast(tmp_path: Path) -> None:
-    total = 1 << 41
-    space = Space(1 << 40, total)
-    missing = ballast_of(total)
+    kept, missing = 64 << 20, 16 << 20
+    room = Room(kept - 1, kept, missing=missing)
     with open_journal(tmp_path / "journal") as journal:
-        admission = Admission(journal, tmp_path, lambda path: space, lambda: missing)
-        space = Space(threshold_of(total) - 1, total)
+        admission = Admission(journal, lambda: Health(room=room))
         admission.check()
         assert [one.word for one in admission.reasons()] == ["disk_low"]
-        space = Space(threshold_of(total) + 1, total)
+        room = Room(kept + 1, kept, missing=missing)
         admission.check()
         assert [one.word for one in admission.reasons()] == ["disk_low"], "not at the first byte"
-        space = Space(threshold_of(total) * 3 // 2 + missing, total)
+        room = Room(kept * 3 // 2 + missing, kept, missing=missing)
         admission.check()
         assert admission.reasons() == []
-        space = Space(threshold_of(total) + 1, total)
+        room = Room(kept + 1, kept, missing=missing)
         assert admission.reasons() == []
+
+
+def test_an_engine_without_bounds_is_open_and_one_that_can_t_be_asked_is_not(tmp_path: Path) -> None:
+    health = Health()
+    with open_journal(tmp_path / "journal") as journal:
+        admission = Admission(journal, lambda: health)
+        assert admission.intake(1 << 60) is None and admission.has_space() and admission.room() is None
+        health = Health(unreachable="the database does not answer")
+        reason = admission.intake()
+        assert reason is not None and (reason.word, reason.sentence) == (
+            "disk_unknown",
+            "The database does not answer.",
+        )
+        assert not admission.has_space()
 
 
 @pytest.mark.parametrize("all", [True, False])
@@ -99,13 +113,18 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
     assert [answer.deliveries for answer in answers] == [1 if all else 0] * 2
 
 
+class SmallDisk(OsFiles):
+    def space(self, path: Path) -> tuple[int, int]:
+        return super().space(path)[0], 1 << 20
+
+
 def test_a_release_is_one_thread_s(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path, total=1 << 20)
+    reserve = Reserve(tmp_path, files=SmallDisk())
     assert reserve.allocate() and reserve.allocate()
-    assert (reserve.missing(), reserve.path.stat().st_size) == (0, reserve.ballast)
+    assert (reserve.room().missing, reserve.path.stat().st_size) == (0, reserve.ballast)
     assert [reserve.release(), reserve.release()] == [True, False]
-    assert reserve.missing() == reserve.ballast
+    assert reserve.room().missing == reserve.ballast
     reserve.path.write_bytes(b"what a crash left of it")
-    assert reserve.missing() == reserve.ballast
+    assert reserve.room().missing == reserve.ballast
     assert reserve.allocate()
     assert reserve.path.stat().st_size == reserve.ballast

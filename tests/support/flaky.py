@@ -7,25 +7,27 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from journal.append import append_known, submit_known
+from journal.append import append_known, erase_known, submit_known
 from journal.errors import JournalClosed, JournalError, JournalUnavailable
-from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
+from journal.interface import Engine, Progress
+from journal.records import Appended, Conflict, Entry, Head, Record, Rewritten, Unknown
 
 Answer = Appended | Conflict | Unknown
 
 
 class FlakyJournal:
-    """`journal.interface.Submitting` over another journal, as an engine on a network has it.
+    """`journal.interface.Engine` over another journal, as an engine on a network has it.
 
-    Of an append, by chance: no answer and nothing recorded (`before`), no answer though it is recorded (`after`), or no answer
-    and recorded only when something else is asked of the journal (`late`). An attempt that was recorded is answered Appended
-    with its own seqs, however often it is repeated. Reads fail with an error that passes (`reads`). Never more than
-    `in_a_row` answers are lost one after another, so that whoever repeats gets on.
+    Of an append or an erasure, by chance: no answer and nothing recorded (`before`), no answer though it is recorded
+    (`after`), or no answer and recorded only when something else is asked of the journal (`late`). An attempt that was recorded
+    is answered Appended with its own seqs, however often it is repeated; what an erasure has left over is then erased. Reads
+    fail with an error that passes (`reads`). Never more than `in_a_row` answers are lost one after another, so that whoever
+    repeats gets on.
     """
 
     def __init__(
         self,
-        journal: Any,
+        journal: Engine,
         seed: int,
         *,
         before: float = 0.15,
@@ -44,12 +46,35 @@ class FlakyJournal:
         self._random = random.Random(seed)
         self._lock = threading.RLock()
         self._known: dict[str, Appended] = {}
-        self._waiting: list[Sequence[Entry]] = []
+        self._waiting: list[Callable[[], object]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.journal, name)
 
     def append(self, entries: Sequence[Entry]) -> Answer:
+        return self._send(entries, lambda: self.journal.append(entries))
+
+    def erase(self, entries: Sequence[Entry], progress: Progress | None = None) -> tuple[Answer, Rewritten]:
+        rewritten = Rewritten()
+
+        def take(progress: Progress | None) -> Appended | Conflict | Unknown:
+            nonlocal rewritten
+            answer, rewritten = self.journal.erase(entries, progress)
+            return answer
+
+        answer = self._send(entries, lambda: take(progress), lambda: take(None))
+        if isinstance(answer, Unknown):
+            return answer, Rewritten()
+        if self.journal.erasing:
+            rewritten += self.journal.resume_erasure(progress)
+        return answer, rewritten
+
+    def _send(
+        self,
+        entries: Sequence[Entry],
+        take: Callable[[], Appended | Conflict | Unknown],
+        take_late: Callable[[], Appended | Conflict | Unknown] | None = None,
+    ) -> Answer:
         with self._lock:
             if self._closed:
                 raise JournalClosed("the journal is closed")
@@ -60,9 +85,9 @@ class FlakyJournal:
             if roll < self.before:
                 return self._lose()
             if roll < self.before + self.late and known is None:
-                self._waiting.append(entries)
+                self._waiting.append(lambda: self._take(attempt, take_late or take))
                 return self._lose()
-            answer = known or self._take(entries)
+            answer = known or self._take(attempt, take)
             if roll < self.before + self.late + self.after:
                 return self._lose()
             self._run = 0
@@ -73,9 +98,10 @@ class FlakyJournal:
             self._closed = True
         self.journal.close()
 
-    def _take(self, entries: Sequence[Entry]) -> Appended | Conflict:
-        answer: Appended | Conflict = self.journal.append(entries)
-        attempt = entries[0].attempt if entries else None
+    def _take(self, attempt: str | None, take: Callable[[], Appended | Conflict | Unknown]) -> Answer:
+        """Once an attempt: one that arrives late may come after its own repetition."""
+        known = self._known.get(attempt) if attempt is not None else None
+        answer = known or take()
         if isinstance(answer, Appended) and attempt is not None:
             self._known[attempt] = answer
         return answer
@@ -83,7 +109,7 @@ class FlakyJournal:
     def _arrive(self) -> None:
         """What was sent without an answer, and had not arrived yet, does now."""
         while self._waiting:
-            self._take(self._waiting.pop(0))
+            self._waiting.pop(0)()
 
     def _lose(self) -> Unknown:
         self.lost += 1
@@ -153,6 +179,11 @@ class Known:
 
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict:
         return append_known(self.journal, entries, sleep=lambda seconds: None)
+
+    def erase(
+        self, entries: Sequence[Entry], progress: Progress | None = None
+    ) -> tuple[Appended | Conflict, Rewritten]:
+        return erase_known(self.journal, entries, progress, sleep=lambda seconds: None)
 
     def submit(
         self,

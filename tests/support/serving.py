@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
-from covenq.intake.admission import Admission, Space
+from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
@@ -40,19 +40,22 @@ from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
+from journal.health import Health, Room
+from journal.interface import Monitored
 from tests.support.requests import SECRET, Answer, UnixConnection, ask, encode, signed
 
 ROUTE = {"name": "all", "match": "event:issues", "run": ["true"]}
 
 
 class Disk:
-    """A disk whose free space a test sets."""
+    """The disk of a journal, whose free space a test sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Monitored) -> None:
         self.free = 1 << 40
+        self._journal = journal
 
-    def __call__(self, path: Path) -> Space:
-        return Space(self.free, 1 << 41)
+    def health(self) -> Health:
+        return replace(self._journal.health(), room=Room(self.free, 64 << 20))
 
 
 class HeldFiles(OsFiles):
@@ -144,11 +147,13 @@ def serving(
     """Everything but a running worker: tasks stay queued. `raw` is a configuration as TOML gives it."""
     config: Config = configuration.build({**({"route": [ROUTE]} if routes else {}), **(raw or {})}, None, os.environ)
     data.mkdir(parents=True, exist_ok=True)
-    files, disk = HeldFiles(), Disk()
+    files = HeldFiles()
     with open_journal(data / "journal", files=files) as journal, StateStore(data / "state.db", journal) as store:
         fold_thread = FoldThread(store, journal)
-        storage = Storage(data, journal, store, fold_thread, FoldedState(journal, store, fold_thread))
-        admission = Admission(journal, data, disk, paused=lambda: pauses.intake(journal))
+        state = FoldedState(journal, store, fold_thread)
+        storage = Storage(data, journal, None, False, store, fold_thread, state)
+        disk = Disk(journal)
+        admission = Admission(journal, disk.health, paused=lambda: pauses.intake(journal))
         bound = bind_tcp("127.0.0.1", 0)
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")

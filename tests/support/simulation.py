@@ -42,6 +42,7 @@ from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
 from covenq.tasks.scheduling.waiting import Waiting
 from journal.append import append_known
 from journal.errors import JournalError, JournalFull
+from journal.interface import Durability
 from journal.records import Appended, Conflict, Entry, Head, Record, Unknown
 from tests.support.records import dump, empty_state
 
@@ -63,6 +64,7 @@ class SimJournal:
 
     id = "0" * 32
     epoch = "e" * 16
+    durability: Durability = "replicated"
 
     def __init__(self, clock: Callable[[], float], fault: Callable[[int], str | int | None]) -> None:
         self.records: list[Record] = []

@@ -144,7 +144,7 @@ class Deaf:
         self.journal = journal
         self.lost = lost
         self.known: dict[str, Appended] = {}
-        self.id, self.epoch = journal.id, journal.epoch
+        self.id, self.epoch, self.durability = journal.id, journal.epoch, journal.durability
         self.read, self.get, self.last = journal.read, journal.get, journal.last
         self.wait, self.head = journal.wait, journal.head
 

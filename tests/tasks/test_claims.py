@@ -22,6 +22,7 @@ from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
+from journal.health import count
 from journal.records import Appended, Entry
 from tests.support.records import queued, received
 from tests.support.waiting import eventually
@@ -345,10 +346,10 @@ def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
 def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) -> None:
     tasks = [harness.add(f"g{n}") for n in range(5)]
     harness.row(tasks[-1])  # the state has them all
-    before = harness.journal.status().batches
+    before = count(harness.journal.measurements(), "batches")
     found = harness.claims.claim_all("w", 60, 64)
     assert [one["task"]["id"] for one in found] == tasks
-    assert harness.journal.status().batches == before + 1
+    assert count(harness.journal.measurements(), "batches") == before + 1
     assert found[3]["task"] == harness.row(tasks[3])
     cancelled = harness.journal.last(f"task.{tasks[1]}")
     assert cancelled is not None

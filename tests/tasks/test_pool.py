@@ -240,7 +240,7 @@ def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_pa
     eventually(lambda: "phase started" in harness.kinds(task))
     harness.files.full = True
     admission.touch()
-    eventually(lambda: harness.journal.status().full)
+    eventually(lambda: harness.journal.full)
     assert harness.kinds(task)[-1] == "phase started"
     harness.files.full = False
     assert harness.wait(task)["state"] == "completed"
@@ -253,7 +253,7 @@ def test_a_claim_on_a_full_disk_is_tried_again(harness: Harness) -> None:
     task = harness.add("g1", ["true"])
     harness.files.full = True
     harness.pool()
-    eventually(lambda: harness.journal.status().full)
+    eventually(lambda: harness.journal.full)
     harness.files.full = False
     assert harness.wait(task)["state"] == "completed"
     assert harness.kinds(task).count("claimed") == 1

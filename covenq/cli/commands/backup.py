@@ -17,8 +17,8 @@ from covenq.cli.progress import bar
 from covenq.model import JsonObject
 
 if TYPE_CHECKING:
-    from journal.file.backup import BackupReport
     from journal.records import Damage
+    from journal.reports import BackupReport
 
 
 def backup(

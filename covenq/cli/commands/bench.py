@@ -65,10 +65,10 @@ def bench(
     as go, then half as many. All are signed and distinct, and those accepted are looked for in the journal. Takes 10 to 20
     seconds; the scratch directory is removed. Exits with 1 if anything accepted is missing.
     """
-    from journal.file.lock import filesystem_of
+    from covenq.operate.maintain.filesystem import kind_of
 
     where = _nearest_directory(locate(data, config).data)
-    kind = filesystem_of(where)
+    kind = kind_of(where)
     measured = _measure(where, seconds=seconds, connections=connections, size=size)
     report = report_of(measured, where=str(where), kind=kind, connections=connections, size=size)
     if json:
@@ -133,7 +133,7 @@ def _time_syncs(directory: Path, seconds: float) -> list[float]:
 
 def _read_back(directory: Path) -> tuple[int, float | None]:
     """The number of deliveries in the journal, and the median of records per sync, from the watermark that each record holds."""
-    from journal.file.reader import open_reader
+    from journal import open_reader
 
     found = 0
     watermarks: dict[int, int] = {}
@@ -256,16 +256,16 @@ def _measurements(outcome: LoadResult) -> AnswerTimes:
 
 def _is_real_sync(middle_ms: float, kind: str) -> bool:
     from covenq.operate.maintain.doctor import FAST_S
-    from journal.file.lock import MEMORY
+    from covenq.operate.maintain.filesystem import is_memory
 
-    return kind not in MEMORY and middle_ms >= FAST_S * 1000
+    return not is_memory(kind) and middle_ms >= FAST_S * 1000
 
 
 def _disk_verdict(real: bool, middle: float, kind: str) -> Iterator[str]:
     from covenq.operate.maintain.doctor import SLOW_S
-    from journal.file.lock import MEMORY
+    from covenq.operate.maintain.filesystem import is_memory
 
-    if kind in MEMORY:
+    if is_memory(kind):
         yield f"This is {kind}: memory, which keeps nothing over a power cut. Choose a directory on a disk with --data."
     elif not real:
         yield f"A sync in {middle:.3f} ms is none: something says that it wrote, and did not. Look at the disk's cache."

@@ -212,7 +212,7 @@ def audit_journal(data: Path, ran: Path) -> JournalAudit:
     """Read the journal from its files, without a daemon, and the lines that the tasks' commands wrote."""
     from covenq.model import FINAL
     from covenq.operate.maintain.verify import check
-    from journal.file.reader import open_reader
+    from journal import open_reader
 
     found = JournalAudit()
     with open_reader(data / JOURNAL_NAME) as reader:

@@ -107,12 +107,12 @@ def _add_verified_damage(found: Plan, data: Path, upto: int | None) -> None:
     The caches know of records cut off cleanly at the end, and of the deliveries of lost records. A bad mark is no reason to
     salvage: the journal opens without it.
     """
+    from covenq.operate.maintain.state_witness import state_witness
     from covenq.operate.maintain.verify import check
-    from covenq.state.store import read_witness
     from journal.file.files import OsFiles
     from journal.file.verify import witnesses_in
 
-    seen = read_witness(data / STATE_NAME)
+    seen = state_witness(data)
     with bar("verify", bytes=True) as update:
         report = check(data, upto=upto, progress=update)
     found.damage = [one for one in report.damage if one.kind != "bad mark"]

@@ -21,8 +21,8 @@ from covenq.paths import JOURNAL_NAME
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.verify import SignatureCounts
-    from journal.file.verify import VerifyReport
     from journal.records import Head
+    from journal.reports import VerifyReport
 
 DAMAGED = 5
 _HEAD = re.compile(r"(\d{1,19}):([0-9a-f]{64})\Z")

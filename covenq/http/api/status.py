@@ -21,7 +21,7 @@ from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
-from journal.file.engine import FileJournal
+from journal.interface import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class StatusSources:
 
     info: DaemonInfo
     data: Path
-    journal: FileJournal
+    journal: Engine
     store: StateStore
     fold_thread: FoldThread
     config: EffectiveConfig
@@ -63,7 +63,7 @@ class Status:
 
 def status(sources: StatusSources) -> JsonObject:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
-    journal = sources.journal.status()
+    health, measurements = sources.journal.health(), sources.journal.measurements()
     reasons = [reason.sentence for reason in sources.admission.reasons()]
     state = {"seq": sources.fold_thread.folded, "lag": sources.fold_thread.lag, "error": sources.fold_thread.error}
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
@@ -79,16 +79,10 @@ def status(sources: StatusSources) -> JsonObject:
         journal=inspect_status.journal_object(
             sources.journal.id,
             sources.journal.epoch,
-            journal.head,
-            segments=journal.segments,
-            bytes=journal.bytes,
-            writes=inspect_status.JournalWrites(
-                poisoned=journal.poisoned is not None,
-                full=journal.full is not None,
-                last_sync_s=journal.last_sync_s,
-                recent_syncs_s=journal.recent_syncs_s,
-                recent_batches=journal.recent_batches,
-            ),
+            sources.journal.head(),
+            measurements,
+            poisoned=health.poisoned is not None,
+            full=health.full is not None,
         ),
         state=state,
         process=inspect_status.DaemonProcess(

@@ -18,7 +18,7 @@ from covenq.state import query
 from covenq.text import one_line
 from journal.append import append_known
 from journal.errors import JournalFull, JournalWriteFailed
-from journal.interface import Journal
+from journal.interface import Journal, Reading
 from journal.records import Appended, Conflict, Entry
 
 BATCH = 64
@@ -135,7 +135,7 @@ def apply(plan: Plan, journal: Journal) -> PlanAnswer:
     return answer
 
 
-def payloads(journal: Journal) -> query.PayloadOf:
+def payloads(journal: Reading) -> query.PayloadOf:
     """How filters on payload fields read a payload: by its delivery's seq."""
 
     def payload_of(seq: int) -> bytes | None:

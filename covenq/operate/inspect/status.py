@@ -19,6 +19,7 @@ from covenq.operate.inspect import throughput, view
 from covenq.operate.maintain import verify_note
 from covenq.paths import JOURNAL_NAME
 from covenq.state import query
+from journal.health import Measurements, count, series
 from journal.records import Head
 
 SEGMENTS_MAX = 200
@@ -95,35 +96,28 @@ def route_names(routes: Sequence[Route]) -> list[str]:
     return [route.name for route in routes]
 
 
-@dataclass(frozen=True, slots=True)
-class JournalWrites:
-    """How the appends of a running daemon went, the newest syncs and batches last; without one, the defaults."""
-
-    poisoned: bool = False
-    full: bool = False
-    last_sync_s: float | None = None
-    recent_syncs_s: Sequence[float] = ()
-    recent_batches: Sequence[int] = ()
-
-
-NO_WRITES = JournalWrites()
-
-
 def journal_object(
-    id: str, epoch: str, head: Head, *, segments: int, bytes: int, writes: JournalWrites = NO_WRITES
+    id: str,
+    epoch: str,
+    head: Head,
+    measurements: Measurements,
+    *,
+    poisoned: bool = False,
+    full: bool = False,
 ) -> JsonObject:
-    """The status object's `journal`. Of one that nobody writes there are no syncs."""
+    """The status object's `journal`, from its engine's `measurements`. Of one that nobody writes there are no syncs."""
+    last_sync_s = measurements.get("last_sync_seconds")
     return {
         "id": id,
         "epoch": epoch,
         "head": {"seq": head.seq, "sum": head.sum},
-        "segments": segments,
-        "bytes": bytes,
-        "poisoned": writes.poisoned,
-        "full": writes.full,
-        "last_sync_ms": None if writes.last_sync_s is None else round(writes.last_sync_s * 1000, 3),
-        "recent_syncs_ms": sync_times(writes.recent_syncs_s),
-        "recent_batches": batch_sizes(writes.recent_batches),
+        "segments": count(measurements, "segments"),
+        "bytes": count(measurements, "bytes"),
+        "poisoned": poisoned,
+        "full": full,
+        "last_sync_ms": round(last_sync_s * 1000, 3) if isinstance(last_sync_s, float) else None,
+        "recent_syncs_ms": sync_times(series(measurements, "recent_sync_seconds")),
+        "recent_batches": batch_sizes(series(measurements, "recent_batch_records")),
     }
 
 
@@ -137,7 +131,7 @@ def sync_times(seconds: Sequence[float]) -> JsonObject | None:
     return {"count": len(ordered), "median": median, "p99": p99, "slowest": slowest}
 
 
-def batch_sizes(sizes: Sequence[int]) -> JsonObject | None:
+def batch_sizes(sizes: Sequence[float]) -> JsonObject | None:
     """{"count", "median", "largest"}: how many records shared a sync, of the newest syncs; None of nothing."""
     ordered = sorted(sizes)
     return {"count": len(ordered), "median": ordered[len(ordered) // 2], "largest": ordered[-1]} if ordered else None

@@ -10,16 +10,17 @@ from pathlib import Path
 from covenq.errors import BackupListUnreadable, Refused, UsageError
 from covenq.model import JsonObject, now_text
 from covenq.operate.maintain import backup_list
-from covenq.paths import BACKUPS_NAME, JOURNAL_NAME, STATE_NAME
-from covenq.state.store import read_witness
+from covenq.operate.maintain.state_witness import state_witness
+from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
 from journal.errors import JournalDamaged, JournalLocked
-from journal.file.backup import DAMAGED_HINT, BackupReport, has_space_for
+from journal.file.backup import DAMAGED_HINT, has_space_for
 from journal.file.backup import backup as take
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify as prove
 from journal.records import Damage, Head
+from journal.reports import BackupReport
 
 ProgressCallback = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[ProgressCallback | None]]
@@ -99,7 +100,7 @@ def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], H
 
         yield str(status["id"]), newest
         return
-    witness = read_witness(data / STATE_NAME)
+    witness = state_witness(data)
     witnesses = [witness] if witness else []
     try:
         reader = open_reader(data / JOURNAL_NAME, witnesses=witnesses, adopt=True)

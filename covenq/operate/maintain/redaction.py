@@ -1,7 +1,7 @@
 """Redaction: erasing the content of deliveries by id or filter, of a whole repository, or of a whole installation.
 
 A delivery's erasure is one durable record of its own, `delivery.redacted`, which names the records that hold its content: the
-delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and `journal.file.erase`, the fold
+delivery's, and those that queued its tasks. Once it is synced the erasure can't be undone, and the journal's engine, the fold
 and `covenq.operate.maintain.cleanup` each carry out their part from the record alone, now or after a crash. Metadata
 stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it is still a duplicate.
 """
@@ -19,11 +19,11 @@ from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.operate.parameters import Redact
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
-from journal.errors import JournalFull, JournalWriteFailed
-from journal.file.engine import FileJournal
-from journal.file.erase import Rewritten, seq_ranges
-from journal.interface import Journal
-from journal.records import Conflict, Entry
+from journal.append import erase_known
+from journal.erasure import seq_ranges
+from journal.errors import ErasureFailed, JournalFull, JournalUnanswered, JournalWriteFailed
+from journal.interface import Erasing, Progress, Reading
+from journal.records import Conflict, Entry, Rewritten
 
 AT_ONCE = 5000
 """Deliveries whose records share one append, and one rewriting of their segments."""
@@ -32,11 +32,9 @@ _TRIES = 50
 _PAGE = 2000
 _TASK_CONTENT = ("repo", "number", "head_sha", "key")
 
-Progress = Callable[[int, int], None]
-
 
 def plan_redact(
-    journal: Journal,
+    journal: Reading,
     conn: sqlite3.Connection,
     wanted: Redact,
     filter: Filter | None,
@@ -101,8 +99,8 @@ def pause_names_erasure(conn: sqlite3.Connection, repo: str, *, reason: str | No
 
 
 def apply(
-    plan: Plan, journal: FileJournal, fold: Callable[[], None], progress: Progress | None = None
-) -> tuple[PlanAnswer, list[Rewritten]]:
+    plan: Plan, journal: Erasing, fold: Callable[[], None], progress: Progress | None = None
+) -> tuple[PlanAnswer, Rewritten]:
     """Carry out the plan: its answer with what was done, and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
@@ -110,13 +108,15 @@ def apply(
     """
     answer = plan.answer()
     done, skipped = answer.done, answer.skipped
-    rewritten: list[Rewritten] = []
+    rewritten = Rewritten()
     for start in range(0, len(plan.eligible), AT_ONCE):
         items = {id: plan.make(id) for id in plan.eligible[start : start + AT_ONCE]}
         try:
             rewritten += _erase(journal, plan, items, fold, progress, done, skipped)
-        except (JournalFull, JournalWriteFailed) as error:
+        except (JournalFull, JournalUnanswered, JournalWriteFailed) as error:
             if not done:
+                if isinstance(error, JournalUnanswered):
+                    raise  # it may have been recorded
                 raise NotDurable(f"nothing was erased: {error}", hint=error.hint) from error
             told = {one.id for one in done} | {one.id for one in skipped}
             skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
@@ -126,28 +126,25 @@ def apply(
 
 
 def _erase(
-    journal: FileJournal,
+    journal: Erasing,
     plan: Plan,
     items: dict[str, Item | Skipped],
     fold: Callable[[], None],
     progress: Progress | None,
     done: list[Done],
     skipped: list[Skipped],
-) -> list[Rewritten]:
+) -> Rewritten:
     """Append them all at once. An item that changed since it was read is planned again, a few times, and then left out."""
     for tries_left in range(_TRIES, -1, -1):
         wanted = [one for one in items.values() if isinstance(one, Item)]
         if not wanted:
             break
-        recorded = journal.head().seq
         try:
-            answer, rewritten = journal.erase([entry for item in wanted for entry in item.entries], progress)
-        except OSError as error:
-            if journal.head().seq == recorded:
-                raise NotDurable(f"nothing was erased: {error.strerror}") from error
-            raise ErasurePending(
-                f"the erasure is recorded, but not carried out everywhere: {error.strerror}"
-            ) from error
+            answer, rewritten = erase_known(journal, [entry for item in wanted for entry in item.entries], progress)
+        except ErasureFailed as error:
+            if not error.recorded:
+                raise NotDurable(f"nothing was erased: {error}") from error
+            raise ErasurePending(f"the erasure is recorded, but not carried out everywhere: {error}") from error
         if not isinstance(answer, Conflict):
             skipped += [one for one in items.values() if isinstance(one, Skipped)]
             at = 0
@@ -160,7 +157,7 @@ def _erase(
         items[moved.id] = plan.make(moved.id) if tries_left else Skipped(moved.id, CHANGED)
     skipped += [one for one in items.values() if isinstance(one, Skipped)]
     skipped += [Skipped(one.id, CHANGED) for one in items.values() if isinstance(one, Item)]
-    return []
+    return Rewritten()
 
 
 def _id(row: JsonObject) -> DeliveryId:

@@ -7,6 +7,7 @@ a crash or by a full disk.
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -21,17 +22,13 @@ from covenq.filter.grammar import Filter
 from covenq.model import JsonObject
 from covenq.operate.answers import Compaction, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
-from covenq.operate.maintain.redaction import Progress
 from covenq.operate.parameters import Compact, Redact
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from journal.errors import JournalClosed, JournalError, JournalPoisoned
-from journal.file.engine import FileJournal
-from journal.file.erase import Rewritten
-from journal.file.files import OsFiles
-from journal.file.reserve import Reserve
-from journal.file.segment import list_segments, name_of
-from journal.records import Conflict
+from journal.append import erase_known
+from journal.errors import ErasureFailed, JournalClosed, JournalError, JournalPoisoned
+from journal.interface import Erasing, Progress, SpaceReserve
+from journal.records import Conflict, Rewritten
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0
@@ -48,13 +45,15 @@ class UpkeepContext:
     `fold` folds everything durable into `conn`'s rows, or raises; `truncate_wal` is `StateStore.truncate_wal`.
     """
 
-    journal: FileJournal
+    journal: Erasing
     data: Path
     policy: Retention
     conn: Callable[[], sqlite3.Connection]
     fold: Callable[[], None]
     truncate_wal: Callable[[], bool]
     clock: Callable[[], float] = time.time
+    stopped: Callable[[], bool] = lambda: False
+    """Whether to give up an erasure that the journal doesn't answer; it is repeated until then."""
 
 
 def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, filter: Filter | None) -> Redaction:
@@ -64,20 +63,20 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     """
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
-    rewritten: list[Rewritten] = []
+    rewritten = Rewritten()
     gone = cleanup.CleanupResult()
     if wanted.dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten = [*rewritten, *_erase_pause_names(context, progress, wanted)]
+        rewritten += _erase_pause_names(context, progress, wanted)
         gone = _finish(context)
     return Redaction(
         answer.eligible,
         answer.skipped,
         answer.done,
-        segments=_segments(rewritten),
-        freed=_freed(rewritten),
+        segments=len(rewritten.parts),
+        freed=rewritten.freed,
         attempts=gone.attempts,
         left=list(gone.left),
         copies=backup_list.copies(context.data),
@@ -85,17 +84,17 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     )
 
 
-def _erase_pause_names(context: UpkeepContext, progress: Progress | None, wanted: Redact) -> list[Rewritten]:
+def _erase_pause_names(context: UpkeepContext, progress: Progress | None, wanted: Redact) -> Rewritten:
     """Erase a repository's name from the records that paused it, too."""
     if wanted.repo is None:
-        return []
+        return Rewritten()
     entry = redaction.pause_names_erasure(context.conn(), wanted.repo, reason=wanted.reason, by=wanted.by)
     if entry is None:
-        return []
+        return Rewritten()
     try:
-        return context.journal.erase([entry], progress)[1]
-    except OSError as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
+        return erase_known(context.journal, [entry], progress)[1]
+    except ErasureFailed as error:
+        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
 
 
 def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, *, all: bool = True) -> Compaction:
@@ -104,11 +103,9 @@ def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, 
         _resume_erasure(context, progress)
     context.fold()
     now = context.clock()
-    files = OsFiles()
-    directory = context.journal.directory
-    sizes = [(first, (directory / name_of(first)).stat().st_size) for first in list_segments(files, directory)]
+    sizes = context.journal.parts()
     deliveries = payload_bytes = segments = 0
-    rewritten: list[Rewritten] = []
+    rewritten = Rewritten()
     batch: list[retention.Segment] = []
     for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
         deliveries += segment.deliveries
@@ -127,7 +124,7 @@ def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, 
     return Compaction(
         policy=Policy(context.policy.payloads_s, context.policy.attempts_s),
         segments=segments,
-        freed=_freed(rewritten),
+        freed=rewritten.freed,
         attempts=gone.attempts + expired,
         left=[*gone.left, *left],
         deliveries=deliveries,
@@ -145,11 +142,13 @@ def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
 
 def _drop(
     context: UpkeepContext, batch: Sequence[retention.Segment], by: str | None, progress: Progress | None
-) -> list[Rewritten]:
+) -> Rewritten:
     try:
-        answer, rewritten = context.journal.erase(retention.entries(batch, by), progress)
-    except OSError as error:
-        raise ErasurePending(f"not all of it could be rewritten: {error.strerror}") from error
+        answer, rewritten = erase_known(
+            context.journal, retention.entries(batch, by), progress, math.inf, stopped=context.stopped
+        )
+    except ErasureFailed as error:
+        raise ErasurePending(f"not all of it could be rewritten: {error}") from error
     if isinstance(answer, Conflict):
         raise AssertionError("these records expect nothing")
     return rewritten
@@ -159,8 +158,8 @@ def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
     if context.journal.erasing:
         try:
             context.journal.resume_erasure(progress)
-        except OSError as error:
-            raise ErasurePending(f"an earlier erasure can't be carried out: {error.strerror}") from error
+        except ErasureFailed as error:
+            raise ErasurePending(f"an earlier erasure can't be carried out: {error}") from error
 
 
 def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
@@ -181,14 +180,6 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
     return removed, left
 
 
-def _segments(rewritten: Sequence[Rewritten]) -> int:
-    return len({one.segment for one in rewritten})
-
-
-def _freed(rewritten: Sequence[Rewritten]) -> int:
-    return sum(one.before - one.after for one in rewritten)
-
-
 # ---- in the daemon
 
 
@@ -200,13 +191,13 @@ class Upkeep(threading.Thread):
 
     def __init__(
         self,
-        journal: FileJournal,
+        journal: Erasing,
         store: StateStore,
         fold_thread: FoldThread,
         data: Path,
         policy: Callable[[], Retention],
         *,
-        reserve: Reserve | None = None,
+        reserve: SpaceReserve | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(name="upkeep", daemon=True)
@@ -219,7 +210,9 @@ class Upkeep(threading.Thread):
         self._fold_thread = fold_thread
         self._doing: JsonObject | None = None
         self._policy = policy
-        self._context = UpkeepContext(journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock)
+        self._context = UpkeepContext(
+            journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock, self._stop_asked.is_set
+        )
 
     @property
     def context(self) -> UpkeepContext:
@@ -284,8 +277,8 @@ class Upkeep(threading.Thread):
                 return
 
     def _allocate_ballast(self) -> None:
-        if self._reserve is not None and not self._reserve.allocated() and self._reserve.recovered():
-            self._reserve.allocate()
+        if self._reserve is not None:
+            self._reserve.restore()
 
     def _finish(self) -> None:
         if not self._working.acquire(blocking=False):

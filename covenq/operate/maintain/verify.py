@@ -13,16 +13,16 @@ from covenq.config.secret_keys import Key
 from covenq.github.request import fold_headers
 from covenq.github.signature import verify as verify_signature
 from covenq.model import JsonObject, Kind
-from covenq.paths import JOURNAL_NAME, STATE_NAME
-from covenq.state.store import read_witness
+from covenq.operate.maintain.state_witness import state_witness
+from covenq.paths import JOURNAL_NAME
 from journal.errors import JournalDamaged
 from journal.file.files import OsFiles
 from journal.file.reader import JournalReader, open_reader
 from journal.file.scan import verified_lines
 from journal.file.segment import GENESIS, list_segments, name_of
-from journal.file.verify import VerifyReport
 from journal.file.verify import verify as prove
 from journal.records import Damage, Record, Witness
+from journal.reports import VerifyReport
 
 Progress = Callable[[int, int], None]
 """(done, in all), in bytes or in records."""
@@ -63,7 +63,7 @@ def check(
     `expect` is a head noted earlier, as (seq, sum). Raises JournalGone, FormatUnknown.
     """
     directory = data / JOURNAL_NAME
-    seen = read_witness(data / STATE_NAME)
+    seen = state_witness(data)
     report = prove(
         directory,
         upto=upto,

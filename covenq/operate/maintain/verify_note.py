@@ -12,7 +12,7 @@ import orjson
 from covenq import atomic_file
 from covenq.model import JsonObject
 from covenq.paths import VERIFIED_NAME
-from journal.file.verify import VerifyReport
+from journal.reports import VerifyReport
 
 _MAX = 1 << 16
 _FIELDS: dict[str, type] = {"at": str, "ok": bool, "records": int, "findings": int, "seq": int, "seconds": float}

@@ -29,8 +29,8 @@ from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.progress import ProgressScreen, ReportProgress
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, plain
-from journal.file.backup import BackupReport
 from journal.records import Damage
+from journal.reports import BackupReport
 
 POLL_S = 0.3
 """Seconds between two reads of the daemon's progress."""

@@ -18,7 +18,7 @@ from covenq.operate.maintain import verify, verify_note
 from covenq.tui import text
 from covenq.tui.screens.progress import ProgressScreen, ReportProgress
 from covenq.tui.widgets.lines import Line, Lines
-from journal.file.verify import VerifyReport
+from journal.reports import VerifyReport
 
 VerifyJob = Callable[[ReportProgress], VerifyReport]
 

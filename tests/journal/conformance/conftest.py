@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.journals.engines import ENGINES, Engine, Open, Opened
+from journal.interface import Engine, Reader
+from tests.support.journals.engines import ENGINES, READERS, Open, Opened
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Open:
     return ENGINES[request.param]
+
+
+@pytest.fixture
+def read(request: pytest.FixtureRequest, root: Path) -> Callable[[], Reader]:
+    """read() → a reader of the test's journal, once that is closed."""
+    reader = READERS[request.node.callspec.params["engine"]]
+    return lambda: reader(root)
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from journal.errors import BackupIncomplete, BackupOutrun, BackupRefused, JournalDamaged, JournalError, JournalGone
-from journal.file.backup import BACKUP_NAME, BackupReport, backup, read_backup
+from journal.file.backup import BACKUP_NAME, backup, read_backup
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
 from journal.file.verify import verify
 from journal.records import Appended, Conflict, Entry, Head
+from journal.reports import BackupReport
 from tests.support.journals import independent_reader, making
 
 

@@ -16,7 +16,6 @@ from journal.file.codec import (
     DATA_MAX,
     DEPTH_MAX,
     SUM_MARK,
-    ZERO_SUM,
     LineError,
     Salted,
     check_tail,
@@ -28,7 +27,7 @@ from journal.file.codec import (
     prepare,
 )
 from journal.file.segment import parse_header, split_lines
-from journal.records import Entry, Record
+from journal.records import NO_SUM, Entry, Record
 
 SALT = "5a" * 32
 SALTED = Salted(SALT)
@@ -40,7 +39,7 @@ def entry(payload: bytes | None = None, about: dict[str, Any] | None = None, **d
     return Entry("delivery.9.abc", "delivery.received", data, about, payload, 0)
 
 
-def line_of(one: Entry, seq: int = 42, synced: int = 41, prev: str = ZERO_SUM, salted: Salted = SALTED) -> bytes:
+def line_of(one: Entry, seq: int = 42, synced: int = 41, prev: str = NO_SUM, salted: Salted = SALTED) -> bytes:
     return encode_line(prepare(one), seq=seq, at=AT, synced=synced, prev=prev, salted=salted)[0]
 
 

@@ -349,8 +349,8 @@ def test_a_full_disk_is_told_and_forgotten(root: Path, opened: Opened) -> None:
     disk.hook = full
     with pytest.raises(JournalFull):
         journal.append([entry(B)])
-    assert journal.status().full
+    assert journal.health().full
     disk.hook = None
     assert journal.append([entry(B)]) == Appended((2,))
-    assert journal.status().full is None
-    assert journal.status().bytes == len(disk.image()["journal/00000000000000000001.jsonl"])
+    assert journal.health().full is None
+    assert journal.measurements()["bytes"] == len(disk.image()["journal/00000000000000000001.jsonl"])

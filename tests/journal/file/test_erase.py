@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from journal.erasure import erasure_of
 from journal.errors import EntryRefused, JournalDamaged, JournalError
 from journal.file.engine import FileJournal
-from journal.file.erase import NOTE_NAME, erasure_of
+from journal.file.erase import NOTE_NAME
 from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.verify import verify
-from journal.records import Appended, Conflict, Entry
+from journal.records import Appended, Conflict, Entry, Rewritten
 from tests.support.journals import independent_reader, making
 
 SECRETS = {
@@ -90,9 +91,9 @@ def test_it_is_gone_from_every_file(tmp_path: Path) -> None:
         answer, done = journal.erase([naming(secrets())], lambda *at: seen.append(at))
         assert answer == Appended((31,))
         assert traces(directory) == set()
-        assert sum(one.records for one in done) == 15
-        assert all(one.after < one.before for one in done)
-        assert seen == [(number + 1, len(done)) for number in range(len(done))]
+        assert sum(record.dropped == 31 for record in journal.read(0)) == 15
+        assert done.freed > 0 and done.parts <= {first for first, _ in journal.parts()}
+        assert seen == [(number + 1, len(done.parts)) for number in range(len(done.parts))]
         for record in journal.read(0):
             if record.seq in before and before[record.seq].data["guid"].startswith("kept"):
                 assert record == before[record.seq]
@@ -157,7 +158,7 @@ def test_a_conflict_erases_nothing(tmp_path: Path) -> None:
     with making.opened(directory) as journal:
         fill(journal, 1)
         entry = Entry("delivery.9.object0", "delivery.redacted", {"drops": [[1, 1]], "about": True}, expect=7)
-        assert journal.erase([entry]) == (Conflict("delivery.9.object0", 1), [])
+        assert journal.erase([entry]) == (Conflict("delivery.9.object0", 1), Rewritten())
         assert not journal.erasing
         assert len(traces(directory)) == len(TRACES)
         with pytest.raises(EntryRefused):

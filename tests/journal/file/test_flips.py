@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from journal.errors import JournalDamaged
-from journal.file.verify import VerifyReport, verify
+from journal.file.verify import verify
 from journal.records import Entry
+from journal.reports import VerifyReport
 from tests.support.journals import independent_reader, making
 from tests.support.journals.explorer import scratch
 

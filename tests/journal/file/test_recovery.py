@@ -427,7 +427,7 @@ def test_an_index_taken_away_from_under_the_journal_makes_nothing_new(
 ) -> None:
     journal = opened()
     journal.append([delivery(1)])
-    eventually(lambda: journal.status().index_backlog == 0)
+    eventually(lambda: journal.measurements()["index_backlog"] == 0)
     drop_index(root / "journal")
     Index(root / "journal" / "index.sqlite").close()
     found: list[object] = []

@@ -16,12 +16,12 @@ MIB = 1 << 20
 class Disk(OsFiles):
     """Of a size of its own, and perhaps full before it says so."""
 
-    def __init__(self, free: int) -> None:
-        self.free, self.full = free, False
+    def __init__(self, free: int, total: int = 100 * MIB) -> None:
+        self.free, self.total, self.full = free, total, False
         self.calls: list[str] = []
 
-    def free_bytes(self, path: Path) -> int:
-        return self.free
+    def space(self, path: Path) -> tuple[int, int]:
+        return self.free, self.total
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         self.calls.append("pwrite")
@@ -47,37 +47,37 @@ class Disk(OsFiles):
     [(1 << 40, 16 * MIB, 64 * MIB), (100 * MIB, MIB, 5 * MIB), (MIB, 64 << 10, 256 << 10), (0, 64 << 10, 256 << 10)],
 )
 def test_sizes_follow_the_disk(tmp_path: Path, total: int, ballast: int, threshold: int) -> None:
-    reserve = Reserve(tmp_path, total=total)
+    reserve = Reserve(tmp_path, files=Disk(0, total))
     assert (reserve.ballast, reserve.threshold) == (ballast, threshold)
 
 
 def test_the_real_disk_is_asked(tmp_path: Path) -> None:
     reserve = Reserve(tmp_path)
-    assert reserve.free() > 0
+    assert reserve.room().free > 0
     assert reserve.ballast <= 16 * MIB
 
 
-def test_low_and_recovered_leave_a_band_between(tmp_path: Path) -> None:
+def test_there_is_a_band_between_what_is_kept_and_what_opens_again(tmp_path: Path) -> None:
     disk = Disk(0)
-    reserve = Reserve(tmp_path, total=100 * MIB, files=disk)
+    reserve = Reserve(tmp_path, files=disk)
     threshold, ballast = reserve.threshold, reserve.ballast
-    for free, low, recovered in [
-        (threshold - 1, True, False),
-        (threshold, False, False),
-        (threshold * 3 // 2 + ballast - 1, False, False),
-        (threshold * 3 // 2 + ballast, False, True),
-    ]:
-        disk.free = free
-        assert (reserve.low(), reserve.recovered()) == (low, recovered)
-    disk.free = 50 * MIB
-    assert reserve.allocate()
-    disk.free = threshold * 3 // 2
-    assert reserve.recovered(), "the ballast is laid: it need not be found again"
+    room = reserve.room()
+    assert (room.free, room.kept, room.set_aside, room.missing) == (0, threshold, 0, ballast)
+    assert room.to_reopen == threshold * 3 // 2 + ballast
+    disk.free = room.to_reopen - 1
+    reserve.restore()
+    assert not reserve.allocated()
+    disk.free = room.to_reopen
+    reserve.restore()
+    assert reserve.allocated()
+    room = reserve.room()
+    assert (room.set_aside, room.missing) == (ballast, 0)
+    assert room.to_reopen == threshold * 3 // 2, "the ballast is laid: it need not be found again"
 
 
 def test_it_is_laid_synced_and_given_back(tmp_path: Path) -> None:
     disk = Disk(50 * MIB)
-    reserve = Reserve(tmp_path, total=100 * MIB, files=disk)
+    reserve = Reserve(tmp_path, files=disk)
     assert not reserve.allocated()
     assert not reserve.release()
     assert reserve.allocate()
@@ -95,7 +95,7 @@ def test_it_is_laid_synced_and_given_back(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_of_one_is_no_ballast(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path, total=100 * MIB, files=Disk(50 * MIB))
+    reserve = Reserve(tmp_path, files=Disk(50 * MIB))
     (tmp_path / BALLAST_NAME).write_bytes(b"half")
     assert not reserve.allocated()
     assert reserve.allocate()
@@ -104,7 +104,7 @@ def test_what_a_crash_left_of_one_is_no_ballast(tmp_path: Path) -> None:
 
 def test_it_is_not_laid_where_there_is_no_room(tmp_path: Path) -> None:
     disk = Disk(0)
-    reserve = Reserve(tmp_path, total=100 * MIB, files=disk)
+    reserve = Reserve(tmp_path, files=disk)
     disk.free = reserve.threshold + reserve.ballast - 1
     assert not reserve.allocate()
     assert list(tmp_path.iterdir()) == []

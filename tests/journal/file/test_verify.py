@@ -15,8 +15,9 @@ from journal.file.codec import SUM_MARK, Salted
 from journal.file.files import OsFiles
 from journal.file.segment import parse_header
 from journal.file.segment_check import check_segment
-from journal.file.verify import VerifyReport, verify
+from journal.file.verify import verify
 from journal.records import Damage, Entry, Head, Witness
+from journal.reports import VerifyReport
 from tests.support.checkout import ROOT
 from tests.support.journals import making
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
+from journal import open_reader
 from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
-from journal.interface import Submitting
+from journal.interface import Engine, Reader
 from tests.support.flaky import FlakyJournal, Known
 from tests.support.journals.making import NEVER_S
-
-
-class Engine(Submitting, Protocol):
-    """A journal that a test has opened, and closes."""
-
-    def close(self) -> None:
-        """Answer what was submitted, and take no more. May be repeated."""
-
 
 Open = Callable[[Path], Engine]
 """The journal of this scratch directory: a new one, or, after a close, the same again."""
@@ -37,3 +29,6 @@ ENGINES: dict[str, Open] = {
     ),
 }
 """An engine is a line here. It appends no records of its own but at its close and at its opening."""
+
+READERS: dict[str, Callable[[Path], Reader]] = dict.fromkeys(ENGINES, lambda scratch: open_reader(scratch / "journal"))
+"""A reader of what the engine of that name has closed, by its address."""

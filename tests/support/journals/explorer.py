@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from journal.erasure import covers, erasure_of
 from journal.errors import JournalError, JournalGone, JournalPoisoned
 from journal.file.backup import backup, read_backup
 from journal.file.codec import Envelope
 from journal.file.engine import FileJournal
-from journal.file.erase import covers, erasure_of
 from journal.file.examine import examine
 from journal.file.index import INDEX_NAME, Index, Position, Row, remove_index
 from journal.file.open import open_journal

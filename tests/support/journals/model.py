@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from journal.errors import EntryRefused
+from journal.interface import Engine
 from journal.records import OWN_SUBJECT, Appended, Conflict, Entry, Record
-from tests.support.journals.engines import Engine, Open
+from tests.support.journals.engines import Open
 from tests.support.journals.entries import digest
 from tests.support.journals.explorer import scratch
 

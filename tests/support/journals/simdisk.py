@@ -202,9 +202,9 @@ class SimDisk:
             inside = self._key(path) + "/"
             return sorted(name[len(inside) :] for name in self._names if name.startswith(inside))
 
-    def free_bytes(self, path: Path) -> int:
-        self._ask("free_bytes", path.name)
-        return 1 << 40
+    def space(self, path: Path) -> tuple[int, int]:
+        self._ask("space", path.name)
+        return 1 << 40, 1 << 41
 
     def _ask(self, kind: str, name: str, size: int = 0) -> int | None:
         if self.hook is None or getattr(self._aside, "on", False):

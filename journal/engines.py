@@ -1,0 +1,41 @@
+"""Which engine an address means: opening a journal for reading without knowing what keeps it.
+
+Every command may import this package, so an engine is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from journal.errors import EngineUnknown
+
+if TYPE_CHECKING:
+    from journal.interface import Reader
+
+
+def open_reader(address: str | Path) -> Reader:
+    """A reader of the journal at `address`, up to what is proven durable.
+
+    `address` is the journal's directory: a path, or a `file:` URL without a host. Raises EngineUnknown for another scheme,
+    JournalGone if there is no journal, FormatUnknown. Damage is not raised, but reported by `Reader.damage`.
+    """
+    from journal.file.reader import open_reader as open_directory
+
+    return open_directory(_directory(address))
+
+
+def _directory(address: str | Path) -> Path:
+    scheme, colon, path = str(address).partition(":")
+    if isinstance(address, Path) or not colon or "/" in scheme:
+        return Path(address)
+    if scheme.lower() != "file":
+        raise EngineUnknown(f"no engine of this covenq reads a journal at {scheme}:")
+    if path.startswith("//"):
+        host, slash, rest = path[2:].partition("/")
+        if host not in ("", "localhost"):
+            raise EngineUnknown(f"a file: address names a directory on this machine, and {host} is a host")
+        path = slash + rest
+    from urllib.parse import unquote
+
+    return Path(unquote(path))
