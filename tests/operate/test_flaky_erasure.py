@@ -16,11 +16,13 @@ from covenq.config.load import Retention
 from covenq.operate.act import pauses
 from covenq.operate.maintain import upkeep
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
+from covenq.operate.parameters import Compact, Pause, Redact
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.erasure import erasure_of
 from journal.errors import JournalUnavailable
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from journal.interface import Engine, Progress
 from journal.records import Entry, Record, Rewritten
 from tests.support.flaky import Answer, FlakyJournal
@@ -57,7 +59,9 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Engine]:
-    with open_journal(tmp_path / "journal", idle_s=NEVER_S, segment_bytes=4000, force_filesystem=True) as opened:
+    with open_journal(
+        tmp_path / "journal", settings=WriteSettings(idle_s=NEVER_S, segment_bytes=4000), force_filesystem=True
+    ) as opened:
         yield opened
 
 
@@ -127,10 +131,10 @@ def test_a_repository_is_redacted_once_and_everywhere(
         store.catch_up()
         return store.reader()
 
-    pauses.pause(journal, rows, "repo", REPO)
+    pauses.pause(journal, rows, Pause(what="repo", name=REPO))
     flaky = Rival(journal, seed, before=0.25, after=0.25, late=0.2, reads=0.15)
     context = context_of(flaky, store, tmp_path)
-    until_done(lambda: upkeep.redact(context, repo=REPO, reason="asked", by="test"))
+    until_done(lambda: upkeep.redact(context, None, Redact(repo=REPO, reason="asked", by="test"), None))
     until_done(lambda: upkeep.finish(context))
 
     redacted = Counter(record.subject.split(".")[2] for record in of_kind(journal, "delivery.redacted"))
@@ -152,7 +156,7 @@ def test_the_seeds_lose_answers_and_meet_rivals(journal: Engine, store: StateSto
     fill(journal, 1)
     flaky = Rival(journal, 1, before=0.25, after=0.25, late=0.2)
     for number in range(16):
-        upkeep.redact(context_of(flaky, store, tmp_path), ids=[f"g{number}"])
+        upkeep.redact(context_of(flaky, store, tmp_path), None, Redact(ids=[f"g{number}"]), None)
     assert flaky.lost and flaky.conflicts
 
 
@@ -162,9 +166,9 @@ def test_retention_drops_each_payload_once(journal: Engine, store: StateStore, t
     flaky = FlakyJournal(journal, seed, before=0.25, after=0.25, late=0.2, reads=0.15)
     policy = Retention(payloads_s=60.0)
     context = context_of(flaky, store, tmp_path, policy, clock=lambda: time.time() + 3600)
-    until_done(lambda: upkeep.compact(context))
-    again = until_done(lambda: upkeep.compact(context))
-    assert again["deliveries"] == 0
+    until_done(lambda: upkeep.compact(context, None, Compact()))
+    again = until_done(lambda: upkeep.compact(context, None, Compact()))
+    assert again.deliveries == 0
     by = erased_by(journal)
     for record in of_kind(journal, "delivery.received"):
         waits = int(record.data["guid"][1:]) % 3 == 0

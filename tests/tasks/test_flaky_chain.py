@@ -22,16 +22,20 @@ from covenq.config.load import Retention, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
 from covenq.model import DeliveryId
-from covenq.operate.act.actions import requeue
+from covenq.operate.act.actions import plan_requeue
+from covenq.operate.act.plan import apply
 from covenq.operate.maintain import upkeep
 from covenq.operate.maintain.upkeep import UpkeepContext
+from covenq.operate.parameters import Compact, Redact, Selection
 from covenq.state import query
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.reports import Failure
 from journal.erasure import erasure_of
 from journal.errors import JournalUnavailable
 from journal.file.files import OsFiles
 from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
 from tests.support.flaky import FlakyJournal
 from tests.support.journals.making import NEVER_S
 from tests.support.requests import SECRET, issue, signed
@@ -72,9 +76,8 @@ class Chain:
     def __init__(self, data: Path, seed: int) -> None:
         self.random = random.Random(seed)
         self.data = data
-        self.journal = open_journal(
-            data / "journal", files=UnsyncedFiles(), idle_s=NEVER_S, segment_bytes=8000, force_filesystem=True
-        )
+        settings = WriteSettings(idle_s=NEVER_S, segment_bytes=8000)
+        self.journal = open_journal(data / "journal", files=UnsyncedFiles(), settings=settings, force_filesystem=True)
         self.store = StateStore(data / "state.db", self.journal)
         self.flaky = FlakyJournal(self.journal, seed, before=0.2, after=0.2, late=0.15)
         self.claims = Claims(self.flaky, self.store, Folded(self.store), data)  # type: ignore[arg-type]  # no thread here
@@ -119,7 +122,7 @@ class Chain:
             if self.random.random() < 0.7:
                 self.claims.reports.complete(one["task"]["id"], one["fence"], result={})
             else:
-                self.claims.reports.fail(one["task"]["id"], one["fence"], category="exit")
+                self.claims.reports.fail(one["task"]["id"], one["fence"], Failure("exit"))
         return len(granted)
 
     def cut(self, act: Callable[[], Any]) -> None:
@@ -144,15 +147,16 @@ class Chain:
         elif what == "work":
             self.work()
         elif what == "compact":
-            self.cut(lambda: upkeep.compact(self.context))
+            self.cut(lambda: upkeep.compact(self.context, None, Compact()))
         else:
             self.store.catch_up()
             if self.store.reader().execute("SELECT 1 FROM webhook_deliveries WHERE guid = ?", (guid[2:],)).fetchone():
                 if what == "redact":
-                    self.cut(lambda: upkeep.redact(self.context, ids=[guid]))
+                    self.cut(lambda: upkeep.redact(self.context, None, Redact(ids=[guid]), None))
                 else:
                     tasks = self.store.reader().execute("SELECT id FROM tasks WHERE guid = ?", (guid[2:],)).fetchall()
-                    requeue(self.flaky, self.store.reader(), ids=[task[0] for task in tasks])
+                    wanted = Selection(ids=[task[0] for task in tasks])
+                    apply(plan_requeue(self.flaky, self.store.reader(), CONFIG, wanted, None), self.flaky)
 
 
 def void(value: object) -> None:
