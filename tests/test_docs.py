@@ -215,7 +215,7 @@ def test_every_page_is_installed_by_the_wheel() -> None:
 
 def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() -> None:
     from covenq.model import Kind
-    from covenq.state import fold_pauses, schema
+    from covenq.state import fold_pauses, schema, tables
     from covenq.tasks.scheduling import claim
 
     page = text("covenq-state.5")
@@ -225,9 +225,9 @@ def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() 
     assert set(re.findall(r"\b((?:delivery|task|ops|journal)\.[a-z_]+)\b(?=\n|,)", records)) - {"ops.name"} == kinds
     sections = dict(re.findall(r"^\.SS (\w+)\n(.*?)(?=^\.S[SH])", page, re.MULTILINE | re.DOTALL))
     for table, columns in (
-        ("webhook_deliveries", schema.DELIVERY_COLUMNS),
-        ("tasks", schema.TASK_COLUMNS),
-        ("task_attempts", schema.ATTEMPT_COLUMNS),
+        ("webhook_deliveries", tables.DELIVERIES.columns),
+        ("tasks", tables.TASKS.columns),
+        ("task_attempts", tables.ATTEMPTS.columns),
     ):
         named = [
             name for line in re.findall(r"^\.TP\n(.*)$", sections.pop(table), re.MULTILINE) for name in line.split(", ")

@@ -100,8 +100,8 @@ class DemoDaemon:
                 status = source.status()
             except DaemonUnreachable:
                 return False
-            self.url = str(status["webhook_url"])
-            return bool(status["ready"]) and status["pid"] == (self._process.pid if self._process else None)
+            self.url = str(status.webhook_url)
+            return bool(status.ready) and status.pid == (self._process.pid if self._process else None)
 
     def _last_log_line(self) -> str:
         words = self.log.read_text("utf-8", "replace").strip().splitlines()
@@ -177,7 +177,7 @@ class DemoDaemon:
         deadline = time.monotonic() + WORK_TIMEOUT
         with open_source(self.data, Config()) as source:
             while True:
-                tasks = source.status()["tasks"]
+                tasks = source.status().tasks
                 left = sum(tasks.get(state, 0) for state in ("queued", "running"))
                 if not left:
                     return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from covenq.cli import output
 from covenq.cli.jsonpath import pick
@@ -11,6 +10,9 @@ from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.github.request import decode
 from covenq.operate.inspect.curl import curl
+
+if TYPE_CHECKING:
+    from covenq.model.rows import OneDelivery
 
 
 def print_part(payload: bytes, path: str, json: bool) -> None:
@@ -26,7 +28,7 @@ def print_part(payload: bytes, path: str, json: bool) -> None:
             output.line(output.json_text(value, indent=2 if to_person else None))
 
 
-def print_curl(delivery: Mapping[str, Any], url: str | None) -> None:
+def print_curl(delivery: OneDelivery, url: str | None) -> None:
     """Print the request as a command for a shell, as `covenq.operate.inspect.curl` makes it, and remarks on it on stderr."""
     command, remarks = curl(delivery, url)
     for remark in remarks:

@@ -125,8 +125,16 @@ def tolerate_closed_stdout() -> Iterator[None]:
 def json_text(value: object, *, indent: int | None = None) -> str:
     """One JSON document in UTF-8, in which whatever a terminal would obey is escaped. Raises ValueError for NaN."""
     separators = (",", ":") if indent is None else (",", ": ")
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    text = json.dumps(
+        value, default=_builtins, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
+    )
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _builtins(value: object) -> object:
+    from msgspec import to_builtins  # what a source answers is of its types; then it is imported already
+
+    return to_builtins(value)
 
 
 def _write_json(text: str) -> None:

@@ -7,15 +7,19 @@ a caller needn't know which of the two it has (`live` tells).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
 
-if TYPE_CHECKING:  # what only reads needs none of it
+if TYPE_CHECKING:  # a command that starts needs the functions here, and no rows
+    from covenq.intake.refusal_log import Refusal
+    from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
+    from covenq.model.status import ActivePause, Status
+    from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
 
-Object = dict[str, Any]
-"""A delivery, a task or an attempt as the API has it. Times are RFC 3339 UTC, sizes numbers, absent is None."""
+T = TypeVar("T")
 
 Stream = Literal["stdout", "stderr"]
 """An output of a command."""
@@ -48,41 +52,31 @@ class Source(Protocol):
     def where(self) -> str:
         """The other end, for a status line: the socket's path, a URL, or the data directory."""
 
-    def status(self) -> Object:
-        """The object of `GET /api/v1/status`.
+    def status(self) -> Status:
+        """The status of the daemon, or of the files.
 
-        It has: ready, reasons[], version, pid, started_at, data, webhook_url, api_url, journal{id, epoch, head{seq, sum},
-        segments, bytes, poisoned, full, last_sync_ms}, state{seq, lag, error}, deliveries{state: n}, tasks{state: n},
-        worker{id, concurrency, error, running[]}, routes[], refused{reason: n}, segments[] the newest, verified what the last
-        verification found or None, running[] and stuck[] as `covenq.operate.inspect.throughput` has them, secrets[{secret,
-        problem}] that can't be read, pauses[] as `pauses` has them, reload{at, ok, error, hint, number, warnings[]} of the
-        configuration.
-
-        Offline: ready is False, reasons begins with NOT_RUNNING, or with the process that holds the files and doesn't answer;
-        pid, started_at, worker, reload and the URLs are None, refused is {}.
+        Offline: `ready` is False, `reasons` begins with NOT_RUNNING, or with the process that holds the files and doesn't
+        answer.
         """
 
-    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        """{"items": [delivery…], "next": cursor or None}, newest first.
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:
+        """A page of the deliveries that match, newest first.
 
         `limit` 0 is all (see `each` for reading them one by one in bounded memory); `after` is the `next` of the page
         before. Raises FilterError.
         """
 
-    def delivery(self, id: str) -> Object:
+    def delivery(self, id: str) -> OneDelivery:
         """One delivery with all its fields, by `GUID` or `hook/GUID`. Raises NotFound, Ambiguous, UsageError."""
 
     def payload(self, id: str) -> bytes:
         """The body exactly as it was received. Raises NotFound, also when the payload was dropped; Ambiguous."""
 
-    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        """{"items": [task…], "next": cursor or None}, newest first; as `deliveries`."""
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Task]:
+        """A page of the tasks that match, newest first; as `deliveries`."""
 
-    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        """The attempts of the tasks that match, newest claim first; as `tasks`.
-
-        Each has its task's route, event, action, repo, number, hook and guid beside its own fields.
-        """
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
+        """The attempts of the tasks that match, newest claim first; as `tasks`."""
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
         """The last bytes of an attempt's output, as it is now. Raises NotFound."""
@@ -90,17 +84,15 @@ class Source(Protocol):
     def count(self, what: Counted, filter: Filter = "") -> int:
         """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""
 
-    def task(self, id: str) -> Object:
+    def task(self, id: str) -> Task:
         """One task by its id. Raises NotFound."""
 
-    def attempts(self, task: str) -> list[Object]:
+    def attempts(self, task: str) -> list[Attempt]:
         """The attempts of a task, in order. Raises NotFound."""
 
-    def why(self, id: str) -> Object:
-        """A delivery's history, as `covenq.operate.inspect.why.why` has it.
-
-        It is {"asked", "kind": "delivery", "target" or "nothing", "task", "target", "stories", "more", "refused"}. `id`: GUID,
-        hook/GUID, a task's id, owner/name#number, or an address of an issue or pull request. Raises UsageError for what can be
+    def why(self, id: str) -> Why:
+        """The histories of what `id` names: a GUID, hook/GUID, a task's id, owner/name#number, or an address of an issue or
+        pull request. Raises UsageError for what can be
         none of them, Ambiguous for a GUID that several hooks share.
         """
 
@@ -112,25 +104,22 @@ class Source(Protocol):
         since_s: float | None = None,
         newest: int | None = None,
         wait_s: float = 0.0,
-    ) -> Object:
-        """Records: {"items": [as of `covenq.operate.inspect.tail.scan`], "next", "head", "epoch"}, oldest first.
+    ) -> Tail:
+        """Records, oldest first.
 
         Those after the seq `after`, or from `since_s` seconds ago on, or the `newest` that match; a thousand records at most
         are scanned, and `next` is the `after` to go on with, which is `head` at the end. A daemon delays the answer
         for `wait_s` seconds at most while there is nothing (long polling). Raises FilterError.
         """
 
-    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Stats:
         """Counts of the matching deliveries of the last `since_s` seconds.
 
-        As `covenq.operate.inspect.stats.stats` has them. Raises FilterError, and UsageError for a filter on the payload.
+        Raises FilterError, and UsageError for a filter on the payload.
         """
 
-    def throughput(self, minutes: int = 60) -> Object:
-        """How many were accepted, refused and ended in each of the last minutes.
-
-        As `covenq.operate.inspect.throughput.per_minute` has it. Raises UsageError.
-        """
+    def throughput(self, minutes: int = 60) -> Throughput:
+        """How many were accepted, refused and ended in each of the last minutes. Raises UsageError."""
 
     def act(self, operation: Operation[P, A], parameters: P) -> A:
         """Do one of `covenq.operate.operations`, and wait until it is durable.
@@ -138,24 +127,17 @@ class Source(Protocol):
         Raises what the operation does, FilterError among it.
         """
 
-    def secrets(self) -> Object:
-        """The webhook secrets, never their values: {"items": [secret…], "next": None}.
+    def secrets(self) -> Page[Secret]:
+        """The webhook secrets, never their values."""
 
-        Each is as `covenq.operate.inspect.secret_usage.view` has it.
-        """
+    def refused(self, *, limit: int = 50) -> list[Refusal]:
+        """The newest requests that were refused, newest first. `limit` 0 is all that are logged."""
 
-    def refused(self, *, limit: int = 50) -> list[Object]:
-        """The newest requests that were refused, newest first.
+    def pauses(self) -> list[ActivePause]:
+        """What is paused, oldest first."""
 
-        Each is {"at", "error", "status", "detail", "hint"} and, where known, "path", "client", "delivery", "hook", "event",
-        "content_type", "github", "proxied", "body". `limit` 0 is all that are logged.
-        """
-
-    def pauses(self) -> list[Object]:
-        """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}."""
-
-    def events(self, after: int | None = None) -> Iterator[Object]:
-        """Follow the journal: {"seq", "at", "subject", "kind"} for each record with seq > `after` (None: from now on).
+    def events(self, after: int | None = None) -> Iterator[Event]:
+        """Follow the journal: each record with seq > `after` (None: from now on).
 
         Endless while the daemon runs; close the iterator (or the source, from another thread) to end it. When the daemon
         goes away it raises DaemonUnreachable. Offline it gives the records there are, and ends.
@@ -171,18 +153,22 @@ class Source(Protocol):
     ) -> None: ...
 
 
-def each(
-    fetch: Callable[..., Mapping[str, Any]], filter: Filter = "", *, limit: int = 0, page: int = PAGE
-) -> Iterator[Object]:
+class Listing(Protocol[T]):
+    """`Source.deliveries` or `Source.tasks`."""
+
+    def __call__(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[T]: ...
+
+
+def each(fetch: Listing[T], filter: Filter = "", *, limit: int = 0, page: int = PAGE) -> Iterator[T]:
     """Items of `source.deliveries` or `source.tasks` one by one, a page in memory at a time. `limit` 0 is all."""
     after: str | None = None
     left = limit
     while True:
         size = min(page, left) if limit else page
         answer = fetch(filter, limit=size, after=after)
-        yield from answer["items"]
-        left -= len(answer["items"])
-        after = answer["next"]
+        yield from answer.items
+        left -= len(answer.items)
+        after = answer.next
         if after is None or (limit and left <= 0):
             return
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covenq import __version__
-from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Object, Stream
+from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Stream
 from covenq.client.local_files import LocalFiles, damage_of
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
@@ -18,7 +18,12 @@ from covenq.operate.inspect import view
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.state import query
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command imports what it shows, and no more
+    from covenq.intake.refusal_log import Refusal
+    from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
+    from covenq.model.status import ActivePause, Status
+    from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
 
 
@@ -41,8 +46,9 @@ class LocalSource(Closing):
     def where(self) -> str:
         return str(self._data)
 
-    def status(self) -> Object:
-        from covenq.operate.inspect.status import journal_object, status
+    def status(self) -> Status:
+        from covenq.model.status import StateStatus
+        from covenq.operate.inspect.status import journal_status, status
 
         with self._files.reading() as (conn, reader):
             position = state_witness(self._data)
@@ -54,29 +60,29 @@ class LocalSource(Closing):
                 self._config.routes,
                 version=__version__,
                 reasons=[f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING, *damage_of(reader)],
-                journal=journal_object(
+                journal=journal_status(
                     reader.id,
                     reader.epoch,
                     reader.head(),
                     {"segments": len(segments), "bytes": sum(path.stat().st_size for path in segments)},
                 ),
-                state={"seq": position.seq if position else 0, "lag": 0, "error": None},
+                state=StateStatus(position.seq if position else 0, 0, None),
             )
 
-    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:
         parsed = parse(filter)
         with self._files.reading() as (conn, reader):
-            return view.items(conn, reader, "deliveries", parsed, limit, after)
+            return view.deliveries(conn, reader, parsed, limit, after)
 
-    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Task]:
         parsed = parse(filter)
         with self._files.reading() as (conn, reader):
-            return view.items(conn, reader, "tasks", parsed, limit, after, caps=self._config.caps)
+            return view.tasks(conn, reader, parsed, limit, after, caps=self._config.caps)
 
-    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
         parsed = parse(filter)
-        with self._files.reading() as (conn, reader):
-            return view.items(conn, reader, "attempts", parsed, limit, after)
+        with self._files.reading() as (conn, _):
+            return query.latest_attempts(conn, parsed, limit, after)
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
         return view.log(self._data, task, attempt, stream, last)
@@ -86,7 +92,7 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, _):
             return view.count(conn, what, parsed)
 
-    def delivery(self, id: str) -> Object:
+    def delivery(self, id: str) -> OneDelivery:
         with self._files.reading() as (conn, reader):
             return view.delivery(conn, reader, id)
 
@@ -94,15 +100,15 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, reader):
             return view.payload(conn, reader, id)
 
-    def task(self, id: str) -> Object:
+    def task(self, id: str) -> Task:
         with self._files.reading() as (conn, _):
             return view.task(conn, id, caps=self._config.caps)
 
-    def attempts(self, task: str) -> list[Object]:
+    def attempts(self, task: str) -> list[Attempt]:
         with self._files.reading() as (conn, _):
             return query.attempts(conn, task)
 
-    def why(self, id: str) -> Object:
+    def why(self, id: str) -> Why:
         from covenq.intake import refusal_log
         from covenq.operate.inspect import why
 
@@ -126,21 +132,21 @@ class LocalSource(Closing):
         since_s: float | None = None,
         newest: int | None = None,
         wait_s: float = 0.0,
-    ) -> Object:
+    ) -> Tail:
         from covenq.operate.inspect import tail
 
         parsed = parse(filter)
         with self._files.reading() as (conn, reader):
             return tail.answer(conn, reader, parsed, time.time(), after=after, since_s=since_s, newest=newest)
 
-    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Stats:
         from covenq.operate.inspect import stats
 
         parsed, now = parse(filter), time.time()
         with self._files.reading() as (conn, _):
             return stats.stats(conn, parsed, since=now - since_s, now=now)
 
-    def throughput(self, minutes: int = 60) -> Object:
+    def throughput(self, minutes: int = 60) -> Throughput:
         from covenq.intake import refusal_log
         from covenq.operate.inspect import throughput
 
@@ -152,7 +158,7 @@ class LocalSource(Closing):
 
         return operation.function(LocalContext(self._files, self._config), parameters)
 
-    def secrets(self) -> Object:
+    def secrets(self) -> Page[Secret]:
         from covenq.config.secret_keys import secret_status
         from covenq.operate.inspect import secret_usage
 
@@ -161,19 +167,16 @@ class LocalSource(Closing):
             # A variable, or a credential, that only the daemon is given is no fault here.
             return secret_usage.view(conn, sources, time.time(), elsewhere=lambda one: bool(one.env or one.credential))
 
-    def refused(self, *, limit: int = 50) -> list[Object]:
-        import msgspec
-
+    def refused(self, *, limit: int = 50) -> list[Refusal]:
         from covenq.intake import refusal_hints
 
-        found: list[Object] = msgspec.to_builtins(refusal_hints.latest(self._data, limit))
-        return found
+        return refusal_hints.latest(self._data, limit)
 
-    def pauses(self) -> list[Object]:
+    def pauses(self) -> list[ActivePause]:
         with self._files.reading() as (conn, _):
             return view.pauses(conn)
 
-    def events(self, after: int | None = None) -> Iterator[Object]:
+    def events(self, after: int | None = None) -> Iterator[Event]:
         with self._files.reading() as (_, reader):
             for record in reader.read(reader.head().seq if after is None else after):
                 yield view.event(record)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from covenq.client.interface import LOG_BYTES, PAGE, Closing, Counted, Filter, Object, Stream
+import msgspec
+
+from covenq.client.interface import LOG_BYTES, PAGE, Closing, Counted, Filter, Stream
 from covenq.errors import CovenqError, NotFound
 from covenq.model import TOKEN, parse_id
+from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command imports what it shows, and no more
+    from covenq.intake.refusal_log import Refusal
+    from covenq.model.answers import Event, Secret, Stats, Tail, Throughput
+    from covenq.model.status import ActivePause, Status
     from covenq.net.http_client import Client, EventStream
+    from covenq.operate.inspect.history import Why
     from covenq.operate.operations import A, Operation, P
+
+T = TypeVar("T")
 
 
 class RemoteSource(Closing):
@@ -27,17 +36,19 @@ class RemoteSource(Closing):
     def where(self) -> str:
         return self._client.where
 
-    def status(self) -> Object:
-        return self._client.get("/api/v1/status")
+    def status(self) -> Status:
+        from covenq.model.status import Status
 
-    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        return self._items("/api/v1/deliveries", filter, limit, after)
+        return _typed(self._client.get("/api/v1/status"), Status)
 
-    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        return self._items("/api/v1/tasks", filter, limit, after)
+    def deliveries(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Delivery]:
+        return self._items("/api/v1/deliveries", Page[Delivery], filter, limit, after)
 
-    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Object:
-        return self._items("/api/v1/attempts", filter, limit, after)
+    def tasks(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[Task]:
+        return self._items("/api/v1/tasks", Page[Task], filter, limit, after)
+
+    def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
+        return self._items("/api/v1/attempts", Page[LatestAttempt], filter, limit, after)
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
         return self._client.get_bytes(
@@ -47,21 +58,22 @@ class RemoteSource(Closing):
     def count(self, what: Counted, filter: Filter = "") -> int:
         return int(self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})["count"])
 
-    def delivery(self, id: str) -> Object:
-        return _without_ok(self._client.get(f"/api/v1/deliveries/{_path(id)}"))
+    def delivery(self, id: str) -> OneDelivery:
+        return _typed(self._client.get(f"/api/v1/deliveries/{_path(id)}"), OneDelivery)
 
     def payload(self, id: str) -> bytes:
         return self._client.get_bytes(f"/api/v1/deliveries/{_path(id)}/payload")
 
-    def task(self, id: str) -> Object:
-        return _without_ok(self._client.get(f"/api/v1/tasks/{_task_path(id)}"))
+    def task(self, id: str) -> Task:
+        return _typed(self._client.get(f"/api/v1/tasks/{_task_path(id)}"), Task)
 
-    def attempts(self, task: str) -> list[Object]:
-        items: list[Object] = self._items(f"/api/v1/tasks/{_task_path(task)}/attempts", "", 0, None)["items"]
-        return items
+    def attempts(self, task: str) -> list[Attempt]:
+        return self._items(f"/api/v1/tasks/{_task_path(task)}/attempts", Page[Attempt], "", 0, None).items
 
-    def why(self, id: str) -> Object:
-        return _without_ok(self._client.get("/api/v1/why", {"id": id}))
+    def why(self, id: str) -> Why:
+        from covenq.operate.inspect.history import Why
+
+        return _typed(self._client.get("/api/v1/why", {"id": id}), Why)
 
     def tail(
         self,
@@ -71,7 +83,9 @@ class RemoteSource(Closing):
         since_s: float | None = None,
         newest: int | None = None,
         wait_s: float = 0.0,
-    ) -> Object:
+    ) -> Tail:
+        from covenq.model.answers import Tail
+
         params = {"filter": _text(filter)}
         for name, value in (("after", after), ("newest", newest)):
             if value is not None:
@@ -79,40 +93,46 @@ class RemoteSource(Closing):
         for name, seconds in (("since_ms", since_s), ("wait_ms", wait_s)):
             if seconds:
                 params[name] = str(round(seconds * 1000))
-        return _without_ok(self._client.get("/api/v1/tail", params))
+        return _typed(self._client.get("/api/v1/tail", params), Tail)
 
-    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Object:
+    def stats(self, filter: Filter = "", *, since_s: float = 86400.0) -> Stats:
+        from covenq.model.answers import Stats
+
         params = {"filter": _text(filter), "since_ms": str(round(since_s * 1000))}
-        return _without_ok(self._client.get("/api/v1/stats", params))
+        return _typed(self._client.get("/api/v1/stats", params), Stats)
 
-    def throughput(self, minutes: int = 60) -> Object:
-        return _without_ok(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}))
+    def throughput(self, minutes: int = 60) -> Throughput:
+        from covenq.model.answers import Throughput
+
+        return _typed(self._client.get("/api/v1/pace", {"minutes": str(int(minutes))}), Throughput)
 
     def act(self, operation: Operation[P, A], parameters: P) -> A:
-        from msgspec import ValidationError, convert, to_builtins  # what only reads needs none of it
+        body = msgspec.to_builtins(parameters)
+        return _typed(self._client.post(f"/api/v1/{operation.name}", body, operation.timeout_s), operation.answer)
 
-        answer = self._client.post(f"/api/v1/{operation.name}", to_builtins(parameters), operation.timeout_s)
-        try:
-            return convert(answer, operation.answer)  # `ok`, and what a newer daemon adds, is left out
-        except ValidationError as error:
-            raise CovenqError(f"the daemon's answer is not covenq's: {error}") from None
+    def secrets(self) -> Page[Secret]:
+        from covenq.model.answers import Secret
 
-    def secrets(self) -> Object:
-        return _without_ok(self._client.get("/api/v1/secrets"))
+        return _typed(self._client.get("/api/v1/secrets"), Page[Secret])
 
-    def refused(self, *, limit: int = 50) -> list[Object]:
-        items: list[Object] = self._client.get("/api/v1/refused", {"limit": str(limit)})["items"]
-        return items
+    def refused(self, *, limit: int = 50) -> list[Refusal]:
+        from covenq.intake.refusal_log import Refusal
 
-    def pauses(self) -> list[Object]:
-        items: list[Object] = self._client.get("/api/v1/pauses")["items"]
-        return items
+        return _typed(self._client.get("/api/v1/refused", {"limit": str(limit)}), Page[Refusal]).items
 
-    def events(self, after: int | None = None) -> Iterator[Object]:
+    def pauses(self) -> list[ActivePause]:
+        from covenq.model.status import ActivePause
+
+        return _typed(self._client.get("/api/v1/pauses"), Page[ActivePause]).items
+
+    def events(self, after: int | None = None) -> Iterator[Event]:
+        from covenq.model.answers import Event
+
         stream = self._client.stream("/api/v1/events", {} if after is None else {"after": str(after)})
         self._streams.append(stream)
         try:
-            yield from stream
+            for one in stream:
+                yield _typed(one, Event)
         finally:
             stream.close()
             self._streams.remove(stream)
@@ -121,29 +141,34 @@ class RemoteSource(Closing):
         for stream in list(self._streams):
             stream.close()
 
-    def _items(self, path: str, filter: Filter, limit: int, after: str | None) -> Object:
-        """As many pages as `limit` asks for."""
-        items: list[Object] = []
+    def _items(self, path: str, kind: type[Page[T]], filter: Filter, limit: int, after: str | None) -> Page[T]:
+        """As many pages as `limit` asks for, in one."""
+        items: list[T] = []
         while True:
             left = limit - len(items) if limit else PAGE
             params = {"filter": _text(filter), "limit": str(min(left, PAGE))}
             if after is not None:
                 params["after"] = after
-            page = self._client.get(path, params)
-            items += page["items"]
-            after = page["next"]
+            page = _typed(self._client.get(path, params), kind)
+            items += page.items
+            after = page.next
             if after is None or (limit and len(items) >= limit):
-                return {"items": items, "next": after}
+                return Page(items, after)
+
+
+def _typed(answer: object, kind: type[T]) -> T:
+    """The answer as what it has to be; `ok`, and what a newer daemon adds, is left out. Raises CovenqError for anything else."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise CovenqError(
+            f"the daemon's answer is not what this version takes: {error}",
+            hint="Is the daemon of another version than this command?",
+        ) from error
 
 
 def _text(filter: Filter) -> str:
     return filter if isinstance(filter, str) else " ".join(filter)
-
-
-def _without_ok(answer: Object) -> Object:
-    """The object without the API's `ok`."""
-    answer.pop("ok", None)
-    return answer
 
 
 def _path(id: str) -> str:

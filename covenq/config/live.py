@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from covenq.config import load as configuration
 from covenq.config import secret_keys
 from covenq.config.load import Config
@@ -24,6 +22,7 @@ from covenq.config.secret_keys import Key
 from covenq.config.secret_source import SecretSource, SecretStatus
 from covenq.errors import ConfigError, CovenqError
 from covenq.model import at_text
+from covenq.model.status import Reload
 from covenq.paths import CONFIG_NAME
 
 log = logging.getLogger("covenq.config")
@@ -70,17 +69,6 @@ class ReloadResult:
     error: str | None = None
     hint: str | None = None
     warnings: tuple[str, ...] = ()
-
-
-class ReloadStatus(msgspec.Struct, frozen=True):
-    """The outcome of the last reload, for the status. `number` is that of the snapshot in effect."""
-
-    at: str
-    ok: bool
-    error: str | None
-    hint: str | None
-    number: int
-    warnings: list[str]
 
 
 class ConfigFiles:
@@ -168,9 +156,10 @@ class Live:
         """Call `callback(before, now)` after each change, on the thread that made it: it must neither block nor raise."""
         self._subscribers.append(callback)
 
-    def status(self) -> ReloadStatus:
+    def status(self) -> Reload:
+        """The newest reading; `number` is that of the snapshot in effect."""
         last = self._last
-        return ReloadStatus(last.at, last.ok, last.error, last.hint, self._now.number, list(last.warnings))
+        return Reload(last.at, last.ok, last.error, last.hint, self._now.number, list(last.warnings))
 
     def secret_status(self) -> list[SecretStatus]:
         """The secrets in effect: where each is, and what prevents reading it again, if anything does."""

@@ -53,7 +53,7 @@ class Rerouter:
                 page = query.deliveries(self._storage.store.reader(), parse("state:received"), PAGE, after)
                 for row in page.items:
                     with self._operations_lock:
-                        record = journal.get(row["seq"])
+                        record = journal.get(row.seq)
                         if self._stopping.is_set() or record is None:
                             return
                         if record.dropped is None:

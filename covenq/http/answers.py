@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import falcon
-import orjson
-from msgspec import Struct, to_builtins
+import msgspec
+from msgspec import Struct
 
 from covenq.errors import (
     Ambiguous,
@@ -52,16 +52,19 @@ def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
     resp.status = falcon.code_to_http_status(status)
     resp.content_type = "application/json"
     try:
-        resp.data = orjson.dumps(body)
-    except TypeError:  # a file name that is not UTF-8: as the commands print it without a daemon
-        resp.data = json.dumps(body).encode()
+        resp.data = msgspec.json.encode(body)
+    except UnicodeEncodeError:  # a file name that is not UTF-8: as the commands print it without a daemon
+        resp.data = json.dumps(msgspec.to_builtins(body)).encode()
     if status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
 
 
-def respond_ok(resp: falcon.Response, body: Mapping[str, Any] | Struct) -> None:
+def respond_ok(resp: falcon.Response, body: Struct | Mapping[str, Any]) -> None:
     """200 with `ok` and this body."""
-    respond(resp, 200, {"ok": True, **(to_builtins(body) if isinstance(body, Struct) else body)})
+    if isinstance(body, Struct):
+        respond(resp, 200, {"ok": True, **{name: getattr(body, name) for name in body.__struct_fields__}})
+    else:
+        respond(resp, 200, {"ok": True, **body})
 
 
 def error_body(word: str, detail: str) -> dict[str, Any]:

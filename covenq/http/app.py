@@ -30,8 +30,8 @@ from covenq.intake import refusal_evidence
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
+from covenq.operate import operations
 from covenq.operate.daemon_context import DaemonContext
-from covenq.operate.operations import OPERATIONS
 from covenq.state.folded import FoldedState
 from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
@@ -96,13 +96,13 @@ class ApiRoutes:
                 yield f"/api/v1/{path}", resource
 
     def _listings(self) -> Iterator[tuple[str, object]]:
-        yield "deliveries", listings.Listing(self.state, self.journal, self.config, "deliveries")
+        yield "deliveries", listings.Deliveries(self.state, self.journal)
         yield "deliveries/{one}", listings.Delivery(self.state, self.journal)
         yield "deliveries/{one}/{two}", listings.Delivery(self.state, self.journal)
         yield "deliveries/{one}/payload", listings.Payload(self.state, self.journal)
         yield "deliveries/{one}/{two}/payload", listings.Payload(self.state, self.journal)
-        yield "tasks", listings.Listing(self.state, self.journal, self.config, "tasks")
-        yield "attempts", listings.Listing(self.state, self.journal, self.config, "attempts")
+        yield "tasks", listings.Tasks(self.state, self.journal, self.config)
+        yield "attempts", listings.LatestAttempts(self.state)
         yield "count", listings.Count(self.state)
         yield "tasks/{id}", listings.Task(self.state, self.config)
         yield "tasks/{id}/attempts", listings.Attempts(self.state)
@@ -120,7 +120,7 @@ class ApiRoutes:
         yield "events", Events(self.journal, self.stopping)
 
     def _operations(self) -> Iterator[tuple[str, object]]:
-        for operation in OPERATIONS:
+        for operation in operations.OPERATIONS:
             yield operation.name, Act(self.operations, operation)
         yield "pauses", pauses.Pauses(self.state)
 

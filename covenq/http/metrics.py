@@ -224,9 +224,9 @@ class StateMetrics:
         counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):
             yield _labelled(f"covenq_{what}", counts[what])
-            ages = {state: max(0.0, now - seconds_of(at)) for state, at in oldest[what].items()}
+            ages = {state: max(0.0, now - seconds_of(at)) for state, at in getattr(oldest, what).items()}
             yield _labelled(f"covenq_{what}_oldest_age_seconds", ages)
-        yield _labelled("covenq_paused", Counter(pause["what"] for pause in view.pauses(conn)))
+        yield _labelled("covenq_paused", Counter(pause.what for pause in view.pauses(conn)))
         ended: Counter[tuple[str, ...]] = Counter()
         for (outcome, category), number in query.attempts_ended(conn).items():
             known = (

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
@@ -27,6 +27,7 @@ from covenq.github.signature import verifiers
 from covenq.intake.admission import DISK_FAILED
 from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
+from covenq.model.rows import Delivery, DeliveryState, Token
 from covenq.routing.decide import PING, Decision, route
 from journal.append import REQUEST_S, append_known, submit_known
 from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
@@ -39,7 +40,7 @@ UNKNOWN_TRIES = 5
 
 log = logging.getLogger("covenq.intake")
 
-Lookup = Callable[[DeliveryId, int], Mapping[str, Any] | None]
+Lookup = Callable[[DeliveryId, int], Delivery | None]
 """The delivery's row (the delivery object) once the state has folded at least that seq; None if it can't be had in time."""
 
 Secrets = Sequence[Key]
@@ -51,6 +52,18 @@ class Request:
 
     headers: Sequence[tuple[str, str]]
     body: bytes
+
+
+class Accepted(TypedDict):
+    """The answer to a delivery that is durable; `duplicate`: it was before. A ping has `pong`, too."""
+
+    pong: NotRequired[Literal[True]]
+    duplicate: bool
+    delivery: Token
+    seq: int
+    state: DeliveryState
+    tasks: list[str]
+    durability: Durability
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +384,7 @@ def _accepted(
     delivery: _Delivery, seq: int, state: str, tasks: Sequence[str], durability: Durability, *, duplicate: bool
 ) -> Answer:
     ping = delivery.event == PING
-    body: JsonObject = {"ok": True, "pong": True} if ping else {"ok": True}
-    body |= {
+    body: Accepted = {
         "duplicate": duplicate,
         "delivery": delivery.id.guid,
         "seq": seq,
@@ -380,7 +392,9 @@ def _accepted(
         "tasks": list(tasks),
         "durability": durability,
     }
-    return Answer(200 if duplicate or ping else 202, body)
+    return Answer(
+        200 if duplicate or ping else 202, {"ok": True, "pong": True, **body} if ping else {"ok": True, **body}
+    )
 
 
 def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, lookup: Lookup) -> Answer:
@@ -396,10 +410,10 @@ def _duplicate_or_conflict(delivery: _Delivery, last: int, journal: Journal, loo
     if row is None:
         return refuse(503, "state_behind", "The delivery came before, but its state can't be read now.")
     sha256 = hashlib.sha256(delivery.body).hexdigest()
-    if row["payload_sha256"] == sha256:
-        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row["seq"]}), delivery.deadline)
-        return _accepted(delivery, row["seq"], row["state"], row["tasks"], journal.durability, duplicate=True)
-    seen = {"received": row["seq"], "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
+    if row.payload_sha256 == sha256:
+        _note(journal, Entry(delivery.id.subject, str(Kind.REPEATED), {"received": row.seq}), delivery.deadline)
+        return _accepted(delivery, row.seq, row.state, row.tasks, journal.durability, duplicate=True)
+    seen = {"received": row.seq, "payload_sha256": sha256, "payload_bytes": len(delivery.body)}
     _note(journal, Entry(delivery.id.subject, str(Kind.CONFLICTED), seen), delivery.deadline)
     return refuse(409, "delivery_conflict", "This delivery came before with another body; the first one stands.")
 

@@ -18,6 +18,7 @@ import msgspec
 
 from covenq.intake.refusal_evidence import Evidence
 from covenq.model import at_text
+from covenq.model.rows import Time
 from covenq.paths import REFUSALS_NAME
 
 LOG_MAX = 1 << 20
@@ -38,7 +39,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     `hint` is what to do about it (`covenq.intake.refusal_hints`), which no line of the log has.
     """
 
-    at: str
+    at: Time
     error: str
     status: int
     detail: str | None = None

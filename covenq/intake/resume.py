@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from covenq.config.load import Config
 from covenq.github import request
 from covenq.intake.receive import decide
 from covenq.model import DeliveryId, Kind, State, task_subject
+from covenq.model.rows import DeliveryProgress
 from covenq.routing.decide import Decision, route
 from journal.append import append_known
 from journal.interface import Journal
@@ -22,7 +22,7 @@ log = logging.getLogger("covenq.intake")
 def route_received(
     journal: Journal,
     config: Config,
-    row: Mapping[str, Any],
+    row: DeliveryProgress,
     record: Record,
     clock: Callable[[], float] = time.time,
 ) -> Decision:
@@ -32,10 +32,10 @@ def route_received(
     `delivery.received`. What an earlier call that was cut short, or another caller, appended already is left as it is. A
     Decision in `received` means that a rule failed again. Raises JournalError.
     """
-    delivery = DeliveryId(row["hook"], row["guid"])
+    delivery = DeliveryId(row.hook, row.guid)
     decision = decide(config, delivery, _row(record), _payload(record), clock, record.seq)
     if decision.state is State.IGNORED:
-        _append_ignored(journal, decision.entries[0], row["last_seq"])
+        _append_ignored(journal, decision.entries[0], row.last_seq)
     else:
         _append_missing(journal, decision.entries)
     return decision

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from covenq.model.rows import Count, Time
+
 
 class Skipped(Struct, frozen=True):
     """One thing that is not done, and why."""
@@ -31,11 +33,11 @@ class PlanAnswer(Struct):
 class Redaction(PlanAnswer, kw_only=True):
     """What was erased, and where content may be left."""
 
-    segments: int
+    segments: Count
     """Segments that were rewritten."""
     freed: int
     """Bytes by which the journal is shorter."""
-    attempts: int
+    attempts: Count
     """Tasks whose attempts' files were removed."""
     left: list[str]
     """Paths that could not be removed."""
@@ -56,13 +58,13 @@ class Compaction(Struct, frozen=True, kw_only=True):
     """What retention dropped or, with `dry_run`, would drop; fields of the same name as in Redaction."""
 
     policy: Policy
-    segments: int
+    segments: Count
     freed: int
-    attempts: int
+    attempts: Count
     left: list[str]
-    deliveries: int
+    deliveries: Count
     """Payloads that went, of `payload_bytes` in all."""
-    payload_bytes: int
+    payload_bytes: Count
     dry_run: bool
 
 
@@ -76,7 +78,7 @@ class Paused(Struct, frozen=True, kw_only=True):
     what: str
     name: str | None
     repo: str | None = None
-    since: str | None = None
+    since: Time | None = None
     by: str | None = None
     reason: str | None = None
     paused: bool

@@ -7,9 +7,7 @@ of a daemon or of the files, and POST /api/v1/<name>, in the OpenAPI document wi
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,13 +20,16 @@ from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact
 # A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
 # import that when they are called.
 if TYPE_CHECKING:
+    import sqlite3
+    from contextlib import AbstractContextManager
+
     from covenq.config.load import Config
     from covenq.filter.grammar import Filter
     from covenq.operate.act.plan import Plan
     from covenq.operate.maintain.upkeep import UpkeepContext
     from journal.interface import Journal, Progress
 
-Rows = Callable[[], sqlite3.Connection]
+Rows = Callable[[], "sqlite3.Connection"]
 """Gives a connection to rows into which everything durable at the call is folded."""
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from covenq.config.route import Route
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import Fields
 from covenq.model import seconds_of
+from covenq.model.rows import Delivery
 from covenq.routing.decide import PING
 
 EXAMPLES = 5
@@ -28,7 +28,7 @@ class DiffExample(msgspec.Struct, frozen=True):
     """A delivery at which two sets of routes differ."""
 
     id: str
-    event: str
+    event: str | None
     action: str | None
     repo: str | None
     number: int | None
@@ -74,14 +74,14 @@ class Diff:
     """Deliveries at which a new rule fails, by route: they would stay `received`."""
     examples: dict[str, list[DiffExample]] = field(default_factory=dict)
 
-    def add(self, row: Mapping[str, Any], payload: Callable[[], object]) -> None:
+    def add(self, row: Delivery, payload: Callable[[], object]) -> None:
         """Add a delivery object. `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it."""
         self.looked_at += 1
-        if row["event"] == PING:
+        if row.event == PING:
             self.same += 1
             return
-        fields = delivery_fields(row, payload=payload)
-        now = seconds_of(row["received_at"]) if row.get("received_at") else time.time()
+        fields = delivery_fields(asdict(row), payload=payload)
+        now = seconds_of(row.received_at)
         before, _, told_before = _matching(self.old, fields, now)
         after, failing, told_after = _matching(self.new, fields, now)
         if not (told_before and told_after):
@@ -122,11 +122,10 @@ class Diff:
             examples=self.examples,
         )
 
-    def _example(self, change: str, row: Mapping[str, Any]) -> None:
+    def _example(self, change: str, row: Delivery) -> None:
         found = self.examples.setdefault(change, [])
         if len(found) < EXAMPLES:
-            id = f"{row['hook']}/{row['guid']}"
-            found.append(DiffExample(id, row["event"], row.get("action"), row.get("repo"), row.get("number")))
+            found.append(DiffExample(f"{row.hook}/{row.guid}", row.event, row.action, row.repo, row.number))
 
 
 def _matching(routes: Sequence[Route], fields: Fields, now: float) -> tuple[set[str], list[str], bool]:

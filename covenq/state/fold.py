@@ -15,9 +15,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from covenq.model import DELIVERY_PRECEDENCE, Kind, State
+from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
 from covenq.state import fold_history, fold_pauses
 from covenq.state.fold_tasks import fold_task
-from covenq.state.rows import Row, Rows, as_integer, as_text, erase, json_text, load, store
+from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store
 from journal.records import Record
 
 _PRECEDENCE = {str(state): place for place, state in enumerate(DELIVERY_PRECEDENCE)}
@@ -59,63 +60,60 @@ def _fold_delivery(rows: Rows, record: Record) -> None:
             return  # the delivery has no `delivery.received` record
         row = rows.deliveries[key] = _delivery_row(rows, record, hook, guid)
         for orphan in rows.orphans.pop(key, ()):
-            rows.tasks[orphan]["delivery_seq"] = record.seq
+            rows.tasks[orphan].delivery_seq = record.seq
             rows.changed_tasks.add(orphan)
     match record.kind:
         case Kind.REPEATED:
-            row["duplicates"] += 1
+            row.duplicates += 1
         case Kind.CONFLICTED:
-            row["conflicts"] += 1
+            row.conflicts += 1
         case Kind.REPLAYED:
-            row["replays"] = max(row["replays"], as_integer(data.get("replay")) or 0)
+            row.replays = max(row.replays, as_integer(data.get("replay")) or 0)
         case Kind.IGNORED:
-            row |= {
-                "state": State.IGNORED.value,
-                "reason": as_text(data.get("reason")),
-                "detail": as_text(data.get("detail")),
-            }
-    row["last_seq"] = record.seq
+            row.state = State.IGNORED.value
+            row.reason, row.detail = as_text(data.get("reason")), as_text(data.get("detail"))
+    row.last_seq = record.seq
     rows.changed_deliveries.add(key)
 
 
-def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> Row:
+def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryRow:
     data, about = record.data, record.about or {}
     body = record.payload_sha256
     labels = about.get("labels")
     first = rows.first_of_body.setdefault(body, guid) if body is not None else guid
-    return {
-        "seq": record.seq,
-        "hook": hook,
-        "guid": guid,
-        "received_at": record.at,
-        "event": as_text(data.get("event")),
-        "action": as_text(data.get("action")),
-        "repo": as_text(about.get("repo")),
-        "repo_id": as_integer(data.get("repo_id")),
-        "owner": as_text(about.get("owner")),
-        "sender": as_text(about.get("sender")),
-        "installation": as_integer(data.get("installation")),
-        "number": as_integer(about.get("number")),
-        "head_sha": as_text(about.get("head_sha")),
-        "label": as_text(about.get("label")),
-        "labels": json_text([as_text(label) for label in labels]) if isinstance(labels, list) else None,
-        "title": as_text(about.get("title")),
-        "state": State.RECEIVED.value,
-        "reason": "rule_failed" if data.get("problem") else None,
-        "detail": as_text(data.get("problem")),
-        "payload_sha256": body,
-        "payload_bytes": record.payload_bytes,
-        "secret": as_text(data.get("secret")),
-        "source": as_text(data.get("source")),
+    return DeliveryRow(
+        seq=record.seq,
+        hook=hook,
+        guid=guid,
+        received_at=record.at,
+        event=as_text(data.get("event")),
+        action=as_text(data.get("action")),
+        repo=as_text(about.get("repo")),
+        repo_id=as_integer(data.get("repo_id")),
+        owner=as_text(about.get("owner")),
+        sender=as_text(about.get("sender")),
+        installation=as_integer(data.get("installation")),
+        number=as_integer(about.get("number")),
+        head_sha=as_text(about.get("head_sha")),
+        label=as_text(about.get("label")),
+        labels=json_text([as_text(label) for label in labels]) if isinstance(labels, list) else None,
+        title=as_text(about.get("title")),
+        state=State.RECEIVED.value,
+        reason="rule_failed" if data.get("problem") else None,
+        detail=as_text(data.get("problem")),
+        payload_sha256=body,
+        payload_bytes=record.payload_bytes,
+        secret=as_text(data.get("secret")),
+        source=as_text(data.get("source")),
         # The signature covers only the body: a known body under another GUID may be a captured request sent again.
-        "twin": as_text(data.get("twin")) or (first if first != guid else None),
-        "duplicates": 0,
-        "conflicts": 0,
-        "last_seq": record.seq,
-        "replays": 0,
-        "payload_dropped": None,
-        "redacted": None,
-    }
+        twin=as_text(data.get("twin")) or (first if first != guid else None),
+        duplicates=0,
+        conflicts=0,
+        last_seq=record.seq,
+        replays=0,
+        payload_dropped=None,
+        redacted=None,
+    )
 
 
 # ---- a delivery's state, derived from its tasks
@@ -123,24 +121,24 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> Row:
 
 def _update_delivery_states(rows: Rows) -> None:
     """Derive the state of each delivery that changed, or of which a task changed, from its tasks."""
-    seqs = {rows.deliveries[key]["seq"] for key in rows.changed_deliveries}
-    seqs |= {rows.tasks[one]["delivery_seq"] for one in rows.changed_tasks}
-    tasks_of: dict[int, list[Row]] = {}
+    seqs = {rows.deliveries[key].seq for key in rows.changed_deliveries}
+    seqs |= {seq for one in rows.changed_tasks if (seq := rows.tasks[one].delivery_seq) is not None}
+    tasks_of: dict[int, list[TaskRow]] = {}
     for task in rows.tasks.values():
-        if task["delivery_seq"] in seqs:
-            tasks_of.setdefault(task["delivery_seq"], []).append(task)
+        if task.delivery_seq is not None and task.delivery_seq in seqs:
+            tasks_of.setdefault(task.delivery_seq, []).append(task)
     for key, delivery in rows.deliveries.items():
-        deciding = deciding_task(tasks_of.get(delivery["seq"], ()))
+        deciding = deciding_task(tasks_of.get(delivery.seq, ()))
         if deciding is not None:
-            delivery |= {name: deciding[name] for name in ("state", "reason", "detail")}
+            delivery.state, delivery.reason, delivery.detail = deciding.state, deciding.reason, deciding.detail
             rows.changed_deliveries.add(key)
 
 
-def deciding_task(tasks: Iterable[Row]) -> Row | None:
+def deciding_task(tasks: Iterable[TaskProgress]) -> TaskProgress | None:
     """The task that gives its delivery its state: among the newest replays of each route, the first by DELIVERY_PRECEDENCE."""
-    newest: dict[str | None, Row] = {}
+    newest: dict[str | None, TaskProgress] = {}
     for task in tasks:
-        other = newest.get(task["route"])
-        if other is None or (task["replay"], task["created_seq"]) > (other["replay"], other["created_seq"]):
-            newest[task["route"]] = task
-    return min(newest.values(), key=lambda task: (_PRECEDENCE[task["state"]], task["created_seq"]), default=None)
+        other = newest.get(task.route)
+        if other is None or (task.replay, task.created_seq) > (other.replay, other.created_seq):
+            newest[task.route] = task
+    return min(newest.values(), key=lambda task: (_PRECEDENCE[task.state], task.created_seq), default=None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import orjson
 
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import Category, Kind, State, fence
-from covenq.state.rows import Row, Rows, as_integer, as_text, json_text
+from covenq.model.rows import AttemptRow, TaskRow
+from covenq.state.rows import Rows, as_integer, as_text, json_text
 from journal.records import Record
 
 
@@ -20,18 +20,18 @@ def fold_task(rows: Rows, record: Record) -> None:
         if record.kind != Kind.QUEUED:
             return
         row = rows.tasks[task_id] = _task_row(rows, record, task_id)
-        if row["delivery_seq"] is None and row["hook"] is not None and row["guid"] is not None:
-            rows.orphans.setdefault((row["hook"], row["guid"]), []).append(task_id)
+        if row.delivery_seq is None and row.hook is not None and row.guid is not None:
+            rows.orphans.setdefault((row.hook, row.guid), []).append(task_id)
     else:
         change = _TASK_CHANGES.get(record.kind)
         if change is not None:
             change(rows, row, record)
-        row["updated_at"] = record.at
-    row["last_seq"] = record.seq
+        row.updated_at = record.at
+    row.last_seq = record.seq
     rows.changed_tasks.add(task_id)
 
 
-def _task_row(rows: Rows, record: Record, task_id: str) -> Row:
+def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
     data, about = record.data, record.about or {}
     policy = data.get("policy")
     frozen = policy if isinstance(policy, dict) else {}
@@ -39,219 +39,206 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> Row:
     supersede, replay = frozen.get("supersede"), as_integer(data.get("replay")) or 0
     hook, guid = as_text(data.get("hook")), as_text(data.get("guid"))
     delivery = rows.deliveries.get((hook, guid)) if hook is not None and guid is not None else None
-    return {
-        "created_seq": record.seq,
-        "id": task_id,
-        "hook": hook,
-        "guid": guid,
+    return TaskRow(
+        created_seq=record.seq,
+        id=task_id,
+        hook=hook,
+        guid=guid,
         # A record appended together with its delivery can't know the delivery's seq; here it is known.
-        "delivery_seq": None if delivery is None else delivery["seq"],
-        "route": as_text(data.get("route")),
-        "kind": as_text(data.get("kind")),
-        "state": State.QUEUED.value,
-        "reason": None,
-        "category": None,
-        "detail": None,
-        "attempts": 0,
-        "replay": replay,
-        "repo": as_text(about.get("repo")),
-        "repo_id": as_integer(data.get("repo_id")),
-        "installation": installation,
-        "number": as_integer(about.get("number")),
-        "head_sha": as_text(about.get("head_sha")),
-        "key": key,
-        "priority": min(max(as_integer(data.get("priority")) or 0, 0), PRIORITIES - 1),
-        "policy": json_text(policy) if isinstance(policy, dict) else None,
-        "config": as_text(data.get("config")),
-        "event": as_text(data.get("event")),
-        "action": as_text(data.get("action")),
-        "created_at": record.at,
-        "updated_at": record.at,
-        "not_before": as_text(data.get("not_before")),
-        "lease_until": None,
-        "worker": None,
-        "last_seq": record.seq,
-        "claim_seq": None,
-        "interruptions": 0,
-        "retries": 0,
-        "tenant": tenant_of(installation, hook),
-        "pull": int(data.get("kind") == "pull"),
+        delivery_seq=None if delivery is None else delivery.seq,
+        route=as_text(data.get("route")),
+        kind=as_text(data.get("kind")),
+        state=State.QUEUED.value,
+        reason=None,
+        category=None,
+        detail=None,
+        attempts=0,
+        replay=replay,
+        repo=as_text(about.get("repo")),
+        repo_id=as_integer(data.get("repo_id")),
+        installation=installation,
+        number=as_integer(about.get("number")),
+        head_sha=as_text(about.get("head_sha")),
+        key=key,
+        priority=min(max(as_integer(data.get("priority")) or 0, 0), PRIORITIES - 1),
+        policy=json_text(policy) if isinstance(policy, dict) else None,
+        config=as_text(data.get("config")),
+        event=as_text(data.get("event")),
+        action=as_text(data.get("action")),
+        created_at=record.at,
+        updated_at=record.at,
+        not_before=as_text(data.get("not_before")),
+        lease_until=None,
+        worker=None,
+        last_seq=record.seq,
+        claim_seq=None,
+        interruptions=0,
+        retries=0,
+        tenant=tenant_of(installation, hook),
+        pull=int(data.get("kind") == "pull"),
         # Set only for tasks that supersede others or keep an order. An operator asked for a replay, so it does neither.
-        "supersede": supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
-        "source_at": as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
-        "since": None,
-        "queued_seq": record.seq,
-        "superseded_by": None,
-    }
+        supersede=supersede if supersede in ("queued", "running") and key is not None and replay == 0 else None,
+        source_at=as_text(about.get("source_at")) if frozen.get("order") == "newest" and replay == 0 else None,
+        since=None,
+        queued_seq=record.seq,
+        superseded_by=None,
+    )
 
 
-_NO_CLAIM: Row = {"lease_until": None, "claim_seq": None}
-_NO_REASON: Row = {"reason": None, "category": None, "detail": None}
+def _clear_claim(row: TaskRow) -> None:
+    row.lease_until = row.claim_seq = None
 
 
-def _claim(rows: Rows, row: Row, record: Record) -> None:
+def _clear_reason(row: TaskRow) -> None:
+    row.reason = row.category = row.detail = None
+
+
+def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
     data = record.data
-    number = as_integer(data.get("attempt")) or as_integer(row["attempts"] + 1) or row["attempts"]
+    number = as_integer(data.get("attempt")) or as_integer(row.attempts + 1) or row.attempts
     worker = as_text(data.get("worker"))
-    row |= _NO_REASON | {
-        "state": State.RUNNING.value,
-        "attempts": number,
-        "worker": worker,
-        "lease_until": as_text(data.get("lease_until")),
-        "claim_seq": record.seq,
-        "not_before": None,
-    }
-    for scope in scopes(row):
+    _clear_reason(row)
+    row.state = State.RUNNING.value
+    row.attempts = number
+    row.worker = worker
+    row.lease_until = as_text(data.get("lease_until"))
+    row.claim_seq = record.seq
+    row.not_before = None
+    for scope in scopes(row.tenant, row.repo_id, row.route):
         counter = (scope, record.at[:13])
         rows.starts[counter] = rows.starts.get(counter, 0) + 1
-    rows.attempts[row["id"], number] = {
-        "task": row["id"],
-        "attempt": number,
-        "fence": fence(record.epoch, record.seq),
-        "claim_seq": record.seq,
-        "worker": worker,
-        "started_at": record.at,
-        "ended_at": None,
-        "outcome": None,
-        "category": None,
-        "exit_code": None,
-        "signal": None,
-        "detail": None,
-        "phases": "[]",
-        "result": None,
-        "usage": None,
-        "http_status": None,
-    }
-    rows.changed_attempts.add((row["id"], number))
+    rows.attempts[row.id, number] = AttemptRow(
+        task=row.id,
+        attempt=number,
+        fence=fence(record.epoch, record.seq),
+        claim_seq=record.seq,
+        worker=worker,
+        started_at=record.at,
+        ended_at=None,
+        outcome=None,
+        category=None,
+        exit_code=None,
+        signal=None,
+        detail=None,
+        phases="[]",
+        result=None,
+        usage=None,
+        http_status=None,
+    )
+    rows.changed_attempts.add((row.id, number))
 
 
-def scopes(row: Mapping[str, Any]) -> Iterator[str]:
-    """The scopes whose daily limits a start of this task counts towards: installation, repository, route.
+def scopes(tenant: str, repo_id: int | None, route: str | None) -> Iterator[str]:
+    """The scopes whose daily limits a start of a task counts towards: installation, repository, route.
 
     Named as the table `starts` names them.
     """
-    yield f"installation {row['tenant']}"
-    if row["repo_id"] is not None:
-        yield f"repo {row['repo_id']}"
-    if row["route"] is not None:
-        yield f"route {row['route']}"
+    yield f"installation {tenant}"
+    if repo_id is not None:
+        yield f"repo {repo_id}"
+    if route is not None:
+        yield f"route {route}"
 
 
-def _end_attempt(rows: Rows, row: Row, record: Record, outcome: State) -> None:
+def _end_attempt(rows: Rows, row: TaskRow, record: Record, outcome: State) -> None:
     """Close the running attempt, if there is one: a task may also fail or be cancelled while it is queued."""
-    key = (row["id"], row["attempts"])
+    key = (row.id, row.attempts)
     attempt = rows.attempts.get(key)
-    if attempt is None or attempt["ended_at"] is not None:
+    if attempt is None or attempt.ended_at is not None:
         return
     data = record.data
-    attempt |= {
-        "ended_at": record.at,
-        "outcome": outcome.value,
-        "category": as_text(data.get("category")),
-        "exit_code": as_integer(data.get("exit_code")),
-        "signal": as_integer(data.get("signal")),
-        "detail": as_text(data.get("detail")),
-        "result": as_text(data.get("result")),
-        "usage": json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None,
-        "http_status": as_integer(data.get("http_status")),
-    }
+    attempt.ended_at = record.at
+    attempt.outcome = outcome.value
+    attempt.category = as_text(data.get("category"))
+    attempt.exit_code = as_integer(data.get("exit_code"))
+    attempt.signal = as_integer(data.get("signal"))
+    attempt.detail = as_text(data.get("detail"))
+    attempt.result = as_text(data.get("result"))
+    attempt.usage = json_text(data["usage"]) if isinstance(data.get("usage"), dict) else None
+    attempt.http_status = as_integer(data.get("http_status"))
     rows.changed_attempts.add(key)
 
 
-def _failure(data: Row) -> Row:
-    category = as_text(data.get("category"))
-    return {"reason": category, "category": category, "detail": as_text(data.get("detail"))}
+def _set_failure(row: TaskRow, record: Record) -> None:
+    row.reason = row.category = as_text(record.data.get("category"))
+    row.detail = as_text(record.data.get("detail"))
 
 
-def _delay(rows: Rows, row: Row, record: Record) -> None:
-    if row["state"] == State.QUEUED:
-        row |= {"not_before": as_text(record.data.get("not_before")), "since": as_text(record.data.get("since"))}
+def _delay(rows: Rows, row: TaskRow, record: Record) -> None:
+    if row.state == State.QUEUED:
+        row.not_before, row.since = as_text(record.data.get("not_before")), as_text(record.data.get("since"))
 
 
-def _add_phase(rows: Rows, row: Row, record: Record) -> None:
-    key = (row["id"], row["attempts"])
+def _add_phase(rows: Rows, row: TaskRow, record: Record) -> None:
+    key = (row.id, row.attempts)
     attempt = rows.attempts.get(key)
     if attempt is not None:
         phase = [as_text(record.data.get("phase")), record.at]
-        attempt["phases"] = json_text([*orjson.loads(attempt["phases"]), phase])
+        attempt.phases = json_text([*orjson.loads(attempt.phases), phase])
         rows.changed_attempts.add(key)
 
 
-def _renew(rows: Rows, row: Row, record: Record) -> None:
-    row["lease_until"] = as_text(record.data.get("lease_until"))
+def _renew(rows: Rows, row: TaskRow, record: Record) -> None:
+    row.lease_until = as_text(record.data.get("lease_until"))
 
 
-def _retry(rows: Rows, row: Row, record: Record) -> None:
+def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, State.FAILED)
-    data = record.data
-    row |= (
-        _NO_CLAIM
-        | _failure(data)
-        | {
-            "state": State.QUEUED.value,
-            "worker": None,
-            "not_before": as_text(data.get("not_before")),
-            "interruptions": as_integer(data.get("interruptions")) or 0,
-            # The daemon's end or an expired lease is not the command's failure, so it uses up no retry.
-            "retries": row["retries"]
-            + (as_text(data.get("category")) not in (Category.INTERRUPTED, Category.LEASE_LOST)),
-        }
-    )
+    _clear_claim(row)
+    _set_failure(row, record)
+    row.state = State.QUEUED.value
+    row.worker = None
+    row.not_before = as_text(record.data.get("not_before"))
+    row.interruptions = as_integer(record.data.get("interruptions")) or 0
+    # The daemon's end or an expired lease is not the command's failure, so it uses up no retry.
+    row.retries += row.category not in (Category.INTERRUPTED, Category.LEASE_LOST)
 
 
-def _complete(rows: Rows, row: Row, record: Record) -> None:
+def _complete(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, State.COMPLETED)
-    row |= _NO_CLAIM | _NO_REASON | {"state": State.COMPLETED.value, "not_before": None}
+    _clear_claim(row)
+    _clear_reason(row)
+    row.state, row.not_before = State.COMPLETED.value, None
 
 
-def _fail(rows: Rows, row: Row, record: Record) -> None:
+def _fail(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, State.FAILED)
+    _clear_claim(row)
+    _set_failure(row, record)
+    row.state, row.not_before = State.FAILED.value, None
     interruptions = as_integer(record.data.get("interruptions"))
-    row |= _NO_CLAIM | _failure(record.data) | {"state": State.FAILED.value, "not_before": None}
-    row["interruptions"] = row["interruptions"] if interruptions is None else interruptions
+    row.interruptions = row.interruptions if interruptions is None else interruptions
 
 
-def _requeue(rows: Rows, row: Row, record: Record) -> None:
-    row |= (
-        _NO_CLAIM
-        | _NO_REASON
-        | {
-            "state": State.QUEUED.value,
-            "reason": as_text(record.data.get("reason")),
-            "worker": None,
-            "not_before": None,
-            "interruptions": 0,
-            "retries": 0,
-            "since": None,
-            "queued_seq": record.seq,
-            "superseded_by": None,
-        }
-    )
+def _requeue(rows: Rows, row: TaskRow, record: Record) -> None:
+    _clear_claim(row)
+    _clear_reason(row)
+    row.state = State.QUEUED.value
+    row.reason = as_text(record.data.get("reason"))
+    row.worker = row.not_before = row.since = row.superseded_by = None
+    row.interruptions = row.retries = 0
+    row.queued_seq = record.seq
 
 
-def _cancel(rows: Rows, row: Row, record: Record) -> None:
+def _cancel(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, State.CANCELLED)
-    reason = as_text(record.data.get("reason"))
-    row |= _NO_CLAIM | _NO_REASON | {"state": State.CANCELLED.value, "reason": reason, "not_before": None}
+    _clear_claim(row)
+    _clear_reason(row)
+    row.state, row.not_before = State.CANCELLED.value, None
+    row.reason = as_text(record.data.get("reason"))
 
 
-def _supersede(rows: Rows, row: Row, record: Record) -> None:
+def _supersede(rows: Rows, row: TaskRow, record: Record) -> None:
     _end_attempt(rows, row, record, State.SUPERSEDED)
-    by_task = as_text(record.data.get("by_task"))
-    row |= (
-        _NO_CLAIM
-        | _NO_REASON
-        | {
-            "state": State.SUPERSEDED.value,
-            "reason": as_text(record.data.get("reason")),
-            "detail": f"by task {by_task}",
-            "not_before": None,
-            "superseded_by": by_task,
-        }
-    )
+    _clear_claim(row)
+    _clear_reason(row)
+    row.state, row.not_before = State.SUPERSEDED.value, None
+    row.reason = as_text(record.data.get("reason"))
+    row.superseded_by = as_text(record.data.get("by_task"))
+    row.detail = f"by task {row.superseded_by}"
 
 
-_TASK_CHANGES: dict[str, Callable[[Rows, Row, Record], None]] = {
+_TASK_CHANGES: dict[str, Callable[[Rows, TaskRow, Record], None]] = {
     str(Kind.CLAIMED): _claim,
     str(Kind.DELAYED): _delay,
     str(Kind.PHASE): _add_phase,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 from covenq.errors import NotFound, StateBehind
-from covenq.model import DeliveryId, JsonObject
+from covenq.model import DeliveryId
+from covenq.model.rows import Delivery
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -30,7 +31,7 @@ class FoldedState:
             raise StateBehind(f"the state is {self._fold_thread.lag} records behind the journal{why}")
         return self._store.reader()
 
-    def lookup(self, id: DeliveryId, at_least: int) -> JsonObject | None:
+    def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
         """The delivery's row once `at_least` is folded; None if that takes too long, or there is none."""
         if not self.wait_for(at_least):
             return None

@@ -8,17 +8,26 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
 import orjson
+from msgspec.structs import asdict, astuple
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
-from covenq.model import TOKEN, DeliveryId, JsonObject, State
+from covenq.model import TOKEN, DeliveryId, State
+from covenq.model.rows import Attempt, AttemptEnd, Delivery, LatestAttempt, Page, Task
 from covenq.paths import ATTEMPTS_NAME
+from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
+
+if TYPE_CHECKING:
+    from covenq.model.status import Oldest
 
 __all__ = [
     "Page",
@@ -37,44 +46,32 @@ __all__ = [
     "to_sql",
 ]
 
+T = TypeVar("T")
+
 PayloadOf = Callable[[int], bytes | None]
 """The received bytes of the delivery with that seq, or None; for filters that look into the payload."""
 
-_DELIVERY = """SELECT d.seq, d.hook, d.guid, d.received_at, d.event, d.action, d.repo, d.repo_id, d.owner, d.sender,
-    d.installation, d.number, d.head_sha, d.label, d.state, d.reason, d.detail, d.payload_sha256, d.payload_bytes,
-    d.secret, d.source, d.duplicates, d.conflicts, d.twin, d.title, d.labels, d.replays, d.last_seq,
-    d.payload_dropped, d.redacted,
+_DELIVERY = f"""SELECT {", ".join(f"d.{name}" for name in DELIVERIES.columns)},
     (SELECT json_group_array(id) FROM (
         SELECT t.id FROM tasks t WHERE t.delivery_seq = d.seq ORDER BY t.created_seq)) AS tasks
-    FROM webhook_deliveries d"""
+    FROM webhook_deliveries d"""  # noqa: S608 - constants
 
-_TASK_FIELDS = """id hook guid route kind state reason category detail attempts replay event action repo repo_id installation
-    number head_sha key priority policy config created_at updated_at not_before lease_until worker delivery_seq created_seq
-    last_seq claim_seq interruptions retries""".split()
-_TASK = f"SELECT {', '.join(f't.{name}' for name in _TASK_FIELDS)} FROM tasks t"  # noqa: S608 - constants
-_TASK_VALUES = ", ".join(f"'{name}', {'json(t.policy)' if name == 'policy' else f't.{name}'}" for name in _TASK_FIELDS)
+_TASK_COLUMNS = [name for name in Task.__struct_fields__ if name in TASKS.columns]
+_TASK = f"SELECT {', '.join(f't.{name}' for name in _TASK_COLUMNS)} FROM tasks t"  # noqa: S608 - constants
+_TASK_VALUES = ", ".join(f"'{name}', {'json(t.policy)' if name == 'policy' else f't.{name}'}" for name in _TASK_COLUMNS)
 _TASKS_NAMED = f"""SELECT json_group_array(json_object({_TASK_VALUES}))
     FROM json_each(?) named CROSS JOIN tasks t ON t.id = named.value"""  # noqa: S608 - constants
+_NAMED_TASKS = msgspec.json.Decoder(list[Task])
 
-_ATTEMPT = """SELECT task, attempt, fence, worker, started_at, ended_at, outcome, category, exit_code, signal, detail,
-    phases, result, claim_seq, usage, http_status FROM task_attempts"""
+_ATTEMPT = f"SELECT {', '.join(ATTEMPTS.columns)} FROM task_attempts"  # noqa: S608 - constants
 
-_LATEST = """SELECT a.task, a.attempt, a.fence, a.worker, a.started_at, a.ended_at, a.outcome, a.category, a.exit_code,
-    a.signal, a.detail, a.phases, a.result, a.claim_seq, a.usage, a.http_status,
-    t.route, t.event, t.action, t.repo, t.number, t.hook, t.guid
-    FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""
+_OF_TASK = [name for name in LatestAttempt.__struct_fields__ if name not in Attempt.__struct_fields__]
+_LATEST = f"""SELECT {", ".join(f"a.{name}" for name in ATTEMPTS.columns)}, {", ".join(f"t.{name}" for name in _OF_TASK)}
+    FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""  # noqa: S608 - constants
 
 MATCH_ALL = parse("")
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Newest first. `next` is the cursor for `after`; None when there is no more."""
-
-    items: list[JsonObject]
-    next: str | None
 
 
 def deliveries(
@@ -85,12 +82,12 @@ def deliveries(
     *,
     payload_of: PayloadOf | None = None,
     now: float | None = None,
-) -> Page:
-    """The deliveries that match, newest first; `limit` 0 is all.
+) -> Page[Delivery]:
+    """The deliveries that match, newest first, a page of them; `limit` 0 is all.
 
     Raises UsageError for a bad limit or cursor, or for a filter on the payload where `payload_of` is None.
     """
-    return _page(conn, "webhook_deliveries", filter, limit, after, payload_of, now)
+    return _page(conn, _DELIVERIES, filter, limit, after, payload_of, now)
 
 
 def tasks(
@@ -101,12 +98,12 @@ def tasks(
     *,
     payload_of: PayloadOf | None = None,
     now: float | None = None,
-) -> Page:
+) -> Page[Task]:
     """The tasks that match, as `deliveries` does."""
-    return _page(conn, "tasks", filter, limit, after, payload_of, now)
+    return _page(conn, _TASKS, filter, limit, after, payload_of, now)
 
 
-def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> JsonObject:
+def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> Delivery:
     """One delivery. Raises NotFound, and Ambiguous where `hook` is None and several hooks share the GUID."""
     where, params = ("d.guid = ?", [guid]) if hook is None else ("d.guid = ? AND d.hook = ?", [guid, hook])
     rows = conn.execute(f"{_DELIVERY} WHERE {where} ORDER BY d.seq", params).fetchall()
@@ -117,7 +114,7 @@ def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> JsonObjec
     return _delivery(rows[0])
 
 
-def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
+def task(conn: sqlite3.Connection, task_id: str) -> Task:
     """One task. Raises NotFound."""
     if not TOKEN.match(task_id):
         raise NotFound(f"no task {task_id[:80]!r}")
@@ -127,13 +124,13 @@ def task(conn: sqlite3.Connection, task_id: str) -> JsonObject:
     return _task(row)
 
 
-def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, JsonObject]:
+def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Task]:
     """The tasks with these ids, by id, without those that don't exist; read in one step (`covenq.state.rows` explains why)."""
-    found: list[JsonObject] = orjson.loads(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
-    return {task["id"]: task for task in found}
+    found = _NAMED_TASKS.decode(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
+    return {task.id: task for task in found}
 
 
-def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[JsonObject]:
+def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[Task]:
     """A delivery's tasks, oldest first."""
     of = "t.delivery_seq = (SELECT seq FROM webhook_deliveries WHERE guid = ? AND hook = ?)"
     rows = conn.execute(f"{_TASK} WHERE {of} ORDER BY t.created_seq", (guid, hook))
@@ -146,7 +143,7 @@ def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
     return conn.execute(held, (seq, State.RUNNING)).fetchone() is not None
 
 
-def attempts(conn: sqlite3.Connection, task_id: str) -> list[JsonObject]:
+def attempts(conn: sqlite3.Connection, task_id: str) -> list[Attempt]:
     """A task's attempts, first to last. Raises NotFound where there is no such task."""
     return attempts_of(conn, task_id, MATCH_ALL, 0).items
 
@@ -159,7 +156,7 @@ def attempts_of(
     after: str | None = None,
     *,
     now: float | None = None,
-) -> Page:
+) -> Page[Attempt]:
     """A task's attempts, first to last, if it matches; `next` is the number of the page's last.
 
     Raises as `latest_attempts`, and NotFound where there is no such task.
@@ -169,9 +166,10 @@ def attempts_of(
     rows = conn.execute(
         f"{_ATTEMPT} WHERE task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND attempt > ? "  # noqa: S608
         "ORDER BY attempt LIMIT ?",
-        [found["id"], *params, _cursor(after) or 0, limit + 1 if limit else -1],
+        [found.id, *params, _cursor(after) or 0, limit + 1 if limit else -1],
     ).fetchall()
-    return _attempts_page(rows, limit, "attempt")
+    items, more = [_attempt(row) for row in rows[: limit or None]], bool(limit) and len(rows) > limit
+    return Page(items, str(items[-1].attempt) if more else None)
 
 
 def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
@@ -190,7 +188,7 @@ def latest_attempts(
     after: str | None = None,
     *,
     now: float | None = None,
-) -> Page:
+) -> Page[LatestAttempt]:
     """The attempts of the tasks that match, newest claim first.
 
     Each has the task's route, event, repo, number, hook and guid. Raises UsageError for a bad limit or cursor, and for a filter
@@ -204,14 +202,8 @@ def latest_attempts(
         f"{_LATEST} WHERE {where}{bound} ORDER BY a.claim_seq DESC LIMIT ?",
         [*params, *([] if place is None else [place]), limit + 1 if limit else -1],
     ).fetchall()
-    return _attempts_page(rows, limit, "claim_seq")
-
-
-def _attempts_page(rows: list[sqlite3.Row], limit: int, cursor: str) -> Page:
-    """`rows` has one more than the limit if there is a next page."""
-    more = bool(limit) and len(rows) > limit
-    items = [_attempt(row) for row in (rows[:limit] if more else rows)]
-    return Page(items, str(items[-1][cursor]) if more else None)
+    items, more = [_latest(row) for row in rows[: limit or None]], bool(limit) and len(rows) > limit
+    return Page(items, str(items[-1].claim_seq) if more else None)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -229,8 +221,10 @@ def attempts_ended(conn: sqlite3.Connection) -> dict[tuple[str, str], int]:
     return {(str(outcome), str(category)): int(number) for outcome, category, number in rows}
 
 
-def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
-    """{"deliveries": {state: received_at}, "tasks": {state: created_at}} of the oldest in each state that isn't final."""
+def oldest(conn: sqlite3.Connection) -> Oldest:
+    """When the oldest delivery and task in each state that isn't final came."""
+    from covenq.model.status import Oldest  # a status alone needs it
+
     found: dict[str, dict[str, str]] = {"deliveries": {}, "tasks": {}}
     for what, table, at, seq, states in _WAITING:
         for state in states:
@@ -240,7 +234,7 @@ def oldest(conn: sqlite3.Connection) -> dict[str, dict[str, str]]:
             ).fetchone()
             if row is not None:
                 found[what][str(state)] = str(row[0])
-    return found
+    return Oldest(**found)
 
 
 _WAITING = (
@@ -262,36 +256,48 @@ def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float 
 # ---- pages
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing(Generic[T]):
+    """How the rows of a table are listed, newest first."""
+
+    table: Table
+    select: str
+    column: str
+    """What they are ordered by: the seq of the first record."""
+    make: Callable[[sqlite3.Row], T]
+    seq_of: Callable[[T], int]
+    fields: Callable[[sqlite3.Connection, Filter, T, PayloadOf], Mapping[str, object]]
+    """The fields that a filter's payload terms are held against."""
+
+
 def _page(
     conn: sqlite3.Connection,
-    table: Table,
+    listing: _Listing[T],
     filter: Filter,
     limit: int,
     after: str | None,
     payload_of: PayloadOf | None,
     now: float | None,
-) -> Page:
+) -> Page[T]:
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
-    where, params = to_sql(filter, table, now=now)
+    where, params = to_sql(filter, listing.table, now=now)
     rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
     place = _cursor(after)
-    items: list[JsonObject] = []
+    items: list[T] = []
     wanted = limit + 1 if limit else None  # one more shows whether there is a next page
-    for item in _rows(conn, table, where, params, place, None if rest else wanted):
-        if (
-            rest is not None
-            and payload_of is not None
-            and not _payload_terms_hold(conn, table, rest, item, payload_of, now)
+    for item in _rows(conn, listing, where, params, place, None if rest else wanted):
+        if not (
+            rest is None or payload_of is None or rest.matches(listing.fields(conn, rest, item, payload_of), now=now)
         ):
             continue
         items.append(item)
         if len(items) == wanted:
             items.pop()
-            return Page(items, str(items[-1]["seq" if table == "webhook_deliveries" else "created_seq"]))
+            return Page(items, str(listing.seq_of(items[-1])))
     return Page(items, None)
 
 
@@ -304,62 +310,72 @@ def _cursor(after: str | None) -> int | None:
 
 
 def _rows(
-    conn: sqlite3.Connection, table: Table, where: str, params: list[object], place: int | None, wanted: int | None
-) -> Iterator[JsonObject]:
+    conn: sqlite3.Connection,
+    listing: _Listing[T],
+    where: str,
+    params: list[object],
+    place: int | None,
+    wanted: int | None,
+) -> Iterator[T]:
     """Matching rows, newest first. With `wanted` None in chunks, so that no statement stays open while payloads are read."""
-    select, column, make = (
-        (_DELIVERY, "d.seq", _delivery) if table == "webhook_deliveries" else (_TASK, "t.created_seq", _task)
-    )
     while True:
-        bound = "" if place is None else f" AND {column} < ?"
+        bound = "" if place is None else f" AND {listing.column} < ?"
         size = wanted if wanted is not None else _CHUNK
         rows = conn.execute(
-            f"{select} WHERE {where}{bound} ORDER BY {column} DESC LIMIT ?",
+            f"{listing.select} WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?",
             [*params, *([] if place is None else [place]), size],
         ).fetchall()
+        item = None
         for row in rows:
-            yield make(row)
-        if wanted is not None or len(rows) < size:
+            item = listing.make(row)
+            yield item
+        if item is None or wanted is not None or len(rows) < size:
             return
-        place = int(rows[-1]["seq" if table == "webhook_deliveries" else "created_seq"])
+        place = listing.seq_of(item)
 
 
-def _payload_terms_hold(
-    conn: sqlite3.Connection, table: Table, rest: Filter, item: JsonObject, payload_of: PayloadOf, now: float
-) -> bool:
-    if table == "webhook_deliveries":
-        its_tasks = tasks_of(conn, item["hook"], item["guid"]) if rest.fields() != {"payload"} else []
-        seq = item["seq"]
-        fields = delivery_fields(item, its_tasks, lambda: decode(payload_of(seq)))
-    else:
-        row = conn.execute(f"{_DELIVERY} WHERE d.seq = ?", (item["delivery_seq"],)).fetchone()
-        of = None if row is None else _delivery(row)
-        fields = task_fields(item, of, lambda: None if of is None else decode(payload_of(of["seq"])))
-    return rest.matches(fields, now=now)
+def _fields_of_delivery(
+    conn: sqlite3.Connection, rest: Filter, item: Delivery, payload_of: PayloadOf
+) -> Mapping[str, object]:
+    its_tasks = tasks_of(conn, item.hook, item.guid) if rest.fields() != {"payload"} else []
+    return delivery_fields(asdict(item), [asdict(task) for task in its_tasks], lambda: decode(payload_of(item.seq)))
 
 
-# ---- rows as objects
+def _fields_of_task(conn: sqlite3.Connection, rest: Filter, item: Task, payload_of: PayloadOf) -> Mapping[str, object]:
+    row = conn.execute(f"{_DELIVERY} WHERE d.seq = ?", (item.delivery_seq,)).fetchone()
+    if row is None:
+        return task_fields(asdict(item), None, lambda: None)
+    of = _delivery(row)
+    return task_fields(asdict(item), asdict(of), lambda: decode(payload_of(of.seq)))
 
 
-def _delivery(row: sqlite3.Row) -> JsonObject:
-    item: JsonObject = dict(row)
-    item["labels"] = [] if item["labels"] is None else json.loads(item["labels"])
-    item["tasks"] = json.loads(item["tasks"])
-    return item
+# ---- rows as objects: the columns are in the order of the fields, and those that are JSON text are decoded
 
 
-def _task(row: sqlite3.Row) -> JsonObject:
-    item: JsonObject = dict(row)
-    item["policy"] = None if item["policy"] is None else json.loads(item["policy"])
-    return item
+def _delivery(row: sqlite3.Row) -> Delivery:
+    labels = [] if row["labels"] is None else json.loads(row["labels"])
+    values = (*row[:-2], labels, json.loads(row["tasks"]))
+    return Delivery(*values)
 
 
-def _attempt(row: sqlite3.Row) -> JsonObject:
-    item: JsonObject = dict(row)
-    item["phases"] = json.loads(item["phases"])
-    item["usage"] = None if item["usage"] is None else json.loads(item["usage"])
-    # Where its output is: a path below the data directory, as `result` is. Its directory is made before the phase is recorded.
-    prepared = any(phase[0] == "prepared" for phase in item["phases"])
-    for name in ("stdout", "stderr"):
-        item[name] = f"{ATTEMPTS_NAME}/{item['task']}/{item['attempt']}/{name}" if prepared else None
-    return item
+def _task(row: sqlite3.Row) -> Task:
+    policy = row["policy"]
+    return Task(*row[:-1], policy=None if policy is None else json.loads(policy))
+
+
+def _attempt(row: sqlite3.Row) -> Attempt:
+    phases, usage = json.loads(row["phases"]), row["usage"]
+    # Its directory is made before the phase is recorded. The paths are below the data directory, as `result` is.
+    prepared = any(phase[0] == "prepared" for phase in phases)
+    directory = f"{ATTEMPTS_NAME}/{row['task']}/{row['attempt']}"
+    output = (f"{directory}/stdout", f"{directory}/stderr") if prepared else (None, None)
+    values = (*row[: len(AttemptEnd.__struct_fields__)], phases, None if usage is None else json.loads(usage), *output)
+    return Attempt(*values)
+
+
+def _latest(row: sqlite3.Row) -> LatestAttempt:
+    return LatestAttempt(*astuple(_attempt(row)), *row[len(ATTEMPTS.columns) :])
+
+
+_DELIVERIES = _Listing("webhook_deliveries", _DELIVERY, "d.seq", _delivery, attrgetter("seq"), _fields_of_delivery)
+_TASKS = _Listing("tasks", _TASK, "t.created_seq", _task, attrgetter("created_seq"), _fields_of_task)

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import TypeVar
 
+import msgspec
 import orjson
 
 from covenq.filter.tree import comparable
 from covenq.model import Kind
-from covenq.state.schema import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, TASK_COLUMNS
+from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
+from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, values_of_columns
 from journal.erasure import erasure_of
 from journal.records import Record
 
-Row = dict[str, Any]
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
 _INTEGER_END = 1 << 63
 
@@ -31,17 +36,17 @@ _INTEGER_END = 1 << 63
 class Rows:
     """The rows that a batch may change, and which of them it did change."""
 
-    deliveries: dict[tuple[str, str], Row] = field(default_factory=dict)
+    deliveries: dict[tuple[str, str], DeliveryRow] = field(default_factory=dict)
     """By (hook, GUID)."""
-    tasks: dict[str, Row] = field(default_factory=dict)
+    tasks: dict[str, TaskRow] = field(default_factory=dict)
     """Those that have records in the batch, and all other tasks of their deliveries."""
-    attempts: dict[tuple[str, int], Row] = field(default_factory=dict)
+    attempts: dict[tuple[str, int], AttemptRow] = field(default_factory=dict)
     """The newest attempt of each task; older ones are closed."""
     first_of_body: dict[str, str] = field(default_factory=dict)
     """Hash of a body to the GUID it first came with."""
     orphans: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Tasks whose delivery is not known here (a salvage may have lost it), by the delivery's id: it may still arrive."""
-    loaded: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    loaded: dict[tuple[object, ...], Row] = field(default_factory=dict)
     """(table, key…) to the row as it was loaded, for rows that were."""
     starts: dict[tuple[str, str], int] = field(default_factory=dict)
     """(scope, hour) to how many attempts these records began: daily limits count them."""
@@ -53,11 +58,11 @@ class Rows:
 # ---- values
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     """Text that a column can hold and compare; anything else is None. A record's values are checked, not trusted."""
     if not isinstance(value, str):
         return None
@@ -66,7 +71,7 @@ def as_text(value: Any) -> str | None:
     return comparable(value)
 
 
-def as_integer(value: Any) -> int | None:
+def as_integer(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and -_INTEGER_END <= value < _INTEGER_END:
         return value
     return None
@@ -75,37 +80,7 @@ def as_integer(value: Any) -> int | None:
 # ---- rows out of the database and back
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Table:
-    name: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-    mutable: tuple[str, ...]
-    """The columns that may change after a row was made."""
-
-    def key_of(self, row: Row) -> tuple[Any, ...]:
-        """The row's key, unique among the rows of all tables."""
-        return (self.name, *(row[name] for name in self.key))
-
-
-_DELIVERIES = _Table(
-    "webhook_deliveries",
-    DELIVERY_COLUMNS,
-    ("seq",),
-    ("state", "reason", "detail", "duplicates", "conflicts", "last_seq", "replays"),
-)
-_TASKS = _Table(
-    "tasks",
-    TASK_COLUMNS,
-    ("created_seq",),
-    tuple(
-        """delivery_seq state reason category detail attempts updated_at not_before lease_until worker last_seq claim_seq
-        interruptions retries since queued_seq superseded_by""".split()
-    ),
-)
-_ATTEMPTS = _Table("task_attempts", ATTEMPT_COLUMNS, ("task", "attempt"), ATTEMPT_COLUMNS[2:])
-
-_LOAD_TASKS = f"""SELECT {", ".join(TASK_COLUMNS)} FROM tasks WHERE created_seq IN (
+_LOAD_TASKS = f"""SELECT {", ".join(TASKS.columns)} FROM tasks WHERE created_seq IN (
     SELECT other.created_seq FROM json_each(?1) named CROSS JOIN tasks task ON task.id = named.value
         CROSS JOIN tasks other ON other.delivery_seq = task.delivery_seq
     UNION SELECT task.created_seq FROM json_each(?1) named CROSS JOIN tasks task ON task.id = named.value
@@ -117,11 +92,11 @@ _LOAD_TASKS = f"""SELECT {", ".join(TASK_COLUMNS)} FROM tasks WHERE created_seq 
         AND task.delivery_seq IS NULL
 ) ORDER BY created_seq"""  # noqa: S608 - constants
 
-_LOAD_DELIVERIES = f"""SELECT {", ".join("d." + name for name in DELIVERY_COLUMNS)} FROM json_each(?) named
+_LOAD_DELIVERIES = f"""SELECT {", ".join("d." + name for name in DELIVERIES.columns)} FROM json_each(?) named
     CROSS JOIN webhook_deliveries d
         ON d.guid = json_extract(named.value, '$[1]') AND d.hook = json_extract(named.value, '$[0]')"""  # noqa: S608 - constants
 
-_LOAD_ATTEMPTS = f"""SELECT {", ".join("a." + name for name in ATTEMPT_COLUMNS)} FROM json_each(?) named
+_LOAD_ATTEMPTS = f"""SELECT {", ".join("a." + name for name in ATTEMPTS.columns)} FROM json_each(?) named
     CROSS JOIN task_attempts a
         ON a.task = json_extract(named.value, '$[0]') AND a.attempt = json_extract(named.value, '$[1]')"""  # noqa: S608 - constants
 
@@ -149,36 +124,45 @@ def load(conn: sqlite3.Connection, records: Sequence[Record]) -> Rows:
             hook, guid = as_text(record.data.get("hook")), as_text(record.data.get("guid"))
             if hook is not None and guid is not None:
                 keys[hook, guid] = None
-    for task in _load(conn, rows, _TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
-        rows.tasks[task["id"]] = task
-        if task["hook"] is not None and task["guid"] is not None:
-            keys[task["hook"], task["guid"]] = None
-            if task["delivery_seq"] is None:
-                rows.orphans.setdefault((task["hook"], task["guid"]), []).append(task["id"])
-    for delivery in _load(conn, rows, _DELIVERIES, _LOAD_DELIVERIES, json_text(list(keys))):
-        rows.deliveries[delivery["hook"], delivery["guid"]] = delivery
-    newest = [(one, rows.tasks[one]["attempts"]) for one in task_ids if one in rows.tasks]
+    for task in _load(conn, rows, TASKS, _LOAD_TASKS, json_text(list(task_ids)), json_text(list(keys))):
+        rows.tasks[task.id] = task
+        if task.hook is not None and task.guid is not None:
+            keys[task.hook, task.guid] = None
+            if task.delivery_seq is None:
+                rows.orphans.setdefault((task.hook, task.guid), []).append(task.id)
+    for delivery in _load(conn, rows, DELIVERIES, _LOAD_DELIVERIES, json_text(list(keys))):
+        rows.deliveries[delivery.hook, delivery.guid] = delivery
+    newest = [(one, rows.tasks[one].attempts) for one in task_ids if one in rows.tasks]
     if newest:
-        for attempt in _load(conn, rows, _ATTEMPTS, _LOAD_ATTEMPTS, json_text(newest)):
-            rows.attempts[attempt["task"], attempt["attempt"]] = attempt
+        for attempt in _load(conn, rows, ATTEMPTS, _LOAD_ATTEMPTS, json_text(newest)):
+            rows.attempts[attempt.task, attempt.attempt] = attempt
     if bodies:
-        for one in _select(conn, _LOAD_BODIES, ("body", "guid"), json_text(list(bodies))):
-            if one["guid"] is not None:
-                rows.first_of_body[one["body"]] = one["guid"]
+        for body, guid in _select(conn, _BODIES, _LOAD_BODIES, "body, guid", json_text(list(bodies))):
+            if guid is not None:
+                rows.first_of_body[body] = guid
     return rows
 
 
-def _load(conn: sqlite3.Connection, rows: Rows, table: _Table, sql: str, *params: str) -> list[Row]:
-    found = _select(conn, sql, table.columns, *params)
+_BODIES = msgspec.json.Decoder(list[tuple[str, str | None]])
+
+
+def _load(conn: sqlite3.Connection, rows: Rows, table: Table[R], sql: str, *params: str) -> list[R]:
+    found = _select(conn, table.decoder, sql, ", ".join(table.columns), *params)
     for row in found:
-        rows.loaded[table.key_of(row)] = row.copy()
+        rows.loaded[table.key_of(row)] = copy(row)
     return found
 
 
-def _select(conn: sqlite3.Connection, sql: str, columns: Sequence[str], *params: str) -> list[Row]:
-    lot = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({sql})"  # noqa: S608 - constants
+def _select(
+    conn: sqlite3.Connection, decoder: msgspec.json.Decoder[list[T]], sql: str, columns: str, *params: str
+) -> list[T]:
+    """The rows of a statement. Raises sqlite3.DatabaseError where they aren't of their type: nothing of covenq wrote them."""
+    lot = f"SELECT json_group_array(json_array({columns})) FROM ({sql})"  # noqa: S608 - constants
     (found,) = conn.execute(lot, params).fetchone()
-    return [dict(zip(columns, row, strict=True)) for row in orjson.loads(found)]
+    try:
+        return decoder.decode(found)
+    except msgspec.MsgspecError as error:
+        raise sqlite3.DatabaseError(f"a row is not as its table has it: {error}") from error
 
 
 _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
@@ -188,25 +172,34 @@ _STORE_STARTS = """INSERT INTO starts (scope, hour, n)
 
 def store(conn: sqlite3.Connection, rows: Rows) -> None:
     """Write the changed rows, in order of arrival and of attempts, so that the same batch makes the same pages."""
-    deliveries = sorted((rows.deliveries[key] for key in rows.changed_deliveries), key=lambda row: int(row["seq"]))
-    tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=lambda row: int(row["created_seq"]))
+    deliveries = sorted((rows.deliveries[key] for key in rows.changed_deliveries), key=attrgetter("seq"))
+    tasks = sorted((rows.tasks[key] for key in rows.changed_tasks), key=attrgetter("created_seq"))
     attempts = [rows.attempts[key] for key in sorted(rows.changed_attempts)]
-    for table, changed in ((_DELIVERIES, deliveries), (_TASKS, tasks), (_ATTEMPTS, attempts)):
-        for columns, several in _by_change(table, changed, rows.loaded).items():
-            _write(conn, table, columns, several)
+    _store(conn, DELIVERIES, deliveries, rows.loaded)
+    _store(conn, TASKS, tasks, rows.loaded)
+    _store(conn, ATTEMPTS, attempts, rows.loaded)
     if rows.starts:
         conn.execute(_STORE_STARTS, (json_text([[*place, number] for place, number in sorted(rows.starts.items())]),))
 
 
+def _store(
+    conn: sqlite3.Connection, table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[object, ...], Row]
+) -> None:
+    for columns, several in _by_change(table, rows, loaded).items():
+        _write(conn, table, columns, several)
+
+
 def _by_change(
-    table: _Table, rows: Sequence[Row], loaded: Mapping[tuple[Any, ...], Row]
-) -> dict[tuple[str, ...], list[Row]]:
+    table: Table[R], rows: Sequence[R], loaded: Mapping[tuple[object, ...], Row]
+) -> dict[tuple[str, ...], list[R]]:
     """Group the rows by the columns to write: all columns of a row that was not loaded, else those that changed."""
-    found: dict[tuple[str, ...], list[Row]] = {}
+    found: dict[tuple[str, ...], list[R]] = {}
+    values_of = values_of_columns(table.mutable)
     for row in rows:
         columns, before = table.columns, loaded.get(table.key_of(row))
         if before is not None:
-            columns = tuple([name for name in table.mutable if row[name] != before[name]])
+            pairs = zip(table.mutable, values_of(before), values_of(row), strict=True)
+            columns = tuple([name for name, old, new in pairs if old != new])
         if columns:
             found.setdefault(columns, []).append(row)
     return found
@@ -216,7 +209,7 @@ LOT = 64
 """Rows of one statement, at most. Each lot is a power of two, so that there are few statements and they stay prepared."""
 
 
-def _write(conn: sqlite3.Connection, table: _Table, columns: tuple[str, ...], rows: Sequence[Row]) -> None:
+def _write(conn: sqlite3.Connection, table: Table[R], columns: tuple[str, ...], rows: Sequence[R]) -> None:
     """Write these columns of the rows; if they are all columns, insert the rows.
 
     The values are bound one by one, many rows to a statement: extracting them from one JSON text costs SQLite twice as much
@@ -225,12 +218,13 @@ def _write(conn: sqlite3.Connection, table: _Table, columns: tuple[str, ...], ro
     whole = columns == table.columns
     bound = columns if whole else table.key + columns
     most = conn.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(bound)
+    values_of = values_of_columns(bound)
     start = 0
     while start < len(rows):
         lot = min(LOT, len(rows) - start, most)
         lot = 1 << (lot.bit_length() - 1)
         sql = _insert_sql(table, lot) if whole else _update_sql(table, columns, lot)
-        conn.execute(sql, [row[name] for row in rows[start : start + lot] for name in bound])
+        conn.execute(sql, [value for row in rows[start : start + lot] for value in values_of(row)])
         start += lot
 
 
@@ -239,7 +233,7 @@ def _values(width: int, lot: int) -> str:
 
 
 @cache
-def _insert_sql(table: _Table, lot: int) -> str:
+def _insert_sql(table: Table[Row], lot: int) -> str:
     """A row may exist though it was not loaded: an attempt that isn't its task's newest, claimed again by a forged record."""
     changes = ", ".join(f"{name} = excluded.{name}" for name in table.mutable)
     return (
@@ -249,7 +243,7 @@ def _insert_sql(table: _Table, lot: int) -> str:
 
 
 @lru_cache(256)
-def _update_sql(table: _Table, columns: tuple[str, ...], lot: int) -> str:
+def _update_sql(table: Table[Row], columns: tuple[str, ...], lot: int) -> str:
     keys = len(table.key)
     changes = ", ".join(f"{name} = new.column{keys + at}" for at, name in enumerate(columns, 1))
     same = " AND ".join(f"{table.name}.{name} = new.column{at}" for at, name in enumerate(table.key, 1))

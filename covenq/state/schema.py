@@ -1,5 +1,7 @@
 """The schema of state.db: a cache of the journal, written by `covenq.state.fold`, read by `covenq.state.query`.
 
+The columns of deliveries, tasks and attempts are the fields of their rows (`covenq.model.rows`); here are the indexes.
+
 The rowid of a delivery or a task is the seq of its first record. So both tables are in order of arrival, and every index on a
 column is implicitly one on (column, arrival): rows of one value are in it in order of arrival, and a page of them is read
 without sorting them all. That is why a column has an index of its own even where another index begins with it. A task is
@@ -11,121 +13,18 @@ from __future__ import annotations
 
 import sqlite3
 
+from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 13
+VERSION = 14
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
 """The oldest SQLite that has what the statements need: UPDATE … FROM, and upserts without a conflict target."""
 
-DELIVERY_COLUMNS = (
-    "seq",
-    "hook",
-    "guid",
-    "received_at",
-    "event",
-    "action",
-    "repo",
-    "repo_id",
-    "owner",
-    "sender",
-    "installation",
-    "number",
-    "head_sha",
-    "label",
-    "labels",
-    "title",
-    "state",
-    "reason",
-    "detail",
-    "payload_sha256",
-    "payload_bytes",
-    "secret",
-    "source",
-    "twin",
-    "duplicates",
-    "conflicts",
-    "last_seq",
-    "replays",
-    "payload_dropped",
-    "redacted",
-)
-
-TASK_COLUMNS = (
-    "created_seq",
-    "id",
-    "hook",
-    "guid",
-    "delivery_seq",
-    "route",
-    "kind",
-    "state",
-    "reason",
-    "category",
-    "detail",
-    "attempts",
-    "replay",
-    "repo",
-    "repo_id",
-    "installation",
-    "number",
-    "head_sha",
-    "key",
-    "priority",
-    "policy",
-    "config",
-    "event",
-    "action",
-    "created_at",
-    "updated_at",
-    "not_before",
-    "lease_until",
-    "worker",
-    "last_seq",
-    "claim_seq",
-    "interruptions",
-    "retries",
-    "tenant",
-    "pull",
-    "supersede",
-    "source_at",
-    "since",
-    "queued_seq",
-    "superseded_by",
-)
-
-ATTEMPT_COLUMNS = (
-    "task",
-    "attempt",
-    "fence",
-    "claim_seq",
-    "worker",
-    "started_at",
-    "ended_at",
-    "outcome",
-    "category",
-    "exit_code",
-    "signal",
-    "detail",
-    "phases",
-    "result",
-    "usage",
-    "http_status",
-)
-
-_TABLES = """
+_OTHERS = """
 CREATE TABLE position (journal TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, sum TEXT NOT NULL);
 
-CREATE TABLE webhook_deliveries (
-    seq INTEGER PRIMARY KEY, hook TEXT NOT NULL, guid TEXT NOT NULL, received_at TEXT NOT NULL,
-    event TEXT, action TEXT, repo TEXT, repo_id INTEGER, owner TEXT, sender TEXT, installation INTEGER, number INTEGER,
-    head_sha TEXT, label TEXT, labels TEXT, title TEXT,
-    state TEXT NOT NULL, reason TEXT, detail TEXT,
-    payload_sha256 TEXT, payload_bytes INTEGER, secret TEXT, source TEXT, twin TEXT,
-    duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL, last_seq INTEGER NOT NULL, replays INTEGER NOT NULL,
-    payload_dropped INTEGER, redacted INTEGER
-);
 CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
 CREATE INDEX deliveries_state ON webhook_deliveries (state);
 CREATE INDEX deliveries_event ON webhook_deliveries (event);
@@ -138,16 +37,6 @@ CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted
 CREATE INDEX deliveries_secret ON webhook_deliveries (secret, hook);
 CREATE INDEX deliveries_body ON webhook_deliveries (substr(payload_sha256, 1, 16));
 
-CREATE TABLE tasks (
-    created_seq INTEGER PRIMARY KEY, id TEXT NOT NULL, hook TEXT, guid TEXT, delivery_seq INTEGER, route TEXT, kind TEXT,
-    state TEXT NOT NULL, reason TEXT, category TEXT, detail TEXT, attempts INTEGER NOT NULL, replay INTEGER NOT NULL,
-    repo TEXT, repo_id INTEGER, installation INTEGER, number INTEGER, head_sha TEXT, key TEXT,
-    priority INTEGER NOT NULL, policy TEXT, config TEXT, event TEXT, action TEXT,
-    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, not_before TEXT, lease_until TEXT, worker TEXT,
-    last_seq INTEGER NOT NULL, claim_seq INTEGER, interruptions INTEGER NOT NULL, retries INTEGER NOT NULL,
-    tenant TEXT NOT NULL, pull INTEGER NOT NULL, supersede TEXT, source_at TEXT, since TEXT, queued_seq INTEGER,
-    superseded_by TEXT
-);
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
@@ -176,12 +65,6 @@ CREATE TABLE pauses (
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
 CREATE INDEX notes_subject ON notes (subject);
 
-CREATE TABLE task_attempts (
-    task TEXT NOT NULL, attempt INTEGER NOT NULL, fence TEXT, claim_seq INTEGER, worker TEXT,
-    started_at TEXT, ended_at TEXT, outcome TEXT, category TEXT, exit_code INTEGER, signal INTEGER, detail TEXT,
-    phases TEXT NOT NULL, result TEXT, usage TEXT, http_status INTEGER,
-    PRIMARY KEY (task, attempt)
-) WITHOUT ROWID;
 CREATE INDEX attempts_claim ON task_attempts (claim_seq);
 """
 
@@ -238,7 +121,9 @@ def create(conn: sqlite3.Connection) -> None:
         if kind in ("table", "view", "index", "trigger"):
             quoted = str(name).replace('"', '""')
             conn.execute(f'DROP {kind} IF EXISTS "{quoted}"')
-    for statement in _TABLES.split(";"):
+    for table in (DELIVERIES, TASKS, ATTEMPTS):
+        conn.execute(table.definition())
+    for statement in _OTHERS.split(";"):
         if statement.strip():
             conn.execute(statement)
     for statement in _TALLIES:

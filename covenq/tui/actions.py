@@ -5,18 +5,23 @@ What is done is in the table `covenq.operate.operations`, and done through the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import NotDurable, UsageError
+from covenq.model.rows import Delivery, Task
 from covenq.operate import operations
 from covenq.operate.answers import Paused, PlanAnswer
 from covenq.operate.operations import Operation, S
 from covenq.operate.parameters import Pause, Redact, Replay, Selection
+from covenq.tui.rows import Row
+
+if TYPE_CHECKING:
+    from covenq.model.status import ActivePause
 
 Noun = tuple[str, str]
 """Singular and plural."""
@@ -157,35 +162,28 @@ ROUTES_MAX = 5
 """Routes of one delivery that are offered, at most."""
 
 
-def with_routes(source: Source, row: Mapping[str, Any] | None) -> Object:
-    """The row with `routes`: the route of a task or an attempt, the routes of a delivery's tasks. Blocks. Raises Failure."""
+def routes_of(source: Source, row: Row | None) -> list[str]:
+    """The route of a task or an attempt, the routes of a delivery's tasks. Blocks. Raises Failure."""
     if row is None:
-        return {}
-    routes = (
-        [row["route"]] if row.get("route") else [source.task(str(one))["route"] for one in row["tasks"][:ROUTES_MAX]]
-    )
-    return {**row, "routes": list(dict.fromkeys(routes))}
+        return []
+    routes = [source.task(one).route for one in row.tasks[:ROUTES_MAX]] if isinstance(row, Delivery) else [row.route]
+    return [name for name in dict.fromkeys(routes) if name is not None]
 
 
-def pause_choices(row: Mapping[str, Any], pauses: Iterable[Mapping[str, Any]]) -> list[PauseChoice]:
+def pause_choices(row: Row | None, routes: Iterable[str], pauses: Iterable[ActivePause]) -> list[PauseChoice]:
     """What is paused and can be resumed, then what can be paused.
 
-    That is the intake, the worker, and the row's routes, repository and installation.
+    That is the intake, the worker, and the row's `routes`, repository and installation.
     """
-    found = [PauseChoice(str(one["what"]), _name(one), True, one.get("since"), one.get("reason")) for one in pauses]
+    found = [PauseChoice(one.what, one.repo or one.name, True, one.since, one.reason) for one in pauses]
     paused = {(one.what, one.name) for one in found}
     candidates: list[tuple[str, str | None]] = [("intake", None), ("worker", None)]
-    candidates += [("route", str(name)) for name in row.get("routes", ())]
-    for what in ("repo", "installation"):
-        value = row.get(what)
-        if value is not None:
-            candidates.append((what, str(value)))
+    candidates += [("route", name) for name in routes]
+    if row is not None and row.repo is not None:
+        candidates.append(("repo", row.repo))
+    if isinstance(row, Delivery | Task) and row.installation is not None:
+        candidates.append(("installation", str(row.installation)))
     return found + [PauseChoice(what, name, False) for what, name in candidates if (what, name) not in paused]
-
-
-def _name(pause: Mapping[str, Any]) -> str | None:
-    name = pause.get("repo") or pause.get("name")
-    return None if name is None else str(name)
 
 
 def pause_or_resume(source: Source, choice: PauseChoice) -> Paused:
@@ -200,22 +198,22 @@ def pause_or_resume(source: Source, choice: PauseChoice) -> Paused:
 # ---- targets
 
 
-def delivery_id(row: Mapping[str, Any]) -> str:
+def delivery_id(row: Row) -> str:
     """`hook/GUID`, which identifies a delivery; of a task or an attempt, the delivery it belongs to."""
-    return f"{row['hook']}/{row['guid']}"
+    return f"{row.hook}/{row.guid}"
 
 
-def deliveries_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def deliveries_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """The deliveries of the rows of any list, each once, as hook/GUID."""
-    return tuple(dict.fromkeys(delivery_id(row) for row in rows if row.get("guid")))
+    return tuple(dict.fromkeys(delivery_id(row) for row in rows if row.guid))
 
 
-def tasks_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def tasks_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """The tasks of the rows of any list, each once: those of a delivery, that of an attempt, or the task itself."""
     found: list[str] = []
     for row in rows:
-        if "tasks" in row:
-            found += [str(task) for task in row["tasks"]]
+        if isinstance(row, Delivery):
+            found += row.tasks
         else:
-            found.append(str(row.get("task") or row["id"]))
+            found.append(row.id if isinstance(row, Task) else row.task)
     return tuple(dict.fromkeys(found))

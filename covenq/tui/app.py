@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.tui import journal_actions, row_actions, saved
 from covenq.tui.background import BackgroundThread
 from covenq.tui.commands import Commands
@@ -28,7 +28,7 @@ from covenq.tui.filter_menu import FilterMenu
 from covenq.tui.journal_actions import JournalActions
 from covenq.tui.panes import empty, header, listings, overview, pages
 from covenq.tui.panes.header import PAGES
-from covenq.tui.panes.pane import ListPane
+from covenq.tui.panes.pane import AnyPane, ListPane
 from covenq.tui.panes.table import RowTable
 from covenq.tui.refresh import Refresher
 from covenq.tui.row_actions import RowActions
@@ -37,6 +37,9 @@ from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.widgets.lines import Lines
 from covenq.tui.widgets.static_text import set_text
+
+if TYPE_CHECKING:
+    from covenq.model.status import Status
 
 TICK_S = 0.1
 """Seconds between checks whether something changed: new rows are drawn no more often than this."""
@@ -80,8 +83,8 @@ class Dashboard(App[int]):
         """Something has been shown: if the source is lost, that stays, with the reason above it."""
 
     @property
-    def status(self) -> Object:
-        """The newest status read, empty before the first."""
+    def status(self) -> Status | None:
+        """The newest status read, None before the first."""
         return self.refresher.status
 
     def compose(self) -> ComposeResult:
@@ -129,8 +132,10 @@ class Dashboard(App[int]):
 
     def status_read(self) -> None:
         self._draw_page()
+        status = self.status
+        counts = {} if status is None else {"deliveries": status.deliveries, "tasks": status.tasks}
         for pane in self.panes:
-            pane.total = sum((self.status.get(pane.listing.name) or {}).values())
+            pane.total = sum(counts.get(pane.listing.name, {}).values())
             pane.refresh_state()
 
     def throughput_read(self) -> None:
@@ -155,11 +160,11 @@ class Dashboard(App[int]):
     # Pages
 
     @property
-    def panes(self) -> list[ListPane]:
+    def panes(self) -> list[AnyPane]:
         return list(self.screen_stack[0].query(ListPane)) if self.screen_stack else []
 
     @property
-    def pane(self) -> ListPane | None:
+    def pane(self) -> AnyPane | None:
         """The list in view, None if the page is no list."""
         return next((pane for pane in self.panes if pane.id == self.page), None)
 
@@ -185,14 +190,15 @@ class Dashboard(App[int]):
 
     def _draw_page(self) -> None:
         """Draw the page in view again if it is made of the status. The scroll position stays."""
-        if not self.status:
+        status = self.status
+        if status is None:
             return
         now, screen = time.time(), self.screen_stack[0]
         if self.page == "overview":
-            drawn = overview.overview(self.status, self.refresher.throughput, now, self.size.width - 1)
+            drawn = overview.overview(status, self.refresher.throughput, now, self.size.width - 1)
             screen.query_one("#overview", Lines).show(drawn)
         elif self.page == "journal":
-            drawn = pages.journal(self.status, now, here=self.connection.data is not None)
+            drawn = pages.journal(status, now, here=self.connection.data is not None)
             screen.query_one("#journal", Lines).show(drawn)
 
     def on_resize(self) -> None:

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.dom import DOMNode
 
 from covenq.tui import text
-from covenq.tui.panes.pane import ListPane
+from covenq.tui.panes.pane import AnyPane
 from covenq.tui.screens.help import enabled_bindings, key_name
 
 
@@ -19,7 +19,7 @@ class Host(Protocol):
     """What the palette needs of the application it is opened over."""
 
     @property
-    def pane(self) -> ListPane | None: ...
+    def pane(self) -> AnyPane | None: ...
     @property
     def screen_stack(self) -> Sequence[DOMNode]: ...
     async def saved_filters(self) -> dict[str, str]: ...

@@ -10,7 +10,7 @@ from covenq.errors import CovenqError
 from covenq.tui import saved
 from covenq.tui.background import BackgroundThread
 from covenq.tui.notices import notify, notify_failure
-from covenq.tui.panes.pane import ListPane
+from covenq.tui.panes.pane import AnyPane
 from covenq.tui.screens.menus import Menu
 
 
@@ -29,11 +29,11 @@ class FilterMenu:
         except CovenqError:
             return {}
 
-    def open(self, pane: ListPane) -> None:
+    def open(self, pane: AnyPane) -> None:
         """For the list in `pane`."""
         self._app.run_worker(self._open(pane), group="saved", exclusive=True)
 
-    async def _open(self, pane: ListPane) -> None:
+    async def _open(self, pane: AnyPane) -> None:
         try:
             found = await self._thread.call(lambda: saved.read(self._path))
             names = list(found)

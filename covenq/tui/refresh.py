@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure
 from covenq.tui.background import BackgroundThread
 from covenq.tui.connection import Connection
+
+if TYPE_CHECKING:
+    from covenq.model.answers import Throughput
+    from covenq.model.status import HeadStatus, Status
 
 STATUS_S = 1.0
 """Seconds between reads of the status; changes are read at most this often too."""
@@ -51,9 +55,9 @@ class Refresher:
     def __init__(self, connection: Connection, view: View) -> None:
         self._connection = connection
         self._view = view
-        self.status: Object = {}
-        """The newest status, empty before the first."""
-        self.throughput: Object | None = None
+        self.status: Status | None = None
+        """The newest status, None before the first."""
+        self.throughput: Throughput | None = None
         """The newest throughput, None before the first."""
         self.error: BaseException | None = None
         """Why there is no source, or why the last status could not be read."""
@@ -64,7 +68,7 @@ class Refresher:
         self._retry_due = 0.0
         self._status_due = 0.0
         self._throughput_due = 0.0
-        self._head: object = None
+        self._head: HeadStatus | None = None
 
     def tick(self, *, throughput_in_view: bool) -> None:
         now = time.monotonic()
@@ -132,11 +136,11 @@ class Refresher:
             self._view.show_header()
 
     async def _take_status(self, source: Source) -> None:
-        self.status = await self._connection.thread.call(source.status)
+        self.status = status = await self._connection.thread.call(source.status)
         if not self._view.is_running:
             return
         self._view.status_read()
-        head = (self.status.get("journal") or {}).get("head")
+        head = status.journal.head
         if head != self._head:  # also what was recorded before the events were followed
             self._view.mark_changed()
         self._head = head

@@ -6,24 +6,26 @@ The target is the open delivery, else the marked rows, else everything that matc
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import orjson
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.dom import DOMNode
 
-from covenq.client.interface import Object
+from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure
+from covenq.model.rows import Delivery
 from covenq.operate.inspect.curl import curl
 from covenq.tui import actions, text
 from covenq.tui.actions import Action, Target, delivery_id
 from covenq.tui.background import BackgroundThread
 from covenq.tui.connection import Connection
 from covenq.tui.notices import notify, notify_failure
-from covenq.tui.panes.pane import ListPane
-from covenq.tui.panes.window import Row
+from covenq.tui.panes.pane import AnyPane
+from covenq.tui.rows import Row
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.diff import DiffScreen
@@ -72,7 +74,7 @@ class RowActions:
         connection: Connection,
         thread: BackgroundThread,
         *,
-        pane: Callable[[], ListPane | None],
+        pane: Callable[[], AnyPane | None],
         changed: Callable[[], None],
     ) -> None:
         self._app = app
@@ -84,7 +86,7 @@ class RowActions:
 
     # The target
 
-    def target_rows(self) -> list[Row]:
+    def target_rows(self) -> Sequence[Row]:
         """What an action would be done to, as rows; of everything that matches, only those that are marked by hand."""
         screen = self._app.screen
         if isinstance(screen, DetailScreen):
@@ -92,7 +94,7 @@ class RowActions:
         pane = self._pane_on_top()
         return pane.target_rows() if pane is not None else []
 
-    def _pane_on_top(self) -> ListPane | None:
+    def _pane_on_top(self) -> AnyPane | None:
         """The list in view, None while a screen lies over it."""
         return self._pane() if self._app.screen is self._app.screen_stack[0] else None
 
@@ -151,7 +153,7 @@ class RowActions:
             return
         try:
             found = await self._thread.call(
-                lambda: actions.pause_choices(actions.with_routes(source, row), source.pauses())
+                lambda: actions.pause_choices(row, actions.routes_of(source, row), source.pauses())
             )
             lines = [one.description + (f"  (since {text.clean(one.since)})" if one.since else "") for one in found]
             menu = Menu("Pause or resume", lines, "What runs already is left alone.")
@@ -170,7 +172,7 @@ class RowActions:
 
     def open(self, row: Row) -> None:
         """The delivery of a row, whole."""
-        if not row.get("guid"):
+        if not row.guid:
             notify(self._app, "its delivery is not in this journal")
             return
         screen = DetailScreen(delivery_id(row), self._connection.current_source, self._read_thread, self._neighbour)
@@ -182,7 +184,7 @@ class RowActions:
         before = pane.table.current if pane is not None else None
         while pane is not None and before is not None:
             row = pane.move_cursor(direction)
-            if row is None or not row.get("guid"):
+            if row is None or not row.guid:
                 return None
             if delivery_id(row) != delivery_id(before):
                 return delivery_id(row)
@@ -232,21 +234,22 @@ class RowActions:
     def _copied(self, row: Row, chosen: int) -> str:
         """The text for one of COPIES. Blocks. Raises Failure."""
         delivery = actions.deliveries_of([row])[0]
-        task = row.get("task") or (row.get("id") if "tasks" not in row else None)
+        task = None if isinstance(row, Delivery) else actions.tasks_of([row])[0]
         match chosen:
             case 0:
-                return str(task or delivery)
+                return task or delivery
             case 1:
-                return shlex.join(["covenq", "show", str(task or delivery)])
+                return shlex.join(["covenq", "show", task or delivery])
             case 2:
-                return orjson.dumps(self._read_whole(delivery, task), option=orjson.OPT_INDENT_2).decode()
+                source = self._source()
+                whole = source.task(task) if task else source.delivery(delivery)
+                return orjson.dumps(msgspec.to_builtins(whole), option=orjson.OPT_INDENT_2).decode()
             case _:
-                source = self._connection.source
-                status = {} if source is None else source.status()
-                return curl(self._read_whole(delivery, None), status.get("webhook_url"))[0]
+                source = self._source()
+                return curl(source.delivery(delivery), source.status().webhook_url)[0]
 
-    def _read_whole(self, delivery: str, task: object) -> Object:
+    def _source(self) -> Source:
         source = self._connection.source
         if source is None:
             raise DaemonUnreachable("there is no source at the moment")
-        return source.task(str(task)) if task else source.delivery(delivery)
+        return source

@@ -185,7 +185,7 @@ def test_events_are_followed_from_elsewhere_and_end_with_the_daemon(
         def follow() -> None:
             try:
                 for event in source.events(0):
-                    got.append(event["kind"])
+                    got.append(event.kind)
             except DaemonUnreachable:
                 ended.set()
 
@@ -429,7 +429,7 @@ async def test_the_dashboard_opens_on_a_daemon_elsewhere(elsewhere: Elsewhere) -
             await pilot.pause(0.05)
             if app.status:
                 break
-        assert app.status["pid"] == elsewhere.daemon.pid
+        assert app.status is not None and app.status.pid == elsewhere.daemon.pid
         await pilot.press("v")
         await pilot.pause()
         assert len(app.screen_stack) == 1, "there is no journal here to verify"

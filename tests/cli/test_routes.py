@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from covenq.config.load import build
+from covenq.model.rows import Delivery
 from covenq.routing.diff import Diff, PayloadLost
 from journal.file.open import open_journal
+from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import note, queued, received
 from tests.support.requests import issue
@@ -101,7 +104,7 @@ def test_a_diff_with_itself_or_with_nothing_is_a_mistake(daemon: Daemon) -> None
 def test_what_is_gone_can_not_be_told_and_a_rule_that_fails_says_so() -> None:
     old = build({"route": [{"name": "a", "match": "event:issues", "run": ["x"]}]}, None, {}).routes
     by_payload = build({"route": [{"name": "a", "match": "event:issues payload.a:1", "run": ["x"]}]}, None, {}).routes
-    row = {"hook": "9", "guid": "g", "event": "issues", "received_at": "2027-01-15T08:00:00.000000Z"}
+    row = blank(Delivery, hook="9", guid="g", event="issues", received_at="2027-01-15T08:00:00.000000Z")
     diff = Diff(old, by_payload)
 
     def gone() -> object:
@@ -111,7 +114,7 @@ def test_what_is_gone_can_not_be_told_and_a_rule_that_fails_says_so() -> None:
         raise RecursionError
 
     diff.add(row, gone)
-    diff.add({**row, "event": "push"}, gone)  # no rule asks: an earlier term says no
+    diff.add(replace(row, event="push"), gone)  # no rule asks: an earlier term says no
     diff.add(row, broken)
     found = diff.report()
     assert (found.untold, found.same, found.fails, found.lost) == (1, 1, {"a": 1}, {"a": 1})

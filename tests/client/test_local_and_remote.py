@@ -17,6 +17,7 @@ from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
+from covenq.model.rows import Page
 from covenq.net import unix_socket
 from covenq.operate.operations import REPLAY, REQUEUE
 from covenq.operate.parameters import Replay, Selection
@@ -38,7 +39,7 @@ def fill(served: Served) -> dict[str, str]:
 
 
 def everything(source: RemoteSource | LocalSource, guids: dict[str, str]) -> list[Any]:
-    tasks = source.tasks()["items"]
+    tasks = source.tasks().items
     return [
         source.deliveries(),
         source.deliveries("event:issues", limit=1),
@@ -47,8 +48,8 @@ def everything(source: RemoteSource | LocalSource, guids: dict[str, str]) -> lis
         source.delivery(guids["first"]),
         source.delivery(f"8/{guids['twice']}"),
         source.payload(guids["star"]),
-        source.task(tasks[0]["id"]),
-        source.attempts(tasks[0]["id"]),
+        source.task(tasks[0].id),
+        source.attempts(tasks[0].id),
         list(each(source.deliveries, "", page=2)),
         list(each(source.tasks, "", limit=2, page=1)),
         source.act(REPLAY, Replay(ids=[guids["star"]], dry_run=True)),
@@ -92,11 +93,9 @@ def test_with_and_without_a_daemon_the_answers_are_the_same(data: Path) -> None:
         assert [kind for kind, _, _ in failures(local, guids)] == [kind for kind, _, _ in wrong]
         assert {kind for kind, _, _ in wrong} == {NotFound, Ambiguous, UsageError, FilterError}
         offline = local.status()
-    assert set(offline) == set(status)
-    assert set(offline["journal"]) == set(status["journal"])
     for name in ("deliveries", "tasks", "routes", "data"):
-        assert offline[name] == status[name]
-    assert (offline["ready"], offline["reasons"], offline["pid"]) == (False, ["no daemon is running"], None)
+        assert getattr(offline, name) == getattr(status, name)
+    assert (offline.ready, offline.reasons, offline.pid) == (False, ["no daemon is running"], None)
     (data / "state.db").unlink()
     assert everything(LocalSource(data, CONFIG), guids) == answers, "the state is a cache"
 
@@ -105,7 +104,7 @@ def test_a_daemon_whose_socket_is_gone_is_not_said_to_be_stopped(data: Path) -> 
     with serving(data):
         (data / "covenq.sock").rename(data / "elsewhere")
         with open_source(data, CONFIG) as local:
-            reason = local.status()["reasons"][0]
+            reason = local.status().reasons[0]
         assert reason.endswith(f"is in use by process {os.getpid()}, and no daemon answers"), reason
         (data / "elsewhere").rename(data / "covenq.sock")
 
@@ -115,12 +114,12 @@ def test_without_a_daemon_replays_are_recorded_and_seen(data: Path) -> None:
         guid = new_guid()
         served.post("issues", issue(), guid)
     source = LocalSource(data, CONFIG)
-    assert source.delivery(guid)["state"] == "ignored"
+    assert source.delivery(guid).state == "ignored"
     done = source.act(REPLAY, Replay(ids=[guid], reason="a route is there now", by="me")).done
     assert [one.id for one in done] == [f"7/{guid}"]
     found = source.delivery(guid)
-    assert (found["state"], found["tasks"], found["replays"]) == ("queued", done[0].tasks, 1)
-    assert [one["kind"] for one in source.events(0)][:2] == ["delivery.received", "delivery.ignored"]
+    assert (found.state, found.tasks, found.replays) == ("queued", done[0].tasks, 1)
+    assert [one.kind for one in source.events(0)][:2] == ["delivery.received", "delivery.ignored"]
     assert list(source.events()) == []
     with serving(data) as served:
         remote = RemoteSource(open_source(data, CONFIG)._client)  # type: ignore[union-attr]
@@ -131,8 +130,8 @@ def test_without_a_daemon_replays_are_recorded_and_seen(data: Path) -> None:
 
 def test_where_nothing_ever_was_everything_is_empty_and_nothing_is_made(data: Path) -> None:
     source = LocalSource(data, Config())
-    assert source.deliveries() == source.tasks() == {"items": [], "next": None}
-    assert source.status()["deliveries"] == {}
+    assert (source.deliveries(), source.tasks()) == (Page([], None), Page([], None))
+    assert source.status().deliveries == {}
     assert list(source.events(0)) == []
     for call in (lambda: source.delivery("x"), lambda: source.act(REPLAY, Replay(ids=["x"])), lambda: source.task("x")):
         with pytest.raises(NotFound):
@@ -148,7 +147,7 @@ def test_while_another_process_holds_the_lock_reads_go_on_and_writes_say_why(
         guids = fill(served)
     with open_journal(data / "journal"):
         source = LocalSource(data, CONFIG)
-        assert len(source.deliveries()["items"]) == 4
+        assert len(source.deliveries().items) == 4
         with pytest.raises(JournalLocked):
             source.act(REPLAY, Replay(ids=[guids["first"]]))
         with unix_socket.bind(data / "covenq.sock") as deaf:
@@ -168,8 +167,8 @@ def test_damage_is_named_and_what_can_be_read_is(data: Path) -> None:
     for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
         (data / "journal" / name).unlink(missing_ok=True)
     source = LocalSource(data, CONFIG)
-    assert len(source.status()["reasons"]) == 2
-    assert source.delivery(guids["first"])["number"] == 1
+    assert len(source.status().reasons) == 2
+    assert source.delivery(guids["first"]).number == 1
     with pytest.raises(JournalDamaged):
         source.act(REPLAY, Replay(ids=[guids["star"]]))
 
@@ -197,7 +196,7 @@ def test_events_end_when_the_source_is_closed_from_another_thread(served: Served
     source.close()
     thread.join(30)
     assert not thread.is_alive()
-    assert got[0]["kind"] == "delivery.received"
+    assert got[0].kind == "delivery.received"
 
 
 def test_a_daemon_that_goes_away_is_unreachable(data: Path) -> None:

@@ -203,11 +203,11 @@ class Story:
 
     def verdicts(self, *names: str, broken: str = "") -> dict[str, str]:
         held = [(SecretSource(name, env=name), "is gone" if name == broken else None) for name in names]
-        items = secret_usage.view(self.conn, held, NOW)["items"]
+        items = secret_usage.view(self.conn, held, NOW).items
         for item in items:
-            assert item["retire"] == (item["verdict"] == "retire")
-            assert item["reason"].endswith(".")
-        return {item["name"]: item["verdict"] for item in items}
+            assert item.retire == (item.verdict == "retire")
+            assert item.reason.endswith(".")
+        return {item.name: item.verdict for item in items}
 
 
 def _at(days_ago: float) -> str:
@@ -237,9 +237,9 @@ def test_a_hook_that_is_silent_is_waited_for_a_month() -> None:
     assert story.verdicts("old", "new")["old"] == "retire"
     story = Story().used("old", "8", days_ago=20).used("old", days_ago=20).used("new", days_ago=19)
     assert story.verdicts("old", "new")["old"] == "wait"
-    item = secret_usage.view(story.conn, [(SecretSource(n, env=n), None) for n in ("old", "new")], NOW)["items"][0]
-    assert item["waiting_for"] == ["8"]
-    assert "not used since new began to be, but hook 8 has not delivered since" in item["reason"]
+    item = secret_usage.view(story.conn, [(SecretSource(n, env=n), None) for n in ("old", "new")], NOW).items[0]
+    assert item.waiting_for == ["8"]
+    assert "not used since new began to be, but hook 8 has not delivered since" in item.reason
 
 
 def test_two_apps_side_by_side_are_both_in_use() -> None:
@@ -253,15 +253,15 @@ def test_a_silent_hook_is_not_given_up_for_a_secret_that_may_not_speak_for_it() 
         (SecretSource("one", env="A"), None),
         (SecretSource("two", env="B", scope=Scope(hooks=("2",))), None),
     ]
-    assert secret_usage.view(story.conn, held, NOW)["items"][0]["verdict"] == "in_use"
+    assert secret_usage.view(story.conn, held, NOW).items[0].verdict == "in_use"
 
 
 def test_counts_and_dates() -> None:
     story = Story().used("a", days_ago=50).used("a", days_ago=3).used("a", "8", days_ago=2).used("b", days_ago=1)
-    a, b = secret_usage.view(story.conn, [(SecretSource(n, file=Path("/x") / n), None) for n in "ab"], NOW)["items"]
-    assert (a["recent"], a["hooks"], a["first_used_at"], a["last_used_at"]) == (2, 2, _at(50), _at(2))
-    assert (a["last_delivery"], b["last_delivery"]) == ("8/g-3", "7/g-4")
-    assert (a["source"], a["place"], a["readable"], a["problem"]) == ("file", "/x/a", True, None)
+    a, b = secret_usage.view(story.conn, [(SecretSource(n, file=Path("/x") / n), None) for n in "ab"], NOW).items
+    assert (a.recent, a.hooks, a.first_used_at, a.last_used_at) == (2, 2, _at(50), _at(2))
+    assert (a.last_delivery, b.last_delivery) == ("8/g-3", "7/g-4")
+    assert (a.source, a.place, a.readable, a.problem) == ("file", "/x/a", True, None)
 
 
 def test_many_secrets_and_deliveries_are_asked_for_by_the_index_alone() -> None:

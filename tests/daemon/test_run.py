@@ -101,7 +101,7 @@ def test_a_data_directory_too_deep_for_a_socket_works(make_daemon: Make, data: P
     assert daemon.post("issues", issue(), guid).status == 202
     with open_source(deep, Config()) as source:
         assert source.live
-        assert source.delivery(guid)["guid"] == guid
+        assert source.delivery(guid).guid == guid
     connection = UnixConnection(daemon.socket, 5.0)
     with pytest.raises(OSError, match="too long"):
         ask(connection, "GET", "/healthz")
@@ -143,7 +143,7 @@ def test_deliveries_left_in_received_are_routed_at_the_next_start(make_daemon: M
     with open_journal(daemon.data / "journal") as journal:
         journal.append([Entry(f"delivery.7.{guid}", "delivery.received", received, {}, b"{}", expect=0)])
     with open_source(daemon.data, Config()) as source:
-        assert source.delivery(guid)["state"] == "received"
+        assert source.delivery(guid).state == "received"
     daemon.start()
     eventually(lambda: daemon.api(f"/api/v1/deliveries/{guid}").json["state"] == "ignored")
 

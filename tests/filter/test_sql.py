@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import payload_terms, to_sql
@@ -33,27 +34,27 @@ class State:
 
     def deliveries(self, filter: Filter) -> set[int]:
         page = query.deliveries(self.conn, filter, 0, payload_of=self.payload_of, now=NOW)
-        return {item["seq"] for item in page.items}
+        return {item.seq for item in page.items}
 
     def tasks(self, filter: Filter) -> set[str]:
-        return {item["id"] for item in query.tasks(self.conn, filter, 0, payload_of=self.payload_of, now=NOW).items}
+        return {item.id for item in query.tasks(self.conn, filter, 0, payload_of=self.payload_of, now=NOW).items}
 
     def deliveries_by_predicate(self, filter: Filter) -> set[int]:
         found = set()
         for item in query.deliveries(self.conn, parse(""), 0).items:
-            tasks = query.tasks_of(self.conn, item["hook"], item["guid"])
-            body = query.decode(self.payload_of(item["seq"]))
-            if filter.matches(delivery_fields(item, tasks, body), now=NOW):
-                found.add(item["seq"])
+            tasks = query.tasks_of(self.conn, item.hook, item.guid)
+            body = query.decode(self.payload_of(item.seq))
+            if filter.matches(delivery_fields(asdict(item), [asdict(task) for task in tasks], body), now=NOW):
+                found.add(item.seq)
         return found
 
     def tasks_by_predicate(self, filter: Filter) -> set[str]:
         found = set()
         for item in query.tasks(self.conn, parse(""), 0).items:
-            delivery = query.delivery(self.conn, item["hook"], item["guid"])
-            body = query.decode(self.payload_of(delivery["seq"]))
-            if filter.matches(task_fields(item, delivery, body), now=NOW):
-                found.add(item["id"])
+            delivery = query.delivery(self.conn, item.hook, item.guid)
+            body = query.decode(self.payload_of(delivery.seq))
+            if filter.matches(task_fields(asdict(item), asdict(delivery), body), now=NOW):
+                found.add(item.id)
         return found
 
 
@@ -206,7 +207,7 @@ def test_what_came_before_a_moment_is_found_though_the_clock_was_set_back_and_ne
             older = [seq for seq, ago in enumerate(hours, 1) if ago > moment]
             expected = older if text.startswith(("before", "-since")) else sorted({*range(1, 2001)} - {*older})
             found = query.deliveries(conn, parse(text), 0, now=NOW).items
-            assert [item["seq"] for item in found] == expected[::-1], text
+            assert [item.seq for item in found] == expected[::-1], text
         assert _steps(conn, "before:400m") < 1000 and _steps(conn, "-since:359m") < 5000
         assert _steps(conn, "since:10m") < 1000 and _steps(conn, "-before:61m") < 5000
         assert max(_steps(conn, f"{word}:200m") for word in TIMES) < 20_000

@@ -24,6 +24,7 @@ from covenq.github import samples
 from covenq.intake.receive import Answer, Request, receive
 from covenq.intake.resume import resume, route_received
 from covenq.model import DeliveryId, State, task_id
+from covenq.model.rows import Delivery
 from covenq.state import query
 from covenq.state.store import StateStore
 from journal.errors import JournalClosed
@@ -80,11 +81,11 @@ class House:
         self.close()
         return self.open()
 
-    def lookup(self, id: DeliveryId, seq: int) -> Mapping[str, Any] | None:
+    def lookup(self, id: DeliveryId, seq: int) -> Delivery | None:
         assert self.store.catch_up() >= seq
         return query.delivery(self.store.reader(), id.hook, id.guid)
 
-    def row(self, guid: str, hook: str = "9") -> Mapping[str, Any]:
+    def row(self, guid: str, hook: str = "9") -> Delivery:
         found = self.lookup(DeliveryId(hook, guid), 0)
         assert found is not None
         return found
@@ -185,7 +186,7 @@ def test_what_no_route_wants_is_ignored_with_the_reason_in_the_same_append(house
     assert (answer.status, answer.body["state"], answer.body["tasks"]) == (202, "ignored", [])
     received, ignored = house.records()
     assert (ignored.kind, ignored.subject, ignored.synced) == ("delivery.ignored", received.subject, received.synced)
-    assert house.row("g-1")["reason"] == "no_match"
+    assert house.row("g-1").reason == "no_match"
 
 
 def test_ping(house: House) -> None:
@@ -194,7 +195,7 @@ def test_ping(house: House) -> None:
         assert answer.status == 200
         assert (answer.body["pong"], answer.body["duplicate"], answer.body["state"]) == (True, duplicate, "ignored")
     assert house.kinds() == ["delivery.received", "delivery.ignored", "delivery.repeated"]
-    assert house.row("g-1")["reason"] == "ping"
+    assert house.row("g-1").reason == "ping"
 
 
 def test_a_form_is_stored_as_it_came_and_read_as_what_it_holds(house: House) -> None:
@@ -205,7 +206,7 @@ def test_a_form_is_stored_as_it_came_and_read_as_what_it_holds(house: House) -> 
     assert received.payload == raw
     assert received.about is not None
     assert received.about["number"] == 12
-    assert house.row("g-1")["payload_sha256"] == hashlib.sha256(raw).hexdigest()
+    assert house.row("g-1").payload_sha256 == hashlib.sha256(raw).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_odd_json_is_stored_faithfully_and_survives_a_restart(house: House, body
     house.reopen()
     [received] = [record for record in house.records() if record.kind == "delivery.received"]
     assert received.payload == body
-    assert house.row("g-1")["payload_bytes"] == len(body)
+    assert house.row("g-1").payload_bytes == len(body)
     assert house.send(request(body)).body["duplicate"] is True
 
 
@@ -321,7 +322,7 @@ def test_seen_before_is_a_duplicate_with_the_first_ones_seq_and_todays_state(hou
     assert again.body == {**first.body, "duplicate": True}
     repeated = house.records()[-1]
     assert (repeated.kind, repeated.data) == ("delivery.repeated", {"received": first.body["seq"]})
-    assert house.row("g-1")["duplicates"] == 1
+    assert house.row("g-1").duplicates == 1
 
 
 def test_another_body_under_the_same_id_is_a_conflict(house: House) -> None:
@@ -334,7 +335,7 @@ def test_another_body_under_the_same_id_is_a_conflict(house: House) -> None:
         "payload_sha256": hashlib.sha256(body).hexdigest(),
         "payload_bytes": len(body),
     }
-    assert house.row("g-1")["conflicts"] == 1
+    assert house.row("g-1").conflicts == 1
     assert house.post().body == {**first.body, "duplicate": True}, "the first one stands"
 
 
@@ -440,7 +441,7 @@ def broken(config: Config) -> Config:
 
 
 def received_of(house: House, guid: str = "g-1") -> Record:
-    record = house.journal.get(house.row(guid)["seq"])
+    record = house.journal.get(house.row(guid).seq)
     assert record is not None
     return record
 
@@ -455,7 +456,7 @@ def test_a_rule_that_raises_leaves_it_received_until_it_is_routed_again(
     assert "quotes the payload" not in caplog.text
 
     row = house.row("g-1")
-    assert (row["state"], row["reason"], row["detail"]) == (
+    assert (row.state, row.reason, row.detail) == (
         "received",
         "rule_failed",
         "route 'r1' failed with ValueError",
@@ -463,9 +464,9 @@ def test_a_rule_that_raises_leaves_it_received_until_it_is_routed_again(
     assert route_received(house.journal, broken(house.config), row, received_of(house)).state is State.RECEIVED
     decision = route_received(house.journal, house.config, row, received_of(house))
     assert decision.state is State.QUEUED
-    assert (house.row("g-1")["state"], house.row("g-1")["reason"]) == ("queued", None)
+    assert (house.row("g-1").state, house.row("g-1").reason) == ("queued", None)
     assert house.kinds() == ["delivery.received", "task.queued", "task.queued"]
-    assert house.records()[1].data["delivery_seq"] == row["seq"]
+    assert house.records()[1].data["delivery_seq"] == row.seq
     route_received(house.journal, house.config, row, received_of(house))
     assert house.kinds() == ["delivery.received", "task.queued", "task.queued"], "routing twice makes no second task"
     assert house.post().body["tasks"] == list(decision.tasks)
@@ -478,7 +479,7 @@ def test_a_received_delivery_that_no_route_wants_now_is_ignored_once(house: Hous
     for _ in range(2):
         assert route_received(house.journal, config_of("event:push"), row, received_of(house)).state is State.IGNORED
     assert house.kinds() == ["delivery.received", "delivery.repeated", "delivery.ignored"]
-    assert house.row("g-1")["reason"] == "no_match"
+    assert house.row("g-1").reason == "no_match"
 
 
 def test_a_received_delivery_is_routed_by_its_payload_again(house: House) -> None:
@@ -523,7 +524,7 @@ def test_resume_makes_no_task_that_was_not_decided(house: House) -> None:
 def test_resume_leaves_a_delivery_that_survived_alone_to_be_routed_by_todays_routes(house: House) -> None:
     cut_short(house, 1)
     assert resume(house.journal, house.config) is None
-    assert house.row("g-1")["state"] == "received"
+    assert house.row("g-1").state == "received"
     assert route_received(house.journal, house.config, house.row("g-1"), received_of(house)).state is State.QUEUED
 
 
@@ -541,4 +542,4 @@ def test_a_task_that_outlived_its_delivery_is_left_as_it_is(house: House) -> Non
     answer = house.post()
     assert (answer.status, answer.body["duplicate"], len(answer.body["tasks"])) == (202, False, 2)
     assert [record.subject for record in house.records()].count(f"task.{orphan}") == 1
-    assert house.row("g-1")["tasks"] == [orphan, answer.body["tasks"][1]]
+    assert house.row("g-1").tasks == [orphan, answer.body["tasks"][1]]

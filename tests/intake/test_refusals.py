@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from covenq.client.open import open_source
 from covenq.config.load import Config
@@ -69,7 +70,7 @@ def test_each_kind_of_refusal_is_told_apart_with_and_without_a_daemon(data: Path
             found = remote.refused()
             assert remote.refused(limit=2) == found[:2]
             assert len(remote.refused(limit=0)) == 6
-    words = [(one["error"], one.get("body")) for one in reversed(found)]
+    words = [(one.error, one.body) for one in reversed(found)]
     assert words == [
         ("signature_wrong", "reformatted"),
         ("signature_wrong", None),
@@ -78,14 +79,14 @@ def test_each_kind_of_refusal_is_told_apart_with_and_without_a_daemon(data: Path
         ("content_type_unsupported", None),
         ("path_unknown", None),
     ]
-    assert all(one["hint"] for one in found)
-    assert len({one["hint"] for one in found}) == 6
+    assert all(one.hint for one in found)
+    assert len({one.hint for one in found}) == 6
     rewritten, other, empty = list(reversed(found))[:3]
-    assert "wrote it anew" in rewritten["hint"] and "none of covenq's" in other["hint"]
-    assert rewritten["delivery"] == headers["X-GitHub-Delivery"] and rewritten["github"] is True
-    assert empty["proxied"] is True and "proxied" not in other
+    assert "wrote it anew" in rewritten.hint and "none of covenq's" in other.hint
+    assert rewritten.delivery == headers["X-GitHub-Delivery"] and rewritten.github is True
+    assert empty.proxied is True and other.proxied is None
     daemon = Daemon(data)
-    assert daemon.cli_json("refused", "--limit", "0")["items"] == found
+    assert daemon.cli_json("refused", "--limit", "0")["items"] == to_builtins(found)
     assert len(daemon.cli("refused", "--jsonl", "--limit", "3").stdout.splitlines()) == 3
     shown = daemon.cli("refused")
     assert b"signature_wrong" in shown.stdout and b"covenq-proxy(7)" in shown.stderr

@@ -14,6 +14,7 @@ from msgspec import to_builtins
 from covenq.config.load import Config, build
 from covenq.errors import Ambiguous, NotDurable, NotFound, UsageError
 from covenq.model import DeliveryId, Kind, task_id
+from covenq.model.rows import Delivery
 from covenq.operate import operations
 from covenq.operate.act import actions
 from covenq.operate.act import plan as planning
@@ -71,12 +72,12 @@ class Desk:
         data = {"attempt": 1, "claim": 1, "category": "exit", "exit_code": 1, "result": None, "interruptions": 0}
         assert isinstance(self.journal.append([Entry(f"task.{task}", kind, data, expect=last.seq)]), Appended)
 
-    def delivery(self, id: str) -> dict[str, Any]:
+    def delivery(self, id: str) -> Delivery:
         hook, _, guid = id.partition("/")
         return query.delivery(self.conn, hook, guid)
 
     def state(self, id: str) -> str:
-        state: str = self.delivery(id)["state"]
+        state: str = self.delivery(id).state
         return state
 
     @contextmanager
@@ -129,9 +130,9 @@ def test_replay_makes_new_tasks_by_todays_routes(desk: Desk) -> None:
     assert [(one["id"], one["tasks"]) for one in answer["done"]] == [(id, made)]
     assert desk.replayed() == [{"replay": 1, "tasks": made, "by": "me", "reason": "the runner was down"}]
     task = query.task(desk.conn, made[0])
-    assert (task["state"], task["replay"], task["policy"]["timeout_s"]) == ("queued", 1, 60.0)
-    assert task["config"] == desk.config.sha256
-    assert (task["key"], task["delivery_seq"]) == ("octo/hello#7", desk.delivery(id)["seq"])
+    assert (task.state, task.replay, task.policy["timeout_s"]) == ("queued", 1, 60.0)
+    assert task.config == desk.config.sha256
+    assert (task.key, task.delivery_seq) == ("octo/hello#7", desk.delivery(id).seq)
     assert desk.state(id) == "queued"
     for one in made:
         desk.end(one, Kind.FAILED)
@@ -269,7 +270,7 @@ def test_requeue(desk: Desk, kind: Kind) -> None:
     assert record is not None
     assert record.kind == Kind.REQUEUED
     assert record.data == {"by": "me", "reason": "again  " + "x" * 493}
-    assert query.task(desk.conn, task)["state"] == "queued"
+    assert query.task(desk.conn, task).state == "queued"
 
 
 @pytest.mark.parametrize("kind", [None, Kind.CLAIMED, Kind.COMPLETED])
@@ -386,8 +387,8 @@ def test_reroute_makes_the_tasks_of_the_first_routing_of_what_was_ignored(desk: 
     assert desk.state(id) == "ignored"
     answer = desk.reroute(filter="event:push", by="me", reason="a new rule")
     assert [one["tasks"] for one in answer["done"]] == [[first("g1")]]
-    assert desk.delivery(id)["replays"] == 0
-    assert (desk.state(id), desk.delivery(id)["tasks"]) == ("queued", [first("g1")])
+    assert desk.delivery(id).replays == 0
+    assert (desk.state(id), desk.delivery(id).tasks) == ("queued", [first("g1")])
     (note,) = [record.data for record in desk.journal.read(0) if record.kind == Kind.REROUTED]
     assert note == {"tasks": [first("g1")], "by": "me", "reason": "a new rule"}
     (again,) = desk.reroute(ids=[id])["skipped"]
@@ -403,7 +404,7 @@ def test_reroute_decides_what_a_broken_rule_left_received(desk: Desk) -> None:
     assert desk.reroute(ids=["g1"])["done"][0]["tasks"] == [first("g1")]
     desk.config = config()
     assert desk.reroute(ids=["g2"], reason="not wanted")["done"][0]["tasks"] == []
-    assert (desk.delivery("9/g2")["state"], desk.delivery("9/g2")["reason"]) == ("ignored", "no_routes")
+    assert (desk.delivery("9/g2").state, desk.delivery("9/g2").reason) == ("ignored", "no_routes")
     ping = desk.deliver("g3", event="ping")
     assert "ping" in desk.reroute(ids=[ping])["skipped"][0]["reason"]
 
@@ -414,7 +415,7 @@ def test_two_reroutes_at_once_make_one(desk: Desk) -> None:
     plans = [actions.plan_reroute(desk.journal, desk.conn, desk.config, Selection(ids=[id]), None) for _ in range(2)]
     answers = [apply(plan, desk.journal) for plan in plans]
     assert [len(answer.done) for answer in answers] == [1, 0]
-    assert desk.delivery(id)["tasks"] == [first("g1")]
+    assert desk.delivery(id).tasks == [first("g1")]
 
 
 def test_cancel_ends_what_waits_and_what_runs_and_nothing_else(desk: Desk) -> None:
@@ -429,7 +430,7 @@ def test_cancel_ends_what_waits_and_what_runs_and_nothing_else(desk: Desk) -> No
         ids[2]: "it is completed already",
         ids[3]: "it is failed already",
     }
-    assert [query.task(desk.conn, id)["state"] for id in ids] == ["cancelled", "cancelled", "completed", "failed"]
+    assert [query.task(desk.conn, id).state for id in ids] == ["cancelled", "cancelled", "completed", "failed"]
     assert desk.requeue(ids=ids[:1])["done"]
 
 
@@ -452,7 +453,7 @@ def test_replay_to_an_address_forwards_whatever_became_of_it(desk: Desk) -> None
     answer = desk.replay(ids=[id, ignored], to="https://example.org/hook")
     assert [one["tasks"] for one in answer["done"]] == [[first(g, 1, "replay-to")] for g in ("g1", "g2")]
     task = query.task(desk.conn, first("g1", 1, "replay-to"))
-    assert (task["kind"], task["policy"]["forward"], task["state"]) == ("forward", "https://example.org/hook", "queued")
+    assert (task.kind, task.policy["forward"], task.state) == ("forward", "https://example.org/hook", "queued")
     assert "it is queued" in desk.replay(ids=[id], to="https://example.org/other")["skipped"][0]["reason"]
     desk.end(first("g1", 1, "replay-to"), Kind.COMPLETED)
     assert desk.replay(ids=[id], to="https://example.org/other")["done"]

@@ -12,9 +12,11 @@ import pytest
 from msgspec import to_builtins
 
 from covenq.errors import UsageError
+from covenq.model.rows import OneDelivery
 from covenq.operate.act import archive
 from covenq.operate.imported import parse_item
 from journal.file.open import open_journal
+from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import moved, note, of, queued, received
 from tests.support.requests import SECRET, issue, sign
@@ -165,7 +167,7 @@ def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b"\xff\xfe", "é".encode(), b'"\xed\xa0\x80"', b"\x00\r\n"])
 def test_any_bytes_come_back(body: bytes) -> None:
-    told: dict[str, Any] = archive.line({"headers": [["A", "b"]]}, body, [])
+    told: dict[str, Any] = archive.line(blank(OneDelivery, headers=[["A", "b"]]), body, [])
     lines = [archive.header("0", "", ""), told, archive.end(1)]
     text = "\n".join(json.dumps(one) for one in lines).encode() + b"\n"
     (one,) = archive.read(io.BytesIO(text), "file")

@@ -13,29 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from covenq.config.load import build
+from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, StateStatus, Status
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
 from covenq.tasks.execution.process_tree import identity_of, write_identity
 from journal.file.open import open_journal
+from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import received
 from tests.support.waiting import eventually
 
 NOW = 1_800_000_000.0
-STATUS: dict[str, Any] = {
-    "pid": None,
-    "ready": False,
-    "reasons": ["no daemon is running"],
-    "version": doctor.__version__,
-    "webhook_url": None,
-    "journal": {"poisoned": False, "head": {"seq": 1}, "segments": 1},
-    "state": {"error": None},
-    "oldest": {"tasks": {}},
-}
+STATUS = blank(
+    Status,
+    reasons=["no daemon is running"],
+    version=doctor.__version__,
+    journal=blank(JournalStatus, head=HeadStatus(1, ""), segments=1),
+    state=StateStatus(1, 0, None),
+    oldest=Oldest({}, {}),
+)
 LONG = {"github": {"webhook_secrets": [{"name": "app", "value": "x" * 32}]}}
 
 
@@ -148,18 +149,18 @@ def test_the_clock_and_the_port(data: Path) -> None:
 
 def test_the_daemon_and_its_version(data: Path) -> None:
     assert only(look(data), "daemon").next == "covenq serve"
-    running = {**STATUS, "pid": 7, "ready": True, "version": "0.0.1", "webhook_url": "http://x/webhook"}
+    running = replace(STATUS, pid=7, ready=True, version="0.0.1", webhook_url="http://x/webhook")
     assert "this command" in only(look(data, status=running), "version").words
-    assert only(look(data, status={**running, "ready": False, "reasons": ["The disk is low."]}), "daemon")
+    assert only(look(data, status=replace(running, ready=False, reasons=["The disk is low."])), "daemon")
     assert "can't be read" in only(look(data, status=None, trouble="it can't be read"), "daemon").words
-    reload = {"reload": {"ok": False, "error": "line 3", "warnings": []}}
-    found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status={**running, **reload})
+    refused = replace(running, reload=Reload("2027-01-15T07:00:00.000000Z", False, "line 3", None, 1, []))
+    found = look(data, {"route": [{"name": "a", "match": "", "run": ["true"]}]}, status=refused)
     assert only(found, "configuration").next == "covenq routes check"
-    held = {**STATUS, "reasons": ["/d/journal is in use by process 9, and no daemon answers"]}
+    held = replace(STATUS, reasons=["/d/journal is in use by process 9, and no daemon answers"])
     found = look(data, status=held)
-    assert only(found, "daemon").words == held["reasons"][0]
+    assert only(found, "daemon").words == held.reasons[0]
     assert not any(one.check == "processes" for one in found), "its commands are no orphans"
-    damaged = {**STATUS, "reasons": ["no daemon is running", "bad sum in 1.jsonl at byte 7, seq 3: …"]}
+    damaged = replace(STATUS, reasons=["no daemon is running", "bad sum in 1.jsonl at byte 7, seq 3: …"])
     assert only(look(data, status=damaged), "journal").next == "covenq verify"
 
 
@@ -180,7 +181,7 @@ def test_commands_that_outlived_their_daemon(data: Path) -> None:
         mark = eventually(lambda: identity_of(process.pid))
         write_identity(place / "process.json", mark)
         assert str(process.pid) in only(look(data), "processes").words
-        running = {**STATUS, "pid": os.getpid(), "ready": True, "webhook_url": "x"}
+        running = replace(STATUS, pid=os.getpid(), ready=True, webhook_url="x")
         assert of(look(data, status=running), "processes") == []
     finally:
         process.communicate()
@@ -188,7 +189,7 @@ def test_commands_that_outlived_their_daemon(data: Path) -> None:
 
 
 def test_a_task_that_waits_for_long(data: Path) -> None:
-    waiting = {**STATUS, "oldest": {"tasks": {"queued": "2027-01-15T04:30:00.000000Z"}}}
+    waiting = replace(STATUS, oldest=Oldest({}, {"queued": "2027-01-15T04:30:00.000000Z"}))
     assert only(look(data, status=waiting), "tasks").words == "the oldest task waits for 3 hours"
 
 
@@ -282,7 +283,7 @@ def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Ca
 
 
 def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> None:
-    running = {**STATUS, "pid": 7, "ready": True, "webhook_url": "x"}
+    running = replace(STATUS, pid=7, ready=True, webhook_url="x")
     context = DoctorContext(build(LONG, None, {}), data, {}, running, None, None, NOW)
     environ = tmp_path / "7" / "environ"
     environ.parent.mkdir()

@@ -68,7 +68,7 @@ def test_an_answer_of_another_kind_is_an_error_with_a_sentence(data: Path) -> No
     wrong = Operation("cancel", "", Selection, Other, lambda context, parameters: Other(1))
     with serving(data), open_source(data, Config()) as source, pytest.raises(CovenqError, match="missing") as failed:
         source.act(wrong, Selection(filter=""))
-    assert str(failed.value).startswith("the daemon's answer is not covenq's: ")
+    assert str(failed.value).startswith("the daemon's answer is not what this version takes: ")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.name)

@@ -47,7 +47,7 @@ def paused(what: str, name: str | None = None, repo: str | None = None) -> Entry
 
 
 def names(conn: sqlite3.Connection) -> list[tuple[str, str | None, str | None]]:
-    return [(one["what"], one["name"], one["repo"]) for one in view.pauses(conn)]
+    return [(one.what, one.name, one.repo) for one in view.pauses(conn)]
 
 
 # ---- the fold
@@ -64,7 +64,7 @@ def test_the_table_holds_what_is_paused(conn: sqlite3.Connection) -> None:
         ("installation", "7", None),
     ]
     first = view.pauses(conn)[0]
-    assert (first["seq"], first["since"], first["by"], first["reason"]) == (1, records[0].at, "me", "why")
+    assert (first.seq, first.since, first.by, first.reason) == (1, records[0].at, "me", "why")
     by_seq = Entry("ops.pauses", "ops.resumed", {"what": "repo", "name": None, "of": [2]})
     by_name = Entry("ops.pauses", "ops.resumed", {"what": "route", "name": "deploy"})
     fold(conn, as_records([by_seq, by_name, Entry("ops.pauses", "ops.resumed", {"what": "intake"})], first=5))
@@ -119,15 +119,11 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
                 remote.act(PAUSE, Pause(what="route", name="al"))
             assert failed.value.hint == "There are all."
             assert remote.act(PAUSE, Pause(what="route", name="all")).changed
-            assert remote.status()["pauses"] == remote.pauses()
+            assert remote.status().pauses == remote.pauses()
             assert served.intake.admission.reasons() == [], "only the intake's pause closes it"
     with open_source(data, Config()) as local:
         assert isinstance(local, LocalSource)
-        assert (
-            [one["what"] for one in local.pauses()]
-            == ["repo", "route"]
-            == [p["what"] for p in local.status()["pauses"]]
-        )
+        assert [one.what for one in local.pauses()] == ["repo", "route"] == [p.what for p in local.status().pauses]
         assert not local.act(PAUSE, Pause(what="route", name="all")).changed, (
             "not in the configuration any more, and yet it has tasks"
         )
@@ -136,7 +132,7 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
         assert not local.act(RESUME, Pause(what="repo", name="octo/hello")).changed
         assert not local.act(RESUME, Pause(what="worker")).changed
         assert local.act(PAUSE, Pause(what="repo", name="never/seen")).name is None
-        assert [one["what"] for one in local.pauses()] == ["route", "repo"]
+        assert [one.what for one in local.pauses()] == ["route", "repo"]
 
 
 @pytest.mark.parametrize(
@@ -231,15 +227,15 @@ def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(d
             source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
             source.act(RESUME, Pause(what="repo", name="octo/hush-hush"))
             source.act(PAUSE, Pause(what="repo", name="octo/hush-hush"))
-            source.act(REDACT, Redact(ids=[source.deliveries()["items"][0]["guid"]]))
-            assert source.pauses()[0]["repo"] == "octo/hush-hush"
+            source.act(REDACT, Redact(ids=[source.deliveries().items[0].guid]))
+            assert source.pauses()[0].repo == "octo/hush-hush"
             source.act(REDACT, Redact(repo="OCTO/hush-hush"))
-            assert [(one["name"], one["repo"]) for one in source.pauses()] == [("1296269", None)]
+            assert [(one.name, one.repo) for one in source.pauses()] == [("1296269", None)]
     stored = b"".join(path.read_bytes() for path in (data / "journal").glob("*.jsonl"))
     assert b"hush-hush" not in stored
     (data / "state.db").unlink()
     with open_source(data, Config()) as source:
-        assert [(one["name"], one["repo"]) for one in source.pauses()] == [("1296269", None)]
+        assert [(one.name, one.repo) for one in source.pauses()] == [("1296269", None)]
     assert Daemon(data).cli_json("verify")["ok"]
 
 

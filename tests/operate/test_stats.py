@@ -12,6 +12,7 @@ from covenq.config import effective, limits
 from covenq.config.load import build, load
 from covenq.errors import UsageError
 from covenq.filter.grammar import parse
+from covenq.model.answers import NameStats, RouteStats
 from covenq.operate.inspect.stats import stats
 from covenq.state.fold import fold
 from journal.file.open import open_journal
@@ -29,21 +30,21 @@ def test_counts_by_event_repository_route_and_time_add_up() -> None:
     entries += [received("p", event="push", about={"repo": None}), note("ignored", "p", reason="no_match", detail="-")]
     fold(conn, as_records(entries))
     found = stats(conn, parse(""), since=START, now=START + 100, buckets=10)
-    assert found["deliveries"] == 11
-    assert found["states"] == {"failed": 3, "queued": 7, "ignored": 1}
-    assert found["events"] == [
-        {"name": "issues", "deliveries": 10, "failed": 3, "ignored": 0},
-        {"name": "push", "deliveries": 1, "failed": 0, "ignored": 1},
+    assert found.deliveries == 11
+    assert found.states == {"failed": 3, "queued": 7, "ignored": 1}
+    assert found.events == [
+        NameStats("issues", deliveries=10, failed=3, ignored=0),
+        NameStats("push", deliveries=1, failed=0, ignored=1),
     ]
-    assert [one["name"] for one in found["repos"]] == ["octo/hello", None]
-    assert found["routes"] == [{"name": "fix", "tasks": 10, "attempts": 0, "states": {"failed": 3, "queued": 7}}]
+    assert [one.name for one in found.repos] == ["octo/hello", None]
+    assert found.routes == [RouteStats("fix", tasks=10, attempts=0, states={"failed": 3, "queued": 7})]
     # Issue n came 2n + 1 seconds after START, the push 24: five, five and one to a span of ten seconds.
-    assert [one["deliveries"] for one in found["time"]] == [5, 5, 1, *[0] * 7]
-    assert [one["failed"] for one in found["time"]] == [3, *[0] * 9]
-    assert found["time"][1]["at"].startswith("2027-01-15T08:00:10")
+    assert [one.deliveries for one in found.time] == [5, 5, 1, *[0] * 7]
+    assert [one.failed for one in found.time] == [3, *[0] * 9]
+    assert found.time[1].at.startswith("2027-01-15T08:00:10")
     only = stats(conn, parse("event:push"), since=START, now=START + 100)
-    assert (only["deliveries"], only["routes"]) == (1, [])
-    assert stats(conn, parse(""), since=START + 50, now=START + 100)["deliveries"] == 0
+    assert (only.deliveries, only.routes) == (1, [])
+    assert stats(conn, parse(""), since=START + 50, now=START + 100).deliveries == 0
     for wrong in ((parse("payload.a:1"), START), (parse(""), START + 100)):
         with pytest.raises(UsageError):
             stats(conn, wrong[0], since=wrong[1], now=START + 100)
@@ -53,7 +54,7 @@ def test_only_the_most_frequent_are_told_and_the_others_counted() -> None:
     conn = empty_state()
     fold(conn, as_records([received(f"g{n}", about={"repo": f"o/{n:02}"}) for n in range(25)]))
     found = stats(conn, parse(""), since=START, now=START + 100)
-    assert (len(found["repos"]), found["more"]["repos"]) == (20, 5)
+    assert (len(found.repos), found.more.repos) == (20, 5)
 
 
 def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from covenq.filter.grammar import parse
+from covenq.model.answers import Tail
 from covenq.operate.inspect import tail
 from covenq.state import schema
 from covenq.state.fold import fold
@@ -45,11 +46,11 @@ class Log:
     def read(self, after: int) -> Any:
         return iter(self.records[after:])
 
-    def answer(self, filter: str = "", **which: Any) -> dict[str, Any]:
+    def answer(self, filter: str = "", **which: Any) -> Tail:
         return tail.answer(self.conn, self, parse(filter), START + 1000, **which)
 
     def seqs(self, filter: str = "", **which: Any) -> list[int]:
-        return [item["seq"] for item in self.answer(filter, **which)["items"]]
+        return [item.seq for item in self.answer(filter, **which).items]
 
 
 def history() -> Log:
@@ -74,7 +75,7 @@ def test_what_the_state_has_not_folded_yet_is_told_by_the_next_look() -> None:
     log.fold(log.records[:2])
     for which in ({"after": 0}, {"newest": 10}):
         found = log.answer("repo:octo/other", **which)
-        assert (found["items"], found["next"], found["head"]) == ([], 2, 8)
+        assert (found.items, found.next, found.head) == ([], 2, 8)
     log.fold(log.records[2:])
     assert log.seqs("repo:octo/other", after=2) == [3, 4]
 
@@ -82,15 +83,15 @@ def test_what_the_state_has_not_folded_yet_is_told_by_the_next_look() -> None:
 def test_it_tells_whose_record_it_is_and_what_it_says() -> None:
     log = history()
     found = log.answer(after=0)
-    assert (found["next"], found["head"]) == (8, 8)
-    assert [item["kind"] for item in found["items"]] == [
+    assert (found.next, found.head) == (8, 8)
+    assert [item.kind for item in found.items] == [
         "delivery.received", "task.queued", "delivery.received", "delivery.ignored", "task.claimed", "ops.paused",
         "task.failed",
     ]  # fmt: skip
-    last = found["items"][-1]
-    assert (last["task"], last["guid"], last["route"], last["state"]) == (of("a"), "a", "fix", "failed")
-    assert last["data"] == {"attempt": 1, "category": "exit", "exit_code": 2}
-    assert found["items"][-2]["data"]["what"] == "route"
+    last = found.items[-1]
+    assert (last.task, last.guid, last.route, last.state) == (of("a"), "a", "fix", "failed")
+    assert last.data == {"attempt": 1, "category": "exit", "exit_code": 2}
+    assert found.items[-2].data["what"] == "route"
     assert " ".join(tail.line_parts(last)).startswith(f"{of('a')} issues.opened octo/hello#12 route fix attempt=1")
 
 
@@ -107,7 +108,7 @@ def test_from_a_time_from_a_place_and_the_newest() -> None:
     log = history()
     assert log.seqs(after=6) == [7, 8]
     assert log.seqs(after=8) == []
-    assert log.answer(after=99)["next"] == 8  # a place of another history
+    assert log.answer(after=99).next == 8  # a place of another history
     assert log.seqs(newest=2) == [7, 8]
     assert log.seqs("repo:octo/other", newest=1) == [4]
     for seq in range(1, 9):  # record n came n seconds after START; now is START + 1000

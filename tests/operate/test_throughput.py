@@ -37,14 +37,14 @@ def test_each_minute_counts_what_came_and_ended_in_it() -> None:
     fold(conn, as_records(entries))
     log = [Refusal(at, "x", 400) for at in (at_text(START + 61), "nonsense", at_text(START - 1))]
     found = per_minute(conn, minutes=3, now=START + 130, log=log, refused={at_text(START + 61)[:16]: 7})
-    assert found["at"] == "2027-01-15T08:00:00Z"
-    assert sum(found["accepted"]) == 40
-    assert found["accepted"][0] in (29, 30)
-    assert sum(found["completed"]) == 9
-    assert sum(found["failed"]) == 3
-    assert found["failed"][1] == 3, "the ends begin in the second minute"
-    assert found["refused"] == [0, 7, 0], "a log that a flood ran through knows less than the process"
-    assert per_minute(conn, minutes=1, now=START + 3600)["accepted"] == [0]
+    assert found.at == "2027-01-15T08:00:00Z"
+    assert sum(found.accepted) == 40
+    assert found.accepted[0] in (29, 30)
+    assert sum(found.completed) == 9
+    assert sum(found.failed) == 3
+    assert found.failed[1] == 3, "the ends begin in the second minute"
+    assert found.refused == [0, 7, 0], "a log that a flood ran through knows less than the process"
+    assert per_minute(conn, minutes=1, now=START + 3600).accepted == [0]
     for wrong in (0, 721):
         with pytest.raises(UsageError):
             per_minute(conn, minutes=wrong, now=START)
@@ -64,14 +64,14 @@ def test_what_runs_too_long_or_waits_far_longer_than_others_is_stuck() -> None:
     entries += [received("late"), queued("late")]
     fold(conn, as_records(entries))
     (one,) = running(conn)
-    assert (one["task"], one["route"], one["repo"], one["timeout_s"]) == (of("slow"), "fix", "octo/hello", 600.0)
+    assert (one.task, one.route, one.repo, one.timeout_s) == (of("slow"), "fix", "octo/hello", 600.0)
     assert stuck(conn, START + 300) == []
     assert stuck(conn, START + 650) == [], "ending it takes a while"
-    assert [found["task"] for found in stuck(conn, START + 700)] == [of("slow")]
+    assert [found.task for found in stuck(conn, START + 700)] == [of("slow")]
     found = stuck(conn, START + 4000)
-    assert [(one["task"], one["state"]) for one in found] == [(of("slow"), "running"), (of("late"), "queued")]
-    assert "timeout of 600 s" in found[0]["why"]
-    assert "worker" in found[1]["why"]
+    assert [(one.task, one.state) for one in found] == [(of("slow"), "running"), (of("late"), "queued")]
+    assert "timeout of 600 s" in found[0].why
+    assert "worker" in found[1].why
 
 
 def test_refusals_are_counted_by_the_minute() -> None:
@@ -91,13 +91,13 @@ def test_both_sources_tell_the_same(data: Path) -> None:
         with open_source(data) as remote:
             assert isinstance(remote, RemoteSource)
             told = remote.throughput(5)
-            assert (sum(told["accepted"]), sum(told["refused"])) == (1, 1)
+            assert (sum(told.accepted), sum(told.refused)) == (1, 1)
             status = remote.status()
-    assert status["segments"][0]["first"] == 1
-    assert status["segments"][0]["bytes"] > 0
+    assert status.segments[0].first == 1
+    assert status.segments[0].bytes > 0
     offline = LocalSource(data, CONFIG)
-    assert sum(offline.throughput(5)["accepted"]) == 1
-    assert sum(offline.throughput(5)["refused"]) == 1
+    assert sum(offline.throughput(5).accepted) == 1
+    assert sum(offline.throughput(5).refused) == 1
     with pytest.raises(UsageError):
         offline.throughput(0)
 
@@ -108,8 +108,8 @@ def test_a_verification_is_remembered(tmp_path: Path) -> None:
     verify_note.write(tmp_path, VerifyReport(7, Head(6, "a" * 64), [finding]), at_text(START), 1.25)
     found = verify_note.read(tmp_path)
     assert found is not None
-    assert (found["ok"], found["findings"], found["records"], found["seq"]) == (False, 1, 7, 6)
-    assert found["first"] == str(finding)
+    assert (found.ok, found.findings, found.records, found.seq) == (False, 1, 7, 6)
+    assert found.first == str(finding)
     for broken in (b"[]", b"{", b'{"at": 1}'):
         (tmp_path / VERIFIED_NAME).write_bytes(broken)
         assert verify_note.read(tmp_path) is None
@@ -118,5 +118,5 @@ def test_a_verification_is_remembered(tmp_path: Path) -> None:
 def test_summaries_of_nothing_are_none() -> None:
     assert status.batch_sizes(()) is None
     assert status.sync_times(()) is None
-    assert status.batch_sizes((1, 9, 3)) == {"count": 3, "median": 3, "largest": 9}
-    assert status.sync_times([0.001, 0.002, 0.1]) == {"count": 3, "median": 2.0, "p99": 100.0, "slowest": 100.0}
+    assert status.batch_sizes((1, 9, 3)) == status.BatchSizes(count=3, median=3, largest=9)
+    assert status.sync_times([0.001, 0.002, 0.1]) == status.SyncTimes(count=3, median=2.0, p99=100.0, slowest=100.0)

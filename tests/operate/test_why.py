@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from covenq.client.local import LocalSource
 from covenq.config.load import load
 from covenq.errors import Ambiguous
+from covenq.operate.inspect.history import Story
 from covenq.operate.inspect.why import target_of
 from covenq.operate.operations import PAUSE, REDACT
 from covenq.operate.parameters import Pause, Redact
@@ -88,16 +90,16 @@ class Past:
         )
         self.source = LocalSource(self.data, load(self.config, {}))
 
-    def story(self, id: str) -> dict[str, Any]:
-        (story,) = self.source.why(id)["stories"]
+    def story(self, id: str) -> Story:
+        (story,) = self.source.why(id).stories
         return story
 
     def answer(self, id: str, question: str) -> tuple[bool | None, str]:
-        found = self.story(id)["answers"][question]
-        return found["yes"], found["words"]
+        found = getattr(self.story(id).answers, question)
+        return found.yes, found.words
 
     def commands(self, id: str) -> list[str]:
-        return [step["command"] for step in self.story(id)["next"]]
+        return [step.command for step in self.story(id).next]
 
 
 @pytest.fixture(scope="module")
@@ -113,23 +115,23 @@ def test_was_it_accepted(past: Past) -> None:
     assert "signature was made with the secret 'app'" in words
     for question in ("ignored", "failed", "retried", "duplicated"):
         assert past.answer("done", question)[0] is False
-    assert past.source.why("nobody-knows-it")["kind"] == "nothing"
+    assert past.source.why("nobody-knows-it").kind == "nothing"
 
 
 def test_was_it_ignored_and_what_on(past: Past) -> None:
     assert past.answer("ignored", "ignored") == (True, "Yes, no_match: No route matches event star.")
     assert past.answer("done", "ignored") == (False, "No: route fix wanted it.")
-    fix, review = past.story("ignored")["rules"]["routes"]
-    assert (fix["matches"], review["matches"]) == (False, False)
-    assert {term["term"]: term["holds"] for term in fix["terms"]} == {
+    fix, review = past.story("ignored").rules.routes
+    assert (fix.matches, review.matches) == (False, False)
+    assert {term.text: term.holds for term in fix.terms} == {
         "event:issues": False,
         "action:opened": False,
         "label:bug": True,
         "-sender:*[bot]": True,
     }
-    assert fix["terms"][0]["seen"] == ["star"]
-    assert past.story("ignored")["rules"]["same"] is False  # it was decided by another configuration
-    assert past.story("done")["rules"]["same"] is True
+    assert fix.terms[0].seen == ["star"]
+    assert past.story("ignored").rules.same is False  # it was decided by another configuration
+    assert past.story("done").rules.same is True
 
 
 def test_did_it_fail_and_how(past: Past) -> None:
@@ -178,14 +180,14 @@ def test_where_is_it_now(past: Past) -> None:
 
 
 def test_it_tells_what_happened_in_order(past: Past) -> None:
-    events = past.story("failed")["events"]
-    assert [event["word"] for event in events] == [
+    events = past.story("failed").events
+    assert [event.word for event in events] == [
         "received", "queued", "attempt", "phase", "failed", "attempt", "phase", "failed", "requeued", "attempt", "phase",
         "failed",
     ]  # fmt: skip
-    assert events[8]["words"] == f"{of('failed')} was requeued by cli:ada: a larger machine"
-    assert events[7]["words"] == "attempt 2 failed, timeout: it ran for 600 s"
-    assert [event["at"] for event in events] == sorted(event["at"] for event in events)
+    assert events[8].words == f"{of('failed')} was requeued by cli:ada: a larger machine"
+    assert events[7].words == "attempt 2 failed, timeout: it ran for 600 s"
+    assert [event.at for event in events] == sorted(event.at for event in events)
 
 
 def test_it_says_what_to_type_next(past: Past) -> None:
@@ -198,15 +200,15 @@ def test_it_says_what_to_type_next(past: Past) -> None:
 
 def test_a_tasks_id_a_shared_guid_and_an_issue_are_found(past: Past) -> None:
     by_task = past.source.why(of("done"))
-    assert (by_task["task"], by_task["stories"][0]["id"]) == (of("done"), "9/done")
+    assert (by_task.task, by_task.stories[0].id) == (of("done"), "9/done")
     with pytest.raises(Ambiguous) as shared:
         past.source.why("shared")
     assert shared.value.ids == ["1/shared", "2/shared"]
-    assert [story["id"] for story in past.source.why("2/shared")["stories"]] == ["2/shared"]
+    assert [story.id for story in past.source.why("2/shared").stories] == ["2/shared"]
     for asked in ("octo/hello#12", "https://github.com/octo/hello/pull/12/files", "Octo/Hello#12"):
         found = past.source.why(asked)
-        assert (found["kind"], len(found["stories"]), found["more"]) == ("target", 10, False)
-    assert past.source.why("octo/hello#13")["kind"] == "nothing"
+        assert (found.kind, len(found.stories), found.more) == ("target", 10, False)
+    assert past.source.why("octo/hello#13").kind == "nothing"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,8 @@ def test_a_tasks_id_a_shared_guid_and_an_issue_are_found(past: Past) -> None:
     ],
 )
 def test_addresses(asked: str, target: tuple[str, int] | None) -> None:
-    assert target_of(asked) == target
+    found = target_of(asked)
+    assert (None if found is None else (found.repo, found.number)) == target
 
 
 def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
@@ -242,7 +245,7 @@ def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
     assert {name: found[name] for name in ("asked", "kind", "task", "target", "more", "refused")} == {
         "asked": "failed", "kind": "delivery", "task": None, "target": None, "more": False, "refused": []
     }  # fmt: skip
-    assert found == json.loads(json.dumps(past.source.why("failed")))
+    assert found == msgspec.to_builtins(past.source.why("failed"))
     shared = daemon.cli("why", "shared", exit_code=2)
     assert (shared.stdout, b"from several hooks: 1/shared, 2/shared" in shared.stderr) == (b"", True)
     issue = daemon.cli("why", "octo/hello#12").stdout.decode()
@@ -281,21 +284,21 @@ def test_of_what_was_erased_it_tells_by_whom_and_what_can_not_be_told(tmp_path: 
     past = Past(tmp_path)
     assert past.source.act(REDACT, Redact(ids=["done"], by="cli:ada", reason="they asked us to")).done
     story = past.story("done")
-    assert story["events"][-1]["words"] == "its content was erased by cli:ada: they asked us to"
-    assert [event["word"] for event in story["events"]].count("dropped") == 1
-    fix = story["rules"]["routes"][0]
-    assert {term["term"]: term["problem"] for term in fix["terms"] if term["problem"]} == {
+    assert story.events[-1].words == "its content was erased by cli:ada: they asked us to"
+    assert [event.word for event in story.events].count("dropped") == 1
+    fix = story.rules.routes[0]
+    assert {term.text: term.problem for term in fix.terms if term.problem} == {
         "label:bug": "its content was erased",
         "-sender:*[bot]": "its content was erased",
     }
-    assert fix["matches"] is None
-    assert story["next"] == []  # nothing is left to be done with it
+    assert fix.matches is None
+    assert story.next == []  # nothing is left to be done with it
 
 
 def test_what_a_pause_holds_is_said_so(tmp_path: Path) -> None:
     past = Past(tmp_path)
     past.source.act(PAUSE, Pause(what="route", name="fix", reason="the runner is down", by="cli:ada"))
-    waiting = past.story("waits")["tasks"][0]["waiting"]
-    assert waiting["word"] == "paused_route"
+    waiting = past.story("waits").tasks[0].waiting
+    assert waiting.word == "paused_route"
     assert "the runner is down" in past.answer("waits", "now")[1]
     assert past.commands("waits")[0] == "covenq status"

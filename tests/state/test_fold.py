@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from covenq.filter.grammar import parse
+from covenq.model.rows import Delivery, TaskRow
 from covenq.state import query
 from covenq.state.fold import apply, deciding_task, fold
 from journal.records import Entry, Record
+from tests.support.answers import blank
 from tests.support.records import as_records, dump, empty_state, moved, note, of, queued, received
 
 
@@ -26,7 +29,7 @@ def conn() -> Iterator[sqlite3.Connection]:
     state.close()
 
 
-def one(conn: sqlite3.Connection, *entries: Entry) -> dict[str, Any]:
+def one(conn: sqlite3.Connection, *entries: Entry) -> Delivery:
     """Fold, and return the delivery g1."""
     fold(conn, as_records(entries))
     return query.delivery(conn, "9", "g1")
@@ -42,7 +45,7 @@ def claimed(attempt: int = 1, **data: Any) -> Entry:
 
 def test_a_received_delivery(conn: sqlite3.Connection) -> None:
     row = one(conn, received("g1", payload=b"{}"))
-    assert row | {"received_at": ""} == {
+    assert asdict(row) | {"received_at": ""} == {
         "seq": 1, "hook": "9", "guid": "g1", "received_at": "", "event": "issues", "action": "opened",
         "repo": "octo/hello", "repo_id": 6, "owner": "octo", "sender": "mona", "installation": 5, "number": 12,
         "head_sha": None, "label": None, "labels": ["bug"], "title": "It breaks", "state": "received", "reason": None,
@@ -50,22 +53,22 @@ def test_a_received_delivery(conn: sqlite3.Connection) -> None:
         "payload_bytes": 2, "secret": "app", "source": "http", "twin": None, "duplicates": 0, "conflicts": 0,
         "last_seq": 1, "replays": 0, "payload_dropped": None, "redacted": None, "tasks": [],
     }  # fmt: skip
-    assert row["received_at"] == "2027-01-15T08:00:01.000000Z"
+    assert row.received_at == "2027-01-15T08:00:01.000000Z"
 
 
 def test_notes_on_a_delivery(conn: sqlite3.Connection) -> None:
     notes = [note("repeated", "g1", received=1)] * 3 + [note("conflicted", "g1"), note("replayed", "g1", replay=2)]
     row = one(conn, received("g1"), *notes, note("replayed", "g1", replay=1), note("unheard_of", "g1"))
-    assert (row["duplicates"], row["conflicts"], row["replays"], row["last_seq"]) == (3, 1, 2, 8)
-    assert row["state"] == "received"
+    assert (row.duplicates, row.conflicts, row.replays, row.last_seq) == (3, 1, 2, 8)
+    assert row.state == "received"
 
 
 def test_an_ignored_delivery_keeps_its_reason_until_a_task_comes(conn: sqlite3.Connection) -> None:
     row = one(conn, received("g1"), note("ignored", "g1", reason="no_route", detail="no route wants issues"))
-    assert (row["state"], row["reason"], row["detail"]) == ("ignored", "no_route", "no route wants issues")
+    assert (row.state, row.reason, row.detail) == ("ignored", "no_route", "no route wants issues")
     fold(conn, as_records([queued("g1")], first=3))
     row = query.delivery(conn, None, "g1")
-    assert (row["state"], row["reason"], row["detail"], row["tasks"]) == ("queued", None, None, [T])
+    assert (row.state, row.reason, row.detail, row.tasks) == ("queued", None, None, [T])
 
 
 def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
@@ -76,44 +79,44 @@ def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
 
     fold(conn, records[:2])
     task = query.task(conn, T)
-    assert (task["state"], task["attempts"], task["key"], task["created_seq"]) == ("queued", 0, "octo/hello#12", 2)
-    assert task["policy"]["retry"] == {"max": 2, "backoff_s": 2.0, "cap_s": 300.0}
+    assert (task.state, task.attempts, task.key, task.created_seq) == ("queued", 0, "octo/hello#12", 2)
+    assert task.policy["retry"] == {"max": 2, "backoff_s": 2.0, "cap_s": 300.0}
     assert query.attempts(conn, T) == []
 
     fold(conn, records[2:5])
     task = query.task(conn, T)
-    assert (task["state"], task["attempts"], task["worker"], task["lease_until"]) == ("running", 1, "w1", "later")
-    assert task["claim_seq"] == 3
-    assert query.delivery(conn, "9", "g1")["state"] == "running"
+    assert (task.state, task.attempts, task.worker, task.lease_until) == ("running", 1, "w1", "later")
+    assert task.claim_seq == 3
+    assert query.delivery(conn, "9", "g1").state == "running"
 
     fold(conn, records[5:])
     task = query.task(conn, T)
-    assert (task["state"], task["reason"], task["category"]) == ("queued", "exit", "exit")
-    assert (task["not_before"], task["retries"]) == ("2027-01-15T09:00:00.000000Z", 1)
-    assert (task["worker"], task["lease_until"], task["claim_seq"], task["last_seq"]) == (None, None, None, 6)
-    assert task["updated_at"] == records[5].at
+    assert (task.state, task.reason, task.category) == ("queued", "exit", "exit")
+    assert (task.not_before, task.retries) == ("2027-01-15T09:00:00.000000Z", 1)
+    assert (task.worker, task.lease_until, task.claim_seq, task.last_seq) == (None, None, None, 6)
+    assert task.updated_at == records[5].at
 
     result = "attempts/x/2/result"
     done = moved("completed", T, attempt=2, claim=7, exit_code=0, result=result)
     fold(conn, as_records([claimed(2), done], first=7))
     task = query.task(conn, T)
-    assert (task["state"], task["reason"], task["not_before"], task["attempts"]) == ("completed", None, None, 2)
+    assert (task.state, task.reason, task.not_before, task.attempts) == ("completed", None, None, 2)
     first, second = query.attempts(conn, T)
-    assert first["phases"] == [["started", records[3].at]]
-    assert (first["outcome"], first["category"], first["exit_code"], first["detail"]) == (
+    assert first.phases == [["started", records[3].at]]
+    assert (first.outcome, first.category, first.exit_code, first.detail) == (
         "failed",
         "exit",
         3,
         "it exited with 3",
     )
-    assert (first["fence"], first["started_at"], first["ended_at"]) == ("e" * 16 + ".3", records[2].at, records[5].at)
-    assert (second["outcome"], second["category"], second["exit_code"], second["result"]) == (
+    assert (first.fence, first.started_at, first.ended_at) == ("e" * 16 + ".3", records[2].at, records[5].at)
+    assert (second.outcome, second.category, second.exit_code, second.result) == (
         "completed",
         None,
         0,
         result,
     )
-    assert query.delivery(conn, "9", "g1")["state"] == "completed"
+    assert query.delivery(conn, "9", "g1").state == "completed"
 
 
 def test_a_row_is_written_where_it_changed(conn: sqlite3.Connection) -> None:
@@ -130,7 +133,7 @@ def test_a_row_is_written_where_it_changed(conn: sqlite3.Connection) -> None:
     }
     assert written["tasks"] == {"state", "attempts", "updated_at", "worker", "last_seq", "claim_seq"}
     assert written["webhook_deliveries"] == {"state"}
-    assert query.tasks_of(conn, "9", "g1")[0]["state"] == "running"
+    assert query.tasks_of(conn, "9", "g1")[0].state == "running"
 
 
 def test_an_older_attempt_that_a_record_claims_anew_begins_anew(conn: sqlite3.Connection) -> None:
@@ -138,7 +141,7 @@ def test_an_older_attempt_that_a_record_claims_anew_begins_anew(conn: sqlite3.Co
     again = [moved("retry", T, **FAILURE), claimed(2), moved("retry", T, **FAILURE), claimed(1, worker="w9")]
     for record in as_records([received("g1"), queued("g1"), claimed(1), *again]):
         fold(conn, [record])
-    assert [(a["attempt"], a["worker"], a["ended_at"] is None) for a in query.attempts(conn, T)] == [
+    assert [(a.attempt, a.worker, a.ended_at is None) for a in query.attempts(conn, T)] == [
         (1, "w9", True),
         (2, "w1", False),
     ]
@@ -148,14 +151,14 @@ def test_interruptions_are_counted_apart_from_retries(conn: sqlite3.Connection) 
     cut = FAILURE | {"category": "interrupted", "exit_code": None}
     one(conn, received("g1"), queued("g1"), claimed(), moved("retry", T, **(cut | {"interruptions": 1})))
     task = query.task(conn, T)
-    assert (task["state"], task["retries"], task["interruptions"]) == ("queued", 0, 1)
+    assert (task.state, task.retries, task.interruptions) == ("queued", 0, 1)
     fold(conn, as_records([claimed(2), moved("failed", T, **(cut | {"interruptions": 2}))], first=5))
     task = query.task(conn, T)
-    assert (task["state"], task["category"], task["interruptions"]) == ("failed", "interrupted", 2)
+    assert (task.state, task.category, task.interruptions) == ("failed", "interrupted", 2)
     fold(conn, as_records([moved("requeued", T, by="mona", reason="fixed it")], first=7))
     task = query.task(conn, T)
-    assert (task["state"], task["reason"], task["category"]) == ("queued", "fixed it", None)
-    assert (task["interruptions"], task["retries"], task["attempts"]) == (0, 0, 2)
+    assert (task.state, task.reason, task.category) == ("queued", "fixed it", None)
+    assert (task.interruptions, task.retries, task.attempts) == (0, 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -172,26 +175,26 @@ def test_ends_that_come_from_elsewhere(
 ) -> None:
     row = one(conn, received("g1"), queued("g1"), *([claimed()] if running else []), moved(kind, T, **data))
     task = query.task(conn, T)
-    assert (task["state"], task["reason"], task["detail"]) == (kind, reason, detail)
-    assert (row["state"], row["reason"], row["detail"]) == (kind, reason, detail)
-    assert [attempt["outcome"] for attempt in query.attempts(conn, T)] == ([kind] if running else [])
-    assert all(attempt["ended_at"] for attempt in query.attempts(conn, T))
+    assert (task.state, task.reason, task.detail) == (kind, reason, detail)
+    assert (row.state, row.reason, row.detail) == (kind, reason, detail)
+    assert [attempt.outcome for attempt in query.attempts(conn, T)] == ([kind] if running else [])
+    assert all(attempt.ended_at for attempt in query.attempts(conn, T))
 
 
 def test_an_attempt_that_ended_stays_as_it_ended(conn: sqlite3.Connection) -> None:
     steps = [received("g1"), queued("g1"), claimed(), moved("failed", T, **FAILURE), moved("requeued", T)]
     one(conn, *steps, moved("cancelled", T, by="mona"))
     (attempt,) = query.attempts(conn, T)
-    assert (attempt["outcome"], attempt["exit_code"]) == ("failed", 3)
+    assert (attempt.outcome, attempt.exit_code) == ("failed", 3)
 
 
 def state_of(*tasks: tuple[str, int, str]) -> str | None:
     rows = [
-        {"route": route, "replay": replay, "state": state, "created_seq": seq}
+        blank(TaskRow, route=route, replay=replay, state=state, created_seq=seq)
         for seq, (route, replay, state) in enumerate(tasks)
     ]
     deciding = deciding_task(rows)
-    return None if deciding is None else str(deciding["state"])
+    return None if deciding is None else str(deciding.state)
 
 
 def test_a_deliverys_state_is_that_of_the_newest_replay_of_each_route() -> None:
@@ -211,13 +214,13 @@ def test_tasks_that_a_batch_does_not_speak_of_count_too(conn: sqlite3.Connection
     done = [moved("claimed", log, attempt=1), moved("completed", log, attempt=1, exit_code=0)]
     fold(conn, as_records(done, first=6))
     row = query.delivery(conn, "9", "g1")
-    assert (row["state"], row["reason"]) == ("failed", "exit")
+    assert (row.state, row.reason) == ("failed", "exit")
     fold(conn, as_records([note("replayed", "g1", replay=1), queued("g1", replay=1)], first=8))
-    assert query.delivery(conn, "9", "g1")["state"] == "queued"
+    assert query.delivery(conn, "9", "g1").state == "queued"
     retried = of("g1", replay=1)
     fold(conn, as_records([moved("claimed", retried, attempt=1), moved("completed", retried)], first=10))
     row = query.delivery(conn, "9", "g1")
-    assert (row["state"], row["reason"], row["tasks"]) == ("completed", None, [T, log, retried])
+    assert (row.state, row.reason, row.tasks) == ("completed", None, [T, log, retried])
 
 
 def test_another_guid_on_the_same_body_is_a_twin_of_the_first(conn: sqlite3.Connection) -> None:
@@ -238,17 +241,17 @@ def test_another_guid_on_the_same_body_is_a_twin_of_the_first(conn: sqlite3.Conn
 def test_two_hooks_that_share_a_guid_are_two_deliveries(conn: sqlite3.Connection) -> None:
     fold(conn, as_records([received("g1"), received("g1", "8"), queued("g1", "8"), note("repeated", "g1")]))
     mine, other = query.delivery(conn, "9", "g1"), query.delivery(conn, "8", "g1")
-    assert (mine["state"], mine["duplicates"], mine["tasks"]) == ("received", 1, [])
-    assert (other["state"], other["duplicates"], other["tasks"]) == ("queued", 0, [of("g1", "8")])
+    assert (mine.state, mine.duplicates, mine.tasks) == ("received", 1, [])
+    assert (other.state, other.duplicates, other.tasks) == ("queued", 0, [of("g1", "8")])
 
 
 def test_a_task_knows_its_deliverys_seq_or_has_no_delivery(conn: sqlite3.Connection) -> None:
     one(conn, received("g1"), queued("g1"), queued("gone", delivery_seq=1))
-    assert query.task(conn, T)["delivery_seq"] == 1
-    assert query.task(conn, of("gone"))["delivery_seq"] is None
-    assert query.delivery(conn, None, "g1")["tasks"] == [T]
+    assert query.task(conn, T).delivery_seq == 1
+    assert query.task(conn, of("gone")).delivery_seq is None
+    assert query.delivery(conn, None, "g1").tasks == [T]
     for guid, task in (("g1", T), ("gone", of("gone"))):
-        assert [item["id"] for item in query.tasks(conn, parse(f"guid:{guid} -sender:hubot")).items] == [task]
+        assert [item.id for item in query.tasks(conn, parse(f"guid:{guid} -sender:hubot")).items] == [task]
 
 
 def test_hostile_values_become_text_or_nothing(conn: sqlite3.Connection) -> None:
@@ -256,20 +259,20 @@ def test_hostile_values_become_text_or_nothing(conn: sqlite3.Connection) -> None
     row = one(
         conn, received("g1", about=about | {"labels": ["ok", 5, "n\0l"], "label": {}}, installation=True, event=5)
     )
-    assert (row["repo"], row["owner"], row["sender"], row["number"]) == ("a\ufffdb", None, "?", None)
-    assert (row["labels"], row["label"], row["installation"], row["event"]) == (
+    assert (row.repo, row.owner, row.sender, row.number) == ("a\ufffdb", None, "?", None)
+    assert (row.labels, row.label, row.installation, row.event) == (
         ["ok", None, "n\ufffdl"],
         None,
         None,
         None,
     )
-    assert row["title"] == "'; DROP TABLE tasks; --"
+    assert row.title == "'; DROP TABLE tasks; --"
 
 
 def test_no_number_that_records_state_or_lead_to_is_too_large_for_a_column(conn: sqlite3.Connection) -> None:
     most = 2**63 - 1
     one(conn, received("g1"), queued("g1"), claimed(most), claimed(None), claimed(2**64))  # type: ignore[arg-type]
-    assert query.task(conn, T)["attempts"] == most
+    assert query.task(conn, T).attempts == most
 
 
 def test_records_without_a_beginning_and_foreign_subjects_change_nothing(conn: sqlite3.Connection) -> None:
@@ -285,8 +288,8 @@ def test_an_erased_about_leaves_the_columns_empty(conn: sqlite3.Connection) -> N
     entries = [received("g1"), queued("g1")]
     fold(conn, as_records([Entry(e.subject, e.kind, e.data, None, e.payload, e.expect) for e in entries]))
     row = query.delivery(conn, "9", "g1")
-    assert (row["repo"], row["title"], row["labels"], row["event"]) == (None, None, [], "issues")
-    assert query.task(conn, T)["repo"] is None
+    assert (row.repo, row.title, row.labels, row.event) == (None, None, [], "issues")
+    assert query.task(conn, T).repo is None
 
 
 def test_what_was_erased_is_not_in_the_rows_whether_it_was_there_before_or_never(conn: sqlite3.Connection) -> None:
@@ -296,14 +299,16 @@ def test_what_was_erased_is_not_in_the_rows_whether_it_was_there_before_or_never
     records = as_records([*entries, dropped, redacted])
     fold(conn, records)
     row, task = query.delivery(conn, "9", "g1"), query.task(conn, T)
-    assert (row["payload_dropped"], row["redacted"], row["last_seq"]) == (5, 6, 6)
-    assert {row[name] for name in ("repo", "owner", "sender", "number", "head_sha", "title", "label")} == {None}
-    assert row["labels"] == []
-    assert {task[name] for name in ("repo", "number", "head_sha", "key")} == {None}
-    assert (row["hook"], row["guid"], row["event"], row["state"]) == ("9", "g1", "issues", "completed")
-    assert row["payload_bytes"] and row["payload_sha256"]
+    assert (row.payload_dropped, row.redacted, row.last_seq) == (5, 6, 6)
+    assert {getattr(row, name) for name in ("repo", "owner", "sender", "number", "head_sha", "title", "label")} == {
+        None
+    }
+    assert row.labels == []
+    assert {getattr(task, name) for name in ("repo", "number", "head_sha", "key")} == {None}
+    assert (row.hook, row.guid, row.event, row.state) == ("9", "g1", "issues", "completed")
+    assert row.payload_bytes and row.payload_sha256
     other = query.delivery(conn, "9", "g2")
-    assert (other["payload_dropped"], other["redacted"], other["repo"]) == (5, None, "octo/hello")
+    assert (other.payload_dropped, other.redacted, other.repo) == (5, None, "octo/hello")
 
     again = empty_state()
     try:

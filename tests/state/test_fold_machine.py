@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from covenq.model import State
+from covenq.model.rows import TaskRow
 from covenq.state.fold import deciding_task, fold
 from journal.records import Entry, Record
 from tests.support.records import as_records, dump, empty_state, moved, note, queued, received
@@ -151,22 +152,22 @@ class Folding(RuleBasedStateMachine):
 
     def valid(self, conn: sqlite3.Connection, end: int) -> None:
         """The tasks are as told, what runs has its claim, and a delivery's state is that of its tasks."""
-        tasks = [dict(row) for row in conn.execute("SELECT * FROM tasks")]
-        assert {task["id"]: task["state"] for task in tasks} == self.told[end]
+        tasks = [TaskRow(**dict(row)) for row in conn.execute("SELECT * FROM tasks")]
+        assert {task.id: task.state for task in tasks} == self.told[end]
         for task in tasks:
-            assert (task["state"] == State.RUNNING) == (task["claim_seq"] is not None)
-            assert 0 <= task["priority"] <= 9
+            assert (task.state == State.RUNNING) == (task.claim_seq is not None)
+            assert 0 <= task.priority <= 9
             open_attempts = conn.execute(
-                "SELECT count(*) FROM task_attempts WHERE task = ? AND ended_at IS NULL", (task["id"],)
+                "SELECT count(*) FROM task_attempts WHERE task = ? AND ended_at IS NULL", (task.id,)
             ).fetchone()[0]
-            assert open_attempts == (task["state"] == State.RUNNING)
-            assert task["not_before"] is None or task["state"] == State.QUEUED
+            assert open_attempts == (task.state == State.RUNNING)
+            assert task.not_before is None or task.state == State.QUEUED
         for row in conn.execute("SELECT seq, state FROM webhook_deliveries").fetchall():
-            deciding = deciding_task([task for task in tasks if task["delivery_seq"] == row["seq"]])
-            assert row["state"] == (deciding["state"] if deciding else row["state"])
+            deciding = deciding_task([task for task in tasks if task.delivery_seq == row["seq"]])
+            assert row["state"] == (deciding.state if deciding else row["state"])
             assert deciding is not None or row["state"] in (State.RECEIVED, State.IGNORED)
         total = conn.execute("SELECT total(n) FROM starts WHERE scope LIKE 'route %'").fetchone()[0]
-        assert total == sum(task["attempts"] for task in tasks)
+        assert total == sum(task.attempts for task in tasks)
 
 
 TestFolding = Folding.TestCase

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import asdict
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import parse
@@ -50,12 +51,12 @@ def conn() -> Iterator[sqlite3.Connection]:
 def test_the_objects_have_the_promised_fields_and_are_json(conn: sqlite3.Connection) -> None:
     delivery, task = query.delivery(conn, "9", "g0"), query.task(conn, of("g0"))
     (attempt,) = query.attempts(conn, of("g0"))
-    assert set(DELIVERY) <= set(delivery)
-    assert set(TASK) <= set(task)
-    assert set(ATTEMPT) <= set(attempt)
-    json.dumps([delivery, task, attempt], allow_nan=False)
-    assert attempt["stdout"] is attempt["stderr"] is None, "nothing was prepared, so there are no files"
-    assert delivery["tasks"] == [of("g0")]
+    assert set(DELIVERY) <= set(asdict(delivery))
+    assert set(TASK) <= set(asdict(task))
+    assert set(ATTEMPT) <= set(asdict(attempt))
+    json.dumps([asdict(one) for one in (delivery, task, attempt)], allow_nan=False)
+    assert attempt.stdout is attempt.stderr is None, "nothing was prepared, so there are no files"
+    assert delivery.tasks == [of("g0")]
     assert query.deliveries(conn, parse("guid:g0")).items == [delivery]
     assert query.tasks(conn, parse("guid:g0")).items == [task]
     assert query.tasks_of(conn, "9", "g0") == [task]
@@ -81,7 +82,7 @@ def test_pages_go_from_newest_to_oldest_without_gap_or_repetition(conn: sqlite3.
                     break
                 assert len(page.items) == limit
             assert items == whole.items
-    numbers = [item["number"] for item in query.deliveries(conn, EVERY, 0).items]
+    numbers = [item.number for item in query.deliveries(conn, EVERY, 0).items]
     assert numbers == sorted(numbers, reverse=True)
 
 
@@ -89,7 +90,7 @@ def test_what_arrives_while_paging_does_not_shift_the_pages(conn: sqlite3.Connec
     first = query.deliveries(conn, EVERY, 10)
     fold(conn, as_records([received("late")], first=len(RECORDS) + 1))
     second = query.deliveries(conn, EVERY, 10, first.next)
-    assert [item["number"] for item in first.items + second.items] == list(range(24, 4, -1))
+    assert [item.number for item in first.items + second.items] == list(range(24, 4, -1))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 200])
@@ -103,12 +104,12 @@ def test_pages_of_what_asks_into_payloads(
         return RECORDS[seq - 1].payload
 
     page = query.deliveries(conn, filter, 4, payload_of=payload_of)
-    assert [item["number"] for item in page.items] == [23, 21, 19, 17]
+    assert [item.number for item in page.items] == [23, 21, 19, 17]
     page = query.deliveries(conn, filter, 10, page.next, payload_of=payload_of)
-    assert [item["number"] for item in page.items] == [15, 13, 11, 9, 7, 5]
+    assert [item.number for item in page.items] == [15, 13, 11, 9, 7, 5]
     assert page.next is None
     tasks = query.tasks(conn, parse("payload.n:4,6,7"), payload_of=payload_of).items
-    assert [task["guid"] for task in tasks] == ["g6", "g4"]
+    assert [task.guid for task in tasks] == ["g6", "g4"]
 
 
 def test_no_statement_stays_open_behind_a_page(conn: sqlite3.Connection) -> None:
@@ -150,7 +151,7 @@ def test_a_guid_of_several_hooks_has_to_be_told_apart(conn: sqlite3.Connection) 
         query.delivery(conn, None, "g1")
     assert caught.value.ids == ["9/g1", "8/g1"]
     assert caught.value.exit_code == 2
-    assert query.delivery(conn, "8", "g1")["hook"] == "8"
+    assert query.delivery(conn, "8", "g1").hook == "8"
 
 
 def test_counts_name_every_state(conn: sqlite3.Connection) -> None:

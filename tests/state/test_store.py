@@ -78,7 +78,7 @@ def rows_of(path: Path) -> Mapping[str, list[tuple[Any, ...]]]:
 def answers(conn: sqlite3.Connection) -> list[Any]:
     every = parse("")
     tasks = query.tasks(conn, every, 0).items
-    return [query.deliveries(conn, every, 0), tasks, [query.attempts(conn, t["id"]) for t in tasks], query.counts(conn)]
+    return [query.deliveries(conn, every, 0), tasks, [query.attempts(conn, t.id) for t in tasks], query.counts(conn)]
 
 
 # ---- the store
@@ -270,7 +270,7 @@ def test_a_reader_that_waits_for_an_append_sees_it(
     for n in range(20):
         seq = append(journal, received(f"g{n}"))
         assert fold_thread.wait_for(seq, 10)
-        assert query.delivery(store.reader(), "9", f"g{n}")["seq"] == seq
+        assert query.delivery(store.reader(), "9", f"g{n}").seq == seq
     assert fold_thread.folded >= seq
     assert not fold_thread.wait_for(seq + 100, 0.01)
 
@@ -288,7 +288,7 @@ def test_readers_in_many_threads_see_their_own_appends(
                 failures.append(seq)
                 return
             row = query.delivery(store.reader(), "9", guid)
-            if (row["state"], row["tasks"]) != ("queued", [of(guid)]):
+            if (row.state, row.tasks) != ("queued", [of(guid)]):
                 failures.append(row)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
@@ -361,7 +361,7 @@ def test_damage_met_while_folding_is_told_and_mended_by_the_next_start(path: Pat
     with StateStore(path, journal) as store:
         assert store.folded == 0
         store.catch_up()
-        assert query.delivery(store.reader(), None, "late")["state"] == "received"
+        assert query.delivery(store.reader(), None, "late").state == "received"
 
 
 def test_who_waits_for_the_fold_hears_at_once_of_the_damage_that_it_comes_upon(path: Path, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_an_overlay_sees_the_missing_tail_and_leaves_the_file_alone(path: Path, 
         for _ in range(2):
             with overlay(path, reader) as conn:
                 assert len(query.deliveries(conn, parse(""), 0).items) == 20
-                assert query.task(conn, of("g19"))["state"] == "completed"
+                assert query.task(conn, of("g19")).state == "completed"
                 with pytest.raises(sqlite3.OperationalError):
                     conn.execute("DELETE FROM tasks")
             assert rows_of(path) == before

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -14,6 +15,7 @@ from textual.widgets import Static
 from covenq.client.interface import Source
 from covenq.client.open import open_source
 from covenq.config.load import Config
+from covenq.model.rows import Delivery, LatestAttempt, Task
 from covenq.tui.app import Dashboard
 from covenq.tui.panes.filter_input import FilterInput
 from covenq.tui.widgets.lines import Lines, plain
@@ -67,6 +69,22 @@ def rows(app: Dashboard) -> list[str]:
     table = app.pane.table
     texts = [table.render_line(y).text for y in range(1, table.size.height)]
     return [line for line in texts if line.strip()]
+
+
+R = TypeVar("R", Delivery, Task, LatestAttempt)
+
+
+def loaded(app: Dashboard, kind: type[R]) -> list[R]:
+    """The rows that are loaded of the list in view, oldest first."""
+    assert app.pane is not None
+    kept = app.pane.table.rows
+    return [row for at in range(kept.count) if isinstance(row := kept.row(at), kind)]
+
+
+def current_row(app: Dashboard, kind: type[R]) -> R | None:
+    """The row under the cursor, if it is loaded."""
+    row = app.pane.table.current if app.pane is not None else None
+    return row if isinstance(row, kind) else None
 
 
 def first_row(app: Dashboard) -> str:

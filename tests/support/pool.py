@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from covenq.model import DeliveryId, Kind, task_id
+from covenq.model.rows import Attempt, Task
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -139,18 +140,18 @@ class Harness:
             for record in self.records(task)
         ]
 
-    def row(self, task: str) -> dict[str, Any]:
+    def row(self, task: str) -> Task:
         assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.task(self.store.reader(), task)
 
-    def attempts(self, task: str) -> list[dict[str, Any]]:
+    def attempts(self, task: str) -> list[Attempt]:
         assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.attempts(self.store.reader(), task)
 
     def wait(self, task: str, *states: str) -> dict[str, Any]:
-        def reached() -> dict[str, Any] | None:
+        def reached() -> Task | None:
             row = self.row(task)
-            return row if row["state"] in (states or ("completed", "failed")) else None
+            return row if row.state in (states or ("completed", "failed")) else None
 
         return eventually(reached, what=f"{task} is {states or 'final'}")
 

@@ -22,11 +22,24 @@ import orjson
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from msgspec.structs import replace  # noqa: E402
 from textual.pilot import Pilot  # noqa: E402
 
 from covenq.client.local import LocalSource  # noqa: E402
 from covenq.config import load as configuration  # noqa: E402
 from covenq.model import at_text  # noqa: E402
+from covenq.model.answers import Event  # noqa: E402
+from covenq.model.status import (  # noqa: E402
+    ActivePause,
+    BatchSizes,
+    Disk,
+    Status,
+    SyncTimes,
+    UpkeepStatus,
+    Verified,
+    WorkerAttempt,
+    WorkerStatus,
+)
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
 from covenq.tui.screens.detail import DetailScreen  # noqa: E402
@@ -104,54 +117,52 @@ class DemoDaemon(LocalSource):
     def where(self) -> str:
         return "/var/lib/covenq"
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         found = super().status()
-        running = found["running"]
-        syncs = {"count": 1024, "median": 1.2, "p99": 4.6, "slowest": 9.8}
-        found["journal"] |= {"recent_syncs_ms": syncs, "last_sync_ms": 1.1, "id": "5eed" * 8, "epoch": "5eed" * 4}
-        found["journal"]["head"]["sum"] = "5eedc0de" * 8  # of a chain whose salts are random
-        for one in found["segments"]:
-            one["bytes"] = found["journal"]["bytes"] = 212_000  # ids and salts change the size by some bytes
-        found["journal"]["recent_batches"] = {"count": 1024, "median": 2, "largest": 41}
-        return {
-            **found,
-            "ready": True,
-            "reasons": [],
-            "pid": 4711,
-            "started_at": at_text(NOW - 3 * 86400),
-            "data": self.where,
-            "webhook_url": "http://127.0.0.1:8787/webhook",
-            "disk": {"free": 61 << 30, "total": 100 << 30},
-            "worker": {"id": "w1", "concurrency": 4, "running": running, "error": None},
-            "upkeep": {"doing": None, "error": None},
-            "refused": {"signature_wrong": 3, "body_not_json": 1},
-            "verified": {
-                "at": at_text(NOW - 5400),
-                "ok": True,
-                "records": 300,
-                "findings": 0,
-                "seq": 300,
-                "seconds": 0.1,
-                "first": None,
-            },
-            "pauses": [
-                {
-                    "what": "repo",
-                    "name": "6",
-                    "repo": "octo/spoon",
-                    "since": at_text(NOW - 720),
-                    "seq": 9,
-                    "by": "mona",
-                    "reason": "a release is going out",
-                }
+        running = [WorkerAttempt(one.task, one.attempt, one.route, one.since or "") for one in found.running]
+        journal = replace(
+            found.journal,
+            id="5eed" * 8,
+            epoch="5eed" * 4,
+            head=replace(found.journal.head, sum="5eedc0de" * 8),  # of a chain whose salts are random
+            bytes=212_000,  # ids and salts change the size by some bytes
+            last_sync_ms=1.1,
+            recent_syncs_ms=SyncTimes(1024, median=1.2, p99=4.6, slowest=9.8),
+            recent_batches=BatchSizes(1024, median=2, largest=41),
+        )
+        return replace(
+            found,
+            ready=True,
+            reasons=[],
+            pid=4711,
+            started_at=at_text(NOW - 3 * 86400),
+            data=self.where,
+            webhook_url="http://127.0.0.1:8787/webhook",
+            journal=journal,
+            segments=[replace(one, bytes=journal.bytes) for one in found.segments],
+            disk=Disk(free=61 << 30, total=100 << 30),
+            worker=WorkerStatus("w1", concurrency=4, running=running, error=None),
+            upkeep=UpkeepStatus(doing=None, error=None),
+            refused={"signature_wrong": 3, "body_not_json": 1},
+            verified=Verified(at_text(NOW - 5400), ok=True, records=300, findings=0, seq=300, seconds=0.1),
+            pauses=[
+                ActivePause(
+                    "repo",
+                    name="6",
+                    repo="octo/spoon",
+                    since=at_text(NOW - 720),
+                    seq=9,
+                    by="mona",
+                    reason="a release is going out",
+                )
             ],
-        }
+        )
 
-    def events(self, after: int | None = None) -> Iterator[dict[str, Any]]:
+    def events(self, after: int | None = None) -> Iterator[Event]:
         import threading
 
         threading.Event().wait()  # nothing more happens; the thread is a daemon
-        yield {}
+        yield from ()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from covenq.errors import CovenqError, StaleFence
 from covenq.filter.grammar import parse
 from covenq.intake import resume
 from covenq.model import Category, DeliveryId, Kind, State, at_text, seconds_of
+from covenq.model import rows as model_rows
 from covenq.operate.act import actions, pauses
 from covenq.operate.act.plan import Plan, apply
 from covenq.operate.parameters import Pause, Replay, Selection
@@ -436,7 +437,7 @@ class World:
 
     def reroute(self) -> None:
         for row in query.deliveries(self.conn, parse("state:received"), 0).items:
-            record = self.journal.get(row["seq"])
+            record = self.journal.get(row.seq)
             assert record is not None
             resume.route_received(self.journal, self.config, row, record, lambda: self.now)
 
@@ -493,7 +494,7 @@ class World:
             look, ids = Waiting(self.conn, self.now, self.config.caps, held), {task.id for task in held}
         rows = self.conn.execute("SELECT id, tenant FROM tasks WHERE state = 'queued' AND NOT pull").fetchall()
         told = [(row["tenant"], look.reason_for(row["id"])) for row in rows if row["id"] not in ids]
-        return {tenant for tenant, waits in told if waits is not None and waits["word"] == "worker"}
+        return {tenant for tenant, waits in told if waits is not None and waits.word == "worker"}
 
     def _in_turn(self, able: set[str], started: list[str]) -> None:
         """Nobody who could start waits for more starts of others than all of theirs have in two rounds."""
@@ -562,7 +563,7 @@ class World:
         with suppress(JournalFull):
             most = self.rng.choice([1, 1, 3])
             for found in self.claims.claim_all("w1", self.rng.choice([1, 10, 60]), most, routes=routes):
-                self.far.append(Held(found["task"]["id"], found["fence"]))
+                self.far.append(Held(found.task.id, found.fence))
 
     def far_report(self) -> None:
         """A report of a pull worker: in time or late, true or false, once or repeated."""
@@ -695,7 +696,7 @@ class World:
                     pass
             self.attempts = []
             while (found := self.claims.claim("w2", 60)) is not None:
-                self.claims.reports.complete(found["task"]["id"], found["fence"])
+                self.claims.reports.complete(found.task.id, found.fence)
             self.leases()
             self.fold(len(self.journal.records))
             left = query.tasks(self.conn, parse("state:queued,running"), 0).items
@@ -707,29 +708,29 @@ class World:
             raise Violated(f"after all that time, these wait: {Counter(waits)}")
         self._check_state()
 
-    def _pass_time(self, left: list[dict[str, Any]], waits: list[str]) -> None:
+    def _pass_time(self, left: list[model_rows.Task], waits: list[str]) -> None:
         """On to the next moment at which something can change."""
         step = 0.0
         if all(word.endswith("_daily") or word.startswith("paused") or word == "retry" for word in waits):
             step = 3600.0
-        dues = [seconds_of(one["not_before"]) for one in left if one["not_before"]]
+        dues = [seconds_of(one.not_before) for one in left if one.not_before]
         later = [due - self.now for due in dues if due > self.now]
         step = min([step or WEEK, *later]) if step or later else 61.0
         self.now += step
         self.mono += max(step, 61.0)
 
-    def _explained(self, task: dict[str, Any]) -> str:
+    def _explained(self, task: model_rows.Task) -> str:
         """The word for what a task waits for; what runs is held by a lease."""
-        if task["state"] == State.RUNNING:
-            if task["lease_until"] is None:
-                raise Violated(f"{task['id']} runs, and nobody runs it")
+        if task.state == State.RUNNING:
+            if task.lease_until is None:
+                raise Violated(f"{task.id} runs, and nobody runs it")
             return "lease"
-        if task["not_before"] and seconds_of(task["not_before"]) > self.now + DAY + 1:
-            raise Violated(f"{task['id']} waits for {task['not_before']}, longer than anything may")
-        told = Waiting(self.conn, self.now, self.config.caps).reason_for(task["id"])
-        if told is None or not told["why"]:
-            raise Violated(f"{task['id']} waits, and nothing says for what")
-        return str(told["word"])
+        if task.not_before and seconds_of(task.not_before) > self.now + DAY + 1:
+            raise Violated(f"{task.id} waits for {task.not_before}, longer than anything may")
+        told = Waiting(self.conn, self.now, self.config.caps).reason_for(task.id)
+        if told is None or not told.why:
+            raise Violated(f"{task.id} waits, and nothing says for what")
+        return str(told.word)
 
     def _check_state(self) -> None:
         """The state, folded as it came, in batches and perhaps again, is what folding it all at once makes; and it agrees

@@ -13,6 +13,8 @@ import pytest
 
 from covenq.errors import NotFound, Refused, StaleFence, UsageError
 from covenq.model import Kind
+from covenq.model.answers import Grant
+from covenq.model.rows import Attempt, Task
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -71,11 +73,11 @@ class Harness:
         assert isinstance(self.journal.append([received(guid), entry]), Appended)
         return entry.subject.removeprefix("task.")
 
-    def row(self, task: str) -> dict[str, Any]:
+    def row(self, task: str) -> Task:
         assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.task(self.store.reader(), task)
 
-    def attempts(self, task: str) -> list[dict[str, Any]]:
+    def attempts(self, task: str) -> list[Attempt]:
         assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.attempts(self.store.reader(), task)
 
@@ -86,8 +88,8 @@ class Harness:
         return [r.data for r in self.journal.read(0) if r.kind == "ops.late"]
 
     def expire(self, task: str, times: int = 1) -> None:
-        before = self.row(task)["interruptions"]
-        eventually(lambda: self.row(task)["interruptions"] >= before + times, what="the lease is ended")
+        before = self.row(task).interruptions
+        eventually(lambda: self.row(task).interruptions >= before + times, what="the lease is ended")
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def harness(make_harness: Callable[[], Harness]) -> Harness:
     return make_harness()
 
 
-def claim(harness: Harness, worker: str = "w1", lease_s: float = 60, **more: Any) -> dict[str, Any]:
+def claim(harness: Harness, worker: str = "w1", lease_s: float = 60, **more: Any) -> Grant:
     found = harness.claims.claim(worker, lease_s, **more)
     assert found is not None
     return found
@@ -118,11 +120,11 @@ def claim(harness: Harness, worker: str = "w1", lease_s: float = 60, **more: Any
 def test_a_claim_gives_the_whole_task_and_its_token(harness: Harness) -> None:
     task = harness.add("g1")
     found = claim(harness)
-    assert found["task"] == harness.row(task)
-    assert (found["task"]["state"], found["task"]["worker"], found["task"]["attempts"]) == ("running", "w1", 1)
-    assert found["lease_until"] == found["task"]["lease_until"] == "2027-01-15T08:01:00.000000Z"
-    assert found["payload_url"] == "/api/v1/deliveries/9/g1/payload"
-    assert harness.attempts(task)[0]["fence"] == found["fence"]
+    assert found.task == harness.row(task)
+    assert (found.task.state, found.task.worker, found.task.attempts) == ("running", "w1", 1)
+    assert found.lease_until == found.task.lease_until == "2027-01-15T08:01:00.000000Z"
+    assert found.payload_url == "/api/v1/deliveries/9/g1/payload"
+    assert harness.attempts(task)[0].fence == found.fence
     assert harness.claims.claim("w2", 60) is None
 
 
@@ -130,30 +132,30 @@ def test_only_pull_tasks_of_the_wanted_routes_are_claimed(harness: Harness) -> N
     harness.add("g1", kind="run")
     task = harness.add("g2", "other")
     assert harness.claims.claim("w", 60, routes=["p"]) is None
-    assert claim(harness, routes=["p", "other"])["task"]["id"] == task
+    assert claim(harness, routes=["p", "other"]).task.id == task
 
 
 def test_a_claims_life(harness: Harness) -> None:
     task = harness.add("g1")
-    fence = claim(harness)["fence"]
+    fence = claim(harness).fence
     harness.clock.pass_(30)
-    assert harness.claims.reports.renew(task, fence, 120)["lease_until"] == harness.row(task)["lease_until"]
+    assert harness.claims.reports.renew(task, fence, 120)["lease_until"] == harness.row(task).lease_until
     assert harness.claims.reports.phase(task, fence, " building\n ghp_" + "a" * 36)["phase"] == "building  ghp_***"
     answer = harness.claims.reports.complete(
         task, fence, result={"pr": 7}, exit_code=0, usage=Usage(1.5, 0.25, 1 << 20)
     )
     assert answer == {"state": "completed", "result": f"attempts/{task}/1/result", "duplicate": False}
     (attempt,) = harness.attempts(task)
-    assert (attempt["outcome"], attempt["exit_code"], attempt["result"]) == ("completed", 0, answer["result"])
-    assert attempt["usage"] == {"user_s": 1.5, "system_s": 0.25, "max_rss": 1 << 20}
-    assert [name for name, _ in attempt["phases"]] == ["building  ghp_***"]
+    assert (attempt.outcome, attempt.exit_code, attempt.result) == ("completed", 0, answer["result"])
+    assert attempt.usage == {"user_s": 1.5, "system_s": 0.25, "max_rss": 1 << 20}
+    assert [name for name, _ in attempt.phases] == ["building  ghp_***"]
     assert json.loads((harness.data / str(answer["result"])).read_bytes()) == {"pr": 7}
     assert harness.kinds(task) == ["queued", "claimed", "renewed", "phase", "completed"]
 
 
 def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
     task = harness.add("g1")
-    fence = claim(harness)["fence"]
+    fence = claim(harness).fence
     harness.claims.reports.complete(task, fence)
     assert harness.claims.reports.complete(task, fence)["duplicate"] is True
     assert harness.kinds(task).count("completed") == 1
@@ -176,11 +178,11 @@ def test_every_late_report_is_refused_and_recorded(harness: Harness, word: str) 
         "fail": lambda fence: harness.claims.reports.fail(task, fence, Failure("exit")),
     }
     with pytest.raises(StaleFence):
-        say[word](first["fence"])
-    assert harness.late() == [{"task": task, "attempt": 1, "fence": first["fence"], "what": word, "worker": "slow"}]
-    say[word](second["fence"])
+        say[word](first.fence)
+    assert harness.late() == [{"task": task, "attempt": 1, "fence": first.fence, "what": word, "worker": "slow"}]
+    say[word](second.fence)
     assert len(harness.late()) == 1
-    assert harness.attempts(task)[0]["category"] == "lease_lost"
+    assert harness.attempts(task)[0].category == "lease_lost"
 
 
 @pytest.mark.parametrize("fence", ["", "x", "0" * 16 + ".7", ".", "a.b", "1" * 200])
@@ -198,10 +200,10 @@ def test_another_tasks_token_is_not_this_ones(harness: Harness) -> None:
     one, other = harness.add("g1"), harness.add("g2")
     found = claim(harness)
     claim(harness)
-    assert found["task"]["id"] == one
+    assert found.task.id == one
     with pytest.raises(StaleFence):
-        harness.claims.reports.complete(other, found["fence"])
-    assert harness.row(other)["state"] == "running"
+        harness.claims.reports.complete(other, found.fence)
+    assert harness.row(other).state == "running"
 
 
 def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
@@ -210,7 +212,7 @@ def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
         [Entry(f"task.{task}", Kind.CLAIMED, {"attempt": 1, "worker": "pool", "lease_until": None})]
     )
     assert isinstance(answer, Appended)
-    fence = harness.attempts(task)[0]["fence"]
+    fence = harness.attempts(task)[0].fence
     harness.claims.reports.phase(task, fence, "halfway")
     for say in (harness.claims.reports.renew, harness.claims.reports.complete):
         with pytest.raises(Refused):
@@ -220,26 +222,26 @@ def test_the_daemons_own_attempts_take_phases_alone(harness: Harness) -> None:
 
 def test_a_failure_is_tried_again_as_the_policy_has_it(harness: Harness) -> None:
     task = harness.add("g1", retry={"max": 2, "backoff_s": 2.0, "cap_s": 300.0})
-    fence = claim(harness)["fence"]
+    fence = claim(harness).fence
     said = harness.claims.reports.fail(task, fence, Failure("http", detail="x" * 1000, retry_after_s=90))
     assert (said["state"], said["not_before"]) == ("queued", "2027-01-15T08:01:30.000000Z")
     assert harness.claims.reports.fail(task, fence, Failure("http"))["duplicate"] is True
     assert harness.late() == []
-    assert (harness.row(task)["retries"], len(harness.row(task)["detail"])) == (1, 300)
+    assert (harness.row(task).retries, len(harness.row(task).detail)) == (1, 300)
     assert harness.claims.claim("w", 60) is None
     harness.clock.pass_(91)
-    fence = claim(harness)["fence"]
+    fence = claim(harness).fence
     assert harness.claims.reports.fail(task, fence, Failure("exit", exit_code=3, retry=False))["state"] == "failed"
-    assert harness.attempts(task)[-1]["exit_code"] == 3
+    assert harness.attempts(task)[-1].exit_code == 3
 
 
 def test_what_is_given_back_uses_up_no_retry(harness: Harness) -> None:
     task = harness.add("g1")
     for number in range(1, 6):
-        fence = claim(harness)["fence"]
+        fence = claim(harness).fence
         assert harness.claims.reports.fail(task, fence, Failure("interrupted"))["state"] == "queued"
         row = harness.row(task)
-        assert (row["attempts"], row["retries"], row["interruptions"]) == (number, 0, 0)
+        assert (row.attempts, row.retries, row.interruptions) == (number, 0, 0)
 
 
 def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
@@ -249,7 +251,7 @@ def test_silence_requeues_and_the_third_time_fails(harness: Harness) -> None:
         harness.clock.pass_(6)
         harness.expire(task)
         row = harness.row(task)
-        assert (row["state"], row["category"], row["retries"]) == (
+        assert (row.state, row.category, row.retries) == (
             "failed" if number == 3 else "queued",
             "lease_lost",
             0,
@@ -264,7 +266,7 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
     harness.clock.wall += 10 * 86400
     harness.clock.mono += 6
     harness.expire(marker)  # the leases were looked at
-    assert harness.row(task)["state"] == "running"
+    assert harness.row(task).state == "running"
     harness.clock.wall -= 20 * 86400
     harness.clock.mono += 60
     harness.expire(task)
@@ -273,14 +275,14 @@ def test_setting_the_wall_clock_ends_no_lease(harness: Harness) -> None:
 def test_a_lease_outlives_a_restart(make_harness: Callable[[], Harness]) -> None:
     harness = make_harness()
     task, other = harness.add("g1"), harness.add("g2")
-    fence = claim(harness, lease_s=60)["fence"]
+    fence = claim(harness, lease_s=60).fence
     claim(harness, lease_s=5)
     harness.close()
     harness.clock.wall += 30
     harness.clock.mono = 5.0  # another boot's, perhaps
     harness = make_harness()
     harness.claims.reports.renew(task, fence, 3600)
-    eventually(lambda: harness.row(other)["interruptions"] or harness.clock.pass_(2), what="the other lease is ended")
+    eventually(lambda: harness.row(other).interruptions or harness.clock.pass_(2), what="the other lease is ended")
     assert harness.clock.mono > 5.0 + INHERITED_LEASE_MIN_S
     assert harness.claims.reports.complete(task, fence)["state"] == "completed"
 
@@ -318,10 +320,10 @@ def test_a_claim_waits_no_longer_than_it_said_nor_for_who_has_gone(harness: Harn
 def test_one_running_task_a_key(harness: Harness) -> None:
     first, second = harness.add("g1", key="k"), harness.add("g2", key="k")
     found = claim(harness)
-    assert found["task"]["id"] == first
+    assert found.task.id == first
     assert harness.claims.claim("w", 60) is None
-    harness.claims.reports.complete(first, found["fence"])
-    assert claim(harness)["task"]["id"] == second
+    harness.claims.reports.complete(first, found.fence)
+    assert claim(harness).task.id == second
 
 
 def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
@@ -330,8 +332,8 @@ def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
 
     def work(worker: str) -> None:
         while (one := harness.claims.claim(worker, 60)) is not None:
-            found.append(one["task"]["id"])
-            harness.claims.reports.complete(one["task"]["id"], one["fence"])
+            found.append(one.task.id)
+            harness.claims.reports.complete(one.task.id, one.fence)
 
     threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(8)]
     for thread in threads:
@@ -339,7 +341,7 @@ def test_of_many_who_claim_at_once_each_gets_its_own(harness: Harness) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(found) == sorted(tasks)
-    assert {harness.row(task)["state"] for task in tasks} == {"completed"}
+    assert {harness.row(task).state for task in tasks} == {"completed"}
     assert harness.late() == []
 
 
@@ -348,13 +350,13 @@ def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) ->
     harness.row(tasks[-1])  # the state has them all
     before = count(harness.journal.measurements(), "batches")
     found = harness.claims.claim_all("w", 60, 64)
-    assert [one["task"]["id"] for one in found] == tasks
+    assert [one.task.id for one in found] == tasks
     assert count(harness.journal.measurements(), "batches") == before + 1
-    assert found[3]["task"] == harness.row(tasks[3])
+    assert found[3].task == harness.row(tasks[3])
     cancelled = harness.journal.last(f"task.{tasks[1]}")
     assert cancelled is not None
     harness.journal.append([Entry(f"task.{tasks[1]}", Kind.CANCELLED, {"by": "me"}, expect=cancelled.seq)])
-    done = [Completion(one["task"]["id"], one["fence"], 0) for one in found]
+    done = [Completion(one.task.id, one.fence, 0) for one in found]
     answers = harness.claims.reports.complete_all(
         [*done[:4], Completion(tasks[4], done[0].fence), Completion("nothing", "x.1")]
     )
@@ -366,7 +368,7 @@ def test_several_share_an_append_and_each_stands_for_itself(harness: Harness) ->
         (tasks[4], False, "stale_fence"),
         ("nothing", False, "not_found"),
     ]
-    assert [harness.row(task)["state"] for task in tasks] == [
+    assert [harness.row(task).state for task in tasks] == [
         "completed",
         "cancelled",
         "completed",

@@ -22,6 +22,7 @@ from covenq.config.load import Retention, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
 from covenq.model import DeliveryId
+from covenq.model.rows import Delivery
 from covenq.operate.act.actions import plan_requeue
 from covenq.operate.act.plan import apply
 from covenq.operate.maintain import upkeep
@@ -95,7 +96,7 @@ class Chain:
         self.store.close()
         self.journal.close()
 
-    def lookup(self, id: DeliveryId, at_least: int) -> dict[str, Any] | None:
+    def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:
         assert self.store.catch_up() >= at_least
         return query.delivery(self.store.reader(), id.hook, id.guid)
 
@@ -120,9 +121,9 @@ class Chain:
         granted = self.claims.claim_all("w", 60, self.random.randint(1, 3))
         for one in granted:
             if self.random.random() < 0.7:
-                self.claims.reports.complete(one["task"]["id"], one["fence"], result={})
+                self.claims.reports.complete(one.task.id, one.fence, result={})
             else:
-                self.claims.reports.fail(one["task"]["id"], one["fence"], Failure("exit"))
+                self.claims.reports.fail(one.task.id, one.fence, Failure("exit"))
         return len(granted)
 
     def cut(self, act: Callable[[], Any]) -> None:

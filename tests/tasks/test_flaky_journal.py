@@ -13,6 +13,7 @@ from covenq.config.load import Config, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
 from covenq.model import DeliveryId
+from covenq.model.rows import Delivery
 from covenq.operate.act import pauses
 from covenq.operate.act.actions import plan_cancel, plan_requeue
 from covenq.operate.act.plan import Plan, apply
@@ -90,7 +91,7 @@ def test_what_is_answered_202_is_there_once(harness: Harness, seed: int) -> None
     config = build({"route": [{"name": "r", "match": "event:issues", "pull": True}]}, None, {})
     flaky = FlakyJournal(harness.journal, seed, reads=0.05)
 
-    def lookup(id: DeliveryId, at_least: int) -> dict[str, object] | None:
+    def lookup(id: DeliveryId, at_least: int) -> Delivery | None:
         assert harness.fold_thread.wait_for(at_least, 30)
         return query.delivery(harness.store.reader(), id.hook, id.guid)
 
@@ -124,8 +125,8 @@ def test_pull_workers_get_each_task_once(harness: Harness, seed: int) -> None:
     try:
         while granted := claims.claim_all("w", 60, 3):
             for one in granted:
-                claims.reports.phase(one["task"]["id"], one["fence"], "at it")
-                claims.reports.complete(one["task"]["id"], one["fence"], result={"n": 1})
+                claims.reports.phase(one.task.id, one.fence, "at it")
+                claims.reports.complete(one.task.id, one.fence, result={"n": 1})
     finally:
         claims.stop()
     for subject in ids:

@@ -65,20 +65,20 @@ def test_a_task_runs_and_completes(harness: Harness) -> None:
 
     (attempt,) = harness.attempts(task)
     claimed = next(r for r in harness.records(task) if r.kind == Kind.CLAIMED)
-    assert attempt["fence"] == fence(harness.journal.epoch, claimed.seq)
-    assert attempt["result"] == f"attempts/{task}/1/result"
-    assert [name for name, _ in attempt["phases"]] == ["prepared", "started", "collected"]
-    assert (attempt["outcome"], attempt["exit_code"]) == ("completed", 0)
+    assert attempt.fence == fence(harness.journal.epoch, claimed.seq)
+    assert attempt.result == f"attempts/{task}/1/result"
+    assert [name for name, _ in attempt.phases] == ["prepared", "started", "collected"]
+    assert (attempt.outcome, attempt.exit_code) == ("completed", 0)
 
-    result = json.loads((harness.data / attempt["result"]).read_bytes())
+    result = json.loads((harness.data / attempt.result).read_bytes())
     assert result["stdin"].encode() == payload
     assert result["argv"] == [f"{task}.1"]
-    assert result["brief"]["fence"] == attempt["fence"]
+    assert result["brief"]["fence"] == attempt.fence
     assert result["brief"]["repo"] == "octo/hello"
     assert json.loads(harness.file(task, "stdout").read_bytes()) == {
         "COVENQ_TASK": task,
         "COVENQ_ATTEMPT": "1",
-        "COVENQ_FENCE": attempt["fence"],
+        "COVENQ_FENCE": attempt.fence,
         "COVENQ_HOOK": "9",
         "COVENQ_GUID": "g1",
         "COVENQ_EVENT": "issues",
@@ -109,8 +109,8 @@ def test_a_failure_retries_and_then_fails(harness: Harness) -> None:
     assert (row["state"], row["category"], row["attempts"], row["retries"]) == ("failed", "exit", 3, 2)
     once = ENDED[1:]
     assert harness.kinds(task) == ["queued", *once, "retry", *once, "retry", *once, "failed"]
-    assert [a["outcome"] for a in harness.attempts(task)] == ["failed"] * 3
-    assert [a["exit_code"] for a in harness.attempts(task)] == [1] * 3
+    assert [a.outcome for a in harness.attempts(task)] == ["failed"] * 3
+    assert [a.exit_code for a in harness.attempts(task)] == [1] * 3
     assert harness.file(task, "stdout", 3).exists()
 
 
@@ -128,7 +128,7 @@ def test_categories(harness: Harness, run: list[str], category: str, exit_code: 
     harness.pool()
     assert harness.wait(task)["state"] == "failed"
     (attempt,) = harness.attempts(task)
-    assert (attempt["category"], attempt["exit_code"], attempt["signal"]) == (category, exit_code, number)
+    assert (attempt.category, attempt.exit_code, attempt.signal) == (category, exit_code, number)
 
 
 def test_timeout_kills_the_group(harness: Harness) -> None:
@@ -191,7 +191,7 @@ def test_running_says_what_runs(harness: Harness) -> None:
     task = harness.add("g1", ["sleep", "600"])
     pool = harness.pool()
     shown = eventually(pool.running)
-    assert [(one["task"], one["attempt"], one["route"]) for one in shown] == [(task, 1, "r")]
+    assert [(one.task, one.attempt, one.route) for one in shown] == [(task, 1, "r")]
 
 
 def test_stop_ends_children_and_uses_up_no_retry(harness: Harness) -> None:
@@ -201,9 +201,9 @@ def test_stop_ends_children_and_uses_up_no_retry(harness: Harness) -> None:
         eventually(lambda n=n: harness.kinds(task).count("phase started") == n)
         assert pool.stop(30.0)
         row = harness.row(task)
-        assert (row["state"], row["attempts"], row["retries"], row["interruptions"]) == ("queued", n, 0, 0)
-        assert harness.attempts(task)[-1]["category"] == Category.INTERRUPTED
-        assert harness.attempts(task)[-1]["signal"] == signal.SIGTERM
+        assert (row.state, row.attempts, row.retries, row.interruptions) == ("queued", n, 0, 0)
+        assert harness.attempts(task)[-1].category == Category.INTERRUPTED
+        assert harness.attempts(task)[-1].signal == signal.SIGTERM
 
 
 def test_a_cancelled_task_is_not_finished_by_its_attempt(harness: Harness, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_cancelled_task_is_not_finished_by_its_attempt(harness: Harness, tmp_p
     admission.touch()
     assert harness.wait(other)["state"] == "completed"
     assert harness.kinds(task)[-1] == "cancelled"
-    assert harness.row(task)["state"] == "cancelled"
+    assert harness.row(task).state == "cancelled"
     assert pool.error is None
 
 
@@ -312,7 +312,7 @@ def test_a_stop_on_a_full_disk_leaves_the_task_to_recovery(make_harness: Callabl
     harness.close()
     harness.open()
     harness.pool()
-    eventually(lambda: harness.row(task)["interruptions"] == 1)
+    eventually(lambda: harness.row(task).interruptions == 1)
     eventually(lambda: harness.kinds(task).count("phase started") == 2)
 
 
@@ -322,10 +322,10 @@ def test_a_stop_on_a_full_disk_leaves_the_task_to_recovery(make_harness: Callabl
 def abandoned(harness: Harness, task: str, interruptions: int) -> int:
     """Claim it as a daemon did that died since: the seq of the claim."""
     row = harness.row(task)
-    claim = {"attempt": row["attempts"] + 1, "worker": "dead", "lease_until": None}
-    answer = harness.journal.append([Entry(f"task.{task}", Kind.CLAIMED, claim, expect=row["last_seq"])])
+    claim = {"attempt": row.attempts + 1, "worker": "dead", "lease_until": None}
+    answer = harness.journal.append([Entry(f"task.{task}", Kind.CLAIMED, claim, expect=row.last_seq)])
     assert isinstance(answer, Appended)
-    assert harness.row(task)["interruptions"] == interruptions
+    assert harness.row(task).interruptions == interruptions
     return answer.seqs[0]
 
 
@@ -340,8 +340,8 @@ def test_what_a_dead_daemon_ran_is_run_again_and_given_up_the_third_time(harness
         assert closed.kind == (Kind.FAILED if interruptions == 2 else Kind.RETRY)
         pool.stop()
     row = harness.row(task)
-    assert (row["state"], row["category"], row["attempts"], row["retries"]) == ("failed", "interrupted", 3, 0)
-    assert [a["category"] for a in harness.attempts(task)] == ["interrupted"] * 3
+    assert (row.state, row.category, row.attempts, row.retries) == ("failed", "interrupted", 3, 0)
+    assert [a.category for a in harness.attempts(task)] == ["interrupted"] * 3
 
 
 def test_recovered_tasks_complete(harness: Harness) -> None:
@@ -358,7 +358,7 @@ def test_a_task_with_a_lease_is_left_to_its_worker(harness: Harness) -> None:
     task = harness.add("g1", ["true"])
     row = harness.row(task)
     claim = {"attempt": 1, "worker": "elsewhere", "lease_until": "2999-01-01T00:00:00.000000Z"}
-    harness.journal.append([Entry(f"task.{task}", Kind.CLAIMED, claim, expect=row["last_seq"])])
+    harness.journal.append([Entry(f"task.{task}", Kind.CLAIMED, claim, expect=row.last_seq)])
     harness.row(task)
     other = harness.add("g2", ["true"])
     harness.pool()
@@ -415,12 +415,12 @@ def test_a_killed_daemon_leaves_no_second_run_beside_the_first(
         doomed.wait()
         assert alive(pids[0])
         harness = make_harness()
-        assert harness.row(task)["state"] == "running"
+        assert harness.row(task).state == "running"
         harness.pool()
         second = started.parents[1] / "2" / "started"
         eventually(second.exists)
         assert not alive(pids[0])
-        assert [a["category"] for a in harness.attempts(task)] == ["interrupted", None]
+        assert [a.category for a in harness.attempts(task)] == ["interrupted", None]
     finally:
         doomed.kill()
         doomed.wait()

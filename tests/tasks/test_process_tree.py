@@ -131,7 +131,7 @@ def test_a_cancelled_task_is_ended_and_its_result_is_dropped(harness: Harness) -
     assert harness.wait(after)["state"] == "completed"  # its place is free again
     assert harness.kinds(task)[-1] == "cancelled"
     (attempt,) = harness.attempts(task)
-    assert (attempt["outcome"], attempt["result"]) == ("cancelled", None)
+    assert (attempt.outcome, attempt.result) == ("cancelled", None)
     assert not [r for r in harness.journal.read(0) if r.kind == "ops.late"]
     assert pool.error is None
 
@@ -172,7 +172,7 @@ def test_a_late_end_of_the_daemons_own_attempt_is_recorded_as_such(harness: Harn
     assert late == {
         "task": task,
         "attempt": 1,
-        "fence": harness.attempts(task)[0]["fence"],
+        "fence": harness.attempts(task)[0].fence,
         "what": "complete",
         "worker": pool.id,
     }
@@ -201,9 +201,9 @@ def test_an_attempt_says_what_it_used(harness: Harness) -> None:
     task = harness.add("g1", [*PY, code])
     harness.pool()
     assert harness.wait(task)["state"] == "completed"
-    usage = harness.attempts(task)[0]["usage"]
-    assert usage["user_s"] + usage["system_s"] >= 0.3
-    assert usage["max_rss"] >= 60 << 20
+    usage = harness.attempts(task)[0].usage
+    assert usage.user_s + usage.system_s >= 0.3
+    assert usage.max_rss >= 60 << 20
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_burst_runs_once_after_it_is_quiet(harness: Harness) -> None:
     assert harness.claim() == []
     told = waiting(harness.conn, newest, harness.now)
     assert told is not None
-    assert told["word"] == "debounce"
+    assert told.word == "debounce"
     harness.now = START + 20 + 30
     assert [task.id for task, _ in harness.claim()] == [newest]
 

@@ -13,6 +13,7 @@ from textual.widgets import Button
 from covenq.client.interface import Source
 from covenq.client.open import open_source
 from covenq.config.load import Config
+from covenq.model.rows import Delivery, Task
 from covenq.tui.app import Dashboard
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
@@ -23,11 +24,13 @@ from tests.support.daemon import Daemon
 from tests.support.dashboard import (
     ROUTES,
     SIZES,
+    current_row,
     dashboard,
     document,
     drawn,
     enter_filter,
     first_row,
+    loaded,
     on,
     row_count,
     rows,
@@ -76,7 +79,7 @@ async def test_any_move_up_pauses_and_capital_g_follows(daemon: Daemon) -> None:
         await pilot.press("up", "k")
         current = table.current
         assert current is not None
-        assert current["number"] == 28
+        assert current.number == 28
         assert "PAUSED" in drawn(app)
         top = first_row(app)
         for number in range(31, 34):
@@ -85,9 +88,9 @@ async def test_any_move_up_pauses_and_capital_g_follows(daemon: Daemon) -> None:
         assert table.current == current, "what is looked at stays"
         assert first_row(app).split()[-1] == top.split()[-1]
         await pilot.press("g")
-        await until(pilot, lambda: table.current and table.current["number"] == 1, "the oldest")
+        await until(pilot, lambda: table.current and table.current.number == 1, "the oldest")
         await pilot.press("G")
-        await until(pilot, lambda: table.current and table.current["number"] == 33, "the newest")
+        await until(pilot, lambda: table.current and table.current.number == 33, "the newest")
         assert "FOLLOWING" in drawn(app)
         await pilot.press("pageup")
         assert "PAUSED" in drawn(app)
@@ -110,9 +113,7 @@ async def test_a_filter_shows_just_what_the_command_line_shows(daemon: Daemon) -
             assert expected
 
             def shown() -> set[str]:
-                assert app.pane is not None
-                kept = app.pane.table.rows
-                return {row["guid"] for at in range(kept.count) if (row := kept.row(at)) is not None}
+                return {row.guid for row in loaded(app, Delivery)}
 
             await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
             await until(pilot, lambda words=words: f"match /{words}" in drawn(app), "the filter is shown")  # type: ignore[misc]
@@ -233,8 +234,8 @@ async def test_requeue_runs_the_same_task_again(daemon: Daemon) -> None:
         assert [record["subject"] for record in daemon.records("task.requeued")] == [f"task.{task}"]
 
         def attempts() -> object:
-            row = app.pane.table.current if app.pane else None
-            return row and row["attempts"] == 2 and row["state"] == "failed"
+            row = current_row(app, Task)
+            return row and row.attempts == 2 and row.state == "failed"
 
         await until(pilot, attempts, "it ran again")
 

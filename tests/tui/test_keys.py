@@ -103,7 +103,7 @@ def state(app: App[Any]) -> object:
         tree,
         len(app._notifications),
         getattr(app.screen, "_id", None),
-        getattr(app.screen, "delivery", {}) and app.screen.delivery.get("guid"),  # type: ignore[attr-defined]
+        getattr(app.screen, "delivery", None) and app.screen.delivery.guid,  # type: ignore[attr-defined]
         app.clipboard,
     )
 
@@ -177,19 +177,20 @@ async def test_every_key_of_every_screen_does_something(daemon: Daemon, size: tu
     filters.write_text('{"mine": "event:issues"}')
     app = dashboard(daemon.data, filters=filters)
 
-    def at(above: int) -> RowTable:
+    def at(above: int) -> None:
         """The cursor that many rows above the newest."""
         assert app.pane is not None
         table = app.pane.table
         table.action_follow()
         table.action_move(-above)
-        return table
 
     async def deliveries(pilot: Pilot[int]) -> None:
         """The cursor on a row with others above and below, two rows marked."""
         await home(pilot)
         app.action_page("deliveries")
-        table = at(3)
+        at(3)
+        assert app.pane is not None
+        table = app.pane.table
         table.action_mark()
         table.action_mark()
         table.action_move(-1)

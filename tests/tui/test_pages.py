@@ -9,9 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
+from covenq.model.rows import Task
+from covenq.model.status import (
+    ActivePause,
+    Reload,
+    SecretProblem,
+    StateStatus,
+    Status,
+    Stuck,
+    UpkeepStatus,
+    Verified,
+    WorkerStatus,
+)
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
 from covenq.tui.panes import overview, pages
@@ -21,6 +34,7 @@ from covenq.tui.screens.menus import Menu
 from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.verify import VerifyScreen
 from covenq.tui.widgets.lines import Line, Lines, plain
+from tests.support.answers import AGO, NOW, STATUS, THROUGHPUT
 from tests.support.daemon import Daemon
 from tests.support.dashboard import (
     ROUTES,
@@ -29,6 +43,7 @@ from tests.support.dashboard import (
     document,
     drawn,
     enter_filter,
+    loaded,
     on,
     row_count,
     static_text,
@@ -36,55 +51,8 @@ from tests.support.dashboard import (
 )
 from tests.support.requests import issue
 
-NOW = 1_800_000_000.0
-AGO = "2027-01-15T07:55:00.000000Z"
-"""Five minutes before NOW."""
 
-STATUS: dict[str, Any] = {
-    "ready": True,
-    "reasons": [],
-    "webhook_url": "http://127.0.0.1:8787/webhook",
-    "data": "/var/lib/covenq",
-    "pid": 7,
-    "started_at": AGO,
-    "version": "0.1.0",
-    "routes": ["fix"],
-    "journal": {
-        "id": "j",
-        "epoch": "e",
-        "head": {"seq": 1234, "sum": "ab" * 32},
-        "segments": 3,
-        "bytes": 3 << 20,
-        "last_sync_ms": 1.0,
-        "recent_syncs_ms": {"count": 1024, "median": 1.2, "p99": 4.5, "slowest": 9.0},
-        "recent_batches": {"count": 512, "median": 3, "largest": 64},
-    },
-    "segments": [
-        {"name": "00000000000000001000.jsonl", "first": 1000, "bytes": 1 << 20},
-        {"name": "00000000000000000500.jsonl", "first": 500, "bytes": 2 << 20},
-    ],
-    "state": {"seq": 1234, "lag": 0, "error": None},
-    "deliveries": {"completed": 1000, "failed": 3},
-    "tasks": {"queued": 4, "running": 1, "completed": 1000},
-    "oldest": {"deliveries": {}, "tasks": {"queued": AGO, "running": AGO}},
-    "disk": {"free": 40 << 30, "total": 100 << 30},
-    "worker": {"concurrency": 4, "running": [{"task": "t"}], "error": None},
-    "running": [
-        {"task": "t1", "route": "fix", "repo": "octo/hello", "number": 12, "since": AGO, "timeout_s": 600.0},
-    ],
-    "refused": {"signature_wrong": 2},
-    "pauses": [],
-}
-THROUGHPUT = {
-    "minutes": 60,
-    "accepted": [*[0] * 57, 8, 4, 1],
-    "refused": [0] * 60,
-    "completed": [*[0] * 59, 2],
-    "failed": [0] * 60,
-}
-
-
-def told(status: dict[str, Any], width: int = 80) -> str:
+def told(status: Status, width: int = 80) -> str:
     return plain(overview.overview(status, THROUGHPUT, NOW, width))
 
 
@@ -119,34 +87,34 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
     [
         ({"reasons": ["The intake is paused."]}, "The intake is paused."),
         (
-            {"verified": {"ok": False, "at": AGO, "findings": 3, "first": "torn \x1b at 7", "records": 1, "seq": 1}},
+            {"verified": Verified(AGO, ok=False, records=1, findings=3, seq=1, seconds=1.0, first="torn \x1b at 7")},
             "damage was found 5m ago: torn ␛ at 7 and 2 more",
         ),
-        ({"state": {"seq": 1, "lag": 3, "error": "no space"}}, "the state lags: no space"),
-        ({"state": {"seq": 1, "lag": 20000, "error": None}}, "20,000 records behind"),
-        ({"secrets": [{"secret": "old", "problem": "it is gone"}]}, "secret old: it is gone"),
+        ({"state": StateStatus(1, lag=3, error="no space")}, "the state lags: no space"),
+        ({"state": StateStatus(1, lag=20000, error=None)}, "20,000 records behind"),
+        ({"secrets": [SecretProblem("old", "it is gone")]}, "secret old: it is gone"),
         (
-            {"reload": {"ok": False, "at": AGO, "error": "line 3"}},
+            {"reload": Reload(AGO, ok=False, error="line 3", hint=None, number=1, warnings=[])},
             "was refused 5m ago, and the one before stays: line 3",
         ),
-        ({"worker": {"concurrency": 1, "running": [], "error": "poisoned"}}, "nothing more is run: poisoned"),
+        ({"worker": WorkerStatus("w", 1, running=[], error="poisoned")}, "nothing more is run: poisoned"),
         (
-            {"stuck": [{"task": "t9", "route": "fix", "repo": "o/r", "state": "queued", "since": AGO, "why": "w"}]},
+            {"stuck": [Stuck("t9", route="fix", repo="o/r", state="queued", since=AGO, why="w")]},
             "task t9 (fix, o/r) is queued for 5m: w",
         ),
         (
-            {"pauses": [{"what": "route", "name": "fix", "since": AGO, "by": "mona", "reason": "deploy"}]},
+            {"pauses": [ActivePause("route", "fix", repo=None, since=AGO, seq=1, by="mona", reason="deploy")]},
             "route fix is paused for 5m by mona: deploy",
         ),
-        ({"upkeep": {"doing": None, "error": "no room"}}, "upkeep waits: no room"),
+        ({"upkeep": UpkeepStatus(doing=None, error="no room")}, "upkeep waits: no room"),
     ],
 )
 def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
     assert overview.alarms(STATUS, NOW) == []
-    found = overview.alarms({**STATUS, **change}, NOW)
+    found = overview.alarms(replace(STATUS, **change), NOW)
     assert len(found) == 1
     assert words in found[0]
-    assert found[0][:20] in told({**STATUS, **change}).splitlines()[0], "the page begins with it"
+    assert found[0][:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
 
 
 def test_the_journal_page_lists_segments_with_what_is_in_them() -> None:
@@ -158,8 +126,8 @@ def test_the_journal_page_lists_segments_with_what_is_in_them() -> None:
     assert "seq 500 – 999" in page
     assert "and 1 older ones" in page
     assert "verified    not yet" in page
-    seen = {"ok": True, "at": AGO, "records": 1234, "seq": 1234, "seconds": 2.5, "findings": 0, "first": None}
-    assert "✓ 5m ago: 1,234 records, to seq 1,234, in 2s" in plain(pages.journal({**STATUS, "verified": seen}, NOW))
+    seen = Verified(AGO, ok=True, records=1234, findings=0, seq=1234, seconds=2.5)
+    assert "✓ 5m ago: 1,234 records, to seq 1,234, in 2s" in plain(pages.journal(replace(STATUS, verified=seen), NOW))
     assert "covenq verify, covenq backup" in plain(pages.journal(STATUS, NOW, here=False))
 
 
@@ -224,7 +192,7 @@ async def test_findings_are_stepped_through_and_remembered(daemon: Daemon) -> No
         await until(pilot, lambda: "damage was found" in drawn(app), "it is an alarm from now on", 60)
     seen = verify_note.read(daemon.data)
     assert seen is not None
-    assert (seen["ok"], seen["findings"]) == (False, count)
+    assert (seen.ok, seen.findings) == (False, count)
 
 
 async def test_a_backup_is_made_and_proven_from_the_journal_page(daemon: Daemon, tmp_path: Path) -> None:
@@ -357,8 +325,7 @@ async def test_the_tasks_that_a_filter_shows_are_those_of_the_command_line(daemo
             assert expected
 
             def shown() -> list[str]:
-                kept = pane.table.rows
-                return [row["id"] for at in range(kept.count) if (row := kept.row(at)) is not None]
+                return [row.id for row in loaded(app, Task)]
 
             await until(pilot, lambda expected=expected: shown() == expected, words)  # type: ignore[misc]
 
@@ -369,7 +336,9 @@ async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str
     app = dashboard(daemon.data)
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: row_count(app) == 1, "listed")
-        await until(pilot, lambda: "stars" in app.status.get("routes", ()), "the new route is in effect")
+        await until(
+            pilot, lambda: app.status is not None and "stars" in app.status.routes, "the new route is in effect"
+        )
         await pilot.press("R")
         await until(pilot, lambda: on(app, Confirm)() and not app.screen.query_one("#go", Button).disabled, "a plan")
         await pilot.press("tab", "enter")

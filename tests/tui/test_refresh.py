@@ -8,10 +8,11 @@ from typing import Any
 
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable
+from covenq.model.answers import Throughput
+from covenq.model.status import Status
 from covenq.tui.connection import Connection
 from covenq.tui.refresh import Refresher
-
-THROUGHPUT = {"minutes": 60}
+from tests.support.answers import STATUS, THROUGHPUT
 
 
 class FlakySource:
@@ -20,14 +21,14 @@ class FlakySource:
     live = False
     reads = 0
 
-    def throughput(self) -> dict[str, Any]:
+    def throughput(self) -> Throughput:
         self.reads += 1
         if self.reads > 1:
             raise DaemonUnreachable("no daemon answers")
         return THROUGHPUT
 
-    def status(self) -> dict[str, Any]:
-        return {"ready": True}
+    def status(self) -> Status:
+        return STATUS
 
 
 class FakeView:

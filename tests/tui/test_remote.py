@@ -10,6 +10,7 @@ import pytest
 from textual.widgets import Button
 
 from covenq.client.open import open_remote
+from covenq.model.rows import Delivery
 from covenq.net.address import Remote
 from covenq.tui.app import Dashboard
 from covenq.tui.screens.dialogs import Confirm
@@ -114,7 +115,7 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         table = app.pane.table if app.pane is not None else None
         assert table is not None
         current, top = table.current, first_row(app).split()[-1]
-        assert current is not None
+        assert isinstance(current, Delivery)
         await asyncio.to_thread(daemon.kill)
         await until(pilot, lambda: "no source" in drawn(app), "it is noticed")
         assert table.current == current, "what was listed stays"
@@ -124,6 +125,6 @@ async def test_a_restart_keeps_filter_cursor_and_page(elsewhere: Callable[[str],
         await until(pilot, lambda: "+1 new" in drawn(app), "what came since is counted")
         assert app.pane is not None
         assert app.pane.filter == "event:push"
-        assert table.current is not None
-        assert table.current["seq"] == current["seq"]
+        assert isinstance(table.current, Delivery)
+        assert table.current.seq == current.seq
         assert first_row(app).split()[-1] == top

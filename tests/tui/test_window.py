@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.tui.panes import window
-from covenq.tui.panes.window import Row, Rows
+from covenq.tui.panes.window import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row with its order key."""
+
+    seq: int
+    state: str = ""
 
 
 class Listed:
@@ -21,37 +29,37 @@ class Listed:
         self.largest = 0
         self.reads = 0
 
-    def put(self, key: int, **more: Any) -> None:
-        self.rows[key] = {"seq": key, **more}
+    def put(self, key: int, state: str = "") -> None:
+        self.rows[key] = Row(key, state)
 
     def fetch(self, limit: int, after: str | None) -> tuple[list[Row], str | None]:
         self.reads += 1
         self.largest = max(self.largest, limit)
         keys = sorted((key for key in self.rows if after is None or key < int(after)), reverse=True)
         page = keys[:limit]
-        return [dict(self.rows[key]) for key in page], str(page[-1]) if len(keys) > limit else None
+        return [self.rows[key] for key in page], str(page[-1]) if len(keys) > limit else None
 
 
 def key(row: Row) -> int:
-    return int(row["seq"])
+    return row.seq
 
 
-def shown(rows: Rows) -> list[int | None]:
+def shown(rows: Rows[Row]) -> list[int | None]:
     return [None if (row := rows.row(position)) is None else key(row) for position in range(rows.count)]
 
 
-def load(listed: Listed) -> Rows:
+def load(listed: Listed) -> Rows[Row]:
     rows = Rows(key)
     rows.put_first(window.read_first(listed.fetch, key))
     return rows
 
 
-def load_all(listed: Listed, rows: Rows) -> None:
+def load_all(listed: Listed, rows: Rows[Row]) -> None:
     while rows.has_older:
         rows.put_older(window.read_older(listed.fetch, key, rows.ranges[-1]))
 
 
-def refresh(listed: Listed, rows: Rows) -> None:
+def refresh(listed: Listed, rows: Rows[Row]) -> None:
     """What the pump does after a change, with everything in view."""
     rows.mark_stale()
     rows.put_newest(window.read_newest(listed.fetch, key, rows.ranges[0]))

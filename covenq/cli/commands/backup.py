@@ -14,9 +14,9 @@ from covenq.cli.context import locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.model import JsonObject
 
 if TYPE_CHECKING:
+    from covenq.model.status import JournalStatus
     from journal.records import Damage
     from journal.reports import BackupReport
 
@@ -41,9 +41,9 @@ def backup(
     where = require_journal(locate(data, config))
     from covenq.operate.maintain import backup as copying
 
-    def live() -> JsonObject | None:
+    def live() -> JournalStatus | None:
         with source(data, config) as opened:
-            return opened.status()["journal"] if opened.live else None
+            return opened.status().journal if opened.live else None
 
     target = copying.target_in(where.data, directory)
     report, damage, forgotten = copying.copy(

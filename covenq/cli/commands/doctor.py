@@ -18,10 +18,11 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
-from covenq.model import JsonObject
+from covenq.operate.maintain.finding import Finding
 from journal.errors import JournalDamaged
 
 if TYPE_CHECKING:
+    from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
 
 CONFIGURATION_CHECKS = frozenset({"configuration", "secret", "port"})
@@ -87,7 +88,7 @@ COLUMNS: list[Column[Finding]] = [
 ]
 
 
-def _read_status(data: str | None, config: str | None) -> tuple[JsonObject | None, str | None, str | None, str | None]:
+def _read_status(data: str | None, config: str | None) -> tuple[Status | None, str | None, str | None, str | None]:
     """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
     import sqlite3
 
@@ -95,8 +96,8 @@ def _read_status(data: str | None, config: str | None) -> tuple[JsonObject | Non
     try:
         with source(data, config) as opened:
             status = opened.status()
-            items = opened.tail("", newest=1)["items"]
-            return status, items[-1]["at"] if items else None, None, None
+            items = opened.tail("", newest=1).items
+            return status, items[-1].at if items else None, None, None
     except (JournalDamaged, Damaged) as error:
         return status, None, None, str(error)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from covenq import __version__
 from covenq.cli import output
@@ -32,6 +33,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
 from covenq.model import JsonObject, at_text
+from covenq.model.answers import TaskHistory
 from covenq.operate import operations
 from covenq.operate.act.archive import end, header, line, read
 from covenq.operate.answers import PlanAnswer
@@ -93,7 +95,7 @@ def _ids(opened: Source, filter: list[str]) -> list[str]:
     """Ids of the deliveries that match, oldest first."""
     from covenq.client.interface import each
 
-    found = [f"{one['hook']}/{one['guid']}" for one in each(opened.deliveries, filter)]
+    found = [f"{one.hook}/{one.guid}" for one in each(opened.deliveries, filter)]
     return found[::-1]
 
 
@@ -103,7 +105,7 @@ def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
         body: bytes | None = opened.payload(id)
     except NotFound:
         body = None
-    tasks = [{**opened.task(task), "attempt_objects": opened.attempts(task)} for task in delivery["tasks"]]
+    tasks = [TaskHistory(**asdict(opened.task(task)), attempt_objects=opened.attempts(task)) for task in delivery.tasks]
     return line(delivery, body, tasks), body
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from covenq.cli import output
 from covenq.cli.context import local_data_dir, source
@@ -14,26 +14,30 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
 
-Item = Mapping[str, Any]
+if TYPE_CHECKING:
+    from covenq.client.interface import Listing
+    from covenq.model.rows import Delivery, Task
+
+T = TypeVar("T")
 
 PAGE = 1000
 """Items per request: memory stays flat however many are listed."""
 
 
-class Pages:
+class Pages(Generic[T]):
     """Items, fetched page by page. After the last one, `next` is the cursor to continue from, or None if there are no more."""
 
-    def __init__(self, fetch: Callable[..., Item], words: list[str], limit: int, after: str | None) -> None:
+    def __init__(self, fetch: Listing[T], words: list[str], limit: int, after: str | None) -> None:
         self._fetch, self._words, self._limit = fetch, words, limit
         self.next = after
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[T]:
         left = self._limit
         while True:
             page = self._fetch(self._words, limit=min(PAGE, left) if self._limit else PAGE, after=self.next)
-            self.next = page["next"]
-            yield from page["items"]
-            left -= len(page["items"])
+            self.next = page.next
+            yield from page.items
+            left -= len(page.items)
             if self.next is None or (self._limit and left <= 0):
                 return
 
@@ -60,7 +64,9 @@ def deliveries(
     attempts duplicates size source secret twin age since before payload.*. A comma means either, a dash (or not:) negates,
     * globs, bare words search repo, title and ids.
     """
-    _list("deliveries", "delivery", DELIVERY_COLUMNS, words, limit, after, json, data, config)
+    with source(data, config) as opened:
+        pages = Pages(opened.deliveries, words or [], limit, after)
+        _print("deliveries", "delivery", DELIVERY_COLUMNS, pages, bool(words), json, local_data_dir(data, config))
 
 
 def tasks(
@@ -82,33 +88,28 @@ def tasks(
 
     Fields: as for deliveries, and route kind worker category.
     """
-    _list("tasks", "task", TASK_COLUMNS, words, limit, after, json, data, config)
+    with source(data, config) as opened:
+        pages = Pages(opened.tasks, words or [], limit, after)
+        _print("tasks", "task", TASK_COLUMNS, pages, bool(words), json, local_data_dir(data, config))
 
 
-def _list(
+def _print(
     what: str,
     one: str,
-    columns: list[Column[Item]],
-    words: list[str] | None,
-    limit: int,
-    after: str | None,
+    columns: Sequence[Column[T]],
+    pages: Pages[T],
+    filtered: bool,
     json: bool,
-    data: str | None,
-    config: str | None,
+    data: Path | None,
 ) -> None:
-    filter = words or []
-    with source(data, config) as opened:
-        pages = Pages(getattr(opened, what), filter, limit, after)
-        if json:
-            output.emit_items(pages, lambda: pages.next)
-        else:
-            shown = print_table(columns, pages)
-            if not shown:
-                say(_empty_message(what, one, bool(filter), local_data_dir(data, config)))
-            elif pages.next is not None:
-                say(
-                    f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all."
-                )
+    if json:
+        output.emit_items(pages, lambda: pages.next)
+        return
+    shown = print_table(columns, pages)
+    if not shown:
+        say(_empty_message(what, one, filtered, data))
+    elif pages.next is not None:
+        say(f"{output.count(shown, one, what)} shown, there are more: --after {pages.next}, or --limit 0 for all.")
 
 
 def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
@@ -122,53 +123,48 @@ def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> st
     return "No deliveries yet. `covenq status` says where the webhook is; `covenq send issues` posts a sample to it."
 
 
-def event_of(item: Item) -> str:
-    return f"{item['event']}.{item['action']}" if item.get("action") else str(item["event"])
+def event_of(item: Delivery) -> str:
+    return f"{item.event}.{item.action}" if item.action else str(item.event)
 
 
-def target_of(item: Item) -> str:
-    number = item.get("number")
-    return f"{item.get('repo') or ''}#{number}" if number is not None else str(item.get("repo") or "")
+def target_of(item: Delivery | Task) -> str:
+    return f"{item.repo or ''}#{item.number}" if item.number is not None else item.repo or ""
 
 
-def _age(field: str) -> Callable[[Item], str]:
-    return lambda item: output.age(item[field], time.time())
-
-
-def notes_of(delivery: Item) -> str:
+def notes_of(delivery: Delivery) -> str:
     """What an operator should notice: the delivery also came with another body, or its body came before under another GUID."""
-    return " ".join(word for word, field in (("conflict", "conflicts"), ("twin", "twin")) if delivery[field])
+    return " ".join(word for word, seen in (("conflict", delivery.conflicts), ("twin", delivery.twin)) if seen)
 
 
-DELIVERY_COLUMNS: list[Column[Item]] = [
-    Column("GUID", lambda d: d["guid"]),
-    Column("AGE", _age("received_at"), right=True),
+DELIVERY_COLUMNS: list[Column[Delivery]] = [
+    Column("GUID", lambda d: d.guid),
+    Column("AGE", lambda d: output.age(d.received_at, time.time()), right=True),
     Column("EVENT", event_of, shrink=8),
     Column("TARGET", target_of, shrink=8),
-    Column("SENDER", lambda d: d["sender"], shrink=6),
-    Column("STATE", lambda d: d["state"], colour=output.state_colour),
-    Column("DUP", lambda d: d["duplicates"] or "", right=True),
+    Column("SENDER", lambda d: d.sender, shrink=6),
+    Column("STATE", lambda d: d.state, colour=output.state_colour),
+    Column("DUP", lambda d: d.duplicates or "", right=True),
     Column("NOTE", lambda d: notes_of(d), colour=lambda note: output.YELLOW),
-    Column("HOOK", lambda d: d["hook"]),
-    Column("REASON", lambda d: d["reason"], shrink=6),
+    Column("HOOK", lambda d: d.hook),
+    Column("REASON", lambda d: d.reason, shrink=6),
 ]
 
 
-def waits_of(task: Item) -> str:
+def waits_of(task: Task) -> str:
     """What a queued task waits for, and its position in its installation's queue."""
-    waits = task.get("waits")
+    waits = task.waits
     if not waits:
         return ""
-    return f"{waits['word']} #{waits['position']}" if waits["position"] is not None else str(waits["word"])
+    return f"{waits.word} #{waits.position}" if waits.position is not None else str(waits.word)
 
 
-TASK_COLUMNS: list[Column[Item]] = [
-    Column("TASK", lambda t: t["id"]),
-    Column("AGE", _age("created_at"), right=True),
-    Column("ROUTE", lambda t: t["route"], shrink=6),
+TASK_COLUMNS: list[Column[Task]] = [
+    Column("TASK", lambda t: t.id),
+    Column("AGE", lambda t: output.age(t.created_at, time.time()), right=True),
+    Column("ROUTE", lambda t: t.route, shrink=6),
     Column("TARGET", target_of, shrink=8),
-    Column("STATE", lambda t: t["state"], colour=output.state_colour),
-    Column("ATT", lambda t: t["attempts"] or "", right=True),
-    Column("REASON", lambda t: t["reason"], shrink=6),
+    Column("STATE", lambda t: t.state, colour=output.state_colour),
+    Column("ATT", lambda t: t.attempts or "", right=True),
+    Column("REASON", lambda t: t.reason, shrink=6),
     Column("WAITS", lambda t: waits_of(t), shrink=10),
 ]

@@ -247,9 +247,10 @@ def _with_progress(opened: Source, what: str, work: Callable[[], A]) -> A:
         with bar(what) as update:
             while thread.is_alive():
                 thread.join(POLL_S)
-                doing = opened.status()["upkeep"]["doing"]
+                upkeep = opened.status().upkeep
+                doing = None if upkeep is None else upkeep.doing
                 if update is not None and doing is not None:
-                    update(doing["done"], doing["total"])
+                    update(doing.done, doing.total)
     except KeyboardInterrupt:
         say("The daemon goes on with it; `covenq status` tells how far it is.")
         raise

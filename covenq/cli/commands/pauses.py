@@ -6,7 +6,6 @@ import time
 from typing import Annotated
 
 import typer
-from msgspec import to_builtins
 
 from covenq.cli import output
 from covenq.cli.bulk import operator_name
@@ -76,7 +75,7 @@ def pause(
         done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
-            output.emit_json(to_builtins(done))
+            output.emit_json(done)
         return
     if done.changed:
         say(f"{_sentence_subject(done)} is paused; `covenq resume` ends it.")
@@ -110,7 +109,7 @@ def resume(
         done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
         with output.tolerate_closed_stdout():
-            output.emit_json(to_builtins(done))
+            output.emit_json(done)
     elif done.changed:
         say(
             f"{_sentence_subject(done)} goes on; it was paused {pause_details(done.since, done.by, done.reason, time.time())}."

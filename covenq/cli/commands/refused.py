@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +13,9 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+
+if TYPE_CHECKING:
+    from covenq.intake.refusal_log import Refusal
 
 Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
 SHOWN_MAX = 20
@@ -44,30 +46,30 @@ def refused(
         _say_hints(found)
 
 
-def _say_hints(found: list[dict[str, Any]]) -> None:
+def _say_hints(found: list[Refusal]) -> None:
     """Each hint once, the most frequent first."""
-    counted = Counter((one["error"], one["hint"]) for one in found)
+    counted = Counter((one.error, one.hint) for one in found)
     say()
     for (word, hint), number in counted.most_common(SHOWN_MAX):
         say(f"{clean(word)} ({number:,}): {clean(hint) or 'this version knows no hint for it'}")
 
 
-def _client_text(one: Mapping[str, Any]) -> str:
-    words = ["GitHub" if one.get("github") else "", "by proxy" if one.get("proxied") else "", one.get("client") or ""]
+def _client_text(one: Refusal) -> str:
+    words = ["GitHub" if one.github else "", "by proxy" if one.proxied else "", one.client or ""]
     return clean(" ".join(word for word in words if word))
 
 
-def _event_or_path(one: Mapping[str, Any]) -> str:
-    return clean(one.get("event") or (one.get("path") if one.get("path") != "/webhook" else "") or "")
+def _event_or_path(one: Refusal) -> str:
+    return clean(one.event or (one.path if one.path != "/webhook" else "") or "")
 
 
-COLUMNS: list[Column[Mapping[str, Any]]] = [
-    Column("AGE", lambda one: output.age(one["at"], time.time()), right=True),
-    Column("STATUS", lambda one: one["status"], right=True),
-    Column("REASON", lambda one: one["error"], shrink=10),
+COLUMNS: list[Column[Refusal]] = [
+    Column("AGE", lambda one: output.age(one.at, time.time()), right=True),
+    Column("STATUS", lambda one: one.status, right=True),
+    Column("REASON", lambda one: one.error, shrink=10),
     Column("WHAT", _event_or_path, shrink=8),
-    Column("DELIVERY", lambda one: one.get("delivery"), shrink=8),
-    Column("HOOK", lambda one: one.get("hook"), shrink=6),
+    Column("DELIVERY", lambda one: one.delivery, shrink=8),
+    Column("HOOK", lambda one: one.hook, shrink=6),
     Column("FROM", _client_text, shrink=8),
-    Column("DETAIL", lambda one: one.get("detail"), shrink=10),
+    Column("DETAIL", lambda one: one.detail, shrink=10),
 ]

@@ -23,12 +23,14 @@ from covenq.cli.table import Column, print_table
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError
-from covenq.model import JsonObject, parse_duration
+from covenq.model import parse_duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.config.route import Route
+    from covenq.model.rows import Delivery
     from covenq.routing.diff import DiffReport
+    from covenq.routing.verdicts import Verdict
 
 routes = typer.Typer(
     name="routes", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
@@ -143,18 +145,18 @@ def test(
     found = [] if event == PING else verdicts(loaded.routes, row, lambda: body, now=time.time())
     matching = [verdict.route for verdict in found if verdict.matches]
     by_name = {route.name: route for route in loaded.routes}
-    tried = [{**msgspec.to_builtins(verdict), "key": key(by_name[verdict.route].key, row)} for verdict in found]
+    keys = [key(by_name[verdict.route].key, row) for verdict in found]
     if json:
         answer = {
             "event": event,
             "columns": {**read, **about},
             "state": "ignored" if not matching else "queued",
-            "routes": tried,
+            "routes": [{**msgspec.to_builtins(one), "key": its} for one, its in zip(found, keys, strict=True)],
             "matching": matching,
         }
         output.emit_json(answer)
     else:
-        _print_test(tried, len(matching))
+        _print_test(list(zip(found, keys, strict=True)), len(matching))
     if expect is not None:
         wanted = set() if expect == "none" else {name.strip() for name in expect.split(",")}
         if wanted != set(matching):
@@ -162,13 +164,13 @@ def test(
             raise typer.Exit(1)
 
 
-def _print_test(tried: Sequence[JsonObject], count: int) -> None:
+def _print_test(tried: Sequence[tuple[Verdict, str | None]], count: int) -> None:
     """Each route's verdict, in words, and how many tasks it would be."""
     from covenq.operate.inspect.story_text import verdict_words
 
-    for verdict in tried:
-        held = f" (key {verdict['key']})" if verdict["matches"] and verdict["key"] else ""
-        output.line(f"{clean(verdict['route'])}  {clean(verdict_words(verdict) + held)}")
+    for verdict, its in tried:
+        held = f" (key {its})" if verdict.matches and its else ""
+        output.line(f"{clean(verdict.route)}  {clean(verdict_words(verdict) + held)}")
     say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")
 
 
@@ -226,7 +228,7 @@ def diff(
     filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as update:
         for row in _each(opened, filter):
-            found.add(row, _payload(opened, f"{row['hook']}/{row['guid']}"))
+            found.add(row, _payload(opened, f"{row.hook}/{row.guid}"))
             if update is not None and found.looked_at % 100 == 0:
                 update(found.looked_at, 0)
     report = found.report()
@@ -236,7 +238,7 @@ def diff(
         _print_diff(report)
 
 
-def _each(opened: Source, filter: list[str]) -> Iterator[JsonObject]:
+def _each(opened: Source, filter: list[str]) -> Iterator[Delivery]:
     from covenq.client.interface import each
 
     return each(opened.deliveries, filter)

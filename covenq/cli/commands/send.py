@@ -139,7 +139,7 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
 def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     """The running daemon's webhook URL, else the one that the configuration would give it."""
     with source(data, config) as opened:
-        url = opened.status()["webhook_url"] if opened.live else None
+        url = opened.status().webhook_url if opened.live else None
     return str(url) if url else f"http://{where.config.bind}/webhook"
 
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import asdict
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
@@ -19,13 +20,13 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
+from covenq.model.answers import DeliveryHistory, TaskHistory
 from covenq.paths import ATTEMPTS_NAME
 from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
-
-Item = Mapping[str, Any]
+    from covenq.model.rows import Attempt, OneDelivery, Task
 
 TAIL_LINES = 10
 TAIL_BYTES = 4096
@@ -33,33 +34,24 @@ TAIL_BYTES = 4096
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
-ATTEMPT_COLUMNS: list[Column[Item]] = [
-    Column("#", lambda a: a["attempt"], right=True),
-    Column("STARTED", lambda a: output.timestamp(a["started_at"])),
+ATTEMPT_COLUMNS: list[Column[Attempt]] = [
+    Column("#", lambda a: a.attempt, right=True),
+    Column("STARTED", lambda a: output.timestamp(a.started_at)),
     Column("TOOK", lambda a: _took(a)),
-    Column("OUTCOME", lambda a: a["outcome"] or "running", colour=output.state_colour),
-    Column("CATEGORY", lambda a: a["category"]),
-    Column("EXIT", lambda a: a["exit_code"], right=True),
-    Column("PHASES", lambda a: " ".join(_phase_name(phase) for phase in a["phases"]), shrink=10),
-    Column("RESULT", lambda a: a["result"]),
+    Column("OUTCOME", lambda a: a.outcome or "running", colour=output.state_colour),
+    Column("CATEGORY", lambda a: a.category),
+    Column("EXIT", lambda a: a.exit_code, right=True),
+    Column("PHASES", lambda a: " ".join(str(name) for name, _ in a.phases), shrink=10),
+    Column("RESULT", lambda a: a.result),
 ]
 
 
-def _phase_name(phase: object) -> str:
-    """A phase is [name, at], or {"name", "at"}."""
-    if isinstance(phase, Mapping):
-        return str(phase.get("name") or phase.get("phase"))
-    return str(phase[0]) if isinstance(phase, list | tuple) and phase else str(phase)
-
-
-def _took(attempt: Item) -> str:
+def _took(attempt: Attempt) -> str:
     from datetime import datetime
 
-    if not attempt["ended_at"] or not attempt["started_at"]:
+    if not attempt.ended_at or not attempt.started_at:
         return ""
-    seconds = (
-        datetime.fromisoformat(attempt["ended_at"]) - datetime.fromisoformat(attempt["started_at"])
-    ).total_seconds()
+    seconds = (datetime.fromisoformat(attempt.ended_at) - datetime.fromisoformat(attempt.started_at)).total_seconds()
     return f"{seconds:.2f}s" if seconds < 60 else duration(seconds)
 
 
@@ -100,7 +92,7 @@ def show(
         )
     with source(data, config) as opened:
         task = _find_task(opened, id)
-        delivery = f"{task['hook']}/{task['guid']}" if task else id
+        delivery = f"{task.hook}/{task.guid}" if task else id
         if payload:
             output.write_bytes(opened.payload(delivery))
             return
@@ -109,22 +101,23 @@ def show(
             return
         if curl:
             opened.payload(delivery)  # raises NotFound if the body is gone: there would be nothing to send
-            print_curl(opened.delivery(delivery), opened.status()["webhook_url"])
+            print_curl(opened.delivery(delivery), opened.status().webhook_url)
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
-        ends = {} if json else {one["id"]: _stderr_tail(opened, one) for one in found.get("task_objects", [found])}
+        shown = [found] if isinstance(found, TaskHistory) else found.task_objects
+        ends = {} if json else {one.id: _stderr_tail(opened, one) for one in shown}
     if json:
         output.emit_json(found)
         return
     where = local_data_dir(data, config)
     logs = Logs(None if where is None else where / ATTEMPTS_NAME, ends)
-    if task:
+    if isinstance(found, TaskHistory):
         _print_task(found, logs)
     else:
         _print_delivery(found, logs)
 
 
-def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
+def _find_task(opened: Source, id: str) -> Task | None:
     """The task with that id; None if there is none. A GUID may look like a task's id."""
     if not TASK_ID.match(id):
         return None
@@ -134,12 +127,13 @@ def _find_task(opened: Source, id: str) -> dict[str, Any] | None:
         return None
 
 
-def _with_attempts(opened: Source, task: dict[str, Any]) -> dict[str, Any]:
-    return {**task, "attempt_objects": opened.attempts(task["id"])}
+def _with_attempts(opened: Source, task: Task) -> TaskHistory:
+    return TaskHistory(**asdict(task), attempt_objects=opened.attempts(task.id))
 
 
-def _with_tasks(opened: Source, delivery: dict[str, Any]) -> dict[str, Any]:
-    return {**delivery, "task_objects": [_with_attempts(opened, opened.task(id)) for id in delivery["tasks"]]}
+def _with_tasks(opened: Source, delivery: OneDelivery) -> DeliveryHistory:
+    tasks = [_with_attempts(opened, opened.task(id)) for id in delivery.tasks]
+    return DeliveryHistory(**asdict(delivery), task_objects=tasks)
 
 
 def _field(label: str, value: object) -> None:
@@ -147,80 +141,72 @@ def _field(label: str, value: object) -> None:
         output.line(f"  {label:<13}{value}")
 
 
-def _print_delivery(d: Item, logs: Logs) -> None:
+def _print_delivery(d: DeliveryHistory, logs: Logs) -> None:
     now = time.time()
-    output.line(f"delivery {clean(d['hook'])}/{clean(d['guid'])}")
-    _field(
-        "state", output.paint(clean(d["state"]), output.state_colour(d["state"]), output.has_colour(output.stdout()))
-    )
-    _field("reason", ": ".join(clean(d[key]) for key in ("reason", "detail") if d.get(key)))
+    output.line(f"delivery {clean(d.hook)}/{clean(d.guid)}")
+    _field("state", output.paint(clean(d.state), output.state_colour(d.state), output.has_colour(output.stdout())))
+    _field("reason", ": ".join(clean(part) for part in (d.reason, d.detail) if part))
     _field("event", clean(event_of(d)))
-    _field(
-        "received", f"{output.timestamp(d['received_at'])} ({output.age(d['received_at'], now)} ago), seq {d['seq']}"
-    )
-    _field("repository", clean(d["repo"]))
-    _field("number", clean(d["number"]))
-    _field("title", clean(d.get("title")))
-    _field("label", clean(d["label"]))
-    _field("sender", clean(d["sender"]))
-    _field("head", clean(d["head_sha"]))
-    _field("installation", clean(d["installation"]))
-    _field("signed by", clean(d["secret"]))
-    _field("came by", clean(d["source"]) if d["source"] != "http" else "")
-    _field("payload", f"{output.size(d['payload_bytes'] or 0)}, sha256 {clean(d['payload_sha256'])}")
+    _field("received", f"{output.timestamp(d.received_at)} ({output.age(d.received_at, now)} ago), seq {d.seq}")
+    _field("repository", clean(d.repo))
+    _field("number", clean(d.number))
+    _field("title", clean(d.title))
+    _field("label", clean(d.label))
+    _field("sender", clean(d.sender))
+    _field("head", clean(d.head_sha))
+    _field("installation", clean(d.installation))
+    _field("signed by", clean(d.secret))
+    _field("came by", clean(d.source) if d.source != "http" else "")
+    _field("payload", f"{output.size(d.payload_bytes or 0)}, sha256 {clean(d.payload_sha256)}")
     _field("", _erasure_note(d))
-    _field("duplicates", d["duplicates"] or "")
-    _field("conflicts", d.get("conflicts") or "")
-    _field("replays", d.get("replays") or "")
-    _field("twin of", clean(d.get("twin")))
-    if d.get("headers"):
+    _field("duplicates", d.duplicates or "")
+    _field("conflicts", d.conflicts or "")
+    _field("replays", d.replays or "")
+    _field("twin of", clean(d.twin))
+    if d.headers:
         output.line("\nheaders")
-        for name, value in d["headers"]:
+        for name, value in d.headers:
             output.line(f"  {clean(name)}: {clean(value)}")
-    for task in d["task_objects"]:
+    for task in d.task_objects:
         output.line()
         _print_task(task, logs)
 
 
-def _erasure_note(d: Item) -> str:
+def _erasure_note(d: OneDelivery) -> str:
     """When, by whom and why its content was dropped or erased; empty if it is kept."""
-    by = d.get("dropped_by")
+    by = d.dropped_by
     if not by:
         return ""
-    what = "ERASED, with what was read out of it" if d["redacted"] else "DROPPED"
-    when = f" at {output.timestamp(by['at'])}" if by["at"] else ""
-    who = f" by {output.clean(by['by'])}" if by["by"] else ""
-    why = f": {output.clean(by['reason'])}" if by["reason"] else ""
-    return f"{what}{who}{when}, record {by['seq']}{why}"
+    what = "ERASED, with what was read out of it" if d.redacted else "DROPPED"
+    when = f" at {output.timestamp(by.at)}" if by.at else ""
+    who = f" by {output.clean(by.by)}" if by.by else ""
+    why = f": {output.clean(by.reason)}" if by.reason else ""
+    return f"{what}{who}{when}, record {by.seq}{why}"
 
 
-def _print_task(t: Item, logs: Logs) -> None:
+def _print_task(t: TaskHistory, logs: Logs) -> None:
     now = time.time()
-    output.line(f"task {clean(t['id'])}")
-    _field(
-        "state", output.paint(clean(t["state"]), output.state_colour(t["state"]), output.has_colour(output.stdout()))
-    )
-    _field("reason", ": ".join(clean(t[key]) for key in ("reason", "detail") if t.get(key)))
-    _field("route", clean(t["route"]) + (f" (replay {t['replay']})" if t.get("replay") else ""))
-    _field("delivery", f"{clean(t['hook'])}/{clean(t['guid'])}")
+    output.line(f"task {clean(t.id)}")
+    _field("state", output.paint(clean(t.state), output.state_colour(t.state), output.has_colour(output.stdout())))
+    _field("reason", ": ".join(clean(part) for part in (t.reason, t.detail) if part))
+    _field("route", clean(t.route) + (f" (replay {t.replay})" if t.replay else ""))
+    _field("delivery", f"{clean(t.hook)}/{clean(t.guid)}")
     _field("target", clean(target_of(t)))
-    _field("key", clean(t["key"]))
-    _field("runs", clean(" ".join(map(str, (t["policy"] or {}).get("run") or []))))
-    _field("created", f"{output.timestamp(t['created_at'])} ({output.age(t['created_at'], now)} ago)")
-    if t["state"] == "queued" and t["not_before"]:
-        _field("not before", f"{output.timestamp(t['not_before'])} ({output.age(t['not_before'], now)})")
-    if t.get("waits"):
-        _field("waits", f"{clean(t['waits']['word'])}: {clean(t['waits']['why'])}")
-    _field("worker", clean(t["worker"]))
-    if t["attempt_objects"]:
+    _field("key", clean(t.key))
+    _field("runs", clean(" ".join(map(str, (t.policy or {}).get("run") or []))))
+    _field("created", f"{output.timestamp(t.created_at)} ({output.age(t.created_at, now)} ago)")
+    if t.state == "queued" and t.not_before:
+        _field("not before", f"{output.timestamp(t.not_before)} ({output.age(t.not_before, now)})")
+    if t.waits:
+        _field("waits", f"{clean(t.waits.word)}: {clean(t.waits.why)}")
+    _field("worker", clean(t.worker))
+    if t.attempt_objects:
         output.line()
-        print_table(ATTEMPT_COLUMNS, t["attempt_objects"])
-        directory = (
-            None if logs.directory is None else logs.directory / t["id"] / str(t["attempt_objects"][-1]["attempt"])
-        )
+        print_table(ATTEMPT_COLUMNS, t.attempt_objects)
+        directory = None if logs.directory is None else logs.directory / t.id / str(t.attempt_objects[-1].attempt)
         if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
-        for text in logs.ends.get(t["id"], ()):
+        for text in logs.ends.get(t.id, ()):
             output.line(f"  {clean(text)}")
 
 
@@ -232,13 +218,13 @@ class Logs:
     ends: Mapping[str, list[str]]
 
 
-def _stderr_tail(opened: Source, task: Item) -> list[str]:
+def _stderr_tail(opened: Source, task: TaskHistory) -> list[str]:
     """The last lines of the newest attempt's stderr, TAIL_LINES at most; none unless it failed."""
-    last = task["attempt_objects"][-1] if task["attempt_objects"] else None
-    if last is None or last["outcome"] in (None, "completed"):
+    last = task.attempt_objects[-1] if task.attempt_objects else None
+    if last is None or last.outcome in (None, "completed"):
         return []
     try:
-        text = opened.log(task["id"], last["attempt"], "stderr", TAIL_BYTES).decode("utf-8", "replace")
+        text = opened.log(task.id, last.attempt, "stderr", TAIL_BYTES).decode("utf-8", "replace")
     except NotFound:
         return []
     return [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]

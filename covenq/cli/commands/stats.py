@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from msgspec.structs import asdict
 
 from covenq.cli import output
 from covenq.cli.context import source
@@ -14,12 +15,13 @@ from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.model import parse_duration
 
+if TYPE_CHECKING:
+    from covenq.model.answers import Interval, NameStats, RouteStats
+
+T = TypeVar("T")
+
 BAR_WIDTH = 24
 """Columns of the longest bar."""
-
-Item = Mapping[str, Any]
-Shape = tuple[str, list[Column[Item]]]
-"""What is counted, and the columns behind that."""
 
 
 def stats(
@@ -47,20 +49,20 @@ def stats(
     if json:
         output.emit_json(found)
         return
-    if not found["deliveries"]:
+    if not found.deliveries:
         say("Nothing that matches came in that time.")
         return
-    states = ", ".join(f"{state} {number:,}" for state, number in found["states"].items())
-    output.line(
-        f"{output.count(found['deliveries'], 'delivery', 'deliveries')}, {output.size(found['bytes'])}: {states}"
+    states = ", ".join(f"{state} {number:,}" for state, number in found.states.items())
+    output.line(f"{output.count(found.deliveries, 'delivery', 'deliveries')}, {output.size(found.bytes)}: {states}")
+    if found.duplicates:
+        output.line(f"{output.count(found.duplicates, 'duplicate')} beside them")
+    _table(
+        "SINCE", found.time, lambda one: output.timestamp(one.at), "deliveries", lambda one: one.deliveries, _OF_TIME
     )
-    if found["duplicates"]:
-        output.line(f"{output.count(found['duplicates'], 'duplicate')} beside them")
-    _table("SINCE", [{**one, "name": output.timestamp(one["at"])} for one in found["time"]], _OF_TIME)
-    _table("EVENT", found["events"], _OF_DELIVERIES)
-    _table("REPOSITORY", found["repos"], _OF_DELIVERIES)
-    _table("ROUTE", found["routes"], _OF_TASKS)
-    for what, number in found["more"].items():
+    for heading, rows in (("EVENT", found.events), ("REPOSITORY", found.repos)):
+        _table(heading, rows, lambda one: one.name, "deliveries", lambda one: one.deliveries, _OF_DELIVERIES)
+    _table("ROUTE", found.routes, lambda one: one.name, "tasks", lambda one: one.tasks, _OF_TASKS)
+    for what, number in asdict(found.more).items():
         if number:
             say(f"{number:,} other {what} came less often.")
 
@@ -73,34 +75,33 @@ def bar(number: int, most: int) -> str:
     return mark * max(1, round(BAR_WIDTH * number / most))
 
 
-def _failed(item: Item) -> object:
-    return item["failed"] or ""
+_OF_TIME: list[Column[Interval]] = [Column("FAILED", lambda one: one.failed or "", right=True)]
+_OF_DELIVERIES: list[Column[NameStats]] = [
+    Column("FAILED", lambda one: one.failed or "", right=True),
+    Column("IGNORED", lambda one: one.ignored or "", right=True),
+]
+_OF_TASKS: list[Column[RouteStats]] = [
+    Column("ATTEMPTS", lambda one: one.attempts, right=True),
+    Column("FAILED", lambda one: one.states.get("failed", ""), right=True),
+    Column("WAITING", lambda one: one.states.get("queued", ""), right=True),
+]
 
 
-_OF_TIME: Shape = ("deliveries", [Column("FAILED", _failed, right=True)])
-_OF_DELIVERIES: Shape = (
-    "deliveries",
-    [Column("FAILED", _failed, right=True), Column("IGNORED", lambda item: item["ignored"] or "", right=True)],
-)
-_OF_TASKS: Shape = (
-    "tasks",
-    [
-        Column("ATTEMPTS", lambda item: item["attempts"], right=True),
-        Column("FAILED", lambda item: item["states"].get("failed", ""), right=True),
-        Column("WAITING", lambda item: item["states"].get("queued", ""), right=True),
-    ],
-)
-
-
-def _table(heading: str, rows: Sequence[Item], shape: Shape) -> None:
-    what, more = shape
+def _table(
+    heading: str,
+    rows: Sequence[T],
+    name_of: Callable[[T], str | None],
+    what: str,
+    number_of: Callable[[T], int],
+    more: Sequence[Column[T]],
+) -> None:
     if not rows:
         return
-    most = max(row[what] for row in rows)
-    columns: list[Column[Item]] = [
-        Column(heading, lambda row: row["name"] or "-", shrink=12),
-        Column(what.upper(), lambda row: row[what], right=True),
-        Column("", lambda row: bar(row[what], most)),
+    most = max(map(number_of, rows))
+    columns = [
+        Column(heading, lambda row: name_of(row) or "-", shrink=12),
+        Column(what.upper(), number_of, right=True),
+        Column("", lambda row: bar(number_of(row), most)),
         *more,
     ]
     output.line()

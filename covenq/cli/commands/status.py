@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from covenq.cli import output
 from covenq.cli.context import source
@@ -12,7 +14,8 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean
 from covenq.model import NOT_RUNNING
 
-Item = Mapping[str, Any]
+if TYPE_CHECKING:
+    from covenq.model.status import JournalStatus, Status, SyncTimes
 
 
 def status(
@@ -27,89 +30,89 @@ def status(
     with source(data, config) as opened:
         found = opened.status()
     if json:
-        output.emit_json(found)
+        output.emit_json({"ok": True, **asdict(found)})
         return
     for label, text in _status_lines(found, time.time()):
         output.line(f"{label:<11} {text}".rstrip())
 
 
-def _status_lines(found: Item, now: float) -> Iterator[tuple[str, str]]:
-    if found["pid"] is None:
-        running = "not running" if NOT_RUNNING in found["reasons"] else "NOT ANSWERING"
-        yield "covenq", f"{clean(found['version'])}, {running}: what follows is read from the files"
-        for reason in found["reasons"]:
+def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
+    if found.pid is None:
+        running = "not running" if NOT_RUNNING in found.reasons else "NOT ANSWERING"
+        yield "covenq", f"{clean(found.version)}, {running}: what follows is read from the files"
+        for reason in found.reasons:
             if reason != NOT_RUNNING:
                 yield "", clean(reason)
     else:
-        ready = "ready" if found["ready"] else "NOT READY"
-        since = output.elapsed(found["started_at"], now)
-        yield "covenq", f"{clean(found['version'])}, {ready}, pid {found['pid']}, up {since}"
-        for reason in found["reasons"]:
+        ready = "ready" if found.ready else "NOT READY"
+        since = output.elapsed(found.started_at, now)
+        yield "covenq", f"{clean(found.version)}, {ready}, pid {found.pid}, up {since}"
+        for reason in found.reasons:
             yield "", clean(reason)
-    yield "data", clean(found["data"])
-    if found["webhook_url"]:
-        yield "webhook", clean(found["webhook_url"])
-    if found.get("api_url"):
-        yield "api", clean(found["api_url"])
-    yield "journal", _journal_text(found["journal"])
-    seen = found.get("verified")
-    if seen and not seen["ok"]:
-        more = f", and {seen['findings'] - 1:,} more" if seen["findings"] > 1 else ""
-        yield "DAMAGED", f"found {output.elapsed(seen['at'], now)} ago: {clean(seen['first'])}{more}"
+    yield "data", clean(found.data)
+    if found.webhook_url:
+        yield "webhook", clean(found.webhook_url)
+    if found.api_url:
+        yield "api", clean(found.api_url)
+    yield "journal", _journal_text(found.journal)
+    seen = found.verified
+    if seen and not seen.ok:
+        more = f", and {seen.findings - 1:,} more" if seen.findings > 1 else ""
+        yield "DAMAGED", f"found {output.elapsed(seen.at, now)} ago: {clean(seen.first)}{more}"
         yield "", "`covenq verify` lists it all; `covenq salvage` shows what can be kept."
-    folded = found["state"]
-    lag = f", {folded['lag']} behind" if folded["lag"] else ""
-    wrong = f", error: {clean(folded['error'])}" if folded["error"] else ""
-    yield "state", f"seq {folded['seq']}{lag}{wrong}"
-    if found.get("disk"):
-        yield "disk", f"{output.size(found['disk']['free'])} free of {output.size(found['disk']['total'])}"
-    oldest = found.get("oldest") or {}
-    for what in ("deliveries", "tasks"):
-        ages = [f"{state} for {output.elapsed(at, now)}" for state, at in (oldest.get(what) or {}).items()]
-        yield what, _counts_text(found[what]) + (f"; the oldest is {', '.join(ages)}" if ages else "")
-    worker = found["worker"]
-    if worker:
-        yield "worker", f"{len(worker['running'])} of {worker['concurrency']} busy"
-    if found.get("pauses"):
+    folded = found.state
+    lag = f", {folded.lag} behind" if folded.lag else ""
+    wrong = f", error: {clean(folded.error)}" if folded.error else ""
+    yield "state", f"seq {folded.seq}{lag}{wrong}"
+    if found.disk is not None:
+        yield "disk", f"{output.size(found.disk.free)} free of {output.size(found.disk.total)}"
+    for what, counts, oldest in (
+        ("deliveries", found.deliveries, found.oldest.deliveries),
+        ("tasks", found.tasks, found.oldest.tasks),
+    ):
+        ages = [f"{state} for {output.elapsed(at, now)}" for state, at in oldest.items()]
+        yield what, _counts_text(counts) + (f"; the oldest is {', '.join(ages)}" if ages else "")
+    if found.worker is not None:
+        yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
+    if found.pauses:
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
-        for pause in found["pauses"]:
-            subject = pause_subject(pause["what"], pause["repo"] or pause["name"])
-            yield "PAUSED", f"{subject}, {pause_details(pause['since'], pause['by'], pause['reason'], now)}"
-    reload = found.get("reload")
-    if reload and not reload["ok"]:
-        ago = output.age(reload["at"], now)
-        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload['error'])}"
-    for warning in (reload or {}).get("warnings", ()):
+        for pause in found.pauses:
+            subject = pause_subject(pause.what, pause.repo or pause.name)
+            yield "PAUSED", f"{subject}, {pause_details(pause.since, pause.by, pause.reason, now)}"
+    reload, upkeep = found.reload, found.upkeep
+    if reload is not None and not reload.ok:
+        ago = output.age(reload.at, now)
+        yield "REFUSED", f"the configuration as it is on disk ({ago} ago): {clean(reload.error)}"
+    for warning in () if reload is None else reload.warnings:
         yield "warning", clean(warning)
-    upkeep = found.get("upkeep") or {}
-    if upkeep.get("doing"):
-        yield "upkeep", "{what}: {done} of {total} segments".format(**upkeep["doing"])
-    if upkeep.get("error"):
-        yield "upkeep", f"waits: {clean(upkeep['error'])}"
-    yield "routes", ", ".join(map(clean, found["routes"])) or "none: every delivery is kept and ignored"
-    if found["refused"]:
-        yield "refused", _counts_text(found["refused"])
+    if upkeep is not None and upkeep.doing is not None:
+        yield "upkeep", f"{upkeep.doing.what}: {upkeep.doing.done} of {upkeep.doing.total} segments"
+    if upkeep is not None and upkeep.error:
+        yield "upkeep", f"waits: {clean(upkeep.error)}"
+    yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
+    if found.refused:
+        yield "refused", _counts_text(found.refused)
 
 
-def _journal_text(journal: Item) -> str:
-    head = journal["head"]
+def _journal_text(journal: JournalStatus) -> str:
+    head = journal.head
     words = [
-        f"seq {head['seq']}",
-        f"sum {clean(head['sum'])[:16]}",
-        output.count(journal["segments"], "segment"),
+        f"seq {head.seq}",
+        f"sum {clean(head.sum)[:16]}",
+        output.count(journal.segments, "segment"),
     ]
-    words.append(output.size(journal["bytes"]))
-    if journal.get("last_sync_ms") is not None:
-        words.append(f"last sync {journal['last_sync_ms']:.1f} ms{_sync_spread(journal.get('recent_syncs_ms'))}")
-    words += [word.upper() for word in ("poisoned", "full") if journal.get(word)]
+    words.append(output.size(journal.bytes))
+    if journal.last_sync_ms is not None:
+        words.append(f"last sync {journal.last_sync_ms:.1f} ms{_sync_spread(journal.recent_syncs_ms)}")
+    words += [word for word, holds in (("POISONED", journal.poisoned), ("FULL", journal.full)) if holds]
     return ", ".join(words)
 
 
-def _sync_spread(recent: Item | None) -> str:
-    if not recent or recent["count"] < 2:
+def _sync_spread(recent: SyncTimes | None) -> str:
+    if recent is None or recent.count < 2:
         return ""
-    return f" (of the last {recent['count']}: half within {recent['median']:.1f}, the slowest {recent['slowest']:.1f})"
+    return f" (of the last {recent.count}: half within {recent.median:.1f}, the slowest {recent.slowest:.1f})"
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:

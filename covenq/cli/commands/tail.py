@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from covenq.model import parse_duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.model.answers import Tail, TailItem
 
 NEWEST = 10
 """Records printed without --since and --after."""
@@ -85,7 +86,7 @@ class RecordStream:
     config: str | None
     epoch: str | None = None
 
-    def __iter__(self) -> Iterator[list[Mapping[str, Any]]]:
+    def __iter__(self) -> Iterator[list[TailItem]]:
         """With `follow` it never ends, and waits for a daemon that isn't running; else it raises DaemonUnreachable."""
         waiting = False
         while True:
@@ -107,31 +108,31 @@ class RecordStream:
                 waiting = True
                 time.sleep(RETRY_S)
 
-    def _requests(self, opened: Source) -> Iterator[list[Mapping[str, Any]]]:
+    def _requests(self, opened: Source) -> Iterator[list[TailItem]]:
         while True:
             wait = WAIT_S if self.follow and opened.live and self.position is not None else 0.0
             newest = NEWEST if self.position is None and self.since_s is None else None
             found = opened.tail(self.filter, after=self.position, since_s=self.since_s, newest=newest, wait_s=wait)
             self.since_s = None
             self.position = _position(found, self.epoch)
-            self.epoch = found["epoch"]
-            yield found["items"]
-            if found["next"] >= found["head"]:
+            self.epoch = found.epoch
+            yield found.items
+            if found.next >= found.head:
                 if not self.follow:
                     return
                 if not opened.live:
                     raise DaemonUnreachable("there is no daemon")
 
 
-def _position(found: Mapping[str, Any], epoch: str | None) -> int:
+def _position(found: Tail, epoch: str | None) -> int:
     """The cursor to continue from. After a restore the journal may be shorter than before."""
-    if epoch is not None and found["epoch"] != epoch:
+    if epoch is not None and found.epoch != epoch:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
-        return int(found["head"])
-    return int(found["next"])
+        return int(found.head)
+    return int(found.next)
 
 
-def _print(item: Mapping[str, Any], json: bool) -> None:
+def _print(item: TailItem, json: bool) -> None:
     if json:
         output.emit_jsonl([item])
         return
@@ -139,7 +140,7 @@ def _print(item: Mapping[str, Any], json: bool) -> None:
     from covenq.operate.inspect.tail import line_parts as parts_of
 
     coloured = output.has_colour(output.stdout())
-    _, _, word = item["kind"].partition(".")
-    kind = output.paint(f"{clean(item['kind']):<20}", KIND_COLOURS.get(word, ""), coloured)
-    rest = "  ".join(clean(part) for part in parts_of(dict(item)) if part)
-    output.line(f"{output.timestamp(item['at'])}  {item['seq']:>8}  {kind}  {rest}".rstrip())
+    _, _, word = item.kind.partition(".")
+    kind = output.paint(f"{clean(item.kind):<20}", KIND_COLOURS.get(word, ""), coloured)
+    rest = "  ".join(clean(part) for part in parts_of(item) if part)
+    output.line(f"{output.timestamp(item.at)}  {item.seq:>8}  {kind}  {rest}".rstrip())

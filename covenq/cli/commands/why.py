@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
 from covenq.operate.inspect.story_text import QUESTIONS, lines
+
+if TYPE_CHECKING:
+    from covenq.operate.inspect.history import Story, StoryAnswer, Why
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
@@ -48,18 +51,18 @@ def why(
         answer = opened.why(id)
     if json:
         output.emit_json(answer)
-    elif answer["kind"] == "target" and len(answer["stories"]) > 1:
+    elif answer.kind == "target" and len(answer.stories) > 1:
         _print_target(answer)
     else:
-        for number, story in enumerate(answer["stories"]):
+        for number, story in enumerate(answer.stories):
             if number:
                 output.line()
             _print_story(story)
-    if answer["kind"] == "nothing":
+    if answer.kind == "nothing":
         _raise_not_found(answer, quiet=json)
 
 
-def _print_story(story: dict[str, Any]) -> None:
+def _print_story(story: Story) -> None:
     coloured = output.has_colour(output.stdout())
     for number, (label, words) in enumerate(lines(story)):
         label, words = clean(label), clean(words)
@@ -71,49 +74,48 @@ def _print_story(story: dict[str, Any]) -> None:
             output.line(f"  {label}  ({words})")
 
 
-def _print_target(answer: dict[str, Any]) -> None:
+def _print_target(answer: Why) -> None:
     """All of an issue's or pull request's deliveries, each with its state, and with answers that need attention."""
-    target = answer["target"]
+    target = answer.target
+    if target is None:
+        return
     coloured = output.has_colour(output.stdout())
-    shown = output.count(len(answer["stories"]), "delivery", "deliveries")
-    output.line(
-        f"{clean(target['repo'])}#{target['number']}: {'the newest ' if answer['more'] else ''}{shown}, newest first"
-    )
-    for story in answer["stories"]:
-        delivery = story["delivery"]
-        event = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else delivery["event"]
-        state = output.paint(clean(delivery["state"]), output.state_colour(delivery["state"]), coloured)
-        output.line(f"\n{clean(story['id'])}  {clean(event)}  {output.timestamp(delivery['received_at'])}  {state}")
+    shown = output.count(len(answer.stories), "delivery", "deliveries")
+    output.line(f"{clean(target.repo)}#{target.number}: {'the newest ' if answer.more else ''}{shown}, newest first")
+    for story in answer.stories:
+        delivery = story.delivery
+        event = f"{delivery.event}.{delivery.action}" if delivery.action else delivery.event
+        state = output.paint(clean(delivery.state), output.state_colour(delivery.state), coloured)
+        output.line(f"\n{clean(story.id)}  {clean(event)}  {output.timestamp(delivery.received_at)}  {state}")
         for words in _notable_answers(story):
             output.line(f"  {clean(words)}")
     say("`covenq why GUID` tells one of them whole.")
 
 
-def _notable_answers(story: dict[str, Any]) -> Iterator[str]:
-    answers = story["answers"]
+def _notable_answers(story: Story) -> Iterator[str]:
+    answers = story.answers
     for question in QUESTIONS:
-        if question not in ("accepted", "now") and answers[question]["yes"]:
-            yield answers[question]["words"].replace("Yes", question, 1)
-    yield answers["now"]["words"]
+        answer: StoryAnswer = getattr(answers, question)
+        if question not in ("accepted", "now") and answer.yes:
+            yield answer.words.replace("Yes", question, 1)
+    yield answers.now.words
 
 
-def _raise_not_found(answer: dict[str, Any], *, quiet: bool) -> None:
+def _raise_not_found(answer: Why, *, quiet: bool) -> None:
     """Raises NotFound, with the refusals of that id, if there were any."""
-    if answer["target"]:
-        target = answer["target"]
+    if answer.target:
+        target = answer.target
         raise NotFound(
-            f"nothing about {target['repo']}#{target['number']} ever arrived here",
+            f"nothing about {target.repo}#{target.number} ever arrived here",
             hint="`covenq deliveries repo:OWNER/NAME` shows what came from the repository, GitHub what was sent.",
         )
-    refusals = answer["refused"]
+    refusals = answer.refused
     if refusals:
         for one in refusals if not quiet else ():
-            say(
-                f"{output.timestamp(one.get('at'))}  {one.get('status')} {clean(one.get('error'))}: {clean(one.get('detail'))}"
-            )
+            say(f"{output.timestamp(one.at)}  {one.status} {clean(one.error)}: {clean(one.detail)}")
         raise NotFound(
             f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",
-            hint=refusals[-1].get("hint") or "Mend what the last refusal says, then have GitHub redeliver it.",
+            hint=refusals[-1].hint or "Mend what the last refusal says, then have GitHub redeliver it.",
         )
     raise NotFound(
         "it never arrived here, or was refused longer ago than refusals are kept",

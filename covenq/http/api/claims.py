@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import falcon
+from msgspec.structs import asdict
 
 from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
 from covenq.http.api.params import Body, body_of
+from covenq.model.answers import Grants
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
 from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
 from covenq.tasks.scheduling.outcome import Usage
@@ -34,7 +36,7 @@ class Claim:
             gone=gone if callable(gone) else lambda: False,
         )
         if found:
-            respond_ok(resp, {**found[0], "more": found[1:]})
+            respond_ok(resp, Grants(**asdict(found[0]), more=found[1:]))
         else:
             resp.status = falcon.HTTP_204
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import falcon
-import orjson
+import msgspec
 
 from covenq.errors import UsageError
 from covenq.http.answers import respond_error
@@ -104,7 +104,7 @@ class Stream:
         pieces = []
         for record in self._journal.read(self._seq):
             self._seq = record.seq
-            pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, orjson.dumps(view.event(record))))
+            pieces.append(b"id: %d\ndata: %b\n\n" % (record.seq, msgspec.json.encode(view.event(record))))
             if len(pieces) == CHUNK_RECORDS:
                 break
         self._pending.append(b"".join(pieces))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import falcon
-import msgspec
 
 from covenq.config.api_tokens import Role
 from covenq.config.live import Live
@@ -18,6 +17,7 @@ from covenq.http.api.params import LIMIT, filter_of, id_of, limit_of
 from covenq.http.guard import token_of
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
+from covenq.model.rows import Page
 from covenq.operate.inspect import secret_usage, view
 from covenq.state import query
 from covenq.state.folded import FoldedState
@@ -40,21 +40,40 @@ class Secrets:
 
 
 @dataclass(eq=False)
-class Listing:
-    """GET …/deliveries and …/tasks: `filter=`, `limit=` (0 is the most there may be), `after=`."""
+class Deliveries:
+    """GET …/deliveries: `filter=`, `limit=` (0 is the most there may be), `after=`."""
+
+    state: FoldedState
+    journal: Journal
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
+        respond_ok(resp, view.deliveries(self.state.reader(), self.journal, filter, limit, after))
+
+
+@dataclass(eq=False)
+class Tasks:
+    """GET …/tasks, as `Deliveries`."""
 
     state: FoldedState
     journal: Journal
     config: EffectiveConfig
-    what: view.What
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        limit = limit_of(req.get_param("limit"))
-        filter = filter_of(req)
+        limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
         conn = self.state.reader()
-        after, caps = req.get_param("after"), self.config.caps
-        found = view.items(conn, self.journal, self.what, filter, limit, after, caps=caps)
-        respond_ok(resp, found)
+        respond_ok(resp, view.tasks(conn, self.journal, filter, limit, after, caps=self.config.caps))
+
+
+@dataclass(eq=False)
+class LatestAttempts:
+    """GET …/attempts of the tasks that match, as `Deliveries`."""
+
+    state: FoldedState
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        limit, filter, after = limit_of(req.get_param("limit")), filter_of(req), req.get_param("after")
+        respond_ok(resp, query.latest_attempts(self.state.reader(), filter, limit, after))
 
 
 @dataclass(eq=False)
@@ -98,7 +117,7 @@ class Payload:
         conn = self.state.reader()
         found = query.delivery(conn, *parse_id(id_of(one, two)))
         token = token_of(req)
-        if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found["seq"]):
+        if token is not None and token.role == Role.WORKER and not query.is_pulled(conn, found.seq):
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
             respond_error(resp, 403, "not_claimed", detail)
             return
@@ -129,7 +148,7 @@ class Attempts:
         limit = limit_of(req.get_param("limit"))
         filter = filter_of(req)
         found = query.attempts_of(self.state.reader(), id, filter, limit, req.get_param("after"))
-        respond_ok(resp, {"items": found.items, "next": found.next})
+        respond_ok(resp, found)
 
 
 @dataclass(eq=False)
@@ -158,4 +177,4 @@ class Refused:
         text = req.get_param("limit")
         limit_of(text)
         found = refusal_hints.latest(self.data, LIMIT if text is None else int(text))
-        respond_ok(resp, {"items": msgspec.to_builtins(found), "next": None})
+        respond_ok(resp, Page(found, None))

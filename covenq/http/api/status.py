@@ -10,11 +10,12 @@ from pathlib import Path
 
 import falcon
 
-from covenq.http.answers import respond
+from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
-from covenq.model import JsonObject
+from covenq.model import status as model_status
+from covenq.model.status import SecretProblem, StateStatus, UpkeepStatus, WorkerStatus
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import throughput
 from covenq.operate.maintain.upkeep import Upkeep
@@ -58,14 +59,15 @@ class Status:
         self._sources = sources
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        respond(resp, 200, status(self._sources))
+        respond_ok(resp, status(self._sources))
 
 
-def status(sources: StatusSources) -> JsonObject:
+def status(sources: StatusSources) -> model_status.Status:
     """The daemon's state. Answers even while the fold is stuck: it says so."""
     health, measurements = sources.journal.health(), sources.journal.measurements()
     reasons = [reason.sentence for reason in sources.admission.reasons()]
-    state = {"seq": sources.fold_thread.folded, "lag": sources.fold_thread.lag, "error": sources.fold_thread.error}
+    fold = sources.fold_thread
+    state = StateStatus(fold.folded, fold.lag, fold.error)
     # The counts are of all there was when the question came, or, where that takes too long, as far as it is folded.
     sources.fold_thread.wait_for(sources.journal.head().seq, 1.0)
     conn = sources.store.reader()
@@ -76,7 +78,7 @@ def status(sources: StatusSources) -> JsonObject:
         sources.config.config.routes,
         version=sources.info.version,
         reasons=reasons,
-        journal=inspect_status.journal_object(
+        journal=inspect_status.journal_status(
             sources.journal.id,
             sources.journal.epoch,
             sources.journal.head(),
@@ -90,11 +92,11 @@ def status(sources: StatusSources) -> JsonObject:
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,
             api_url=sources.info.api_url,
-            worker={"id": pool.id, "concurrency": pool.concurrency, "running": pool.running(), "error": pool.error},
-            upkeep={"doing": upkeep.doing, "error": upkeep.error},
+            worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error),
+            upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),
             stuck=throughput.stuck(conn, sources.clock(), sources.config.caps),
-            secrets=[{"secret": one.name, "problem": why} for one, why in live.secret_status() if why],
+            secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
         ),
     )

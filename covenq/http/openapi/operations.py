@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from covenq.http.answers import status_of
 from covenq.http.openapi import schemas
+from covenq.http.openapi.from_types import Schema
 from covenq.http.openapi.requests import REQUESTS, parameters_schema
-from covenq.http.openapi.schemas import Schema, page, ref
+from covenq.http.openapi.schemas import page, ref
 from covenq.operate import operations
 from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction
 from covenq.operate.operations import AnyOperation
@@ -275,8 +276,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _held("renew", "Keep a task for longer.", "lease"),
     _held("phase", "Record what an attempt is at. The daemon's own commands may say it too.", "phase"),
-    _held("complete", "End an attempt well.", "ended"),
-    _held("fail", "End an attempt that failed, or give the task back (category interrupted).", "ended"),
+    _held("complete", "End an attempt well.", "completed"),
+    _held("fail", "End an attempt that failed, or give the task back (category interrupted).", "failed"),
     Operation(
         "GET",
         "/api/v1/secrets",

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from covenq.http.openapi.schemas import TEXT, TOKEN, Schema
+from covenq.http.openapi.from_types import Schema
+from covenq.http.openapi.schemas import TEXT, TOKEN
 from covenq.model import Category
 
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
+
+from msgspec.structs import asdict
 
 from covenq.config.executor import checked_address
 from covenq.config.load import Config
@@ -16,8 +17,9 @@ from covenq.config.route import Route, parse_route
 from covenq.config.toml_table import Table
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
-from covenq.model import REQUEUEABLE, DeliveryId, JsonObject, Kind, State, parse_id, task_id, task_subject
-from covenq.operate.act.plan import PAGE, Item, Plan, clean_text, payloads, plan
+from covenq.model import REQUEUEABLE, DeliveryId, Kind, State, parse_id, task_id, task_subject
+from covenq.model.rows import Delivery, Task
+from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
 from covenq.operate.answers import Skipped
 from covenq.operate.parameters import Replay, Selection
 from covenq.routing.decide import PING, Decision, route
@@ -60,7 +62,7 @@ def plan_replay(
     elif route is not None:
         _check_route(config, route)
 
-    def item(row: JsonObject) -> Item | Skipped:
+    def item(row: Delivery) -> Item | Skipped:
         return _replay_item(conn, row, config, payload_of, only=route, force=force, note=_note(wanted))
 
     return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
@@ -81,7 +83,7 @@ def plan_reroute(
     """
     payload_of = payloads(journal)
 
-    def item(row: JsonObject) -> Item | Skipped:
+    def item(row: Delivery) -> Item | Skipped:
         return _reroute_item(row, config, payload_of, note=_note(wanted))
 
     return plan(wanted.ids, filter, *_deliveries(conn, payload_of), item)
@@ -99,10 +101,10 @@ def plan_requeue(
     `ids` are task ids. All others are skipped. `conn` and errors: as for `plan_replay`.
     """
 
-    def item(row: JsonObject) -> Item | Skipped:
-        gone = _why_no_content_of_task(conn, row) if row["state"] in REQUEUEABLE else None
+    def item(row: Task) -> Item | Skipped:
+        gone = _why_no_content_of_task(conn, row) if row.state in REQUEUEABLE else None
         if gone is not None:
-            return Skipped(row["id"], gone)
+            return Skipped(row.id, gone)
         return _requeue_item(row, note=_note(wanted))
 
     return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
@@ -121,11 +123,11 @@ def plan_cancel(
     errors: as for `plan_replay`.
     """
 
-    def item(row: JsonObject) -> Item | Skipped:
-        id: str = row["id"]
-        if row["state"] not in _WAITING:
-            return Skipped(id, f"it is {row['state']} already")
-        entry = Entry(task_subject(id), Kind.CANCELLED, _note(wanted), expect=row["last_seq"])
+    def item(row: Task) -> Item | Skipped:
+        id: str = row.id
+        if row.state not in _WAITING:
+            return Skipped(id, f"it is {row.state} already")
+        entry = Entry(task_subject(id), Kind.CANCELLED, _note(wanted), expect=row.last_seq)
         return Item(id, (entry,), (id,), ignored_kinds=_NOT_FINAL)
 
     return plan(wanted.ids, filter, *_tasks(conn, payloads(journal)), item)
@@ -141,28 +143,24 @@ def _note(wanted: Selection) -> _Note:
     return {"by": clean_text(wanted.by), "reason": clean_text(wanted.reason)}
 
 
-_ById = Callable[[str], JsonObject]
-_Paged = Callable[[Filter, str | None], query.Page]
-
-
-def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById, _Paged]:
-    def by_id(id: str) -> JsonObject:
+def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[ById[Delivery], Paged[Delivery]]:
+    def by_id(id: str) -> Delivery:
         return query.delivery(conn, *parse_id(id))
 
-    def page(wanted: Filter, after: str | None) -> query.Page:
+    def page(wanted: Filter, after: str | None) -> query.Page[Delivery]:
         return query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)
 
     return by_id, page
 
 
-def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[_ById, _Paged]:
-    def by_id(id: str) -> JsonObject:
+def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[ById[Task], Paged[Task]]:
+    def by_id(id: str) -> Task:
         try:
             return query.task(conn, id)
         except NotFound as error:
             raise _delivery_not_task(conn, id) or error from None
 
-    def page(wanted: Filter, after: str | None) -> query.Page:
+    def page(wanted: Filter, after: str | None) -> query.Page[Task]:
         return query.tasks(conn, wanted, PAGE, after, payload_of=payload_of)
 
     return by_id, page
@@ -176,14 +174,14 @@ def _delivery_not_task(conn: sqlite3.Connection, id: str) -> NotFound | None:
         found = [query.delivery(conn, *parse_id(one)) for one in error.ids]
     except (NotFound, UsageError):
         return None
-    tasks = [task for row in found for task in row["tasks"]]
+    tasks = [task for row in found for task in row.tasks]
     hint = f"Its tasks: {' '.join(tasks[:TASKS_SHOWN])}" if tasks else f"It has no task: `covenq why {id}` says why."
     return NotFound(f"{id} is a delivery, and this is done to tasks", hint=hint)
 
 
 def _replay_item(
     conn: sqlite3.Connection,
-    row: JsonObject,
+    row: Delivery,
     config: Config,
     payload_of: query.PayloadOf,
     *,
@@ -191,24 +189,24 @@ def _replay_item(
     force: bool,
     note: _Note,
 ) -> Item | Skipped:
-    delivery = DeliveryId(row["hook"], row["guid"])
+    delivery = DeliveryId(row.hook, row.guid)
     id = str(delivery)
-    state = row["state"] if only is None else _states_by_route(conn, row).get(only)
+    state = row.state if only is None else _states_by_route(conn, row).get(only)
     if state in _WAITING:
         return Skipped(id, f"it is {state}: its task is still to come to an end")
-    gone = _why_no_content(row)
+    gone = _why_no_content(row.redacted, row.payload_dropped)
     if gone is not None:
         return Skipped(id, gone)
     if state == State.COMPLETED and not force:
         return Skipped(id, "it has completed; --force replays it all the same")
-    number = int(row["replays"]) + 1
+    number = int(row.replays) + 1
     decision = _route(row, config, payload_of, replay=number, only=only)
     if decision.state is not State.QUEUED:
         return Skipped(id, decision.problem or f"no route wants it today ({decision.reason})")
     if not decision.entries:
         return Skipped(id, f"route {only!r} doesn't want it today")
-    completed: set[str] = set()
-    if not force and len(row["tasks"]) > 1:
+    completed: set[str | None] = set()
+    if not force and len(row.tasks) > 1:
         completed = {name for name, its in _states_by_route(conn, row).items() if its == State.COMPLETED}
     wanted = [(entry.data["route"], task, entry) for task, entry in zip(decision.tasks, decision.entries, strict=True)]
     tasks = tuple(task for name, task, _ in wanted if name not in completed)
@@ -221,56 +219,56 @@ def _replay_item(
     data = {"replay": number, "tasks": list(tasks), **note}
     # Against the delivery's newest record, so two replays at once can't both take this number; and the tasks' ids,
     # derived from it, are new.
-    replayed = Entry(delivery.subject, Kind.REPLAYED, data, expect=row["last_seq"])
+    replayed = Entry(delivery.subject, Kind.REPLAYED, data, expect=row.last_seq)
     why = tuple(f"its route {name} has completed; --force replays that too" for name in excluded)
     return Item(id, (replayed, *made), tasks, ignored_kinds=_INFORMATIONAL, excluded=why)
 
 
-def _reroute_item(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, note: _Note) -> Item | Skipped:
-    delivery = DeliveryId(row["hook"], row["guid"])
+def _reroute_item(row: Delivery, config: Config, payload_of: query.PayloadOf, *, note: _Note) -> Item | Skipped:
+    delivery = DeliveryId(row.hook, row.guid)
     id = str(delivery)
-    if row["tasks"]:
+    if row.tasks:
         return Skipped(id, "it has been routed; `covenq replay` makes new tasks")
-    gone = _why_no_content(row)
+    gone = _why_no_content(row.redacted, row.payload_dropped)
     if gone is not None:
         return Skipped(id, gone)
-    if row["event"] == PING:
+    if row.event == PING:
         return Skipped(id, "it is a ping: there is nothing to do")
     decision = _route(row, config, payload_of, replay=0, only=None)
     if decision.problem is not None:
         return Skipped(id, decision.problem)
     if decision.state is State.QUEUED:
         data = {"tasks": list(decision.tasks), **note}
-        rerouted = Entry(delivery.subject, Kind.REROUTED, data, expect=row["last_seq"])
+        rerouted = Entry(delivery.subject, Kind.REROUTED, data, expect=row.last_seq)
         return Item(id, (rerouted, *decision.entries), decision.tasks, ignored_kinds=_INFORMATIONAL)
-    if row["state"] == State.IGNORED:
+    if row.state == State.IGNORED:
         return Skipped(id, f"no route wants it today ({decision.reason})")
     (ignored,) = decision.entries
     told = {**ignored.data, "by": note["by"], "operator_reason": note["reason"]}
     return Item(
-        id, (Entry(ignored.subject, ignored.kind, told, expect=row["last_seq"]),), (), ignored_kinds=_INFORMATIONAL
+        id, (Entry(ignored.subject, ignored.kind, told, expect=row.last_seq),), (), ignored_kinds=_INFORMATIONAL
     )
 
 
-def _route(row: JsonObject, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None) -> Decision:
-    delivery = DeliveryId(row["hook"], row["guid"])
+def _route(row: Delivery, config: Config, payload_of: query.PayloadOf, *, replay: int, only: str | None) -> Decision:
+    delivery = DeliveryId(row.hook, row.guid)
     return route(
         config,
         delivery,
-        row,
-        lambda: query.decode(payload_of(row["seq"])),
-        delivery_seq=row["seq"],
+        asdict(row),
+        lambda: query.decode(payload_of(row.seq)),
+        delivery_seq=row.seq,
         replay=replay,
         only=None if only is None else {task_id(delivery, only, replay)},
     )
 
 
-def _requeue_item(row: JsonObject, *, note: _Note) -> Item | Skipped:
-    id: str = row["id"]
-    if row["state"] not in REQUEUEABLE:
-        hint = "; `covenq replay` makes a new task" if row["state"] == State.COMPLETED else ""
-        return Skipped(id, f"it is {row['state']}{hint}")
-    entry = Entry(task_subject(id), Kind.REQUEUED, note, expect=row["last_seq"])
+def _requeue_item(row: Task, *, note: _Note) -> Item | Skipped:
+    id: str = row.id
+    if row.state not in REQUEUEABLE:
+        hint = "; `covenq replay` makes a new task" if row.state == State.COMPLETED else ""
+        return Skipped(id, f"it is {row.state}{hint}")
+    entry = Entry(task_subject(id), Kind.REQUEUED, note, expect=row.last_seq)
     return Item(id, (entry,), (id,))
 
 
@@ -289,22 +287,22 @@ def _check_route(config: Config, name: str) -> None:
         raise UsageError(f"there is no route {name[:64]!r} today", hint=hint)
 
 
-def _states_by_route(conn: sqlite3.Connection, row: JsonObject) -> dict[str, str]:
+def _states_by_route(conn: sqlite3.Connection, row: Delivery) -> dict[str | None, str]:
     """The state of the delivery's newest task of each route."""
-    return {task["route"]: task["state"] for task in query.tasks_of(conn, row["hook"], row["guid"])}
+    return {task.route: task.state for task in query.tasks_of(conn, row.hook, row.guid)}
 
 
-def _why_no_content(row: JsonObject | sqlite3.Row) -> str | None:
-    """Why the delivery has no content any more to make a task of; None if it has."""
-    if row["redacted"]:
-        return f"its content was erased, by record {row['redacted']}"
-    if row["payload_dropped"]:
-        return f"its payload was dropped, by record {row['payload_dropped']}: it is no longer kept"
+def _why_no_content(redacted: int | None, payload_dropped: int | None) -> str | None:
+    """Why a delivery has no content any more to make a task of; None if it has."""
+    if redacted:
+        return f"its content was erased, by record {redacted}"
+    if payload_dropped:
+        return f"its payload was dropped, by record {payload_dropped}: it is no longer kept"
     return None
 
 
-def _why_no_content_of_task(conn: sqlite3.Connection, task: JsonObject) -> str | None:
+def _why_no_content_of_task(conn: sqlite3.Connection, task: Task) -> str | None:
     found = conn.execute(
-        "SELECT payload_dropped, redacted FROM webhook_deliveries WHERE seq = ?", (task["delivery_seq"],)
+        "SELECT redacted, payload_dropped FROM webhook_deliveries WHERE seq = ?", (task.delivery_seq,)
     ).fetchone()
-    return None if found is None else _why_no_content(found)
+    return None if found is None else _why_no_content(*found)

@@ -12,8 +12,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
+from msgspec import to_builtins
+
 from covenq.errors import UsageError
 from covenq.model import JsonObject
+from covenq.model.answers import TaskHistory
+from covenq.model.rows import OneDelivery
 from covenq.operate.imported import ImportedDelivery
 
 FORMAT = "covenq-slice"
@@ -31,9 +35,9 @@ def header(version: str, at: str, filter: str) -> JsonObject:
     return {"format": FORMAT, "version": VERSION, "covenq": version, "exported_at": at, "filter": filter}
 
 
-def line(delivery: JsonObject, body: bytes | None, tasks: Iterable[JsonObject]) -> JsonObject:
+def line(delivery: OneDelivery, body: bytes | None, tasks: Iterable[TaskHistory]) -> JsonObject:
     """The line of a delivery, with headers in its object and attempts in its tasks' objects."""
-    told: JsonObject = {"delivery": delivery, "tasks": list(tasks)}
+    told: JsonObject = {"delivery": to_builtins(delivery), "tasks": to_builtins(list(tasks))}
     if body is None:
         return {**told, "body": None}
     try:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
-from covenq.model import JsonObject
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.state import query
 from covenq.text import one_line
@@ -49,6 +49,13 @@ class Item:
     excluded: tuple[str, ...] = ()
 
 
+R = TypeVar("R")
+ById = Callable[[str], R]
+"""The row with an id. Raises NotFound, Ambiguous, UsageError."""
+Paged = Callable[[Filter, str | None], query.Page[R]]
+"""A page of the rows that match, from a cursor on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What would be done, oldest first, and what would not; `excluded` are the parts left out of what would.
@@ -70,9 +77,9 @@ class Plan:
 def plan(
     ids: Sequence[str],
     filter: Filter | None,
-    by_id: Callable[[str], JsonObject],
-    page: Callable[[Filter, str | None], query.Page],
-    item: Callable[[JsonObject], Item | Skipped],
+    by_id: ById[R],
+    page: Paged[R],
+    item: Callable[[R], Item | Skipped],
 ) -> Plan:
     """Plan `item` of each row that the ids or the filter select, one of the two. Raises UsageError, and what `by_id` raises."""
     if bool(ids) == (filter is not None):
@@ -96,7 +103,7 @@ def plan(
     )
 
 
-def matching(filter: Filter, page: Callable[[Filter, str | None], query.Page]) -> Iterator[JsonObject]:
+def matching(filter: Filter, page: Paged[R]) -> Iterator[R]:
     """The rows that match, newest first, with one page of them in memory at a time."""
     after: str | None = None
     while True:

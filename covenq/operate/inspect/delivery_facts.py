@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from covenq.model import JsonObject
+from covenq.model.rows import Attempt, Delivery, Dropped, Task, Waits
 from covenq.routing.verdicts import Verdict
 from journal.records import Record
 
@@ -14,11 +14,11 @@ from journal.records import Record
 class DeliveryFacts:
     """The rows and records that a delivery's history is made from."""
 
-    delivery: JsonObject
+    delivery: Delivery
     """The delivery object."""
-    tasks: Sequence[JsonObject]
+    tasks: Sequence[Task]
     """Its tasks, oldest first."""
-    attempts: Mapping[str, Sequence[JsonObject]]
+    attempts: Mapping[str, Sequence[Attempt]]
     """By task id."""
     notes: Sequence[Record] = ()
     """The newest of the rarer records of it and its tasks, oldest first."""
@@ -28,15 +28,14 @@ class DeliveryFacts:
     """Today's routes on it."""
     config: str | None = None
     """Hash of today's configuration."""
-    waiting: Mapping[str, JsonObject] = field(default_factory=dict)
-    """Why a queued task doesn't run: {"word", "why", "position"}, by task id."""
-    dropped_by: JsonObject | None = None
-    """{"seq", "at", "kind", "by", "reason"} of the record that dropped or erased its content."""
+    waiting: Mapping[str, Waits] = field(default_factory=dict)
+    """Why a queued task doesn't run, by task id."""
+    dropped_by: Dropped | None = None
 
 
-def newest_by_route(tasks: Sequence[JsonObject]) -> list[JsonObject]:
+def newest_by_route(tasks: Sequence[Task]) -> list[Task]:
     """The newest replay of each route: what the delivery's state is folded from."""
-    newest: dict[str, JsonObject] = {}
+    newest: dict[str | None, Task] = {}
     for task in tasks:
-        newest[task["route"]] = task
+        newest[task.route] = task
     return list(newest.values())

@@ -11,10 +11,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from covenq.config.secret_source import EVERYTHING, SecretSource, SecretStatus
-from covenq.model import JsonObject, at_text, seconds_of
+from msgspec.structs import asdict
+
+from covenq.config.secret_source import EVERYTHING, Scope, SecretSource, SecretStatus
+from covenq.model import at_text, seconds_of
+from covenq.model.answers import Secret, SecretScope, SecretVerdict, SourceKind, VerdictWord
+from covenq.model.rows import Page
 
 QUIET_S = 30 * 24 * 3600.0
 """Seconds that a secret waits for a hook that doesn't deliver; also the time over which `recent` counts."""
@@ -70,70 +73,67 @@ def view(
     now: float,
     *,
     elsewhere: Callable[[SecretSource], bool] = lambda _: False,
-) -> JsonObject:
-    """{"items": [secret…], "next": None}: the configured ones in their order, then those that only deliveries name.
+) -> Page[Secret]:
+    """The configured secrets in their order, then those that only deliveries name.
 
     `elsewhere` tells whether a secret is in the environment of another process, the daemon's: that it can't be read here
-    is then no fault. A secret is {"name", "source" ("file", "env", "credential", "value"; None: not configured any more),
-    "place", "scope" {"hooks", "installations", "repositories"}, "readable", "problem", "first_used_at", "last_used_at",
-    "last_delivery", "recent", "hooks", "waiting_for" (hooks), "verdict", "retire", "reason"}.
+    is then no fault.
     """
     used = usage_by_secret(conn, at_text(now - QUIET_S))
     usable = [source.name for source, trouble in secrets if trouble is None or elsewhere(source)]
     items = []
     for source, trouble in secrets:
         name = source.name
-        item = {**_source(source), "readable": trouble is None, "problem": trouble}
         others = [one.name for one, _ in secrets if one.name in usable and one is not source]
         covering = [one.name for one, _ in secrets if one.name in others and one.scope in (EVERYTHING, source.scope)]
         verdict = _verdict(conn, name, None if name in usable else trouble, others, covering, used, now)
-        items.append({**item, **_usage_object(conn, used.get(name)), **verdict})
+        kind, place = _source(source)
+        items.append(
+            Secret(
+                **asdict(verdict),
+                name=name,
+                source=kind,
+                place=place,
+                scope=_scope(source.scope),
+                readable=trouble is None,
+                problem=trouble,
+            )
+        )
+        _set_usage(conn, items[-1], used.get(name))
     known = {source.name for source, _ in secrets}
     for name in sorted(used.keys() - known):
-        item = {"name": name, "source": None, "place": None, "scope": None, "readable": False, "problem": None}
         gone = _verdict_object("gone", False, "It is not configured any more: nothing that it signs is let in.")
-        items.append({**item, **_usage_object(conn, used[name]), **gone})
-    return {"items": items, "next": None}
-
-
-def _source(source: SecretSource) -> JsonObject:
-    scope = source.scope
-    kind, place = next(
-        (kind, value)
-        for kind, value in (
-            ("file", source.file),
-            ("env", source.env),
-            ("credential", source.credential),
-            ("value", ""),
+        items.append(
+            Secret(**asdict(gone), name=name, source=None, place=None, scope=None, readable=False, problem=None)
         )
-        if value is not None
-    )
-    return {
-        "name": source.name,
-        "source": kind,
-        "place": str(place) or None,
-        "scope": {
-            "hooks": list(scope.hooks),
-            "installations": list(scope.installations),
-            "repositories": list(scope.repositories),
-        },
-    }
+        _set_usage(conn, items[-1], used[name])
+    return Page(items, None)
 
 
-def _usage_object(conn: sqlite3.Connection, use: SecretUsage | None) -> JsonObject:
-    if use is None:
-        return {"first_used_at": None, "last_used_at": None, "last_delivery": None, "recent": 0, "hooks": 0}
-    first, last = _delivery(conn, use.first), _delivery(conn, use.last)
-    return {
-        "first_used_at": first["received_at"],
-        "last_used_at": last["received_at"],
-        "last_delivery": f"{last['hook']}/{last['guid']}",
-        "recent": use.recent,
-        "hooks": len(use.hooks),
-    }
+def _source(source: SecretSource) -> tuple[SourceKind, str | None]:
+    """Where it is: the kind of place, and the place."""
+    if source.file is not None:
+        return "file", str(source.file) or None
+    if source.env is not None:
+        return "env", source.env or None
+    if source.credential is not None:
+        return "credential", source.credential or None
+    return "value", None
 
 
-def _delivery(conn: sqlite3.Connection, seq: int) -> Mapping[str, Any]:
+def _scope(scope: Scope) -> SecretScope:
+    return SecretScope(list(scope.hooks), list(scope.installations), list(scope.repositories))
+
+
+def _set_usage(conn: sqlite3.Connection, item: Secret, use: SecretUsage | None) -> None:
+    if use is not None:
+        first, last = _delivery(conn, use.first), _delivery(conn, use.last)
+        item.first_used_at, item.last_used_at = first["received_at"], last["received_at"]
+        item.last_delivery = f"{last['hook']}/{last['guid']}"
+        item.recent, item.hooks = use.recent, len(use.hooks)
+
+
+def _delivery(conn: sqlite3.Connection, seq: int) -> Mapping[str, str]:
     row = conn.execute("SELECT hook, guid, received_at FROM webhook_deliveries WHERE seq = ?", (seq,)).fetchone()
     return dict(zip(("hook", "guid", "received_at"), row, strict=True))
 
@@ -146,7 +146,7 @@ def _verdict(
     covering: Sequence[str],
     used: Mapping[str, SecretUsage],
     now: float,
-) -> JsonObject:
+) -> SecretVerdict:
     """`others` are the other usable secrets, and `covering` those of them whose scope includes this one's."""
     if trouble is not None:
         return _verdict_object(
@@ -184,5 +184,5 @@ def _verdict(
     )
 
 
-def _verdict_object(word: str, retire: bool, reason: str, waiting: Sequence[str] = ()) -> JsonObject:
-    return {"verdict": word, "retire": retire, "reason": reason, "waiting_for": list(waiting[:NAMED_MAX])}
+def _verdict_object(word: VerdictWord, retire: bool, reason: str, waiting: Sequence[str] = ()) -> SecretVerdict:
+    return SecretVerdict(word, retire, reason, list(waiting[:NAMED_MAX]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from covenq.errors import UsageError
 from covenq.filter.grammar import Filter
 from covenq.filter.sql import to_sql
-from covenq.model import JsonObject, at_text
+from covenq.model import at_text
+from covenq.model.answers import Interval, More, NameStats, RouteStats, Stats
 
 ROWS_MAX = 20
 """Events, repositories and routes listed, each; of the others only the number is given."""
@@ -24,13 +24,10 @@ _TASKS = (
 )
 
 
-def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float, buckets: int = BUCKETS) -> JsonObject:
+def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float, buckets: int = BUCKETS) -> Stats:
     """Statistics of the deliveries that match and came in [since, now).
 
-    They are {"since", "until", "deliveries", "duplicates", "bytes", "states": {state: n}, "events": [{"name", "deliveries",
-    "failed", "ignored"}…], "repos": […], "routes": [{"name", "tasks", "attempts", "states": {state: n}}…], "time": [{"at",
-    "deliveries", "failed"}…]}; the most frequent first, ROWS_MAX of each, and "more": {"events", "repos", "routes"}: how many
-    others there are.
+    Of events, repositories and routes ROWS_MAX each are listed.
 
     `since` and `now` are seconds since 1970. Raises UsageError for a filter on the payload.
     """
@@ -58,23 +55,23 @@ def stats(conn: sqlite3.Connection, filter: Filter, *, since: float, now: float,
     routes, more_routes = _routes(
         conn, f"SELECT t.route, t.state, count(*), total(t.attempts) {of_tasks} GROUP BY 1, 2", values
     )
-    return {
-        "since": span[0],
-        "until": span[1],
-        "deliveries": states.total(),
-        "duplicates": duplicates,
-        "bytes": size,
-        "states": dict(sorted(states.items())),
-        "events": most_events,
-        "repos": most_repos,
-        "routes": routes,
-        "more": {"events": more_events, "repos": more_repos, "routes": more_routes},
-        "time": _time(time, since, now, buckets),
-    }
+    return Stats(
+        since=span[0],
+        until=span[1],
+        deliveries=states.total(),
+        duplicates=duplicates,
+        bytes=size,
+        states=dict(sorted(states.items())),
+        events=most_events,
+        repos=most_repos,
+        routes=routes,
+        more=More(more_events, more_repos, more_routes),
+        time=_time(time, since, now, buckets),
+    )
 
 
 def _groups(
-    conn: sqlite3.Connection, some: str, values: list[Any], since: float, width: float
+    conn: sqlite3.Connection, some: str, values: Sequence[object], since: float, width: float
 ) -> Iterator[tuple[str | None, str | None, str, int, int, int, int]]:
     """(event, repo, state, interval, deliveries, duplicates, bytes), in one pass over the rows for all of the counts.
     `julianday` counts days."""
@@ -85,38 +82,32 @@ def _groups(
     yield from conn.execute(sql, [at_text(since), width, *values])
 
 
-def _most(found: Counter[tuple[str | None, str]]) -> tuple[list[JsonObject], int]:
+def _most(found: Counter[tuple[str | None, str]]) -> tuple[list[NameStats], int]:
     counts: dict[str | None, Counter[str]] = {}
     for (name, state), number in found.items():
         counts.setdefault(name, Counter())[state] += number
     ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
-    listed = [
-        {"name": name, "deliveries": found.total(), "failed": found["failed"], "ignored": found["ignored"]}
-        for name, found in ordered[:ROWS_MAX]
-    ]
+    listed = [NameStats(name, found.total(), found["failed"], found["ignored"]) for name, found in ordered[:ROWS_MAX]]
     return listed, max(0, len(ordered) - ROWS_MAX)
 
 
-def _routes(conn: sqlite3.Connection, sql: str, values: list[Any]) -> tuple[list[JsonObject], int]:
+def _routes(conn: sqlite3.Connection, sql: str, values: Sequence[object]) -> tuple[list[RouteStats], int]:
     counts: dict[str | None, Counter[str]] = {}
     attempts: Counter[str | None] = Counter()
     for name, state, number, tried in conn.execute(sql, values):
         counts.setdefault(name, Counter())[str(state)] += int(number)
         attempts[name] += int(tried)
     ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), str(one[0])))
-    listed = [
-        {"name": name, "tasks": found.total(), "attempts": attempts[name], "states": dict(found)}
-        for name, found in ordered[:ROWS_MAX]
-    ]
+    listed = [RouteStats(name, found.total(), attempts[name], dict(found)) for name, found in ordered[:ROWS_MAX]]
     return listed, max(0, len(ordered) - ROWS_MAX)
 
 
-def _time(found: Counter[tuple[int, str]], since: float, now: float, buckets: int) -> list[JsonObject]:
+def _time(found: Counter[tuple[int, str]], since: float, now: float, buckets: int) -> list[Interval]:
     whole = Counter[int]()
     for (interval, _), number in found.items():
         whole[interval] += number
     width = (now - since) / buckets
     return [
-        {"at": at_text(since + interval * width), "deliveries": whole[interval], "failed": found[interval, "failed"]}
+        Interval(at_text(since + interval * width), whole[interval], found[interval, "failed"])
         for interval in range(buckets)
     ]

@@ -8,90 +8,85 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
+from msgspec.structs import asdict
 
-from covenq.model import REQUEUEABLE, JsonObject, Kind, State
+from covenq.model import REQUEUEABLE, Kind, State
+from covenq.model.rows import Attempt, Task
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
+from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.story_answers import answers
 from covenq.operate.inspect.story_text import ENDED, because, by_whom, cause, route_list
 from journal.records import Record
 
 
-def build_story(facts: DeliveryFacts) -> JsonObject:
-    """A delivery's history as one object.
-
-    It is {"id", "delivery", "tasks": [{…task, "attempt_objects", "waiting"}…], "answers": {question: {"yes", "words"}…},
-    "events": [{"at", "seq", "word", "words"}…] by time, "rules": {"same": bool or None, "routes": [verdict…]}, "next":
-    [{"words", "command"}…]}. `yes` is None for `now`, whose `word` is the state.
-    """
+def build_story(facts: DeliveryFacts) -> Story:
+    """A delivery's history as one object."""
     delivery = facts.delivery
-    return {
-        "id": f"{delivery['hook']}/{delivery['guid']}",
-        "delivery": delivery,
-        "tasks": [
-            {
-                **task,
-                "attempt_objects": list(facts.attempts.get(task["id"], ())),
-                "waiting": facts.waiting.get(task["id"]),
-            }
+    return Story(
+        id=f"{delivery.hook}/{delivery.guid}",
+        delivery=delivery,
+        tasks=[
+            StoryTask(
+                **asdict(task),
+                attempt_objects=list(facts.attempts.get(task.id, ())),
+                waiting=facts.waiting.get(task.id),
+            )
             for task in facts.tasks
         ],
-        "answers": answers(facts),
-        "events": _events(facts),
-        "rules": {"same": _same_rules(facts), "routes": msgspec.to_builtins(facts.verdicts)},
-        "next": list(_next_steps(facts)),
-    }
+        answers=answers(facts),
+        events=_events(facts),
+        rules=StoryRules(_same_rules(facts), list(facts.verdicts)),
+        next=list(_next_steps(facts)),
+    )
 
 
 # ---- what happened, in order
 
 
-def _events(facts: DeliveryFacts) -> list[JsonObject]:
+def _events(facts: DeliveryFacts) -> list[StoryEvent]:
     # The row says that it was erased, too.
     events = [*_row_events(facts), *(_note_event(note) for note in facts.notes if note.kind != Kind.REDACTED)]
-    return sorted(events, key=lambda event: (event["at"], event["seq"] or 0))
+    return sorted(events, key=lambda event: (event.at, event.seq or 0))
 
 
-def _event(at: str | None, seq: int | None, word: str, words: str, task: str | None = None) -> JsonObject:
-    return {"at": at or "", "seq": seq, "word": word, "task": task, "words": words}
+def _event(at: str | None, seq: int | None, word: str, words: str, task: str | None = None) -> StoryEvent:
+    return StoryEvent(at or "", seq, word, task, words)
 
 
-def _row_events(facts: DeliveryFacts) -> Iterator[JsonObject]:
+def _row_events(facts: DeliveryFacts) -> Iterator[StoryEvent]:
     delivery = facts.delivery
-    what = f"{delivery['event']}.{delivery['action']}" if delivery["action"] else str(delivery["event"])
-    yield _event(delivery["received_at"], delivery["seq"], "received", f"{what} arrived and was made durable")
-    if delivery["state"] == State.IGNORED:
-        yield _event(delivery["received_at"], delivery["seq"], "ignored", str(delivery["detail"] or delivery["reason"]))
+    what = f"{delivery.event}.{delivery.action}" if delivery.action else str(delivery.event)
+    yield _event(delivery.received_at, delivery.seq, "received", f"{what} arrived and was made durable")
+    if delivery.state == State.IGNORED:
+        yield _event(delivery.received_at, delivery.seq, "ignored", str(delivery.detail or delivery.reason))
     for task in facts.tasks:
-        again = f", replay {task['replay']}" if task["replay"] else ""
+        again = f", replay {task.replay}" if task.replay else ""
         yield _event(
-            task["created_at"],
-            task["created_seq"],
+            task.created_at,
+            task.created_seq,
             "queued",
-            f"it became task {task['id']} of route {task['route']}{again}",
-            task["id"],
+            f"it became task {task.id} of route {task.route}{again}",
+            task.id,
         )
-        for attempt in facts.attempts.get(task["id"], ()):
+        for attempt in facts.attempts.get(task.id, ()):
             yield from _attempt_events(task, attempt)
     if facts.dropped_by is not None:
         gone = facts.dropped_by
-        what = "content was erased" if delivery["redacted"] else "payload was dropped"
-        yield _event(gone["at"], gone["seq"], "dropped", f"its {what}{because(gone['by'], gone['reason'])}")
+        what = "content was erased" if delivery.redacted else "payload was dropped"
+        yield _event(gone.at, gone.seq, "dropped", f"its {what}{because(gone.by, gone.reason)}")
 
 
-def _attempt_events(task: JsonObject, attempt: JsonObject) -> Iterator[JsonObject]:
-    number = attempt["attempt"]
-    yield _event(
-        attempt["started_at"], attempt["claim_seq"], "attempt", f"attempt {number} by {attempt['worker']}", task["id"]
-    )
-    for phase in attempt["phases"]:
-        yield _event(phase[1], attempt["claim_seq"], "phase", f"attempt {number}: {phase[0]}", task["id"])
-    if attempt["ended_at"]:
-        outcome = str(attempt["outcome"])
+def _attempt_events(task: Task, attempt: Attempt) -> Iterator[StoryEvent]:
+    number = attempt.attempt
+    yield _event(attempt.started_at, attempt.claim_seq, "attempt", f"attempt {number} by {attempt.worker}", task.id)
+    for phase in attempt.phases:
+        yield _event(phase[1], attempt.claim_seq, "phase", f"attempt {number}: {phase[0]}", task.id)
+    if attempt.ended_at:
+        outcome = str(attempt.outcome)
         words = f"attempt {number} {ENDED.get(outcome, outcome)}"
-        if outcome != State.COMPLETED and (attempt["category"] or attempt["detail"]):
+        if outcome != State.COMPLETED and (attempt.category or attempt.detail):
             words += f", {cause(attempt)}"
-        yield _event(attempt["ended_at"], attempt["claim_seq"], outcome, words, task["id"])
+        yield _event(attempt.ended_at, attempt.claim_seq, outcome, words, task.id)
 
 
 _NOTE_WORDS = {
@@ -105,7 +100,7 @@ _NOTE_WORDS = {
 }
 
 
-def _note_event(note: Record) -> JsonObject:
+def _note_event(note: Record) -> StoryEvent:
     _, _, word = note.kind.partition(".")
     task = note.subject.split(".")[1] if note.subject.startswith("task.") else None
     what = f"{task or 'it'} {_NOTE_WORDS.get(Kind(note.kind), word)}"
@@ -119,45 +114,42 @@ def _note_event(note: Record) -> JsonObject:
 
 def _same_rules(facts: DeliveryFacts) -> bool | None:
     """Whether the delivery was decided by today's configuration; None where that is not known."""
-    then = {task["config"] for task in facts.tasks if task["config"]} or {facts.decided_by} - {None}
+    then = {task.config for task in facts.tasks if task.config} or {facts.decided_by} - {None}
     return then == {facts.config} if then and facts.config else None
 
 
-def _next_steps(facts: DeliveryFacts) -> Iterator[JsonObject]:
+def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
     delivery = facts.delivery
-    id = f"{delivery['hook']}/{delivery['guid']}"
-    gone = bool(delivery["redacted"] or delivery["payload_dropped"])
+    id = f"{delivery.hook}/{delivery.guid}"
+    gone = bool(delivery.redacted or delivery.payload_dropped)
     wanted = [verdict.route for verdict in facts.verdicts if verdict.matches]
     if not facts.tasks:
-        if delivery["event"] == "ping" or gone:
+        if delivery.event == "ping" or gone:
             return
         if wanted:
-            yield _step(f"today {route_list(wanted)} would take it", f"covenq reroute {id}")
-        elif delivery["state"] == State.RECEIVED:
-            yield _step("mend the rule that failed, then route it", f"covenq reroute {id}")
+            yield Step(f"today {route_list(wanted)} would take it", f"covenq reroute {id}")
+        elif delivery.state == State.RECEIVED:
+            yield Step("mend the rule that failed, then route it", f"covenq reroute {id}")
         else:
-            yield _step("no route of today wants it; change one, and see what it would have done", "covenq routes diff")
+            yield Step("no route of today wants it; change one, and see what it would have done", "covenq routes diff")
         return
     for task in newest_by_route(facts.tasks):
-        name = task["id"]
-        match task["state"]:
+        name = task.id
+        match task.state:
             case State.RUNNING:
-                yield _step("watch it", f"covenq tail -f id:{name}")
-                yield _step("stop it", f"covenq cancel {name}")
+                yield Step("watch it", f"covenq tail -f id:{name}")
+                yield Step("stop it", f"covenq cancel {name}")
             case State.QUEUED:
-                if str((facts.waiting.get(name) or {}).get("word", "")).startswith("paused"):
-                    yield _step("see what is paused, and by whom", "covenq status")
-                yield _step("end it", f"covenq cancel {name}")
+                waits = facts.waiting.get(name)
+                if waits is not None and waits.word.startswith("paused"):
+                    yield Step("see what is paused, and by whom", "covenq status")
+                yield Step("end it", f"covenq cancel {name}")
             case state if state in REQUEUEABLE:
                 if state == State.FAILED:
-                    yield _step("see its output", f"covenq show {name}")
+                    yield Step("see its output", f"covenq show {name}")
                 if not gone:
-                    yield _step("run it again, as it was decided then", f"covenq requeue {name}")
-    if delivery["state"] == State.COMPLETED and not gone:
-        yield _step("have it done again by today's routes", f"covenq replay {id} --force")
-    elif delivery["state"] in REQUEUEABLE and not gone:
-        yield _step("have it decided anew by today's routes", f"covenq replay {id}")
-
-
-def _step(words: str, command: str) -> JsonObject:
-    return {"words": words, "command": command}
+                    yield Step("run it again, as it was decided then", f"covenq requeue {name}")
+    if delivery.state == State.COMPLETED and not gone:
+        yield Step("have it done again by today's routes", f"covenq replay {id} --force")
+    elif delivery.state in REQUEUEABLE and not gone:
+        yield Step("have it decided anew by today's routes", f"covenq replay {id}")

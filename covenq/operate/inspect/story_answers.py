@@ -6,93 +6,89 @@ Was it accepted, ignored, failed, retried, duplicated, and where is it now?
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from covenq.model import JsonObject, Kind, State
+from covenq.model import Kind, State
+from covenq.model.rows import Attempt, Delivery, Task
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
+from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
 from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when
 from journal.records import Record
 
 
-def answers(facts: DeliveryFacts) -> JsonObject:
-    """{question: {"yes", "words"}…}, in the order of QUESTIONS; `yes` is None for `now`, whose `word` is the state."""
-    return {
-        "accepted": _accepted(facts.delivery),
-        "ignored": _ignored(facts),
-        "failed": _failed(facts),
-        "retried": _retried(facts),
-        "duplicated": _duplicated(facts),
-        "now": _now(facts),
-    }
-
-
-def _answer(yes: bool | None, words: str, **more: Any) -> JsonObject:
-    return {"yes": yes, "words": words, **more}
-
-
-def _accepted(delivery: JsonObject) -> JsonObject:
-    if delivery["secret"]:
-        proof = f"its signature was made with the secret {delivery['secret']!r}"
-    elif delivery["source"] == "import":
-        proof = "it was imported, so no signature was checked"
-    else:
-        proof = "nothing says which secret verified it"
-    size = delivery["payload_bytes"]
-    return _answer(
-        True,
-        f"Yes: durable as record {delivery['seq']} since {when(delivery['received_at'])}, {size or 0} bytes; {proof}.",
-        secret=delivery["secret"],
+def answers(facts: DeliveryFacts) -> StoryAnswers:
+    return StoryAnswers(
+        accepted=_accepted(facts.delivery),
+        ignored=_ignored(facts),
+        failed=_failed(facts),
+        retried=_retried(facts),
+        duplicated=_duplicated(facts),
+        now=_now(facts),
     )
 
 
-def _ignored(facts: DeliveryFacts) -> JsonObject:
+def _accepted(delivery: Delivery) -> AcceptedAnswer:
+    if delivery.secret:
+        proof = f"its signature was made with the secret {delivery.secret!r}"
+    elif delivery.source == "import":
+        proof = "it was imported, so no signature was checked"
+    else:
+        proof = "nothing says which secret verified it"
+    size = delivery.payload_bytes
+    return AcceptedAnswer(
+        True,
+        f"Yes: durable as record {delivery.seq} since {when(delivery.received_at)}, {size or 0} bytes; {proof}.",
+        secret=delivery.secret,
+    )
+
+
+def _ignored(facts: DeliveryFacts) -> StoryAnswer:
     delivery = facts.delivery
-    if delivery["state"] == State.IGNORED:
-        return _answer(True, f"Yes, {delivery['reason']}: {delivery['detail'] or 'no more is known.'}")
-    if delivery["state"] == State.RECEIVED:
-        return _answer(False, "No, but it isn't routed either: a rule failed, or routing was held up.")
-    routes = dict.fromkeys(task["route"] for task in facts.tasks)
+    if delivery.state == State.IGNORED:
+        return StoryAnswer(True, f"Yes, {delivery.reason}: {delivery.detail or 'no more is known.'}")
+    if delivery.state == State.RECEIVED:
+        return StoryAnswer(False, "No, but it isn't routed either: a rule failed, or routing was held up.")
+    routes = dict.fromkeys(task.route for task in facts.tasks)
     before = any(note.kind == Kind.REROUTED for note in facts.notes)
-    return _answer(
+    return StoryAnswer(
         False,
         f"No: {route_list(routes)} wanted it."
         + (" At first no rule decided for it; it was rerouted." if before else ""),
     )
 
 
-def _failed(facts: DeliveryFacts) -> JsonObject:
-    failed = [task for task in newest_by_route(facts.tasks) if task["state"] == State.FAILED]
+def _failed(facts: DeliveryFacts) -> StoryAnswer:
+    failed = [task for task in newest_by_route(facts.tasks) if task.state == State.FAILED]
     if failed:
-        return _answer(True, " ".join(_failure(task, facts.attempts.get(task["id"], ())) for task in failed))
+        return StoryAnswer(True, " ".join(_failure(task, facts.attempts.get(task.id, ())) for task in failed))
     ended = [
         (task, attempt)
         for task in facts.tasks
-        for attempt in facts.attempts.get(task["id"], ())
-        if attempt["outcome"] == State.FAILED
+        for attempt in facts.attempts.get(task.id, ())
+        if attempt.outcome == State.FAILED
     ]
     if not ended:
-        return _answer(False, "No." if facts.tasks else "No: nothing ran for it.")
+        return StoryAnswer(False, "No." if facts.tasks else "No: nothing ran for it.")
     task, attempt = ended[-1]
     also = f" ({len(ended)} attempts failed in all)" if len(ended) > 1 else ""
-    return _answer(False, f"Not for good: attempt {attempt['attempt']} of {task['id']} failed, {cause(attempt)}{also}.")
+    return StoryAnswer(False, f"Not for good: attempt {attempt.attempt} of {task.id} failed, {cause(attempt)}{also}.")
 
 
-def _failure(task: JsonObject, attempts: Sequence[JsonObject]) -> str:
+def _failure(task: Task, attempts: Sequence[Attempt]) -> str:
     last = attempts[-1] if attempts else None
-    why = cause(last) if last is not None and last["outcome"] == State.FAILED else cause(task)
-    return f"Yes: task {task['id']} of route {task['route']} failed after {count(task['attempts'], 'attempt')}, {why}."
+    why = cause(last) if last is not None and last.outcome == State.FAILED else cause(task)
+    return f"Yes: task {task.id} of route {task.route} failed after {count(task.attempts, 'attempt')}, {why}."
 
 
-def _retried(facts: DeliveryFacts) -> JsonObject:
+def _retried(facts: DeliveryFacts) -> StoryAnswer:
     parts = [
-        f"{count(task['attempts'], 'attempt')} of {task['id']} (route {task['route']})"
+        f"{count(task.attempts, 'attempt')} of {task.id} (route {task.route})"
         for task in facts.tasks
-        if task["attempts"] > 1
+        if task.attempts > 1
     ]
     by_hand = [note for note in facts.notes if note.kind in (Kind.REPLAYED, Kind.REQUEUED)]
     if by_hand:
         parts.append(", ".join(_operator_action(note) for note in by_hand))
-    return _answer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
+    return StoryAnswer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
 
 
 def _operator_action(note: Record) -> str:
@@ -100,49 +96,49 @@ def _operator_action(note: Record) -> str:
     return f"{what}{by_whom(note)}"
 
 
-def _duplicated(facts: DeliveryFacts) -> JsonObject:
+def _duplicated(facts: DeliveryFacts) -> StoryAnswer:
     delivery = facts.delivery
     parts = []
-    if delivery["duplicates"]:
+    if delivery.duplicates:
         last = [note for note in facts.notes if note.kind == Kind.REPEATED]
         newest = f", last at {when(last[-1].at)}" if last else ""
-        parts.append(f"it came {times(delivery['duplicates'])} more{newest}; none made another task")
-    if delivery["conflicts"]:
-        parts.append(f"{times(delivery['conflicts'])} it came with another body, which was refused with 409")
-    if delivery["twin"]:
-        parts.append(f"its body had come before as {delivery['twin']}: it is a twin, under another id")
-    return _answer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
+        parts.append(f"it came {times(delivery.duplicates)} more{newest}; none made another task")
+    if delivery.conflicts:
+        parts.append(f"{times(delivery.conflicts)} it came with another body, which was refused with 409")
+    if delivery.twin:
+        parts.append(f"its body had come before as {delivery.twin}: it is a twin, under another id")
+    return StoryAnswer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
 
 
-def _now(facts: DeliveryFacts) -> JsonObject:
+def _now(facts: DeliveryFacts) -> NowAnswer:
     delivery = facts.delivery
     parts = [_task_now(task, facts) for task in newest_by_route(facts.tasks)]
     if not parts:
         parts = [
-            f"Ignored since {when(delivery['received_at'])}: it stays so until somebody reroutes it."
-            if delivery["state"] == State.IGNORED
+            f"Ignored since {when(delivery.received_at)}: it stays so until somebody reroutes it."
+            if delivery.state == State.IGNORED
             else f"Received, and not routed{_routing_problem(delivery)}: `covenq serve` tries again at its next start, "
             "`covenq reroute` now."
         ]
-    return _answer(None, " ".join(parts), word=delivery["state"])
+    return NowAnswer(None, " ".join(parts), word=delivery.state)
 
 
-def _routing_problem(delivery: JsonObject) -> str:
-    return f", since {delivery['detail'].rstrip('.')}" if delivery["detail"] else ""
+def _routing_problem(delivery: Delivery) -> str:
+    return f", since {delivery.detail.rstrip('.')}" if delivery.detail else ""
 
 
-def _task_now(task: JsonObject, facts: DeliveryFacts) -> str:
-    name = f"{task['id']} (route {task['route']})"
-    attempts = facts.attempts.get(task["id"], ())
-    match task["state"]:
+def _task_now(task: Task, facts: DeliveryFacts) -> str:
+    name = f"{task.id} (route {task.route})"
+    attempts = facts.attempts.get(task.id, ())
+    match task.state:
         case State.QUEUED:
-            waiting = facts.waiting.get(task["id"])
-            why = f": {waiting['why'].rstrip('.')}" if waiting and waiting.get("why") else ""
+            waiting = facts.waiting.get(task.id)
+            why = f": {waiting.why.rstrip('.')}" if waiting and waiting.why else ""
             return f"{name} waits{why}."
         case State.RUNNING:
-            phase = f", {attempts[-1]['phases'][-1][0]}" if attempts and attempts[-1]["phases"] else ""
-            since = when(attempts[-1]["started_at"]) if attempts else "a moment ago"
-            return f"{name} runs: attempt {task['attempts']} since {since} at {task['worker']}{phase}."
+            phase = f", {attempts[-1].phases[-1][0]}" if attempts and attempts[-1].phases else ""
+            since = when(attempts[-1].started_at) if attempts else "a moment ago"
+            return f"{name} runs: attempt {task.attempts} since {since} at {task.worker}{phase}."
         case state:
-            why = f", {task['reason'].rstrip('.')}" if task["reason"] and state != State.COMPLETED else ""
-            return f"{name} {ENDED[state]} at {when(task['updated_at'])}{why}."
+            why = f", {task.reason.rstrip('.')}" if task.reason and state != State.COMPLETED else ""
+            return f"{name} {ENDED[state]} at {when(task.updated_at)}{why}."

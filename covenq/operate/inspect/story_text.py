@@ -2,71 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from covenq.model import JsonObject
-from journal.records import Record
+from covenq.model.rows import Attempt, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from covenq.operate.inspect.history import Story, StoryRules
+    from covenq.routing.verdicts import Verdict
+    from journal.records import Record
 
 QUESTIONS = ("accepted", "ignored", "failed", "retried", "duplicated", "now")
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}
 
 
-def lines(story: JsonObject) -> Iterator[tuple[str, str]]:
+def lines(story: Story) -> Iterator[tuple[str, str]]:
     """(heading or "", words) for each line of a story, which the printer must clean of control characters."""
-    yield f"delivery {story['id']}", ""
+    yield f"delivery {story.id}", ""
     for question in QUESTIONS:
         heading = "where is it now?" if question == "now" else f"{question}?"
-        yield heading, story["answers"][question]["words"]
+        yield heading, getattr(story.answers, question).words
     yield "what happened", ""
-    for event in story["events"]:
-        yield when(event["at"]), event["words"]
-    yield from _rule_lines(story["rules"])
-    if story["next"]:
+    for event in story.events:
+        yield when(event.at), event.words
+    yield from _rule_lines(story.rules)
+    if story.next:
         yield "what next", ""
-        for step in story["next"]:
-            yield step["command"], step["words"]
+        for step in story.next:
+            yield step.command, step.words
 
 
-def _rule_lines(rules: JsonObject) -> Iterator[tuple[str, str]]:
+def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:
     heading = {
         True: "today's rules, the ones it was decided by",
         False: "today's rules, which are NOT the ones it was decided by",
         None: "today's rules",
-    }[rules["same"]]
+    }[rules.same]
     yield heading, ""
-    if not rules["routes"]:
+    if not rules.routes:
         yield "", "There are no routes."
-    for verdict in rules["routes"]:
-        yield verdict["route"], verdict_words(verdict)
+    for verdict in rules.routes:
+        yield verdict.route, verdict_words(verdict)
 
 
-def verdict_words(verdict: JsonObject) -> str:
+def verdict_words(verdict: Verdict) -> str:
     """One sentence about a route's match: it holds, or which terms of it don't."""
-    if verdict["matches"]:
-        return f"matches: {verdict['match'] or 'everything'}"
+    if verdict.matches:
+        return f"matches: {verdict.match or 'everything'}"
     parts = []
-    for term in verdict["terms"]:
-        if term["problem"]:
-            parts.append(f"{term['term']} can't be told: {term['problem']}")
-        elif term["holds"] is False:
-            seen = ", ".join(term["seen"])
-            parts.append(
-                f"{term['term']} is not so: it is {seen}" if seen else f"{term['term']} is not so: there is none"
-            )
-    return ("doesn't match: " if verdict["matches"] is False else "can't be told: ") + "; ".join(parts)
+    for term in verdict.terms:
+        if term.problem:
+            parts.append(f"{term.text} can't be told: {term.problem}")
+        elif term.holds is False:
+            seen = ", ".join(term.seen)
+            parts.append(f"{term.text} is not so: it is {seen}" if seen else f"{term.text} is not so: there is none")
+    return ("doesn't match: " if verdict.matches is False else "can't be told: ") + "; ".join(parts)
 
 
 # ---- phrases
 
 
-def cause(of: JsonObject) -> str:
+def cause(of: Task | Attempt) -> str:
     """An attempt's or a task's category, and its exit code, signal and detail if it has them."""
-    words = str(of["category"] or of.get("reason") or "nobody said why")
-    if of.get("exit_code") is not None:
-        words += f", exit code {of['exit_code']}"
-    if of.get("signal") is not None:
-        words += f", signal {of['signal']}"
-    return words + (f": {of['detail'].rstrip('.')}" if of.get("detail") else "")
+    if isinstance(of, Task):
+        words = of.category or of.reason or "nobody said why"
+    else:
+        words = of.category or "nobody said why"
+        words += "" if of.exit_code is None else f", exit code {of.exit_code}"
+        words += "" if of.signal is None else f", signal {of.signal}"
+    return words + (f": {of.detail.rstrip('.')}" if of.detail else "")
 
 
 def by_whom(note: Record) -> str:
@@ -90,6 +95,6 @@ def times(number: int) -> str:
     return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
 
 
-def route_list(names: Iterable[str]) -> str:
+def route_list(names: Iterable[str | None]) -> str:
     *most, last = (f"route {name}" for name in names)
     return f"{', '.join(most)} and {last}" if most else last

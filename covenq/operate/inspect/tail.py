@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+
+from msgspec.structs import asdict
 
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter, delivery_fields, task_fields
-from covenq.model import JsonObject, at_text
+from covenq.model import at_text
+from covenq.model.answers import Tail, TailItem
+from covenq.model.rows import Delivery, Task
 from covenq.operate.inspect.view import ReadableJournal
 from covenq.state import query, schema
 from journal.records import Record
@@ -20,7 +23,6 @@ from journal.records import Record
 SCAN_MAX = 1000
 """Records that one scan reads at most."""
 
-_FIELDS = ("event", "action", "repo", "number", "sender", "route")
 _DATA_SHOWN = (
     "attempt", "worker", "phase", "category", "exit_code", "not_before", "by", "reason", "detail", "replay", "by_task",
     "what", "name", "secret", "twin",
@@ -30,12 +32,10 @@ _DATA_SHOWN = (
 
 def scan(
     conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, after: int, *, now: float, most: int = SCAN_MAX
-) -> tuple[list[JsonObject], int]:
+) -> tuple[list[TailItem], int]:
     """The items of the next records after `after`, and the seq that was reached.
 
-    {"seq", "at", "kind", "hook", "guid", "task", "event", "action", "repo", "number", "sender", "route", "state", "data"}:
-    the delivery or task of the record (null if it has none), its present state, and fields of the record's data. With a
-    filter only the records of deliveries and tasks that match it, a task as in `covenq tasks`.
+    With a filter only the records of deliveries and tasks that match it, a task as in `covenq tasks`.
 
     The scan ends where the fold ends: whether a later record matches isn't known yet.
     """
@@ -73,45 +73,43 @@ def seq_at(records: ReadableJournal, moment: float) -> int:
 
 def _item(
     conn: sqlite3.Connection, records: ReadableJournal, record: Record, filter: Filter, everything: bool, now: float
-) -> JsonObject | None:
+) -> TailItem | None:
     kind, *names = record.subject.split(".")
-    item: JsonObject = {
-        "seq": record.seq,
-        "at": record.at,
-        "kind": record.kind,
-        "hook": None,
-        "guid": None,
-        "task": None,
-    }
-    item |= dict.fromkeys((*_FIELDS, "state"))
-    item["data"] = {name: record.data[name] for name in _DATA_SHOWN if record.data.get(name) is not None}
-    if kind == "ops" or kind not in ("delivery", "task"):
+    data = {name: record.data[name] for name in _DATA_SHOWN if record.data.get(name) is not None}
+    item = TailItem(record.seq, record.at, record.kind, data=data)
+    if kind not in ("delivery", "task"):
         return item if everything else None
+    if kind == "task":
+        item.task = names[0]
+    else:
+        item.hook, item.guid = names
     try:
         row = query.task(conn, names[0]) if kind == "task" else query.delivery(conn, names[0], names[1])
     except NotFound:
-        if not everything:
-            return None
-        row = {"id": names[0]} if kind == "task" else {"hook": names[0], "guid": names[1]}
+        return item if everything else None
+    if not everything and not filter.matches(_fields(conn, records, row), now=now):
+        return None
+    item.hook, item.guid, item.state = row.hook, row.guid, row.state
+    item.event, item.action, item.repo, item.number = row.event, row.action, row.repo, row.number
+    if isinstance(row, Delivery):
+        item.sender = row.sender
     else:
-        if not everything and not filter.matches(_fields(conn, records, kind, row), now=now):
-            return None
-    item |= {name: row.get(name) for name in ("hook", "guid", "state", *_FIELDS)}
-    item["task"] = row.get("id") if kind == "task" else None
+        item.route = row.route
     return item
 
 
-def _fields(conn: sqlite3.Connection, records: ReadableJournal, kind: str, row: JsonObject) -> Mapping[str, Any]:
-    if kind == "delivery":
-        tasks = query.tasks_of(conn, row["hook"], row["guid"])
-        return delivery_fields(row, tasks, _payload(records, row["seq"]))
-    delivery: JsonObject | None = None
-    if row["delivery_seq"] is not None:
+def _fields(conn: sqlite3.Connection, records: ReadableJournal, row: Delivery | Task) -> Mapping[str, object]:
+    if isinstance(row, Delivery):
+        tasks = query.tasks_of(conn, row.hook, row.guid)
+        return delivery_fields(asdict(row), [asdict(task) for task in tasks], _payload(records, row.seq))
+    delivery: Delivery | None = None
+    if row.delivery_seq is not None and row.guid is not None:
         try:
-            delivery = query.delivery(conn, row["hook"], row["guid"])
+            delivery = query.delivery(conn, row.hook, row.guid)
         except NotFound:
             delivery = None
-    return task_fields(row, delivery, _payload(records, row["delivery_seq"]))
+    of = None if delivery is None else asdict(delivery)
+    return task_fields(asdict(row), of, _payload(records, row.delivery_seq))
 
 
 def _payload(records: ReadableJournal, seq: int | None) -> Callable[[], object]:
@@ -124,7 +122,7 @@ def _payload(records: ReadableJournal, seq: int | None) -> Callable[[], object]:
 
 def newest_items(
     conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, number: int, *, now: float
-) -> tuple[list[JsonObject], int]:
+) -> tuple[list[TailItem], int]:
     """The items of the newest `number` records that match, of the newest SCAN_MAX records, and the seq that was reached."""
     head = records.head().seq
     found, reached = scan(conn, records, filter, max(0, head - SCAN_MAX), now=now)
@@ -140,8 +138,8 @@ def answer(
     after: int | None = None,
     since_s: float | None = None,
     newest: int | None = None,
-) -> JsonObject:
-    """{"items", "next", "head", "epoch"}: from `after` on, or from `since_s` seconds ago, or the `newest` that match."""
+) -> Tail:
+    """From `after` on, or from `since_s` seconds ago, or the `newest` that match."""
     if after is None and since_s is None and newest is not None:
         items, reached = newest_items(conn, records, filter, newest, now=now)
     else:
@@ -149,18 +147,18 @@ def answer(
         items, reached = scan(conn, records, filter, begin, now=now)
     # An `after` beyond the head is of another history.
     head = records.head().seq
-    return {"items": items, "next": min(reached, head), "head": head, "epoch": records.epoch}
+    return Tail(items, min(reached, head), head, records.epoch)
 
 
-def line_parts(item: JsonObject) -> Iterator[str]:
+def line_parts(item: TailItem) -> Iterator[str]:
     """The parts of a line about a record: the task or delivery, its event, repository and route, and the data."""
-    yield str(item["task"] or item["guid"] or "")
-    if item["event"]:
-        yield f"{item['event']}.{item['action']}" if item["action"] else str(item["event"])
-    if item["repo"]:
-        yield item["repo"] if item["number"] is None else f"{item['repo']}#{item['number']}"
-    if item["route"]:
-        yield f"route {item['route']}"
-    for name, value in item["data"].items():
-        if name not in ("secret", "twin") or item["kind"] == "delivery.received":
+    yield str(item.task or item.guid or "")
+    if item.event:
+        yield f"{item.event}.{item.action}" if item.action else str(item.event)
+    if item.repo:
+        yield item.repo if item.number is None else f"{item.repo}#{item.number}"
+    if item.route:
+        yield f"route {item.route}"
+    for name, value in item.data.items():
+        if name not in ("secret", "twin") or item.kind == "delivery.received":
             yield f"{name}={value}"

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusal
-from covenq.model import JsonObject, at_text, seconds_of
+from covenq.model import at_text, seconds_of
+from covenq.model.answers import Throughput
+from covenq.model.status import Running, Stuck
 from covenq.tasks.scheduling.waiting import Waiting
 
 MINUTES = 60
@@ -48,11 +49,10 @@ def per_minute(
     now: float,
     log: Iterable[Refusal] = (),
     refused: Mapping[str, int] | None = None,
-) -> JsonObject:
+) -> Throughput:
     """How many were accepted and refused, and ended, in each of the last minutes.
 
-    It is {"at", "minutes", "accepted": [n…], "refused": […], "completed": […], "failed": […]}: a number a minute, oldest first,
-    the last being the minute that `now` (seconds since 1970) is in; `at` is when the first begins.
+    The last minute is the one that `now` (seconds since 1970) is in.
 
     `accepted` counts deliveries, `completed` and `failed` attempts. Refusals are counted in `log`, which is bounded, and in
     `refused` ("2026-11-23T08:49" → n), a daemon's memory, which has more when many refusals overran the log.
@@ -74,13 +74,13 @@ def per_minute(
     logged = Counter(one.at[:16] for one in log)
     known = refused or {}
     counted = "SELECT count(*) FROM webhook_deliveries WHERE received_at >= ? AND received_at < ?"
-    return {
-        "at": f"{names[0]}:00Z",
-        "minutes": minutes,
-        "accepted": [int(conn.execute(counted, pair).fetchone()[0]) for pair in pairwise(names)],
-        "refused": [max(logged[name], known.get(name, 0)) for name in names[:-1]],
+    return Throughput(
+        at=f"{names[0]}:00Z",
+        minutes=minutes,
+        accepted=[int(conn.execute(counted, pair).fetchone()[0]) for pair in pairwise(names)],
+        refused=[max(logged[name], known.get(name, 0)) for name in names[:-1]],
         **ends,
-    }
+    )
 
 
 _RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t.attempts, a.started_at,
@@ -89,40 +89,36 @@ _RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t
     WHERE t.state = 'running' ORDER BY t.created_seq LIMIT ?"""
 
 
-def running(conn: sqlite3.Connection) -> list[JsonObject]:
-    """The running tasks, of this daemon or of remote workers, oldest first; RUNNING_MAX at most.
-
-    Each is {"task", "attempt", "route", "repo", "number", "worker", "since", "timeout_s", "lease_until"}.
-    """
+def running(conn: sqlite3.Connection) -> list[Running]:
+    """The running tasks, of this daemon or of remote workers, oldest first; RUNNING_MAX at most."""
     return [
-        {
-            "task": row["id"],
-            "attempt": row["attempts"],
-            "route": row["route"],
-            "repo": row["repo"],
-            "number": row["number"],
-            "worker": row["worker"],
-            "since": row["started_at"],
-            "timeout_s": row["timeout_s"],
-            "lease_until": row["lease_until"],
-        }
+        Running(
+            task=row["id"],
+            attempt=row["attempts"],
+            route=row["route"],
+            repo=row["repo"],
+            number=row["number"],
+            worker=row["worker"],
+            since=row["started_at"],
+            timeout_s=row["timeout_s"],
+            lease_until=row["lease_until"],
+        )
         for row in conn.execute(_RUNNING, (RUNNING_MAX,))
     ]
 
 
-def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[JsonObject]:
-    """Tasks that an operator should look at, STUCK_MAX at most: {"task", "route", "repo", "state", "since", "why"}.
+def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Stuck]:
+    """Tasks that an operator should look at, STUCK_MAX at most.
 
     Tasks that run for longer than their timeout and GRACE_S, and ready tasks that wait only for a worker and for far longer
     than others, or for over an hour.
     """
-    found: list[JsonObject] = []
+    found: list[Stuck] = []
     for one in running(conn):
-        began = _seconds(one["since"])
-        limit = one["timeout_s"]
-        if began is not None and limit and one["lease_until"] is None and now - began > float(limit) + GRACE_S:
-            why = f"it runs for longer than its timeout of {float(limit):g} s"
-            found.append({**_named(one), "state": "running", "since": one["since"], "why": why})
+        began, limit = _seconds(one.since), one.timeout_s
+        if began is not None and limit and one.lease_until is None and now - began > limit + GRACE_S:
+            why = f"it runs for longer than its timeout of {limit:g} s"
+            found.append(Stuck(one.task, one.route, one.repo, "running", one.since, why))
     rows = conn.execute(
         "SELECT id AS task, route, repo, created_at FROM tasks WHERE state = 'queued' ORDER BY created_seq LIMIT ?",
         (QUEUED_EXAMINED,),
@@ -136,13 +132,9 @@ def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Js
             break  # the others are younger
         waiting = waiting or Waiting(conn, now, caps)
         waits = waiting.reason_for(row["task"])
-        if waits is not None and waits["word"] in _UNANNOUNCED:
-            found.append({**_named(row), "state": "queued", "since": row["created_at"], "why": waits["why"]})
+        if waits is not None and waits.word in _UNANNOUNCED:
+            found.append(Stuck(row["task"], row["route"], row["repo"], "queued", row["created_at"], waits.why))
     return found[:STUCK_MAX]
-
-
-def _named(row: Mapping[str, Any] | sqlite3.Row) -> JsonObject:
-    return {name: row[name] for name in ("task", "route", "repo")}
 
 
 def _seconds(text: str | None) -> float | None:

@@ -10,15 +10,22 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec.structs import asdict
 
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
-from covenq.model import DeliveryId, JsonObject, State, parse_id
+from covenq.model import DeliveryId, State, parse_id
+from covenq.model.rows import Delivery, Dropped, OneDelivery, Task
 from covenq.state import query
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
+
+if TYPE_CHECKING:  # lists, which are read most, need neither
+    from covenq.model.answers import Event
+    from covenq.model.status import ActivePause
 
 What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
@@ -37,35 +44,35 @@ class ReadableJournal(Protocol):
     def head(self) -> Head: ...
 
 
-def items(
+def deliveries(
+    conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, limit: int, after: str | None
+) -> query.Page[Delivery]:
+    """A page of the deliveries that match. Raises UsageError."""
+    return query.deliveries(conn, filter, limit, after, payload_of=_payload_of(records))
+
+
+def tasks(
     conn: sqlite3.Connection,
     records: ReadableJournal,
-    what: What,
     filter: Filter,
     limit: int,
     after: str | None,
     *,
     caps: Caps = NO_CAPS,
     now: float | None = None,
-) -> JsonObject:
-    """A page of what matches: {"items": […], "next": …}.
+) -> query.Page[Task]:
+    """A page of the tasks that match, with `waits`, what they wait for under the limits `caps`. Raises UsageError."""
+    page = query.tasks(conn, filter, limit, after, payload_of=_payload_of(records))
+    _set_waits(conn, page.items, caps, now)
+    return page
 
-    Of attempts, those of the tasks that match. Tasks have `waits`, what they wait for under the limits `caps`. Raises
-    UsageError.
-    """
-    if what == "attempts":
-        found = query.latest_attempts(conn, filter, limit, after)
-        return {"items": found.items, "next": found.next}
 
+def _payload_of(records: ReadableJournal) -> query.PayloadOf:
     def payload_of(seq: int) -> bytes | None:
         record = records.get(seq)
         return None if record is None else record.payload
 
-    ask = query.deliveries if what == "deliveries" else query.tasks
-    page = ask(conn, filter, limit, after, payload_of=payload_of)
-    if what == "tasks":
-        _set_waits(conn, page.items, caps, now)
-    return {"items": page.items, "next": page.next}
+    return payload_of
 
 
 def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
@@ -73,53 +80,50 @@ def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
     return query.count(conn, "webhook_deliveries" if what == "deliveries" else "tasks", filter)
 
 
-def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> JsonObject:
+def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> Task:
     """One task, with `waits`. Raises NotFound."""
     found = query.task(conn, id)
     _set_waits(conn, [found], caps, now)
     return found
 
 
-def _set_waits(conn: sqlite3.Connection, tasks: Iterable[JsonObject], caps: Caps, now: float | None) -> None:
-    """Set `waits`: {"word", "why", "position"} of queued tasks, None of others."""
+def _set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now: float | None) -> None:
+    """Set `waits` of queued tasks, None of others."""
     waiting = None
     for one in tasks:
-        if one["state"] != State.QUEUED:
-            one["waits"] = None
+        if one.state != State.QUEUED:
+            one.waits = None
             continue
         if waiting is None:
             from covenq.tasks.scheduling.waiting import Waiting  # most answers have no queued task
 
             waiting = Waiting(conn, time.time() if now is None else now, caps)
-        one["waits"] = waiting.reason_for(one["id"])
+        one.waits = waiting.reason_for(one.id)
 
 
-def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> JsonObject:
-    """One delivery with the headers it came with, as `headers`.
-
-    With `dropped_by`, if its content is gone: {"seq", "at", "kind", "by", "reason"} of the record that erased or dropped it.
-    Raises NotFound, Ambiguous, UsageError.
-    """
+def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> OneDelivery:
+    """One delivery with the headers it came with. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
-    record = records.get(found["seq"])
-    by = found["redacted"] or found["payload_dropped"]
-    return {
-        **found,
-        "headers": None if record is None else record.data.get("headers"),
-        "dropped_by": None if by is None else dropped_by(records, by),
-    }
+    record = records.get(found.seq)
+    by = found.redacted or found.payload_dropped
+    return OneDelivery(
+        **asdict(found),
+        headers=None if record is None else record.data.get("headers"),
+        dropped_by=None if by is None else dropped_by(records, by),
+    )
 
 
-def dropped_by(records: ReadableJournal, seq: int) -> JsonObject:
+def dropped_by(records: ReadableJournal, seq: int) -> Dropped:
+    """The record that erased or dropped a delivery's content."""
     record = records.get(seq)
     data = {} if record is None else record.data
-    return {
-        "seq": seq,
-        "at": None if record is None else record.at,
-        "kind": None if record is None else record.kind,
-        "by": data.get("by"),
-        "reason": data.get("reason"),
-    }
+    return Dropped(
+        seq=seq,
+        at=None if record is None else record.at,
+        kind=None if record is None else record.kind,
+        by=data.get("by"),
+        reason=data.get("reason"),
+    )
 
 
 def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> bytes:
@@ -127,13 +131,13 @@ def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> byte
     return body(records, query.delivery(conn, *parse_id(id)))[0]
 
 
-def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
+def body(records: ReadableJournal, found: Delivery) -> tuple[bytes, str]:
     """A delivery's received bytes, and their format: "json", "form", or "" where its headers don't give one.
 
     Raises NotFound.
     """
-    name = DeliveryId(found["hook"], found["guid"])
-    record = records.get(found["seq"])
+    name = DeliveryId(found.hook, found.guid)
+    record = records.get(found.seq)
     if record is None:
         raise NotFound(f"the record of {name} can't be read", hint="Run `covenq verify`.")
     if record.payload is None:
@@ -145,9 +149,11 @@ def body(records: ReadableJournal, found: JsonObject) -> tuple[bytes, str]:
     return record.payload, "json" if kind == "application/json" or kind.endswith("+json") else ""
 
 
-def event(record: Record) -> JsonObject:
+def event(record: Record) -> Event:
     """One record's object in the event stream."""
-    return {"seq": record.seq, "at": record.at, "subject": record.subject, "kind": record.kind}
+    from covenq.model.answers import Event
+
+    return Event(record.seq, record.at, record.subject, record.kind)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -155,13 +161,12 @@ def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return {what: {state: n for state, n in found.items() if n} for what, found in query.counts(conn).items()}
 
 
-def pauses(conn: sqlite3.Connection) -> list[JsonObject]:
-    """What is paused, oldest first: {"what", "name", "repo", "since", "seq", "by", "reason"}.
+def pauses(conn: sqlite3.Connection) -> list[ActivePause]:
+    """What is paused, oldest first."""
+    from covenq.model.status import ActivePause
 
-    `name` of a repository is its number as text, where a delivery of it had been seen; `repo` its name, unless it was erased.
-    """
-    found = conn.execute("SELECT what, name, repo, since, seq, by, reason FROM pauses ORDER BY seq").fetchall()
-    return [dict(row) for row in found]
+    columns = ", ".join(ActivePause.__struct_fields__)
+    return [ActivePause(*row) for row in conn.execute(f"SELECT {columns} FROM pauses ORDER BY seq")]  # noqa: S608 - constants
 
 
 def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
-import msgspec
+from msgspec.structs import asdict
 
 from covenq.config.load import Config
 from covenq.config.route import Route
@@ -18,9 +17,11 @@ from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
 from covenq.intake.refusal_hints import with_hint
 from covenq.intake.refusal_log import Refusal
-from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, seconds_of, task_subject
+from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_subject
+from covenq.model.rows import Delivery, Task, Waits
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
+from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query
@@ -38,8 +39,8 @@ _NAME = r"([0-9A-Za-z_.-]{1,100}/[0-9A-Za-z_.-]{1,150})"
 _URL = re.compile(rf"https?://[^/\s]{{1,253}}/{_NAME}/(?:pull|pulls|issues|discussions)/(\d{{1,18}})(?:[/?#].*)?\Z")
 _SHORT = re.compile(rf"{_NAME}#(\d{{1,18}})\Z")
 
-Waiting = Callable[[sqlite3.Connection, JsonObject, float], JsonObject | None]
-"""Why a queued task doesn't run now: {"word", "why", "position"}."""
+Waiting = Callable[[sqlite3.Connection, str, float], Waits | None]
+"""Why the queued task with that id doesn't run now."""
 
 
 def why(
@@ -52,52 +53,43 @@ def why(
     now: float,
     waiting: Waiting,
     refused: Callable[[], Iterable[Refusal]],
-) -> JsonObject:
-    """{"asked", "kind", "task", "target", "stories": [story…], "more", "refused": [refusal…]}.
+) -> Why:
+    """The history of a delivery by its id or a task's, or those of an issue's or pull request's deliveries by its address.
 
-    `kind` is `delivery` (one story; `task` is set where a task's id was asked for), `target` (the newest of an issue's or
-    pull request's deliveries first, `more` if there are others), or `nothing`: then `refused` are the refused requests of
-    that id. The function `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for
-    a GUID that several hooks share.
+    The function `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for a GUID
+    that several hooks share.
     """
     if not asked:
         raise UsageError(
             "which one?", hint="Give a GUID, hook/GUID, a task's id, owner/name#number or its address on GitHub."
         )
-    answer: JsonObject = {"asked": asked, "kind": "delivery", "task": None, "target": None}
-    answer |= {"stories": [], "more": False, "refused": []}
 
-    def story(row: JsonObject) -> JsonObject:
+    def story(row: Delivery) -> Story:
         return build_story(_facts(conn, records, routes, config, row, now, waiting))
 
     target = target_of(asked)
     if target is not None:
-        repo, number = target
-        rows, more = _of_target(conn, repo, number)
-        answer |= {"target": {"repo": repo, "number": number}, "more": more}
-        answer |= {"kind": "target" if rows else "nothing", "stories": [story(row) for row in rows]}
-        return answer
+        rows, more = _of_target(conn, target)
+        stories = [story(row) for row in rows]
+        return Why(asked, "target" if rows else "nothing", target=target, stories=stories, more=more)
     task = _task(conn, asked)
-    if task is not None:
-        answer["task"] = task["id"]
-        asked = f"{task['hook']}/{task['guid']}"
-    hook, guid = parse_id(asked)
+    hook, guid = parse_id(asked) if task is None else parse_id(f"{task.hook}/{task.guid}")
+    answer = Why(asked, task=None if task is None else task.id)
     try:
-        row = query.delivery(conn, hook, guid)
+        answer.stories = [story(query.delivery(conn, hook, guid))]
     except NotFound:
         mine = [one for one in refused() if one.delivery == guid and hook in (None, one.hook)]
-        hinted = [with_hint(one) for one in mine[-REFUSED_MAX:]]
-        return answer | {"kind": "nothing", "refused": msgspec.to_builtins(hinted)}
-    return answer | {"stories": [story(row)]}
+        answer.kind, answer.refused = "nothing", [with_hint(one) for one in mine[-REFUSED_MAX:]]
+    return answer
 
 
-def target_of(asked: str) -> tuple[str, int] | None:
-    """(owner/name, number) of an address on GitHub, or of `owner/name#number`; None for anything else."""
+def target_of(asked: str) -> Target | None:
+    """What an address on GitHub, or `owner/name#number`, is of; None for anything else."""
     found = _URL.match(asked) or _SHORT.match(asked)
-    return None if found is None else (found[1], int(found[2]))
+    return None if found is None else Target(found[1], int(found[2]))
 
 
-def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
+def _task(conn: sqlite3.Connection, asked: str) -> Task | None:
     if not TASK_ID.match(asked):
         return None
     try:
@@ -106,9 +98,9 @@ def _task(conn: sqlite3.Connection, asked: str) -> JsonObject | None:
         return None  # a GUID may have this form too
 
 
-def _of_target(conn: sqlite3.Connection, repo: str, number: int) -> tuple[list[JsonObject], bool]:
-    for name in (repo, *_spelled(conn, repo)):
-        page = query.deliveries(conn, parse(f'repo:"{name}" number:{number}'), STORIES_MAX)
+def _of_target(conn: sqlite3.Connection, target: Target) -> tuple[list[Delivery], bool]:
+    for name in (target.repo, *_spelled(conn, target.repo)):
+        page = query.deliveries(conn, parse(f'repo:"{name}" number:{target.number}'), STORIES_MAX)
         if page.items:
             return page.items, page.next is not None
     return [], False
@@ -131,18 +123,18 @@ def _facts(
     records: view.ReadableJournal,
     routes: Sequence[Route],
     config: str,
-    row: JsonObject,
+    row: Delivery,
     now: float,
     waiting: Waiting,
 ) -> DeliveryFacts:
-    tasks = query.tasks_of(conn, row["hook"], row["guid"])
+    tasks = query.tasks_of(conn, row.hook, row.guid)
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
     found = [record for record in map(records.get, sorted(noted)) if record is not None]
-    by = row["redacted"] or row["payload_dropped"]
+    by = row.redacted or row.payload_dropped
     return DeliveryFacts(
         delivery=row,
         tasks=tasks,
-        attempts={task["id"]: query.attempts(conn, task["id"]) for task in tasks},
+        attempts={task.id: query.attempts(conn, task.id) for task in tasks},
         notes=found,
         decided_by=_decided_by(records, row),
         verdicts=_verdicts(records, routes, row),
@@ -152,22 +144,20 @@ def _facts(
     )
 
 
-def _subjects(row: JsonObject, tasks: Sequence[JsonObject]) -> Iterator[str]:
-    yield DeliveryId(row["hook"], row["guid"]).subject
-    yield from (task_subject(task["id"]) for task in tasks)
+def _subjects(row: Delivery, tasks: Sequence[Task]) -> Iterator[str]:
+    yield DeliveryId(row.hook, row.guid).subject
+    yield from (task_subject(task.id) for task in tasks)
 
 
-def _waits(
-    conn: sqlite3.Connection, tasks: Sequence[JsonObject], now: float, waiting: Waiting
-) -> Mapping[str, JsonObject]:
-    told = {task["id"]: waiting(conn, task, now) for task in tasks if task["state"] == State.QUEUED}
+def _waits(conn: sqlite3.Connection, tasks: Sequence[Task], now: float, waiting: Waiting) -> Mapping[str, Waits]:
+    told = {task.id: waiting(conn, task.id, now) for task in tasks if task.state == State.QUEUED}
     return {id: why for id, why in told.items() if why is not None}
 
 
-def _decided_by(records: view.ReadableJournal, row: JsonObject) -> str | None:
+def _decided_by(records: view.ReadableJournal, row: Delivery) -> str | None:
     """The configuration's hash in its `delivery.ignored`, which follows it directly, or is its newest record."""
-    subject = DeliveryId(row["hook"], row["guid"]).subject
-    for seq in (row["seq"] + 1, row["last_seq"]):
+    subject = DeliveryId(row.hook, row.guid).subject
+    for seq in (row.seq + 1, row.last_seq):
         record = records.get(seq)
         if record is not None and record.kind == Kind.IGNORED and record.subject == subject:
             config = record.data.get("config")
@@ -175,19 +165,19 @@ def _decided_by(records: view.ReadableJournal, row: JsonObject) -> str | None:
     return None
 
 
-def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: JsonObject) -> list[Verdict]:
+def _verdicts(records: view.ReadableJournal, routes: Sequence[Route], row: Delivery) -> list[Verdict]:
     """Today's routes on the delivery, with the age that it had when it was received."""
     lost: dict[str, str] = {}
-    if row["redacted"]:
+    if row.redacted:
         lost = dict.fromkeys(CONTENT_FIELDS, "its content was erased")
-    elif row["payload_dropped"]:
+    elif row.payload_dropped:
         lost = {"payload": "its payload was dropped"}
 
-    def payload() -> Any:
-        record = records.get(row["seq"])
+    def payload() -> object:
+        record = records.get(row.seq)
         return query.decode(None if record is None else record.payload)
 
-    return verdicts(routes, row, payload, now=seconds_of(row["received_at"]), lost=lost)
+    return verdicts(routes, asdict(row), payload, now=seconds_of(row.received_at), lost=lost)
 
 
 def waiting(config: Config) -> Waiting:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from covenq.errors import BackupListUnreadable, Refused, UsageError
-from covenq.model import JsonObject, now_text
+from covenq.model import now_text
+from covenq.model.status import JournalStatus
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.state_witness import state_witness
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -25,7 +26,7 @@ from journal.reports import BackupReport
 ProgressCallback = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[ProgressCallback | None]]
 """For the phase "backup" or "verify": what to call with (bytes done, bytes in all) during it."""
-DaemonJournal = Callable[[], JsonObject | None]
+DaemonJournal = Callable[[], JournalStatus | None]
 """The `journal` of a running daemon's status; None without one."""
 
 
@@ -95,10 +96,10 @@ def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], H
     if status is not None:
 
         def newest() -> Head:
-            head = (live() or status)["head"]
-            return Head(int(head["seq"]), str(head["sum"]))
+            head = (live() or status).head
+            return Head(head.seq, head.sum)
 
-        yield str(status["id"]), newest
+        yield str(status.id), newest
         return
     witness = state_witness(data)
     witnesses = [witness] if witness else []

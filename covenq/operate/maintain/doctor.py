@@ -95,7 +95,7 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     credentials = any(one.credential for one in sources) and CREDENTIALS not in context.env
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
-        yield Finding("secret", WARN if context.status and context.status["pid"] else BAD, problem, next)
+        yield Finding("secret", WARN if context.status and context.status.pid else BAD, problem, next)
     for warning in secret_keys.warnings(keys):
         yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
     if keys and not problems and not secret_keys.warnings(keys):
@@ -133,44 +133,44 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
     elif status is None:
         yield Finding("daemon", BAD, context.trouble or "its status can't be had", "covenq status")
-    elif status["pid"] is None and NOT_RUNNING not in status["reasons"]:
+    elif status.pid is None and NOT_RUNNING not in status.reasons:
         words = "Look at that process; if its socket is gone, restart it."
-        yield Finding("daemon", BAD, status["reasons"][0], words)
-    elif status["pid"] is None:
+        yield Finding("daemon", BAD, status.reasons[0], words)
+    elif status.pid is None:
         yield Finding("daemon", WARN, "none is running: nothing is received", "covenq serve")
-    elif not status["ready"]:
-        yield Finding("daemon", BAD, f"it is not ready: {' '.join(status['reasons'])}", "covenq status")
+    elif not status.ready:
+        yield Finding("daemon", BAD, f"it is not ready: {' '.join(status.reasons)}", "covenq status")
     else:
-        yield Finding("daemon", GOOD, f"ready, pid {status['pid']}")
-    if status is not None and status["version"] != __version__:
-        words = f"the daemon is covenq {status['version']}, this command {__version__}"
+        yield Finding("daemon", GOOD, f"ready, pid {status.pid}")
+    if status is not None and status.version != __version__:
+        words = f"the daemon is covenq {status.version}, this command {__version__}"
         yield Finding("version", BAD, words, "Restart the daemon.")
-    reload = (status or {}).get("reload")
-    if reload and not reload["ok"]:
-        words = f"the configuration on disk was refused, and the one before is in effect: {reload['error']}"
+    reload = None if status is None else status.reload
+    if reload is not None and not reload.ok:
+        words = f"the configuration on disk was refused, and the one before is in effect: {reload.error}"
         yield Finding("configuration", BAD, words, "covenq routes check")
-    for warning in (reload or {}).get("warnings", ()):
+    for warning in () if reload is None else reload.warnings:
         yield Finding("configuration", WARN, warning, "Restart the daemon.")
 
 
 def _journal(context: DoctorContext) -> Iterator[Finding]:
     status = context.status
-    damage = [reason for reason in (status or {}).get("reasons", ()) if " at byte " in reason]
+    damage = [reason for reason in (() if status is None else status.reasons) if " at byte " in reason]
     if context.damage is not None and not damage:
         damage.append(context.damage)
-    verified = (status or {}).get("verified")
+    verified = None if status is None else status.verified
     # `status_findings` reports it then, with what to do after a verification.
-    reported = verified is not None and not verified["ok"]
+    reported = verified is not None and not verified.ok
     for one in () if reported else damage:
         yield Finding("journal", BAD, one, "covenq verify")
     if status is None:
         return
-    if status["journal"]["poisoned"]:
+    if status.journal.poisoned:
         yield Finding("journal", BAD, "the disk failed to sync: nothing more is recorded", "Restart the daemon.")
-    if status["state"]["error"]:
-        yield Finding("state", BAD, status["state"]["error"], "Restart the daemon: state.db is only a cache.")
-    if not damage and not reported and not status["journal"]["poisoned"]:
-        words = f"{status['journal']['head']['seq']} records in {status['journal']['segments']} segments"
+    if status.state.error:
+        yield Finding("state", BAD, status.state.error, "Restart the daemon: state.db is only a cache.")
+    if not damage and not reported and not status.journal.poisoned:
+        words = f"{status.journal.head.seq} records in {status.journal.segments} segments"
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
 
 
@@ -246,8 +246,8 @@ def _clock(context: DoctorContext) -> Iterator[Finding]:
 
 def _port(context: DoctorContext) -> Iterator[Finding]:
     host, port = context.config.address
-    if context.status is not None and context.status["pid"] is not None:
-        url = context.status["webhook_url"]
+    if context.status is not None and context.status.pid is not None:
+        url = context.status.webhook_url
         words = f"the daemon listens: {url}"
         yield Finding("port", GOOD, words)
         return
@@ -281,14 +281,14 @@ def _refusals(context: DoctorContext) -> Iterator[Finding]:
 
 def _processes(context: DoctorContext) -> Iterator[Finding]:
     status = context.status
-    if status is not None and status["pid"] is None and NOT_RUNNING in status["reasons"]:
+    if status is not None and status.pid is None and NOT_RUNNING in status.reasons:
         left = list(orphan_processes(context.data))
         if left:
             words = f"commands of a daemon that is gone still run: pid {', '.join(map(str, left[:10]))}"
             yield Finding("processes", BAD, words, "covenq serve ends them before it starts any")
         else:
             yield Finding("processes", GOOD, "no command is left of a daemon that is gone")
-    oldest = ((status or {}).get("oldest") or {}).get("tasks") or {}
+    oldest = {} if status is None else status.oldest.tasks
     if "queued" in oldest and context.now - seconds_of(oldest["queued"]) > OLD_S:
         hours = int((context.now - seconds_of(oldest["queued"])) // 3600)
         words = f"the oldest task waits for {hours} hour{'' if hours == 1 else 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from covenq.model.status import ActivePause, Status
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -15,32 +16,35 @@ STUCK_SHOWN = 5
 
 def status_findings(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Finding]:
     """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
-    status = context.status or {}
-    for one in status.get("pauses") or ():
-        yield _paused(one)
-    for one in status.get("secrets") or ():
-        words = f"the daemon can't read {one['secret']}: {one['problem']}"
-        yield Finding("secret", BAD, words, "covenq secrets")
-    for one in (status.get("stuck") or ())[:STUCK_SHOWN]:
-        yield Finding("tasks", WARN, f"{one['task']} of {one['route']}: {one['why']}", f"covenq why {one['task']}")
-    worker = status.get("worker") or {}
-    if worker.get("error"):
-        yield Finding("worker", BAD, f"it stopped: {worker['error']}", "Restart the daemon.")
-    if (status.get("journal") or {}).get("full"):
-        yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
-    verified = status.get("verified")
-    if verified and not verified["ok"]:
-        words = f"the last verification, {verified['at'][:19]}Z, found damage: {verified['first']}"
-        yield Finding("journal", BAD, words, "covenq salvage")
+    status = context.status
+    if status is not None:
+        yield from _of_status(status)
     yield from _copies(context.data)
-    yield from _watchdog(status.get("pid"), proc)
+    yield from _watchdog(None if status is None else status.pid, proc)
 
 
-def _paused(one: dict[str, str | None]) -> Finding:
-    what = " ".join(str(word) for word in (one["what"], one["repo"] or one["name"]) if word)
-    why = f": {one['reason']}" if one["reason"] else ""
-    words = f"{what} is paused since {str(one['since'])[:19]}Z by {one['by'] or 'somebody'}{why}"
-    intake = one["what"] == "intake"
+def _of_status(status: Status) -> Iterator[Finding]:
+    for pause in status.pauses:
+        yield _paused(pause)
+    for secret in status.secrets:
+        yield Finding("secret", BAD, f"the daemon can't read {secret.secret}: {secret.problem}", "covenq secrets")
+    for one in status.stuck[:STUCK_SHOWN]:
+        yield Finding("tasks", WARN, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
+    if status.worker is not None and status.worker.error:
+        yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
+    if status.journal.full:
+        yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
+    verified = status.verified
+    if verified is not None and not verified.ok:
+        words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
+        yield Finding("journal", BAD, words, "covenq salvage")
+
+
+def _paused(one: ActivePause) -> Finding:
+    what = " ".join(str(word) for word in (one.what, one.repo or one.name) if word)
+    why = f": {one.reason}" if one.reason else ""
+    words = f"{what} is paused since {str(one.since)[:19]}Z by {one.by or 'somebody'}{why}"
+    intake = one.what == "intake"
     return Finding("pauses", BAD if intake else WARN, words, f"covenq resume {what}")
 
 
@@ -56,9 +60,9 @@ def _copies(data: Path) -> Iterator[Finding]:
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")
 
 
-def _watchdog(pid: object, proc: Path) -> Iterator[Finding]:
+def _watchdog(pid: int | None, proc: Path) -> Iterator[Finding]:
     """Whether systemd's watchdog is set for a daemon that it started, where this user may read its environment."""
-    if not isinstance(pid, int):
+    if pid is None:
         return
     try:
         given = dict(

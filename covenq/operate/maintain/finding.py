@@ -8,6 +8,7 @@ from pathlib import Path
 
 from covenq.config.load import Config
 from covenq.model import JsonObject
+from covenq.model.status import Status
 
 GOOD, WARN, BAD = "ok", "warning", "problem"
 
@@ -33,7 +34,7 @@ class DoctorContext:
     config: Config
     data: Path
     env: Mapping[str, str]
-    status: JsonObject | None
+    status: Status | None
     trouble: str | None
     newest_at: str | None
     """When the newest record was written."""

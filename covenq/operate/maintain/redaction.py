@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 from covenq.errors import ErasurePending, NotDurable, UsageError
 from covenq.filter.grammar import Filter
-from covenq.model import DeliveryId, JsonObject, Kind, State, parse_id, parse_repo, task_subject
+from covenq.model import DeliveryId, Kind, State, parse_id, parse_repo, task_subject
+from covenq.model.rows import Delivery
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.operate.parameters import Redact
@@ -160,34 +161,34 @@ def _erase(
     return Rewritten()
 
 
-def _id(row: JsonObject) -> DeliveryId:
-    return DeliveryId(row["hook"], row["guid"])
+def _id(row: Delivery) -> DeliveryId:
+    return DeliveryId(row.hook, row.guid)
 
 
-def _item(conn: sqlite3.Connection, row: JsonObject, *, reason: str | None, by: str | None) -> Item | Skipped:
+def _item(conn: sqlite3.Connection, row: Delivery, *, reason: str | None, by: str | None) -> Item | Skipped:
     delivery = _id(row)
     tasks = query.tasks_of(conn, delivery.hook, delivery.guid)
-    if row["redacted"] and not any(task[name] is not None for task in tasks for name in _TASK_CONTENT):
-        return Skipped(str(delivery), f"its content was erased before, by record {row['redacted']}")
-    if any(task["state"] == State.RUNNING for task in tasks):
+    if row.redacted and not any(getattr(task, name) is not None for task in tasks for name in _TASK_CONTENT):
+        return Skipped(str(delivery), f"its content was erased before, by record {row.redacted}")
+    if any(task.state == State.RUNNING for task in tasks):
         return Skipped(str(delivery), "a task of it is running: erase it when that has ended")
     data = {
-        "received": row["seq"],
-        "drops": seq_ranges([row["seq"], *(task["created_seq"] for task in tasks)]),
+        "received": row.seq,
+        "drops": seq_ranges([row.seq, *(task.created_seq for task in tasks)]),
         "about": True,
         "by": by,
         "reason": reason,
     }
-    made = [Entry(delivery.subject, Kind.REDACTED, data, expect=row["last_seq"])]
-    if row["state"] == State.RECEIVED:
+    made = [Entry(delivery.subject, Kind.REDACTED, data, expect=row.last_seq)]
+    if row.state == State.RECEIVED:
         # Not routed yet, and its content, which routes look at, is erased.
         made.append(Entry(delivery.subject, Kind.IGNORED, {"reason": "redacted", "detail": None}))
-    waiting = [task for task in tasks if task["state"] == State.QUEUED]
+    waiting = [task for task in tasks if task.state == State.QUEUED]
     made += [
-        Entry(task_subject(task["id"]), Kind.CANCELLED, {"by": by, "reason": "redacted"}, expect=task["last_seq"])
+        Entry(task_subject(task.id), Kind.CANCELLED, {"by": by, "reason": "redacted"}, expect=task.last_seq)
         for task in waiting
     ]
-    return Item(str(delivery), tuple(made), tuple(task["id"] for task in tasks))
+    return Item(str(delivery), tuple(made), tuple(task.id for task in tasks))
 
 
 def _all_of(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str]:

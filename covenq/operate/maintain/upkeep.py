@@ -19,7 +19,7 @@ from pathlib import Path
 from covenq.config.load import Retention
 from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
 from covenq.filter.grammar import Filter
-from covenq.model import JsonObject
+from covenq.model.status import UpkeepWork
 from covenq.operate.answers import Compaction, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.parameters import Compact, Redact
@@ -208,7 +208,7 @@ class Upkeep(threading.Thread):
         self._stop_asked = threading.Event()
         self._reserve = reserve
         self._fold_thread = fold_thread
-        self._doing: JsonObject | None = None
+        self._doing: UpkeepWork | None = None
         self._policy = policy
         self._context = UpkeepContext(
             journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock, self._stop_asked.is_set
@@ -220,7 +220,7 @@ class Upkeep(threading.Thread):
         return replace(self._context, policy=self._policy())
 
     @property
-    def doing(self) -> JsonObject | None:
+    def doing(self) -> UpkeepWork | None:
         """{"what", "done", "total"}, in segments, of the work under way; None if there is none."""
         return self._doing
 
@@ -315,10 +315,10 @@ class Upkeep(threading.Thread):
     @contextmanager
     def _reporting(self, what: str) -> Iterator[Progress]:
         """Shows the work in the status; the progress callback ends it, between two segments, when the daemon stops."""
-        self._doing = {"what": what, "done": 0, "total": 0}
+        self._doing = UpkeepWork(what, 0, 0)
 
         def progress(done: int, total: int) -> None:
-            self._doing = {"what": what, "done": done, "total": total}
+            self._doing = UpkeepWork(what, done, total)
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
 

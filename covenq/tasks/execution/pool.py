@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.resources import OUTPUT_LIMIT
-from covenq.model import JsonObject, at_text, seconds_of
+from covenq.model import at_text, seconds_of
+from covenq.model.status import WorkerAttempt
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.attempt import Attempt, AttemptContext, AttemptResult
@@ -187,12 +188,12 @@ class Pool:
         """Route → why its tasks wait for a receiver whose circuit breaker is open."""
         return self._context.breakers.blocked_routes()
 
-    def running(self) -> list[JsonObject]:
-        """The attempts that run: `task`, `attempt`, `route` and `since` (RFC 3339), oldest first."""
+    def running(self) -> list[WorkerAttempt]:
+        """The attempts that run, oldest first."""
         with self._lock:
             attempts = [attempt for attempt in self._attempts.values() if attempt.since]
         return [
-            {"task": a.task.id, "attempt": a.number, "route": a.task.route, "since": at_text(a.since)}
+            WorkerAttempt(a.task.id, a.number, a.task.route, at_text(a.since))
             for a in sorted(attempts, key=lambda a: a.since)
         ]
 

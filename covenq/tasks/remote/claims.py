@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq.errors import UsageError
-from covenq.model import TOKEN, JsonObject, State, at_text
+from covenq.model import TOKEN, State, at_text, rows
+from covenq.model.answers import Grant
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -141,7 +142,7 @@ class Claims:
         routes: Collection[str] | None = None,
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
-    ) -> JsonObject | None:
+    ) -> Grant | None:
         """As `claim_all`, for one task; None if there is none, or none within `wait_s`."""
         found = self.claim_all(worker, lease_s, 1, routes=routes, wait_s=wait_s, gone=gone)
         return found[0] if found else None
@@ -155,10 +156,8 @@ class Claims:
         routes: Collection[str] | None = None,
         wait_s: float = 0.0,
         gone: Callable[[], bool] = lambda: False,
-    ) -> list[JsonObject]:
+    ) -> list[Grant]:
         """Claim up to `limit` tasks in one append: those that can be claimed at once, or else one that comes within `wait_s`.
-
-        Each is {"task", "attempt", "fence", "lease_until", "payload_url"}.
 
         `gone` returns whether the client has disconnected. Raises UsageError, and the journal's errors.
         """
@@ -188,7 +187,7 @@ class Claims:
                 return []
         return found
 
-    def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[JsonObject]:
+    def _claim_now(self, worker: str, lease_s: float, limit: int, routes: frozenset[str] | None) -> list[Grant]:
         """What can be claimed at once. A task that was acknowledged before this was called is seen."""
         head = self._journal.head().seq
         behind = self._fold_thread.folded < head
@@ -209,7 +208,7 @@ class Claims:
             return []
         return self._dispatcher.pick(self._store.reader(), self._clock(), limit, kinds=PULL_KINDS, routes=routes)
 
-    def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[JsonObject]:
+    def _acquire(self, tasks: Sequence[Task], worker: str, lease_s: float) -> list[Grant]:
         """Claim picked tasks; the grants for those that have not moved meanwhile."""
         last = {task.id: 0 for task in tasks}
         try:
@@ -222,8 +221,8 @@ class Claims:
             for task in tasks:
                 # Some may have been claimed before an error: in flight until the state shows it, or no limit would count them.
                 self._dispatcher.release(task, last[task.id] or self._newest_seq(task))
-        rows = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
-        return [self._grant(claim, rows[claim.task], until) for claim in claims]
+        claimed = query.tasks_with(self._store.reader(), [claim.task for claim in claims])
+        return [self._grant(claim, claimed[claim.task], until) for claim in claims]
 
     def _newest_seq(self, task: Task) -> int:
         """The seq of the task's newest record; the head's where it can't be read now: then its row is believed later."""
@@ -233,29 +232,17 @@ class Claims:
             return self._journal.head().seq
         return 0 if newest is None else newest.seq
 
-    def _grant(self, claim: Claim, row: JsonObject, until: str) -> JsonObject:
+    def _grant(self, claim: Claim, row: rows.Task, until: str) -> Grant:
         """The answer to a claim, with the task as it is after it, which the fold may not have reached yet."""
         record = self._journal.get(claim.seq)
-        row |= {
-            "state": State.RUNNING.value,
-            "reason": None,
-            "category": None,
-            "detail": None,
-            "attempts": claim.attempt,
-            "worker": claim.worker,
-            "lease_until": until,
-            "claim_seq": claim.seq,
-            "last_seq": claim.seq,
-            "not_before": None,
-            "updated_at": row["updated_at"] if record is None else record.at,
-        }
-        return {
-            "task": row,
-            "attempt": claim.attempt,
-            "fence": claim.fence,
-            "lease_until": until,
-            "payload_url": f"/api/v1/deliveries/{row['hook']}/{row['guid']}/payload",
-        }
+        row.state = State.RUNNING.value
+        row.reason = row.category = row.detail = row.not_before = None
+        row.attempts, row.worker, row.lease_until = claim.attempt, claim.worker, until
+        row.claim_seq = row.last_seq = claim.seq
+        if record is not None:
+            row.updated_at = record.at
+        payload_url = f"/api/v1/deliveries/{row.hook}/{row.guid}/payload"
+        return Grant(row, claim.attempt, claim.fence, until, payload_url)
 
     # ---- the thread that serves long polls and ends leases
 

@@ -16,6 +16,7 @@ import orjson
 
 from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import TOKEN, Category, JsonObject, Kind, State, at_text, task_subject
+from covenq.model.rows import Count, TaskState, Time
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
@@ -50,20 +51,20 @@ class Completion:
 class Renewed(TypedDict):
     """The answer to a renewal."""
 
-    lease_until: str
+    lease_until: Time
 
 
 class PhaseRecorded(TypedDict):
     """The answer to a phase: as it is recorded, and the record's seq."""
 
     phase: str
-    seq: int
+    seq: Count
 
 
 class Completed(TypedDict):
     """The answer to a completion. `result` is the path of the result in the data directory; `duplicate`: it was known."""
 
-    state: str
+    state: TaskState
     result: str | None
     duplicate: bool
 
@@ -71,8 +72,8 @@ class Completed(TypedDict):
 class Failed(TypedDict):
     """The answer to a failure: failed, or queued again and not before that time. `duplicate`: it was known."""
 
-    state: str
-    not_before: str | None
+    state: TaskState
+    not_before: Time | None
     duplicate: bool
 
 

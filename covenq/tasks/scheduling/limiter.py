@@ -123,7 +123,7 @@ class Limiter:
             self._counted = set()
             for row in self._running(_RUNNING):
                 self._counted.add(row["id"])
-                for scope in scopes(row):
+                for scope in scopes(row["tenant"], row["repo_id"], row["route"]):
                     self._concurrent[scope] += 1
                     self._tenants_in.setdefault(scope, set()).add(row["tenant"])
         for task in self._uncounted:
@@ -232,4 +232,4 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
 
 def scopes_of(task: LimitedTask) -> Iterator[str]:
     """The scopes of the limits that a start of this task counts for."""
-    return scopes({"tenant": task.tenant, "route": task.route, "repo_id": task.repo_id})
+    return scopes(task.tenant, task.repo_id, task.route)

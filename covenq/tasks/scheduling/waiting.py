@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from covenq.config.limits import NO_CAPS, Caps
-from covenq.model import JsonObject, State, at_text
+from covenq.model import State, at_text
+from covenq.model.rows import Waits
 from covenq.tasks.scheduling import supersede
 from covenq.tasks.scheduling.candidates import Candidate
 from covenq.tasks.scheduling.limiter import LimitedTask, Limiter
@@ -34,8 +34,8 @@ class Waiting:
         self._now = at_text(now)
         self._limiter = Limiter(conn, now, caps, in_flight)
 
-    def reason_for(self, task: str) -> JsonObject | None:
-        """{"word", "why", "position"} of a queued task, None for any other.
+    def reason_for(self, task: str) -> Waits | None:
+        """Of a queued task; None for any other.
 
         `position` is the task's position among the ready tasks of its installation, 1 for the next; None where it isn't ready,
         or further back than POSITION_MAX.
@@ -44,21 +44,21 @@ class Waiting:
         if row is None or row["state"] != State.QUEUED:
             return None
         if row["not_before"] is not None and row["not_before"] > self._now:
-            return _reason(*_not_yet(row))
+            return Waits(*_not_yet(row))
         candidate = Candidate(*(row[name] for name in Candidate._fields))
         if row["supersede"] is not None or row["source_at"] is not None:
             superseded = supersede.superseded_by(self._conn, task)
             if superseded is not None:
-                return _reason("outdated", f"task {superseded.by} has outdated it: it will be superseded")
+                return Waits("outdated", f"task {superseded.by} has outdated it: it will be superseded")
         block = self._limiter.check(candidate)
         if block is not None:
-            return _reason(block.word, block.why, self._position(row))
+            return Waits(block.word, block.why, self._position(row))
         position = self._position(row)
         ahead = f"more than {POSITION_MAX}" if position is None else str(position - 1)
         behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
         if row["pull"]:
-            return _reason("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
-        return _reason("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
+            return Waits("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
+        return Waits("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
 
     def _position(self, row: sqlite3.Row) -> int | None:
         values: tuple[str | int, ...]
@@ -70,11 +70,9 @@ class Waiting:
         return None if ahead >= POSITION_MAX else ahead + 1
 
 
-def waiting(
-    conn: sqlite3.Connection, task: str | Mapping[str, Any], now: float, caps: Caps = NO_CAPS
-) -> JsonObject | None:
-    """Why one task waits; see `Waiting.of`. `task` is its id, or an object that has it."""
-    return Waiting(conn, now, caps).reason_for(task if isinstance(task, str) else str(task["id"]))
+def waiting(conn: sqlite3.Connection, task: str, now: float, caps: Caps = NO_CAPS) -> Waits | None:
+    """Why the task with this id waits; see `Waiting.reason_for`."""
+    return Waiting(conn, now, caps).reason_for(task)
 
 
 def _not_yet(row: sqlite3.Row) -> tuple[str, str]:
@@ -84,7 +82,3 @@ def _not_yet(row: sqlite3.Row) -> tuple[str, str]:
     if row["since"] is not None:
         return "debounce", f"until {until} at the latest; the burst began at {row['since']}"
     return "debounce", f"until {until}, unless more of the same comes before"
-
-
-def _reason(word: str, why: str, position: int | None = None) -> JsonObject:
-    return {"word": word, "why": why, "position": position}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from covenq.client.interface import Object
+from typing import TYPE_CHECKING
+
 from covenq.tui import text
 
+if TYPE_CHECKING:
+    from covenq.model.status import Status
 
-def no_deliveries(status: Object) -> str:
-    if not status:
+
+def no_deliveries(status: Status | None) -> str:
+    if status is None:
         return "No deliveries yet."
-    url = status.get("webhook_url")
+    url = status.webhook_url
     first = f"Deliveries are taken at  {text.clean(url)}" if url else "No daemon is running. Start it:  covenq serve"
-    routes = "" if status.get("routes") else "\nNo route is configured yet; covenq init writes some.\n"
+    routes = "" if status.routes else "\nNo route is configured yet; covenq init writes some.\n"
     return f"No deliveries yet.\n\n{first}\n\nTry one from a shell:  covenq send issues\n{routes}"
 
 
-def no_tasks(status: Object) -> str:
-    if not status:
+def no_tasks(status: Status | None) -> str:
+    if status is None:
         return "No tasks yet."
-    if status.get("routes"):
+    if status.routes:
         return "No tasks yet: no delivery has matched a route."
     return "No tasks yet, and no route that would make some.\n\ncovenq init writes a configuration with routes."

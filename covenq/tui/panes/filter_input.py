@@ -8,7 +8,7 @@ from textual.events import Key as KeyEvent
 from textual.message import Message
 from textual.widgets import Input
 
-from covenq.tui.panes.window import Row
+from covenq.tui.rows import Row
 
 COMPLETED_FIELDS = (
     "repo", "event", "action", "route", "sender", "owner", "label", "worker", "reason", "secret", "number",
@@ -41,6 +41,7 @@ def completion_values(rows: Iterable[Row]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {field: set() for field in COMPLETED_FIELDS}
     for row in rows:
         for field, values in found.items():
-            if row.get(field) is not None and len(values) < VALUES_MAX:
-                values.add(str(row[field]))
+            value: object = getattr(row, field, None)
+            if value is not None and len(values) < VALUES_MAX:
+                values.add(str(value))
     return {field: sorted(values) for field, values in found.items()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.tui import text
 from covenq.tui.panes import overview
+
+if TYPE_CHECKING:
+    from covenq.model.status import Status
 
 PAGES = (
     ("1", "overview", "Overview"),
@@ -39,7 +43,9 @@ def source_state(source: Source | None, error: BaseException | None, *, read_onl
     return f"{'● live' if source.live else '○ stopped'}{mode}  {text.clean(source.where)}"
 
 
-def alarms(page: str, source: Source | None, status: Object, error: BaseException | None, now: float) -> list[str]:
+def alarms(
+    page: str, source: Source | None, status: Status | None, error: BaseException | None, now: float
+) -> list[str]:
     """What an operator must act on, in words. `error` is why the last read failed, None if it did not."""
     found = []
     if error is not None:
@@ -47,7 +53,7 @@ def alarms(page: str, source: Source | None, status: Object, error: BaseExceptio
     stopped = source is not None and not source.live
     if stopped:
         found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
-    reasons = [one for one in overview.alarms(status, now) if one != NO_DAEMON]
+    reasons = [] if status is None else [one for one in overview.alarms(status, now) if one != NO_DAEMON]
     if reasons and stopped:
         reasons = [*reasons[:1], f"covenq verify, or v here, lists all that is damaged: {len(reasons)} so far"]
     if page != "overview":  # which lists all of these itself

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from covenq.tui.panes import window
 from covenq.tui.panes.table import RowTable
 from covenq.tui.panes.window import Fetch, Key, Rows
+from covenq.tui.rows import R
 
 OLDEST_READ_ROWS = 1000
 """Rows that one request brings while going to the oldest row."""
@@ -34,10 +35,10 @@ class Read:
     """It reads the newest range again."""
 
 
-class RowLoader:
+class RowLoader(Generic[R]):
     """The rows of a list and what is still to be read of them."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key[R]) -> None:
         self._key = key
         self.rows = Rows(key)
         self.generation = 0
@@ -66,7 +67,7 @@ class RowLoader:
         """The newest range is to be read again, now or when `next_newest` comes."""
         return self.stale and not self.detached
 
-    def next_read(self, fetch: Fetch, table: RowTable, now: float) -> Read | None:
+    def next_read(self, fetch: Fetch[R], table: RowTable[R], now: float) -> Read | None:
         """The read needed most, None if none is."""
         rows, key = self.rows, self._key
         if not rows.loaded:
@@ -93,7 +94,7 @@ class RowLoader:
             return _read(lambda: window.read_older(fetch, key, last), rows.put_older)
         return None
 
-    def _put_newest(self, found: window.NewestRead, following: bool) -> None:
+    def _put_newest(self, found: window.NewestRead[R], following: bool) -> None:
         if found.gap and not following:
             self.detached = True
             return

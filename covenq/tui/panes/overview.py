@@ -6,12 +6,14 @@ Alarms come first, in words; then throughput, counts by state, the worker and wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, labelled
 
-Status = Mapping[str, Any]
+if TYPE_CHECKING:
+    from covenq.model.answers import Throughput
+    from covenq.model.status import ActivePause, JournalStatus, Status, Stuck
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 """Eighths of a cell, for a graph of one row."""
@@ -41,60 +43,58 @@ def sparkline(values: Sequence[int], most: int | None = None) -> str:
 
 def alarms(status: Status, now: float) -> list[str]:
     """What an operator must know, in words, the worst first."""
-    found = [text.clean(reason) for reason in status.get("reasons") or ()]
+    found = [text.clean(reason) for reason in status.reasons]
     found += _journal_alarms(status, now)
-    found += [
-        f"secret {text.clean(one['secret'])}: {text.clean(one['problem'])}" for one in status.get("secrets") or ()
-    ]
-    reload = status.get("reload") or {}
-    if reload and not reload.get("ok", True):
+    found += [f"secret {text.clean(one.secret)}: {text.clean(one.problem)}" for one in status.secrets]
+    reload = status.reload
+    if reload and not reload.ok:
         found.append(
-            f"the configuration on disk was refused {text.ago(reload.get('at'), now)}, and the one before stays: "
-            f"{text.clean(reload.get('error'))}"
+            f"the configuration on disk was refused {text.ago(reload.at, now)}, and the one before stays: "
+            f"{text.clean(reload.error)}"
         )
-    worker = status.get("worker") or {}
-    if worker.get("error"):
-        found.append(f"nothing more is run: {text.clean(worker['error'])}")
-    for one in status.get("stuck") or ():
-        since = text.age(one.get("since"), now)
+    worker = status.worker
+    if worker and worker.error:
+        found.append(f"nothing more is run: {text.clean(worker.error)}")
+    for one in status.stuck:
+        since = text.age(one.since, now)
         found.append(
-            f"task {text.clean(one['task'])}{_route_and_repo(one)} is {one['state']} for {since}: {text.clean(one['why'])}"
+            f"task {text.clean(one.task)}{_route_and_repo(one)} is {one.state} for {since}: {text.clean(one.why)}"
         )
-    found += [_pause_alarm(one, now) for one in status.get("pauses") or () if one.get("what") != "intake"]
-    upkeep = status.get("upkeep") or {}
-    if upkeep.get("error"):
-        found.append(f"upkeep waits: {text.clean(upkeep['error'])}")
+    found += [_pause_alarm(one, now) for one in status.pauses if one.what != "intake"]
+    upkeep = status.upkeep
+    if upkeep and upkeep.error:
+        found.append(f"upkeep waits: {text.clean(upkeep.error)}")
     return found
 
 
 def _journal_alarms(status: Status, now: float) -> list[str]:
     found = []
-    seen = status.get("verified") or {}
-    if seen and not seen["ok"]:
-        more = "" if seen["findings"] == 1 else f" and {text.number(seen['findings'] - 1)} more"
-        found.append(f"damage was found {text.ago(seen['at'], now)}: {text.clean(seen.get('first') or '')}{more}")
-    state = status.get("state") or {}
-    if state.get("error"):
-        found.append(f"the state lags: {text.clean(state['error'])}")
-    elif (state.get("lag") or 0) > LAG_LONG:
-        found.append(f"the state is {text.number(state['lag'])} records behind the journal: what is listed here is old")
+    seen = status.verified
+    if seen and not seen.ok:
+        more = "" if seen.findings == 1 else f" and {text.number(seen.findings - 1)} more"
+        found.append(f"damage was found {text.ago(seen.at, now)}: {text.clean(seen.first or '')}{more}")
+    state = status.state
+    if state.error:
+        found.append(f"the state lags: {text.clean(state.error)}")
+    elif state.lag > LAG_LONG:
+        found.append(f"the state is {text.number(state.lag)} records behind the journal: what is listed here is old")
     return found
 
 
-def _route_and_repo(one: Mapping[str, Any]) -> str:
-    names = [text.clean(one[name]) for name in ("route", "repo") if one.get(name)]
+def _route_and_repo(one: Stuck) -> str:
+    names = [text.clean(name) for name in (one.route, one.repo) if name]
     return f" ({', '.join(names)})" if names else ""
 
 
-def _pause_alarm(one: Mapping[str, Any], now: float) -> str:
-    name = one.get("repo") or one.get("name")
-    of = text.clean(one["what"]) + (f" {text.clean(name)}" if name else "")
-    by = f" by {text.clean(one['by'])}" if one.get("by") else ""
-    why = f": {text.clean(one['reason'])}" if one.get("reason") else ""
-    return f"{of} is paused for {text.age(one.get('since'), now)}{by}{why} (p resumes it)"
+def _pause_alarm(one: ActivePause, now: float) -> str:
+    name = one.repo or one.name
+    of = text.clean(one.what) + (f" {text.clean(name)}" if name else "")
+    by = f" by {text.clean(one.by)}" if one.by else ""
+    why = f": {text.clean(one.reason)}" if one.reason else ""
+    return f"{of} is paused for {text.age(one.since, now)}{by}{why} (p resumes it)"
 
 
-def overview(status: Status, throughput: Status | None, now: float, width: int) -> list[Line]:
+def overview(status: Status, throughput: Throughput | None, now: float, width: int) -> list[Line]:
     """The page. `throughput` is the result of `Source.throughput`, None until it is read."""
     lines: list[Line] = []
     for alarm in alarms(status, now):
@@ -104,7 +104,10 @@ def overview(status: Status, throughput: Status | None, now: float, width: int) 
         lines.append([])
     lines += _throughput_lines(throughput, width)
     lines.append([])
-    tasks, deliveries = (_state_counts(title, status, title.lower(), now) for title in ("Tasks", "Deliveries"))
+    tasks, deliveries = (
+        _state_counts("Tasks", status.tasks, status.oldest.tasks, now),
+        _state_counts("Deliveries", status.deliveries, status.oldest.deliveries, now),
+    )
     worker, health, where = _worker(status, now), _health(status), _locations(status, now)
     if width >= TWO_COLUMNS_MIN:
         return lines + two_columns([*tasks, [], *deliveries], [*worker, [], *health, [], *where], width // 2)
@@ -114,14 +117,15 @@ def overview(status: Status, throughput: Status | None, now: float, width: int) 
 # ---- throughput
 
 
-def _throughput_lines(throughput: Status | None, width: int) -> list[Line]:
+def _throughput_lines(throughput: Throughput | None, width: int) -> list[Line]:
     if throughput is None:
         return [[("A minute", "bold"), ("   … counting", "dim")]]
-    room = max(8, min(GRAPH_MAX, int(throughput["minutes"]), width - _LABEL - _NUMBERS - 3))
+    room = max(8, min(GRAPH_MAX, throughput.minutes, width - _LABEL - _NUMBERS - 3))
     head = f"{'full min':>9}{'peak':>8}{'in all':>10}"
     lines: list[Line] = [[("A minute", "bold"), (f"{'':<{_LABEL + room - 6}}{head}", "dim")]]
-    for name, style in SERIES:
-        values = [int(value) for value in throughput[name]][-room:]
+    all_series = (throughput.accepted, throughput.refused, throughput.completed, throughput.failed)
+    for (name, style), series in zip(SERIES, all_series, strict=True):
+        values = series[-room:]
         full = values[-2] if len(values) > 1 else 0
         figures = f"{text.number(full):>9}{text.number(max(values)):>8}{text.number(sum(values)):>10}"
         lines.append([(f"  {name:<{_LABEL - 2}}", ""), (sparkline(values), style), (f" {figures}", "")])
@@ -137,9 +141,7 @@ _BAR = 18
 """Cells of the longest bar."""
 
 
-def _state_counts(title: str, status: Status, what: str, now: float) -> list[Line]:
-    counts: Mapping[str, int] = status.get(what) or {}
-    oldest: Mapping[str, str] = (status.get("oldest") or {}).get(what) or {}
+def _state_counts(title: str, counts: Mapping[str, int], oldest: Mapping[str, str], now: float) -> list[Line]:
     total = sum(counts.values())
     lines: list[Line] = [[(title, "bold"), (f"  {text.number(total)}", "")]]
     most = max(counts.values(), default=0)
@@ -163,25 +165,25 @@ def _state_counts(title: str, status: Status, what: str, now: float) -> list[Lin
 
 
 def _worker(status: Status, now: float) -> list[Line]:
-    worker = status.get("worker")
-    running: Sequence[Mapping[str, Any]] = status.get("running") or ()
+    worker = status.worker
+    running = status.running
     if not worker:
         return [[("Worker", "bold"), ("  no daemon is running", "dim")]]
-    slots, busy = int(worker.get("concurrency") or 0), len(worker.get("running") or ())
+    slots, busy = worker.concurrency, len(worker.running)
     graph = "■" * min(busy, 40) + "□" * min(max(slots - busy, 0), 40)
     lines: list[Line] = [[("Worker", "bold"), (f"  {busy} of {slots} slots busy  ", ""), (graph, "yellow")]]
     for one in running[:RUNNING_MAX]:
-        limit = one.get("timeout_s")
-        until = f" of {text.duration(float(limit))}" if limit else ""
-        number = f"#{one['number']}" if one.get("number") is not None else ""
-        target = f"{text.clean(one.get('repo') or '')}{number}"
-        who = f"  {text.clean(one['worker'])}" if one.get("lease_until") else ""
-        took = f"{text.age(one.get('since'), now)}{until}"
+        limit = one.timeout_s
+        until = f" of {text.duration(limit)}" if limit else ""
+        number = f"#{one.number}" if one.number is not None else ""
+        target = f"{text.clean(one.repo or '')}{number}"
+        who = f"  {text.clean(one.worker)}" if one.lease_until else ""
+        took = f"{text.age(one.since, now)}{until}"
         lines.append(
             [
                 (f"  ◐ {took:<10} ", "yellow"),
-                (f"{text.clean(one.get('route') or text.ABSENT)}  {target}{who}", ""),
-                (f"  {text.clean(one['task'])}", "dim"),
+                (f"{text.clean(one.route or text.ABSENT)}  {target}{who}", ""),
+                (f"  {text.clean(one.task)}", "dim"),
             ]
         )
     if len(running) > RUNNING_MAX:
@@ -193,22 +195,20 @@ def _worker(status: Status, now: float) -> list[Line]:
 
 
 def _health(status: Status) -> list[Line]:
-    log, state = status.get("journal") or {}, status.get("state") or {}
+    log, state = status.journal, status.state
     lines: list[Line] = [[("Durability", "bold")], labelled("fsync", fsync(log))]
-    disk = status.get("disk")
+    disk = status.disk
     if disk:
-        share = disk["free"] * 100 // max(1, disk["total"])
+        share = disk.free * 100 // max(1, disk.total)
         lines.append(
-            labelled(
-                "disk", f"{text.size(disk['free'])} free of {text.size(disk['total'])}", "red" if share < 5 else ""
-            )
+            labelled("disk", f"{text.size(disk.free)} free of {text.size(disk.total)}", "red" if share < 5 else "")
         )
-    lag = state.get("lag")
-    lines.append(labelled("fold lag", None if lag is None else "none" if not lag else f"{text.number(lag)} records"))
-    doing = (status.get("upkeep") or {}).get("doing")
+    lag = state.lag
+    lines.append(labelled("fold lag", f"{text.number(lag)} records" if lag else "none"))
+    doing = status.upkeep.doing if status.upkeep else None
     if doing:
-        lines.append(labelled("upkeep", f"{doing['what']}: {doing['done']} of {doing['total']} segments", "yellow"))
-    refused = status.get("refused") or {}
+        lines.append(labelled("upkeep", f"{doing.what}: {doing.done} of {doing.total} segments", "yellow"))
+    refused = status.refused
     if refused:
         by_count = sorted(refused.items(), key=lambda one: -one[1])
         lines += [[], [("Refused since the start", "bold"), (f"  {text.number(sum(refused.values()))}", "")]]
@@ -217,25 +217,24 @@ def _health(status: Status) -> list[Line]:
     return lines
 
 
-def fsync(log: Mapping[str, Any]) -> str | None:
+def fsync(log: JournalStatus) -> str | None:
     """Latency of the newest fsyncs, None before the first."""
-    recent = log.get("recent_syncs_ms")
+    recent = log.recent_syncs_ms
     if not recent:
-        last = log.get("last_sync_ms")
+        last = log.last_sync_ms
         return None if last is None else f"{last:.1f} ms"
-    p99 = recent.get("p99", recent["slowest"])
-    return f"p50 {recent['median']:.1f} ms, p99 {p99:.1f} ms, of the last {text.number(recent['count'])}"
+    return f"p50 {recent.median:.1f} ms, p99 {recent.p99:.1f} ms, of the last {text.number(recent.count)}"
 
 
 def _locations(status: Status, now: float) -> list[Line]:
-    lines: list[Line] = [[("Where", "bold")], labelled("webhook", status.get("webhook_url"))]
-    if status.get("api_url"):
-        lines.append(labelled("api", status["api_url"]))
-    lines.append(labelled("data", status.get("data")))
-    lines.append(labelled("routes", ", ".join(status.get("routes") or ()) or "none: `covenq init` writes some"))
-    if status.get("started_at"):
-        lines.append(labelled("up", f"{text.age(status['started_at'], now)}, process {status.get('pid')}"))
-    lines.append(labelled("version", status.get("version")))
+    lines: list[Line] = [[("Where", "bold")], labelled("webhook", status.webhook_url)]
+    if status.api_url:
+        lines.append(labelled("api", status.api_url))
+    lines.append(labelled("data", status.data))
+    lines.append(labelled("routes", ", ".join(status.routes) or "none: `covenq init` writes some"))
+    if status.started_at:
+        lines.append(labelled("up", f"{text.age(status.started_at, now)}, process {status.pid}"))
+    lines.append(labelled("version", status.version))
     return lines
 
 

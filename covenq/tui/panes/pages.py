@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
 from covenq.tui import text
 from covenq.tui.panes import overview
 from covenq.tui.widgets.lines import Line, Lines, labelled
+
+if TYPE_CHECKING:
+    from covenq.model.status import JournalStatus, Segment, Status, Verified
 
 _BAR = 14
 """Cells of the longest bar."""
@@ -25,39 +28,36 @@ class JournalPage(Lines):
     ]
 
 
-def journal(status: Mapping[str, Any], now: float, *, here: bool = True) -> list[Line]:
+def journal(status: Status, now: float, *, here: bool = True) -> list[Line]:
     """Head, health, syncs and batches, the last verification, how far the state has folded, the segments.
 
     `here`: the journal's files are on this machine, and can be verified and copied from here.
     """
-    log, state = status.get("journal") or {}, status.get("state") or {}
-    head = log.get("head") or {}
+    log, state = status.journal, status.state
+    head = log.head
     lines: list[Line] = [[("Journal", "bold")]]
-    if log.get("poisoned"):
+    if log.poisoned:
         health, style = "✗ poisoned: a sync failed, nothing more is written until it is started again", "red"
-    elif log.get("full"):
+    elif log.full:
         health, style = "✗ full: intake is closed until there is space", "red"
     else:
-        health, style = "✓ accepts writes" if status.get("ready") else "– not open for writing here", "green"
+        health, style = "✓ accepts writes" if status.ready else "– not open for writing here", "green"
     lines.append(labelled("health", health, style))
-    lines.append(labelled("head seq", f"{text.number(head.get('seq') or 0)}, synced: all up to it is on disk"))
-    lines.append(labelled("head sum", head.get("sum")))
-    folded = state.get("seq")
-    if folded is not None:
-        lag = state.get("lag")
-        behind = f", {text.number(lag)} behind" if lag else ", all of it" if lag == 0 else ""
-        lines.append(labelled("folded to", f"{text.number(folded)}{behind}"))
-    if state.get("error"):
-        lines.append(labelled("error", state["error"], "red"))
+    lines.append(labelled("head seq", f"{text.number(head.seq)}, synced: all up to it is on disk"))
+    lines.append(labelled("head sum", head.sum))
+    behind = f"{text.number(state.lag)} behind" if state.lag else "all of it"
+    lines.append(labelled("folded to", f"{text.number(state.seq)}, {behind}"))
+    if state.error:
+        lines.append(labelled("error", state.error, "red"))
     lines.append(labelled("fsync", overview.fsync(log)))
-    batches = log.get("recent_batches")
+    batches = log.recent_batches
     if batches:
-        sizes = f"half have {text.number(batches['median'])} or less, the largest {text.number(batches['largest'])}"
-        lines.append(labelled("batches", f"of records to a sync {sizes}, of the last {text.number(batches['count'])}"))
-    lines.append(_verified(status.get("verified"), now))
-    lines.append(labelled("id", log.get("id")))
-    lines.append(labelled("epoch", log.get("epoch")))
-    lines += [[], *_segments(status.get("segments") or (), log, head.get("seq") or 0)]
+        sizes = f"half have {text.number(batches.median)} or less, the largest {text.number(batches.largest)}"
+        lines.append(labelled("batches", f"of records to a sync {sizes}, of the last {text.number(batches.count)}"))
+    lines.append(_verified(status.verified, now))
+    lines.append(labelled("id", log.id))
+    lines.append(labelled("epoch", log.epoch))
+    lines += [[], *_segments(status.segments, log, head.seq)]
     if here:
         keys = "v verifies every record, K compacts, B backs up."
     else:
@@ -65,30 +65,28 @@ def journal(status: Mapping[str, Any], now: float, *, here: bool = True) -> list
     return [*lines, [], [(keys, "dim")]]
 
 
-def _verified(last: Mapping[str, Any] | None, now: float) -> Line:
+def _verified(last: Verified | None, now: float) -> Line:
     if last is None:
         return labelled("verified", "not yet, or nowhere that is known of")
-    took = text.duration(float(last.get("seconds") or 0))
-    if last["ok"]:
-        result = (
-            f"✓ {text.ago(last['at'], now)}: {text.number(last['records'])} records, to seq {text.number(last['seq'])}"
-        )
+    took = text.duration(last.seconds)
+    if last.ok:
+        result = f"✓ {text.ago(last.at, now)}: {text.number(last.records)} records, to seq {text.number(last.seq)}"
         return labelled("verified", f"{result}, in {took}", "green")
-    return labelled("verified", f"✗ {text.ago(last['at'], now)}: {text.number(last['findings'])} findings", "red")
+    return labelled("verified", f"✗ {text.ago(last.at, now)}: {text.number(last.findings)} findings", "red")
 
 
-def _segments(newest: Sequence[Mapping[str, Any]], log: Mapping[str, Any], head: int) -> list[Line]:
-    count = int(log.get("segments") or 0)
-    lines: list[Line] = [[("Segments", "bold"), (f"  {text.number(count)}, {text.size(log.get('bytes'))}", "")]]
-    most = max((int(one["bytes"]) for one in newest), default=0)
+def _segments(newest: Sequence[Segment], log: JournalStatus, head: int) -> list[Line]:
+    count = log.segments
+    lines: list[Line] = [[("Segments", "bold"), (f"  {text.number(count)}, {text.size(log.bytes)}", "")]]
+    most = max((one.bytes for one in newest), default=0)
     after = head + 1
     for one in newest:
-        first, size = int(one["first"]), int(one["bytes"])
+        first, size = one.first, one.bytes
         upto = max(first, after - 1)
         bar = "█" * max(1, size * _BAR // most) if size else ""
         span = f"seq {text.number(first)} – {text.number(upto)}"
         lines.append(
-            [(f"  {text.clean(one['name'])}  ", ""), (f"{text.size(size):>10}  {bar:<{_BAR}}  ", ""), (span, "dim")]
+            [(f"  {text.clean(one.name)}  ", ""), (f"{text.size(size):>10}  {bar:<{_BAR}}  ", ""), (span, "dim")]
         )
         after = first
     if count > len(newest):

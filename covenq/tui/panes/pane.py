@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from textual import work
 from textual.app import ComposeResult
@@ -22,6 +22,7 @@ from textual.widgets import Input, Static
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, FilterError
 from covenq.filter import grammar
+from covenq.model.rows import Delivery, LatestAttempt, Task
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.complete import Completion
@@ -29,11 +30,12 @@ from covenq.tui.panes.filter_input import FilterInput, completion_values
 from covenq.tui.panes.listings import Listing
 from covenq.tui.panes.loader import RowLoader
 from covenq.tui.panes.table import RowTable
-from covenq.tui.panes.window import Row, Rows
+from covenq.tui.panes.window import Rows
+from covenq.tui.rows import R
 from covenq.tui.widgets.static_text import set_text
 
 
-class ListPane(Vertical):
+class ListPane(Vertical, Generic[R]):
     """A live, filtered, virtual list of what a `Listing` names."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter")]
@@ -45,7 +47,7 @@ class ListPane(Vertical):
             super().__init__()
             self.source = source
 
-    def __init__(self, listing: Listing, empty: Callable[[], str], *, id: str) -> None:
+    def __init__(self, listing: Listing[R], empty: Callable[[], str], *, id: str) -> None:
         """`empty` gives the words shown where there is nothing to list, without a filter."""
         super().__init__(id=id)
         self.listing = listing
@@ -81,11 +83,11 @@ class ListPane(Vertical):
         self._pump()
 
     @property
-    def table(self) -> RowTable:
+    def table(self) -> RowTable[R]:
         return self.query_one(RowTable)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> Rows[R]:
         return self._loader.rows
 
     @property
@@ -131,9 +133,9 @@ class ListPane(Vertical):
         loader, table, words = self._loader, self.table, self.filter
         generation, started = loader.generation, time.monotonic()
 
-        def fetch(limit: int, after: str | None) -> tuple[list[Row], str | None]:
+        def fetch(limit: int, after: str | None) -> tuple[list[R], str | None]:
             answer = self.listing.read(source, words, limit, after)
-            return answer["items"], answer["next"]
+            return answer.items, answer.next
 
         read = loader.next_read(fetch, table, started)
         if read is None:
@@ -268,13 +270,13 @@ class ListPane(Vertical):
 
     # What is acted on
 
-    def target_rows(self) -> list[Row]:
+    def target_rows(self) -> list[R]:
         """The marked rows, else the one under the cursor."""
         marked = list(self.table.marks.values())
         current = self.table.current
         return marked or ([] if current is None else [current])
 
-    def move_cursor(self, direction: int) -> Row | None:
+    def move_cursor(self, direction: int) -> R | None:
         """Move the cursor to the next row below (1) or above (-1); the row, None at the end or where none is loaded."""
         table = self.table
         before = table.cursor
@@ -324,3 +326,6 @@ class ListPane(Vertical):
         empty.display = nothing
         self.table.set_class(nothing, "-empty")
         set_text(self.query_one("#line", Static), self.status_line(), layout=False)
+
+
+AnyPane = ListPane[Delivery] | ListPane[Task] | ListPane[LatestAttempt]

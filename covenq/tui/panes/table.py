@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from rich.segment import Segment
 from rich.style import Style
@@ -22,7 +22,8 @@ from textual.strip import Strip
 
 from covenq.tui import text
 from covenq.tui.panes.columns import GAP, Column, layout
-from covenq.tui.panes.window import Row, Rows
+from covenq.tui.panes.window import Rows
+from covenq.tui.rows import R, Row
 
 _CURSOR = Style(reverse=True)
 _HEADER = Style(bold=True, underline=True)
@@ -42,7 +43,7 @@ def _strip(runs: Sequence[tuple[str, str]], width: int, base: Style) -> Strip:
     )
 
 
-class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
+class RowTable(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     """Draws `rows` by `columns`. While it follows, it stays at the newest row; any move up pauses, `G` follows again."""
 
     DEFAULT_CSS = """
@@ -81,7 +82,12 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         """`G`: follow the newest."""
 
     def __init__(
-        self, columns: Sequence[Column], rows: Rows, *, clock: Callable[[], float] = time.time, id: str | None = None
+        self,
+        columns: Sequence[Column[R]],
+        rows: Rows[R],
+        *,
+        clock: Callable[[], float] = time.time,
+        id: str | None = None,
     ) -> None:
         super().__init__(id=id)
         self.columns = columns
@@ -90,14 +96,14 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.following = True
         self.paused_key = 0
         """The newest key when following stopped; rows with a greater key are counted as new."""
-        self.marks: dict[int, Row] = {}
+        self.marks: dict[int, R] = {}
         """The rows marked, by key, as they were when they were marked."""
         self.all_marked = False
         """Everything that matches is marked, listed here or not."""
         self._clock = clock
         self._base: Style | None = None
         self._scrolling = False
-        self._laid_out: tuple[int, list[tuple[Column, int]]] = (0, [])
+        self._laid_out: tuple[int, list[tuple[Column[R], int]]] = (0, [])
 
     # What is shown
 
@@ -114,7 +120,7 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         return min(self.rows.count, self.top + self.page_rows) - 1
 
     @property
-    def current(self) -> Row | None:
+    def current(self) -> R | None:
         """The row under the cursor, if there is one and it is loaded."""
         return self.rows.row(self.cursor)
 
@@ -123,7 +129,7 @@ class RowTable(ScrollView, can_focus=True, inherit_bindings=False):
         """How many rows came since following stopped."""
         return 0 if self.following else self.rows.newer_than(self.paused_key)
 
-    def set_rows(self, rows: Rows) -> None:
+    def set_rows(self, rows: Rows[R]) -> None:
         """Show another list, from its newest row, following."""
         self.rows = rows
         self.following = True

@@ -15,12 +15,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Generic, TypeVar
 
-Row = dict[str, Any]
-Fetch = Callable[[int, str | None], tuple[list[Row], str | None]]
+T = TypeVar("T")
+"""A row."""
+
+Fetch = Callable[[int, str | None], tuple[list[T], str | None]]
 """(limit, cursor) → rows, newest first, and the cursor of what follows or None."""
-Key = Callable[[Row], int]
+Key = Callable[[T], int]
 
 OPEN_RANGE_ROWS = 100
 """Rows of the open range; it is split when it has grown by half."""
@@ -33,7 +35,7 @@ NEWEST_READS_MAX = 8
 
 
 @dataclass(slots=True)
-class Range:
+class Range(Generic[T]):
     """Rows with keys from `lower` up to the next newer range.
 
     `after` is the cursor it was read with, `next` the cursor of the range below, None at the end. `rows` is None while they are
@@ -44,39 +46,41 @@ class Range:
     lower: int
     next: str | None
     count: int
-    rows: list[Row] | None
+    rows: list[T] | None
     version: int = 0
 
 
 @dataclass(slots=True)
-class NewestRead:
+class NewestRead(Generic[T]):
     """The result of reading the open range; `gap`: it did not reach down to what is listed."""
 
-    ranges: list[Range]
+    ranges: list[Range[T]]
     gap: bool = False
 
 
-def _range(after: str | None, rows: list[Row], following: str | None, key: Key, lower: int | None = None) -> Range:
+def _range(after: str | None, rows: list[T], following: str | None, key: Key[T], lower: int | None = None) -> Range[T]:
     if lower is None:
         lower = key(rows[-1]) if rows and following is not None else 0
     return Range(after, lower, following, len(rows), rows)
 
 
-def read_first(fetch: Fetch, key: Key) -> Range:
+def read_first(fetch: Fetch[T], key: Key[T]) -> Range[T]:
     """The open range of a list that is not known yet."""
     rows, following = fetch(OPEN_RANGE_ROWS, None)
     return _range(None, rows, following, key)
 
 
-def read_older(fetch: Fetch, key: Key, last: Range, limit: int | None = None) -> Range:
+def read_older(fetch: Fetch[T], key: Key[T], last: Range[T], limit: int | None = None) -> Range[T]:
     """The range below `last`."""
     rows, following = fetch(limit or OLDER_RANGE_ROWS, last.next)
     return _range(last.next, rows, following, key)
 
 
-def read_to_oldest(fetch: Fetch, key: Key, last: Range, limit: int, enough: Callable[[], bool]) -> list[Range]:
+def read_to_oldest(
+    fetch: Fetch[T], key: Key[T], last: Range[T], limit: int, enough: Callable[[], bool]
+) -> list[Range[T]]:
     """The ranges below `last`, one after the other, until there are no more or `enough()`. Only the last holds its rows."""
-    found: list[Range] = []
+    found: list[Range[T]] = []
     while last.next is not None and not (found and enough()):
         if found:
             last.rows = None
@@ -85,9 +89,9 @@ def read_to_oldest(fetch: Fetch, key: Key, last: Range, limit: int, enough: Call
     return found
 
 
-def reread(fetch: Fetch, key: Key, old: Range) -> Range:
+def reread(fetch: Fetch[T], key: Key[T], old: Range[T]) -> Range[T]:
     """The same range read again, with as many rows as lie in it now."""
-    kept: list[Row] = []
+    kept: list[T] = []
     cursor = old.after
     while True:
         rows, cursor = fetch(max(OLDER_RANGE_ROWS, old.count), cursor)
@@ -97,9 +101,9 @@ def reread(fetch: Fetch, key: Key, old: Range) -> Range:
     return _range(old.after, kept, old.next, key, old.lower)
 
 
-def read_newest(fetch: Fetch, key: Key, open_range: Range) -> NewestRead:
+def read_newest(fetch: Fetch[T], key: Key[T], open_range: Range[T]) -> NewestRead[T]:
     """The open range read again with what came since, as one range or, once it has grown, as two."""
-    ranges: list[Range] = []
+    ranges: list[Range[T]] = []
     cursor: str | None = None
     for _ in range(NEWEST_READS_MAX):
         after = cursor
@@ -114,7 +118,7 @@ def read_newest(fetch: Fetch, key: Key, open_range: Range) -> NewestRead:
     return NewestRead(ranges, gap=True)
 
 
-def _split(fetch: Fetch, key: Key, open_range: Range, upper_count: int) -> NewestRead:
+def _split(fetch: Fetch[T], key: Key[T], open_range: Range[T], upper_count: int) -> NewestRead[T]:
     rows, cursor = fetch(upper_count, None)
     if cursor is None or key(rows[-1]) <= open_range.lower:
         kept = [row for row in rows if key(row) >= open_range.lower]
@@ -125,11 +129,11 @@ def _split(fetch: Fetch, key: Key, open_range: Range, upper_count: int) -> Newes
 
 
 @dataclass(slots=True)
-class Rows:
+class Rows(Generic[T]):
     """The ranges known, newest first. Position 0 is the oldest row known, `count - 1` the newest."""
 
-    key: Key
-    ranges: list[Range] = field(default_factory=list)
+    key: Key[T]
+    ranges: list[Range[T]] = field(default_factory=list)
     version: int = 0
     _ends: list[int] = field(default_factory=list)
     _last_used: dict[int, int] = field(default_factory=dict)
@@ -153,15 +157,15 @@ class Rows:
         """The list may have changed: every range that was read before is stale."""
         self.version += 1
 
-    def put_first(self, found: Range) -> None:
+    def put_first(self, found: Range[T]) -> None:
         self.ranges = [found]
         self._index([found])
 
-    def put_older(self, found: Range) -> None:
+    def put_older(self, found: Range[T]) -> None:
         """`found` is below everything known. An empty one only marks the end of the list."""
         self.put_all_older([found])
 
-    def put_all_older(self, found: list[Range]) -> None:
+    def put_all_older(self, found: list[Range[T]]) -> None:
         """The result of `read_to_oldest`."""
         for one in found:
             if one.count or one.next is not None:
@@ -170,7 +174,7 @@ class Rows:
                 self.ranges[-1].next = None
         self._index(found)
 
-    def replace(self, old: Range, found: Range) -> None:
+    def replace(self, old: Range[T], found: Range[T]) -> None:
         """Put `found` where `old` is, unless that is gone by now."""
         for index, known in enumerate(self.ranges):
             if known is old:
@@ -178,12 +182,12 @@ class Rows:
                 self._index([found])
                 return
 
-    def put_newest(self, found: NewestRead) -> None:
+    def put_newest(self, found: NewestRead[T]) -> None:
         """The open range's successor. After a gap only what was just read is known."""
         self.ranges = found.ranges if found.gap else found.ranges + self.ranges[1:]
         self._index(found.ranges)
 
-    def row(self, position: int) -> Row | None:
+    def row(self, position: int) -> T | None:
         """The row there, None if it isn't loaded."""
         found = self._locate(position)
         if found is None:
@@ -191,7 +195,7 @@ class Rows:
         known, offset = found
         return known.rows[offset] if known.rows is not None else None
 
-    def loaded_rows(self) -> Iterator[Row]:
+    def loaded_rows(self) -> Iterator[T]:
         """The rows that are loaded, newest first."""
         for known in self.ranges:
             yield from known.rows or ()
@@ -225,7 +229,7 @@ class Rows:
                 return self.key(known.rows[0])
         return 0
 
-    def ranges_to_read(self, top: int, bottom: int) -> list[Range]:
+    def ranges_to_read(self, top: int, bottom: int) -> list[Range[T]]:
         """The ranges in view (positions, both ends included) that are evicted or stale, without the open one."""
         found = []
         for known in self._between(top, bottom):
@@ -240,7 +244,7 @@ class Rows:
             self._last_used[id(known)] = self._clock
         self._evict()
 
-    def _between(self, top: int, bottom: int) -> Iterable[Range]:
+    def _between(self, top: int, bottom: int) -> Iterable[Range[T]]:
         if not self.count:
             return
         newest_index = self.count - 1 - min(bottom, self.count - 1)
@@ -250,14 +254,14 @@ class Rows:
             yield self.ranges[at]
             at += 1
 
-    def _locate(self, position: int) -> tuple[Range, int] | None:
+    def _locate(self, position: int) -> tuple[Range[T], int] | None:
         index = self.count - 1 - position
         if not 0 <= index < self.count:
             return None
         at = bisect_left(self._ends, index + 1)
         return self.ranges[at], index - (self._ends[at - 1] if at else 0)
 
-    def _index(self, fresh: Iterable[Range]) -> None:
+    def _index(self, fresh: Iterable[Range[T]]) -> None:
         self._clock += 1
         for known in fresh:
             known.version = self.version

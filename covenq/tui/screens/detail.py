@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,13 +16,16 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
+
+if TYPE_CHECKING:
+    from covenq.model.rows import Attempt, Delivery, OneDelivery, Task
 
 PRETTY_PRINT_MAX = 2 * 1024 * 1024
 """Bytes of the largest payload that is shown as indented JSON; of a larger one the beginning is shown as it came."""
@@ -42,31 +45,31 @@ SUMMARY_FIELDS = (
 class DeliveryDetail:
     """A delivery with its tasks, each with its attempts."""
 
-    delivery: Object
-    tasks: list[tuple[Object, list[Object]]] = field(default_factory=list)
+    delivery: OneDelivery
+    tasks: list[tuple[Task, list[Attempt]]] = field(default_factory=list)
 
 
 def read_detail(source: Source, id: str) -> DeliveryDetail:
     """The delivery with its tasks and their attempts. Blocks."""
     delivery = source.delivery(id)
-    return DeliveryDetail(delivery, [(source.task(task), source.attempts(task)) for task in delivery.get("tasks", ())])
+    return DeliveryDetail(delivery, [(source.task(task), source.attempts(task)) for task in delivery.tasks])
 
 
 def _heading(words: str) -> list[Line]:
     return [[("", "")], [(words, "bold")]]
 
 
-def summary_lines(delivery: Mapping[str, Any], now: float) -> list[Line]:
+def summary_lines(delivery: Delivery, now: float) -> list[Line]:
     """State and reason, then the columns that have a value."""
-    word = str(delivery.get("state"))
+    word = delivery.state
     first: Line = [("state           ", "dim"), (text.state(word), text.STYLES.get(word, ""))]
-    if delivery.get("reason"):
-        first.append((f"  {text.clean(delivery['reason'])}", ""))
+    if delivery.reason:
+        first.append((f"  {text.clean(delivery.reason)}", ""))
     lines = [first]
-    if delivery.get("detail"):
-        lines.append([("                ", ""), (text.clean(delivery["detail"]), "")])
+    if delivery.detail:
+        lines.append([("                ", ""), (text.clean(delivery.detail), "")])
     for name in SUMMARY_FIELDS:
-        value = delivery.get(name)
+        value: object = getattr(delivery, name)
         if value is None or (value in (0, "") and name in ("duplicates", "conflicts", "replays", "twin")):
             continue
         shown = text.clean(value)
@@ -76,28 +79,26 @@ def summary_lines(delivery: Mapping[str, Any], now: float) -> list[Line]:
     return lines
 
 
-def attempt_lines(one: Mapping[str, Any], now: float) -> list[Line]:
+def attempt_lines(one: Attempt, now: float) -> list[Line]:
     """One attempt: outcome, duration, category, and its phases with the time from the start to each."""
-    outcome = one.get("outcome") or "running"
-    first = f"    attempt {one.get('attempt')}  {text.state(str(outcome))}"
-    took = text.span(one.get("started_at"), one.get("ended_at"), now)
-    parts = [f"{took}", f"worker {text.clean(one.get('worker') or text.ABSENT)}"]
-    if one.get("category"):
-        parts.append(f"category {text.clean(one['category'])}")
-    for name in ("exit_code", "signal"):
-        if one.get(name) is not None:
-            parts.append(f"{name} {text.clean(one[name])}")
-    lines: list[Line] = [[(first, text.STYLES.get(str(outcome), "")), ("  " + "  ".join(parts), "")]]
-    if one.get("detail"):
-        lines.append([("      ", ""), (text.clean(one["detail"]), "")])
-    phases = []
-    for phase in one.get("phases") or ():
-        name, at = (phase["phase"], phase["at"]) if isinstance(phase, dict) else phase
-        phases.append(f"{text.clean(name)} +{text.span(one.get('started_at'), at, now)}")
+    outcome = one.outcome or "running"
+    first = f"    attempt {one.attempt}  {text.state(outcome)}"
+    took = text.span(one.started_at, one.ended_at, now)
+    parts = [f"{took}", f"worker {text.clean(one.worker or text.ABSENT)}"]
+    if one.category:
+        parts.append(f"category {text.clean(one.category)}")
+    if one.exit_code is not None:
+        parts.append(f"exit_code {one.exit_code}")
+    if one.signal is not None:
+        parts.append(f"signal {one.signal}")
+    lines: list[Line] = [[(first, text.STYLES.get(outcome, "")), ("  " + "  ".join(parts), "")]]
+    if one.detail:
+        lines.append([("      ", ""), (text.clean(one.detail), "")])
+    phases = [f"{text.clean(name)} +{text.span(one.started_at, at, now)}" for name, at in one.phases]
     if phases:
         lines.append([("      phases ", "dim"), ("  ".join(phases), "")])
-    if one.get("result"):
-        lines.append([("      result ", "dim"), (text.clean(one["result"]), "")])
+    if one.result:
+        lines.append([("      result ", "dim"), (text.clean(one.result), "")])
     return lines
 
 
@@ -107,27 +108,26 @@ def task_lines(detail: DeliveryDetail, now: float) -> list[Line]:
         return [[("  none", "dim")]]
     lines: list[Line] = []
     for task, attempts in detail.tasks:
-        word = str(task.get("state"))
-        about = [f"route {text.clean(task.get('route'))}", f"attempts {task.get('attempts')}"]
-        if task.get("replay"):
-            about.append(f"replay {task['replay']}")
-        if task.get("reason"):
-            about.append(text.clean(task["reason"]))
-        if task.get("not_before") and word == "queued":
-            about.append(f"not before {text.clean(task['not_before'])}")
+        word = task.state
+        about = [f"route {text.clean(task.route)}", f"attempts {task.attempts}"]
+        if task.replay:
+            about.append(f"replay {task.replay}")
+        if task.reason:
+            about.append(text.clean(task.reason))
+        if task.not_before and word == "queued":
+            about.append(f"not before {text.clean(task.not_before)}")
         state = (f"  {text.state(word)}", text.STYLES.get(word, ""))
-        lines.append([state, (f"  {text.clean(task['id'])}  ", "bold"), ("  ".join(about), "")])
+        lines.append([state, (f"  {text.clean(task.id)}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
             lines += attempt_lines(one, now)
     return lines
 
 
-def header_lines(delivery: Mapping[str, Any]) -> list[Line]:
+def header_lines(delivery: OneDelivery) -> list[Line]:
     """The headers that were stored of the request, in the order they came."""
-    found: Sequence[Sequence[Any]] = delivery.get("headers") or ()
-    if not found:
+    if not delivery.headers:
         return [[("  none kept", "dim")]]
-    return [[(f"  {text.clean(name)}: ", "dim"), (text.clean(value), "")] for name, value in found]
+    return [[(f"  {text.clean(name)}: ", "dim"), (text.clean(value), "")] for name, value in delivery.headers]
 
 
 def payload_lines(body: bytes, id: str) -> list[Line]:
@@ -189,7 +189,7 @@ class DetailScreen(Screen[None]):
         self._load()
 
     @property
-    def delivery(self) -> Object | None:
+    def delivery(self) -> OneDelivery | None:
         """The delivery shown, None until it is read."""
         return None if self._detail is None else self._detail.delivery
 
@@ -261,7 +261,7 @@ class DetailScreen(Screen[None]):
         if not attempts:
             self.notify("nothing has run for it yet", markup=False)
             return
-        newest = max(attempts, key=lambda one: int(one.get("claim_seq") or 0))
+        newest = max(attempts, key=lambda one: one.claim_seq or 0)
         self.app.push_screen(LogScreen(newest, self._source, self._thread))
 
 

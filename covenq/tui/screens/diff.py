@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,7 +14,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
@@ -22,14 +23,19 @@ from covenq.tui.widgets.jsondiff import ABSENT, DIFFERENCES_MAX, Difference, dif
 from covenq.tui.widgets.jsontree import decode_payload, render_value
 from covenq.tui.widgets.lines import Line, Lines
 
-SKIPPED_FIELDS = frozenset({"ok", "headers", "tasks", "last_seq"})
+if TYPE_CHECKING:
+    from covenq.model.rows import OneDelivery
+
+SKIPPED_FIELDS = frozenset({"headers", "tasks", "last_seq"})
 """Fields of a delivery that are compared elsewhere, or always differ."""
 
 
-def diff_lines(old: Object, new: Object, bodies: tuple[object, object]) -> list[Line]:
-    """The differences of two delivery objects and their decoded payloads (None: dropped by retention)."""
-    one = {name: value for name, value in old.items() if name not in SKIPPED_FIELDS}
-    other = {name: value for name, value in new.items() if name not in SKIPPED_FIELDS}
+def diff_lines(old: OneDelivery, new: OneDelivery, bodies: tuple[object, object]) -> list[Line]:
+    """The differences of two deliveries and their decoded payloads (None: dropped by retention)."""
+    one, other = (
+        {name: value for name, value in msgspec.to_builtins(row).items() if name not in SKIPPED_FIELDS}
+        for row in (old, new)
+    )
     found: list[Line] = []
     found += _section("Delivery", differences(one, other))
     found += _section("Headers", differences(_headers(old), _headers(new)))
@@ -40,8 +46,8 @@ def diff_lines(old: Object, new: Object, bodies: tuple[object, object]) -> list[
     return found
 
 
-def _headers(delivery: Object) -> dict[str, str]:
-    return {str(name): str(value) for name, value in delivery.get("headers") or ()}
+def _headers(delivery: OneDelivery) -> dict[str, str]:
+    return dict(delivery.headers or ())
 
 
 def _section(title: str, found: Iterator[Difference]) -> list[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,12 +12,15 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from covenq.client.interface import LOG_BYTES, Object, Source, Stream
+from covenq.client.interface import LOG_BYTES, Source, Stream
 from covenq.errors import Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
+
+if TYPE_CHECKING:
+    from covenq.model.rows import Attempt
 
 POLL_S = 0.5
 """Seconds between two reads of the output."""
@@ -33,13 +36,13 @@ class LogScreen(Screen[None]):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, attempt: Object, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
+    def __init__(self, attempt: Attempt, source: Callable[[], Source | None], thread: BackgroundThread) -> None:
         super().__init__()
         self._attempt = attempt
         self._source = source
         self._thread = thread
         # A failure says why on stderr.
-        self.stream: Stream = "stdout" if attempt.get("outcome") in (None, "completed") else "stderr"
+        self.stream: Stream = "stdout" if attempt.outcome in (None, "completed") else "stderr"
         self._content: bytes | None = None
 
     def compose(self) -> ComposeResult:
@@ -63,7 +66,7 @@ class LogScreen(Screen[None]):
         if source is None:
             return
         try:
-            content = await self._thread.call(lambda: source.log(str(one["task"]), int(one["attempt"]), stream))
+            content = await self._thread.call(lambda: source.log(one.task, one.attempt, stream))
             found = output_lines(content)
         except NotFound as error:
             content, found = b"", [[(text.clean(error), "dim")]]
@@ -76,7 +79,7 @@ class LogScreen(Screen[None]):
         lines = self.query_one(Lines)
         at_end = self._content is None or round(lines.scroll_y) >= lines.max_scroll_y
         self._content = content
-        title = f"{self.stream} of attempt {self._attempt['attempt']} of {self._attempt['task']}"
+        title = f"{self.stream} of attempt {self._attempt.attempt} of {self._attempt.task}"
         self.query_one("#detail-title", Static).update(Content(text.clean(title)))
         lines.show(found)
         if at_end:

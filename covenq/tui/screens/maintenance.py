@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,7 +16,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import Failure
 from covenq.operate.answers import Compaction
 from covenq.operate.maintain import backup
@@ -31,6 +31,9 @@ from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, plain
 from journal.records import Damage
 from journal.reports import BackupReport
+
+if TYPE_CHECKING:
+    from covenq.model.status import JournalStatus
 
 POLL_S = 0.3
 """Seconds between two reads of the daemon's progress."""
@@ -74,9 +77,9 @@ def compact_job(source: Source) -> Callable[[ReportProgress], Compaction]:
         thread.start()
         while thread.is_alive():
             thread.join(POLL_S)
-            doing = (source.status().get("upkeep") or {}).get("doing")
-            if doing is not None:
-                report_progress(int(doing["done"]), int(doing["total"]))
+            upkeep = source.status().upkeep
+            if upkeep is not None and upkeep.doing is not None:
+                report_progress(upkeep.doing.done, upkeep.doing.total)
         if errors:
             raise errors[0]
         return answers[0]
@@ -174,11 +177,8 @@ def backup_lines(directory: str, done: BackupResult) -> list[Line]:
 def backup_job(data: Path, directory: str, source: Source | None) -> Callable[[ReportProgress], BackupResult]:
     """Copies the journal into `directory` and verifies the copy; `source` is the running daemon's, None without one."""
 
-    def live() -> Object | None:
-        if source is None:
-            return None
-        journal: Object = source.status()["journal"]
-        return journal
+    def live() -> JournalStatus | None:
+        return None if source is None else source.status().journal
 
     def run(report_progress: ReportProgress) -> BackupResult:
         @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from covenq.client.interface import Object, Source
+from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure
 from covenq.operate.inspect import story_text
 from covenq.tui import text
@@ -20,21 +20,24 @@ from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
+if TYPE_CHECKING:
+    from covenq.operate.inspect.history import Story, Why
+
 LABEL_WIDTH = 20
 """Cells of a line's label; the words of a longer label have a line of their own."""
 
 
-def why_lines(answer: Object) -> list[Line]:
+def why_lines(answer: Why) -> list[Line]:
     """The result of `Source.why` as lines."""
     found: list[Line] = []
-    for number, one in enumerate(answer["stories"]):
+    for number, one in enumerate(answer.stories):
         if number:
             found.append([("", "")])
         found += _story_lines(one)
     return found or [[("nothing is known of it here", "dim")]]
 
 
-def _story_lines(one: Object) -> list[Line]:
+def _story_lines(one: Story) -> list[Line]:
     found: list[Line] = []
     for label, words in story_text.lines(one):
         label, words = text.clean(label), text.clean(words)

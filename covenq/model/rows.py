@@ -1,0 +1,265 @@
+"""The rows of deliveries, tasks and attempts: each field is declared once, here, for state.db, JSON and the API's schemas.
+
+A `…Row` is a row as state.db has it: its fields are the columns, in their order, and its optional fields the columns that may be
+null. `Delivery`, `Task` and `Attempt` are what is shown of it: the same fields, with what is JSON text in a column decoded, and
+with what is computed when it is read. A field that is added to the part both share is a column, a field of the JSON object and
+of its schema.
+
+They are msgspec Structs, not dataclasses: a batch of rows comes out of SQLite as one JSON text, which msgspec decodes into them
+four times as fast as it can be made into dictionaries, and the same declaration checks what a daemon elsewhere answers. The rows
+are mutable, for the fold changes them.
+
+What has a default came after version 0.1.0: a daemon of that version doesn't send it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta, Struct
+
+from covenq.model import Category, JsonObject, State
+
+TASK_STATES = tuple(state for state in State if state not in (State.RECEIVED, State.IGNORED))
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time", "description": "RFC 3339, UTC, microseconds."})]
+Token = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9A-Za-z_-]{1,64}$"})]
+"""A hook's id, a GUID: see `covenq.model.TOKEN`."""
+Sha256 = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9a-f]{64}$"})]
+Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
+Number = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
+DeliveryState = Annotated[str, Meta(extra_json_schema={"enum": [str(state) for state in State]})]
+TaskState = Annotated[str, Meta(extra_json_schema={"enum": [str(state) for state in TASK_STATES]})]
+CategoryOrNone = Annotated[
+    str | None, Meta(extra_json_schema={"enum": [*(str(category) for category in Category), None]})
+]
+
+
+class Row(Struct):
+    """A row of one of the tables, or a part of one."""
+
+
+T = TypeVar("T")
+
+
+class Page(Struct, Generic[T]):
+    """A part of a list. `next` is the cursor for `after`; None when there is no more."""
+
+    items: list[T]
+    next: str | None
+
+
+# ---- deliveries
+
+
+class DeliveryOrigin(Row):
+    """What a delivery's first record says: set once. Erasure clears what is out of the payload."""
+
+    seq: int
+    hook: Token
+    guid: Token
+    received_at: Time
+    event: str | None
+    action: str | None
+    repo: str | None
+    repo_id: int | None
+    owner: str | None
+    sender: str | None
+    installation: int | None
+    number: int | None
+    head_sha: str | None
+    label: str | None
+    """The label that was set or removed."""
+    title: str | None
+    payload_sha256: Sha256 | None
+    payload_bytes: int | None
+    secret: str | None
+    """The name of the secret whose signature it bears."""
+    source: str | None
+    twin: str | None
+    """The GUID of an earlier delivery with the same body."""
+    payload_dropped: int | None
+    """The seq of the record by which retention dropped the payload."""
+    redacted: int | None
+    """The seq of the record by which its content was erased."""
+
+
+class DeliveryProgress(DeliveryOrigin):
+    """And what later records change."""
+
+    state: DeliveryState
+    reason: str | None
+    detail: str | None
+    duplicates: Count
+    conflicts: Count
+    last_seq: int
+    replays: Count
+
+
+class DeliveryRow(DeliveryProgress, array_like=True, gc=False):
+    """A row of `webhook_deliveries`."""
+
+    labels: str | None
+    """A JSON array of texts."""
+
+
+class Delivery(DeliveryProgress):
+    """A delivery, with the ids of its tasks, oldest first."""
+
+    labels: list[str | None]
+    tasks: list[str]
+
+
+class Dropped(Struct):
+    """The record that erased a delivery's content, or dropped its payload."""
+
+    seq: int
+    at: Time | None
+    kind: str | None
+    by: str | None
+    reason: str | None
+
+
+class OneDelivery(Delivery):
+    """A delivery with the headers it came with, and with what removed its content, if that is gone."""
+
+    headers: list[list[str]] | None
+    dropped_by: Dropped | None
+
+
+# ---- tasks
+
+
+class TaskOrigin(Row):
+    """What a task's first record says: set once. Erasure clears what is out of the payload."""
+
+    id: str
+    hook: Token | None
+    guid: Token | None
+    route: str | None
+    kind: str | None
+    replay: Count
+    event: str | None
+    action: str | None
+    repo: str | None
+    repo_id: int | None
+    installation: int | None
+    number: int | None
+    head_sha: str | None
+    key: str | None
+    priority: Count
+    config: str | None
+    created_seq: int
+    created_at: Time
+
+
+class TaskProgress(TaskOrigin):
+    """And what later records change."""
+
+    delivery_seq: int | None
+    """None while the delivery isn't known: a salvage may have lost its record."""
+    state: TaskState
+    reason: str | None
+    category: str | None
+    detail: str | None
+    attempts: Count
+    updated_at: Time
+    not_before: Time | None
+    lease_until: Time | None
+    worker: str | None
+    last_seq: int
+    claim_seq: int | None
+    interruptions: Count
+    retries: Count
+    superseded_by: str | None = None
+    """The id of the task that took its place."""
+
+
+class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
+    """A row of `tasks`, with what scheduling needs."""
+
+    policy: str | None
+    """The JSON object of the route's policy, frozen when the task was made."""
+    tenant: str
+    pull: int
+    supersede: str | None
+    source_at: str | None
+    since: str | None
+    queued_seq: int | None
+
+
+class Waits(Struct):
+    """What a queued task waits for: a word, a sentence, and its place in the queue where it has one."""
+
+    word: str
+    why: str
+    position: Number | None = None
+
+
+class Task(TaskProgress, kw_only=True):
+    """A task, with its policy as frozen when it was made. `waits` is None where it isn't queued, or wasn't looked up."""
+
+    policy: JsonObject | None
+    waits: Waits | None = None
+
+
+# ---- attempts
+
+
+class AttemptKey(Row):
+    """Which attempt it is."""
+
+    task: str
+    attempt: Number
+
+
+class AttemptStart(AttemptKey):
+    """And what the record of its claim says. A journal may claim an older attempt again: then it begins anew."""
+
+    fence: str
+    claim_seq: int
+    worker: str | None
+    started_at: Time
+
+
+class AttemptEnd(AttemptStart):
+    """And what the record of its end says; all None while it runs."""
+
+    ended_at: Time | None
+    outcome: str | None
+    category: CategoryOrNone
+    exit_code: int | None
+    signal: int | None
+    detail: str | None
+    result: str | None
+    http_status: int | None
+
+
+class AttemptRow(AttemptEnd, array_like=True, gc=False):
+    """A row of `task_attempts`."""
+
+    phases: str
+    """A JSON array of [phase, time]."""
+    usage: str | None
+    """A JSON object."""
+
+
+class Attempt(AttemptEnd):
+    """An attempt. `stdout` and `stderr` are paths below the data directory, None until its directory is made."""
+
+    phases: list[tuple[str | None, Time]]
+    usage: JsonObject | None
+    stdout: str | None
+    stderr: str | None
+
+
+class LatestAttempt(Attempt):
+    """An attempt in a list of all tasks' attempts, with what its task is about."""
+
+    route: str | None
+    event: str | None
+    action: str | None
+    repo: str | None
+    number: int | None
+    hook: str | None
+    guid: str | None

@@ -1,0 +1,215 @@
+"""The status of a daemon, or of the files of one that doesn't run: the object of `GET /api/v1/status`."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from covenq.model.rows import Count, TaskState, Time
+
+Milliseconds = float
+
+
+class HeadStatus(Struct):
+    """The newest durable record."""
+
+    seq: Count
+    sum: str
+
+
+class SyncTimes(Struct):
+    """Of the newest syncs: how many, and how long they took."""
+
+    count: Count
+    median: Milliseconds
+    p99: Milliseconds
+    slowest: Milliseconds
+
+
+class BatchSizes(Struct):
+    """Of the newest syncs: how many, and how many records shared one."""
+
+    count: Count
+    median: Count
+    largest: Count
+
+
+class JournalStatus(Struct):
+    """The journal. Of one that nobody writes there are no syncs."""
+
+    id: str
+    epoch: str
+    head: HeadStatus
+    segments: Count
+    bytes: Count
+    poisoned: bool = False
+    full: bool = False
+    last_sync_ms: Milliseconds | None = None
+    recent_syncs_ms: SyncTimes | None = None
+    recent_batches: BatchSizes | None = None
+
+
+class StateStatus(Struct):
+    """The fold: the seq that it has reached, how many records are behind, and why it makes no progress, if it makes none."""
+
+    seq: Count
+    lag: int
+    error: str | None
+
+
+class Oldest(Struct):
+    """When the oldest delivery and task in each state that isn't final came."""
+
+    deliveries: dict[str, Time]
+    tasks: dict[str, Time]
+
+
+class Disk(Struct):
+    """Bytes of the filesystem that the data directory is on."""
+
+    free: Count
+    total: Count
+
+
+class WorkerAttempt(Struct):
+    """An attempt of the daemon's own pool."""
+
+    task: str
+    attempt: Count
+    route: str | None
+    since: Time
+
+
+class WorkerStatus(Struct):
+    """The daemon's own pool of workers."""
+
+    id: str
+    concurrency: Count
+    running: list[WorkerAttempt]
+    error: str | None
+
+
+class UpkeepWork(Struct):
+    """What upkeep does now, and how many of its segments are done."""
+
+    what: str
+    done: Count
+    total: Count
+
+
+class UpkeepStatus(Struct):
+    """Upkeep: what it does now, and why it waits, if it does."""
+
+    doing: UpkeepWork | None
+    error: str | None
+
+
+class Reload(Struct):
+    """The newest reading of the configuration; `number` is that of the one in effect."""
+
+    at: Time
+    ok: bool
+    error: str | None
+    hint: str | None
+    number: int
+    warnings: list[str]
+
+
+class ActivePause(Struct):
+    """Something that is paused. `name` of a repository is its number as text, where a delivery of it had been seen."""
+
+    what: str
+    name: str | None
+    repo: str | None
+    """A repository's name, unless it was erased."""
+    since: Time | None
+    seq: int | None
+    by: str | None
+    reason: str | None
+
+
+class Segment(Struct):
+    """A segment of the journal, with the seq of its first record."""
+
+    name: str
+    first: Count
+    bytes: Count
+
+
+class Verified(Struct):
+    """What the newest verification of all of the journal found, up to which seq; `first` is its first finding."""
+
+    at: Time
+    ok: bool
+    records: Count
+    findings: Count
+    seq: Count
+    seconds: float
+    first: str | None = None
+
+
+class Running(Struct):
+    """A task that runs, at this daemon or at a remote worker."""
+
+    task: str
+    attempt: Count
+    route: str | None
+    repo: str | None
+    number: int | None
+    worker: str | None
+    since: Time | None
+    timeout_s: float | None
+    lease_until: Time | None
+
+
+class Stuck(Struct):
+    """A task that an operator should look at, and why."""
+
+    task: str
+    route: str | None
+    repo: str | None
+    state: TaskState
+    since: Time | None
+    why: str
+
+
+class SecretProblem(Struct):
+    """A secret that can't be read."""
+
+    secret: str
+    problem: str
+
+
+class Status(Struct, kw_only=True):
+    """A daemon's status. Without one, what only a running process knows is None or empty, and `ready` is false."""
+
+    ready: bool
+    reasons: list[str]
+    """Why nothing is received; empty if the daemon is ready. Without a daemon, the first says so."""
+    version: str
+    pid: int | None = None
+    started_at: Time | None = None
+    data: str
+    """The data directory."""
+    webhook_url: str | None = None
+    api_url: str | None = None
+    journal: JournalStatus
+    state: StateStatus
+    deliveries: dict[str, Count]
+    """State to how many, without those of which there are none."""
+    tasks: dict[str, Count]
+    oldest: Oldest
+    disk: Disk | None
+    """None where it can't be known."""
+    worker: WorkerStatus | None = None
+    upkeep: UpkeepStatus | None = None
+    routes: list[str]
+    reload: Reload | None = None
+    refused: dict[str, Count] = field(default_factory=dict)
+    """Why requests were refused since the start, and how many."""
+    pauses: list[ActivePause]
+    segments: list[Segment]
+    """The newest."""
+    verified: Verified | None
+    running: list[Running]
+    stuck: list[Stuck] = field(default_factory=list)
+    secrets: list[SecretProblem] = field(default_factory=list)
