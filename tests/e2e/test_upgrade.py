@@ -45,9 +45,16 @@ def said(written: Path, name: str) -> Any:
     return json.loads((written / f"{name}.json").read_text())
 
 
+def as_before(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the field that tasks have got since."""
+    assert all(task["superseded_by"] is None for task in tasks)
+    return [{name: value for name, value in task.items() if name != "superseded_by"} for task in tasks]
+
+
 def test_it_is_read_and_verified_as_it_was(written: Path, old: Daemon) -> None:
     assert old.cli_json("deliveries", "--limit", "0") == said(written, "deliveries")
-    assert old.cli_json("tasks", "--limit", "0") == said(written, "tasks")
+    tasks, before = old.cli_json("tasks", "--limit", "0"), said(written, "tasks")
+    assert {**tasks, "items": as_before(tasks["items"])} == before
     assert old.cli_json("verify") == said(written, "verify")
 
 
@@ -58,7 +65,7 @@ def test_its_caches_are_only_caches(written: Path, old: Daemon) -> None:
     tasks = {item["id"]: item for item in old.cli_json("tasks", "--limit", "0")["items"]}
     for item in said(written, "tasks")["items"]:
         if item["state"] in ("completed", "failed"):
-            assert tasks[item["id"]] == item
+            assert as_before([tasks[item["id"]]]) == [item]
 
 
 def test_it_is_served_and_acted_on(written: Path, old: Daemon) -> None:

@@ -148,7 +148,7 @@ class Harness:
         assert self.fold_thread.wait_for(self.journal.head().seq, 30)
         return query.attempts(self.store.reader(), task)
 
-    def wait(self, task: str, *states: str) -> dict[str, Any]:
+    def wait(self, task: str, *states: str) -> Task:
         def reached() -> Task | None:
             row = self.row(task)
             return row if row.state in (states or ("completed", "failed")) else None

@@ -298,7 +298,7 @@ def test_a_waiting_claim_is_given_what_comes(harness: Harness) -> None:
     tasks = [harness.add(f"g{n}") for n in range(4)]
     for thread in threads:
         thread.join(30)
-    assert sorted(one["task"]["id"] for one in found) == sorted(tasks)
+    assert sorted(one.task.id for one in found) == sorted(tasks)
 
 
 def test_a_claim_waits_no_longer_than_it_said_nor_for_who_has_gone(harness: Harness) -> None:

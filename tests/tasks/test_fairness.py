@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from covenq.config.limits import Cap, Caps, RouteCap, Share, tenant_of
 from covenq.model import at_text
+from covenq.model.rows import Waits
 from covenq.state import schema
 from covenq.tasks.scheduling.candidates import PRIORITY_ROTATION, SCAN_WINDOW
 from covenq.tasks.scheduling.fairness import PULL_KINDS, Picker
@@ -102,7 +103,7 @@ class Queue:
     def began(self, scope: str, at: float, number: int = 1) -> None:
         self.conn.execute("INSERT INTO starts VALUES (?, ?, ?)", (scope, at_text(at)[:13], number))
 
-    def waits(self, task: str, now: float = NOW) -> dict[str, Any]:
+    def waits(self, task: str, now: float = NOW) -> Waits:
         found = waiting(self.conn, task, now, self.caps)
         assert found is not None
         return found
@@ -314,14 +315,10 @@ def test_daily_limits_are_kept_in_every_24_hours(queue: Queue) -> None:
     queue.began("repo 1", NOW - 26 * 3600, 50)
     queue.began("repo 1", NOW + 3 * 86400, 50)
     assert queue.pick() == ["t0", "t1"], "one was begun today, and three may"
-    assert queue.waits("t0")["word"] == "worker"
+    assert queue.waits("t0").word == "worker"
     queue.began("repo 1", NOW, 2)
     assert queue.pick() == []
-    assert queue.waits("t0") == {
-        "word": "repo_daily",
-        "why": "repo o/r1 began 3 attempts in 24 hours, its limit",
-        "position": 1,
-    }
+    assert queue.waits("t0") == Waits("repo_daily", "repo o/r1 began 3 attempts in 24 hours, its limit", 1)
     assert queue.pick(now=NOW + 3 * 3600) == ["t0"]
 
 
@@ -336,14 +333,14 @@ def test_pauses(queue: Queue) -> None:
     queue.pause("repo", None, "O/R3")
     queue.pause("intake", None)
     assert queue.pick() == ["t3"]
-    assert [queue.waits(f"t{n}")["word"] for n in (0, 1, 2, 4)] == [
+    assert [queue.waits(f"t{n}").word for n in (0, 1, 2, 4)] == [
         "paused_route", "paused_repo", "paused_repo", "paused_installation"
     ]  # fmt: skip
-    assert queue.waits("t0")["why"] == "route a is paused since noon: a reason"
+    assert queue.waits("t0").why == "route a is paused since noon: a reason"
     queue.pause("worker", None)
     assert queue.pick() == []
     assert queue.pick(kinds=PULL_KINDS) == []
-    assert queue.waits("t3")["word"] == "paused_worker"
+    assert queue.waits("t3").word == "paused_worker"
 
 
 def test_what_is_held_back_in_front_holds_up_nobody_behind(queue: Queue) -> None:
@@ -476,23 +473,19 @@ def test_waiting_words(queue: Queue) -> None:
     queue.add("far", kind="pull")
     assert waiting(queue.conn, "runs", NOW) is None
     assert waiting(queue.conn, "nobody", NOW) is None
-    assert queue.waits("behind") == {"word": "key", "why": "task runs with the same key runs", "position": 2}
-    assert queue.waits("retried") == {
-        "word": "retry",
-        "why": "until 2027-01-15T08:00:09.000000Z, after attempt 1 ended (exit)",
-        "position": None,
-    }
-    assert queue.waits("quiet")["word"] == "debounce"
-    assert queue.waits("quiet", NOW + 9)["word"] == "worker"
-    assert (queue.waits("next")["word"], queue.waits("next")["position"]) == ("worker", 3)
-    assert queue.waits("first")["position"] == 1
-    assert (queue.waits("far")["word"], queue.waits("far")["position"]) == ("pull", 1)
+    assert queue.waits("behind") == Waits("key", "task runs with the same key runs", 2)
+    assert queue.waits("retried") == Waits("retry", "until 2027-01-15T08:00:09.000000Z, after attempt 1 ended (exit)")
+    assert queue.waits("quiet").word == "debounce"
+    assert queue.waits("quiet", NOW + 9).word == "worker"
+    assert (queue.waits("next").word, queue.waits("next").position) == ("worker", 3)
+    assert queue.waits("first").position == 1
+    assert (queue.waits("far").word, queue.waits("far").position) == ("pull", 1)
 
 
 def test_a_position_far_back_is_not_counted(queue: Queue) -> None:
     queue.many(POSITION_MAX + 1)
-    assert queue.waits(f"m{POSITION_MAX - 1}")["position"] == POSITION_MAX
-    assert queue.waits(f"m{POSITION_MAX}")["position"] is None
+    assert queue.waits(f"m{POSITION_MAX - 1}").position == POSITION_MAX
+    assert queue.waits(f"m{POSITION_MAX}").position is None
 
 
 # ---- against the plain rule

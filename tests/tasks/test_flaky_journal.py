@@ -82,7 +82,7 @@ def test_a_stop_leaves_no_task_that_the_next_start_does_not_end(harness: Harness
     assert pool.stop(30.0)
     harness.pool()
     for task in tasks:
-        assert harness.wait(task)["state"] == "completed"
+        assert harness.wait(task).state == "completed"
         assert once(harness.kinds(task), "completed")
 
 

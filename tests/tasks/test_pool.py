@@ -60,7 +60,7 @@ def test_a_task_runs_and_completes(harness: Harness) -> None:
     task = harness.add("g1", [*PY, code, "{brief}", "{result}", "{task}.{attempt}"], payload=payload)
     pool = harness.pool()
     row = harness.wait(task)
-    assert (row["state"], row["attempts"], row["worker"]) == ("completed", 1, pool.id)
+    assert (row.state, row.attempts, row.worker) == ("completed", 1, pool.id)
     assert harness.kinds(task) == [*ENDED, "completed"]
 
     (attempt,) = harness.attempts(task)
@@ -96,7 +96,7 @@ def test_the_daemons_environment_stays_the_daemons(harness: Harness) -> None:
     code = "import json, os; print(json.dumps(dict(os.environ)))"
     task = harness.add("g1", [*PY, code], env=["GIT"])
     harness.pool(environ=environ)
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     seen = json.loads(harness.file(task, "stdout").read_bytes())
     assert {name for name in seen if not name.startswith("COVENQ_")} - {"LC_CTYPE"} == {"PATH", "HOME", "GIT"}
     assert "s3cret" not in seen.values()
@@ -106,7 +106,7 @@ def test_a_failure_retries_and_then_fails(harness: Harness) -> None:
     task = harness.add("g1", ["false"], retry={"max": 2, "backoff_s": 0.01, "cap_s": 0.02})
     harness.pool()
     row = harness.wait(task)
-    assert (row["state"], row["category"], row["attempts"], row["retries"]) == ("failed", "exit", 3, 2)
+    assert (row.state, row.category, row.attempts, row.retries) == ("failed", "exit", 3, 2)
     once = ENDED[1:]
     assert harness.kinds(task) == ["queued", *once, "retry", *once, "retry", *once, "failed"]
     assert [a.outcome for a in harness.attempts(task)] == ["failed"] * 3
@@ -126,7 +126,7 @@ def test_a_failure_retries_and_then_fails(harness: Harness) -> None:
 def test_categories(harness: Harness, run: list[str], category: str, exit_code: int | None, number: int | None) -> None:
     task = harness.add("g1", run)
     harness.pool()
-    assert harness.wait(task)["state"] == "failed"
+    assert harness.wait(task).state == "failed"
     (attempt,) = harness.attempts(task)
     assert (attempt.category, attempt.exit_code, attempt.signal) == (category, exit_code, number)
 
@@ -142,7 +142,7 @@ def test_timeout_kills_the_group(harness: Harness) -> None:
     task = harness.add("g1", [*PY, code], timeout_s=1.0)
     harness.pool(grace_s=0.1)
     row = harness.wait(task)
-    assert (row["state"], row["category"]) == ("failed", "timeout")
+    assert (row.state, row.category) == ("failed", "timeout")
     for path in harness.file(task, ".").glob("pid*"):
         eventually(lambda pid=int(path.name[3:]): not alive(pid))
 
@@ -151,7 +151,7 @@ def test_hostile_columns_reach_neither_argv_nor_paths(harness: Harness) -> None:
     hostile = "../../../x;touch owned\x00\n$(touch owned)"
     task = harness.add("g1", [*PY, "import os; print(ascii(os.environ['COVENQ_REPO']))"], repo=hostile, key=hostile)
     harness.pool()
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     assert harness.file(task, "stdout").read_text().strip() == ascii("../../../x;touch owned\ufffd$(touch owned)")
     assert not list(harness.data.rglob("owned"))
     assert [path.name for path in (harness.data / "attempts").iterdir()] == [task]
@@ -161,7 +161,7 @@ def test_two_pools_on_one_journal_run_each_task_once(harness: Harness) -> None:
     pools = [harness.pool(concurrency=4), harness.pool(concurrency=4)]
     tasks = [harness.add(f"g{n}", ["true"]) for n in range(40)]
     for task in tasks:
-        assert harness.wait(task)["state"] == "completed"
+        assert harness.wait(task).state == "completed"
     for task in tasks:
         assert Counter(harness.kinds(task))["claimed"] == 1, harness.kinds(task)
     assert pools[0].error is None
@@ -172,7 +172,7 @@ def test_more_tasks_than_workers_all_complete(harness: Harness) -> None:
     tasks = [harness.add(f"g{n}", ["true"]) for n in range(60)]
     harness.pool(concurrency=3)
     for task in tasks:
-        assert harness.wait(task)["state"] == "completed"
+        assert harness.wait(task).state == "completed"
 
 
 def test_one_running_task_a_key(harness: Harness, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_one_running_task_a_key(harness: Harness, tmp_path: Path) -> None:
     """
     tasks = [harness.add(f"g{n}", [*PY, code, str(tmp_path / "inside")], key="k") for n in range(8)]
     harness.pool(concurrency=4)
-    assert {harness.wait(task)["state"] for task in tasks} == {"completed"}
+    assert {harness.wait(task).state for task in tasks} == {"completed"}
 
 
 def test_running_says_what_runs(harness: Harness) -> None:
@@ -218,7 +218,7 @@ def test_a_cancelled_task_is_not_finished_by_its_attempt(harness: Harness, tmp_p
     )
     assert isinstance(answer, Appended)
     admission.touch()
-    assert harness.wait(other)["state"] == "completed"
+    assert harness.wait(other).state == "completed"
     assert harness.kinds(task)[-1] == "cancelled"
     assert harness.row(task).state == "cancelled"
     assert pool.error is None
@@ -228,8 +228,8 @@ def test_a_requeued_task_runs_again(harness: Harness) -> None:
     task = harness.add("g1", [*PY, "import os, sys; sys.exit(os.environ['COVENQ_ATTEMPT'] == '1')"])
     harness.pool()
     row = harness.wait(task, "failed")
-    harness.journal.append([Entry(f"task.{task}", Kind.REQUEUED, {"by": "me", "reason": None}, expect=row["last_seq"])])
-    assert harness.wait(task, "completed")["attempts"] == 2
+    harness.journal.append([Entry(f"task.{task}", Kind.REQUEUED, {"by": "me", "reason": None}, expect=row.last_seq)])
+    assert harness.wait(task, "completed").attempts == 2
 
 
 def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_a_full_disk_holds_the_end_until_there_is_space(harness: Harness, tmp_pa
     eventually(lambda: harness.journal.full)
     assert harness.kinds(task)[-1] == "phase started"
     harness.files.full = False
-    assert harness.wait(task)["state"] == "completed"
-    assert harness.wait(waiting)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
+    assert harness.wait(waiting).state == "completed"
     assert harness.kinds(task) == [*ENDED, "completed"]
     assert pool.error is None
 
@@ -255,7 +255,7 @@ def test_a_claim_on_a_full_disk_is_tried_again(harness: Harness) -> None:
     harness.pool()
     eventually(lambda: harness.journal.full)
     harness.files.full = False
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     assert harness.kinds(task).count("claimed") == 1
 
 
@@ -273,7 +273,7 @@ def test_nothing_begins_while_the_disk_is_low(harness: Harness) -> None:
     assert asked.wait(30)
     assert harness.kinds(task) == ["queued"]
     low.clear()
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
 
 
 def test_a_dispatcher_that_stumbles_goes_on(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_a_dispatcher_that_stumbles_goes_on(harness: Harness, monkeypatch: pytes
     monkeypatch.setattr(harness.store, "reader", stumble)
     task = harness.add("g1", ["true"])
     pool = harness.pool()
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     assert pool.error is None
 
 
@@ -297,7 +297,7 @@ def test_a_policy_that_makes_no_sense_fails_its_task_alone(harness: Harness) -> 
     odd = harness.add("g1", ["true"], retry={"max": "many"})  # type: ignore[dict-item]
     good = harness.add("g2", ["true"])
     harness.pool()
-    assert (harness.wait(odd)["category"], harness.wait(good)["state"]) == ("policy", "completed")
+    assert (harness.wait(odd).category, harness.wait(good).state) == ("policy", "completed")
 
 
 def test_a_stop_on_a_full_disk_leaves_the_task_to_recovery(make_harness: Callable[[], Harness]) -> None:
@@ -350,7 +350,7 @@ def test_recovered_tasks_complete(harness: Harness) -> None:
         abandoned(harness, task, 0)
     harness.pool()
     for task in tasks:
-        assert harness.wait(task)["state"] == "completed"
+        assert harness.wait(task).state == "completed"
         assert harness.kinds(task).count("completed") == 1
 
 
@@ -362,7 +362,7 @@ def test_a_task_with_a_lease_is_left_to_its_worker(harness: Harness) -> None:
     harness.row(task)
     other = harness.add("g2", ["true"])
     harness.pool()
-    assert harness.wait(other)["state"] == "completed"
+    assert harness.wait(other).state == "completed"
     assert harness.kinds(task) == ["queued", "claimed"]
 
 
@@ -377,7 +377,7 @@ def test_what_a_dead_daemon_left_running_is_ended_before_the_task_runs_again(har
     ended.start()
     try:
         harness.pool()
-        assert harness.wait(task)["state"] == "completed"
+        assert harness.wait(task).state == "completed"
         ended.join(30)
         assert left.returncode == -signal.SIGKILL
         assert stranger.poll() is None
@@ -451,7 +451,7 @@ def test_a_payload_no_longer_kept_fails_by_policy(harness: Harness) -> None:
     assert isinstance(delivery, Appended)
     harness.pool()
     row = harness.wait("orphan")
-    assert (row["state"], row["category"]) == ("failed", "policy")
+    assert (row.state, row.category) == ("failed", "policy")
 
 
 def test_a_poisoned_journal_ends_the_pool_and_its_children(harness: Harness) -> None:

@@ -128,7 +128,7 @@ def test_a_cancelled_task_is_ended_and_its_result_is_dropped(harness: Harness) -
     eventually(lambda: harness.file(task, "result").exists())
     eventually(lambda: "phase started" in harness.kinds(task))
     cancel(harness, task)
-    assert harness.wait(after)["state"] == "completed"  # its place is free again
+    assert harness.wait(after).state == "completed"  # its place is free again
     assert harness.kinds(task)[-1] == "cancelled"
     (attempt,) = harness.attempts(task)
     assert (attempt.outcome, attempt.result) == ("cancelled", None)
@@ -154,7 +154,7 @@ def test_a_requeued_task_does_not_overlap_the_attempt_that_lost_it(harness: Harn
     last = harness.records(task)[-1].seq
     inside.unlink()
     harness.journal.append([Entry(f"task.{task}", Kind.REQUEUED, {"by": "me", "reason": None}, expect=last)])
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     assert not alive(pid)
     assert inside.exists()
 
@@ -191,7 +191,7 @@ def test_what_a_command_prints_is_scrubbed(harness: Harness) -> None:
     environ = {"PATH": os.environ["PATH"], "GH_TOKEN": token, "DEPLOY_KEY": key, "COLOUR": "green"}
     task = harness.add("g1", [*PY, code], env=["GH_TOKEN", "DEPLOY_KEY", "COLOUR"])
     harness.pool(environ=environ, scrubber=lambda secrets: Scrubber([r"ring-\d+"], secrets))
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     assert harness.file(task, "stdout").read_text() == "a token: ghs_***!green"
     assert harness.file(task, "stderr").read_text() == "key *** and ***"
 
@@ -200,10 +200,10 @@ def test_an_attempt_says_what_it_used(harness: Harness) -> None:
     code = "import time; x = bytearray(60 << 20)\nwhile time.process_time() < 0.3: pass"
     task = harness.add("g1", [*PY, code])
     harness.pool()
-    assert harness.wait(task)["state"] == "completed"
+    assert harness.wait(task).state == "completed"
     usage = harness.attempts(task)[0].usage
-    assert usage.user_s + usage.system_s >= 0.3
-    assert usage.max_rss >= 60 << 20
+    assert usage["user_s"] + usage["system_s"] >= 0.3
+    assert usage["max_rss"] >= 60 << 20
 
 
 @pytest.mark.parametrize(
@@ -223,16 +223,16 @@ def test_limits(
     task = harness.add("g1", run, limits=limits)
     harness.pool()
     row = harness.wait(task)
-    assert (row["state"], row["category"]) == ("failed" if category else "completed", category), row
-    assert said is None or said in row["detail"]
+    assert (row.state, row.category) == ("failed" if category else "completed", category), row
+    assert said is None or said in row.detail
 
 
 def test_a_command_with_limits_that_can_not_be_started_says_so(harness: Harness) -> None:
     task = harness.add("g1", ["/nonexistent/program"], limits={"cpu_s": 5})
     harness.pool()
     row = harness.wait(task)
-    assert (row["state"], row["category"]) == ("failed", "spawn")
-    assert row["detail"] == "it could not be started: No such file or directory"
+    assert (row.state, row.category) == ("failed", "spawn")
+    assert row.detail == "it could not be started: No such file or directory"
 
 
 @pytest.mark.parametrize(
