@@ -2,7 +2,9 @@
 
 An engine is a package of its own (`journal.file`); nothing here names a file. `Journal` is what most of the product needs, and
 `Reading` its half that appends nothing. `Submitting` adds appends that don't block their caller, `Erasing` takes content out, and
-`Monitored` is what an engine says of itself. `Engine` is all that a daemon needs of one; `SpaceReserve` is optional.
+`Monitored` is what an engine says of itself. `Engine` is all that a daemon needs of one; `SpaceReserve` is optional. How an
+engine is opened, recovers and hands over its reserve is its own: `covenq/daemon/datadir.py` opens one to write, `journal.engines`
+one to read.
 """
 
 from __future__ import annotations
@@ -28,16 +30,21 @@ class Appending(Protocol):
     def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
         """Durable on return, all or none. After a crash a prefix may survive: resume from any prefix.
 
-        Unknown is answered where the entries were sent and no answer came. Repeated with the same `Entry.attempt`, entries that
-        were recorded are answered Appended with the seqs they have, and are never recorded again. Callers use
-        `journal.append.append_known`, which does that.
+        Expectations hold against what was durable before the call, not against earlier entries of it; of several that don't
+        hold, the Conflict names one. An append of nothing does nothing.
 
-        Raises EntryRefused, JournalFull, JournalPoisoned, JournalClosed, JournalGone, JournalReadOnly.
+        Unknown is answered where the entries were sent and no answer came. Repeated with the same `Entry.attempt`, entries that
+        were recorded are answered Appended with the seqs they have, and are never recorded again, for as long as a caller may
+        repeat them (`journal.append.REQUEST_S`, and a daemon's life for those without a deadline), also over a reconnect. An
+        engine that never answers Unknown may ignore the id. Callers use `journal.append.append_known`, which repeats.
+
+        Raises EntryRefused, JournalFull, JournalWriteFailed, JournalUnavailable, JournalPoisoned, JournalClosed, JournalGone,
+        JournalReadOnly.
         """
 
 
 class Reading(Protocol):
-    """The reading half of a journal. Methods may be called from any thread."""
+    """The reading half of a journal. Methods may be called from any thread, and raise JournalDamaged and JournalUnavailable."""
 
     @property
     def id(self) -> str:
@@ -106,8 +113,8 @@ class Submitting(Journal, Protocol):
 
         `done` is called exactly when `append` would have returned: with Appended only when the entries are durable. It is
         called on the journal's own thread, which must go on: it may neither block nor raise nor call the journal. `after`
-        is called when all submissions that are answered together have been; once for all of them that give the same.
-        Unknown is no answer in this sense: `after` is not called for it.
+        is called when all submissions that are answered together have been; once for all that gave the same function.
+        After Unknown, `after` is not called.
 
         Raises EntryRefused, and JournalPoisoned, JournalClosed and the like if that is known at once; `done` is then
         never called.

@@ -42,7 +42,8 @@ class Entry:
     """What a caller wants recorded.
 
     `expect` is the seq of the subject's newest record that the caller has seen; 0 means "the subject must be new"; None
-    appends whatever the subject's newest record is (for notes that claim nothing).
+    appends whatever the subject's newest record is (for notes that claim nothing); what others expect of that subject fails
+    after it.
     `data` holds ids, sizes and names of rules, nothing that would ever have to be erased; `about` holds what was read out of
     a payload, and can be erased with it. `payload` is any bytes.
     """

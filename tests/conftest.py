@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite. `support.py` has what they are made of."""
+"""Fixtures of the whole suite. `tests/support/` has what they are made of."""
 
 from __future__ import annotations
 

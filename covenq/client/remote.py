@@ -56,7 +56,8 @@ class RemoteSource(Closing):
         )
 
     def count(self, what: Counted, filter: Filter = "") -> int:
-        return int(self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})["count"])
+        answer = self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})
+        return _typed(answer.get("count"), int)
 
     def delivery(self, id: str) -> OneDelivery:
         return _typed(self._client.get(f"/api/v1/deliveries/{_path(id)}"), OneDelivery)
@@ -160,7 +161,7 @@ def _typed(answer: object, kind: type[T]) -> T:
     """The answer as what it has to be; `ok`, and what a newer daemon adds, is left out. Raises CovenqError for anything else."""
     try:
         return msgspec.convert(answer, kind)
-    except msgspec.ValidationError as error:
+    except (ValueError, OverflowError, RecursionError) as error:  # lone surrogates are a UnicodeEncodeError
         raise CovenqError(
             f"the daemon's answer is not what this version takes: {error}",
             hint="Is the daemon of another version than this command?",

@@ -1,4 +1,4 @@
-"""Authorisation: the bearer token of a request against the roles of `openapi.OPERATIONS`. It checks query parameters too.
+"""Authorisation: a request's bearer token against the roles of `openapi.operations.OPERATIONS`. It checks query parameters too.
 
 On the Unix socket there are no tokens: its permissions are the authorisation. What is refused here reaches no
 resource, and no token is ever logged, only the path without its query, and the name of a known token.

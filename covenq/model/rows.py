@@ -9,7 +9,8 @@ They are msgspec Structs, not dataclasses: a batch of rows comes out of SQLite a
 four times as fast as it can be made into dictionaries, and the same declaration checks what a daemon elsewhere answers. The rows
 are mutable, for the fold changes them.
 
-What has a default came after version 0.1.0: a daemon of that version doesn't send it.
+A field that is new gets a default (`= None`), for a daemon of an older version doesn't send it. One that holds what was read out
+of a payload is a `TextOfPayload` or `NumberOfPayload`: an erasure clears it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ CategoryOrNone = Annotated[
     str | None, Meta(extra_json_schema={"enum": [*(str(category) for category in Category), None]})
 ]
 
+ERASED = {"erased": True}
+"""The mark of a column that holds what was read out of a payload: an erasure clears it."""
+TextOfPayload = Annotated[str | None, Meta(extra=ERASED)]
+NumberOfPayload = Annotated[int | None, Meta(extra=ERASED)]
+
 
 class Row(Struct):
     """A row of one of the tables, or a part of one."""
@@ -52,8 +58,8 @@ class Page(Struct, Generic[T]):
 # ---- deliveries
 
 
-class DeliveryOrigin(Row):
-    """What a delivery's first record says: set once. Erasure clears what is out of the payload."""
+class DeliveryOrigin(Row, kw_only=True):
+    """What a delivery's first record says: set once; the last two are set by an erasure."""
 
     seq: int
     hook: Token
@@ -61,16 +67,16 @@ class DeliveryOrigin(Row):
     received_at: Time
     event: str | None
     action: str | None
-    repo: str | None
+    repo: TextOfPayload
     repo_id: int | None
-    owner: str | None
-    sender: str | None
+    owner: TextOfPayload
+    sender: TextOfPayload
     installation: int | None
-    number: int | None
-    head_sha: str | None
-    label: str | None
+    number: NumberOfPayload
+    head_sha: TextOfPayload
+    label: TextOfPayload
     """The label that was set or removed."""
-    title: str | None
+    title: TextOfPayload
     payload_sha256: Sha256 | None
     payload_bytes: int | None
     secret: str | None
@@ -84,8 +90,8 @@ class DeliveryOrigin(Row):
     """The seq of the record by which its content was erased."""
 
 
-class DeliveryProgress(DeliveryOrigin):
-    """And what later records change."""
+class DeliveryProgress(DeliveryOrigin, kw_only=True):
+    """What later records of a delivery, and its tasks, change, after what its first says."""
 
     state: DeliveryState
     reason: str | None
@@ -96,14 +102,14 @@ class DeliveryProgress(DeliveryOrigin):
     replays: Count
 
 
-class DeliveryRow(DeliveryProgress, array_like=True, gc=False):
+class DeliveryRow(DeliveryProgress, array_like=True, gc=False, kw_only=True):
     """A row of `webhook_deliveries`."""
 
-    labels: str | None
+    labels: TextOfPayload
     """A JSON array of texts."""
 
 
-class Delivery(DeliveryProgress):
+class Delivery(DeliveryProgress, kw_only=True):
     """A delivery, with the ids of its tasks, oldest first."""
 
     labels: list[str | None]
@@ -120,7 +126,7 @@ class Dropped(Struct):
     reason: str | None
 
 
-class OneDelivery(Delivery):
+class OneDelivery(Delivery, kw_only=True):
     """A delivery with the headers it came with, and with what removed its content, if that is gone."""
 
     headers: list[list[str]] | None
@@ -130,8 +136,8 @@ class OneDelivery(Delivery):
 # ---- tasks
 
 
-class TaskOrigin(Row):
-    """What a task's first record says: set once. Erasure clears what is out of the payload."""
+class TaskOrigin(Row, kw_only=True):
+    """What a task's first record says: set once."""
 
     id: str
     hook: Token | None
@@ -141,20 +147,20 @@ class TaskOrigin(Row):
     replay: Count
     event: str | None
     action: str | None
-    repo: str | None
+    repo: TextOfPayload
     repo_id: int | None
     installation: int | None
-    number: int | None
-    head_sha: str | None
-    key: str | None
+    number: NumberOfPayload
+    head_sha: TextOfPayload
+    key: TextOfPayload
     priority: Count
     config: str | None
     created_seq: int
     created_at: Time
 
 
-class TaskProgress(TaskOrigin):
-    """And what later records change."""
+class TaskProgress(TaskOrigin, kw_only=True):
+    """What later records of a task change, after what its first says."""
 
     delivery_seq: int | None
     """None while the delivery isn't known: a salvage may have lost its record."""
@@ -183,7 +189,7 @@ class TaskRow(TaskProgress, array_like=True, gc=False, kw_only=True):
     tenant: str
     pull: int
     supersede: str | None
-    source_at: str | None
+    source_at: TextOfPayload
     since: str | None
     queued_seq: int | None
 
@@ -206,15 +212,15 @@ class Task(TaskProgress, kw_only=True):
 # ---- attempts
 
 
-class AttemptKey(Row):
+class AttemptKey(Row, kw_only=True):
     """Which attempt it is."""
 
     task: str
     attempt: Number
 
 
-class AttemptStart(AttemptKey):
-    """And what the record of its claim says. A journal may claim an older attempt again: then it begins anew."""
+class AttemptStart(AttemptKey, kw_only=True):
+    """What the record of its claim says, after its key. A journal may claim an older attempt again: then it begins anew."""
 
     fence: str
     claim_seq: int
@@ -222,8 +228,8 @@ class AttemptStart(AttemptKey):
     started_at: Time
 
 
-class AttemptEnd(AttemptStart):
-    """And what the record of its end says; all None while it runs."""
+class AttemptEnd(AttemptStart, kw_only=True):
+    """What the record of its end says, after that of its claim; all None while it runs."""
 
     ended_at: Time | None
     outcome: str | None
@@ -235,7 +241,7 @@ class AttemptEnd(AttemptStart):
     http_status: int | None
 
 
-class AttemptRow(AttemptEnd, array_like=True, gc=False):
+class AttemptRow(AttemptEnd, array_like=True, gc=False, kw_only=True):
     """A row of `task_attempts`."""
 
     phases: str
@@ -244,7 +250,7 @@ class AttemptRow(AttemptEnd, array_like=True, gc=False):
     """A JSON object."""
 
 
-class Attempt(AttemptEnd):
+class Attempt(AttemptEnd, kw_only=True):
     """An attempt. `stdout` and `stderr` are paths below the data directory, None until its directory is made."""
 
     phases: list[tuple[str | None, Time]]
@@ -253,7 +259,7 @@ class Attempt(AttemptEnd):
     stderr: str | None
 
 
-class LatestAttempt(Attempt):
+class LatestAttempt(Attempt, kw_only=True):
     """An attempt in a list of all tasks' attempts, with what its task is about."""
 
     route: str | None

@@ -191,7 +191,7 @@ class EventStream:
             while line := self._response.readline(EVENT_MAX):
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
-        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+        except (OSError, ValueError, AttributeError, RecursionError, http.client.HTTPException) as error:
             # http.client raises AttributeError or ValueError when it is closed while it reads.
             why = str(error) or type(error).__name__
         if not self._closed:
@@ -223,14 +223,14 @@ def error_of(status: int, body: bytes) -> CovenqError | JournalError:
     try:
         answer = json.loads(body)
         word, detail, hint = str(answer["error"]), str(answer["detail"]), answer.get("hint")
-    except (ValueError, TypeError, KeyError):
+        column, ids = int(answer.get("column") or 1), [str(id) for id in answer.get("ids") or ()]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return CovenqError(f"the daemon answered {status}, not as covenq does")
     if hint == UsageError.hint_over_http:
         hint = UsageError.hint
-    if word == "ambiguous":
-        return Ambiguous(str(answer.get("guid")), [str(id) for id in answer.get("ids") or ()])
+    if word == "ambiguous" and ids:
+        return Ambiguous(str(answer.get("guid")), ids)
     if word == "filter_invalid":
-        column = int(answer.get("column") or 1)
         return FilterError(detail.removesuffix(f" (column {column})"), column=column, hint=hint)
     return _ERRORS.get(word, CovenqError)(detail, hint=_HINTS.get(word, hint))
 
@@ -242,7 +242,7 @@ def _target(path: str, params: Mapping[str, str] | None) -> str:
 def _object(body: bytes) -> Object:
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise CovenqError("the daemon's answer is no JSON object", hint="Is something else listening there?")

@@ -1,8 +1,10 @@
 """The table of operations: what operators do, said once for the client, the API, the command line and the dashboard.
 
-To add one: its parameters in `parameters.py`, and here a function and a line in OPERATIONS. It is then what `Source.act` takes,
-of a daemon or of the files, and POST /api/v1/<name>, in the OpenAPI document with it. An answer of a new kind is a class in
-`answers.py`, and an object in `covenq/http/openapi/schemas.py`.
+To add one: its parameters in `parameters.py`, and here a function, a constant and its place in OPERATIONS. It is then what
+`Source.act` takes, of a daemon or of the files, and POST /api/v1/<name>. An answer of a new kind is a class in `answers.py`, and
+has a name in `covenq/http/openapi/schemas.py` (ANSWERS). Tests ask for the rest: a command, the path in covenq-http(7), and the
+document again (`python -m covenq.http.openapi.document > man/openapi.json`). A new kind of record is also in `covenq.model.Kind`,
+covenq-state(5), `state/fold_history.py` and `operate/inspect/story.py`; one on a task's subject ends what runs (CONTRIBUTING).
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ Rows = Callable[[], "sqlite3.Connection"]
 class Context(Protocol):
     """What operations work on: a daemon's journal and state, or the files of a data directory.
 
-    Each method opens one for one operation and closes it behind it, and raises what keeps it from being written. Where
-    `dry_run` is taken, nothing will be written.
+    Each method is a context manager for one operation, and raises what keeps the journal from being written. Where `dry_run` is
+    given, nothing will be written.
     """
 
     @property

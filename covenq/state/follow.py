@@ -145,6 +145,8 @@ class FoldThread(threading.Thread):
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
             self._error = f"{self._store.path.name} can't be written: {error}"
         except sqlite3.DatabaseError as error:
+            if self._error is None:
+                log.error("%s is damaged; restart the daemon, and it is made again: %s", self._store.path.name, error)
             self._error = f"{self._store.path.name} is damaged and will be made again at the next start: {error}"
             with suppress(sqlite3.Error):
                 self._store.mark_for_rebuild()

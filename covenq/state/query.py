@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import orjson
-from msgspec.structs import asdict, astuple
+from msgspec.structs import asdict
 
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, State
-from covenq.model.rows import Attempt, AttemptEnd, Delivery, LatestAttempt, Page, Task
+from covenq.model.rows import Attempt, Delivery, LatestAttempt, Page, Task
 from covenq.paths import ATTEMPTS_NAME
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 
@@ -349,32 +349,40 @@ def _fields_of_task(conn: sqlite3.Connection, rest: Filter, item: Task, payload_
     return task_fields(asdict(item), asdict(of), lambda: decode(payload_of(of.seq)))
 
 
-# ---- rows as objects: the columns are in the order of the fields, and those that are JSON text are decoded
+# ---- rows as objects: the columns have the fields' names, and those that are JSON text are decoded
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
-    labels = [] if row["labels"] is None else json.loads(row["labels"])
-    values = (*row[:-2], labels, json.loads(row["tasks"]))
-    return Delivery(*values)
+    values = dict(row)
+    values["labels"] = [] if values["labels"] is None else json.loads(values["labels"])
+    values["tasks"] = json.loads(values["tasks"])
+    return Delivery(**values)
 
 
 def _task(row: sqlite3.Row) -> Task:
-    policy = row["policy"]
-    return Task(*row[:-1], policy=None if policy is None else json.loads(policy))
+    values = dict(row)
+    values["policy"] = None if values["policy"] is None else json.loads(values["policy"])
+    return Task(**values)
+
+
+def _attempt_values(row: sqlite3.Row) -> dict[str, Any]:
+    values = dict(row)
+    values["phases"] = json.loads(values["phases"])
+    values["usage"] = None if values["usage"] is None else json.loads(values["usage"])
+    # Its directory is made before the phase is recorded. The paths are below the data directory, as `result` is.
+    prepared = any(phase[0] == "prepared" for phase in values["phases"])
+    directory = f"{ATTEMPTS_NAME}/{row['task']}/{row['attempt']}"
+    for name in ("stdout", "stderr"):
+        values[name] = f"{directory}/{name}" if prepared else None
+    return values
 
 
 def _attempt(row: sqlite3.Row) -> Attempt:
-    phases, usage = json.loads(row["phases"]), row["usage"]
-    # Its directory is made before the phase is recorded. The paths are below the data directory, as `result` is.
-    prepared = any(phase[0] == "prepared" for phase in phases)
-    directory = f"{ATTEMPTS_NAME}/{row['task']}/{row['attempt']}"
-    output = (f"{directory}/stdout", f"{directory}/stderr") if prepared else (None, None)
-    values = (*row[: len(AttemptEnd.__struct_fields__)], phases, None if usage is None else json.loads(usage), *output)
-    return Attempt(*values)
+    return Attempt(**_attempt_values(row))
 
 
 def _latest(row: sqlite3.Row) -> LatestAttempt:
-    return LatestAttempt(*astuple(_attempt(row)), *row[len(ATTEMPTS.columns) :])
+    return LatestAttempt(**_attempt_values(row))
 
 
 _DELIVERIES = _Listing("webhook_deliveries", _DELIVERY, "d.seq", _delivery, attrgetter("seq"), _fields_of_delivery)

@@ -257,13 +257,13 @@ def _update_sql(table: Table[Row], columns: tuple[str, ...], lot: int) -> str:
 
 _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
     WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
-_REDACTED = """UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), repo = NULL, owner = NULL, sender = NULL,
-    number = NULL, head_sha = NULL, title = NULL, label = NULL, labels = NULL WHERE seq BETWEEN ? AND ?"""
+_REDACTED = f"""UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?),
+    {", ".join(f"{name} = NULL" for name in DELIVERIES.erased)} WHERE seq BETWEEN ? AND ?"""  # noqa: S608 - constants
 _REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
 _REDACTED_NAMES = "DELETE FROM pause_names WHERE seq BETWEEN ? AND ?"
 _NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
-_REDACTED_TASKS = """UPDATE tasks SET repo = NULL, number = NULL, head_sha = NULL, key = NULL, source_at = NULL
-    WHERE created_seq BETWEEN ? AND ?"""
+_REDACTED_TASKS = f"""UPDATE tasks SET {", ".join(f"{name} = NULL" for name in TASKS.erased)}
+    WHERE created_seq BETWEEN ? AND ?"""  # noqa: S608 - constants
 
 
 def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import attrgetter
-from types import NoneType
-from typing import Generic, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from covenq.model.rows import (
+    ERASED,
     AttemptKey,
     AttemptRow,
     DeliveryOrigin,
@@ -54,6 +55,12 @@ class Table(Generic[R]):
         """The row's key, unique among the rows of all tables."""
         return (self.name, *[getattr(row, name) for name in self.key])
 
+    @cached_property
+    def erased(self) -> tuple[str, ...]:
+        """The columns that an erasure clears."""
+        hints = get_type_hints(self.row, include_extras=True)
+        return tuple(name for name, hint in hints.items() if _is_erased(hint))
+
     def definition(self) -> str:
         """The statement that makes the table. A column may be null where its field may be None."""
         rowid = self.key[0] if len(self.key) == 1 else None
@@ -68,16 +75,24 @@ class Table(Generic[R]):
 
 @cache
 def values_of_columns(columns: tuple[str, ...]) -> Callable[[Row], tuple[object, ...]]:
-    """The function that gives a row's values of these columns, of which there are two or more."""
+    """The function that gives a row's values of these columns. Two or more: `attrgetter` of one gives a bare value."""
     return attrgetter(*columns)
 
 
+def _is_erased(hint: object) -> bool:
+    return any(isinstance(one, msgspec.Meta) and one.extra == ERASED for one in get_args(hint))
+
+
 def _column_type(hint: object) -> str:
-    kinds = get_args(hint) or (hint,)
-    word = "INTEGER" if int in kinds else "TEXT"
-    return word if NoneType in kinds else f"{word} NOT NULL"
+    """Raises TypeError for what no column has: anything but a text or a whole number."""
+    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    words = [word for kind, word in ((int, "INTEGER"), (str, "TEXT")) if kind in kinds]
+    if len(words) != 1 or kinds - {int, str, NoneType}:
+        raise TypeError(f"a column can't be {hint}")
+    return words[0] if NoneType in kinds else f"{words[0]} NOT NULL"
 
 
 DELIVERIES = Table("webhook_deliveries", DeliveryRow, ("seq",), DeliveryOrigin)
 TASKS = Table("tasks", TaskRow, ("created_seq",), TaskOrigin)
+# Not AttemptStart: a record may claim an older attempt again, and then all of it is written anew.
 ATTEMPTS = Table("task_attempts", AttemptRow, ("task", "attempt"), AttemptKey)

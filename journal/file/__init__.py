@@ -3,6 +3,7 @@
 One line per module, highest layer first:
 
 - `open` opens a journal, recovering what a crash left; `engine` is the journal that it gives; `reader` is one for reading only
+- `settings` is how one writes: its clock, its randomness, when a segment ends
 - `committer` writes and syncs batches in its thread; `request` is an append on its way through it; `commit_stats` its statistics
 - `salvage` makes a new journal of what verifies in a damaged one; `verify` checks every byte of a journal
 - `backup` copies a journal while it is written; `segment_check` checks one segment by itself, for both

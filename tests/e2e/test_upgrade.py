@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from covenq.model.rows import Delivery, Page, Task
 from tests.support.daemon import Daemon
 from tests.support.requests import issue
 from tests.support.waiting import eventually
@@ -56,6 +58,11 @@ def test_it_is_read_and_verified_as_it_was(written: Path, old: Daemon) -> None:
     tasks, before = old.cli_json("tasks", "--limit", "0"), said(written, "tasks")
     assert {**tasks, "items": as_before(tasks["items"])} == before
     assert old.cli_json("verify") == said(written, "verify")
+
+
+def test_todays_types_take_what_it_answered(written: Path) -> None:
+    assert msgspec.convert(said(written, "deliveries"), Page[Delivery]).items
+    assert {task.superseded_by for task in msgspec.convert(said(written, "tasks"), Page[Task]).items} == {None}
 
 
 def test_its_caches_are_only_caches(written: Path, old: Daemon) -> None:

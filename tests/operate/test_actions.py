@@ -130,7 +130,7 @@ def test_replay_makes_new_tasks_by_todays_routes(desk: Desk) -> None:
     assert [(one["id"], one["tasks"]) for one in answer["done"]] == [(id, made)]
     assert desk.replayed() == [{"replay": 1, "tasks": made, "by": "me", "reason": "the runner was down"}]
     task = query.task(desk.conn, made[0])
-    assert (task.state, task.replay, task.policy.timeout_s) == ("queued", 1, 60.0)
+    assert (task.state, task.replay, task.policy["timeout_s"]) == ("queued", 1, 60.0)
     assert task.config == desk.config.sha256
     assert (task.key, task.delivery_seq) == ("octo/hello#7", desk.delivery(id).seq)
     assert desk.state(id) == "queued"
@@ -453,7 +453,7 @@ def test_replay_to_an_address_forwards_whatever_became_of_it(desk: Desk) -> None
     answer = desk.replay(ids=[id, ignored], to="https://example.org/hook")
     assert [one["tasks"] for one in answer["done"]] == [[first(g, 1, "replay-to")] for g in ("g1", "g2")]
     task = query.task(desk.conn, first("g1", 1, "replay-to"))
-    assert (task.kind, task.policy.forward, task.state) == ("forward", "https://example.org/hook", "queued")
+    assert (task.kind, task.policy["forward"], task.state) == ("forward", "https://example.org/hook", "queued")
     assert "it is queued" in desk.replay(ids=[id], to="https://example.org/other")["skipped"][0]["reason"]
     desk.end(first("g1", 1, "replay-to"), Kind.COMPLETED)
     assert desk.replay(ids=[id], to="https://example.org/other")["done"]

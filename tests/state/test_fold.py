@@ -80,7 +80,7 @@ def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
     fold(conn, records[:2])
     task = query.task(conn, T)
     assert (task.state, task.attempts, task.key, task.created_seq) == ("queued", 0, "octo/hello#12", 2)
-    assert task.policy.retry == {"max": 2, "backoff_s": 2.0, "cap_s": 300.0}
+    assert task.policy["retry"] == {"max": 2, "backoff_s": 2.0, "cap_s": 300.0}
     assert query.attempts(conn, T) == []
 
     fold(conn, records[2:5])

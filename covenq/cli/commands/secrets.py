@@ -34,7 +34,7 @@ def secrets(
     with source(data, config) as opened:
         found = opened.secrets()
     if json:
-        output.emit_page(found.items)
+        output.emit_page(found.items, next=found.next)
     else:
         _show(found.items, time.time())
 

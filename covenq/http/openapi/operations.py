@@ -14,15 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from msgspec import Struct
-
 from covenq.http.answers import status_of
 from covenq.http.openapi import schemas
 from covenq.http.openapi.from_types import Schema
 from covenq.http.openapi.requests import REQUESTS, parameters_schema
 from covenq.http.openapi.schemas import page, ref
 from covenq.operate import operations
-from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction
 from covenq.operate.operations import AnyOperation
 
 Access = Literal["open", "read", "worker", "operate"]
@@ -108,19 +105,10 @@ def _act(operation: AnyOperation) -> Operation:
         f"/api/v1/{operation.name}",
         "operate",
         operation.summary,
-        {200: ref(_ANSWERS[operation.answer])},
+        {200: ref(schemas.name_of(operation.answer))},
         errors,
         body=parameters_schema(operation.parameters),
     )
-
-
-_ANSWERS: Mapping[type[Struct], str] = {
-    PlanAnswer: "operation",
-    Redaction: "redaction",
-    Compaction: "compaction",
-    Paused: "paused",
-}
-"""The name in `schemas.SCHEMAS` of each answer."""
 
 
 def _held(action: str, summary: str, answer: str) -> Operation:

@@ -97,6 +97,14 @@ ANSWERS: Mapping[str, type] = {
 """Whole answers: with `ok`."""
 
 
+def name_of(answer: type) -> str:
+    """The name of an answer's schema. Raises ValueError where ANSWERS lacks it."""
+    try:
+        return next(name for name, kind in ANSWERS.items() if kind is answer)
+    except StopIteration:
+        raise ValueError(f"{answer.__name__} has no name in ANSWERS") from None
+
+
 def _schemas() -> dict[str, Schema]:
     found: dict[str, Schema] = dict(components({**TYPES, **ANSWERS}))
     for name in ANSWERS:

@@ -27,7 +27,7 @@ def build_story(facts: DeliveryFacts) -> Story:
         delivery=delivery,
         tasks=[
             StoryTask(
-                **asdict(task),
+                **{**asdict(task), "waits": facts.waiting.get(task.id)},
                 attempt_objects=list(facts.attempts.get(task.id, ())),
                 waiting=facts.waiting.get(task.id),
             )

@@ -108,7 +108,7 @@ def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> One
     by = found.redacted or found.payload_dropped
     return OneDelivery(
         **asdict(found),
-        headers=None if record is None else record.data.get("headers"),
+        headers=None if record is None else _headers(record.data.get("headers")),
         dropped_by=None if by is None else dropped_by(records, by),
     )
 
@@ -121,9 +121,21 @@ def dropped_by(records: ReadableJournal, seq: int) -> Dropped:
         seq=seq,
         at=None if record is None else record.at,
         kind=None if record is None else record.kind,
-        by=data.get("by"),
-        reason=data.get("reason"),
+        by=_text(data.get("by")),
+        reason=_text(data.get("reason")),
     )
+
+
+def _headers(found: object) -> list[list[str]] | None:
+    """The headers as the record has them: pairs of texts. A record is checked, not trusted; what is no pair is left out."""
+    if not isinstance(found, list):
+        return None
+    pairs = [one for one in found if isinstance(one, list) and len(one) == 2]
+    return [[str(name), "" if value is None else str(value)] for name, value in pairs]
+
+
+def _text(found: object) -> str | None:
+    return None if found is None else str(found)
 
 
 def payload(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> bytes:
