@@ -5,15 +5,13 @@ Nothing here waits or writes; the caller makes sure that the state is new enough
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import msgspec
 import orjson
 from msgspec.structs import asdict
 
@@ -23,8 +21,14 @@ from covenq.filter.sql import Table, payload_terms, to_sql
 from covenq.github.request import decode
 from covenq.model import TOKEN, DeliveryId, State
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, Page, Task
-from covenq.paths import ATTEMPTS_NAME
-from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
+from covenq.state.objects import (
+    ATTEMPT_OBJECTS,
+    DELIVERY_OBJECTS,
+    LATEST_OBJECTS,
+    NAMED_TASK_OBJECTS,
+    TASK_OBJECTS,
+    Objects,
+)
 
 if TYPE_CHECKING:
     from covenq.model.status import Oldest
@@ -51,24 +55,6 @@ T = TypeVar("T")
 PayloadOf = Callable[[int], bytes | None]
 """The received bytes of the delivery with that seq, or None; for filters that look into the payload."""
 
-_DELIVERY = f"""SELECT {", ".join(f"d.{name}" for name in DELIVERIES.columns)},
-    (SELECT json_group_array(id) FROM (
-        SELECT t.id FROM tasks t WHERE t.delivery_seq = d.seq ORDER BY t.created_seq)) AS tasks
-    FROM webhook_deliveries d"""  # noqa: S608 - constants
-
-_TASK_COLUMNS = [name for name in Task.__struct_fields__ if name in TASKS.columns]
-_TASK = f"SELECT {', '.join(f't.{name}' for name in _TASK_COLUMNS)} FROM tasks t"  # noqa: S608 - constants
-_TASK_VALUES = ", ".join(f"'{name}', {'json(t.policy)' if name == 'policy' else f't.{name}'}" for name in _TASK_COLUMNS)
-_TASKS_NAMED = f"""SELECT json_group_array(json_object({_TASK_VALUES}))
-    FROM json_each(?) named CROSS JOIN tasks t ON t.id = named.value"""  # noqa: S608 - constants
-_NAMED_TASKS = msgspec.json.Decoder(list[Task])
-
-_ATTEMPT = f"SELECT {', '.join(ATTEMPTS.columns)} FROM task_attempts"  # noqa: S608 - constants
-
-_OF_TASK = [name for name in LatestAttempt.__struct_fields__ if name not in Attempt.__struct_fields__]
-_LATEST = f"""SELECT {", ".join(f"a.{name}" for name in ATTEMPTS.columns)}, {", ".join(f"t.{name}" for name in _OF_TASK)}
-    FROM task_attempts a CROSS JOIN tasks t ON t.id = a.task"""  # noqa: S608 - constants
-
 MATCH_ALL = parse("")
 _CHUNK = 200
 """Rows fetched at a time when a filter looks into payloads."""
@@ -87,7 +73,7 @@ def deliveries(
 
     Raises UsageError for a bad limit or cursor, or for a filter on the payload where `payload_of` is None.
     """
-    return _page(conn, _DELIVERIES, filter, limit, after, payload_of, now)
+    return _page(conn, _DELIVERIES, "webhook_deliveries", _fields_of_delivery, filter, limit, after, payload_of, now)
 
 
 def tasks(
@@ -100,41 +86,39 @@ def tasks(
     now: float | None = None,
 ) -> Page[Task]:
     """The tasks that match, as `deliveries` does."""
-    return _page(conn, _TASKS, filter, limit, after, payload_of, now)
+    return _page(conn, _TASKS, "tasks", _fields_of_task, filter, limit, after, payload_of, now)
 
 
 def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> Delivery:
     """One delivery. Raises NotFound, and Ambiguous where `hook` is None and several hooks share the GUID."""
     where, params = ("d.guid = ?", [guid]) if hook is None else ("d.guid = ? AND d.hook = ?", [guid, hook])
-    rows = conn.execute(f"{_DELIVERY} WHERE {where} ORDER BY d.seq", params).fetchall()
-    if not rows:
+    found = DELIVERY_OBJECTS.read(conn, f"WHERE {where} ORDER BY d.seq", params)
+    if not found:
         raise NotFound(f"no delivery {guid if hook is None else DeliveryId(hook, guid)}")
-    if len(rows) > 1:
-        raise Ambiguous(guid, [f"{row['hook']}/{row['guid']}" for row in rows])
-    return _delivery(rows[0])
+    if len(found) > 1:
+        raise Ambiguous(guid, [f"{one.hook}/{one.guid}" for one in found])
+    return found[0]
 
 
 def task(conn: sqlite3.Connection, task_id: str) -> Task:
     """One task. Raises NotFound."""
     if not TOKEN.match(task_id):
         raise NotFound(f"no task {task_id[:80]!r}")
-    row = conn.execute(f"{_TASK} WHERE t.id = ?", (task_id,)).fetchone()
-    if row is None:
+    found = TASK_OBJECTS.read(conn, "WHERE t.id = ?", (task_id,))
+    if not found:
         raise NotFound(f"no task {task_id[:80]}")
-    return _task(row)
+    return found[0]
 
 
 def tasks_with(conn: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Task]:
     """The tasks with these ids, by id, without those that don't exist; read in one step (`covenq.state.rows` explains why)."""
-    found = _NAMED_TASKS.decode(conn.execute(_TASKS_NAMED, (orjson.dumps(ids).decode(),)).fetchone()[0])
-    return {task.id: task for task in found}
+    return {task.id: task for task in NAMED_TASK_OBJECTS.read(conn, "", (orjson.dumps(ids).decode(),))}
 
 
 def tasks_of(conn: sqlite3.Connection, hook: str, guid: str) -> list[Task]:
     """A delivery's tasks, oldest first."""
     of = "t.delivery_seq = (SELECT seq FROM webhook_deliveries WHERE guid = ? AND hook = ?)"
-    rows = conn.execute(f"{_TASK} WHERE {of} ORDER BY t.created_seq", (guid, hook))
-    return [_task(row) for row in rows]
+    return TASK_OBJECTS.read(conn, f"WHERE {of} ORDER BY t.created_seq", (guid, hook))
 
 
 def is_pulled(conn: sqlite3.Connection, seq: int) -> bool:
@@ -163,13 +147,19 @@ def attempts_of(
     """
     found = task(conn, task_id)
     where, params = _task_condition(filter, limit, now)
-    rows = conn.execute(
-        f"{_ATTEMPT} WHERE task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND attempt > ? "  # noqa: S608
-        "ORDER BY attempt LIMIT ?",
+    items = ATTEMPT_OBJECTS.read(
+        conn,
+        f"WHERE a.task = (SELECT t.id FROM tasks t WHERE t.id = ? AND {where}) AND a.attempt > ? ORDER BY a.attempt LIMIT ?",  # noqa: S608
         [found.id, *params, _cursor(after) or 0, limit + 1 if limit else -1],
-    ).fetchall()
-    items, more = [_attempt(row) for row in rows[: limit or None]], bool(limit) and len(rows) > limit
-    return Page(items, str(items[-1].attempt) if more else None)
+    )
+    return _cut(items, limit, lambda one: one.attempt)
+
+
+def _cut(items: list[T], limit: int, cursor_of: Callable[[T], int]) -> Page[T]:
+    """`items` has one more than the limit if there is a next page."""
+    if not limit or len(items) <= limit:
+        return Page(items, None)
+    return Page(items[:limit], str(cursor_of(items[limit - 1])))
 
 
 def _task_condition(filter: Filter, limit: int, now: float | None) -> tuple[str, list[object]]:
@@ -195,15 +185,13 @@ def latest_attempts(
     on the payload.
     """
     where, params = _task_condition(filter, limit, now)
-    place = _cursor(after)
-    bound = "" if place is None else " AND a.claim_seq < ?"
-    # CROSS JOIN keeps SQLite walking the attempts in their order, which the page's limit then cuts short.
-    rows = conn.execute(
-        f"{_LATEST} WHERE {where}{bound} ORDER BY a.claim_seq DESC LIMIT ?",
-        [*params, *([] if place is None else [place]), limit + 1 if limit else -1],
-    ).fetchall()
-    items, more = [_latest(row) for row in rows[: limit or None]], bool(limit) and len(rows) > limit
-    return Page(items, str(items[-1].claim_seq) if more else None)
+    found: list[LatestAttempt] = []
+    wanted = limit + 1 if limit else None
+    for one in _rows(conn, _LATEST, where, params, _cursor(after), wanted):
+        found.append(one)
+        if len(found) == wanted:
+            break
+    return _cut(found, limit, _LATEST.seq_of)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -256,23 +244,24 @@ def count(conn: sqlite3.Connection, table: Table, filter: Filter, *, now: float 
 # ---- pages
 
 
+_FieldsOf = Callable[[sqlite3.Connection, Filter, T, PayloadOf], Mapping[str, object]]
+"""The fields of an object that a filter's payload terms are held against."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Listing(Generic[T]):
-    """How the rows of a table are listed, newest first."""
+    """How objects are listed, newest first: what they are ordered by, which is the seq of a record."""
 
-    table: Table
-    select: str
+    objects: Objects[T]
     column: str
-    """What they are ordered by: the seq of the first record."""
-    make: Callable[[sqlite3.Row], T]
     seq_of: Callable[[T], int]
-    fields: Callable[[sqlite3.Connection, Filter, T, PayloadOf], Mapping[str, object]]
-    """The fields that a filter's payload terms are held against."""
 
 
 def _page(
     conn: sqlite3.Connection,
     listing: _Listing[T],
+    table: Table,
+    fields_of: _FieldsOf[T],
     filter: Filter,
     limit: int,
     after: str | None,
@@ -282,7 +271,7 @@ def _page(
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
-    where, params = to_sql(filter, listing.table, now=now)
+    where, params = to_sql(filter, table, now=now)
     rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
@@ -290,9 +279,7 @@ def _page(
     items: list[T] = []
     wanted = limit + 1 if limit else None  # one more shows whether there is a next page
     for item in _rows(conn, listing, where, params, place, None if rest else wanted):
-        if not (
-            rest is None or payload_of is None or rest.matches(listing.fields(conn, rest, item, payload_of), now=now)
-        ):
+        if not (rest is None or payload_of is None or rest.matches(fields_of(conn, rest, item, payload_of), now=now)):
             continue
         items.append(item)
         if len(items) == wanted:
@@ -321,17 +308,15 @@ def _rows(
     while True:
         bound = "" if place is None else f" AND {listing.column} < ?"
         size = wanted if wanted is not None else _CHUNK
-        rows = conn.execute(
-            f"{listing.select} WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?",
+        found = listing.objects.read(
+            conn,
+            f"WHERE {where}{bound} ORDER BY {listing.column} DESC LIMIT ?",
             [*params, *([] if place is None else [place]), size],
-        ).fetchall()
-        item = None
-        for row in rows:
-            item = listing.make(row)
-            yield item
-        if item is None or wanted is not None or len(rows) < size:
+        )
+        yield from found
+        if wanted is not None or len(found) < size:
             return
-        place = listing.seq_of(item)
+        place = listing.seq_of(found[-1])
 
 
 def _fields_of_delivery(
@@ -342,48 +327,13 @@ def _fields_of_delivery(
 
 
 def _fields_of_task(conn: sqlite3.Connection, rest: Filter, item: Task, payload_of: PayloadOf) -> Mapping[str, object]:
-    row = conn.execute(f"{_DELIVERY} WHERE d.seq = ?", (item.delivery_seq,)).fetchone()
-    if row is None:
+    found = DELIVERY_OBJECTS.read(conn, "WHERE d.seq = ?", (item.delivery_seq,))
+    if not found:
         return task_fields(asdict(item), None, lambda: None)
-    of = _delivery(row)
+    (of,) = found
     return task_fields(asdict(item), asdict(of), lambda: decode(payload_of(of.seq)))
 
 
-# ---- rows as objects: the columns have the fields' names, and those that are JSON text are decoded
-
-
-def _delivery(row: sqlite3.Row) -> Delivery:
-    values = dict(row)
-    values["labels"] = [] if values["labels"] is None else json.loads(values["labels"])
-    values["tasks"] = json.loads(values["tasks"])
-    return Delivery(**values)
-
-
-def _task(row: sqlite3.Row) -> Task:
-    values = dict(row)
-    values["policy"] = None if values["policy"] is None else json.loads(values["policy"])
-    return Task(**values)
-
-
-def _attempt_values(row: sqlite3.Row) -> dict[str, Any]:
-    values = dict(row)
-    values["phases"] = json.loads(values["phases"])
-    values["usage"] = None if values["usage"] is None else json.loads(values["usage"])
-    # Its directory is made before the phase is recorded. The paths are below the data directory, as `result` is.
-    prepared = any(phase[0] == "prepared" for phase in values["phases"])
-    directory = f"{ATTEMPTS_NAME}/{row['task']}/{row['attempt']}"
-    for name in ("stdout", "stderr"):
-        values[name] = f"{directory}/{name}" if prepared else None
-    return values
-
-
-def _attempt(row: sqlite3.Row) -> Attempt:
-    return Attempt(**_attempt_values(row))
-
-
-def _latest(row: sqlite3.Row) -> LatestAttempt:
-    return LatestAttempt(**_attempt_values(row))
-
-
-_DELIVERIES = _Listing("webhook_deliveries", _DELIVERY, "d.seq", _delivery, attrgetter("seq"), _fields_of_delivery)
-_TASKS = _Listing("tasks", _TASK, "t.created_seq", _task, attrgetter("created_seq"), _fields_of_task)
+_DELIVERIES = _Listing(DELIVERY_OBJECTS, "d.seq", attrgetter("seq"))
+_TASKS = _Listing(TASK_OBJECTS, "t.created_seq", attrgetter("created_seq"))
+_LATEST = _Listing(LATEST_OBJECTS, "a.claim_seq", attrgetter("claim_seq"))
