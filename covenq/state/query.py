@@ -73,7 +73,7 @@ def deliveries(
 
     Raises UsageError for a bad limit or cursor, or for a filter on the payload where `payload_of` is None.
     """
-    return _page(conn, _DELIVERIES, "webhook_deliveries", _fields_of_delivery, filter, limit, after, payload_of, now)
+    return _page(conn, _DELIVERIES, _fields_of_delivery, filter, limit, after, payload_of, now)
 
 
 def tasks(
@@ -86,7 +86,7 @@ def tasks(
     now: float | None = None,
 ) -> Page[Task]:
     """The tasks that match, as `deliveries` does."""
-    return _page(conn, _TASKS, "tasks", _fields_of_task, filter, limit, after, payload_of, now)
+    return _page(conn, _TASKS, _fields_of_task, filter, limit, after, payload_of, now)
 
 
 def delivery(conn: sqlite3.Connection, hook: str | None, guid: str) -> Delivery:
@@ -252,6 +252,8 @@ _FieldsOf = Callable[[sqlite3.Connection, Filter, T, PayloadOf], Mapping[str, ob
 class _Listing(Generic[T]):
     """How objects are listed, newest first: what they are ordered by, which is the seq of a record."""
 
+    table: Table
+    """That filters are about."""
     objects: Objects[T]
     column: str
     seq_of: Callable[[T], int]
@@ -260,7 +262,6 @@ class _Listing(Generic[T]):
 def _page(
     conn: sqlite3.Connection,
     listing: _Listing[T],
-    table: Table,
     fields_of: _FieldsOf[T],
     filter: Filter,
     limit: int,
@@ -271,7 +272,7 @@ def _page(
     if limit < 0:
         raise UsageError(f"a limit of {limit}", hint="0 is all.")
     now = time.time() if now is None else now
-    where, params = to_sql(filter, table, now=now)
+    where, params = to_sql(filter, listing.table, now=now)
     rest = payload_terms(filter)
     if rest is not None and payload_of is None:
         raise UsageError("payloads can't be looked into here", hint="Leave out the payload terms.")
@@ -334,6 +335,6 @@ def _fields_of_task(conn: sqlite3.Connection, rest: Filter, item: Task, payload_
     return task_fields(asdict(item), asdict(of), lambda: decode(payload_of(of.seq)))
 
 
-_DELIVERIES = _Listing(DELIVERY_OBJECTS, "d.seq", attrgetter("seq"))
-_TASKS = _Listing(TASK_OBJECTS, "t.created_seq", attrgetter("created_seq"))
-_LATEST = _Listing(LATEST_OBJECTS, "a.claim_seq", attrgetter("claim_seq"))
+_DELIVERIES = _Listing("webhook_deliveries", DELIVERY_OBJECTS, "d.seq", attrgetter("seq"))
+_TASKS = _Listing("tasks", TASK_OBJECTS, "t.created_seq", attrgetter("created_seq"))
+_LATEST = _Listing("tasks", LATEST_OBJECTS, "a.claim_seq", attrgetter("claim_seq"))

@@ -245,7 +245,7 @@ def test_the_command_tells_it_in_words_and_as_json(past: Past) -> None:
     assert {name: found[name] for name in ("asked", "kind", "task", "target", "more", "refused")} == {
         "asked": "failed", "kind": "delivery", "task": None, "target": None, "more": False, "refused": []
     }  # fmt: skip
-    assert found == msgspec.to_builtins(past.source.why("failed"))
+    assert found == msgspec.json.decode(msgspec.json.encode(past.source.why("failed")))
     shared = daemon.cli("why", "shared", exit_code=2)
     assert (shared.stdout, b"from several hooks: 1/shared, 2/shared" in shared.stderr) == (b"", True)
     issue = daemon.cli("why", "octo/hello#12").stdout.decode()

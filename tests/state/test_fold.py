@@ -102,7 +102,7 @@ def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
     task = query.task(conn, T)
     assert (task.state, task.reason, task.not_before, task.attempts) == ("completed", None, None, 2)
     first, second = query.attempts(conn, T)
-    assert first.phases == [["started", records[3].at]]
+    assert first.phases == [("started", records[3].at)]
     assert (first.outcome, first.category, first.exit_code, first.detail) == (
         "failed",
         "exit",
