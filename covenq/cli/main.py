@@ -28,7 +28,7 @@ def main() -> None:
     """What the `covenq` script calls. Always raises SystemExit."""
     # Imported modules are never garbage, and a daemon's payloads, of a few hundred objects each, are freed by their reference
     # counts: a collection at every 700 new objects finds nothing, and took a tenth of a command's start.
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
     try:
         code = _run()
     except KeyboardInterrupt:

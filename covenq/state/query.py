@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -248,15 +247,11 @@ _FieldsOf = Callable[[sqlite3.Connection, Filter, T, PayloadOf], Mapping[str, ob
 """The fields of an object that a filter's payload terms are held against."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Listing(Generic[T]):
-    """How objects are listed, newest first: what they are ordered by, which is the seq of a record."""
+    """How objects are listed, newest first: the table that filters are about, and what orders them, which is a record's seq."""
 
-    table: Table
-    """That filters are about."""
-    objects: Objects[T]
-    column: str
-    seq_of: Callable[[T], int]
+    def __init__(self, table: Table, objects: Objects[T], column: str, seq_of: Callable[[T], int]) -> None:
+        self.table, self.objects, self.column, self.seq_of = table, objects, column, seq_of
 
 
 def _page(

@@ -257,13 +257,19 @@ def _update_sql(table: Table[Row], columns: tuple[str, ...], lot: int) -> str:
 
 _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
     WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
-_REDACTED = f"""UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?),
-    {", ".join(f"{name} = NULL" for name in DELIVERIES.erased)} WHERE seq BETWEEN ? AND ?"""  # noqa: S608 - constants
 _REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
 _REDACTED_NAMES = "DELETE FROM pause_names WHERE seq BETWEEN ? AND ?"
 _NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
-_REDACTED_TASKS = f"""UPDATE tasks SET {", ".join(f"{name} = NULL" for name in TASKS.erased)}
-    WHERE created_seq BETWEEN ? AND ?"""  # noqa: S608 - constants
+
+
+@cache
+def _redactions() -> tuple[str, str]:
+    """The statements that clear what was read out of a payload: of deliveries, and of tasks. Not cheap to make."""
+    deliveries, tasks = (", ".join(f"{name} = NULL" for name in names) for names in (DELIVERIES.erased, TASKS.erased))
+    return (
+        f"UPDATE webhook_deliveries SET redacted = coalesce(redacted, ?), {deliveries} WHERE seq BETWEEN ? AND ?",  # noqa: S608
+        f"UPDATE tasks SET {tasks} WHERE created_seq BETWEEN ? AND ?",  # noqa: S608
+    )
 
 
 def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
@@ -278,8 +284,9 @@ def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
         pairs = erasure.drops
         conn.executemany(_DROPPED, [(record.seq, low, high) for low, high in pairs])
         if erasure.about:
-            conn.executemany(_REDACTED, [(record.seq, low, high) for low, high in pairs])
-            conn.executemany(_REDACTED_TASKS, pairs)
+            of_deliveries, of_tasks = _redactions()
+            conn.executemany(of_deliveries, [(record.seq, low, high) for low, high in pairs])
+            conn.executemany(of_tasks, pairs)
             conn.executemany(_REDACTED_PAUSES, pairs)
             conn.execute(_NAMELESS_PAUSES)
             conn.executemany(_REDACTED_NAMES, pairs)
