@@ -15,7 +15,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from covenq.config.load import Config
 from covenq.config.secret_keys import Key
@@ -57,7 +59,7 @@ class Request:
 class Accepted(TypedDict):
     """The answer to a delivery that is durable; `duplicate`: it was before. A ping has `pong`, too."""
 
-    pong: NotRequired[Literal[True]]
+    pong: NotRequired[Annotated[bool, Meta(extra_json_schema={"const": True})]]
     duplicate: bool
     delivery: Token
     seq: int
