@@ -58,7 +58,7 @@ class Health:
     def sentence(self) -> str | None:
         """The worst of it, for an operator; None if all is well."""
         if self.room is not None and self.room.free < self.room.kept:
-            low = f"{self.room.free >> 20} MiB are free, and {self.room.kept >> 20} MiB are kept for running tasks"
+            low = f"{self.room.free >> 20} MiB are free, and {self.room.kept >> 20} MiB are to be kept free"
         else:
             low = None
         return self.poisoned or self.unreachable or self.full or low

@@ -21,7 +21,7 @@ PARAMETERS_MAX = 8
 COMMANDS = ROOT / "covenq" / "cli" / "commands"
 """Typer makes a command's options of its parameters: they may be many."""
 
-ANY_MAX = 69
+ANY_MAX = 67
 """Lines of covenq and journal with the word `Any`. It only goes down: foreign JSON is `JsonObject`, `Json` or `object`."""
 
 METAPHORS = frozenset(

@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 import typer
-from msgspec import to_builtins
-from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import UsageError
-from covenq.operate.answers import PlanAnswer, Skipped
-from covenq.operate.operations import Operation, S
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.operate.answers import PlanAnswer, Skipped
+    from covenq.operate.operations import Operation, S
 
 BATCH = 500
 """Ids per request: some hundred kilobytes at most, and one step of the progress bar."""
@@ -111,6 +109,8 @@ def run_bulk(
 
     Raises typer.Exit(4) if something eligible, or named by its id, was not done.
     """
+    from msgspec.structs import replace
+
     ids, terms = chosen
     if len(ids) == 1:
         found = source.act(operation, replace(wanted, ids=ids))
@@ -133,6 +133,10 @@ def _plan_and_apply(
     terms: list[str],
     yes: bool,
 ) -> PlanAnswer:
+    from msgspec.structs import replace
+
+    from covenq.operate.answers import PlanAnswer
+
     found = PlanAnswer([], [], [])
     plan = replace(wanted, dry_run=True)
     for start in range(0, max(len(ids), 1), PLAN_MAX):
@@ -191,7 +195,7 @@ def say_skipped(skipped: Sequence[Skipped]) -> None:
 def report(found: PlanAnswer, verb: Wording, dry_run: bool, json: bool) -> None:
     """Print the ids, with the tasks they got, on stdout; and what happened, in words, on stderr."""
     if json:
-        output.emit_json(to_builtins(found))
+        output.emit_json(found)
     elif dry_run:
         for id in found.eligible:
             output.line(clean(id))

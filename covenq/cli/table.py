@@ -25,9 +25,6 @@ Row = TypeVar("Row")
 """What a table has a line for: a command's own object, of which each column makes its cell."""
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
     """A column: its heading, its cells, its alignment and its least width.

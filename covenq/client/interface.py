@@ -91,9 +91,10 @@ class Source(Protocol):
         """The attempts of a task, in order. Raises NotFound."""
 
     def why(self, id: str) -> Why:
-        """The histories of what `id` names: a GUID, hook/GUID, a task's id, owner/name#number, or an address of an issue or
-        pull request. Raises UsageError for what can be
-        none of them, Ambiguous for a GUID that several hooks share.
+        """The histories of what `id` names.
+
+        That is a GUID, hook/GUID, a task's id, owner/name#number, or an address of an issue or pull request. Raises UsageError
+        for what can be none of them, Ambiguous for a GUID that several hooks share.
         """
 
     def tail(

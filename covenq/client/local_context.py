@@ -51,7 +51,4 @@ class LocalContext:
         with self.files.upkeep(self.config.retention) as context:
             yield context, None
 
-    @contextmanager
-    def compacting(self, *, dry_run: bool) -> Iterator[tuple[UpkeepContext, Progress | None]]:
-        with self.files.upkeep(self.config.retention) as context:
-            yield context, None
+    compacting = redacting

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from covenq.config.toml_table import Table
 from covenq.model import Json
@@ -13,40 +14,36 @@ PRIORITIES = 10
 """Priorities are 0 to 9; the higher goes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
+class Cap(Struct, frozen=True):
     """`concurrency` tasks at once, `daily` attempts begun in any 24 hours; None is no limit."""
 
     concurrency: int | None = None
     daily: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """One installation: its weight in the round robin, and its own caps."""
 
     weight: int = 1
     cap: Cap = Cap()
 
 
-@dataclass(frozen=True, slots=True)
-class RouteCap:
+class RouteCap(Struct, frozen=True):
     """One route: its caps, and how many tasks of one key may run at once."""
 
     cap: Cap = Cap()
     key_concurrency: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(Struct, frozen=True):
     """All limits. `installation`, `repo` and `route` apply to each one that has no limit of its own."""
 
     installation: Cap = Cap()
     repo: Cap = Cap()
     route: Cap = Cap()
-    installations: Mapping[str, Share] = field(default_factory=dict)
-    routes: Mapping[str, RouteCap] = field(default_factory=dict)
-    backing_off: Mapping[str, str] = field(default_factory=dict)
+    installations: Mapping[str, Share] = {}
+    routes: Mapping[str, RouteCap] = {}
+    backing_off: Mapping[str, str] = {}
     """Route to why it backs off at the moment: its receiver failed repeatedly. Not configured, but observed."""
 
     def share(self, tenant: str) -> Share:
@@ -82,8 +79,7 @@ _WEIGHT = 1000
 _TENANT = re.compile(r"(?:[0-9]{1,19}|hook:[0-9A-Za-z_-]{1,64})\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduling:
+class Scheduling(Struct, frozen=True):
     """The scheduling of a route's tasks: which of them run, and when.
 
     `debounce_s` is a quiet period: a task waits until no delivery of its key has come for so long, at most `debounce_max_s` in

@@ -9,6 +9,7 @@ from typing import Any
 import falcon
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from covenq.errors import (
     Ambiguous,
@@ -62,7 +63,7 @@ def respond(resp: falcon.Response, status: int, body: dict[str, Any]) -> None:
 def respond_ok(resp: falcon.Response, body: Struct | Mapping[str, Any]) -> None:
     """200 with `ok` and this body."""
     if isinstance(body, Struct):
-        respond(resp, 200, {"ok": True, **{name: getattr(body, name) for name in body.__struct_fields__}})
+        respond(resp, 200, {"ok": True, **asdict(body)})
     else:
         respond(resp, 200, {"ok": True, **body})
 

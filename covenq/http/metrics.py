@@ -252,7 +252,7 @@ class WorkMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DiskMetrics:
-    """The room that the journal has, and what is kept back of it."""
+    """The room that the journal has, and what is kept back of it; absent while the disk can't be asked."""
 
     admission: Admission
 

@@ -32,13 +32,11 @@ from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.model.rows import Delivery, DeliveryState, Token
 from covenq.routing.decide import PING, Decision, route
 from journal.append import REQUEST_S, append_known, submit_known
-from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned
+from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned, JournalUnanswered
 from journal.interface import Durability, Journal, Submitting
 from journal.records import Appended, Conflict, Entry, ParsedJson
 
 RETRY_AFTER_S = 30
-UNKNOWN_TRIES = 5
-"""How often the identical entries are appended when a journal over a network gives no answer."""
 
 log = logging.getLogger("covenq.intake")
 
@@ -333,6 +331,10 @@ def unavailable(error: JournalError) -> Answer:
             return refuse(503, "journal_poisoned", DISK_FAILED)
         case JournalClosed():
             return refuse(503, "journal_closed", "The intake is closed.")
+        case JournalUnanswered():
+            return refuse(
+                503, "journal_unavailable", "The journal did not answer: whether the delivery is durable isn't known."
+            )
         case _:
             return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
 

@@ -33,6 +33,15 @@ class TailItem(Struct):
     """Fields of the record's data, as a command or an operator wrote them."""
 
 
+class Event(Struct):
+    """A record in the event stream."""
+
+    seq: int
+    at: Time
+    subject: str
+    kind: str
+
+
 class Tail(Struct):
     """Items, oldest first; `next` is the `after` to go on with, which is `head` at the end."""
 
@@ -58,15 +67,6 @@ class DeliveryHistory(OneDelivery):
 
 
 # ---- counts
-
-
-class Event(Struct):
-    """A record in the event stream."""
-
-    seq: int
-    at: Time
-    subject: str
-    kind: str
 
 
 class NameStats(Struct):

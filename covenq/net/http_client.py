@@ -36,7 +36,7 @@ STREAM_TIMEOUT_S = 45.0
 """Seconds without data after which an event stream is dead: a daemon sends something every ten."""
 
 Object = dict[str, Any]
-"""A JSON object that a daemon answers; what is in it is its reader's to know."""
+"""A JSON object that a daemon answers. Its reader knows the type of what is in it."""
 
 _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,

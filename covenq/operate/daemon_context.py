@@ -39,8 +39,10 @@ class DaemonContext:
 
     @contextmanager
     def pausing(self) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
-        yield self.journal, self.rows
-        self.admission.refresh()
+        try:
+            yield self.journal, self.rows
+        finally:  # a pause that wasn't answered may be recorded
+            self.admission.refresh()
 
     @contextmanager
     def importing(self, *, dry_run: bool) -> Iterator[Journal]:

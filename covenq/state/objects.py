@@ -16,7 +16,7 @@ import msgspec
 
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, Task
 from covenq.paths import ATTEMPTS_NAME
-from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
+from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, decoded, decoder_of
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Objects(Generic[T]):
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[list[T]]:
-        return msgspec.json.Decoder(list[self.kind])  # type: ignore[name-defined]  # the type is a value here
+        return decoder_of(self.kind)
 
     @cached_property
     def _sql(self) -> str:
@@ -44,13 +44,10 @@ class Objects(Generic[T]):
     def read(self, conn: sqlite3.Connection, rest: str, params: Sequence[object] = ()) -> list[T]:
         """The objects of the rows that `rest` (WHERE …) selects, in its order. The caller bounds how many there can be.
 
-        Raises sqlite3.DatabaseError where a row isn't of its type: nothing of covenq wrote it.
+        Raises as `decoded`.
         """
         (text,) = conn.execute(self._sql.format(rest), params).fetchone()
-        try:
-            return self._decoder.decode(text)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise sqlite3.DatabaseError(f"a row is not as its table has it: {error}") from error
+        return decoded(self._decoder, text)
 
 
 DELIVERY_OBJECTS = Objects(

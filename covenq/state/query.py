@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from covenq.model.status import Oldest
 
 __all__ = [
-    "Page",
     "PayloadOf",
     "attempts",
     "attempts_of",
@@ -184,13 +183,8 @@ def latest_attempts(
     on the payload.
     """
     where, params = _task_condition(filter, limit, now)
-    found: list[LatestAttempt] = []
-    wanted = limit + 1 if limit else None
-    for one in _rows(conn, _LATEST, where, params, _cursor(after), wanted):
-        found.append(one)
-        if len(found) == wanted:
-            break
-    return _cut(found, limit, _LATEST.seq_of)
+    found = _rows(conn, _LATEST, where, params, _cursor(after), limit + 1 if limit else None)
+    return _cut(list(found), limit, _LATEST.seq_of)
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, dict[str, int]]:
@@ -279,9 +273,8 @@ def _page(
             continue
         items.append(item)
         if len(items) == wanted:
-            items.pop()
-            return Page(items, str(listing.seq_of(items[-1])))
-    return Page(items, None)
+            break
+    return _cut(items, limit, listing.seq_of)
 
 
 def _cursor(after: str | None) -> int | None:

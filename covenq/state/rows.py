@@ -22,7 +22,7 @@ import orjson
 from covenq.filter.tree import comparable
 from covenq.model import Kind
 from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
-from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, values_of_columns
+from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, decoded, values_of_columns
 from journal.erasure import erasure_of
 from journal.records import Record
 
@@ -156,13 +156,10 @@ def _load(conn: sqlite3.Connection, rows: Rows, table: Table[R], sql: str, *para
 def _select(
     conn: sqlite3.Connection, decoder: msgspec.json.Decoder[list[T]], sql: str, columns: str, *params: str
 ) -> list[T]:
-    """The rows of a statement. Raises sqlite3.DatabaseError where they aren't of their type: nothing of covenq wrote them."""
+    """The rows of a statement. Raises as `decoded`."""
     lot = f"SELECT json_group_array(json_array({columns})) FROM ({sql})"  # noqa: S608 - constants
     (found,) = conn.execute(lot, params).fetchone()
-    try:
-        return decoder.decode(found)
-    except msgspec.MsgspecError as error:
-        raise sqlite3.DatabaseError(f"a row is not as its table has it: {error}") from error
+    return decoded(decoder, found)
 
 
 _STORE_STARTS = """INSERT INTO starts (scope, hour, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,6 +24,7 @@ from covenq.model.rows import (
 )
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class Table(Generic[R]):
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[list[R]]:
         """Of a JSON array of rows, each an array of its columns' values."""
-        return msgspec.json.Decoder(list[self.row])  # type: ignore[name-defined]  # the type is a value here
+        return decoder_of(self.row)
 
     def key_of(self, row: R) -> tuple[object, ...]:
         """The row's key, unique among the rows of all tables."""
@@ -71,6 +73,19 @@ class Table(Generic[R]):
         if rowid is not None:
             return f"CREATE TABLE {self.name} ({columns})"
         return f"CREATE TABLE {self.name} ({columns}, PRIMARY KEY ({', '.join(self.key)})) WITHOUT ROWID"
+
+
+def decoder_of(kind: type[T]) -> msgspec.json.Decoder[list[T]]:
+    """The decoder of a JSON array of objects of that type."""
+    return msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]  # the type is a value here
+
+
+def decoded(decoder: msgspec.json.Decoder[list[T]], text: str) -> list[T]:
+    """What a statement gave. Raises sqlite3.DatabaseError where a row isn't of its type: nothing of covenq wrote it."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise sqlite3.DatabaseError(f"a row is not as its table has it: {error}") from error
 
 
 @cache

@@ -67,4 +67,4 @@ def daemon_head(source: Source | None) -> int | None:
     """The sequence number of the daemon's journal head, None without a daemon. Blocks. Raises Failure."""
     if source is None or not source.live:
         return None
-    return int(source.status().journal.head.seq)
+    return source.status().journal.head.seq

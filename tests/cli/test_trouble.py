@@ -23,6 +23,7 @@ import pytest
 from covenq.cli.app import COMMANDS, build
 from journal.file.open import open_journal
 from tests.support.checkout import ROOT
+from tests.support.daemon import free_port
 from tests.support.forking import NOBODY, Done, Forker
 from tests.support.records import moved, note, of, queued, received
 from tests.support.waiting import eventually
@@ -96,11 +97,12 @@ class Location:
     """A directory of one's own, and commands in it."""
 
     def __init__(self, path: Path, forker: Forker) -> None:
-        self.path, self.data, self._forker = path, path / "data", forker
+        self.path, self.data, self._forker, self._port = path, path / "data", forker, free_port()
 
     def run(self, name: str, *more: str, env: Mapping[str, str] | None = None, **how: Any) -> Done:
         args = {**READS, **ACTS}.get(name, [])
         given = {"COVENQ_DATA": str(self.data), "COVENQ_CONFIG": str(self.path / "covenq.toml"), "LANG": "C.UTF-8"}
+        given["COVENQ_BIND"] = f"127.0.0.1:{self._port}"  # a daemon of the machine's own may have the usual one
         given |= {"PATH": os.environ["PATH"], "HOME": str(self.path), "COVENQ_WEBHOOK_SECRET": "x" * 40, **(env or {})}
         return self._forker.run(*name.split(), *args, *more, env=given, cwd=self.path, **how)
 
@@ -259,7 +261,7 @@ def test_what_needs_a_daemon_or_a_terminal_says_so(place: Location, name: str, c
 
 @pytest.mark.parametrize("name", [name for name in (*READS, *ACTS) if name != "info"])
 def test_a_configuration_that_is_none_is_told_with_its_place(place: Location, name: str) -> None:
-    (place.path / "covenq.toml").write_text("[server]\nbind = 7\n")
+    (place.path / "covenq.toml").write_text("[worker]\nconcurrency = \"x\"\n")
     done = place.run(name)
     if name == "init":
         assert done.code == 0

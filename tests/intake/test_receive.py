@@ -420,7 +420,9 @@ def test_an_unknown_answer_is_asked_again(house: House, monkeypatch: pytest.Monk
     late = house.post(guid="g-2", journal=Silent(house.journal, ["unheard", "unheard"]))
     assert (late.status, late.body["duplicate"]) == (202, False), "it is known for the same attempt"
     monkeypatch.setattr("covenq.intake.receive.REQUEST_S", 0.0)
-    assert house.post(guid="g-3", journal=Silent(house.journal, ["lost"] * 5)).refusal == "journal_unavailable"
+    unanswered = house.post(guid="g-3", journal=Silent(house.journal, ["lost"] * 5))
+    assert unanswered.refusal == "journal_unavailable"
+    assert "isn't known" in unanswered.body["detail"], "it may be durable"
     assert house.kinds().count("delivery.received") == 2
 
 

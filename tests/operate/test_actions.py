@@ -25,7 +25,7 @@ from covenq.operate.parameters import Replay, Selection
 from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.store import StateStore
-from journal.errors import JournalFull
+from journal.errors import JournalError, JournalFull, JournalPoisoned, JournalUnanswered
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Entry
@@ -329,16 +329,17 @@ def test_a_redelivery_meanwhile_stops_no_replay(desk: Desk) -> None:
 
 
 class Filling:
-    """The journal of a disk that has room for so many more appends."""
+    """The journal of a disk that has room for so many more appends; what it raises then."""
 
-    def __init__(self, journal: FileJournal, room: int) -> None:
+    def __init__(self, journal: FileJournal, room: int, kind: type[JournalError] = JournalFull) -> None:
         self.journal = journal
         self.room = room
+        self.kind = kind
         self.last, self.get = journal.last, journal.get
 
     def append(self, entries: Sequence[Entry]) -> Any:
         if not self.room:
-            raise JournalFull("no space left on the disk")
+            raise self.kind("no space left on the disk")
         self.room -= 1
         return self.journal.append(entries)
 
@@ -357,6 +358,23 @@ def test_a_full_disk_says_what_was_done_and_what_not(desk: Desk, monkeypatch: py
     plan = desk.plan_requeue(tasks[2:])
     with pytest.raises(NotDurable):
         apply(plan, Filling(desk.journal, 0))  # type: ignore[arg-type]
+
+
+def test_no_answer_in_the_middle_keeps_what_was_done(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "BATCH", 2)
+    tasks = []
+    for n in range(5):
+        desk.deliver(f"g{n}")
+        tasks.append(first(f"g{n}"))
+        desk.end(tasks[-1], Kind.FAILED)
+    answer = apply(desk.plan_requeue(tasks), Filling(desk.journal, 1, JournalUnanswered))  # type: ignore[arg-type]
+    assert [one.id for one in answer.done] == tasks[:2]
+    assert [one.id for one in answer.skipped] == tasks[2:]
+    plan = desk.plan_requeue(tasks[2:])
+    with pytest.raises(JournalUnanswered):  # and not "nothing was done": that isn't known
+        apply(plan, Filling(desk.journal, 0, JournalUnanswered))  # type: ignore[arg-type]
+    with pytest.raises(JournalPoisoned):  # a second call would not do the rest
+        apply(plan, Filling(desk.journal, 1, JournalPoisoned))  # type: ignore[arg-type]
 
 
 def test_replay_by_one_route_alone_asks_only_that_routes_tasks(desk: Desk) -> None:

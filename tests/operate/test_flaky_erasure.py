@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from covenq.config.load import Retention
+from covenq.errors import NotDurable
 from covenq.operate.act import pauses
 from covenq.operate.maintain import upkeep
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
@@ -100,7 +101,7 @@ def until_done(act: Callable[[], Any]) -> Any:
     for _ in range(100):
         try:
             return act()
-        except JournalUnavailable:
+        except (JournalUnavailable, NotDurable):
             continue
     raise AssertionError("it never got through")
 

@@ -12,6 +12,7 @@ import pytest
 from covenq.model import Kind, fence
 from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.outcome import Policy, Task
+from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry, Unknown
@@ -158,6 +159,32 @@ class Deaf:
             self.lost -= 1
             return Unknown()
         return answer
+
+
+class Breaking:
+    """The real journal until it has appended so often; then the disk is full."""
+
+    def __init__(self, journal: FileJournal, appends: int) -> None:
+        self.journal, self.appends = journal, appends
+        self.id, self.epoch, self.durability = journal.id, journal.epoch, journal.durability
+        self.read, self.get, self.last = journal.read, journal.get, journal.last
+        self.wait, self.head = journal.wait, journal.head
+
+    def append(self, entries: Sequence[Entry]) -> Appended | Conflict | Unknown:
+        answer = self.journal.append(entries) if self.appends else None
+        if answer is None:
+            raise JournalFull("no space left on the disk")
+        self.appends -= isinstance(answer, Appended)
+        return answer
+
+
+def test_claims_that_are_recorded_are_kept_when_the_next_one_fails(journal: FileJournal) -> None:
+    tasks = [queued(journal, name) for name in ("t1", "t2", "t3", "t4")]
+    assert Claim.acquire(journal, tasks[0], "another") is not None, "so that each is claimed by itself"
+    claims = Claim.acquire_all(Breaking(journal, 2), tasks, "w", None)
+    assert [claim.task for claim in claims] == ["t2", "t3"]
+    with pytest.raises(JournalFull):
+        Claim.acquire_all(Breaking(journal, 0), tasks[3:], "w", None)
 
 
 def test_a_lost_answer_is_found_again(journal: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,6 @@ from covenq.cli.options import (
     Yes,
     complete_route,
 )
-from covenq.operate import operations
-from covenq.operate.parameters import Replay, Selection
 
 REPLAY = Wording("replay", "replayed", "delivery", "deliveries")
 REROUTE = Wording("reroute", "rerouted", "delivery", "deliveries")
@@ -64,6 +62,9 @@ def replay(
       covenq replay 72d3162e-cc78-11e3-81ab-4c9367dc0958
       covenq replay state:failed event:issues since:2d --dry-run
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Replay
+
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
         wanted = Replay(route=route, to=to, force=force, reason=reason, dry_run=dry_run, by=operator_name())
@@ -91,6 +92,9 @@ def reroute(
       covenq reroute state:received
       covenq reroute state:ignored event:issues since:2d --dry-run
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Selection
+
     chosen = ids_or_filter(words, "deliveries")
     with source(data, config) as opened:
         wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
@@ -118,6 +122,9 @@ def requeue(
       covenq requeue t2f0c66d1bb1e3c5d8a9e0b77
       covenq requeue state:failed category:timeout since:1h --yes
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Selection
+
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
         wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())
@@ -144,6 +151,9 @@ def cancel(
       covenq cancel t2f0c66d1bb1e3c5d8a9e0b77 --reason "the issue is solved"
       covenq cancel route:fix-issue state:queued --dry-run
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Selection
+
     chosen = ids_or_filter(words, "tasks")
     with source(data, config) as opened:
         wanted = Selection(reason=reason, dry_run=dry_run, by=operator_name())

@@ -18,7 +18,6 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
-from covenq.operate.maintain.finding import Finding
 from journal.errors import JournalDamaged
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import asdict
 
 from covenq import __version__
 from covenq.cli import output
@@ -32,16 +31,12 @@ from covenq.cli.options import (
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, Refused, UsageError
-from covenq.model import JsonObject, at_text
-from covenq.model.answers import TaskHistory
-from covenq.operate import operations
-from covenq.operate.act.archive import end, header, line, read
-from covenq.operate.answers import PlanAnswer
-from covenq.operate.imported import ImportedDelivery
-from covenq.operate.parameters import Import
+from covenq.model import at_text
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.model import JsonObject
+    from covenq.operate.imported import ImportedDelivery
 
 IMPORT = Wording("import", "imported", "delivery", "deliveries")
 BATCH = 64
@@ -69,6 +64,8 @@ def export(
     \b
       covenq export repo:octo/hello since:1d --output slice.jsonl
     """
+    from covenq.operate.act.archive import end, header
+
     filter = words or []
     if json and out == "-":
         raise UsageError(
@@ -100,6 +97,11 @@ def _ids(opened: Source, filter: list[str]) -> list[str]:
 
 
 def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
+    from msgspec.structs import asdict
+
+    from covenq.model.answers import TaskHistory
+    from covenq.operate.act.archive import line
+
     delivery = opened.delivery(id)
     try:
         body: bytes | None = opened.payload(id)
@@ -159,6 +161,11 @@ def import_(
     signature is checked: they say `source:import`, and no secret. What is here already is skipped. They are ignored, and
     run nothing, until `covenq reroute source:import`, or with --route.
     """
+    from covenq.operate import operations
+    from covenq.operate.act.archive import read
+    from covenq.operate.answers import PlanAnswer
+    from covenq.operate.parameters import Import
+
     counted = None
     if file == "-":
         if not (yes or dry_run):

@@ -155,7 +155,7 @@ def waits_of(task: Task) -> str:
     waits = task.waits
     if not waits:
         return ""
-    return f"{waits.word} #{waits.position}" if waits.position is not None else str(waits.word)
+    return f"{waits.word} #{waits.position}" if waits.position is not None else waits.word
 
 
 TASK_COLUMNS: list[Column[Task]] = [

@@ -9,8 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import to_builtins
-from msgspec.structs import replace
 
 from covenq.cli import output
 from covenq.cli.bulk import (
@@ -39,13 +37,12 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
-from covenq.operate import operations
-from covenq.operate.answers import Compaction, Redaction, Skipped
-from covenq.operate.operations import A
-from covenq.operate.parameters import Compact, Redact
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.operate.answers import Compaction, Redaction, Skipped
+    from covenq.operate.operations import A
+    from covenq.operate.parameters import Redact
 
 REDACT = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN_MAX = 20
@@ -70,12 +67,15 @@ def compact(
     The daemon does it by itself once a day, where it is worth it; this does all of it, now. Deliveries, their hashes,
     states and history stay.
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Compact
+
     wanted = Compact(dry_run=dry_run, by=operator_name())
     with source(data, config) as opened:
         done = _with_progress(opened, "compact", lambda: opened.act(operations.COMPACT, wanted))
     with output.tolerate_closed_stdout():
         if json:
-            output.emit_json(to_builtins(done))
+            output.emit_json(done)
         else:
             _say_compacted(done)
     if done.left:
@@ -126,6 +126,8 @@ def redact(
       covenq redact 72d3162e-cc78-11e3-81ab-4c9367dc0958
       covenq redact sender:octocat before:90d --dry-run
     """
+    from covenq.operate.parameters import Redact
+
     if sum((bool(words), repo is not None, installation is not None)) != 1:
         raise UsageError(
             "say what to erase: ids, a filter, --repo or --installation",
@@ -158,6 +160,10 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
 
     Of a filter exactly what was planned is erased, and nothing that arrived since.
     """
+    from msgspec.structs import replace
+
+    from covenq.operate import operations
+
     asked = _batches(which, ids, PLAN_MAX) if ids else [which]
     skipped: list[Skipped] = []
     if which.dry_run or len(ids) != 1:
@@ -174,11 +180,15 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
 
 
 def _batches(which: Redact, ids: list[str], size: int) -> list[Redact]:
+    from msgspec.structs import replace
+
     return [replace(which, ids=ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
 def _merged(answers: Sequence[Redaction]) -> Redaction:
     """Several answers as one: numbers and lists added up, paths listed once."""
+    from covenq.operate.answers import Redaction
+
     whole, *others = answers
     for one in others:
         whole = Redaction(
@@ -197,7 +207,7 @@ def _merged(answers: Sequence[Redaction]) -> Redaction:
 
 def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
     if json:
-        output.emit_json(to_builtins(done))
+        output.emit_json(done)
     elif dry_run:
         for id in done.eligible:
             output.line(clean(id))

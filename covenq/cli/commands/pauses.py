@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,9 +23,9 @@ from covenq.cli.options import (
 )
 from covenq.cli.output import clean, say
 from covenq.errors import UsageError
-from covenq.operate import operations
-from covenq.operate.answers import Paused
-from covenq.operate.parameters import Pause
+
+if TYPE_CHECKING:
+    from covenq.operate.answers import Paused
 
 What = Annotated[
     str | None,
@@ -70,6 +70,9 @@ def pause(
       covenq pause repo octo/hello
       covenq pause installation 2311
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Pause
+
     wanted = _required_subject("pause", what)
     with source(data, config) as opened:
         done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
@@ -104,6 +107,9 @@ def resume(
       covenq resume worker
       covenq resume repo octo/hello
     """
+    from covenq.operate import operations
+    from covenq.operate.parameters import Pause
+
     wanted = _required_subject("resume", what)
     with source(data, config) as opened:
         done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))

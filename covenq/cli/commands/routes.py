@@ -233,7 +233,7 @@ def diff(
                 update(found.looked_at, 0)
     report = found.report()
     if json:
-        output.emit_json(msgspec.to_builtins(report))
+        output.emit_json(report)
     else:
         _print_diff(report)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import asdict
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
@@ -20,12 +19,12 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
-from covenq.model.answers import DeliveryHistory, TaskHistory
 from covenq.paths import ATTEMPTS_NAME
 from covenq.text import duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.model.answers import DeliveryHistory, TaskHistory
     from covenq.model.rows import Attempt, OneDelivery, Task
 
 TAIL_LINES = 10
@@ -84,6 +83,8 @@ def show(
       covenq show 72d3162e-cc78-11e3-81ab-4c9367dc0958 --path .issue.title
       covenq show 72d3162e-cc78-11e3-81ab-4c9367dc0958 --curl
     """
+    from covenq.model.answers import TaskHistory
+
     asked = [name for name, given in (("--payload", payload), ("--path", path is not None), ("--curl", curl)) if given]
     if len(asked) > 1 or (json and asked and asked != ["--path"]):
         raise UsageError(
@@ -128,10 +129,18 @@ def _find_task(opened: Source, id: str) -> Task | None:
 
 
 def _with_attempts(opened: Source, task: Task) -> TaskHistory:
+    from msgspec.structs import asdict
+
+    from covenq.model.answers import TaskHistory
+
     return TaskHistory(**asdict(task), attempt_objects=opened.attempts(task.id))
 
 
 def _with_tasks(opened: Source, delivery: OneDelivery) -> DeliveryHistory:
+    from msgspec.structs import asdict
+
+    from covenq.model.answers import DeliveryHistory
+
     tasks = [_with_attempts(opened, opened.task(id)) for id in delivery.tasks]
     return DeliveryHistory(**asdict(delivery), task_objects=tasks)
 

@@ -128,8 +128,8 @@ def _position(found: Tail, epoch: str | None) -> int:
     """The cursor to continue from. After a restore the journal may be shorter than before."""
     if epoch is not None and found.epoch != epoch:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
-        return int(found.head)
-    return int(found.next)
+        return found.head
+    return found.next
 
 
 def _print(item: TailItem, json: bool) -> None:

@@ -136,7 +136,7 @@ def require_journal(where: Location) -> Location:
 def durable_seq(data: str | None, config: str | None) -> int | None:
     """The newest durable seq, according to a running daemon; None without a daemon."""
     with source(data, config) as opened:
-        return int(opened.status().journal.head.seq) if opened.live else None
+        return opened.status().journal.head.seq if opened.live else None
 
 
 def _segment(where: Location, name: str) -> int:

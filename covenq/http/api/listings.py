@@ -140,7 +140,7 @@ class Task:
 
 @dataclass(eq=False)
 class Attempts:
-    """GET …/tasks/ID/attempts: as `Listing`, but first to last; the filter applies to the task."""
+    """GET …/tasks/ID/attempts: as `Deliveries`, but first to last; the filter applies to the task."""
 
     state: FoldedState
 

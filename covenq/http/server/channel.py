@@ -190,7 +190,7 @@ class Channel(DeferredChannel):
         # the interpreter's lock from that very thread. So the loop waits until it has sent.
         if self.requests and self.total_outbufs_len and self.outbuf_lock.acquire(timeout=SENDING_S):
             self.outbuf_lock.release()
-        return super().writable()
+        return bool(super().writable())
 
     def _pauses_reading(self) -> bool:
         """Whether receiving its body is paused, since too much is buffered. A pause does not count against its deadline."""

@@ -141,7 +141,7 @@ class Parser(HTTPRequestParser):
         super().parse_header(header_plus)
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
-        # Looked for in the bytes, for what the parser takes out of its headers is its own affair.
+        # Looked for in the bytes, for the parser may remove it from its headers.
         if self.chunked and _LENGTH.search(header_plus):
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
         if self.chunked and [value.strip(b" \t").lower() for value in _ENCODING.findall(header_plus)] != [b"chunked"]:

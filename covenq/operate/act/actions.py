@@ -18,7 +18,7 @@ from covenq.config.toml_table import Table
 from covenq.errors import Ambiguous, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import REQUEUEABLE, DeliveryId, Kind, State, parse_id, task_id, task_subject
-from covenq.model.rows import Delivery, Task
+from covenq.model.rows import Delivery, Page, Task
 from covenq.operate.act.plan import PAGE, ById, Item, Paged, Plan, clean_text, payloads, plan
 from covenq.operate.answers import Skipped
 from covenq.operate.parameters import Replay, Selection
@@ -124,7 +124,7 @@ def plan_cancel(
     """
 
     def item(row: Task) -> Item | Skipped:
-        id: str = row.id
+        id = row.id
         if row.state not in _WAITING:
             return Skipped(id, f"it is {row.state} already")
         entry = Entry(task_subject(id), Kind.CANCELLED, _note(wanted), expect=row.last_seq)
@@ -147,7 +147,7 @@ def _deliveries(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[
     def by_id(id: str) -> Delivery:
         return query.delivery(conn, *parse_id(id))
 
-    def page(wanted: Filter, after: str | None) -> query.Page[Delivery]:
+    def page(wanted: Filter, after: str | None) -> Page[Delivery]:
         return query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)
 
     return by_id, page
@@ -160,7 +160,7 @@ def _tasks(conn: sqlite3.Connection, payload_of: query.PayloadOf) -> tuple[ById[
         except NotFound as error:
             raise _delivery_not_task(conn, id) or error from None
 
-    def page(wanted: Filter, after: str | None) -> query.Page[Task]:
+    def page(wanted: Filter, after: str | None) -> Page[Task]:
         return query.tasks(conn, wanted, PAGE, after, payload_of=payload_of)
 
     return by_id, page
@@ -199,7 +199,7 @@ def _replay_item(
         return Skipped(id, gone)
     if state == State.COMPLETED and not force:
         return Skipped(id, "it has completed; --force replays it all the same")
-    number = int(row.replays) + 1
+    number = row.replays + 1
     decision = _route(row, config, payload_of, replay=number, only=only)
     if decision.state is not State.QUEUED:
         return Skipped(id, decision.problem or f"no route wants it today ({decision.reason})")
@@ -264,7 +264,7 @@ def _route(row: Delivery, config: Config, payload_of: query.PayloadOf, *, replay
 
 
 def _requeue_item(row: Task, *, note: _Note) -> Item | Skipped:
-    id: str = row.id
+    id = row.id
     if row.state not in REQUEUEABLE:
         hint = "; `covenq replay` makes a new task" if row.state == State.COMPLETED else ""
         return Skipped(id, f"it is {row.state}{hint}")

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 from covenq.errors import NotDurable, UsageError
 from covenq.filter.grammar import Filter
+from covenq.model.rows import Page
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.state import query
 from covenq.text import one_line
 from journal.append import append_known
-from journal.errors import JournalFull, JournalWriteFailed
+from journal.errors import JournalError, JournalUnanswered, may_pass
 from journal.interface import Journal, Reading
 from journal.records import Appended, Conflict, Entry
 
@@ -52,7 +53,7 @@ class Item:
 R = TypeVar("R")
 ById = Callable[[str], R]
 """The row with an id. Raises NotFound, Ambiguous, UsageError."""
-Paged = Callable[[Filter, str | None], query.Page[R]]
+Paged = Callable[[Filter, str | None], Page[R]]
 """A page of the rows that match, from a cursor on."""
 
 
@@ -118,7 +119,7 @@ def apply(plan: Plan, journal: Journal) -> PlanAnswer:
     """Carry out the plan: its answer, with what was done.
 
     Everything in `done` is durable. When the disk fills up in the middle, the rest is in `skipped`, so a second call
-    does just that. Raises NotDurable if nothing could be done at all, and what else the journal raises.
+    does just that. Raises as `skip_rest`.
     """
     answer = replace(plan, excluded=()).answer()  # other parts may be excluded by now
     done, skipped = answer.done, answer.skipped
@@ -133,13 +134,24 @@ def apply(plan: Plan, journal: Journal) -> PlanAnswer:
                 else:
                     done.append(Done(item.id, list(item.tasks), seq))
                     skipped += [Skipped(item.id, reason) for reason in item.excluded]
-        except (JournalFull, JournalWriteFailed) as error:
-            if not done:
-                raise NotDurable(f"nothing was done: {error}", hint=error.hint) from error
-            told = {one.id for one in done} | {one.id for one in skipped}
-            skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
+        except JournalError as error:
+            skip_rest(plan, answer, error, "done")
             break
     return answer
+
+
+def skip_rest(plan: Plan, answer: PlanAnswer, error: JournalError, done: str) -> None:
+    """Put what the journal's error left undone under `skipped`, with the error as the reason, where something is done.
+
+    An operator keeps the answer with what is durable then, and a second call does the rest. Raises the error itself where the
+    same call can't succeed later, and where nothing is done but what wasn't answered may be; else NotDurable: nothing was `done`.
+    """
+    if not may_pass(error) or (not answer.done and isinstance(error, JournalUnanswered)):
+        raise error
+    if not answer.done:
+        raise NotDurable(f"nothing was {done}: {error}", hint=error.hint) from error
+    told = {one.id for one in answer.done} | {one.id for one in answer.skipped}
+    answer.skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
 
 
 def payloads(journal: Reading) -> query.PayloadOf:

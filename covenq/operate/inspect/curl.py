@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
-from covenq.model.rows import OneDelivery
+if TYPE_CHECKING:
+    from covenq.model.rows import OneDelivery
 
 URL = "http://127.0.0.1:8787/webhook"
 SENT_HEADERS = frozenset({"content-type", "user-agent"})

@@ -19,7 +19,7 @@ class StoryTask(TaskHistory, kw_only=True):
 
 
 class StoryAnswer(Struct):
-    """The answer to one question: yes or no (None where the question is no such), and a sentence."""
+    """The answer to one question: yes or no (None where it is no yes-or-no question), and a sentence."""
 
     yes: bool | None
     words: str

@@ -18,7 +18,7 @@ from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, State, parse_id
-from covenq.model.rows import Delivery, Dropped, OneDelivery, Task
+from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.state import query
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # lists, which are read most, need neither
     from covenq.model.answers import Event
     from covenq.model.status import ActivePause
 
-What = Literal["deliveries", "tasks", "attempts"]
 Counted = Literal["deliveries", "tasks"]
 
 
@@ -46,7 +45,7 @@ class ReadableJournal(Protocol):
 
 def deliveries(
     conn: sqlite3.Connection, records: ReadableJournal, filter: Filter, limit: int, after: str | None
-) -> query.Page[Delivery]:
+) -> Page[Delivery]:
     """A page of the deliveries that match. Raises UsageError."""
     return query.deliveries(conn, filter, limit, after, payload_of=_payload_of(records))
 
@@ -60,7 +59,7 @@ def tasks(
     *,
     caps: Caps = NO_CAPS,
     now: float | None = None,
-) -> query.Page[Task]:
+) -> Page[Task]:
     """A page of the tasks that match, with `waits`, what they wait for under the limits `caps`. Raises UsageError."""
     page = query.tasks(conn, filter, limit, after, payload_of=_payload_of(records))
     _set_waits(conn, page.items, caps, now)

@@ -99,7 +99,7 @@ def _head(data: Path, live: DaemonJournal) -> Iterator[tuple[str, Callable[[], H
             head = (live() or status).head
             return Head(head.seq, head.sum)
 
-        yield str(status.id), newest
+        yield status.id, newest
         return
     witness = state_witness(data)
     witnesses = [witness] if witness else []

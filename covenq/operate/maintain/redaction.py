@@ -11,18 +11,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from covenq.errors import ErasurePending, NotDurable, UsageError
+from covenq.errors import ErasurePending, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, Kind, State, parse_id, parse_repo, task_subject
-from covenq.model.rows import Delivery
-from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads
+from covenq.model.rows import Delivery, Task
+from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads, skip_rest
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.operate.parameters import Redact
 from covenq.state import query
 from covenq.state.fold_pauses import REDACTED
+from covenq.state.tables import TASKS
 from journal.append import erase_known
 from journal.erasure import seq_ranges
-from journal.errors import ErasureFailed, JournalFull, JournalUnanswered, JournalWriteFailed
+from journal.errors import ErasureFailed, JournalError
 from journal.interface import Erasing, Progress, Reading
 from journal.records import Conflict, Entry, Rewritten
 
@@ -31,7 +32,7 @@ AT_ONCE = 5000
 
 _TRIES = 50
 _PAGE = 2000
-_TASK_CONTENT = ("repo", "number", "head_sha", "key")
+_TASK_CONTENT = tuple(name for name in TASKS.erased if name in Task.__struct_fields__)
 
 
 def plan_redact(
@@ -105,7 +106,7 @@ def apply(
     """Carry out the plan: its answer with what was done, and the segments rewritten.
 
     `fold` brings the rows that the plan reads up to what is durable. Everything in `done` is durable, and gone from the
-    log. Raises NotDurable if nothing could be recorded, ErasurePending if it was recorded and the log could not be rewritten.
+    log. Raises as `skip_rest`, and ErasurePending if it was recorded and the log could not be rewritten.
     """
     answer = plan.answer()
     done, skipped = answer.done, answer.skipped
@@ -114,13 +115,8 @@ def apply(
         items = {id: plan.make(id) for id in plan.eligible[start : start + AT_ONCE]}
         try:
             rewritten += _erase(journal, plan, items, fold, progress, done, skipped)
-        except (JournalFull, JournalUnanswered, JournalWriteFailed) as error:
-            if not done:
-                if isinstance(error, JournalUnanswered):
-                    raise  # it may have been recorded
-                raise NotDurable(f"nothing was erased: {error}", hint=error.hint) from error
-            told = {one.id for one in done} | {one.id for one in skipped}
-            skipped += [Skipped(id, str(error)) for id in plan.eligible if id not in told]
+        except JournalError as error:
+            skip_rest(plan, answer, error, "erased")
             break
         fold()
     return answer, rewritten
@@ -144,7 +140,7 @@ def _erase(
             answer, rewritten = erase_known(journal, [entry for item in wanted for entry in item.entries], progress)
         except ErasureFailed as error:
             if not error.recorded:
-                raise NotDurable(f"nothing was erased: {error}") from error
+                raise
             raise ErasurePending(f"the erasure is recorded, but not carried out everywhere: {error}") from error
         if not isinstance(answer, Conflict):
             skipped += [one for one in items.values() if isinstance(one, Skipped)]

@@ -221,7 +221,7 @@ class Upkeep(threading.Thread):
 
     @property
     def doing(self) -> UpkeepWork | None:
-        """{"what", "done", "total"}, in segments, of the work under way; None if there is none."""
+        """The work under way, in segments; None if there is none."""
         return self._doing
 
     @contextmanager

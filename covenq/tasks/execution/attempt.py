@@ -47,7 +47,7 @@ class AttemptResult(Enum):
     """The task was claimed or moved by somebody else: nothing of this attempt counts."""
     UNRECORDED = "unrecorded"
     """It ended, or never began, and the journal could not record that before the stop: recovery will end it."""
-    FULL = "full"
+    NOT_CLAIMED = "not_claimed"
     """The claim could not be recorded: the task is queued as before."""
 
 
@@ -114,7 +114,7 @@ class Attempt:
         except JournalError as error:
             if not may_pass(error):
                 raise
-            return AttemptResult.FULL
+            return AttemptResult.NOT_CLAIMED
         if claim is None:
             self.last = newest.seq if newest is not None else 0
             return AttemptResult.LOST

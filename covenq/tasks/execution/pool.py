@@ -338,7 +338,7 @@ class Pool:
                 self._dispatcher.release(attempt.task, attempt.last)
                 with self._lock:
                     del self._attempts[attempt.task.id]
-                if ended is None or ended is AttemptResult.FULL:
+                if ended is None or ended is AttemptResult.NOT_CLAIMED:
                     self._retry_later.set()
                 self._wake.set()
 

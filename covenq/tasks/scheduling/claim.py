@@ -91,7 +91,11 @@ class Claim:
 
     @classmethod
     def acquire_all(cls, journal: Journal, tasks: Sequence[Task], worker: str, lease_until: str | None) -> list[Claim]:
-        """Claim several tasks in one append, and so one sync. Where one of them has moved, claim each by itself, without it."""
+        """Claim several tasks in one append, and so one sync. Where one of them has moved, claim each by itself, without it.
+
+        Claims that are recorded are returned whatever the journal says of the next: nobody else could hold them. Raises as
+        `append_known` where there is none.
+        """
         deadline = time.monotonic() + REQUEST_S
         if len(tasks) > 1:
             notes = [{"attempt": task.attempts + 1, "worker": worker, "lease_until": lease_until} for task in tasks]
@@ -105,8 +109,16 @@ class Claim:
                     cls(journal, task.id, task.attempts + 1, seq, worker=worker, lease_until=lease_until)
                     for task, seq in zip(tasks, answer.seqs, strict=True)
                 ]
-        each = (cls.acquire(journal, task, worker, lease_until, deadline=deadline) for task in tasks)
-        return [claim for claim in each if claim is not None]
+        claims: list[Claim] = []
+        for task in tasks:
+            try:
+                claim = cls.acquire(journal, task, worker, lease_until, deadline=deadline)
+            except JournalError:
+                if claims:
+                    break
+                raise
+            claims += [] if claim is None else [claim]
+        return claims
 
     @classmethod
     def current(cls, journal: Journal, task: str, token: str) -> Claim | None:

@@ -63,6 +63,17 @@ def journal(tmp_path: Path, disk: Disk) -> Iterator[FileJournal]:
     opened.close()
 
 
+def test_closing_answers_in_the_order_of_the_records(journal: FileJournal) -> None:
+    told = Answers()
+    for number in range(10):
+        journal.submit([submission(number)], told.done(f"s{number}"), told.after)
+    journal.close()
+    assert told.given == [(f"s{number}", Appended((number + 1,))) for number in range(10)] + [("after", None)]
+    with open_journal(journal.directory, force_filesystem=True) as again:
+        subjects = [record.subject for record in again.read(0)][:10]
+    assert subjects == [submission(number).subject for number in range(10)]
+
+
 def test_nobody_is_told_before_the_sync_and_everybody_once_after_it(journal: FileJournal, disk: Disk) -> None:
     told = Answers()
     disk.hold()
