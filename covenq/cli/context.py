@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from covenq.cli.output import say
 from covenq.cli.remote import selected_remote
-from covenq.config import load as configuration
-from covenq.config.load import Config
 from covenq.errors import ConfigError, Refused
 from covenq.paths import CONFIG_NAME
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.config.load import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Location:
 
 def locate(data: str | None, config: str | None) -> Location:
     """The location that `--data`, `--config` and the environment name. Raises ConfigError, and Refused for a file."""
+    from covenq.config import load as configuration
+
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
@@ -51,8 +52,10 @@ def local_data_dir(data: str | None, config: str | None) -> Path | None:
 
 def known_data_dir(data: str | None, config: str | None) -> Path | None:
     """The data directory, if it is known without the configuration, for when that can't be read; None if it isn't."""
+    from covenq.config.load import data_dir
+
     known = data or os.environ.get("COVENQ_DATA") or not (config or os.environ.get("COVENQ_CONFIG"))
-    return configuration.data_dir(data, os.environ) if known else None
+    return data_dir(data, os.environ) if known else None
 
 
 def _is_not_a_directory(path: Path) -> bool:
@@ -64,6 +67,8 @@ def _is_not_a_directory(path: Path) -> bool:
 
 def config_path(data: str | None, config: str | None) -> Path:
     """Where the configuration is, or would be."""
+    from covenq.config import load as configuration
+
     found = configuration.config_path(config, os.environ, data)
     return found if found is not None else configuration.data_dir(data, os.environ) / CONFIG_NAME
 

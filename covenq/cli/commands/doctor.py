@@ -16,7 +16,6 @@ from covenq.cli.context import Location, known_data_dir, locate, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
-from covenq.config.load import build
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 
@@ -46,6 +45,7 @@ def doctor(
     Configuration, secrets, permissions, the daemon, the journal, pauses, disk and clock, the port, what was refused. Each
     finding has one next step. Nothing is changed. Exits with 1 if there is a problem; warnings alone are none.
     """
+    from covenq.config.load import build
     from covenq.operate.maintain.doctor import examine
     from covenq.operate.maintain.finding import BAD, WARN, DoctorContext, Finding
 

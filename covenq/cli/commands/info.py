@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from typing import TYPE_CHECKING
 
 from covenq import __version__
 from covenq.cli import output
@@ -12,7 +13,9 @@ from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
-from covenq.config.effective import Setting, UsedPath, effective_paths, effective_settings
+
+if TYPE_CHECKING:
+    from covenq.config.effective import Setting, UsedPath
 
 COLUMNS: list[Column[Setting]] = [
     Column("SETTING", lambda item: item["name"]),
@@ -34,6 +37,8 @@ def info(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, conf
     `covenq status`.
     """
     import sqlite3
+
+    from covenq.config.effective import effective_paths, effective_settings
 
     where = locate(data, config)
     paths = effective_paths(where.config, where.data, os.environ, config_option=config)

@@ -20,13 +20,12 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, Words
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.table import Column, print_table
-from covenq.config import load as configuration
-from covenq.config.load import Config
 from covenq.errors import ConfigError, NotFound, UsageError
 from covenq.model import parse_duration
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.config.load import Config
     from covenq.config.route import Route
     from covenq.model.rows import Delivery
     from covenq.routing.diff import DiffReport
@@ -212,6 +211,7 @@ def diff(
       covenq routes diff --config new.toml --since 7d
       covenq routes diff --config new.toml event:issues repo:octo/hello
     """
+    from covenq.config import load as configuration
     from covenq.routing.diff import Diff
 
     if config is None:

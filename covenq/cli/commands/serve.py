@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption
-from covenq.config.load import LOG_FORMATS, LOG_LEVELS, Config, parse_bind
 from covenq.errors import UsageError
+
+if TYPE_CHECKING:
+    from covenq.config.load import Config
 
 
 def serve(
@@ -46,6 +48,8 @@ def serve(
     the configuration and its secrets read again, as does a change of their files.
     COVENQ_WEBHOOK_SECRET adds a webhook secret; without any, one is made in the data directory at the first start.
     """
+    from covenq.config.load import LOG_FORMATS, LOG_LEVELS, parse_bind
+
     where = locate(data, config)
     if bind is not None:
         parse_bind(bind)
