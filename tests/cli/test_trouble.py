@@ -261,7 +261,7 @@ def test_what_needs_a_daemon_or_a_terminal_says_so(place: Location, name: str, c
 
 @pytest.mark.parametrize("name", [name for name in (*READS, *ACTS) if name != "info"])
 def test_a_configuration_that_is_none_is_told_with_its_place(place: Location, name: str) -> None:
-    (place.path / "covenq.toml").write_text("[worker]\nconcurrency = \"x\"\n")
+    (place.path / "covenq.toml").write_text('[worker]\nconcurrency = "x"\n')
     done = place.run(name)
     if name == "init":
         assert done.code == 0

@@ -130,11 +130,12 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
 def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) -> None:
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.net.address import Remote
-    from covenq.tasks.execution import process_tree
+    from covenq.tasks.execution import process_setup, process_tree
     from covenq.tasks.remote.client import ClaimsClient
     from covenq.tasks.remote.work_directory import locked_work_directory
     from covenq.tasks.remote.worker import Worker
 
+    process_setup.reset_signals()
     _log()
     process_tree.adopt()
     with locked_work_directory(base) as directory:
