@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from covenq.config.secret_source import (
     CREDENTIALS,
     EVERYTHING,
     FROM_ENVIRONMENT,
+    LINE_ENDS,
     Scope,
     SecretSource,
     SecretStatus,
@@ -25,6 +27,14 @@ SECRET_MAX = 64 * 1024
 """Bytes of a secret file. A larger file is not a secret but a wrong path."""
 SAFE_BYTES = 16
 """Bytes below which a secret causes a warning: one signed delivery is enough to find a short secret by trying."""
+
+COUNTS = ", which counts as part of it"
+"""How a warning of what is around a secret ends."""
+
+_BOM = "\ufeff"
+_INVISIBLE = ("\u200b", "\u200c", "\u200d", "\u2060", _BOM)
+"""Characters that show nothing, as blanks do, and are none: what a page that was copied from may hold."""
+_QUOTES = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb", "\u201e\u201c")
 
 DEFAULT = "default"
 """The name of the data directory's own secret, which is used when the configuration names none."""
@@ -58,7 +68,8 @@ def read_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[Ke
     """The key of each of `sources_of`.
 
     Raises ConfigError for one that is missing, unreadable or empty: an empty key would let anyone sign. Line ends at
-    the end of a file are not part of the secret.
+    its end are not part of a secret, wherever it is: editors, `echo` and unit files put them there, and no form of GitHub's
+    takes them.
     """
     return tuple(_key(source, env) for source in sources_of(config, data))
 
@@ -91,7 +102,7 @@ def secret_status(config: Config, env: Mapping[str, str], data: Path) -> list[Se
 
 
 def warnings(keys: Sequence[Key]) -> list[str]:
-    """A sentence for each secret that is allowed but weak."""
+    """A sentence for each secret that is allowed but weak, or likely not what GitHub has."""
     found = [
         f"webhook secret {key.name!r} is short: {len(key.secret)} bytes, where {SAFE_BYTES} and more are safe"
         for key in keys
@@ -101,7 +112,32 @@ def warnings(keys: Sequence[Key]) -> list[str]:
         for other in keys[:index]:
             if other.secret == key.secret:
                 found.append(f"webhook secrets {other.name!r} and {key.name!r} are the same")
-    return found
+    enclosed = ((key.name, _enclosure(key.secret)) for key in keys)
+    return found + [f"webhook secret {name!r} {what}{COUNTS}" for name, what in enclosed if what]
+
+
+def _enclosure(secret: bytes) -> str | None:
+    """What is around a secret that is likely no part of what GitHub has, in words that don't show it.
+
+    It is kept as it is, since it may be meant; but GitHub's signatures are wrong if GitHub has the secret without it.
+    """
+    if secret.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16 with a byte order mark"
+    try:
+        text = secret.decode()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith(_BOM):
+        return "begins with a byte order mark"
+    if _is_blank(text[:1]):
+        return "begins with a blank"
+    if _is_blank(text[-1:]):
+        return "ends with a blank"
+    return "is in quotes" if len(text) > 1 and text[0] + text[-1] in _QUOTES else None
+
+
+def _is_blank(text: str) -> bool:
+    return text.isspace() or text in _INVISIBLE
 
 
 def _key(source: SecretSource, env: Mapping[str, str]) -> Key:
@@ -120,7 +156,6 @@ def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
             raise _error(source, f"{where} can't be read: {error.strerror}") from None
         if len(secret) > SECRET_MAX:
             raise _error(source, f"{where} is too long for a secret")
-        secret = secret.rstrip(b"\r\n")
     elif source.env is not None:
         where = f"environment variable {source.env}"
         if source.env not in env:
@@ -129,6 +164,7 @@ def _read(source: SecretSource, env: Mapping[str, str]) -> bytes:
     else:
         where = "value"
         secret = (source.value or "").encode()
+    secret = secret.rstrip(LINE_ENDS.encode())
     if not secret:
         raise _error(source, f"{where} is empty")
     return secret

@@ -18,6 +18,9 @@ FROM_ENVIRONMENT = "env"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """The variable with the directory of a systemd service's credentials."""
 
+LINE_ENDS = "\r\n"
+"""Characters at the end of a secret that are no part of it."""
+
 _SCOPE = ("hooks", "installations", "repositories")
 _INTEGER_MAX = 2**63 - 1
 
@@ -107,7 +110,7 @@ def _source(table: Table, name: str, base: Path) -> SecretSource:
         raise table.error("", f"needs exactly one of {', '.join(SOURCES[:-1])} and {SOURCES[-1]}")
     key = given[0]
     text = table.text(key)
-    if not text:
+    if not text.rstrip(LINE_ENDS):
         raise table.error(key, "is empty")
     scope = _scope(table)
     match key:
@@ -149,7 +152,7 @@ def problem(source: SecretSource, env: Mapping[str, str]) -> str | None:
     if source.env is not None:
         if source.env not in env:
             return f"environment variable {source.env} is not set"
-        return None if env[source.env] else f"environment variable {source.env} is empty"
+        return None if env[source.env].rstrip(LINE_ENDS) else f"environment variable {source.env} is empty"
     path = source.path(env)
     if source.credential is not None and path is None:
         return f"systemd gave no credentials ({CREDENTIALS} is not set)"

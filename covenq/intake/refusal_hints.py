@@ -64,7 +64,8 @@ HINTS: Mapping[str, str] = {
         "The secret's scope leaves this hook, repository or installation out: see [github] webhook_secrets."
     ),
     "signature_wrong": (
-        "The hook's secret is none of covenq's (`covenq secrets`): set it anew in GitHub. If only some fail, "
+        "The hook's secret is none of covenq's (`covenq secrets`): set it anew in GitHub. A blank, a quote or a byte order "
+        "mark around covenq's counts as part of it: `covenq doctor` names such. If only some fail, "
         "look for a proxy that changes bodies: covenq-proxy(7)."
     ),
     "signature_wrong/empty": (

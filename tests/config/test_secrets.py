@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from covenq.config import secret_source
+from covenq.config import secret_keys, secret_source
 from covenq.config.load import build, load
 from covenq.config.secret_keys import Key, read_secrets
 from covenq.config.secret_source import EVERYTHING, Scope, SecretSource
@@ -296,6 +296,67 @@ def test_whether_a_secret_can_be_read_is_told_without_reading_it(tmp_path: Path)
     assert "systemd" in str(told(credential="c"))
     assert told({"CREDENTIALS_DIRECTORY": str(tmp_path)}, credential="full") is None
     assert told(value="v") is None
+
+
+@pytest.mark.parametrize("source", ["file", "env", "value"])
+def test_line_ends_after_a_secret_are_no_part_of_it_wherever_it_is(tmp_path: Path, source: str) -> None:
+    text = "0123456789abcdef0123\r\n"
+    (tmp_path / "f").write_bytes(text.encode())
+    given = {"file": {"file": str(tmp_path / "f")}, "env": {"env": "E"}, "value": {"value": text}}[source]
+    config = build({"github": {"webhook_secrets": [{"name": "a", **given}]}}, None, {})
+    (key,) = read_secrets(config, {"E": text}, tmp_path)
+    assert key.secret == b"0123456789abcdef0123"
+    assert secret_keys.warnings([key]) == []
+
+
+def test_a_secret_of_line_ends_alone_is_empty(tmp_path: Path) -> None:
+    config = build({"github": {"webhook_secrets": [{"name": "a", "env": "E"}]}}, None, {})
+    with pytest.raises(ConfigError, match="environment variable E is empty"):
+        read_secrets(config, {"E": "\n"}, tmp_path)
+    assert "is empty" in str(secret_source.problem(SecretSource("a", env="E"), {"E": "\r\n"}))
+    with pytest.raises(ConfigError, match="is empty"):
+        secret_of(value="\n")
+
+
+@pytest.mark.parametrize(
+    ("secret", "problem"),
+    [
+        (b"\xef\xbb\xbf0123456789abcdef", "begins with a byte order mark"),
+        ("0123456789abcdef".encode("utf-16"), "is UTF-16"),
+        (b" 0123456789abcdef", "begins with a blank"),
+        (b"0123456789abcdef\t", "ends with a blank"),
+        (b"\n0123456789abcdef", "begins with a blank"),
+        ("0123456789abcdef\N{NO-BREAK SPACE}".encode(), "ends with a blank"),
+        ("\N{ZERO WIDTH SPACE}0123456789abcdef".encode(), "begins with a blank"),
+        (b'"0123456789abcdef"', "is in quotes"),
+        (b"'0123456789abcdef'", "is in quotes"),
+        ("\N{LEFT DOUBLE QUOTATION MARK}0123456789abcdef\N{RIGHT DOUBLE QUOTATION MARK}".encode(), "is in quotes"),
+    ],
+)
+def test_what_is_around_a_secret_by_mistake_is_warned_of(secret: bytes, problem: str) -> None:
+    (warning,) = secret_keys.warnings([Key("app", secret)])
+    assert warning.startswith(f"webhook secret 'app' {problem}")
+    assert "0123456789abcdef" not in warning
+
+
+def test_inner_blanks_and_quotes_of_a_secret_are_nobodys_mistake() -> None:
+    assert secret_keys.warnings([Key("app", b"a secret 'of' words")]) == []
+    assert secret_keys.warnings([Key("app", b"\xff\x00 binary, of any kind")]) == []
+
+
+def test_a_variable_with_a_line_end_verifies_and_one_with_a_blank_is_told_at_the_start(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    named = '{ name = "a", env = "E" }, { name = "b", value = "value-nl-0123456789ab\\n" }, { name = "c", env = "F" }'
+    env = {"E": "0123456789abcdef0123\n", "F": " fedcba9876543210", "COVENQ_WEBHOOK_SECRET": "0011223344556677\n"}
+    daemon = make_daemon(f"[github]\nwebhook_secrets = [{named}]\n", secret=None, env=env)
+    for number, secret in enumerate(("0123456789abcdef0123", "value-nl-0123456789ab", "0011223344556677"), 1):
+        assert daemon.post("issues", issue(number), secret=secret).status == 202
+    assert "webhook secret 'c' begins with a blank" in daemon.log_tail()
+    assert daemon.post("issues", issue(9), secret="fedcba9876543210").status == 401
+    told = daemon.cli("refused").stdout + daemon.cli("refused").stderr
+    assert b"covenq doctor" in told
+    assert b"webhook secret 'c' begins with a blank" in daemon.cli("doctor", exit_code=None).stdout
 
 
 # ---- covenq secrets

@@ -98,6 +98,9 @@ def test_secrets(data: Path) -> None:
         ("problem", "webhook secret 'two': file /no/such can't be read: No such file or directory"),
         ("problem", "webhook secret 'app' is short: 4 bytes, where 16 and more are safe"),
     ]
+    quoted = {"github": {"webhook_secrets": [{"name": "app", "value": "'0123456789abcdef'"}]}}
+    ((level, words),) = of(look(data, quoted), "secret")
+    assert (level, words) == ("warning", "webhook secret 'app' is in quotes, which counts as part of it")
     assert "hush" not in json.dumps([finding.object() for finding in found])
 
 

@@ -96,9 +96,19 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
     for problem in problems:
         next = "Run doctor as the daemon's user, with its environment." if credentials else "covenq secrets"
         yield Finding("secret", WARN if context.status and context.status.pid else BAD, problem, next)
-    for warning in secret_keys.warnings(keys):
-        yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
-    if keys and not problems and not secret_keys.warnings(keys):
+    warnings = secret_keys.warnings(keys)
+    # The daemon's environment may hold secrets that this command's doesn't.
+    reload = None if context.status is None else context.status.reload
+    told = () if reload is None else reload.warnings
+    warnings += [warning for warning in told if warning.startswith("webhook secret") and warning not in warnings]
+    for warning in warnings:
+        if warning.endswith(secret_keys.COUNTS):
+            yield Finding(
+                "secret", WARN, warning, "Take that away where the secret is kept, or set it in GitHub with it."
+            )
+        else:
+            yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
+    if keys and not problems and not warnings:
         yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
 
 
@@ -150,7 +160,8 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
         words = f"the configuration on disk was refused, and the one before is in effect: {reload.error}"
         yield Finding("configuration", BAD, words, "covenq routes check")
     for warning in () if reload is None else reload.warnings:
-        yield Finding("configuration", WARN, warning, "Restart the daemon.")
+        if not warning.startswith("webhook secret"):  # `_secrets` has those
+            yield Finding("configuration", WARN, warning, "Restart the daemon.")
 
 
 def _journal(context: DoctorContext) -> Iterator[Finding]:
