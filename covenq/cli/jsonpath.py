@@ -22,7 +22,7 @@ Step = str | int | Wildcard
 """A step into a document: a name in an object, a place in a list, or every element of either."""
 
 _NAME = re.compile(r"\.([^\s.\[\]\"']+)")
-_INDEX = re.compile(r"\.?\[(-?\d{1,9})?\]")
+_INDEX = re.compile(r"\.?\[(-?[0-9]{1,9})?\]")
 _QUOTED = re.compile(r"\.?\[?(\"(?:[^\"\\]|\\.)*\")\]?")
 LENGTH_MAX = 1024
 KEYS_SHOWN = 12

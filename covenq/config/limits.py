@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from covenq.config.toml_table import Table
-from covenq.model import Json
+from covenq.model import DURATION_MAX_S, Json
 
 PRIORITIES = 10
 """Priorities are 0 to 9; the higher goes first."""
@@ -114,7 +114,7 @@ def parse_scheduling(table: Table, *, keyed: bool) -> Scheduling:
     debounce = longest = None
     if "debounce" in table.raw:
         debounce = table.duration("debounce", 0.0)
-        longest = table.duration("debounce_max", DEBOUNCE_MAX_TIMES * debounce)
+        longest = table.duration("debounce_max", min(DEBOUNCE_MAX_TIMES * debounce, DURATION_MAX_S))
         if longest < debounce:
             raise table.error("debounce_max", "is shorter than the quiet period itself")
     elif "debounce_max" in table.raw:

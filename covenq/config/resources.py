@@ -17,7 +17,7 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 CPU_GRACE_S = 5
 """Seconds of processor time between SIGXCPU, which a command may handle, and SIGKILL."""
 
-_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB)\Z")
+_SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)\Z")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE_MAX = 1 << 50
 

@@ -94,8 +94,8 @@ class _WordChar:
 
 _WordChars = Sequence[_WordChar]
 _HEAD = re.compile(r"([A-Za-z_][0-9A-Za-z_.-]*)(:|<=|>=|<|>)")
-_WHOLE = re.compile(r"\d+\Z")
-_RANGE = re.compile(r"(\d*)\.\.(\d*)\Z")
+_WHOLE = re.compile(r"[0-9]+\Z")
+_RANGE = re.compile(r"([0-9]*)\.\.([0-9]*)\Z")
 
 
 def parse(words: str | Sequence[str]) -> Filter:
@@ -284,7 +284,7 @@ def _number(text: str, column: int) -> int:
 def _numbers(name: str, op: str, value: _WordChars) -> InRange:
     if op != ":":
         text, column = "".join(char.text for char in value), value[0].column
-        if not (text.isascii() and _WHOLE.match(text)):
+        if not _WHOLE.match(text):
             raise FilterError(f"{text[:40]!r} is no whole number", column=column, hint=f"Write {name}{op}10.")
         number = _number(text, column)
         match op:
@@ -299,13 +299,13 @@ def _numbers(name: str, op: str, value: _WordChars) -> InRange:
     ranges: list[tuple[int | None, int | None]] = []
     for item in _items(name, value):
         text, column = "".join(char.text for char in item), item[0].column
-        span = _RANGE.match(text) if text.isascii() else None
+        span = _RANGE.match(text)
         if text == "*":
             ranges.append((None, None))
         elif span and (span[1] or span[2]):
             low = _number(span[1], column) if span[1] else None
             ranges.append((low, _number(span[2], column) if span[2] else None))
-        elif text.isascii() and _WHOLE.match(text):
+        elif _WHOLE.match(text):
             number = _number(text, column)
             ranges.append((number, number))
         else:

@@ -221,7 +221,7 @@ def _compare(op: str, at: str, moment: str) -> bool:
 def values_at(body: object, path: Sequence[str]) -> Iterator[str | None]:
     """The values at `path`, as text; None is an object, which exists and equals no text. JSON null is absent."""
     if isinstance(body, list):
-        if path and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
+        if path and path[0].isascii() and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
             if int(path[0]) < len(body):
                 yield from values_at(body[int(path[0])], path[1:])
             return

@@ -140,11 +140,22 @@ def parse_repo(text: str) -> str:
 
 
 def now_text(now: datetime | None = None) -> str:
-    """RFC 3339 UTC with microseconds: `2026-11-23T02:34:56.123456Z`. Sorts as text."""
-    return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """RFC 3339 UTC with microseconds: `2026-11-23T02:34:56.123456Z`. Sorts as text, for every year has four digits.
+
+    `now` is in UTC. (`strftime` would give the year 931 three digits.)
+    """
+    return (now or datetime.now(UTC)).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+_FIRST_S = -62_135_596_800.0
+_LAST_S = 253_402_300_799.0
+"""The first and the last whole second of the years 1 to 9999."""
 
 
 def at_text(epoch_seconds: float) -> str:
+    """Seconds since 1970 as `now_text` has it. What is before the year 1 or after 9999 is written as the end that is nearer."""
+    if not _FIRST_S <= epoch_seconds <= _LAST_S:
+        epoch_seconds = _FIRST_S if epoch_seconds < _FIRST_S else _LAST_S
     return now_text(datetime.fromtimestamp(epoch_seconds, UTC))
 
 
@@ -153,16 +164,27 @@ def seconds_of(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z")
+DURATION_MAX_S = 36_500 * 86_400.0
+"""The longest duration, a hundred years: with it added to the clock, or taken off, there is a time that can be written.
+
+Nobody waits for the end of a longer one, so "999999d" says "for ever", and is none the worse for ending sooner.
+"""
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)\Z")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> float:
-    """`<n>(ms|s|m|h|d)` in seconds. Raises UsageError."""
+    """`<n>(ms|s|m|h|d)` in seconds; a longer one than DURATION_MAX_S is taken for that. Raises UsageError."""
     found = _DURATION.match(text)
     if not found:
         raise UsageError(f"{text[:40]!r} is no duration", hint="Write a number and ms, s, m, h or d: 500ms, 10m, 2d.")
-    return int(found[1]) * _UNITS[found[2]]
+    return bounded_duration(int(found[1]) * _UNITS[found[2]])
+
+
+def bounded_duration(seconds: float) -> float:
+    """A number of seconds from outside, between none and DURATION_MAX_S."""
+    return min(max(seconds, 0.0), DURATION_MAX_S)
 
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None

@@ -23,7 +23,7 @@ NO_ROUTES = "no_routes"
 NO_MATCH = "no_match"
 """Reasons why a delivery is `ignored`."""
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z\Z", re.ASCII)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z\Z")
 _BRACED = re.compile(r"\{(" + "|".join(KEY_FIELDS) + r")\}")
 
 

@@ -36,7 +36,7 @@ GENESIS = NO_SUM
 """The `prev` of the first segment's header, which continues nothing."""
 SEGMENT_BYTES = 64 << 20
 """Bytes after which the next batch starts a new segment."""
-NAME = re.compile(r"(\d{20})\.jsonl\Z")
+NAME = re.compile(r"([0-9]{20})\.jsonl\Z")
 _HEADER = re.compile(
     rb'\{"format":(\d{1,9}),"journal":"([0-9a-f]{32})","epoch":"([0-9a-f]{16})","first":(\d{1,19}),"after":(\d{1,19}),'
     rb'"prev":"([0-9a-f]{64})","salt":"([0-9a-f]{64})"\Z'

@@ -250,7 +250,7 @@ def test_secrets_are_read_from_where_they_are(tmp_path: Path, write_config: Writ
     def told(config: Config, env: dict[str, str]) -> list[tuple[str, bytes]]:
         return [(key.name, key.secret) for key in read_secrets(config, env, tmp_path)]
 
-    assert told(config, env) == [("app", b" spaced and \xff"), ("old", b"old\n"), ("env", b"joined")]
+    assert told(config, env) == [("app", b" spaced and \xff"), ("old", b"old"), ("env", b"joined")]
     inline = build({"github": {"webhook_secrets": [{"name": "a", "value": "hush"}]}}, None, {})
     assert told(inline, {}) == [("a", b"hush")]
     assert "hush" not in repr(inline) + repr(read_secrets(inline, {}, tmp_path))

@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.support.daemon import Daemon
-from tests.support.requests import issue, new_guid
+from tests.support.requests import Answer, issue, new_guid
 from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -167,3 +168,33 @@ def test_one_key_runs_one_task_at_a_time(make_daemon: Make, tmp_path: Path) -> N
         assert daemon.post("issues", issue(7)).status == 202
     assert list(daemon.wait_all_done().values()) == [["task.completed"]] * 8
     assert not overlaps.exists()
+
+
+def test_durations_that_are_longer_than_any_clock_keep_tasks_waiting_and_nothing_else(make_daemon: Make) -> None:
+    routes = """
+[[route]]
+name = "far"
+match = "event:issues"
+run = ["false"]
+retry = { max = 3, backoff = "9999999d", cap = "9999999d" }
+[[route]]
+name = "deb"
+match = "event:star"
+run = ["true"]
+key = "{repo}"
+debounce = "9999999d"
+"""
+    daemon = make_daemon(routes)
+
+    def task(answer: Answer) -> dict[str, Any]:
+        assert answer.status == 202
+        found: dict[str, Any] = daemon.api(f"/api/v1/tasks/{answer.json['tasks'][0]}").json
+        return found
+
+    burst, failing = daemon.post("star", issue(2)), daemon.post("issues", issue(1))
+    again = eventually(lambda: found if (found := task(failing))["retries"] else None, what="a retry")
+    assert (again["state"], again["category"]) == ("queued", "exit") and again["not_before"] > again["updated_at"]
+    assert task(burst)["state"] == "queued" and task(burst)["not_before"] > "2100"
+    assert daemon.cli_json("stats", "--since", "400000d")["deliveries"] == 2
+    daemon.stop()
+    assert daemon.cli_json("stats", "--since", "400000d")["deliveries"] == 2

@@ -104,6 +104,14 @@ def test_attempts_of_final_tasks_expire(conn: sqlite3.Connection, tmp_path: Path
     assert list(retention.expired_attempts(conn, tmp_path, Retention(60.0, None), START + DAY)) == []
 
 
+def test_a_retention_of_a_thousand_years_drops_nothing(conn: sqlite3.Connection, tmp_path: Path) -> None:
+    fold(conn, as_records([received("g1"), queued("g1"), moved("completed", of("g1"))]))
+    (tmp_path / "attempts" / of("g1")).mkdir(parents=True)
+    policy = Retention(400_000 * DAY, 400_000 * DAY)
+    assert list(retention.expired_attempts(conn, tmp_path, policy, START + DAY)) == []
+    assert list(retention.droppable(conn, [(1, 1000)], policy, START + DAY, all=True)) == []
+
+
 def test_the_policy_is_read_and_checked() -> None:
     assert build({}, None, {}).retention == Retention(None, None) == Config().retention
     given = build({"retention": {"payloads": "30d", "attempts": "12h"}}, None, {}).retention

@@ -50,6 +50,14 @@ def test_counts_by_event_repository_route_and_time_add_up() -> None:
             stats(conn, wrong[0], since=wrong[1], now=START + 100)
 
 
+def test_statistics_since_before_the_year_1000_have_everything() -> None:
+    conn = empty_state()
+    fold(conn, as_records([received(f"g{n}") for n in range(5)]))
+    found = stats(conn, parse(""), since=START - 400_000 * 86_400.0, now=START + 100)
+    assert found.deliveries == 5 and sum(one.deliveries for one in found.time) == 5
+    assert found.since == "0931-11-17T08:00:00.000000Z"
+
+
 def test_only_the_most_frequent_are_told_and_the_others_counted() -> None:
     conn = empty_state()
     fold(conn, as_records([received(f"g{n}", about={"repo": f"o/{n:02}"}) for n in range(25)]))

@@ -188,6 +188,18 @@ def test_a_large_answer_is_cut(receiver: Receiver, stop: StopEvent) -> None:
     assert (reply.status, len(reply.body)) == (200, BODY_MAX)
 
 
+def test_a_timeout_of_months_is_no_short_one(receiver: Receiver, stop: StopEvent) -> None:
+    """In milliseconds it has more than the 32 bits of poll(2); the lower ones are a fifth of a second."""
+    nobody = threading.Event()
+
+    def slowly(number: int) -> tuple[int, dict[str, str], bytes]:
+        nobody.wait(1.0)
+        return 200, {}, b"thanks"
+
+    receiver.answer = slowly
+    assert post(receiver.url, [], b"{}", 2**32 / 1000 - 0.8, [stop]).status == 200
+
+
 def test_no_answer_in_time_no_receiver_no_http(stop: StopEvent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"

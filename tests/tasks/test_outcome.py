@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq.config.route import Retry
-from covenq.model import Category, Kind, at_text
+from covenq.model import DURATION_MAX_S, Category, Kind, at_text
 from covenq.tasks.scheduling.interruption import INTERRUPTIONS_MAX, recover
 from covenq.tasks.scheduling.outcome import RETRY_AFTER_MAX_S, Outcome, Policy, Task, backoff, ending_after
 
@@ -143,3 +143,13 @@ def test_a_task_that_never_completes_ends(events: list[str], retries: int) -> No
     deaths, exits = events.count("die"), events.count("exit")
     reached = deaths >= INTERRUPTIONS_MAX or exits > retries
     assert reached == (events != [] and kind == Kind.FAILED)
+
+
+@pytest.mark.parametrize("seconds", [9_999_999 * 86_400.0, 1e308, -5.0])
+def test_a_frozen_policy_of_any_numbers_ends_in_a_time(seconds: float) -> None:
+    policy = Policy.from_record(
+        {"run": ["false"], "timeout_s": seconds, "retry": {"max": 3, "backoff_s": seconds, "cap_s": seconds}}
+    )
+    assert 0 <= policy.timeout_s <= DURATION_MAX_S
+    kind, data = ended(replace(TASK, policy=policy), Outcome(Category.EXIT, 1))
+    assert kind == "task.retry" and at_text(NOW) <= str(data["not_before"]) <= at_text(NOW + DURATION_MAX_S)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from journal.reports import VerifyReport
 
 DAMAGED = 5
-_HEAD = re.compile(r"(\d{1,19}):([0-9a-f]{64})\Z")
+_HEAD = re.compile(r"([0-9]{1,19}):([0-9a-f]{64})\Z")
 
 
 def verify(

@@ -36,8 +36,8 @@ REFUSED_MAX = 20
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 _NAME = r"([0-9A-Za-z_.-]{1,100}/[0-9A-Za-z_.-]{1,150})"
-_URL = re.compile(rf"https?://[^/\s]{{1,253}}/{_NAME}/(?:pull|pulls|issues|discussions)/(\d{{1,18}})(?:[/?#].*)?\Z")
-_SHORT = re.compile(rf"{_NAME}#(\d{{1,18}})\Z")
+_URL = re.compile(rf"https?://[^/\s]{{1,253}}/{_NAME}/(?:pull|pulls|issues|discussions)/([0-9]{{1,18}})(?:[/?#].*)?\Z")
+_SHORT = re.compile(rf"{_NAME}#([0-9]{{1,18}})\Z")
 
 Waiting = Callable[[sqlite3.Connection, str, float], Waits | None]
 """Why the queued task with that id doesn't run now."""

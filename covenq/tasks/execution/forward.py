@@ -27,6 +27,8 @@ from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
+SOCKET_TIMEOUT_MAX_S = 2_000_000.0
+"""poll(2), by which sockets wait, takes at most 24 days."""
 BODY_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
@@ -149,7 +151,7 @@ def _exchange(
 ) -> Reply:
     connection.connect()
     # The watchdog ends it, and knows why; this is for the case that its shutdown wakes no read.
-    connection.sock.settimeout(watch.remaining_s() + 1.0)
+    connection.sock.settimeout(min(watch.remaining_s() + 1.0, SOCKET_TIMEOUT_MAX_S))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.putrequest("POST", target, skip_accept_encoding=True)
     for name, value in headers:

@@ -16,7 +16,7 @@ import orjson
 
 from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.config.route import Retry
-from covenq.model import Category, JsonObject, Kind, at_text, task_subject
+from covenq.model import Category, JsonObject, Kind, at_text, bounded_duration, task_subject
 
 RESULT_MAX = 1 << 20
 """Bytes of the result that a pull worker reports, as JSON."""
@@ -38,7 +38,8 @@ class Policy:
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> Policy:
-        """From the `policy` object of a task.queued record; missing fields have their defaults.
+        """From the `policy` object of a task.queued record; missing fields have their defaults, and
+        durations are bounded: an older version may have let in longer ones.
 
         An invalid one becomes a policy without a command: the task fails by policy, and no other is affected.
         """
@@ -47,11 +48,11 @@ class Policy:
             on = retry.get("on")
             return cls(
                 run=tuple(str(word) for word in data.get("run") or ()),
-                timeout_s=float(data.get("timeout_s", 600.0)),
+                timeout_s=bounded_duration(float(data.get("timeout_s", 600.0))),
                 retry=Retry(
                     int(retry.get("max", 0)),
-                    float(retry.get("backoff_s", 2.0)),
-                    float(retry.get("cap_s", 300.0)),
+                    bounded_duration(float(retry.get("backoff_s", 2.0))),
+                    bounded_duration(float(retry.get("cap_s", 300.0))),
                     None if on is None else tuple(str(category) for category in on),
                 ),
                 env=tuple(str(name) for name in data.get("env") or ()),

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from covenq.model import Kind, at_text, seconds_of, task_subject
+from covenq.model import Kind, at_text, bounded_duration, seconds_of, task_subject
 from journal.records import Entry
 
 NEWER = "newer"
@@ -191,6 +191,6 @@ def _debounce_entry(newest: sqlite3.Row, older: list[sqlite3.Row]) -> Entry | No
 def _debounce_max(row: sqlite3.Row) -> float | None:
     try:
         found = json.loads(row["policy"] or "{}").get("debounce_max_s")
-        return None if found is None else float(found)
+        return None if found is None else bounded_duration(float(found))
     except (AttributeError, TypeError, ValueError, OverflowError):
         return None
