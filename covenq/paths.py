@@ -15,6 +15,8 @@ STATE_NAME = "state.db"
 """The cache of the journal that is asked for deliveries and tasks."""
 ATTEMPTS_NAME = "attempts"
 """The directory of the attempts' own directories: ATTEMPTS_NAME/<task>/<n>."""
+RUNNING_NAME = "running"
+"""The directory of what is known of the commands that run: RUNNING_NAME/<task>.<n>.json."""
 
 SOCKET_NAME = "covenq.sock"
 """The daemon's Unix socket, while it runs."""

@@ -15,7 +15,16 @@ from covenq.config.limits import Cap
 from covenq.config.load import Config
 from covenq.config.secret_source import SecretSource
 from covenq.model import Json
-from covenq.paths import ATTEMPTS_NAME, CONFIG_NAME, JOURNAL_NAME, REFUSALS_NAME, SECRET_NAME, SOCKET_NAME, STATE_NAME
+from covenq.paths import (
+    ATTEMPTS_NAME,
+    CONFIG_NAME,
+    JOURNAL_NAME,
+    REFUSALS_NAME,
+    RUNNING_NAME,
+    SECRET_NAME,
+    SOCKET_NAME,
+    STATE_NAME,
+)
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
 
@@ -95,6 +104,7 @@ def effective_paths(
         ("state", data / STATE_NAME, "a cache of the journal"),
         ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
         ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
+        ("running", data / RUNNING_NAME, "the commands that run now"),
         ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),
         ("secret", data / SECRET_NAME, "the webhook secret that the first start makes"),
         ("tokens", config.token_file(data), "hashes of the API's tokens"),

@@ -21,7 +21,7 @@ from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, DoctorContext, Finding
-from covenq.tasks.execution.process_tree import identity_of, write_identity
+from covenq.tasks.execution import running
 from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
@@ -177,15 +177,13 @@ def test_refusals_are_told_with_what_to_do(data: Path) -> None:
 
 
 def test_commands_that_outlived_their_daemon(data: Path) -> None:
-    place = data / "attempts" / "t1" / "1"
-    place.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     try:
-        mark = eventually(lambda: identity_of(process.pid))
-        write_identity(place / "process.json", mark)
+        running.note(data, "t1", 1, "fence", process.pid)
         assert str(process.pid) in only(look(data), "processes").words
-        running = replace(STATUS, pid=os.getpid(), ready=True, webhook_url="x")
-        assert of(look(data, status=running), "processes") == []
+        ready = replace(STATUS, pid=os.getpid(), ready=True, webhook_url="x")
+        assert of(look(data, status=ready), "processes") == []
     finally:
         process.communicate()
     assert of(look(data), "processes")[0][0] == "ok"
@@ -252,12 +250,10 @@ def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> No
         json.dumps({"at": "2026-11-23T00:00:00Z", "ok": False, "records": 1, "findings": 1, "seq": 1, "seconds": 0.1})
     )
     daemon.data.chmod(0o757)
-    left = daemon.data / "attempts" / "t1" / "1"
-    left.mkdir(parents=True)
     orphan = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     daemon.secret = "short"
     try:
-        write_identity(left / "process.json", eventually(lambda: identity_of(orphan.pid)))
+        running.note(daemon.data, "t1", 1, "fence", orphan.pid)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()

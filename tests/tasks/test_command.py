@@ -17,6 +17,7 @@ import pytest
 
 from covenq.config.resources import NO_LIMITS, ResourceLimits
 from covenq.model import Category
+from covenq.tasks.execution import running
 from covenq.tasks.execution.brief import command_line, environment
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.process_tree import (
@@ -26,9 +27,7 @@ from covenq.tasks.execution.process_tree import (
     identity_of,
     kill_leftovers,
     pipe_name,
-    read_identity,
     starting,
-    write_identity,
 )
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome
@@ -354,11 +353,11 @@ def test_a_command_that_holds_anothers_pipe_as_it_starts_is_not_taken_for_its_le
 def test_leftovers_are_known_by_the_recorded_process(tmp_path: Path) -> None:
     bare = sleeper()
     try:
-        identity = identity_of(bare.pid)
-        assert identity is not None
-        write_identity(tmp_path / "process.json", identity)
-        assert read_identity(tmp_path / "process.json") == identity
-        assert kill_leftovers([ProcessMarks(f"{EPOCH}.1", identity)]) == [bare.pid]
+        running.note(tmp_path, "t1", 1, f"{EPOCH}.1")
+        assert running.noted(tmp_path) == [ProcessMarks(f"{EPOCH}.1")]
+        running.note(tmp_path, "t1", 1, f"{EPOCH}.1", bare.pid)
+        assert running.noted(tmp_path) == [ProcessMarks(f"{EPOCH}.1", identity_of(bare.pid))]
+        assert kill_leftovers(running.noted(tmp_path)) == [bare.pid]
         assert bare.wait(30) == -signal.SIGKILL
     finally:
         bare.kill()
@@ -387,7 +386,31 @@ def test_a_recycled_pid_is_left_alone() -> None:
         stranger.wait()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b'{"pid": "x", "start": 1, "boot": ""}'])
-def test_a_mark_cut_short_is_no_mark(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "process.json").write_bytes(content)
-    assert read_identity(tmp_path / "process.json") is None
+UNREADABLE = [
+    b"",
+    b"{",
+    b"[]",
+    b'{"pid": 1}',
+    b'{"fence": ""}',
+    b'{"fence": "f", "pid": "x"}',
+    b'{"fence": "f", "pid": 1e999}',
+    b'{"fence": "f", "pid": -1}',
+    b'{"fence": "f", "more": ' + b"[" * 4000,
+    b'{"fence": "' + b"f" * 5000 + b'"}',
+]
+
+
+def test_a_note_that_can_not_be_read_names_nobody_and_holds_up_nobody(tmp_path: Path) -> None:
+    running.note(tmp_path, "good", 1, f"{EPOCH}.1")
+    notes = tmp_path / "running"
+    for number, content in enumerate(UNREADABLE):
+        (notes / f"bad.{number}.json").write_bytes(content)
+    os.mkfifo(notes / "pipe.1.json")
+    (notes / "zero.1.json").symlink_to("/dev/zero")
+    (notes / "directory.1.json").mkdir()
+    (notes / "another").write_text("{}")
+    assert running.noted(tmp_path) == [ProcessMarks(f"{EPOCH}.1")]
+    running.clear(tmp_path)
+    assert running.noted(tmp_path) == []
+    assert {path.name for path in notes.iterdir()} == {"directory.1.json", "another"}
+    assert running.noted(tmp_path / "absent") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -149,7 +150,7 @@ def test_a_requeued_task_does_not_overlap_the_attempt_that_lost_it(harness: Harn
     harness.pool(concurrency=4, grace_s=0.3)
     eventually(inside.exists)
     eventually(lambda: "phase started" in harness.kinds(task))
-    pid = int(harness.file(task, "process.json").read_text().split('"pid": ')[1].split(",")[0])
+    pid = json.loads((harness.data / "running" / f"{task}.1.json").read_bytes())["pid"]
     cancel(harness, task)
     last = harness.records(task)[-1].seq
     inside.unlink()

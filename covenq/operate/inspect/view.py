@@ -188,8 +188,7 @@ def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
         raise NotFound(f"no attempt {attempt} of {task[:80]!r}") from None
     path = directory.stdout if stream == "stdout" else directory.stderr
     try:
-        # A command may have put a link or a pipe in the file's place: neither is followed or waited for.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with directory.open(path.name) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - last))
             return file.read(last)

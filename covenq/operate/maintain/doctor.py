@@ -10,7 +10,7 @@ import socket
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -22,8 +22,8 @@ from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_of
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
-from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.process_tree import identity_of, read_identity
+from covenq.tasks.execution import running
+from covenq.tasks.execution.process_tree import identity_of
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
 
@@ -307,15 +307,10 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
 
 
 def orphan_processes(data: Path) -> Iterator[int]:
-    """Pids recorded in attempts' directories that are still of the same processes."""
-    for path in _process_files(data / ATTEMPTS_NAME):
-        mark = read_identity(path)
-        if mark is not None and identity_of(mark.pid) == mark:
-            yield mark.pid
-
-
-def _process_files(directory: Path) -> Iterable[Path]:
-    return sorted(directory.glob("*/*/process.json"))
+    """Pids noted of running commands that are still of the same processes."""
+    for mark in running.noted(data):
+        if mark.identity is not None and identity_of(mark.identity.pid) == mark.identity:
+            yield mark.identity.pid
 
 
 def _nearest_directory(path: Path) -> Path:

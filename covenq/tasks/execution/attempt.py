@@ -6,6 +6,7 @@ attempt learns that its claim is stale.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import math
@@ -17,11 +18,11 @@ from pathlib import Path
 
 from covenq.model import Category, Kind
 from covenq.paths import SOCKET_NAME
+from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
-from covenq.tasks.execution.process_tree import identity_of, write_identity
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
@@ -225,9 +226,9 @@ class Attempt:
         except (OSError, ValueError) as error:
             return not_started(error)
         try:
-            identity = identity_of(command.pid)
-            if identity is not None:
-                write_identity(directory.process, identity)
+            # If there is no space for it, a later daemon knows the process by its fencing token alone.
+            with contextlib.suppress(OSError):
+                running.note(context.data, claim.task, claim.attempt, claim.fence, command.pid)
             self._phase(claim, "started")
             return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
         except OSError as error:  # an error of this process: no descriptors left, for one
@@ -236,6 +237,8 @@ class Attempt:
         except BaseException:
             command.kill()
             raise
+        finally:
+            running.remove(context.data, claim.task, claim.attempt)
 
     def _forward(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:
         context, url = self.context, self.task.policy.forward

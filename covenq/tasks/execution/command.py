@@ -36,7 +36,7 @@ from covenq.tasks.execution.process_tree import (
     starting,
 )
 from covenq.tasks.execution.scrub import Scrubber
-from covenq.tasks.execution.workdir import AttemptDirectory, open_for_writing
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
 _LAST_CHUNKS = 64  # more than a pipe holds
@@ -103,11 +103,9 @@ class Command:
         """
         self._limits = limits
         with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
-            stdin = always.enter_context(directory.payload.open("rb"))
-            paths = (directory.stdout, directory.stderr)
-            files = [open_for_writing(path) for path in paths]
-            for file in files:
-                undo.callback(file.close)
+            stdin = always.enter_context(directory.open(directory.payload.name))
+            names = (directory.stdout.name, directory.stderr.name)
+            files = [undo.enter_context(directory.open(name, os.O_WRONLY)) for name in names]
             words, status, pass_fds = _with_limits(argv, env, limits, always)
             try:
                 pipes = self._start(words, env, directory, stdin, pass_fds)
@@ -117,8 +115,8 @@ class Command:
             undo.pop_all()
             scrub = scrubber or Scrubber()
             self._outputs = [
-                Output(pipe, file, path, limits.output or limit, scrub.stream())
-                for pipe, file, path in zip(pipes, files, paths, strict=True)
+                Output(pipe, file, directory.root, limits.output or limit, scrub.stream())
+                for pipe, file in zip(pipes, files, strict=True)
             ]
             if status is not None and (number := status.read()):
                 self._end(forced=True)

@@ -1,19 +1,21 @@
 """A command's output: read from its pipe, scrubbed of secrets, written into a file of a bounded size.
 
 Of an output that is too long, the beginning and the end are kept: the middle is seldom what one looks for, the end often is.
-The end is written into two files in rotation, the older of which is overwritten, and is appended to the beginning when the
-output is over.
+The end is written into two files without names in rotation, the older of which is overwritten, and is appended to the
+beginning when the output is over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from io import FileIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from covenq.tasks.execution.scrub import Stream
-from covenq.tasks.execution.workdir import open_for_writing, write_all
+from covenq.tasks.execution.workdir import write_all
 
 CHUNK = 65536
 _COPY = 1 << 20
@@ -22,18 +24,21 @@ _COPY = 1 << 20
 class Output:
     """One pipe of a command, pumped into one file."""
 
-    def __init__(self, pipe: IO[bytes], file: FileIO, path: Path, limit: int, stream: Stream) -> None:
-        """`file` is `path`, open. At most `limit` bytes are kept: half for the beginning, a quarter or more for the end."""
+    def __init__(self, pipe: IO[bytes], file: FileIO, scratch: Path, limit: int, stream: Stream) -> None:
+        """At most `limit` bytes are kept in `file`: half for the beginning, a quarter or more for the end.
+
+        `scratch` is a directory on the same disk, for files without names.
+        """
         self.pipe = pipe
         os.set_blocking(pipe.fileno(), False)
         self.error: OSError | None = None
         self._stream = stream
-        self._path = path
+        self._scratch = scratch
         self._limit = limit
         self._file = file
         self._head_left = limit - limit // 4 * 2
-        self._tail: FileIO | None = None
-        self._tail_size = 0
+        self._rest: list[FileIO] = []
+        """The older and the newer file of the end."""
         self._written = 0
         self._seen = 0
 
@@ -57,20 +62,9 @@ class Output:
         except OSError as error:
             self.error = error
         finally:
-            self._file.close()
-            if self._tail is not None:
-                self._tail.close()
-            for path in (self._newer, self._older):
-                path.unlink(missing_ok=True)
-            self.pipe.close()
-
-    @property
-    def _newer(self) -> Path:
-        return self._path.with_name(self._path.name + ".rest")
-
-    @property
-    def _older(self) -> Path:
-        return self._path.with_name(self._path.name + ".rest.1")
+            for file in (self._file, *self._rest, self.pipe):
+                with contextlib.suppress(OSError):
+                    file.close()
 
     def _take(self, content: bytes) -> None:
         self._seen += len(content)
@@ -90,25 +84,28 @@ class Output:
     def _rotate(self, content: memoryview) -> int:
         """Write into the newer file, after a rotation if it is full; the number of bytes of `content` that it took."""
         most = max(self._limit // 4, 1)
-        if self._tail is None or self._tail_size >= most:
-            if self._tail is not None:
-                self._tail.close()
-                self._newer.replace(self._older)
-            self._tail = open_for_writing(self._newer, os.O_CREAT | os.O_TRUNC)
-            self._tail_size = 0
-        some = content[: most - self._tail_size]
-        write_all(self._tail, some)
-        self._tail_size += len(some)
+        if not self._rest or self._rest[-1].tell() >= most:
+            if len(self._rest) == 2:
+                self._rest.reverse()
+                self._rest[-1].seek(0)
+                self._rest[-1].truncate()
+            else:
+                self._rest.append(self._scratch_file())
+        newer = self._rest[-1]
+        some = content[: most - newer.tell()]
+        write_all(newer, some)
         return len(some)
 
+    def _scratch_file(self) -> FileIO:
+        # Without a name, so that no command can put anything in its place: unlinked as soon as it is made, at the latest.
+        return TemporaryFile("w+b", buffering=0, dir=self._scratch)
+
     def _join(self) -> None:
-        parts = [path for path in (self._older, self._newer) if os.path.lexists(path)]
-        dropped = self._seen - self._written - sum(path.stat().st_size for path in parts)
+        dropped = self._seen - self._written - sum(part.tell() for part in self._rest)
         if dropped:
             note = f"\n[covenq: {dropped} bytes were dropped here: the limit is {self._limit}]\n"
             write_all(self._file, memoryview(note.encode()))
-        for path in parts:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with FileIO(fd) as part:
-                while piece := part.read(_COPY):
-                    write_all(self._file, memoryview(piece))
+        for part in self._rest:
+            part.seek(0)
+            while piece := part.read(_COPY):
+                write_all(self._file, memoryview(piece))

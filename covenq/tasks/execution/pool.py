@@ -27,12 +27,12 @@ from covenq.model import at_text, seconds_of
 from covenq.model.status import WorkerAttempt
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
+from covenq.tasks.execution import running
 from covenq.tasks.execution.attempt import Attempt, AttemptContext, AttemptResult
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
-from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity, reap
+from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
 from covenq.tasks.execution.scrub import Scrubber
-from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
@@ -285,11 +285,11 @@ class Pool:
                 return
         conn = self._store.reader()
         tasks = running_without_lease(conn)
-        if not tasks:
-            return
-        killed = kill_leftovers([mark for task in tasks for mark in self._marks_of(conn, task)])
-        if killed:
+        # Noted are also the commands of tasks that were moved without a daemon meanwhile.
+        marks = [*running.noted(self._data), *(mark for task in tasks for mark in self._marks_of(conn, task))]
+        if marks and (killed := kill_leftovers(marks)):
             log.warning("ended %d processes that an earlier daemon had left running", len(killed))
+        running.clear(self._data)
         entries = recover(tasks, self._clock())
         for start in range(0, len(entries), _RECOVERED_AT_ONCE):
             some = entries[start : start + _RECOVERED_AT_ONCE]
@@ -298,13 +298,9 @@ class Pool:
                     self._append_retrying([entry])
 
     def _marks_of(self, conn: sqlite3.Connection, task: Task) -> Sequence[ProcessMarks]:
-        """The marks by which the processes of a task's current attempt are known."""
-        try:
-            directory = AttemptDirectory.for_attempt(self._data, task.id, task.attempts)
-        except ValueError:
-            return []
+        """The fencing token by which the processes of a task's current attempt are known."""
         rows = conn.execute("SELECT fence FROM task_attempts WHERE task = ? AND attempt = ?", (task.id, task.attempts))
-        return [ProcessMarks(row["fence"], read_identity(directory.process)) for row in rows if row["fence"]]
+        return [ProcessMarks(row["fence"]) for row in rows if row["fence"]]
 
     def _append_retrying(self, entries: Sequence[Entry]) -> Appended | Conflict | None:
         """Append; retry whatever may pass, until the stop. None if it was stopped."""

@@ -18,7 +18,6 @@ Only Linux shows these things (/proc); elsewhere nothing is found.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import select
 import signal
@@ -27,7 +26,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -117,32 +116,6 @@ def identity_of(pid: int) -> ProcessIdentity | None:
     """The identity of a process, or None where it can't be read."""
     stat = _stat(pid)
     return ProcessIdentity(pid, stat.start, _boot()) if stat is not None else None
-
-
-def write_identity(path: Path, identity: ProcessIdentity) -> None:
-    """Write it for a later daemon, if there is space: without it, the process is known by its fencing token alone.
-
-    Not synced: after a power cut there is no process to find.
-    """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return
-    try:
-        os.write(fd, json.dumps(asdict(identity)).encode())
-    except OSError:
-        return
-    finally:
-        os.close(fd)
-
-
-def read_identity(path: Path) -> ProcessIdentity | None:
-    """What `write_identity` wrote, or None if it is missing or was cut short by the daemon's death."""
-    try:
-        found = json.loads(path.read_bytes())
-        return ProcessIdentity(int(found["pid"]), int(found["start"]), str(found["boot"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def kill_leftovers(marks: Collection[ProcessMarks], *, orphans: bool = False) -> list[int]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME
+from covenq.tasks.execution.untrusted_files import open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,13 @@ class AttemptDirectory:
         return self.path / "result"
 
     @property
-    def process(self) -> Path:
-        """The identity of the command's process, for a later daemon that has to kill it."""
-        return self.path / "process.json"
+    def root(self) -> Path:
+        """The data or work directory that it is in."""
+        return self.path.parents[2]
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> FileIO:
+        """A file in it, if it is a regular one, whatever the command has made of its name. Raises OSError."""
+        return open_file(self.path.parents[1], self.path.parent.name, self.path.name, name, flags=flags)
 
     def prepare(self, payload: bytes | None = None, brief: Mapping[str, object] | None = None) -> None:
         """Create it, private to this user, with the payload and the brief, if given, and empty outputs. Raises OSError.
@@ -76,7 +80,7 @@ class AttemptDirectory:
             for path, content in files.items():
                 if content is None:
                     continue
-                with open_for_writing(path, os.O_CREAT | os.O_EXCL) as file:
+                with self.open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                     write_all(file, memoryview(content))
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)  # so that it can be tried again when there is space
@@ -84,7 +88,7 @@ class AttemptDirectory:
 
     def write_output(self, output: bytes) -> None:
         """Write the output of an attempt that runs no command. A full disk costs the output, not the work."""
-        with contextlib.suppress(OSError), open_for_writing(self.stdout) as file:
+        with contextlib.suppress(OSError), self.open(self.stdout.name, os.O_WRONLY) as file:
             write_all(file, memoryview(output))
 
     def keep(self, result: bytes) -> None:
@@ -99,7 +103,7 @@ class AttemptDirectory:
 
         What can't be removed stays until retention, and does not affect the outcome.
         """
-        own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result, self.process)}
+        own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result)}
         with contextlib.suppress(OSError), os.scandir(self.path) as listing:
             for one in listing:
                 if one.name in own:
@@ -117,17 +121,13 @@ class AttemptDirectory:
         OSError when it can't be made durable.
         """
         try:
-            fd = os.open(self.result, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # missing, a link, a socket
+            file = self.open(self.result.name)
+        except OSError:  # missing, or no regular file
             return False
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return False
+        with file:
             with contextlib.suppress(PermissionError):  # written by a set-uid program: another user's
-                os.fchmod(fd, 0o600)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+                os.fchmod(file.fileno(), 0o600)
+            os.fsync(file.fileno())
         for directory in (self.path, *self.path.parents[:3]):  # up to the data directory's own names
             atomic_file.sync_directory(directory)
         return True
@@ -155,11 +155,6 @@ def _make_removable(directory: Path) -> None:
             if not one.is_symlink():
                 with contextlib.suppress(OSError):  # another user's: the next removal fails there, and says so
                     one.chmod(0o700)
-
-
-def open_for_writing(path: Path, flags: int = 0) -> FileIO:
-    """A file open for writing, mode 0600, never through a link of that name."""
-    return FileIO(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600), "wb")
 
 
 def write_all(file: FileIO, content: memoryview) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from covenq.errors import Refused
 from covenq.paths import ATTEMPTS_NAME
-from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, read_identity
+from covenq.tasks.execution import running
+from covenq.tasks.execution.process_tree import kill_leftovers
 from covenq.tasks.execution.workdir import remove_tree
 
 log = logging.getLogger("covenq.worker")
@@ -43,15 +43,10 @@ def locked_work_directory(base: Path) -> Iterator[Path]:
 
 def kill_earlier_leftovers(work: Path) -> None:
     """Kill what an earlier worker in this directory left running: its leases may have been granted to others."""
-    marks = []
-    for path in work.glob(f"{ATTEMPTS_NAME}/*/*/brief.json"):
-        try:
-            fence = str(json.loads(path.read_bytes())["fence"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        marks.append(ProcessMarks(fence, read_identity(path.with_name("process.json"))))
+    marks = running.noted(work)
     if marks and (killed := kill_leftovers(marks)):
         log.warning("ended %d processes that an earlier worker had left running", len(killed))
+    running.clear(work)
 
 
 def prune_failed(work: Path, most: int = FAILED_MAX) -> None:

@@ -9,6 +9,7 @@ The token stays in this process: a command reports its phases on a socket of the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -24,10 +25,11 @@ import orjson
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
+from covenq.tasks.execution import running
 from covenq.tasks.execution.brief import Brief
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
-from covenq.tasks.execution.process_tree import identity_of, reap, write_identity
+from covenq.tasks.execution.process_tree import reap
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
@@ -175,6 +177,7 @@ class Worker:
             # An error in one task must not stop the others: its lease runs out, and another worker gets it.
             log.exception("attempt %d of task %s broke", grant.attempt, grant.id)
         finally:
+            running.remove(self._work, grant.id, grant.attempt)
             with self._lock:
                 del self._leased[grant.id]
             leased.lost.close()
@@ -190,6 +193,7 @@ class Worker:
         brief = _brief(grant)
         try:
             directory.prepare(payload, brief.as_json(directory))
+            running.note(self._work, grant.id, grant.attempt, grant.fence)
         except OSError as error:
             return not_started(error)
         self._phase(client, leased, "prepared")
@@ -205,9 +209,8 @@ class Worker:
         except (OSError, ValueError) as error:
             return not_started(error)
         try:
-            identity = identity_of(command.pid)
-            if identity is not None:
-                write_identity(directory.process, identity)
+            with contextlib.suppress(OSError):  # its token is noted
+                running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)
             self._phase(client, leased, "started")
             return command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
         except BaseException:
