@@ -29,6 +29,7 @@ log = logging.getLogger("covenq.config")
 
 STATIC = {
     "bind": "[server] bind",
+    "webhook_path": "[server] path",
     "data": "[server] data",
     "body_limit": "[server] body_limit",
     "header_timeout_s": "[server] header_timeout",

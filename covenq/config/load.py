@@ -17,6 +17,7 @@ from covenq.config.route import Route, digest, parse_route
 from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
 from covenq.config.toml_table import Table
+from covenq.config.webhook_path import DEFAULT_PATH, parse_path
 from covenq.errors import ConfigError
 from covenq.paths import CONFIG_NAME, TOKENS_NAME
 from journal.records import PAYLOAD_MAX
@@ -50,6 +51,8 @@ class Config:
 
     path: Path | None = None
     bind: str = DEFAULT_BIND
+    webhook_path: str = DEFAULT_PATH
+    """Where deliveries are posted to, without a slash at its end."""
     data: Path | None = None
     body_limit: int = BODY_LIMIT
     header_timeout_s: float = HEADER_TIMEOUT_S
@@ -111,7 +114,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     Errors name `path`, and relative paths start from its directory. With the file's `text`, errors also name line and column.
     """
     top = Table(str(path) if path else "configuration", "", raw, text=text)
-    server = top.table("server", ("bind", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
+    server = top.table("server", ("bind", "path", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
     api = top.table("api", ("bind", "tokens"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency", "scrub"))
@@ -141,6 +144,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     return Config(
         path=path,
         bind=bind,
+        webhook_path=parse_path(server),
         data=(base / Path(data).expanduser()) if data else None,
         body_limit=server.integer("body_limit", BODY_LIMIT, 1, PAYLOAD_MAX),
         header_timeout_s=_timeout(server, "header_timeout", HEADER_TIMEOUT_S),

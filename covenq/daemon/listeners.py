@@ -43,10 +43,11 @@ class TcpSockets:
 
     webhook: socket.socket
     api: socket.socket | None
+    webhook_path: str
 
     @property
     def webhook_url(self) -> str:
-        return f"http://{_reachable(address_of(self.webhook))}/webhook"
+        return f"http://{_reachable(address_of(self.webhook))}{self.webhook_path}"
 
     @property
     def api_url(self) -> str | None:
@@ -60,7 +61,7 @@ def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
     api = None if config.api_bind is None else _bind_api(config.api_bind)
     if api is not None:
         cleanup.callback(api.close)
-    return TcpSockets(webhook, api)
+    return TcpSockets(webhook, api, config.webhook_path)
 
 
 def make_listeners(
@@ -96,7 +97,7 @@ def make_listeners(
         fast_path: FastPath | None = None,
     ) -> Listener:
         listener = Listener(
-            make_app(groups, refusals, tokens),
+            make_app(groups, refusals, tokens, webhook_path=config.webhook_path),
             bound,
             ListenerSettings(name, threads, limits, routes.api in groups, connections),
             on_refusal=on_refusal,
@@ -106,7 +107,7 @@ def make_listeners(
         stats[name] = listener.stats
         return listener
 
-    fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder)
+    fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     webhook = make("webhook", sockets.webhook, [routes.webhook, routes.health], config.threads, fast_path=fast_path)
     api = make("api", unix, [routes.webhook, routes.health, routes.api], API_THREADS)
     if sockets.api is None:

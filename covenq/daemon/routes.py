@@ -43,6 +43,7 @@ def make_routes(
             WebhookIntake(storage.journal, intake.admission, live, storage.state.lookup),
             intake.twins,
             AnswerRecorder(intake.accepted, intake.refusals),
+            live.now.config.webhook_path,
         ),
         HealthRoutes(
             info.version,
@@ -56,6 +57,7 @@ def make_routes(
                 metrics.DiskMetrics(intake.admission),
                 metrics.ListenerMetrics(stats),
             ],
+            live.now.config.webhook_path,
         ),
         _make_api(info, live, storage, intake, workers, upkeep, stopping),
     )

@@ -34,6 +34,7 @@ HEADER_VALUE_MAX = 1024
 
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_CODINGS = frozenset({"gzip", "x-gzip", "br", "deflate", "compress", "x-compress", "zstd"})
 _RECORDED_PREFIXES = ("x-github-", "x-hub-signature")
 _RECORDED_HEADERS = frozenset({"content-type", "user-agent"})
 _PAYLOAD_FIELD = re.compile(rb"(?:\A|&)payload=([^&]*)")
@@ -92,6 +93,17 @@ def is_form(content_type: str | None) -> bool | None:
     if kind == _FORM_TYPE:
         return True
     return False if _JSON_TYPE.match(kind) else None
+
+
+def is_coded(coding: str) -> bool:
+    """Whether a Content-Encoding says that the body is coded, as a compressed one is: GitHub signs what it sends, uncoded."""
+    return coding.strip().lower() not in ("", "identity")
+
+
+def coding_unsupported(coding: str) -> str:
+    """The sentence about a body that is coded. It names the codings that are known, and nothing else of what the header holds."""
+    named = ", ".join(word for word in re.split(r"[,\s]+", coding[:100].lower()) if word in _CODINGS)
+    return f"The body came with Content-Encoding{named and f' {named}'}, and must come as GitHub signed it."
 
 
 def identity(headers: Mapping[str, str]) -> Identity:

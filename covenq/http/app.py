@@ -14,6 +14,7 @@ from typing import Protocol
 import falcon
 
 from covenq.config.api_tokens import Tokens
+from covenq.config.webhook_path import DEFAULT_PATH, spellings
 from covenq.errors import CovenqError, StateBehind
 from covenq.http.answers import respond_error, respond_exception
 from covenq.http.api import claims, listings, pauses, queries, status
@@ -55,9 +56,12 @@ class WebhookRoutes:
     intake: WebhookIntake
     twins: Twins
     recorder: AnswerRecorder
+    path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
-        yield "/webhook", Webhook(self.intake, self.twins, self.recorder)
+        webhook = Webhook(self.intake, self.twins, self.recorder)
+        for path in spellings(self.path):
+            yield path, webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,13 @@ class HealthRoutes:
     version: str
     admission: Admission
     metrics: Sequence[MetricSource]
+    webhook_path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield "/healthz", Health()
         yield "/readyz", Readiness(self.admission)
         yield "/metrics", Metrics(self.metrics)
-        yield "/openapi.json", Document(self.version)
+        yield "/openapi.json", Document(self.version, self.webhook_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,17 @@ class ApiRoutes:
         yield "claims/{task}/fail", claims.Fail(reports)
 
 
-def make_app(groups: Collection[RouteGroup], refusals: Refusals, tokens: Tokens | None = None) -> App:
-    """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them."""
+def make_app(
+    groups: Collection[RouteGroup],
+    refusals: Refusals,
+    tokens: Tokens | None = None,
+    *,
+    webhook_path: str = DEFAULT_PATH,
+) -> App:
+    """The application of one listener, with these groups of routes. With `tokens`, the API requires one of them.
+
+    `webhook_path` is told to who posts elsewhere.
+    """
     # The webhook's own listener has no guard: nothing on it needs a token, and it is the hot path.
     guarded = any(isinstance(group, ApiRoutes) for group in groups)
     app: App = falcon.App(middleware=[Guard(refusals, tokens)] if guarded else [])
@@ -143,7 +157,7 @@ def make_app(groups: Collection[RouteGroup], refusals: Refusals, tokens: Tokens 
     app.req_options.auto_parse_form_urlencoded = False
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
-    errors = _ErrorHandlers(refusals)
+    errors = _ErrorHandlers(refusals, webhook_path)
     app.add_error_handler(Exception, errors.unexpected)
     app.add_error_handler(falcon.HTTPError, errors.http)
     app.add_error_handler(CovenqError, errors.failure)
@@ -164,15 +178,16 @@ def _add(app: App, path: str, resource: object) -> None:
 class _ErrorHandlers:
     """Answers as JSON what falcon, our own code, or a bug raises."""
 
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: Refusals, webhook_path: str) -> None:
         self._refusals = refusals
+        self._webhook_path = webhook_path
 
     def http(
         self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
     ) -> None:
         status = error.status_code
         word, detail = {
-            404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to /webhook."),
+            404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to {self._webhook_path}."),
             405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
         # A hook with the wrong address, or one whose POST was redirected as a GET.

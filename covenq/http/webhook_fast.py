@@ -5,29 +5,30 @@ Its memory is bounded: as many bodies as the listener has connections, each up t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from covenq.config.webhook_path import spellings
 from covenq.http.server.deferred import OnReady
 from covenq.http.webhook import AnswerRecorder, WebhookIntake, canonical_name
 from covenq.intake import receive
 
-_RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "USER_AGENT")
+_RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "CONTENT_ENCODING", "USER_AGENT")
 """Prefixes of the headers that the intake reads or keeps; it ignores the others."""
 
 
 class WebhookFastPath:
     """See `covenq.http.server.deferred.FastPath`. `covenq.http.webhook.Webhook` answers what it doesn't take on."""
 
-    path = "/webhook"
-
-    def __init__(self, intake: WebhookIntake, recorder: AnswerRecorder) -> None:
+    def __init__(self, intake: WebhookIntake, recorder: AnswerRecorder, path: str) -> None:
+        self.paths: Collection[str] = frozenset(spellings(path))
+        self._path = path
         self._intake = intake
         self._recorder = recorder
 
     def begin(
         self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
     ) -> bool:
-        intake, recorder = self._intake, self._recorder
+        intake, recorder, path = self._intake, self._recorder, self._path
         if intake.admission.intake(len(body)) is not None:
             return False
         live = intake.live.now
@@ -39,7 +40,7 @@ class WebhookFastPath:
             secrets=live.keys,
             config=live.config,
             lookup=intake.lookup,
-            done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, client)),
+            done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, path, client)),
             after=after_batch,
             clock=intake.clock,
         )
@@ -51,14 +52,15 @@ class WebhookFastPath:
 class _PendingDelivery:
     """A submitted delivery whose result is known. It is counted when it is answered."""
 
-    __slots__ = ("_client", "_headers", "_recorder", "_submitted")
+    __slots__ = ("_client", "_headers", "_path", "_recorder", "_submitted")
 
     def __init__(
-        self, recorder: AnswerRecorder, submitted: receive.Submitted, headers: Mapping[str, str], client: str
+        self, recorder: AnswerRecorder, submitted: receive.Submitted, headers: Mapping[str, str], path: str, client: str
     ) -> None:
         self._recorder = recorder
         self._submitted = submitted
         self._headers = headers
+        self._path = path
         self._client = client
 
     @property
@@ -67,5 +69,5 @@ class _PendingDelivery:
 
     def answer(self) -> receive.Answer:
         answer = self._submitted.answer()
-        self._recorder.record(answer, self._headers.get, path=WebhookFastPath.path, client=self._client)
+        self._recorder.record(answer, self._headers.get, path=self._path, client=self._client)
         return answer

@@ -159,9 +159,15 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
     content_type = headers.get("content-type")
     if github_request.is_form(content_type) is None:
         return refuse(415, "content_type_unsupported", github_request.CONTENT_TYPE_UNSUPPORTED)
+    coding = headers.get("content-encoding")
+    if coding is not None and github_request.is_coded(coding):
+        answer = refuse(415, "content_encoding_unsupported", github_request.coding_unsupported(coding))
+        answer.headers["Accept-Encoding"] = "identity"
+        return answer
     signature = headers.get("x-hub-signature-256")
     if signature is None:
-        return refuse(401, "signature_missing", "There is no X-Hub-Signature-256 header.")
+        old = ", but X-Hub-Signature, by SHA-1, which is not enough" if "x-hub-signature" in headers else ""
+        return refuse(401, "signature_missing", f"There is no X-Hub-Signature-256 header{old}.")
     signers = verifiers(keys, request.body, signature)
     if not signers:
         return refuse(401, "signature_wrong", "X-Hub-Signature-256 is not this body's under any configured secret.")

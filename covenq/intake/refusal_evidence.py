@@ -40,6 +40,7 @@ class Evidence(TypedDict, total=False):
     github: bool | None
     proxied: bool | None
     body: str | None
+    signature: str | None
 
 
 def evidence_of(header: Header, start: bytes = b"") -> Evidence:
@@ -53,6 +54,7 @@ def evidence_of(header: Header, start: bytes = b"") -> Evidence:
         "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
         "proxied": any(header(name) is not None for name in _PROXY_HEADERS) or None,
         "body": body_anomaly(start[:BODY_START], media),
+        "signature": _signature_kind(header),
     }
 
 
@@ -67,6 +69,12 @@ def body_anomaly(start: bytes, media: str) -> str | None:
     if media == "application/x-www-form-urlencoded" and start.lstrip()[:1] in (b"{", b"["):
         return "json"
     return None
+
+
+def _signature_kind(header: Header) -> str | None:
+    """ "sha1" where the older signature is the only one."""
+    alone = header("X_HUB_SIGNATURE") is not None and header("X_HUB_SIGNATURE_256") is None
+    return "sha1" if alone else None
 
 
 def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:

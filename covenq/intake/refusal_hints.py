@@ -20,6 +20,10 @@ HINTS: Mapping[str, str] = {
     "body_too_deep": "The body is nested deeper than GitHub's are.",
     "body_too_large": "GitHub sends no more than 25 MiB; look at [server] body_limit.",
     "busy": "There were more connections than can be held, or no room in TMPDIR for its body. Redeliver it from GitHub.",
+    "content_encoding_unsupported": (
+        "GitHub compresses no body: something between GitHub and covenq does. Have it pass bodies on as they are: see "
+        "covenq-proxy(7)."
+    ),
     "content_type_unsupported": (
         "Set the hook's content type to application/json, or the form GitHub offers; a proxy must keep it."
     ),
@@ -45,10 +49,12 @@ HINTS: Mapping[str, str] = {
     "journal_poisoned": "The disk failed to sync: see its kernel's messages (dmesg). Redeliver it from GitHub.",
     "journal_unavailable": "The journal could not be written: covenq's log says why. Redeliver it from GitHub.",
     "method_not_allowed": (
-        "Deliveries are POSTed to /webhook. A redirect on the way makes a GET of a POST: give GitHub the final address."
+        "Deliveries are POSTed to /webhook, or to [server] path. A redirect on the way makes a GET of a POST: give GitHub the "
+        "final address."
     ),
     "path_unknown": (
-        "The hook's Payload URL has another path: deliveries go to /webhook. Mind a path that the proxy adds or takes."
+        "The hook's Payload URL has another path: deliveries go to /webhook, or to [server] path. Mind a path that the proxy "
+        "adds or takes."
     ),
     "request_malformed": (
         "It isn't well-formed HTTP: look at what is between the client and covenq, HTTPS spoken to a plain port too."
@@ -59,6 +65,10 @@ HINTS: Mapping[str, str] = {
     "role_insufficient": "The token is of another role: `covenq tokens`.",
     "signature_missing": (
         "The hook has no secret: set one in GitHub's settings of the webhook. Or a proxy took the header out."
+    ),
+    "signature_missing/sha1": (
+        "It has X-Hub-Signature (SHA-1) alone, which covenq doesn't take: GitHub has sent X-Hub-Signature-256 beside it since "
+        "2020. A proxy took that out, or this isn't GitHub."
     ),
     "signature_out_of_scope": (
         "The secret's scope leaves this hook, repository or installation out: see [github] webhook_secrets."
@@ -94,13 +104,14 @@ HINTS: Mapping[str, str] = {
         "captured and sent again."
     ),
 }
-"""The word of a refusal, some with the anomaly of the body (`refusal_evidence.body_anomaly`), to what an operator does next."""
+"""The word of a refusal, some with the anomaly of the body (`refusal_evidence.body_anomaly`) or the kind of its signature, to
+what an operator does next."""
 
 
 def hint_of(refusal: Refusal) -> str:
     """The hint for a line of the log (`covenq.intake.refusal_log`); empty for a word that this version doesn't know."""
     word = refusal.error
-    return HINTS.get(f"{word}/{refusal.body}") or HINTS.get(word) or ""
+    return HINTS.get(f"{word}/{refusal.body}") or HINTS.get(f"{word}/{refusal.signature}") or HINTS.get(word) or ""
 
 
 def with_hint(refusal: Refusal) -> Refusal:

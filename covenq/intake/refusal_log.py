@@ -52,6 +52,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     github: bool | None = None
     proxied: bool | None = None
     body: str | None = None
+    signature: str | None = None
     hint: str | None = None
 
 
@@ -103,6 +104,7 @@ class Refusals:
             github=about.get("github"),
             proxied=about.get("proxied"),
             body=self._clean(about.get("body")),
+            signature=self._clean(about.get("signature")),
         )
         with self._lock:
             self._counts[word] += 1

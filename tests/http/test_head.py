@@ -93,6 +93,10 @@ def test_what_github_sends_is_plain() -> None:
         GITHUB.replace(b"Length: 7", b"Length: " + b"9" * 19),
         b"\r\n" + GITHUB,
         b"POST /webhook HTTP/1.1\r\n\r\n",
+        GITHUB.replace(b"Host: covenq.example.org\r\n", b""),
+        GITHUB.replace(b"covenq.example.org", b"covenq.example.org/"),
+        GITHUB.replace(b"covenq.example.org", b"a, b"),
+        GITHUB.replace(b"/webhook", b"/webhook//"),
     ],
 )
 def test_all_that_is_not_plain_is_waitress_own_to_read(data: bytes) -> None:

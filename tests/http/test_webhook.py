@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
@@ -205,14 +206,21 @@ MALFORMED = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), 400, "request_malformed"),
     "nothing but empty lines": (b"\r\n\r\n", 400, "request_malformed"),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "request_malformed"),
-    "half an address": (b"POST http://[ HTTP/1.1\r\n\r\n", 400, "request_malformed"),
-    "a method in lower case": (b"post /webhook HTTP/1.1\r\n\r\n", 400, "request_malformed"),
+    "half an address": (b"POST http://[ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "request_malformed"),
+    "a method in lower case": (b"post /webhook HTTP/1.1\r\nHost: x\r\n\r\n", 400, "request_malformed"),
     "a chunk's line without end": (
         POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 100_000, 400, "request_malformed",
     ),
     "a trailer without end": (
         POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 50_000, 400, "request_malformed",
     ),
+    "no host": (b"POST /webhook HTTP/1.1\r\n\r\n", 400, "request_malformed"),
+    "two hosts": (POST + b"Host: y\r\n\r\n", 400, "request_malformed"),
+    "one host twice": (POST + b"Host: x\r\n\r\n", 400, "request_malformed"),
+    "two hosts in HTTP/1.0": (POST.replace(b"1.1", b"1.0") + b"Host: y\r\n\r\n", 400, "request_malformed"),
+    "a host that is none": (POST.replace(b"Host: x", b"Host: http://x/") + b"\r\n", 400, "request_malformed"),
+    "a host with a user": (POST.replace(b"Host: x", b"Host: u@x") + b"\r\n", 400, "request_malformed"),
+    "a port that is none": (POST.replace(b"Host: x", b"Host: x:y") + b"\r\n", 400, "request_malformed"),
     "another encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501, "transfer_encoding"),
 }  # fmt: skip
 
@@ -236,7 +244,7 @@ def test_what_the_server_refuses_by_itself_is_json_and_counted(served: Served, n
 
 
 def test_an_empty_line_before_a_request_and_headers_of_just_64_kib_are_let_pass(served: Served) -> None:
-    start = b"GET /healthz HTTP/1.1\r\nConnection: close\r\nX: "
+    start = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: "
     request = start + b"x" * (HEADERS_MAX - len(start) - 4) + b"\r\n\r\n"
     assert len(request) == HEADERS_MAX
     for sent, status in ((b"\r\n" + start + b"\r\n\r\n", 200), (request, 200), (request.replace(b"X: ", b"X: x"), 431)):
@@ -246,6 +254,43 @@ def test_an_empty_line_before_a_request_and_headers_of_just_64_kib_are_let_pass(
             while chunk := connection.recv(65536):
                 received += chunk
         assert parsed(received)[0] == status
+
+
+@pytest.mark.parametrize(
+    "host", ["covenq.example.org", "192.0.2.1:8787", "[::1]:8787", "[fe80::1%25eth0]", "a_b.c", "x:", ""]
+)
+def test_a_host_of_any_form_is_let_pass_and_http_1_0_needs_none(served: Served, host: str) -> None:
+    body, headers = signed("issues", issue())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    end = f"{lines}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    assert talk(served, f"POST /webhook HTTP/1.1\r\nHost: {host}\r\n".encode() + end)[0] == 202
+    assert talk(served, b"POST /webhook HTTP/1.0\r\n" + end)[0] == 200
+
+
+def test_a_compressed_body_is_named_for_what_it_is(served: Served) -> None:
+    """Not called wrongly signed, which would send its reader to change secrets that are right."""
+    body, headers = signed("issues", issue())
+    for coding, named in (("gzip", "gzip"), ("BR", "br"), ("deflate, gzip", "deflate, gzip"), ("ghp_" + "a" * 36, "")):
+        answer = served.request("POST", "/webhook", gzip.compress(body), {**headers, "Content-Encoding": coding})
+        assert (answer.status, answer.json["error"]) == (415, "content_encoding_unsupported")
+        assert f"Content-Encoding {named}".rstrip() in answer.json["detail"] and "ghp_" not in answer.json["detail"]
+        assert answer.headers["accept-encoding"] == "identity"
+    hint = served.ask("/api/v1/refused").json["items"][0]["hint"]
+    assert "compress" in hint and "covenq-proxy(7)" in hint
+    assert served.request("POST", "/webhook", body, {**headers, "Content-Encoding": "identity"}).status == 202
+
+
+def test_a_signature_by_sha_1_alone_is_named(served: Served) -> None:
+    body, headers = signed("issues", issue(), X_Hub_Signature="sha1=" + "0" * 40)
+    del headers["X-Hub-Signature-256"]
+    answer = served.request("POST", "/webhook", body, headers)
+    assert (answer.status, answer.json["error"]) == (401, "signature_missing")
+    assert "SHA-1" in answer.json["detail"]
+    del headers["X-Hub-Signature"]
+    served.request("POST", "/webhook", body, headers)
+    neither, old = served.ask("/api/v1/refused").json["items"]
+    assert (old["signature"], neither.get("signature")) == ("sha1", None)
+    assert "SHA-1" in old["hint"] and "SHA-1" not in neither["hint"]
 
 
 def test_unknown_paths_and_methods_are_json_and_a_misdirected_hook_is_counted(served: Served) -> None:

@@ -178,11 +178,13 @@ def serving(
             streams = name != "webhook"
             limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
             return Listener(
-                make_app(groups, refusals, tokens),
+                make_app(groups, refusals, tokens, webhook_path=config.webhook_path),
                 socket,
                 ListenerSettings(name, threads, limits, streams),
                 on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
-                fast_path=None if streams else WebhookFastPath(made.webhook.intake, made.webhook.recorder),
+                fast_path=None
+                if streams
+                else WebhookFastPath(made.webhook.intake, made.webhook.recorder, config.webhook_path),
             )
 
         webhook = listener("webhook", [made.webhook, made.health], bound)

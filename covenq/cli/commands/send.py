@@ -140,7 +140,7 @@ def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     """The running daemon's webhook URL, else the one that the configuration would give it."""
     with source(data, config) as opened:
         url = opened.status().webhook_url if opened.live else None
-    return str(url) if url else f"http://{where.config.bind}/webhook"
+    return str(url) if url else f"http://{where.config.bind}{where.config.webhook_path}"
 
 
 def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
@@ -200,7 +200,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
 HINTS = {
     "signature_wrong": "The other side has another secret: give its own with --secret-file.",
     "token_missing": "That is the API's address: deliveries go to the one that `covenq status` calls webhook.",
-    "path_unknown": "Is it the right address? A webhook's ends in /webhook; `covenq status` says the daemon's own.",
+    "path_unknown": "Is it the right address? A webhook's ends in [server] path, /webhook unless set: see `covenq status`.",
     "delivery_conflict": "Send it under a --guid of its own; `covenq show` has the first one.",
 }
 

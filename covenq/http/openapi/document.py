@@ -11,32 +11,35 @@ import falcon
 import orjson
 
 from covenq import __version__
+from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.openapi import schemas
 from covenq.http.openapi.operations import OPERATIONS, Access, Answer, Operation
 from covenq.http.openapi.schemas import SCHEMAS, ref
 
 
 class Document:
-    """GET /openapi.json, made at the first request. The version is all that it has of this daemon."""
+    """GET /openapi.json, made at the first request. The version and the webhook's path are all that it has of this daemon."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, webhook_path: str) -> None:
         self._version = version
+        self._webhook_path = webhook_path
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = "application/json"
-        resp.data = _encoded(self._version)
+        resp.data = _encoded(self._version, self._webhook_path)
 
 
 @cache
-def _encoded(version: str) -> bytes:
-    return orjson.dumps(document(version))
+def _encoded(version: str, webhook_path: str) -> bytes:
+    return orjson.dumps(document(version, webhook_path))
 
 
-def document(version: str = __version__) -> dict[str, Any]:
+def document(version: str = __version__, webhook_path: str = DEFAULT_PATH) -> dict[str, Any]:
     """The OpenAPI 3.1 document of all listeners together."""
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
-        paths.setdefault(_shown(one.path), {})[one.method.lower()] = _operation(one)
+        path = webhook_path if one.path == DEFAULT_PATH else _shown(one.path)
+        paths.setdefault(path, {})[one.method.lower()] = _operation(one)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,7 +77,7 @@ _ERRORS: Mapping[int, str] = {
     404: "There is no such thing.",
     409: "What is there now stands against it.",
     413: "The body is over the limit.",
-    415: "The content type is neither JSON nor a form.",
+    415: "The content type is neither JSON nor a form, or the body is compressed.",
     503: "Not now: `Retry-After` says when to ask again.",
 }
 _OWN_ERRORS: Mapping[Access, tuple[int, ...]] = {
@@ -117,7 +120,7 @@ def _operation(one: Operation) -> dict[str, Any]:
         found["parameters"] = segments + asked
     if one.body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": one.body}}}
-    elif one.path == "/webhook":
+    elif one.path == DEFAULT_PATH:
         found["requestBody"] = {"required": True, "content": {"application/json": {}, _FORM: {}}}
         found["parameters"] = [{"name": name, "in": "header", "schema": schemas.TEXT} for name in _SIGNED]
     answers = {status: _answer(one, status, holds) for status, holds in one.answers.items()}

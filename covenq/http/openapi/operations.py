@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from covenq.config.webhook_path import DEFAULT_PATH
 from covenq.http.answers import status_of
 from covenq.http.openapi import schemas
 from covenq.http.openapi.from_types import Schema
@@ -128,7 +129,7 @@ def _held(action: str, summary: str, answer: str) -> Operation:
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST",
-        "/webhook",
+        DEFAULT_PATH,
         "open",
         "A delivery, signed by GitHub. Not on the API's own listener.",
         {202: ref("accepted"), 200: ref("accepted")},

@@ -23,7 +23,7 @@ import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 from wsgiref.types import WSGIApplication
 
@@ -66,7 +66,8 @@ OnReady = Callable[[PendingAnswer], None]
 class FastPath(Protocol):
     """What can take a request on without waiting."""
 
-    path: str
+    paths: Collection[str]
+    """The request's paths that it takes on."""
 
     def begin(
         self, headers: Mapping[str, str], body: bytes, client: str, on_ready: OnReady, after_batch: Callable[[], None]
@@ -93,7 +94,7 @@ class DeferredChannel(HTTPChannel):
     def begin(self, fast_path: FastPath) -> bool:
         """Try the fast path for the request at the head. Called by waitress where it would hand it to a thread."""
         request = self.requests[0]
-        if request.error is not None or request.command != "POST" or request.path != fast_path.path:
+        if request.error is not None or request.command != "POST" or request.path not in fast_path.paths:
             return False
         if request.chunked or not 0 < request.content_length <= PLAIN_MAX:
             return False

@@ -12,13 +12,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _PLAIN = re.compile(
-    rb"POST ((?:/[0-9A-Za-z_-]+)+) HTTP/1\.1\r\n"
+    rb"POST (/|(?:/[0-9A-Za-z._~-]+)+/?) HTTP/1\.1\r\n"
     rb"(?:[A-Za-z0-9-]{1,64}: [!-~](?:[ -~]*[!-~])?\r\n){1,100}\r\n\Z"
 )
 """No escape in the path and no query; every field with one space after its colon, a value of printable ASCII, no fold."""
 _SPECIAL = frozenset({"TRANSFER_ENCODING", "CONNECTION", "EXPECT"})
 """Fields that change how the request is read or answered."""
 _LENGTH_DIGITS = 18
+_HOST = re.compile(r"(?:\[[0-9A-Za-z._~:%-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")
+"""RFC 3986's host, a literal address in brackets or a name that may be empty, and a port."""
 
 
 class Head(NamedTuple):
@@ -44,10 +46,21 @@ def read(head: bytes) -> Head | None:
         headers[_wsgi(name)] = value
     if len(headers) < len(lines) or not _SPECIAL.isdisjoint(headers):
         return None  # a field came twice, or is one of those
+    if not is_host(headers.get("HOST", " ")):
+        return None
     length = headers.get("CONTENT_LENGTH", "0")
     if not length.isdigit() or len(length) > _LENGTH_DIGITS:
         return None
     return Head(found[1].decode("ascii"), first_line.encode("ascii"), headers, int(length))
+
+
+@lru_cache(256)
+def is_host(value: str) -> bool:
+    """Whether it is a valid Host field of one line; the lines of several are joined by a comma and a space, which none has.
+
+    RFC 9112, 3.2: HTTP/1.1 needs one, for what stands in front may choose by it where the request goes.
+    """
+    return _HOST.match(value) is not None
 
 
 @lru_cache(256)

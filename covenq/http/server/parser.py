@@ -141,6 +141,9 @@ class Parser(HTTPRequestParser):
         super().parse_header(header_plus)
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        host = self.headers.get("HOST")
+        if (host is None and self.version == "1.1") or (host is not None and not head.is_host(host)):
+            raise ParsingError("It has not one valid Host")
         # Looked for in the bytes, for the parser may remove it from its headers.
         if self.chunked and _LENGTH.search(header_plus):
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
