@@ -57,29 +57,30 @@ def parse(text: str) -> list[Step]:
 
 def pick(document: object, text: str) -> Iterator[object]:
     """The values that the path names, in order. Raises UsageError, and NotFound with the part of the path that exists."""
-    return _pick(document, parse(text), ())
+    steps = parse(text)
+    stack: list[tuple[object, int]] = [(document, 0)]  # a path has more steps than Python may recurse
+    while stack:
+        value, at = stack.pop()
+        if at == len(steps):
+            yield value
+        else:
+            stack.extend((one, at + 1) for one in reversed(_step(value, steps[at], steps[:at])))
 
 
-def _pick(value: object, steps: Sequence[Step], walked: tuple[Step, ...]) -> Iterator[object]:
-    if not steps:
-        yield value
-        return
-    step, rest = steps[0], steps[1:]
+def _step(value: object, step: Step, walked: Sequence[Step]) -> list[object]:
+    """The values that one step leads to, after those that were walked. Raises NotFound."""
     if step is EACH:
         if not isinstance(value, list | dict):
             raise NotFound(f"{_text(walked)} is {_kind(value)}: it has no elements", hint="Leave out the [].")
-        for one in value if isinstance(value, list) else value.values():
-            yield from _pick(one, rest, (*walked, step))
-        return
+        return list(value if isinstance(value, list) else value.values())
     if isinstance(step, int):
         if not isinstance(value, list) or not -len(value) <= step < len(value):
             size = f"has {len(value)} elements" if isinstance(value, list) else f"is {_kind(value)}"
             raise NotFound(f"there is no {_text((*walked, step))}", hint=f"{_text(walked)} {size}.")
-        yield from _pick(value[step], rest, (*walked, step))
-        return
+        return [value[step]]
     if not isinstance(value, dict) or step not in value:
         raise NotFound(f"there is no {_text((*walked, step))}", hint=f"{_text(walked)} {_holds(value)}.")
-    yield from _pick(value[step], rest, (*walked, step))
+    return [value[step]]
 
 
 def _holds(value: object) -> str:

@@ -5,7 +5,6 @@ Only data goes to stdout. Everything else, progress, questions and results in wo
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import IO, TextIO
 
 from covenq.errors import CovenqError
+from covenq.json_text import json_text as any_depth
 from covenq.text import byte_size, duration, escape, instant
 
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, PLAIN = (
@@ -124,10 +124,7 @@ def tolerate_closed_stdout() -> Iterator[None]:
 
 def json_text(value: object, *, indent: int | None = None) -> str:
     """One JSON document in UTF-8, in which whatever a terminal would obey is escaped. Raises ValueError for NaN."""
-    separators = (",", ":") if indent is None else (",", ": ")
-    text = json.dumps(
-        value, default=_builtins, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
-    )
+    text = any_depth(value, indent=indent, default=_builtins)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -219,22 +219,27 @@ def _compare(op: str, at: str, moment: str) -> bool:
 
 
 def values_at(body: object, path: Sequence[str]) -> Iterator[str | None]:
-    """The values at `path`, as text; None is an object, which exists and equals no text. JSON null is absent."""
-    if isinstance(body, list):
-        if path and path[0].isascii() and path[0].isdecimal() and len(path[0]) <= DIGITS_MAX:
-            if int(path[0]) < len(body):
-                yield from values_at(body[int(path[0])], path[1:])
-            return
-        for element in body:
-            yield from values_at(element, path)
-    elif path:
-        if isinstance(body, dict) and path[0] in body:
-            yield from values_at(body[path[0]], path[1:])
-    elif isinstance(body, dict):
-        yield None
-    elif isinstance(body, bool):
-        yield "true" if body else "false"
-    elif isinstance(body, str):
-        yield comparable(body)
-    elif body is not None:
-        yield str(body)
+    """The values at `path`, as text; None is an object, which exists and equals no text. JSON null is absent.
+
+    A stack and no recursion: the lists of a payload may be nested deeper than Python recurses.
+    """
+    stack: list[tuple[object, int]] = [(body, 0)]
+    while stack:
+        value, at = stack.pop()
+        if isinstance(value, list):
+            if at < len(path) and path[at].isdecimal() and path[at].isascii() and len(path[at]) <= DIGITS_MAX:
+                if int(path[at]) < len(value):
+                    stack.append((value[int(path[at])], at + 1))
+            else:
+                stack.extend((element, at) for element in reversed(value))
+        elif at < len(path):
+            if isinstance(value, dict) and path[at] in value:
+                stack.append((value[path[at]], at + 1))
+        elif isinstance(value, dict):
+            yield None
+        elif isinstance(value, bool):
+            yield "true" if value else "false"
+        elif isinstance(value, str):
+            yield comparable(value)
+        elif value is not None:
+            yield str(value)

@@ -24,6 +24,7 @@ from typing import NoReturn
 import orjson
 
 from journal.errors import EntryRefused
+from journal.payload import is_deeper
 from journal.records import KIND, PAYLOAD_MAX, SEQ_MAX, SUBJECT, Entry, Record
 
 SUM_MARK = b',"sum":"'
@@ -184,7 +185,7 @@ def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:
         return False
     if b"\n" in payload or b"\r" in payload or b"\t" in payload:
         return False
-    if _too_deep(payload):
+    if is_deeper(payload, DEPTH_MAX):
         return False
     if proven:
         return True
@@ -194,31 +195,6 @@ def is_plain_object(payload: bytes, *, proven: bool = False) -> bool:
         # The grammar allows what orjson can't make a value of: a lone surrogate's escape, a number out of range.
         return _matches_grammar(payload)
     return True
-
-
-def _too_deep(payload: bytes) -> bool:
-    """Whether more than DEPTH_MAX brackets are open at once outside strings, for a payload that is JSON.
-
-    By the fast methods of bytes alone: remove the escapes, then everything but brackets and quotes, then the strings; then each
-    pass removes the innermost level.
-    """
-    if b"\\" in payload:
-        payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
-    small = payload.translate(_TO_BRACES, _NO_BRACKETS)
-    if small.count(b"{") <= DEPTH_MAX:
-        return False
-    # Two adjacent quotes change nothing outside strings, so most can be removed before the costly split.
-    brackets = b"".join(small.replace(b'""', b"").replace(b'""', b"").split(b'"')[::2])
-    for _ in range(DEPTH_MAX):
-        smaller = brackets.replace(b"{}", b"")
-        if len(smaller) == len(brackets):
-            return False  # none is left; or they are unbalanced, which is no JSON, as the parser will find
-        brackets = smaller
-    return bool(brackets)
-
-
-_TO_BRACES = bytes.maketrans(b"[]", b"{}")
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'{}[]"')
 
 
 def _matches_grammar(payload: bytes) -> bool:

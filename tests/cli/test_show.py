@@ -11,6 +11,7 @@ import pytest
 
 from covenq.cli.jsonpath import pick
 from covenq.errors import NotFound, UsageError
+from covenq.json_text import _pieces, json_text
 from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.records import of, queued, received
@@ -35,6 +36,39 @@ DOCUMENT = {"issue": {"title": "It breaks", "labels": [{"name": "bug"}, {"name":
 )
 def test_paths(path: str, values: list[object]) -> None:
     assert list(pick(DOCUMENT, path)) == values
+
+
+def test_a_path_and_a_document_of_any_depth() -> None:
+    document: object = "x"
+    for _ in range(100_000):
+        document = [document]
+    (found,) = pick(document, "[]" * 512)
+    text = json_text(found)
+    assert text == "[" * 99_488 + '"x"' + "]" * 99_488
+    shallow: object = {"a": [{"b": {}}, [], 1.5, None, True, "\u2028ü\ud800"], "c": {"d": [[1]]}}
+    for indent in (None, 2):
+        separators = (",", ":") if indent is None else (",", ": ")
+        expected = json.dumps(shallow, indent=indent, ensure_ascii=False, separators=separators)
+        assert "".join(_pieces(shallow, indent)) == json_text(shallow, indent=indent) == expected
+
+
+def test_a_payload_of_a_thousand_levels_is_asked_for_and_shown(make_daemon: Callable[..., Daemon]) -> None:
+    route = '[[route]]\nname = "a"\nmatch = "payload.a:x"\nrun = ["true"]\n'
+    daemon = make_daemon(route)
+    body = b'{"a":' + b"[" * 1000 + b'"x"' + b"]" * 1000 + b"}"
+    assert daemon.post("issues", body).json["state"] == "queued"
+    assert daemon.api("/api/v1/deliveries?filter=payload.a:x").status == 200
+    (found,) = daemon.cli_json("deliveries", "payload.a:x")["items"]
+    for extra in ([], ["--json"]):
+        assert daemon.cli("show", found["guid"], "--path", ".a", *extra).stdout == body[5:-1] + b"\n"
+    assert daemon.cli("show", found["guid"], "--path", ".a" + "[]" * 500).stdout == body[505:-501] + b"\n"
+    assert b"payload.a:x" in daemon.cli("why", found["guid"]).stdout
+    whole = daemon.cli("show", found["guid"], "--payload").stdout
+    assert whole == body
+    exported = daemon.cli("export", "event:issues").stdout
+    daemon.stop()
+    assert daemon.cli_json("deliveries", "payload.a:x")["items"][0]["guid"] == found["guid"]
+    assert b"already" in daemon.cli("import", "-", "--dry-run", input=exported, exit_code=4).stderr
 
 
 @pytest.mark.parametrize(

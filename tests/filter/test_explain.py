@@ -103,3 +103,13 @@ def test_any_value_can_be_told(text: str) -> None:
     quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     node = parse(f"title-{quoted} repo:{quoted}").node
     assert parse(node_text(node)).node == node
+
+
+def test_lists_of_any_depth_are_looked_through() -> None:
+    body: object = "x"
+    for _ in range(100_000):
+        body = [body, [[]]]
+    fields = delivery_fields(ISSUE, payload={"a": body})
+    assert parse("payload.a:x").matches(fields, now=NOW) and not parse("payload.a:y").matches(fields, now=NOW)
+    (term,) = explain(parse("payload.a:x"), fields, now=NOW)
+    assert (term.holds, term.seen, term.problem) == (True, ["x"], None)

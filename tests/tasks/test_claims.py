@@ -153,6 +153,17 @@ def test_a_claims_life(harness: Harness) -> None:
     assert harness.kinds(task) == ["queued", "claimed", "renewed", "phase", "completed"]
 
 
+def test_a_result_that_is_nested_too_deeply_is_refused(harness: Harness) -> None:
+    task = harness.add("g1")
+    fence = claim(harness).fence
+    result: object = 1
+    for _ in range(1000):
+        result = [result]
+    with pytest.raises(UsageError, match="nested over 250 levels"):
+        harness.claims.reports.complete(task, fence, result=result)
+    assert harness.claims.reports.complete(task, fence, result=[1])["state"] == "completed"
+
+
 def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
     task = harness.add("g1")
     fence = claim(harness).fence

@@ -15,6 +15,7 @@ from typing import IO, Any
 from msgspec import to_builtins
 
 from covenq.errors import UsageError
+from covenq.json_text import json_text
 from covenq.model import JsonObject
 from covenq.model.answers import TaskHistory
 from covenq.model.rows import OneDelivery
@@ -160,7 +161,7 @@ def _github(value: Any, where: str) -> ImportedDelivery:
         if name.lower() not in names and isinstance(known, str):
             kept = (*kept, (name, known))
     try:
-        body = json.dumps(request["payload"], ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        body = json_text(request["payload"]).encode()
     except (ValueError, UnicodeEncodeError):
         raise UsageError(f"{where}: its payload holds what is no JSON") from None
     id = value.get("id")

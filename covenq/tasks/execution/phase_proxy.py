@@ -62,6 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not isinstance(body, dict):
                 raise TypeError(body)
             fence, phase = body["fence"], body["phase"]
+            if not isinstance(fence, str) or not isinstance(phase, str):
+                raise TypeError(body)
         except NotFound as error:
             self._answer(404, {"ok": False, "error": "not_found", "detail": str(error)})
             return
@@ -69,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, {"ok": False, "error": "usage", "detail": "the body has no fence and phase"})
             return
         try:
-            self._answer(200, self.server.report(found[1], str(fence), str(phase)))
+            self._answer(200, self.server.report(found[1], fence, phase))
         except StaleFence as error:
             self._answer(409, {"ok": False, "error": "stale_fence", "detail": str(error)})
         except Failure as error:

@@ -23,10 +23,11 @@ from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
-from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome, Task, Usage, ending_after
+from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
 from journal.append import append_known
 from journal.errors import JournalFull
 from journal.interface import Journal
+from journal.payload import is_deeper
 from journal.records import Appended, Entry, Record
 
 PHASE_MAX = 100
@@ -140,7 +141,7 @@ class ClaimReports:
 
         The same report again, because its answer was lost, is not late: it gets the same answer.
         """
-        text = None if result is None else orjson.dumps(result)
+        text = None if result is None else _result_text(result)
         if text is not None and len(text) > RESULT_MAX:
             raise UsageError(
                 f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
@@ -273,3 +274,14 @@ def _ended(kind: Kind, data: JsonObject, *, duplicate: bool) -> Failed:
 
 def _usage(usage: Usage | None) -> dict[str, object]:
     return {} if usage is None else {"usage": usage.as_json()}
+
+
+def _result_text(result: object) -> bytes:
+    """Raises UsageError."""
+    try:
+        text = orjson.dumps(result)
+    except orjson.JSONEncodeError:  # of what was parsed, it refuses only what is nested too deeply
+        text = None
+    if text is None or is_deeper(text, RESULT_DEPTH_MAX):
+        raise UsageError(f"a result that is nested over {RESULT_DEPTH_MAX} levels", hint="Keep it elsewhere.")
+    return text

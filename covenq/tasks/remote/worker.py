@@ -34,8 +34,9 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
-from covenq.tasks.scheduling.outcome import RESULT_MAX, Outcome
+from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome
 from journal.errors import JournalError
+from journal.payload import is_deeper
 
 T = TypeVar("T")
 
@@ -368,9 +369,13 @@ def _result(directory: AttemptDirectory) -> object:
     if len(content) > RESULT_MAX:
         raise ValueError(f"its result has {len(content)} bytes, more than {RESULT_MAX}")
     try:
-        return orjson.loads(content)
+        result = orjson.loads(content)
     except ValueError:
         pass
+    else:
+        if is_deeper(content, RESULT_DEPTH_MAX):
+            raise ValueError(f"its result is nested over {RESULT_DEPTH_MAX} levels")
+        return result
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

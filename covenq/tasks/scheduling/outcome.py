@@ -20,6 +20,8 @@ from covenq.model import Category, JsonObject, Kind, at_text, bounded_duration, 
 
 RESULT_MAX = 1 << 20
 """Bytes of the result that a pull worker reports, as JSON."""
+RESULT_DEPTH_MAX = 250
+"""Levels of brackets in it. orjson writes 254, and a worker reports it within an object."""
 RETRY_AFTER_MAX_S = 86400.0
 """The longest that a receiver's `Retry-After` can make a task wait: a day."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ from textual.widgets import Footer, Input, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
+from covenq.json_text import json_text
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
@@ -133,7 +133,7 @@ class PayloadScreen(Screen[None]):
 
     def action_copy_value(self) -> None:
         value = self.view.current.value
-        self._copy(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
+        self._copy(value if isinstance(value, str) else json_text(value, indent=2))
 
     def _copy(self, words: str) -> None:
         if len(words) > COPIED_MAX:
