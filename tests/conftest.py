@@ -14,6 +14,10 @@ import pytest
 from hypothesis import settings
 
 from tests.support.daemon import Daemon
+from tests.support.own_covenq import settle, silent_address
+
+REFUSED = settle()
+"""Where the guard of the user's covenq notes what a test, or what it started, would have touched."""
 
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
@@ -24,13 +28,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees, or writes to, the covenq of the person who runs it."""
+def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees, or writes to, the covenq of the person who runs it: one that would fails, whatever came of it."""
     for name in list(os.environ):
         if name.startswith(("COVENQ_", "XDG_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("COVENQ_BIND", silent_address())
+    REFUSED.unlink(missing_ok=True)
+    yield
+    assert not REFUSED.exists(), f"it would have touched the covenq of whoever runs the tests:\n{REFUSED.read_text()}"
 
 
 @pytest.fixture

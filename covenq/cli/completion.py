@@ -149,9 +149,10 @@ def _ids_from_source(incomplete: str, data: str | None, config: str | None, of: 
 
     found: list[str] = []
     with source(data, config) as opened:
-        for one in of:
-            listing = getattr(opened, one)("", limit=NEWEST_MAX)
-            found += [str(item[_TABLES[one][1]]) for item in listing["items"]]
+        if "deliveries" in of:
+            found += [delivery.guid for delivery in opened.deliveries("", limit=NEWEST_MAX).items]
+        if "tasks" in of:
+            found += [task.id for task in opened.tasks("", limit=NEWEST_MAX).items]
     return list(dict.fromkeys(one for one in found if one.startswith(incomplete)))
 
 

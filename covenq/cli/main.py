@@ -38,6 +38,9 @@ def main() -> None:
     except KeyboardInterrupt:
         code = _flush_without_waiting()
     gc.freeze()  # else the interpreter collects all of it once more when it exits
+    # A Ctrl-C in code that some library gave to exec() as text (dataclasses do, as they are made) is remembered by CPython though
+    # it was caught, and `python -m` then dies of the signal instead of exiting with the code. Text that ran to its end clears it.
+    exec("")  # noqa: S102
     sys.exit(code)
 
 

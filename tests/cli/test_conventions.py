@@ -299,6 +299,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 # ---- completion
 
+COMPLETE = (
+    "from covenq.cli import completion, main\ncompletion.TIMEOUT_S = {}\n"
+    "import sys\nsys.argv = ['covenq']\nmain.main()\n"
+)
+"""What a shell runs, with so many seconds for it: on a busy machine the usual one may be too short."""
+
 
 @pytest.fixture
 def completing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -344,14 +350,24 @@ def test_ids_and_routes_are_completed_and_nothing_fails(completing: None, monkey
     assert (completion.ids("g"), completion.routes("")) == ([], [])
 
 
+def test_ids_are_completed_where_nothing_is_folded_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_journal(tmp_path / "journal") as journal:
+        journal.append([received("g1"), queued("g1")])
+    monkeypatch.setenv("COVENQ_DATA", str(tmp_path))
+    for prefix, offered in (("g", ["g1"]), (of("g1")[:5], [of("g1")]), ("x", [])):
+        (tmp_path / "state.db").unlink(missing_ok=True)
+        assert completion.ids(prefix) == offered
+
+
 def test_a_shell_completes(directory: Path) -> None:
     def complete(words: str, place: int) -> list[str]:
         env = clean_env(
             COVENQ_DATA=str(directory / "data"), COVENQ_CONFIG=str(directory / "covenq.toml"),
             _COVENQ_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(place),
         )  # fmt: skip
-        program = [sys.executable, "-m", "covenq"]
-        return subprocess.run(program, env=env, capture_output=True, text=True, check=False).stdout.split()
+        return subprocess.run(
+            [sys.executable, "-c", COMPLETE.format(60)], env=env, capture_output=True, text=True, check=False
+        ).stdout.split()
 
     assert complete("covenq\nreq", 1) == ["requeue"]
     assert complete("covenq\ntasks\nstate\n:\nfai", 4) == ["failed"]
@@ -374,9 +390,6 @@ def test_completion_ends_in_time_and_silently_whatever_it_waits_for(directory: P
         deaf.listen()  # it takes connections, and never answers
         env = clean_env(COVENQ_DATA=str(tmp_path), _COVENQ_COMPLETE="complete_bash")
         env |= {"COMP_WORDS": "covenq\nwhy\ng", "COMP_CWORD": "2"}
-        program = (
-            "from covenq.cli import completion, main\ncompletion.TIMEOUT_S = 0.05\n"
-            "import sys\nsys.argv = ['covenq']\nmain.main()\n"
-        )
-        said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+        program = [sys.executable, "-c", COMPLETE.format(0.05)]
+        said = subprocess.run(program, env=env, capture_output=True, text=True, timeout=60)
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")

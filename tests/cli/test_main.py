@@ -242,6 +242,17 @@ def test_a_data_directory_that_is_something_else_is_refused(command: str, tmp_pa
     assert said.stdout == ""
 
 
+def test_ctrl_c_anywhere_exits_with_130(tmp_path: Path) -> None:
+    """Also within text that is executed, as a dataclass is made for one: `python -m` would die of the signal."""
+    (tmp_path / "interrupted.py").write_text(
+        "from covenq.cli import main\n\n\ndef run() -> int:\n    exec('raise KeyboardInterrupt')\n    return 0\n\n\n"
+        "main._run = run\nmain.main()\n"
+    )
+    for how in (["-m", "interrupted"], ["interrupted.py"], ["-c", "import interrupted"]):
+        done = subprocess.run([sys.executable, *how], env=clean_env(), cwd=tmp_path, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (130, b"", b""), how
+
+
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "covenq", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"covenq {__version__}\n")

@@ -238,7 +238,7 @@ def test_a_taken_port_an_unknown_host_and_a_bad_address_are_sentences() -> None:
             bind_tcp("127.0.0.1", port)
     for host in ("host.invalid", "203.0.113.7"):
         with pytest.raises(Refused):
-            bind_tcp(host, 8787)
+            bind_tcp(host, 9)
 
 
 def test_unix_sockets_bind_at_any_depth_over_stale_ones_and_over_nothing_else(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual.app import App
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -243,3 +244,31 @@ async def test_every_key_of_every_screen_does_something(daemon: Daemon, size: tu
         await walk(pilot, over("v", VerifyScreen, lambda: "no damage" in document(app)))
         await pilot.press("q")
     assert app.return_code == 0
+
+
+def press_at_once(app: App[int], keys: str) -> None:
+    """Keys that have come before the first of them is looked at, as from a fast typist, or on a busy machine."""
+    for character in keys:
+        key = {"/": "slash", ":": "colon", "\r": "enter"}.get(character, character)
+        app.post_message(Key(key, character))
+
+
+async def test_a_filter_that_is_typed_in_one_go_is_a_filter(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(ROUTES)
+    for number, event in enumerate(["push", "issues"]):
+        daemon.post(event, issue(number + 1))
+    async with dashboard(daemon.data).run_test(size=(80, 24)) as pilot:
+        app = pilot.app
+        assert isinstance(app, Dashboard)
+        await until(pilot, lambda: row_count(app) == 2, "the deliveries are listed")
+        press_at_once(app, "/event:push payload.ref:a/b\r")
+        await until(pilot, lambda: app.pane is not None and app.pane.filter, "the filter is applied")
+        assert app.pane is not None
+        assert app.pane.filter == "event:push payload.ref:a/b"
+        assert app.screen is app.screen_stack[0], "no key was taken for another"
+        await pilot.press("escape")
+        await until(pilot, lambda: row_count(app) == 2, "the filter is cleared")
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, PayloadScreen) and "issue  {" in drawn(app), "the payload")
+        press_at_once(app, "/title\r")
+        await until(pilot, lambda: "issue.title" in drawn(app), "it is found")

@@ -50,6 +50,10 @@ class Terminal:
 
         return eventually(look, 60, f"the screen shows {words}")
 
+    def line(self, words: str) -> str:
+        """The line with these words, with its colours."""
+        return next(line for line in self.tmux("capture-pane", "-p", "-e").splitlines() if words in line)
+
     def loses(self, words: str) -> None:
         """Wait until the screen has these no more."""
         eventually(lambda: words not in self.screen(), 60, f"{words} is gone")
@@ -91,7 +95,11 @@ def test_from_start_to_quit_in_sixteen_colours(daemon: Daemon, terminal: Termina
     terminal.sees("match /event:issues")
     terminal.keys("r")
     terminal.sees("eligible  1 delivery", "Cancel")
-    terminal.keys("Tab")
+    buttons = terminal.line("Cancel")
+    terminal.keys(
+        "Tab"
+    )  # and Enter only when the focus is seen to have moved: keys that come at once are all the old one's
+    eventually(lambda: terminal.line("Cancel") != buttons, 60, "the other button has the focus")
     terminal.keys("Enter")
     terminal.sees("done      1 delivery", "covenq replay")
     terminal.keys("Escape")  # and nothing more until it was taken: a terminal means Alt by an escape and a key

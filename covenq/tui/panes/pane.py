@@ -38,7 +38,8 @@ from covenq.tui.widgets.static_text import set_text
 class ListPane(Vertical, Generic[R]):
     """A live, filtered, virtual list of what a `Listing` names."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter")]
+    # With priority it is carried out before the next key is handed on, which else would be the table's: `/`, then words, at once.
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter", priority=True)]
 
     class Unreachable(Message):
         """The source no longer answers."""
@@ -214,12 +215,15 @@ class ListPane(Vertical, Generic[R]):
 
     # The filter
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not isinstance(self.screen.focused, FilterInput) if action == "filter" else True
+
     def action_filter(self) -> None:
         self._completion.values = completion_values(self.rows.loaded_rows())
         line = self.query_one("#filter", FilterInput)
         line.value = self.filter
         line.display = True
-        line.focus()
+        self.screen.set_focus(line)  # now: `focus` leaves it until the keys that have come are handed on
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

@@ -36,7 +36,7 @@ class PayloadScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
-        Binding("slash", "search", "Search"),
+        Binding("slash", "search", "Search", priority=True),  # before the next key is handed on, to the tree
         Binding("n", "find_next(1)", "Next"),
         Binding("N", "find_next(-1)", "Previous", show=False),
         Binding("y", "copy_path", "Copy path"),
@@ -92,11 +92,14 @@ class PayloadScreen(Screen[None]):
 
     # Searching
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not isinstance(self.focused, SearchInput) if action == "search" else True
+
     def action_search(self) -> None:
         line = self.query_one(SearchInput)
         line.display = True
         line.value = self._query
-        line.focus()
+        self.set_focus(line)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
