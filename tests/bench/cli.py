@@ -1,7 +1,8 @@
 """How long the commands take on a large directory, start-up included: python tests/bench/cli.py [DELIVERIES] [DIRECTORY].
 
-Makes the directory if it isn't there (a million deliveries take some minutes and 2 GiB), then runs each command so many
-times and prints the median, beside what an empty Typer program takes on the same machine.
+Makes the directory if it isn't there or is empty (a million deliveries take some minutes and 2 GiB), then runs each command so
+many times and prints the median, beside what an empty Typer program takes on the same machine. Of a directory with fewer
+deliveries, and of a command that fails, nothing is measured: it ends with 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from covenq.client.open import open_source  # noqa: E402
+from covenq.config.load import Config  # noqa: E402
 from covenq.state.store import StateStore  # noqa: E402
 from journal.file.open import open_journal  # noqa: E402
 from journal.records import Entry  # noqa: E402
@@ -27,6 +30,8 @@ from tests.support.records import moved, note, of, queued, received  # noqa: E40
 RUNS = 7
 BATCH = 500
 EVENTS = ("issues", "push", "pull_request", "issue_comment", "check_run", "star")
+EXITS = {"why (unknown)": (3,), "status": (0, 6)}
+"""What a command exits with, if not with 0: nobody knows that id, and no daemon runs."""
 EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()\n"
 
 
@@ -71,6 +76,20 @@ def build(data: Path, count: int) -> None:
     print(f"  {count:,} deliveries made in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
+def prepare(data: Path, count: int) -> int:
+    """Make the directory unless it is there with something in it; how many deliveries it has.
+
+    Raises SystemExit where they are fewer than `count`: the figures would be those of another directory than was asked for.
+    """
+    if not data.exists() or (data.is_dir() and not any(data.iterdir())):
+        build(data, count)
+    with open_source(data, Config()) as source:
+        found = sum(source.status().deliveries.values())
+    if found < count:
+        raise SystemExit(f"{data} has {found:,} deliveries and not {count:,}: remove it, or name another")
+    return found
+
+
 def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     middle = count // 2
     middle += (2 - middle) % 50  # one that failed
@@ -95,17 +114,23 @@ def commands(count: int) -> Iterator[tuple[str, list[str]]]:
     yield "stats --since 7d", ["stats", "--since", "7d"]
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Milliseconds that passed, and of processor, the medians of RUNS: on a busy machine the second says more."""
+def timed(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
+    """Milliseconds that passed, and of processor, the medians of RUNS: on a busy machine the second says more.
+
+    Raises SystemExit if it exits with anything but `codes`: what failed did not do what is measured.
+    """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled already
     passed, worked = [], []
     for _ in range(RUNS):
         began, before = time.perf_counter(), os.times()
-        subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         passed.append(time.perf_counter() - began)
         after = os.times()
         worked.append(after.children_user - before.children_user + after.children_system - before.children_system)
+        if done.returncode not in codes:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise SystemExit(f"{' '.join(command[1:])} exits with {done.returncode}, not {codes[0]}: {said[-500:]}")
     return statistics.median(passed) * 1000, statistics.median(worked) * 1000
 
 
@@ -113,14 +138,14 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="covenq-bench-") as scratch:
         data = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(scratch) / "data"
-        if not data.exists():
-            build(data, count)
+        found = prepare(data, count)
+        print(f"{found:,} deliveries in {data}, {RUNS} runs of each")
         empty = timed([sys.executable, "-c", EMPTY])
         print("  passed   worked  of the empty one's")
         print(f"{empty[0]:5.0f} ms {empty[1]:5.0f} ms  1.00  an empty Typer program")
         for name, words in [("--help", ["--help"]), *commands(count)]:
             where = [] if words == ["--help"] else ["--data", str(data)]
-            took = timed([sys.executable, "-m", "covenq", *words, *where])
+            took = timed([sys.executable, "-m", "covenq", *words, *where], EXITS.get(name, (0,)))
             print(f"{took[0]:5.0f} ms {took[1]:5.0f} ms  {took[1] / empty[1]:.2f}  covenq {name}", flush=True)
 
 

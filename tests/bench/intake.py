@@ -210,14 +210,14 @@ def by_wrk(port: int, seconds: int, made: list[bytes], base: Path) -> Figures:
     if found is None:
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
     count, micros, refused, broken, *latencies = map(int, found[1].split())
-    if refused or broken:
-        raise SystemExit(f"{refused} requests were refused, {broken} broke")
+    if refused or broken or not count:
+        raise SystemExit(f"{count} requests were answered, {refused} of them refused, and {broken} broke")
     return count / micros * 1e6, *(one / 1000 for one in latencies)  # type: ignore[return-value]
 
 
 def by_python(port: int, seconds: float, count: int, rate: float | None = None) -> Figures:
     outcome = bench_client.run(bench_client.LoadPlan("127.0.0.1", port, SECRET, seconds, rate=rate), count)
-    if outcome.accepted != sum(outcome.statuses.values()):
+    if not outcome.accepted or outcome.accepted != sum(outcome.statuses.values()):
         raise SystemExit(f"not everything was accepted: {outcome.statuses}")
     return outcome.rate, outcome.percentile(0.5), outcome.percentile(0.99), outcome.percentile(0.999)
 
@@ -238,9 +238,15 @@ def main() -> int:
     if args.serve:
         yardstick(args.serve, args.dir, args.threads)
         return 0
+    names = [name for name in TITLES if name in args.only.split(",")]
+    if unknown := set(args.only.split(",")) - set(names):
+        parser.error(f"--only {', '.join(sorted(unknown))}: there are {', '.join(TITLES)}")
+    if args.check and not ("covenq" in names and set(names) & (set(BARS) - {"noop"})):
+        parser.error("--check has nothing to compare: --only leaves out covenq, or all that has a bar")
+    if args.rounds < 1:
+        parser.error("--rounds is at least 1")
     slow_sync.apply(args.sync_us)
     base = Path(tempfile.mkdtemp(prefix="bench-", dir=args.dir))
-    names = [name for name in TITLES if name in args.only.split(",")]
     contenders: list[Contender] = []
     try:
         for name in names:

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 # This file bears the package's name, and a script's folder comes first on the path.
@@ -73,6 +74,12 @@ def in_threads(count: int, each: int, work: Callable[[int], None]) -> float:
     return time.perf_counter() - began
 
 
+def held(what: str, found: int, wanted: int) -> None:
+    """Raises SystemExit unless as much was done as is measured."""
+    if found < wanted or not wanted:
+        raise SystemExit(f"{found:,} were {what}, not {wanted:,}: there is nothing to measure")
+
+
 def appends(base: Path, each: int, body: bytes) -> tuple[float, int, list[int]]:
     """(seconds, bytes written, batch sizes)"""
     directory = base / "journal"
@@ -84,6 +91,9 @@ def appends(base: Path, each: int, body: bytes) -> tuple[float, int, list[int]]:
         journal.append([Entry(f"delivery.1.g{number}", "delivery.received", DATA, ABOUT, body, 0)])
 
     took = in_threads(THREADS, each, work)
+    held(
+        "appended", journal.head().seq, THREADS * each
+    )  # a thread that fails says so, and the others are the quicker for it
     written = sum(size for _, size in journal.parts())
     journal.close()
     shutil.rmtree(directory)
@@ -111,7 +121,7 @@ def submitted(base: Path, count: int, body: bytes) -> tuple[float, int, list[int
     while len(answers) < count:  # an `after` may come when a part of its 64 went with the next batch
         time.sleep(0.0005)
     took = time.perf_counter() - began
-    assert all(isinstance(answer, Appended) for answer in answers)
+    held("appended", sum(isinstance(answer, Appended) for answer in answers), count)
     written = sum(size for _, size in journal.parts())
     journal.close()
     shutil.rmtree(directory)
@@ -150,6 +160,8 @@ def sqlite_full(base: Path, each: int, body: bytes) -> float:
         local.db.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?)", (f"g{number}", data, about, body))
 
     took = in_threads(THREADS, each, work)
+    with closing(sqlite3.connect(path)) as db:
+        held("inserted", db.execute("SELECT count(*) FROM deliveries").fetchone()[0], THREADS * each)
     for name in base.glob("full.db*"):
         name.unlink()
     return took
@@ -207,11 +219,12 @@ def opening(base: Path, count: int) -> None:
             "import sys,time;from pathlib import Path;from journal.file.open import open_journal;"
             "t=time.perf_counter();j=open_journal(Path(sys.argv[1]));took=time.perf_counter()-t;"
             "rss=[l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')][0];"
-            "print(f'{took:.4f} {int(rss)/1024:.0f}');j.close()"
+            "print(f'{took:.4f} {int(rss)/1024:.0f} {j.head().seq}');j.close()"
         )
         found = subprocess.run(
             [sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=True
         ).stdout.split()
+        held("there to be opened", int(found[2]), upto)
         print(
             f"open at {upto:>9,} records     {float(found[0]) * 1000:8.1f} ms   {found[1]} MiB resident   (bar: 1000 ms)"
         )

@@ -1,6 +1,7 @@
 """What the dashboard costs on a large directory: python tests/bench/tui.py [DELIVERIES] [DIRECTORY].
 
-Makes the directory if it isn't there, as tests/bench/cli.py does (a million deliveries take some minutes and 2 GiB), then
+Makes the directory if it isn't there, as tests/bench/cli.py does (a million deliveries take some minutes and 2 GiB; one with
+fewer is refused), then
 opens the real dashboard on it, headless, at 160 × 50, and prints: the first paint of rows after the imports, a key to its
 paint, a filter to its rows, resident memory, and what 5,000 new rows a second cost of a core. Bars are printed beside.
 
@@ -30,7 +31,7 @@ from covenq.config.load import Config  # noqa: E402
 from covenq.tui.app import Dashboard  # noqa: E402
 from covenq.tui.panes.filter_input import FilterInput  # noqa: E402
 from covenq.tui.panes.table import RowTable  # noqa: E402
-from tests.bench.cli import build  # noqa: E402
+from tests.bench.cli import prepare  # noqa: E402
 
 KEYS = ("up", "up", "pageup", "pageup", "down", "pagedown", "g", "G") * 4
 FILTERS = (
@@ -189,6 +190,8 @@ async def stream(data: Path) -> None:
             await asyncio.sleep(SECONDS)
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
             rows = pane.rows.newest_key() - first
+            if not rows:
+                raise SystemExit("no new row came: there is nothing that following them could have cost")
             say("idle, of a core", f"{idle * 100:.0f} %", "")
             say(f"following {rows / wall:,.0f} new rows/s, of a core", f"{cpu / wall * 100:.0f} %", "≤ 25 %")
             say("paints a second meanwhile", f"{(painted() - drawn) / wall:.1f}", "≤ 10 and a status a second")
@@ -203,9 +206,8 @@ async def stream(data: Path) -> None:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     data = Path(sys.argv[2] if len(sys.argv) > 2 else f"/var/tmp/covenq-bench-{count}")
-    if not (data / "journal").exists():
-        build(data, count)
-    print(f"{count:,} deliveries in {data}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    found = prepare(data, count)
+    print(f"{found:,} deliveries in {data}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     asyncio.run(stand(data, "from the files", None))
     asyncio.run(stand(data, "from the files, again", measured))
     if FRESH:

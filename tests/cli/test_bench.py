@@ -73,6 +73,10 @@ def test_the_verdict_follows_from_the_figures() -> None:
     assert not ok and "1 of 1,500 accepted deliveries are not in the journal" in words
     ok, words = verdict(replace(good, peak=outcome(1000, 20.0, s202=990, s503=10)))
     assert not ok and "10 were refused" in words
+    nothing = LoadResult(1.0, {}, [])
+    ok, words = verdict(Measurements([1.0], nothing, nothing, 0, 0, None))
+    assert not ok and "Nothing was accepted" in words and "All 0" not in words
+    assert not verdict(replace(good, half=nothing))[0]
 
 
 @pytest.mark.parametrize("size", [1000, 8192, 100_000])

@@ -70,9 +70,9 @@ def test_its_caches_are_only_caches(written: Path, old: Daemon) -> None:
         path.unlink()
     old.start()
     tasks = {item["id"]: item for item in old.cli_json("tasks", "--limit", "0")["items"]}
-    for item in said(written, "tasks")["items"]:
-        if item["state"] in ("completed", "failed"):
-            assert as_before([tasks[item["id"]]]) == [item]
+    ended = [item for item in said(written, "tasks")["items"] if item["state"] in ("completed", "failed")]
+    assert ended
+    assert as_before([tasks[item["id"]] for item in ended]) == ended
 
 
 def test_it_is_served_and_acted_on(written: Path, old: Daemon) -> None:

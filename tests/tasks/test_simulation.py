@@ -28,6 +28,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(seeds: range) -> None:
+    assert seeds, "no history at all: COVENQ_TEST_SEEDS is at least 32"
     for seed in [int(GIVEN)] if GIVEN else seeds:
         world = World(seed)
         try:

@@ -63,7 +63,7 @@ def bench(
 
     With a daemon of its own in a scratch directory on the data's disk: first the disk's syncs alone, then as many deliveries
     as go, then half as many. All are signed and distinct, and those accepted are looked for in the journal. Takes 10 to 20
-    seconds; the scratch directory is removed. Exits with 1 if anything accepted is missing.
+    seconds; the scratch directory is removed. Exits with 1 if anything accepted is missing, or nothing was accepted.
     """
     from covenq.operate.maintain.filesystem import kind_of
 
@@ -221,7 +221,7 @@ def report_of(measured: Measurements, *, where: str, kind: str, connections: int
     refused = sum(sum(one.statuses.values()) - one.accepted for one in (measured.peak, measured.half))
     real = _is_real_sync(middle, kind)
     return {
-        "ok": not missing and not refused,
+        "ok": bool(measured.peak.accepted and measured.half.accepted) and not missing and not refused,
         "directory": where,
         "filesystem": kind,
         "connections": connections,
@@ -288,6 +288,8 @@ def _latency_verdict(peak: LoadResult, half: LoadResult) -> Iterator[str]:
 
 
 def _journal_verdict(sent: int, missing: int, refused: int) -> str:
+    if not sent:
+        return "Nothing was accepted, so nothing was measured."
     if missing:
         return f"{missing:,} of {sent:,} accepted deliveries are not in the journal. Don't rely on this disk."
     said = f"All {sent:,} accepted deliveries are in the journal."

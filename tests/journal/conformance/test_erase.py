@@ -110,7 +110,11 @@ def test_progress_ends_the_work_and_it_can_be_resumed(opened: Opened) -> None:
     class Stop(Exception):
         pass
 
+    asked = 0
+
     def stop(done: int, total: int) -> None:
+        nonlocal asked
+        asked += 1
         assert 0 < done <= total
         raise Stop
 
@@ -120,6 +124,7 @@ def test_progress_ends_the_work_and_it_can_be_resumed(opened: Opened) -> None:
         journal.erase([naming([1, 3])], stop)
     except Stop:
         journal.resume_erasure()
+    assert asked == 1
     assert not journal.erasing
     assert [record.payload for record in journal.read(0)][:3] == [None] * 3
     assert journal.head().seq == 4

@@ -29,6 +29,7 @@ def test_an_answer_rests_on_a_disk_or_on_several(opened: Opened) -> None:
 def test_figures_have_names_that_monitoring_takes(opened: Opened) -> None:
     journal = opened()
     journal.append([Entry("task.t", "task.queued", {})])
+    assert journal.measurements()
     for name, measurement in journal.measurements().items():
         assert name.replace("_", "").isalnum() and name == name.lower()
         assert isinstance(measurement, int | float | Counts | tuple)

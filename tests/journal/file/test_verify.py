@@ -275,14 +275,17 @@ DROPS: list[tuple[str, int, Callable[[bytes], bytes]]] = [
 
 @pytest.mark.parametrize(("what", "seq", "change"), DROPS, ids=[what for what, _, _ in DROPS])
 def test_content_dropped_without_leave(journal: Path, what: str, seq: int, change: Callable[[bytes], bytes]) -> None:
+    told = 0
     for path in making.segments(journal):
         for number, line in enumerate(lines(path)):
             if line.startswith(b'{"seq":%d,' % seq):
+                told += 1
                 changed = lines(path)
                 changed[number] = change(line)
                 assert changed[number] != line
                 put(path, changed)
                 assert found(journal) == [("payload", path.name, offset(path, number), seq, f"9/g{seq}")]
+    assert told == 1
 
 
 def test_each_of_several_is_told(journal: Path) -> None:

@@ -1,0 +1,83 @@
+"""The benchmarks say what they measured on, and end with 1 where there is less, or nothing, to measure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkout import ROOT, clean_env
+
+ONE_COMMAND = """
+import sys
+from tests.bench import cli
+cli.RUNS, cli.commands = 1, lambda count: [("deliveries", ["deliveries", *sys.argv[3:]])]
+cli.main()
+"""
+
+
+def bench_of_commands(count: int, directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """tests/bench/cli.py, with one run of one command."""
+    command = [sys.executable, "-c", ONE_COMMAND, str(count), str(directory), *words]
+    return subprocess.run(command, env=clean_env(), cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_an_empty_directory_is_filled_before_it_is_measured_on(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    for _ in range(2):  # the second time it is there
+        done = bench_of_commands(30, directory)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"30 deliveries in {directory}, 1 runs of each\n")
+        assert "covenq deliveries" in done.stdout
+
+
+def test_a_directory_with_less_than_was_asked_for_is_refused(tmp_path: Path) -> None:
+    assert bench_of_commands(30, tmp_path / "data").returncode == 0
+    done = bench_of_commands(31, tmp_path / "data")
+    assert done.returncode == 1
+    assert "has 30 deliveries and not 31" in done.stderr
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes").touch()
+    assert "has 0 deliveries and not 31" in bench_of_commands(31, tmp_path / "other").stderr
+    assert [one.name for one in (tmp_path / "other").iterdir()] == ["notes"]
+
+
+def test_a_command_that_fails_is_no_figure(tmp_path: Path) -> None:
+    done = bench_of_commands(30, tmp_path / "data", "no-such-field:1")
+    assert done.returncode == 1
+    assert "exits with 2, not 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["journal.py", "--each", "0", "--rounds", "1"], "there is nothing to measure"),
+        (["tasks.py", "--tasks", "0"], "of nothing there are no figures"),
+        (["tasks.py", "--starts", "0"], "of nothing there are no figures"),
+        (["intake.py", "--only", "covenk", "--check"], "--only covenk"),
+        (["intake.py", "--only", "covenq", "--check"], "--check has nothing to compare"),
+        (["intake.py", "--rounds", "0"], "--rounds is at least 1"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_nothing_to_measure_is_said(tmp_path: Path, words: list[str], says: str) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "bench" / words[0]), *words[1:], "--dir", str(tmp_path)]
+    done = subprocess.run(command, env=clean_env(), capture_output=True, text=True, timeout=120)
+    assert done.returncode in (1, 2), done.stdout
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_syncs_that_are_no_slower_than_they_were_are_said(tmp_path: Path) -> None:
+    """As where the library that makes them slower can't be loaded, which the linker only warns of."""
+    program = "from tests.support import slow_sync\nslow_sync.apply(int(10e6))\nprint('measured')\n"
+    env = clean_env(SLOW_SYNC_US="10000000", LD_PRELOAD=os.devnull)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a sync takes" in done.stderr
