@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq.config.toml_table import Table
+from covenq.filter.tree import fold_case
 from covenq.model import TOKEN
 
 SOURCES = ("file", "env", "credential", "value")
@@ -51,7 +52,7 @@ class Scope:
             return True
         if repo is None:
             return False
-        name = repo.lower()
+        name = fold_case(repo)
         owner, slash, _ = name.partition("/")
         return name in self.repositories or (bool(slash) and f"{owner}/*" in self.repositories)
 
@@ -139,7 +140,7 @@ def _scope(table: Table) -> Scope:
         owner, slash, repo = text.partition("/")
         if not (owner and slash and repo) or "/" in repo or "*" in owner or ("*" in repo and repo != "*"):
             raise table.error("repositories", f"{text[:80]!r} is neither owner/name nor owner/*")
-        repositories.append(text.lower())
+        repositories.append(fold_case(text))
     return Scope(parse_hooks(table), tuple(installations), tuple(repositories))
 
 

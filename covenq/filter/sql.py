@@ -13,7 +13,20 @@ from typing import Literal
 
 import orjson
 
-from covenq.filter.tree import Age, And, Filter, InRange, Match, Node, Not, Pattern, Payload, Word
+from covenq.filter.tree import (
+    CASELESS,
+    Age,
+    And,
+    Filter,
+    InRange,
+    Match,
+    Node,
+    Not,
+    Pattern,
+    Payload,
+    Word,
+    fold_case,
+)
 
 Table = Literal["webhook_deliveries", "tasks"]
 
@@ -130,7 +143,22 @@ class _SqlBuilder:
         return f"(d.received_at {node.op} ? AND {bound})"
 
     def column(self, column: str, node: Match | InRange) -> str:
-        return self.text(column, node.patterns) if isinstance(node, Match) else self.in_ranges(column, node.ranges)
+        if isinstance(node, InRange):
+            return self.in_ranges(column, node.ranges)
+        return (self.caseless if node.field in CASELESS else self.text)(column, node.patterns)
+
+    def caseless(self, column: str, patterns: tuple[Pattern, ...]) -> str:
+        """As `text`, in either case. GLOB never folds; LIKE and the collation NOCASE do, and use an index of that collation."""
+        literals = [p.literal for p in patterns if p.literal is not None]
+        clauses = [f"{column} COLLATE NOCASE IN ({', '.join('?' * len(literals))})"] if literals else []
+        self.params.extend(literals)
+        for pattern in patterns:
+            if pattern.any:
+                clauses.append(f"{column} IS NOT NULL")
+            elif pattern.literal is None:
+                clauses.append(f"{column} {_LIKE}")
+                self.params.append(_like(pattern))
+        return _either(clauses)
 
     def text(self, column: str, patterns: tuple[Pattern, ...]) -> str:
         literals = [p.literal for p in patterns if p.literal is not None]
@@ -178,13 +206,13 @@ class _SqlBuilder:
         return _either(clauses)
 
     def label(self, patterns: tuple[Pattern, ...]) -> str:
-        own = self.text("d.label", patterns)
+        own = self.caseless("d.label", patterns)
         hint = ""
         if all(p.literal is not None for p in patterns):
             # If the list's text doesn't contain the label's text, the label isn't in the list: most lists need not be parsed.
-            hint = _either(["instr(d.labels, ?)"] * len(patterns)) + " AND "
-            self.params.extend(orjson.dumps(p.literal).decode() for p in patterns)
-        any_label = _ITS_LABELS.format(self.text("value", patterns))
+            hint = _either(["instr(lower(d.labels), ?)"] * len(patterns)) + " AND "
+            self.params.extend(orjson.dumps(fold_case(p.literal or "")).decode() for p in patterns)
+        any_label = _ITS_LABELS.format(self.caseless("value", patterns))
         return f"({own} OR (d.label IS NULL AND {hint}{any_label}))"
 
     def word(self, pattern: Pattern) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -22,9 +23,16 @@ DIGITS_MAX = 18
 _UPPER = {ord(a): a.lower() for a in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
+CASELESS = frozenset({"repo", "owner", "sender", "label"})
+"""Fields of names that GitHub takes for the same in either case. So a denial of one holds however the payload spells it."""
+
+
 def fold_case(text: str) -> str:
-    """Lower case for ASCII letters only, as SQLite's LIKE compares them."""
-    return text.translate(_UPPER)
+    """Lower case for ASCII letters only, as SQLite's LIKE and NOCASE compare them.
+
+    Names of accounts and repositories have no others; other letters of a label are told apart by case.
+    """
+    return text.lower() if text.isascii() else text.translate(_UPPER)
 
 
 def comparable(text: str) -> str:
@@ -68,8 +76,14 @@ class Pattern(Struct, frozen=True):
         return True
 
 
+@lru_cache(4096)
+def fold_pattern(pattern: Pattern) -> Pattern:
+    """The pattern for text in lower case (`fold_case`). The node of a filter keeps the spelling that was typed."""
+    return Pattern(tuple(fold_case(chunk) for chunk in pattern.chunks))
+
+
 class Match(Struct, frozen=True):
-    """A field of text matches any of the patterns."""
+    """A field of text matches any of the patterns, in either case if it is one of CASELESS."""
 
     field: str
     patterns: tuple[Pattern, ...]
@@ -169,6 +183,9 @@ def _holds(node: Node, fields: Fields, now: float) -> bool:
             return all(_holds(inner, fields, now) for inner in nodes)
         case Not(inner):
             return not _holds(inner, fields, now)
+        case Match(field, patterns) if field in CASELESS:
+            folded = [fold_pattern(pattern) for pattern in patterns]
+            return any(p.matches(fold_case(text)) for text in _texts(fields.get(field)) for p in folded)
         case Match(field, patterns):
             return any(p.matches(text) for text in _texts(fields.get(field)) for p in patterns)
         case InRange(field, ranges):

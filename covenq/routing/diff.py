@@ -1,4 +1,7 @@
-"""The difference between two sets of routes, applied to the same deliveries. Values in, counts out."""
+"""The difference between two sets of routes, or between one and what was decided, for the same deliveries.
+
+Values in, counts out.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ class DiffReport(msgspec.Struct, frozen=True):
 class Diff:
     """Counts the differences. Deliveries are added one by one; only counts and a few examples are kept."""
 
-    old: Sequence[Route]
+    old: Sequence[Route] | None
+    """None: what was decided when each delivery was routed."""
     new: Sequence[Route]
     looked_at: int = 0
     same: int = 0
@@ -74,15 +78,22 @@ class Diff:
     """Deliveries at which a new rule fails, by route: they would stay `received`."""
     examples: dict[str, list[DiffExample]] = field(default_factory=dict)
 
-    def add(self, row: Delivery, payload: Callable[[], object]) -> None:
-        """Add a delivery object. `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it."""
+    def add(self, row: Delivery, payload: Callable[[], object], decided: Callable[[], set[str]] = set) -> None:
+        """Add a delivery object.
+
+        `payload` returns its decoded body, or raises PayloadLost; it is called if a rule needs it. `decided` returns the routes
+        of its tasks; it is called if there are no old routes.
+        """
         self.looked_at += 1
         if row.event == PING:
             self.same += 1
             return
         fields = delivery_fields(asdict(row), payload=payload)
         now = seconds_of(row.received_at)
-        before, _, told_before = _matching(self.old, fields, now)
+        if self.old is None:
+            before, told_before = decided(), row.redacted is None
+        else:
+            before, _, told_before = _matching(self.old, fields, now)
         after, failing, told_after = _matching(self.new, fields, now)
         if not (told_before and told_after):
             self.untold += 1
@@ -103,7 +114,7 @@ class Diff:
         self.newly_taken += bool(after) and not before
 
     def report(self) -> DiffReport:
-        old = {route.name: route for route in self.old}
+        old = {route.name: route for route in self.old or ()}
         return DiffReport(
             deliveries=self.looked_at,
             same=self.same,

@@ -7,6 +7,8 @@ column is implicitly one on (column, arrival): rows of one value are in it in or
 without sorting them all. That is why a column has an index of its own even where another index begins with it. A task is
 joined to its delivery by that seq, because new tasks are then at the end of the index; in an index on GUIDs each would be on a
 page of its own.
+
+Names that GitHub takes for the same in either case are indexed so: what reads them says COLLATE NOCASE, or LIKE.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sqlite3
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 14
+VERSION = 15
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
@@ -28,9 +30,9 @@ CREATE TABLE position (journal TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER N
 CREATE UNIQUE INDEX deliveries_id ON webhook_deliveries (guid, hook);
 CREATE INDEX deliveries_state ON webhook_deliveries (state);
 CREATE INDEX deliveries_event ON webhook_deliveries (event);
-CREATE INDEX deliveries_repo ON webhook_deliveries (repo);
-CREATE INDEX deliveries_number ON webhook_deliveries (repo, number);
-CREATE INDEX deliveries_sender ON webhook_deliveries (sender);
+CREATE INDEX deliveries_repo ON webhook_deliveries (repo COLLATE NOCASE);
+CREATE INDEX deliveries_number ON webhook_deliveries (repo COLLATE NOCASE, number);
+CREATE INDEX deliveries_sender ON webhook_deliveries (sender COLLATE NOCASE);
 CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
 CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;
 CREATE INDEX deliveries_redacted ON webhook_deliveries (redacted) WHERE redacted IS NOT NULL;
@@ -41,8 +43,8 @@ CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE INDEX tasks_delivery ON tasks (delivery_seq);
 CREATE INDEX tasks_without_delivery ON tasks (guid) WHERE delivery_seq IS NULL;
 CREATE INDEX tasks_state ON tasks (state);
-CREATE INDEX tasks_repo ON tasks (repo);
-CREATE INDEX tasks_number ON tasks (repo, number);
+CREATE INDEX tasks_repo ON tasks (repo COLLATE NOCASE);
+CREATE INDEX tasks_number ON tasks (repo COLLATE NOCASE, number);
 CREATE INDEX tasks_ready ON tasks (pull, tenant, priority DESC, last_seq)
     WHERE state = 'queued' AND not_before IS NULL;
 CREATE INDEX tasks_lane ON tasks (pull, tenant, coalesce(route, ''), coalesce(repo_id, 0), coalesce(key, ''), last_seq)

@@ -92,11 +92,26 @@ def test_a_diff_counts_what_would_be_otherwise_and_names_a_few(daemon: Daemon) -
     assert b"17 deliveries: 3 the same, 14 otherwise" in said.stderr
 
 
-def test_a_diff_with_itself_or_with_nothing_is_a_mistake(daemon: Daemon) -> None:
-    assert (
-        b"is the configuration in use"
-        in daemon.cli("routes", "diff", "--config", str(daemon.config), exit_code=2).stderr
+def test_the_rules_in_use_are_held_against_what_was_decided(daemon: Daemon) -> None:
+    found = daemon.cli_json("routes", "diff", "--config", str(daemon.config))
+    assert (found["deliveries"], found["same"], found["policies"]) == (17, 17, [])
+
+
+def test_a_decision_that_would_be_another_today_is_named() -> None:
+    rules = build({"route": [{"name": "a", "match": "repo:Octo/Hello", "run": ["x"]}]}, None, {}).routes
+    row = blank(
+        Delivery, hook="9", guid="g", event="push", repo="octo/hello", received_at="2027-01-15T08:00:00.000000Z"
     )
+    diff = Diff(None, rules)
+    diff.add(row, dict, lambda: set())
+    diff.add(row, dict, lambda: {"a"})
+    diff.add(row, dict, lambda: {"a", "gone"})
+    diff.add(replace(row, redacted=7, repo=None), dict, lambda: {"a"})
+    found = diff.report()
+    assert (found.same, found.gained, found.lost, found.untold) == (1, {"a": 1}, {"gone": 1}, 1)
+
+
+def test_a_diff_with_nothing_is_a_mistake(daemon: Daemon) -> None:
     assert b"which is the new one?" in daemon.cli("routes", "diff", exit_code=2).stderr
     assert b"can't be read" in daemon.cli("routes", "diff", "--config", "/no/such.toml", exit_code=2).stderr
 

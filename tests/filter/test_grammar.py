@@ -83,7 +83,7 @@ def test_it_matches(text: str) -> None:
         "event:push",
         "event:Issues",
         "repo:octo",
-        "repo:octo/*-world",
+        "repo:octo/*-worlds",
         "-event:issues",
         "not:event:issues",
         "event:issues action:opened",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
+from covenq.filter.explain import node_text
 from covenq.filter.grammar import Filter, delivery_fields, parse, task_fields
 from covenq.filter.sql import payload_terms, to_sql
 from covenq.model import at_text
@@ -123,13 +124,50 @@ def test_what_is_special_to_sql_is_not_to_filters(text: str, guids: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("text", "guids"),
+    [
+        ("repo:acme/infra", "g1 g2"),
+        ("repo:ACME/i*", "g1 g2"),
+        ("-repo:acme/Infra", "g3"),
+        ("repo:acme/infra,other/É", "g1 g2"),
+        ("owner:Acme", "g1 g2"),
+        ("owner:*ME", "g1 g2"),
+        ("-sender:EvilBot", "g2 g3"),
+        ("sender:evil*,MONA", "g1 g2"),
+        ("label:BUG", "g1 g2"),
+        ("label:b*G", "g1 g2"),
+        ("label:é", "g3"),
+        ("label:É", ""),
+        ("event:Push", ""),
+    ],
+)
+def test_names_are_the_same_in_either_case_as_they_are_to_github(text: str, guids: str) -> None:
+    state = State(
+        [
+            received(
+                "g1", event="push", about={"repo": "acme/Infra", "owner": "acme", "sender": "evilbot", "label": "Bug"}
+            ),
+            received("g2", about={"repo": "ACME/infra", "owner": "Acme", "sender": "Mona", "labels": ["x", "buG"]}),
+            received("g3", about={"repo": "other/é", "owner": "other", "sender": None, "labels": ["é"]}),
+        ]
+    )
+    try:
+        seqs = {int(guid[1]) for guid in guids.split()}
+        assert state.deliveries(parse(text)) == seqs == state.deliveries_by_predicate(parse(text))
+        assert node_text(parse(text).node) == text, "spelled as it was typed"
+    finally:
+        state.conn.close()
+
+
+@pytest.mark.parametrize(
     ("text", "index"),
     [
         ("state:failed", "deliveries_state"),
         ("event:push", "deliveries_event"),
         ("event:issues action:opened", "deliveries_event"),
         ("repo:octo/hello", "deliveries_repo"),
-        ("repo:octo/*", "USING INDEX deliveries_"),
+        ("repo:octo/*", "SEARCH d USING INDEX deliveries_"),
+        ("repo:Octo/Hello,acme/infra", "SEARCH d USING INDEX deliveries_"),
         ("repo:octo/hello number:12", "deliveries_number"),
         ("sender:mona,hubot", "deliveries_sender"),
         ("id:72d3", "deliveries_id"),

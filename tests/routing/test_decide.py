@@ -197,3 +197,19 @@ def test_turns_are_told_to_the_task() -> None:
     assert "not_before" not in again.data, "an operator's replay waits for nothing"
     assert decide(made, payload=[]).entries[0].about["source_at"] is None
     assert decide(made, payload={"issue": {"updated_at": 5}}).entries[0].about["source_at"] is None
+
+
+def test_a_name_in_another_case_is_the_same_name_and_a_denial_of_it_holds() -> None:
+    row = ROW | {
+        "event": "push",
+        "repo": "acme/infra",
+        "owner": "acme",
+        "sender": "evilbot",
+        "label": None,
+        "labels": None,
+    }
+    assert decide(config("event:push repo:acme/Infra"), row).state is State.QUEUED
+    assert decide(config("event:push -sender:EvilBot"), row).reason == "no_match"
+    assert decide(config("event:push -repo:Acme/*"), row).reason == "no_match"
+    named = decide(config("event:push owner:ACME", key="{repo}"), row).entries[0]
+    assert named.about is not None and (named.about["repo"], named.about["key"]) == ("acme/infra", "acme/infra")

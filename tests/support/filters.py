@@ -18,6 +18,7 @@ TEXTS = [
     "ab",
     "a/b",
     "octo/hello",
+    "Octo/HELLO",
     "x*y",
     "x?y",
     "[a]",

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -205,7 +206,7 @@ def diff(
     """Show what new rules would have done with what really came.
 
     The rules of `--config` are held against those in use, on every stored delivery of that time, or those that a filter
-    matches. Nothing is recorded, and nothing runs.
+    matches. If they are those in use, they are held against what was decided then. Nothing is recorded, and nothing runs.
 
     \b
       covenq routes diff --config new.toml --since 7d
@@ -219,16 +220,12 @@ def diff(
     parse_duration(since)
     new = configuration.load(Path(config).expanduser(), os.environ)
     now = locate(data, old).config
-    if now.path is not None and new.path is not None and _same_file(now.path, new.path):
-        raise UsageError(
-            f"{config} is the configuration in use: there is nothing to compare",
-            hint="Give the new one with --config, or the old one with --old.",
-        )
-    found = Diff(now.routes, new.routes)
+    in_use = now.path is not None and new.path is not None and _same_file(now.path, new.path)
+    found = Diff(None if in_use else now.routes, new.routes)
     filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as update:
         for row in _each(opened, filter):
-            found.add(row, _payload(opened, f"{row.hook}/{row.guid}"))
+            found.add(row, _payload(opened, f"{row.hook}/{row.guid}"), partial(_decided, opened, row))
             if update is not None and found.looked_at % 100 == 0:
                 update(found.looked_at, 0)
     report = found.report()
@@ -242,6 +239,11 @@ def _each(opened: Source, filter: list[str]) -> Iterator[Delivery]:
     from covenq.client.interface import each
 
     return each(opened.deliveries, filter)
+
+
+def _decided(opened: Source, row: Delivery) -> set[str]:
+    """The routes of its tasks, also of those that a replay made."""
+    return {route for id in row.tasks if (route := opened.task(id).route) is not None}
 
 
 def _payload(opened: Source, id: str) -> Callable[[], object]:

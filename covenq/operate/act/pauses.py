@@ -137,7 +137,7 @@ def _find(conn: sqlite3.Connection, what: str, name: str | None) -> list[JsonObj
 
 
 _NEWEST = """SELECT repo_id, repo FROM webhook_deliveries
-    WHERE seq = (SELECT max(seq) FROM webhook_deliveries INDEXED BY deliveries_repo WHERE repo = ?{collate})"""
+    WHERE seq = (SELECT max(seq) FROM webhook_deliveries INDEXED BY deliveries_repo WHERE repo = ? COLLATE NOCASE)"""
 
 
 def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
@@ -145,11 +145,10 @@ def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
 
     The number stays when the repository is renamed. Without a delivery: None, and the name as given.
     """
-    for collate in ("", " COLLATE NOCASE"):  # the exact name first: it has the index's order
-        row = conn.execute(_NEWEST.format(collate=collate), (name,)).fetchone()
-        if row is not None:
-            return None if row[0] is None else str(row[0]), str(row[1])
-    return None, name
+    row = conn.execute(_NEWEST, (name,)).fetchone()
+    if row is None:
+        return None, name
+    return None if row[0] is None else str(row[0]), str(row[1])
 
 
 def _waiting(conn: sqlite3.Connection, route: str | None) -> bool:

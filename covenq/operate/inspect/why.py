@@ -99,20 +99,8 @@ def _task(conn: sqlite3.Connection, asked: str) -> Task | None:
 
 
 def _of_target(conn: sqlite3.Connection, target: Target) -> tuple[list[Delivery], bool]:
-    for name in (target.repo, *_spelled(conn, target.repo)):
-        page = query.deliveries(conn, parse(f'repo:"{name}" number:{target.number}'), STORIES_MAX)
-        if page.items:
-            return page.items, page.next is not None
-    return [], False
-
-
-def _spelled(conn: sqlite3.Connection, repo: str) -> Iterator[str]:
-    """The repository as its deliveries spell it: GitHub's addresses ignore case."""
-    row = conn.execute(
-        "SELECT repo FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE AND repo <> ? LIMIT 1", (repo, repo)
-    ).fetchone()
-    if row is not None:
-        yield str(row[0])
+    page = query.deliveries(conn, parse(f'repo:"{target.repo}" number:{target.number}'), STORIES_MAX)
+    return page.items, page.next is not None
 
 
 # ---- the facts about one

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from covenq.config.limits import Cap, Caps
+from covenq.filter.tree import fold_case
 from covenq.model import at_text
 from covenq.state.fold_pauses import PauseTarget
 from covenq.state.fold_tasks import scopes
@@ -154,7 +155,7 @@ class Limiter:
     def check_repo(self, repo_id: int | None, repo: str | None) -> BlockReason | None:
         paused = self._pauses.get((PauseTarget.REPO, "" if repo_id is None else str(repo_id)))
         if paused is None and repo is not None:
-            paused = self._pauses.get((PauseTarget.REPO, repo.casefold()))
+            paused = self._pauses.get((PauseTarget.REPO, fold_case(repo)))
         return paused or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
 
     def check_key(self, key: str | None, route: str | None) -> BlockReason | None:
@@ -212,7 +213,7 @@ class Limiter:
 
 
 def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
-    """(what, name) → reason. A repository is there by its number and by its casefolded name, as far as they are known."""
+    """(what, name) → reason. A repository is there by its number and by its name in lower case, as far as they are known."""
     found: dict[tuple[str, str], BlockReason] = {}
     for row in conn.execute(_PAUSES):
         what = str(row["what"])
@@ -224,7 +225,7 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
         )
         found[what, name] = block
         if what == PauseTarget.REPO and row["repo"]:
-            found[what, row["repo"].casefold()] = block
+            found[what, fold_case(row["repo"])] = block
             if not name:
                 del found[what, name]
     return found
