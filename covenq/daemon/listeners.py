@@ -26,6 +26,7 @@ from covenq.http.server.deferred import FastPath
 from covenq.http.server.listener import CONNECTIONS, Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
+from covenq.intake.refusal_evidence import Header, evidence_of
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.paths import SOCKET_NAME
@@ -85,8 +86,8 @@ def make_listeners(
     connections = _connections(2 if sockets.api is None else 3)
     limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
-    def on_refusal(word: str, status: int, detail: str, at: str, client: str) -> None:
-        refusals.note(word, status, detail, path=at, client=client)
+    def on_refusal(word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
+        refusals.note(word, status, detail, path=at, client=client, **evidence_of(header, None))
 
     def make(
         name: str,

@@ -192,9 +192,7 @@ class _ErrorHandlers:
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
         # A hook with the wrong address, or one whose POST was redirected as a GET.
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
-            shown = refusal_evidence.evidence_of(lambda name: req.get_header(name.replace("_", "-")))
-            shown["body"] = None  # it was not looked at
-            self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
+            self._note(req, word, status, detail)
         respond_error(resp, status, word, detail)
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)
@@ -218,8 +216,12 @@ class _ErrorHandlers:
         log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _raised_in(error))
         detail = "covenq failed to answer; its log says where."
         if req.method == "POST":
-            self._refusals.note("internal", 500, detail, path=req.path, client=req.remote_addr)
+            self._note(req, "internal", 500, detail)
         respond_error(resp, 500, "internal", detail)
+
+    def _note(self, req: falcon.Request, word: str, status: int, detail: str) -> None:
+        shown = refusal_evidence.evidence_of(lambda name: req.get_header(name.replace("_", "-")), None)
+        self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
 
 
 def _raised_in(error: Exception) -> str:

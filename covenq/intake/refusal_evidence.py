@@ -1,5 +1,8 @@
-"""The evidence that a refused request gives, for the log of refusals: known words and ids, never free text of the request.
-So a header with a secret in it, put there by mistake or on purpose, is not logged.
+"""The evidence that a refused request gives, for the log of refusals: what it said it was, and known words of the rest.
+
+The headers that name a delivery, its hook and its event are kept as they came, also where they are malformed, since by them it is
+looked for; the log masks secrets in them, and cuts them. Of other headers only known words are kept, so what somebody put there
+by mistake or on purpose is not logged. No signature covers any header: all of it is only what was said.
 
 To the signature check, a wrong secret and a rewritten body look the same. Other evidence distinguishes them: GitHub's JSON has
 no space between its parts, and a proxy adds a header.
@@ -11,13 +14,13 @@ import re
 from collections.abc import Callable, Collection
 from typing import TypedDict
 
-from covenq.github.events import EVENTS, OTHER
+from covenq.github.events import OTHER
 
 BODY_START = 256
 """Bytes at the beginning of a body that are examined."""
 
-_GUID = re.compile(r"[0-9A-Fa-f-]{1,64}\Z")
-_HOOK = re.compile(r"[0-9]{1,20}\Z")
+IDENTITY_MAX = 4096
+"""Characters of a header with an id that are passed on. The log masks secrets in them, and cuts them further."""
 _MEDIA = frozenset(
     """application/json application/x-www-form-urlencoded application/octet-stream application/xml multipart/form-data
     text/plain text/html text/xml""".split()
@@ -43,17 +46,17 @@ class Evidence(TypedDict, total=False):
     signature: str | None
 
 
-def evidence_of(header: Header, start: bytes = b"") -> Evidence:
-    """The evidence for the log of refusals. `start` is the beginning of the body, as far as it was read."""
+def evidence_of(header: Header, start: bytes | None = b"") -> Evidence:
+    """The evidence for the log of refusals. `start` is the beginning of the body, as far as it was read; None: nobody looked."""
     media = (header("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
     return {
-        "delivery": _matching(_GUID, header("X_GITHUB_DELIVERY")),
-        "hook": _matching(_HOOK, header("X_GITHUB_HOOK_ID")),
-        "event": _known(EVENTS, header("X_GITHUB_EVENT")),
+        "delivery": _said(header("X_GITHUB_DELIVERY")),
+        "hook": _said(header("X_GITHUB_HOOK_ID") or header("X_GITHUB_HOOK_INSTALLATION_TARGET_ID")),
+        "event": _said(header("X_GITHUB_EVENT")),
         "content_type": _known(_MEDIA, media),
         "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
         "proxied": any(header(name) is not None for name in _PROXY_HEADERS) or None,
-        "body": body_anomaly(start[:BODY_START], media),
+        "body": None if start is None else body_anomaly(start[:BODY_START], media),
         "signature": _signature_kind(header),
     }
 
@@ -77,8 +80,8 @@ def _signature_kind(header: Header) -> str | None:
     return "sha1" if alone else None
 
 
-def _matching(pattern: re.Pattern[str], value: str | None) -> str | None:
-    return value if value is not None and pattern.match(value) else None
+def _said(value: str | None) -> str | None:
+    return value[:IDENTITY_MAX] if value else None
 
 
 def _known(words: Collection[str], value: str | None) -> str | None:

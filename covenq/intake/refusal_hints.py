@@ -115,7 +115,7 @@ def hint_of(refusal: Refusal) -> str:
 
 
 def with_hint(refusal: Refusal) -> Refusal:
-    return msgspec.structs.replace(refusal, hint=hint_of(refusal))
+    return msgspec.structs.replace(refusal, hint=hint_of(refusal), verified=False)
 
 
 def latest(data: Path, limit: int) -> list[Refusal]:

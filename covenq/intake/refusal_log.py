@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import msgspec
 
@@ -25,7 +25,7 @@ LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
 LINE_MAX = 16384
 """Bytes of one line; a few hundred are written."""
-_TEXT_MAX = 200
+TEXT_MAX = 200
 MINUTES_MAX = 1440
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines in the daemon's log about the same word."""
@@ -36,7 +36,8 @@ log = logging.getLogger("covenq.http")
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     """One refused request, a line of the log: when, its word and status; what was seen of the request; null is unknown.
 
-    `hint` is what to do about it (`covenq.intake.refusal_hints`), which no line of the log has.
+    `hint` is what to do about it, `verified` that nothing proves whose delivery it was; no line of the log has them, but
+    `covenq.intake.refusal_hints` adds them.
     """
 
     at: Time
@@ -54,6 +55,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     body: str | None = None
     signature: str | None = None
     hint: str | None = None
+    verified: Literal[False] | None = None
 
 
 class About(Evidence, total=False):
@@ -140,8 +142,8 @@ class Refusals:
             )
 
     def _clean(self, text: str | None) -> str | None:
-        """The text with secrets masked, encodable as UTF-8, and cut to _TEXT_MAX characters; None if there is none."""
-        return self._mask(text)[:_TEXT_MAX].encode("utf-8", "replace").decode() if text else None
+        """The text with secrets masked, encodable as UTF-8, and cut to TEXT_MAX characters; None if there is none."""
+        return self._mask(text)[:TEXT_MAX].encode("utf-8", "replace").decode() if text else None
 
     def _write(self, path: Path, line: bytes) -> None:
         try:

@@ -27,6 +27,7 @@ from covenq.http.server.listener import Listener, ListenerSettings, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission
+from covenq.intake.refusal_evidence import evidence_of
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
@@ -181,7 +182,9 @@ def serving(
                 make_app(groups, refusals, tokens, webhook_path=config.webhook_path),
                 socket,
                 ListenerSettings(name, threads, limits, streams),
-                on_refusal=lambda word, status, detail, path, client: refusals.note(word, status, detail, path=path),
+                on_refusal=lambda word, status, detail, path, client, header: refusals.note(
+                    word, status, detail, path=path, **evidence_of(header, None)
+                ),
                 fast_path=None
                 if streams
                 else WebhookFastPath(made.webhook.intake, made.webhook.recorder, config.webhook_path),

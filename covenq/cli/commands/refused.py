@@ -13,6 +13,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
+from covenq.operate.inspect.story_text import UNPROVEN
 
 if TYPE_CHECKING:
     from covenq.intake.refusal_log import Refusal
@@ -44,6 +45,7 @@ def refused(
         say("deliveries, in the settings of the webhook, for what it says about each.")
     else:
         _say_hints(found)
+        say(f"{UNPROVEN[0].upper()}{UNPROVEN[1:]}.")
 
 
 def _say_hints(found: list[Refusal]) -> None:

@@ -12,7 +12,7 @@ from covenq.cli.context import source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
-from covenq.operate.inspect.story_text import QUESTIONS, lines
+from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, refused_lines
 
 if TYPE_CHECKING:
     from covenq.operate.inspect.history import Story, StoryAnswer, Why
@@ -57,14 +57,17 @@ def why(
         for number, story in enumerate(answer.stories):
             if number:
                 output.line()
-            _print_story(story)
+            _print_lines(lines(story))
+        if answer.stories and answer.refused:
+            output.line()
+            _print_lines(refused_lines(answer.refused))
     if answer.kind == "nothing":
         _raise_not_found(answer, quiet=json)
 
 
-def _print_story(story: Story) -> None:
+def _print_lines(told: Iterator[tuple[str, str]]) -> None:
     coloured = output.has_colour(output.stdout())
-    for number, (label, words) in enumerate(lines(story)):
+    for number, (label, words) in enumerate(told):
         label, words = clean(label), clean(words)
         if not words:
             output.line(("" if number == 0 else "\n") + output.paint(label, output.BOLD, coloured))
@@ -106,18 +109,21 @@ def _raise_not_found(answer: Why, *, quiet: bool) -> None:
     if answer.target:
         target = answer.target
         raise NotFound(
-            f"nothing about {target.repo}#{target.number} ever arrived here",
-            hint="`covenq deliveries repo:OWNER/NAME` shows what came from the repository, GitHub what was sent.",
+            f"nothing that is held is about {target.repo}#{target.number}; what was refused or erased can't be found by that",
+            hint="`covenq why GUID` tells of those too. `covenq deliveries repo:OWNER/NAME` shows what came from the repository, "
+            "GitHub what was sent.",
         )
     refusals = answer.refused
     if refusals:
         for one in refusals if not quiet else ():
             say(f"{output.timestamp(one.at)}  {one.status} {clean(one.error)}: {clean(one.detail)}")
         raise NotFound(
-            f"it arrived, and was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}: nothing of it is kept",
+            f"it was refused {'once' if len(refusals) == 1 else f'{len(refusals)} times'}, if it was what it said: {UNPROVEN}; "
+            "nothing else of it is kept",
             hint=refusals[-1].hint or "Mend what the last refusal says, then have GitHub redeliver it.",
         )
     raise NotFound(
-        "it never arrived here, or was refused longer ago than refusals are kept",
-        hint="See on GitHub whether the hook sent it and where to; `covenq status` says where the webhook is.",
+        "nothing of it is held, and no refusal of it is kept",
+        hint="The newest 2 MiB of refusals are kept: `covenq refused`. See on GitHub whether the hook sent it, where to and what "
+        "it was answered; `covenq status` says where the webhook is.",
     )

@@ -29,6 +29,7 @@ from waitress.utilities import build_http_date
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.server.deferred import Address, DeferredChannel, DeferredServer, PendingAnswer
 from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits, RequestTimeout, ServiceUnavailable
+from covenq.intake.refusal_evidence import Header
 
 ANSWER_S = 30.0
 ANSWER_BYTES = 64 << 10
@@ -41,8 +42,8 @@ LINGER_BYTES = 64 << 20
 FIRST_BYTE_S = 0.5
 """Seconds a fresh connection has to send its first byte before a drain closes it."""
 
-OnRefusal = Callable[[str, int, str, str, str], None]
-"""(word, status, detail, path, client's address) of a request that never reached the application."""
+OnRefusal = Callable[[str, int, str, str, str, Header], None]
+"""(word, status, detail, path, client's address, headers) of a request that never reached the application."""
 
 _WORDS = {
     400: ("request_malformed", "The request is not well-formed HTTP"),
@@ -71,7 +72,8 @@ class JsonErrorTask(ErrorTask):
             detail = f"{sentence} of {self.channel.limits.body} bytes."
         if code in _WORDS:
             path = str(getattr(self.request, "path", ""))
-            self.channel.on_refusal(word, code, detail, path, str(self.channel.addr[0]))
+            client = str(self.channel.addr[0])
+            self.channel.on_refusal(word, code, detail, path, client, self.request.headers.get)
         body = orjson.dumps(error_body(word, detail))
         self.status = f"{code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))

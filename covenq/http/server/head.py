@@ -19,6 +19,9 @@ _PLAIN = re.compile(
 _SPECIAL = frozenset({"TRANSFER_ENCODING", "CONNECTION", "EXPECT"})
 """Fields that change how the request is read or answered."""
 _LENGTH_DIGITS = 18
+_IDENTITY = re.compile(
+    rb"(?im)^(X-GitHub-(?:Delivery|Event|Hook-ID|Hook-Installation-Target-ID)|User-Agent):([^\r\n]{1,4096})\r?$"
+)
 _HOST = re.compile(r"(?:\[[0-9A-Za-z._~:%-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")
 """RFC 3986's host, a literal address in brackets or a name that may be empty, and a port."""
 
@@ -52,6 +55,14 @@ def read(head: bytes) -> Head | None:
     if not length.isdigit() or len(length) > _LENGTH_DIGITS:
         return None
     return Head(found[1].decode("ascii"), first_line.encode("ascii"), headers, int(length))
+
+
+def identity(received: bytes) -> dict[str, str]:
+    """The fields of a head, whole or not, that say which delivery it is and whose, each as it came first."""
+    found: dict[str, str] = {}
+    for name, value in _IDENTITY.findall(received):
+        found.setdefault(_wsgi(name.decode("ascii")), value.strip(b" \t").decode("latin-1"))
+    return found
 
 
 @lru_cache(256)

@@ -125,6 +125,8 @@ class Parser(HTTPRequestParser):
             self.fail(BadRequest("It begins with empty lines"))
         if self.error is None and self.body_rcv is not None:
             self._check_limits(self.body_rcv)
+        if self.error is not None and self.body_rcv is None:
+            self._read_identity(self.header_plus + data)
         if self.completed:
             # A client that waits for "100 Continue" must not be told to go on after its request is over.
             self.expect_continue = False
@@ -186,10 +188,17 @@ class Parser(HTTPRequestParser):
 
     def fail(self, error: WaitressError) -> None:
         """End the request with this error."""
+        self._read_identity(self.header_plus)
         self.error = error
         self.completed = True
         self.expect_continue = False
         self.release()
+
+    def _read_identity(self, received: bytes) -> None:
+        """What the refused request says it is, for the log, from a head that was not parsed to its end."""
+        if "X_GITHUB_DELIVERY" not in self.headers:
+            for name, value in head.identity(received).items():
+                self.headers.setdefault(name, value)
 
     def release(self) -> None:
         self._buffered.subtract(self._counted)

@@ -94,7 +94,7 @@ class Target(Struct):
 class Why(Struct):
     """The histories of what was asked for, newest first; `more` if there are others of that target.
 
-    `task` is set where a task's id was asked for. Of `nothing`, `refused` are the refused requests with that id.
+    `task` is set where a task's id was asked for. `refused` are refused requests that said they were that delivery.
     """
 
     asked: str

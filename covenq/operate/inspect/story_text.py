@@ -9,6 +9,7 @@ from covenq.model.rows import Attempt, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from covenq.intake.refusal_log import Refusal
     from covenq.operate.inspect.history import Story, StoryRules
     from covenq.routing.verdicts import Verdict
     from journal.records import Record
@@ -31,6 +32,18 @@ def lines(story: Story) -> Iterator[tuple[str, str]]:
         yield "what next", ""
         for step in story.next:
             yield step.command, step.words
+
+
+UNPROVEN = "what a refused request's headers said it was, nothing proves: no signature covers them"
+
+
+def refused_lines(refused: Iterable[Refusal]) -> Iterator[tuple[str, str]]:
+    """The refused requests that said they were this delivery, as `lines`, to be told after what the journal holds of it."""
+    for number, one in enumerate(refused):
+        if not number:
+            yield "refused requests that named it (not verified)", ""
+            yield "", f"{UNPROVEN[0].upper()}{UNPROVEN[1:]}."
+        yield when(one.at), f"{one.status} {one.error}: {one.detail or one.hint or ''}"
 
 
 def _rule_lines(rules: StoryRules) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from covenq.config.load import Config
 from covenq.config.route import Route
 from covenq.errors import NotFound, UsageError
 from covenq.filter.grammar import parse
+from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import with_hint
 from covenq.intake.refusal_log import Refusal
 from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_subject
@@ -56,8 +57,9 @@ def why(
 ) -> Why:
     """The history of a delivery by its id or a task's, or those of an issue's or pull request's deliveries by its address.
 
-    The function `refused` gives the log of refusals, newest last. Raises UsageError for what is no id, Ambiguous for a GUID
-    that several hooks share.
+    The function `refused` gives the log of refusals, newest last. What it has of the id is told beside what the journal holds,
+    and replaces none of that: nothing proves what a refused request said it was. Raises UsageError for what is no id, unless
+    something was refused under it, Ambiguous for a GUID that several hooks share.
     """
     if not asked:
         raise UsageError(
@@ -73,14 +75,28 @@ def why(
         stories = [story(row) for row in rows]
         return Why(asked, "target" if rows else "nothing", target=target, stories=stories, more=more)
     task = _task(conn, asked)
-    hook, guid = parse_id(asked) if task is None else parse_id(f"{task.hook}/{task.guid}")
     answer = Why(asked, task=None if task is None else task.id)
     try:
+        hook, guid = parse_id(asked) if task is None else parse_id(f"{task.hook}/{task.guid}")
+    except UsageError:  # what is no id may have been refused for that
+        answer.kind, answer.refused = "nothing", _refused_as(refused(), None, asked)
+        if not answer.refused:
+            raise
+        return answer
+    try:
         answer.stories = [story(query.delivery(conn, hook, guid))]
+        hook = answer.stories[0].delivery.hook
     except NotFound:
-        mine = [one for one in refused() if one.delivery == guid and hook in (None, one.hook)]
-        answer.kind, answer.refused = "nothing", [with_hint(one) for one in mine[-REFUSED_MAX:]]
+        answer.kind = "nothing"
+    answer.refused = _refused_as(refused(), hook, guid)
     return answer
+
+
+def _refused_as(log: Iterable[Refusal], hook: str | None, guid: str) -> list[Refusal]:
+    """The newest refusals of requests that said they were this delivery. Those that named no hook may have been any hook's."""
+    named = guid[: refusal_log.TEXT_MAX]
+    mine = [one for one in log if one.delivery == named and (hook is None or one.hook in (None, hook))]
+    return [with_hint(one) for one in mine[-REFUSED_MAX:]]
 
 
 def target_of(asked: str) -> Target | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -21,7 +21,7 @@ from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
 if TYPE_CHECKING:
-    from covenq.operate.inspect.history import Story, Why
+    from covenq.operate.inspect.history import Why
 
 LABEL_WIDTH = 20
 """Cells of a line's label; the words of a longer label have a line of their own."""
@@ -33,13 +33,14 @@ def why_lines(answer: Why) -> list[Line]:
     for number, one in enumerate(answer.stories):
         if number:
             found.append([("", "")])
-        found += _story_lines(one)
+        found += _lines_of(story_text.lines(one))
+    found += _lines_of(story_text.refused_lines(answer.refused))
     return found or [[("nothing is known of it here", "dim")]]
 
 
-def _story_lines(one: Story) -> list[Line]:
+def _lines_of(told: Iterator[tuple[str, str]]) -> list[Line]:
     found: list[Line] = []
-    for label, words in story_text.lines(one):
+    for label, words in told:
         label, words = text.clean(label), text.clean(words)
         if not words:
             found += [[("", "")], [(label, "bold")]]
