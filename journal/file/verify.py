@@ -7,13 +7,12 @@ pieces at line ends for that; if a piece is not in perfect order, its segment is
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from journal.file.backup import backup_witness
 from journal.file.examine import examine
 from journal.file.files import Files, OsFiles
 from journal.file.index import INDEX_NAME, Index
+from journal.file.processes import process_pool, processes_start
 from journal.file.recoverable_ids import recoverable_id
 from journal.file.segment import (
     MARK_NAME,
@@ -179,26 +179,17 @@ def _check_in_parallel(
         return {}
     pieces = {first: _pieces(files, directory, first, sizes[first]) for first in sealed}
     results: dict[int, list[SegmentReport | None]] = {}
-    # Spawned, not forked: a dashboard or a daemon that verifies has threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context)
+    checked = 0
     try:
-        # Ctrl-C reaches the whole process group. The workers inherit that it is blocked: this process ends them.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            futures = {
-                first: [pool.submit(check_piece, str(directory), first, start, end) for start, end in pieces[first]]
-                for first in sealed
-            }
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for first, waiting in futures.items():
-            results[first] = []
-            for future, (start, end) in zip(waiting, pieces[first], strict=True):
-                results[first].append(future.result())
+        with closing(_checked_pieces(directory, pieces, processes)) as reported:
+            for first, start, end, report in reported:
+                results.setdefault(first, []).append(report)
+                checked += end - start
                 meter.add(end - start)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except (OSError, BrokenExecutor):
+        # No process could be started, or one was ended, for want of memory perhaps: this process checks all by itself.
+        meter.add(-checked)
+        return {}
     reports = {}
     for first, parts in results.items():
         report = _merge_pieces(files, directory, first, parts)
@@ -207,6 +198,25 @@ def _check_in_parallel(
         else:
             meter.add(-sizes[first])
     return reports
+
+
+def _checked_pieces(
+    directory: Path, pieces: Mapping[int, list[tuple[int, int]]], processes: int
+) -> Generator[tuple[int, int, int, SegmentReport | None]]:
+    """(segment, start, end, report) of each piece, in order. Raises OSError, BrokenExecutor."""
+    with processes_start():
+        pool = process_pool(processes)
+    try:
+        with processes_start():
+            waiting = [
+                (first, start, end, pool.submit(check_piece, str(directory), first, start, end))
+                for first, ranges in pieces.items()
+                for start, end in ranges
+            ]
+        for first, start, end, future in waiting:
+            yield first, start, end, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pieces(files: Files, directory: Path, first: int, size: int) -> list[tuple[int, int]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from journal.file.open import open_journal
+from journal.file.verify import PARALLEL_FROM
 from tests.support.daemon import Daemon
 from tests.support.dashboard import ROUTES
-from tests.support.requests import issue
+from tests.support.records import received
+from tests.support.requests import issue, new_guid
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed (.ci/run installs it)")
@@ -69,13 +74,21 @@ def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
 
 @pytest.fixture
 def terminal(daemon: Daemon, data: Path) -> Iterator[Terminal]:
-    env = {**daemon.environment(), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    with dashboard_in_terminal(daemon.environment(), data) as terminal:
+        yield terminal
+
+
+@contextmanager
+def dashboard_in_terminal(env: dict[str, str], data: Path) -> Iterator[Terminal]:
+    env = {**env, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     env.pop("NO_COLOR", None)
     env.pop("COLUMNS", None)
     command = ["env", "TERM=xterm", sys.executable, "-m", "covenq", "tui"]
     terminal = Terminal(data.with_name("tmux"), env, command)
-    yield terminal
-    terminal.end()
+    try:
+        yield terminal
+    finally:
+        terminal.end()
 
 
 def test_from_start_to_quit_in_sixteen_colours(daemon: Daemon, terminal: Terminal) -> None:
@@ -111,3 +124,18 @@ def test_from_start_to_quit_in_sixteen_colours(daemon: Daemon, terminal: Termina
     terminal.keys("q")
     terminal.sees("exit=0")
     assert len(daemon.records("delivery.replayed")) == 1
+
+
+def test_a_journal_that_several_processes_verify(data: Path) -> None:
+    body = b'{"words":"' + b"x" * (1 << 20) + b'"}'
+    with open_journal(data / "journal") as journal:
+        for _ in range(PARALLEL_FROM // len(body) + 1):
+            journal.append([received(new_guid(), "1", payload=body)])
+    with dashboard_in_terminal({**os.environ, "COVENQ_DATA": str(data)}, data) as terminal:
+        terminal.sees("FOLLOWING", "stopped")
+        terminal.keys("v")
+        terminal.sees("no damage", "records verify")
+        terminal.keys("Escape")
+        terminal.sees("FOLLOWING", "stopped")
+        terminal.keys("q")
+        terminal.sees("exit=0")

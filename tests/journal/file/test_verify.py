@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from journal.file.segment_check import check_segment
 from journal.file.verify import verify
 from journal.records import Damage, Entry, Head, Witness
 from journal.reports import VerifyReport
-from tests.support.checkout import ROOT
+from tests.support.checkout import ROOT, clean_env
 from tests.support.journals import making
 
 COUNT = 40
@@ -455,6 +457,35 @@ def test_several_processes_say_the_same(journal: Path) -> None:
     paths[2].unlink()
     kinds = {one.kind for one in both(journal).damage}
     assert kinds >= {"payload", "missing record", "gap between segments"}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param("sys.stderr = NoDescriptor()", id="a screen takes the place of stderr"),
+        pytest.param("sys.stderr = None", id="there is no stderr"),
+        pytest.param("multiprocessing.set_executable('/bin/false')", id="processes end at once"),
+        pytest.param("multiprocessing.set_executable('/nonexistent')", id="no process starts"),
+    ],
+)
+def test_it_verifies_whatever_processes_do(journal: Path, trouble: str) -> None:
+    code = f"""if True:
+        import io, multiprocessing, sys
+        from pathlib import Path
+        from journal.file import verify as module
+
+        class NoDescriptor(io.StringIO):
+            def fileno(self):
+                return -1
+
+        module.PARALLEL_FROM, module.PIECE = 0, 1500
+        {trouble}
+        before = sys.stderr
+        report = module.verify(Path(sys.argv[1]), processes=2)
+        print(report.ok, report.records, sys.stderr is before)"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(journal)]
+    done = subprocess.run(command, cwd=ROOT, env=clean_env(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == f"True {verify(journal).records} True\n", done.stderr
 
 
 @pytest.mark.usefixtures("pieces")
