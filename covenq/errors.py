@@ -158,5 +158,11 @@ class BackupListUnreadable(CovenqError):
     hint = "Correct it by hand, or put it aside: what it named is then for you to remember."
 
 
+class Unexpected(CovenqError):
+    """What nobody expected: a fault of covenq's own. Where a page is drawn anyway it is a sentence, elsewhere a traceback."""
+
+    hint = "This is a fault in covenq; what else is shown goes on. The command line can do the same."
+
+
 Failure = (CovenqError, JournalError)
 """What the interfaces catch: a sentence, a hint and an exit code, never a traceback."""

@@ -195,3 +195,5 @@ JsonObject = dict[str, Any]
 
 NOT_RUNNING = "no daemon is running"
 """The reason in a status that was read from the files, without a daemon."""
+INTAKE_PAUSED = "An operator paused the intake."
+"""The reason in a daemon's status. Who did, when and why is in its pauses."""

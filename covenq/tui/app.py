@@ -20,7 +20,7 @@ from textual.command import Provider
 from textual.widgets import ContentSwitcher, Footer, Static
 
 from covenq.client.interface import Source
-from covenq.tui import journal_actions, row_actions, saved
+from covenq.tui import journal_actions, row_actions, saved, text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.commands import Commands
 from covenq.tui.connection import Connection, Opener
@@ -35,7 +35,8 @@ from covenq.tui.row_actions import RowActions
 from covenq.tui.screens import help
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
-from covenq.tui.widgets.lines import Lines
+from covenq.tui.unexpected import as_failure
+from covenq.tui.widgets.lines import Line, Lines
 from covenq.tui.widgets.static_text import set_text
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Dashboard(App[int]):
             await asyncio.sleep(0.01)
 
     def source_failed(self, error: BaseException) -> None:
-        self.query_one("#opening", Lines).show(pages.broken(error))
+        self.query_one("#opening", Lines).show(pages.broken(error, here=self.connection.data is not None))
         self._show_page()
 
     def status_read(self) -> None:
@@ -152,7 +153,18 @@ class Dashboard(App[int]):
         source = connection.source
         state = header.source_state(source, error, read_only=connection.read_only)
         screen.query_one("#tabs", Static).update(header.tabs(self.page, state), layout=False)
-        alarms = header.alarms(self.page, source, self.status, error if self._opened else None, time.time())
+        try:
+            alarms = header.alarms(
+                self.page,
+                source,
+                self.status,
+                error if self._opened else None,
+                time.time(),
+                age=self.refresher.status_age,
+                writable=connection.writable,
+            )
+        except Exception as fault:  # noqa: BLE001 - a status has the right types, and may be nonsense all the same
+            alarms = [text.clean(as_failure(fault))]
         shown = screen.query_one("#alarm", Static)
         shown.display = bool(alarms)
         set_text(shown, header.alarm_lines(alarms))
@@ -190,16 +202,32 @@ class Dashboard(App[int]):
 
     def _draw_page(self) -> None:
         """Draw the page in view again if it is made of the status. The scroll position stays."""
-        status = self.status
-        if status is None:
+        if self.status is None or self.page not in ("overview", "journal"):
             return
-        now, screen = time.time(), self.screen_stack[0]
-        if self.page == "overview":
-            drawn = overview.overview(status, self.refresher.throughput, now, self.size.width - 1)
-            screen.query_one("#overview", Lines).show(drawn)
-        elif self.page == "journal":
-            drawn = pages.journal(status, now, here=self.connection.data is not None)
-            screen.query_one("#journal", Lines).show(drawn)
+        try:
+            drawn = self._drawn_page(self.status)
+        except Exception as fault:  # noqa: BLE001 - a status has the right types, and may be nonsense all the same
+            drawn = pages.undrawn(as_failure(fault))
+        self.screen_stack[0].query_one(f"#{self.page}", Lines).show(drawn)
+
+    def _drawn_page(self, status: Status) -> list[Line]:
+        now, connection, read = time.time(), self.connection, self.refresher
+        if self.page == "journal":
+            return pages.journal(
+                status,
+                now,
+                here=connection.data is not None,
+                writable=connection.writable,
+                read_only=connection.read_only,
+            )
+        return overview.overview(
+            status,
+            read.throughput,
+            now,
+            self.size.width - 1,
+            problem=read.throughput_error,
+            writable=connection.writable,
+        )
 
     def on_resize(self) -> None:
         self._draw_page()

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from covenq.client.interface import Source
-from covenq.errors import Failure, Refused
-from covenq.paths import SOCKET_NAME
+from covenq.client.open import open_running
+from covenq.errors import CovenqError, Failure, Refused
 from covenq.tui.background import BackgroundThread
+from covenq.tui.unexpected import as_failure
 
 Opener = Callable[[], Source]
 """Opens a daemon's source or, without a daemon, the files'. Blocks; raises what `open_source` raises."""
 
 
-def daemon_listens(data: Path) -> bool:
-    """Whether something accepts connections on the data directory's socket: a cheap check while no daemon is running."""
+def daemon_answers(data: Path) -> bool:
+    """Whether a daemon answers on the data directory's socket. Blocks: as good as not at all where none listens."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)
-            probe.connect(str(data / SOCKET_NAME))
-    except OSError:
+        found = open_running(data)
+    except (*Failure, OSError):
+        return False  # opening the source again would raise the same
+    if found is None:
         return False
+    found.close()
     return True
 
 
@@ -37,6 +38,8 @@ class EventListener:
         self._source = source
         self._changed = threading.Event()
         self._ended = threading.Event()
+        self.error: CovenqError | None = None
+        """Why no events come any more, where nobody expected it. The daemon may well answer otherwise."""
         threading.Thread(target=self._run, name="tui-events", daemon=True).start()
 
     def _run(self) -> None:
@@ -44,7 +47,9 @@ class EventListener:
             for _ in self._source.events():
                 self._changed.set()
         except Failure:
-            pass  # `ended` reports it; opening the source again raises the reason
+            pass  # `lost` reports it; opening the source again raises the reason
+        except BaseException as error:  # noqa: BLE001 - shown, as long as this source is in use
+            self.error = as_failure(error)
         finally:
             self._ended.set()
 
@@ -56,30 +61,46 @@ class EventListener:
         return True
 
     @property
-    def ended(self) -> bool:
+    def lost(self) -> bool:
         """The stream has ended: the daemon went away."""
-        return self._ended.is_set()
+        return self._ended.is_set() and self.error is None
 
 
 class Connection:
     """The source in use, if any, and the thread on which it is opened and its status is read.
 
-    `data` is the data directory, None where it is on another machine. With `read_only` nothing may be written.
+    `data` is the data directory, None where it is on another machine. With `read_only` nothing may be written. `answers` tells
+    whether a daemon answers there.
     """
 
-    def __init__(self, opener: Opener, data: Path | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        opener: Opener,
+        data: Path | None,
+        *,
+        read_only: bool = False,
+        answers: Callable[[Path], bool] = daemon_answers,
+    ) -> None:
         self._opener = opener
+        self._answers = answers
         self.data = data
         self.read_only = read_only
         self.thread = BackgroundThread("status")
+        self._probe_thread = BackgroundThread("probe")
         self.source: Source | None = None
         self.listener: EventListener | None = None
 
     async def open(self) -> Source:
-        """Close the old source and open a new one. Raises Failure."""
+        """Close the old source and open a new one, on a thread of its own. Raises Failure.
+
+        The old one's may be busy for minutes yet: without a daemon a read goes through the files.
+        """
         old, self.source, self.listener = self.source, None, None
-        if old is not None:
-            await self.thread.call(old.close)
+        before, self.thread = self.thread, BackgroundThread("status")
+        if old is None:
+            before.end()
+        else:
+            before.end(old.close)
         source = await self.thread.call(self._opener)
         self.source = source
         self.listener = EventListener(source) if source.live else None
@@ -88,6 +109,11 @@ class Connection:
     def current_source(self) -> Source | None:
         """The source as it is now; screens that stay open call this before each read."""
         return self.source
+
+    @property
+    def writable(self) -> bool:
+        """`writable_source` has one."""
+        return self.source is not None and self.source.live and not self.read_only
 
     def writable_source(self) -> Source:
         """The daemon's source. Without a daemon, or with --read-only, the dashboard is read-only: raises Refused."""
@@ -102,9 +128,9 @@ class Connection:
         return source
 
     async def daemon_is_back(self) -> bool:
-        """There was no daemon, and now one listens."""
+        """There was no daemon, and now one answers. Waits for no read: it is asked for on a thread of its own."""
         source = self.source
         data = self.data
         if source is None or source.live or data is None:
             return False
-        return await self.thread.call(lambda: daemon_listens(data))
+        return await self._probe_thread.call(lambda: self._answers(data))

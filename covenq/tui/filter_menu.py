@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual.app import App
 
-from covenq.errors import CovenqError
+from covenq.errors import Failure
 from covenq.tui import saved
 from covenq.tui.background import BackgroundThread
 from covenq.tui.notices import notify, notify_failure
@@ -26,7 +26,7 @@ class FilterMenu:
         """Name to filter; empty where the file can't be read, which opening the menu reports."""
         try:
             return await self._thread.call(lambda: saved.read(self._path))
-        except CovenqError:
+        except Failure:
             return {}
 
     def open(self, pane: AnyPane) -> None:
@@ -56,7 +56,7 @@ class FilterMenu:
             else:
                 found[pane.filter[: saved.NAME_MAX]] = pane.filter
             await self._thread.call(lambda: saved.write(self._path, found))
-        except CovenqError as error:
+        except Failure as error:
             notify_failure(self._app, error)
             return
         notify(self._app, "forgotten" if known else "saved")

@@ -6,10 +6,11 @@ from textual.app import App
 from textual.binding import Binding
 
 from covenq.client.interface import Source
+from covenq.errors import Failure
 from covenq.operate.maintain import backup_list
 from covenq.tui.background import BackgroundThread
 from covenq.tui.connection import Connection
-from covenq.tui.notices import notify
+from covenq.tui.notices import notify, notify_failure
 from covenq.tui.screens import maintenance
 from covenq.tui.screens.verify import VerifyScreen, verify_job
 
@@ -55,7 +56,11 @@ class JournalActions:
         if self._connection.read_only:
             notify(self._app, "--read-only: nothing is copied from here. `covenq backup` does it.", error=True)
             return
-        known = await self._thread.call(lambda: backup_list.backups(data))
+        try:
+            known = await self._thread.call(lambda: backup_list.backups(data))
+        except Failure as error:
+            notify_failure(self._app, error)
+            return
         directory = await self._app.push_screen_wait(maintenance.BackupDialog(known))
         if directory:
             source = self._connection.source

@@ -11,9 +11,11 @@ import pytest
 from textual.widgets import Button
 
 from covenq.client.interface import Source
-from covenq.client.open import open_source
+from covenq.client.local import LocalSource
+from covenq.client.open import open_running, open_source
 from covenq.config.load import Config
 from covenq.model.rows import Delivery, Task
+from covenq.model.status import Status
 from covenq.tui.app import Dashboard
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
@@ -283,6 +285,49 @@ async def test_without_a_daemon_it_reads_and_writes_nothing(daemon: Daemon) -> N
         await pilot.press("q")
     assert app.return_code == 0
     assert {path: path.read_bytes() for path in (daemon.data / "journal").glob("*.jsonl")} == before
+
+
+async def test_a_pause_is_no_damage_and_says_what_ends_it_here(daemon: Daemon) -> None:
+    daemon.post("push", issue(1))
+    for what in (("worker",), ("repo", "octo/hello")):
+        daemon.cli("pause", *what, "--reason", "deploying")
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: "worker is paused" in static_text(app, "#alarm"), "the alarm")
+        assert "(p resumes it)" in static_text(app, "#alarm")
+        assert daemon.stop() == 0
+        await until(pilot, lambda: "no daemon is running" in static_text(app, "#alarm"), "the files")
+        await until(pilot, lambda: "(covenq resume worker ends it)" in static_text(app, "#alarm"), "what works without")
+        await pilot.press("1")
+        await until(pilot, lambda: "covenq resume repo octo/hello ends it" in drawn(app), "the page says it too")
+        assert "damage" not in drawn(app)
+        assert "p resumes" not in drawn(app)
+        await pilot.press("q")
+
+
+async def test_a_daemon_is_found_while_the_files_are_still_being_read(daemon: Daemon) -> None:
+    assert daemon.stop() == 0
+    go_on = threading.Event()
+
+    class Endless(LocalSource):
+        def status(self) -> Status:
+            go_on.wait()
+            return super().status()
+
+    def opener() -> Source:
+        return open_running(daemon.data) or Endless(daemon.data, Config())
+
+    app = Dashboard(opener, daemon.data, filters=daemon.data / "filters.json")
+    async with app.run_test(size=(120, 24)) as pilot:
+        try:
+            await until(pilot, lambda: "○ stopped" in drawn(app) and row_count(app) == 0, "the files")
+            await asyncio.to_thread(daemon.start)
+            await asyncio.to_thread(daemon.post, "push", issue(2))
+            await until(pilot, lambda: "● live" in drawn(app) and row_count(app) == 1, "live, with what came", 60.0)
+            await until(pilot, lambda: app.status and app.status.pid == daemon.pid, "its status")
+        finally:
+            go_on.set()
+        await pilot.press("q")
 
 
 async def test_a_daemon_that_goes_and_comes_back_is_found_again(daemon: Daemon) -> None:

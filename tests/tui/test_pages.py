@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from textual.command import Command, CommandList, CommandPalette
 from textual.widgets import Button, Input, Static
 
+from covenq.errors import CovenqError
+from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
@@ -27,7 +29,7 @@ from covenq.model.status import (
 )
 from covenq.operate.maintain import verify_note
 from covenq.tui import text
-from covenq.tui.panes import overview, pages
+from covenq.tui.panes import header, overview, pages
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
@@ -115,6 +117,71 @@ def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
     assert len(found) == 1
     assert words in found[0]
     assert found[0][:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
+
+
+class Files:
+    """A source without a daemon."""
+
+    live = False
+    where = "/var/lib/covenq"
+
+
+def header_alarms(**change: Any) -> list[str]:
+    """Above a list, without a daemon."""
+    status = replace(STATUS, pid=None, worker=None, **change)
+    return header.alarms("tasks", Files(), status, None, NOW, writable=False)  # type: ignore[arg-type]
+
+
+def test_without_a_daemon_only_damage_is_called_damage() -> None:
+    pauses = [ActivePause("worker", None, repo=None, since=AGO, seq=1, by="cli:mona", reason=None)]
+    pauses.append(ActivePause("intake", None, repo=None, since=AGO, seq=2, by=None, reason=None))
+    words = " / ".join(header_alarms(reasons=[NOT_RUNNING], pauses=pauses))
+    assert "damage" not in words
+    assert words.count("no daemon is running") == 1
+    assert "worker is paused for 5m by cli:mona (covenq resume worker ends it)" in words
+    assert words.index("covenq resume intake") < words.index("covenq resume worker"), (
+        "what refuses deliveries comes first"
+    )
+    found = header_alarms(reasons=[NOT_RUNNING, "bad sum at byte 7", "bad sum at byte 9"], pauses=pauses)
+    assert found[1:3] == ["bad sum at byte 7", "covenq verify, or v here, lists all that is damaged: 2 so far"]
+    assert len(found) == 5
+
+
+def test_a_process_that_does_not_answer_is_named() -> None:
+    found = header_alarms(reasons=["in use by process 7, and no daemon answers"])
+    assert found == ["in use by process 7, and no daemon answers: this reads the files"]
+
+
+def test_the_pause_of_the_intake_is_told_once_with_what_ends_it() -> None:
+    pause = ActivePause("intake", None, repo=None, since=AGO, seq=2, by="tui:mona", reason="moving")
+    status = replace(STATUS, ready=False, reasons=[INTAKE_PAUSED], pauses=[pause])
+    assert overview.alarms(status, NOW) == ["intake is paused for 5m by tui:mona: moving (p resumes it)"]
+
+
+def test_an_old_status_says_how_old_it_is() -> None:
+    found = header.alarms("tasks", None, STATUS, None, NOW, age=130.0)
+    assert found == ["what is shown of the status was read 2m ago"]
+    assert header.alarms("overview", None, STATUS, None, NOW, age=130.0) == found
+
+
+def test_only_keys_that_do_something_are_named() -> None:
+    def keys(**options: bool) -> str:
+        return plain(pages.journal(STATUS, NOW, **options)).splitlines()[-1]
+
+    assert keys() == "v verifies every record, K compacts, B backs up."
+    assert keys(writable=False) == "v verifies every record, B backs up."
+    assert keys(writable=False, read_only=True) == "v verifies every record."
+    assert keys(here=False) == "K compacts. On the daemon's machine: covenq verify, covenq backup."
+    assert "v verifies" in plain(pages.broken(CovenqError("gone")))
+    assert "v verifies" not in plain(pages.broken(CovenqError("gone"), here=False))
+
+
+def test_a_throughput_that_cannot_be_read_says_why() -> None:
+    for before in (None, THROUGHPUT):
+        page = plain(overview.overview(STATUS, before, NOW, 120, problem=CovenqError("no minutes")))
+        assert "no minutes" in page
+        assert "Durability" in page
+    assert "counting" not in plain(overview.overview(STATUS, None, NOW, 120, problem=CovenqError("no minutes")))
 
 
 def test_the_journal_page_lists_segments_with_what_is_in_them() -> None:

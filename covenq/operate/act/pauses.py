@@ -13,7 +13,7 @@ from typing import Any
 
 from covenq.errors import NotDurable, NotFound, UsageError
 from covenq.intake.admission import Reason
-from covenq.model import JsonObject, parse_repo
+from covenq.model import INTAKE_PAUSED, JsonObject, parse_repo
 from covenq.operate.act.plan import clean_text
 from covenq.operate.answers import Paused
 from covenq.operate.parameters import Pause
@@ -106,7 +106,7 @@ def intake(journal: Journal) -> Reason | None:
     data: dict[str, Any] = {} if record is None else record.data
     by, reason = data.get("by"), data.get("reason")
     said = f"by {by or 'an operator'}" + (f" since {record.at}" if record else "") + (f": {reason}" if reason else "")
-    return Reason("intake_paused", "An operator paused the intake.", said)
+    return Reason("intake_paused", INTAKE_PAUSED, said)
 
 
 def _checked(what: str, name: str | None) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from covenq.client.interface import Source
+from covenq.model import NOT_RUNNING
 from covenq.tui import text
 from covenq.tui.panes import overview
 
@@ -22,9 +23,6 @@ PAGES = (
     ("5", "journal", "Journal"),
 )
 """Key, name and title of each page."""
-
-NO_DAEMON = "no daemon is running"
-"""The first reason in a status without a daemon; the alarms have a longer sentence for it."""
 
 
 def tabs(page: str, source_state: str) -> Content:
@@ -44,21 +42,42 @@ def source_state(source: Source | None, error: BaseException | None, *, read_onl
 
 
 def alarms(
-    page: str, source: Source | None, status: Status | None, error: BaseException | None, now: float
+    page: str,
+    source: Source | None,
+    status: Status | None,
+    error: BaseException | None,
+    now: float,
+    *,
+    age: float = 0.0,
+    writable: bool = True,
 ) -> list[str]:
-    """What an operator must act on, in words. `error` is why the last read failed, None if it did not."""
+    """What an operator must act on, in words. `error` is why the last read failed, None if it did not.
+
+    `age` is how many seconds ago the status was read, if that is too long; `writable`: the dashboard may act.
+    """
     found = []
     if error is not None:
         found.append(text.clean(error))
     stopped = source is not None and not source.live
+    of_files = status is not None and status.pid is None
+    reasons = list(status.reasons) if status is not None else []
+    holder = reasons.pop(0) if of_files and reasons else NOT_RUNNING
     if stopped:
-        found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
-    reasons = [] if status is None else [one for one in overview.alarms(status, now) if one != NO_DAEMON]
-    if reasons and stopped:
-        reasons = [*reasons[:1], f"covenq verify, or v here, lists all that is damaged: {len(reasons)} so far"]
-    if page != "overview":  # which lists all of these itself
-        found += reasons
-    return found
+        if holder == NOT_RUNNING:
+            found.append("no daemon is running: this reads the files, and nothing new arrives. Start it: covenq serve")
+        else:
+            found.append(f"{text.clean(holder)}: this reads the files")
+    if age:
+        found.append(f"what is shown of the status was read {text.duration(age)} ago")
+    if status is None or page == "overview":  # which lists all that follows itself
+        return found
+    if of_files:  # its other reasons are what of the journal is damaged
+        if reasons:
+            found.append(text.clean(reasons[0]))
+            found.append(f"covenq verify, or v here, lists all that is damaged: {len(reasons)} so far")
+    else:
+        found += overview.reasons(status)
+    return found + overview.warnings(status, now, writable=writable)
 
 
 def alarm_lines(found: Sequence[str]) -> str:

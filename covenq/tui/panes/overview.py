@@ -5,9 +5,11 @@ Alarms come first, in words; then throughput, counts by state, the worker and wh
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, labelled
 
@@ -41,10 +43,23 @@ def sparkline(values: Sequence[int], most: int | None = None) -> str:
     return "".join(ZERO if value <= 0 else BLOCKS[min(last, value * last // top)] for value in values)
 
 
-def alarms(status: Status, now: float) -> list[str]:
-    """What an operator must know, in words, the worst first."""
-    found = [text.clean(reason) for reason in status.reasons]
-    found += _journal_alarms(status, now)
+def alarms(status: Status, now: float, *, writable: bool = True) -> list[str]:
+    """What an operator must know, in words, the worst first. `writable`: the dashboard may act."""
+    return reasons(status) + warnings(status, now, writable=writable)
+
+
+def reasons(status: Status) -> list[str]:
+    """Why nothing is received; without a daemon also what is damaged.
+
+    Not that there is no daemon, which stands above every page, nor that the intake is paused, which `warnings` says better.
+    """
+    told = {NOT_RUNNING} | ({INTAKE_PAUSED} if any(one.what == "intake" for one in status.pauses) else set())
+    return [text.clean(reason) for reason in status.reasons if reason not in told]
+
+
+def warnings(status: Status, now: float, *, writable: bool) -> list[str]:
+    """What else an operator must know."""
+    found = _journal_alarms(status, now)
     found += [f"secret {text.clean(one.secret)}: {text.clean(one.problem)}" for one in status.secrets]
     reload = status.reload
     if reload and not reload.ok:
@@ -60,7 +75,10 @@ def alarms(status: Status, now: float) -> list[str]:
         found.append(
             f"task {text.clean(one.task)}{_route_and_repo(one)} is {one.state} for {since}: {text.clean(one.why)}"
         )
-    found += [_pause_alarm(one, now) for one in status.pauses if one.what != "intake"]
+    # A paused intake refuses what GitHub does not send again: it comes first.
+    pauses = sorted(status.pauses, key=lambda one: one.what != "intake")
+    found[:0] = [_pause_alarm(one, now, writable) for one in pauses if one.what == "intake"]
+    found += [_pause_alarm(one, now, writable) for one in pauses if one.what != "intake"]
     upkeep = status.upkeep
     if upkeep and upkeep.error:
         found.append(f"upkeep waits: {text.clean(upkeep.error)}")
@@ -86,23 +104,40 @@ def _route_and_repo(one: Stuck) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _pause_alarm(one: ActivePause, now: float) -> str:
+def _pause_alarm(one: ActivePause, now: float, writable: bool) -> str:
     name = one.repo or one.name
     of = text.clean(one.what) + (f" {text.clean(name)}" if name else "")
     by = f" by {text.clean(one.by)}" if one.by else ""
     why = f": {text.clean(one.reason)}" if one.reason else ""
-    return f"{of} is paused for {text.age(one.since, now)}{by}{why} (p resumes it)"
+    command = shlex.join(["covenq", "resume", one.what, *([name] if name else [])])
+    how = "p resumes it" if writable else f"{text.clean(command)} ends it"
+    return f"{of} is paused for {text.age(one.since, now)}{by}{why} ({how})"
 
 
-def overview(status: Status, throughput: Throughput | None, now: float, width: int) -> list[Line]:
-    """The page. `throughput` is the result of `Source.throughput`, None until it is read."""
+def overview(
+    status: Status,
+    throughput: Throughput | None,
+    now: float,
+    width: int,
+    *,
+    problem: BaseException | None = None,
+    writable: bool = True,
+) -> list[Line]:
+    """The page. `throughput` is the result of `Source.throughput`, None until it is read; `problem` is why it can't be."""
     lines: list[Line] = []
-    for alarm in alarms(status, now):
+    for alarm in alarms(status, now, writable=writable):
         for number, part in enumerate(_wrapped(alarm, width - 3)):
             lines.append([(f"{'!' if not number else ' '} {part}", "red")])
     if lines:
         lines.append([])
-    lines += _throughput_lines(throughput, width)
+    if throughput is not None or problem is None:
+        lines += _throughput_lines(throughput, width)
+    else:
+        lines.append([("A minute", "bold")])
+    if problem is not None:
+        before = "what was counted before is shown" if throughput is not None else "nothing is counted"
+        for part in _wrapped(f"✗ {before}: {text.clean(problem)}", width - 3):
+            lines.append([(f"  {part}", "red")])
     lines.append([])
     tasks, deliveries = (
         _state_counts("Tasks", status.tasks, status.oldest.tasks, now),
@@ -127,7 +162,7 @@ def _throughput_lines(throughput: Throughput | None, width: int) -> list[Line]:
     for (name, style), series in zip(SERIES, all_series, strict=True):
         values = series[-room:]
         full = values[-2] if len(values) > 1 else 0
-        figures = f"{text.number(full):>9}{text.number(max(values)):>8}{text.number(sum(values)):>10}"
+        figures = f"{text.number(full):>9}{text.number(max(values, default=0)):>8}{text.number(sum(values)):>10}"
         lines.append([(f"  {name:<{_LABEL - 2}}", ""), (sparkline(values), style), (f" {figures}", "")])
     ticks = f"{'':<{_LABEL}}{f'{room} minutes ago':<{room - 3}}now"
     lines.append([(ticks, "dim")])
@@ -168,7 +203,8 @@ def _worker(status: Status, now: float) -> list[Line]:
     worker = status.worker
     running = status.running
     if not worker:
-        return [[("Worker", "bold"), ("  no daemon is running", "dim")]]
+        where = NOT_RUNNING if NOT_RUNNING in status.reasons else "no daemon answers"
+        return [[("Worker", "bold"), (f"  {where}", "dim")]]
     slots, busy = worker.concurrency, len(worker.running)
     graph = "■" * min(busy, 40) + "□" * min(max(slots - busy, 0), 40)
     lines: list[Line] = [[("Worker", "bold"), (f"  {busy} of {slots} slots busy  ", ""), (graph, "yellow")]]

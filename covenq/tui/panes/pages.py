@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
+from covenq.errors import CovenqError
 from covenq.tui import text
 from covenq.tui.panes import overview
 from covenq.tui.widgets.lines import Line, Lines, labelled
@@ -28,10 +29,13 @@ class JournalPage(Lines):
     ]
 
 
-def journal(status: Status, now: float, *, here: bool = True) -> list[Line]:
+def journal(
+    status: Status, now: float, *, here: bool = True, writable: bool = True, read_only: bool = False
+) -> list[Line]:
     """Head, health, syncs and batches, the last verification, how far the state has folded, the segments.
 
-    `here`: the journal's files are on this machine, and can be verified and copied from here.
+    `here`: the journal's files are on this machine, and can be verified and copied from here. `writable`: a daemon may be
+    asked to compact it. `read_only`: nothing is written, not even a copy.
     """
     log, state = status.journal, status.state
     head = log.head
@@ -58,11 +62,20 @@ def journal(status: Status, now: float, *, here: bool = True) -> list[Line]:
     lines.append(labelled("id", log.id))
     lines.append(labelled("epoch", log.epoch))
     lines += [[], *_segments(status.segments, log, head.seq)]
-    if here:
-        keys = "v verifies every record, K compacts, B backs up."
-    else:
-        keys = "K compacts. On the daemon's machine: covenq verify, covenq backup."
-    return [*lines, [], [(keys, "dim")]]
+    return [*lines, [], [(_keys(here, writable, read_only), "dim")]]
+
+
+def _keys(here: bool, writable: bool, read_only: bool) -> str:
+    """What the page's keys do, of those that do something."""
+    keys = [
+        *(["v verifies every record"] if here else []),
+        *(["K compacts"] if writable else []),
+        *(["B backs up"] if here and not read_only else []),
+    ]
+    words = [f"{', '.join(keys)}."] if keys else []
+    if not here:
+        words.append("On the daemon's machine: covenq verify, covenq backup.")
+    return " ".join(words)
 
 
 def _verified(last: Verified | None, now: float) -> Line:
@@ -94,8 +107,16 @@ def _segments(newest: Sequence[Segment], log: JournalStatus, head: int) -> list[
     return lines
 
 
-def broken(error: BaseException) -> list[Line]:
-    """The source can't be opened: the error, each damage that verify would find, what to type next."""
+def undrawn(error: CovenqError) -> list[Line]:
+    """A page that can't be drawn: why not, and that it is tried again."""
+    return [[(f"✗ {text.clean(error)}", "red")], [], [(text.clean(error.hint), "")]]
+
+
+def broken(error: BaseException, *, here: bool = True) -> list[Line]:
+    """The source can't be opened: the error, each damage that verify would find, what to type next.
+
+    `here`: the journal's files are on this machine.
+    """
     lines: list[Line] = [[(f"✗ {text.clean(error)}", "red")], [("", "")]]
     damage = getattr(error, "damage", ())
     for one in damage:
@@ -103,5 +124,6 @@ def broken(error: BaseException) -> list[Line]:
     if damage:
         lines.append([("", "")])
     lines.append([(text.clean(getattr(error, "hint", "")), "")])
-    lines += [[("", "")], [("It is tried again every two seconds. v verifies the journal. q quits.", "dim")]]
+    verify = "v verifies the journal. " if here else ""
+    lines += [[("", "")], [(f"It is tried again every two seconds. {verify}q quits.", "dim")]]
     return lines

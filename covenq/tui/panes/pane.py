@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from covenq.client.interface import Source
-from covenq.errors import DaemonUnreachable, Failure, FilterError
+from covenq.errors import DaemonUnreachable, Failure, FilterError, Unexpected
 from covenq.filter import grammar
 from covenq.model.rows import Delivery, LatestAttempt, Task
 from covenq.tui import text
@@ -33,6 +33,9 @@ from covenq.tui.panes.table import RowTable
 from covenq.tui.panes.window import Rows
 from covenq.tui.rows import R
 from covenq.tui.widgets.static_text import set_text
+
+COUNT_PAUSE_MAX_S = 20.0
+"""Seconds from one count of what matches to the next, at most, however long it took."""
 
 
 class ListPane(Vertical, Generic[R]):
@@ -61,6 +64,8 @@ class ListPane(Vertical, Generic[R]):
         self._completion = Completion()
         self._match_count: int | None = None
         """How many match the filter, once counted."""
+        self._count_problem: str | None = None
+        """Why they were not counted, where nobody expected that."""
         self._count_thread = BackgroundThread(f"{id}-count")
         self._count_stale = False
         self._next_count = 0.0
@@ -97,7 +102,17 @@ class ListPane(Vertical, Generic[R]):
         return self.rows.loaded or self.problem is not None
 
     def attach(self, source: Source) -> None:
-        """Read from `source` from now on; the rows listed stay until they are read again."""
+        """Read from `source` from now on; the rows listed stay until they are read again.
+
+        The threads and the worker that read from the one before are left to end: without a daemon a read may take minutes.
+        """
+        if self._source is not None:
+            for thread in (self._read_thread, self._count_thread):
+                thread.end()
+            self._read_thread = BackgroundThread(f"{self.id}")
+            self._count_thread = BackgroundThread(f"{self.id}-count")
+            self._next_count = 0.0
+            self._pump()
         self._source = source
         self.problem = None
         self.mark_changed()
@@ -179,19 +194,22 @@ class ListPane(Vertical, Generic[R]):
         if not (words and counted and source and self.display and self._count_stale and started >= self._next_count):
             return
         self._count_stale = False
+        problem = None
         try:
             found: int | None = await self._count_thread.call(lambda: source.count(counted, words))
+        except Unexpected as error:
+            found, problem = None, str(error)
         except Failure:
             found = None  # a filter on the payload, for one, can't be counted; if it can't be listed, the list says why
         now = time.monotonic()
-        self._next_count = now + max(1.0, 10 * (now - started))
+        self._next_count = now + min(max(1.0, 10 * (now - started)), COUNT_PAUSE_MAX_S)
         if words == self.filter and self.app.is_running:
-            self._match_count = found
+            self._match_count, self._count_problem = found, problem
             self._show_state()
 
     def restart(self) -> None:
         """List from the newest again, with the filter as it is."""
-        self._match_count, self._count_stale, self._next_count = None, True, 0.0
+        self._match_count, self._count_stale, self._next_count, self._count_problem = None, True, 0.0, None
         self._loader.restart()
         self.problem = None
         self.table.set_rows(self.rows)
@@ -306,7 +324,8 @@ class ListPane(Vertical, Generic[R]):
             if self._match_count is not None:
                 listed = text.number(max(self._match_count, count))
             of = f" of {text.number(self.total)}" if self.total is not None else ""
-            return f"{mode}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears)"
+            problem = f"  ✗ not counted: {text.clean(self._count_problem)}" if self._count_problem else ""
+            return f"{mode}  {listed}{of} match /{text.clean(self.filter)}  (Esc clears){problem}"
         total = text.number(max(self.total or 0, count)) if self.total is not None else listed
         return f"{mode}  {total} {self.listing.name}"
 

@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from covenq.client.interface import LOG_BYTES, Source, Stream
-from covenq.errors import Failure, NotFound
+from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
@@ -70,8 +70,10 @@ class LogScreen(Screen[None]):
             found = output_lines(content)
         except NotFound as error:
             content, found = b"", [[(text.clean(error), "dim")]]
-        except Failure:
+        except DaemonUnreachable:
             return  # the app shows why there is no source; this screen stays as it is
+        except Failure as error:
+            content, found = b"", [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
         if is_on_stack(self) and stream == self.stream and content != self._content:
             self._show(content, found)
 

@@ -196,7 +196,6 @@ def backup_screen(data: Path, directory: str, source: Source | None) -> Progress
         backup_job(data, directory, source),
         lambda done: backup_lines(directory, done),
         ok=lambda done: not done[1],
-        expected_errors=(*Failure, OSError),
     )
 
 

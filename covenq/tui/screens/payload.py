@@ -121,7 +121,11 @@ class PayloadScreen(Screen[None]):
             return
         tree, current = view.tree_model, view.current
         # On another thread: a large payload has a million nodes.
-        found: Node | None = await self._thread.call(lambda: tree.find(query, current, backwards=direction < 0))
+        try:
+            found: Node | None = await self._thread.call(lambda: tree.find(query, current, backwards=direction < 0))
+        except Failure as error:
+            self._show_status(f"✗ {text.clean(error)} {text.clean(error.hint)}")
+            return
         if not is_on_stack(self):
             return
         if found is None:

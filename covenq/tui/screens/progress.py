@@ -15,18 +15,14 @@ from textual.widgets import Footer, ProgressBar, Static
 
 from covenq.errors import Failure
 from covenq.tui import text
-from covenq.tui.background import BackgroundThread
+from covenq.tui.background import BackgroundThread, Cancelled
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.lines import Line, Lines
 
 T = TypeVar("T")
 
 ReportProgress = Callable[[int, int], None]
-"""Called with (done, total). May raise Cancelled, which the operation must not catch."""
-
-
-class Cancelled(Exception):
-    """The screen was closed: raised by `ReportProgress` to end the operation."""
+"""Called with (done, total). Raises Cancelled when the screen was closed."""
 
 
 class ProgressScreen(Screen[None], Generic[T]):
@@ -46,11 +42,10 @@ class ProgressScreen(Screen[None], Generic[T]):
         *,
         ok: Callable[[T], bool] = lambda _: True,
         unit: Callable[[int], str] = text.size,
-        expected_errors: tuple[type[Exception], ...] = Failure,
     ) -> None:
         """`run` blocks, on a thread; `lines` shows its result, and `ok` says whether that is a success.
 
-        `unit` formats the numbers of the progress. Exceptions of `expected_errors` are shown, with their hint.
+        `unit` formats the numbers of the progress. What `run` raises is shown, with its hint.
         """
         super().__init__()
         self._title = title
@@ -58,7 +53,6 @@ class ProgressScreen(Screen[None], Generic[T]):
         self._lines = lines
         self._ok = ok
         self._unit = unit
-        self._expected_errors = expected_errors
         self._thread = BackgroundThread("progress")
         self._progress = (0, 0)
         self._cancelled = False
@@ -82,11 +76,11 @@ class ProgressScreen(Screen[None], Generic[T]):
         started = time.monotonic()
         try:
             result = await self._thread.call(lambda: self._run(self._report_progress))
-        except self._expected_errors as error:
+        except Failure as error:
             if is_on_stack(self):
                 self.finished = True
-                hint = text.clean(getattr(error, "hint", ""))
-                self.query_one("#progress-status", Static).update(Content(f"✗ {text.clean(error)}\n{hint}"))
+                words = f"✗ {text.clean(error)}\n{text.clean(error.hint)}"
+                self.query_one("#progress-status", Static).update(Content(words))
             return
         except Cancelled:
             return

@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from covenq.errors import Failure
 from covenq.model import now_text
 from covenq.operate.maintain import verify, verify_note
 from covenq.tui import text
@@ -75,7 +74,6 @@ class VerifyScreen(ProgressScreen[VerifyReport]):
             run,
             lambda report: finding_lines(report)[0],
             ok=lambda report: report.ok,
-            expected_errors=(*Failure, OSError),
         )
         self.current = -1
         """Index of the finding that was stepped to, -1 before."""
