@@ -79,6 +79,8 @@ class Category(StrEnum):
     HTTP = "http"
     RESULT_INVALID = "result_invalid"
     POLICY = "policy"
+    INTERNAL = "internal"
+    """An error of covenq itself: its log has the traceback."""
 
 
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")

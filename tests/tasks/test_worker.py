@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.worker import Worker, WorkerOptions
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon, free_port
 from tests.support.journal_json import records
 from tests.support.requests import issue
+from tests.support.serving import serving
 from tests.support.waiting import eventually
 
 PULL = '[[route]]\nname = "p"\nmatch = "event:issues"\npull = true\n'
@@ -151,6 +155,43 @@ def test_a_worker_over_tcp_has_its_token_to_itself(make_daemon: Any, start: Star
     eventually(lambda: "completed" in kinds(daemon, task), what="it is completed")
     wrong = start(daemon, "--", "true", env={**env, "COVENQ_TOKEN": "cqw_" + "x" * 40})
     assert wrong.wait(60) == 4
+
+
+class BreakingClient(ClaimsClient):
+    """A client that fails once, as nobody thought of, when it asks for a payload."""
+
+    broken = threading.Event()
+
+    def payload(self, grant: ClaimGrant) -> bytes:
+        if not self.broken.is_set():
+            self.broken.set()
+            raise RuntimeError("s3cret")
+        return super().payload(grant)
+
+
+def test_an_attempt_that_breaks_in_the_worker_is_reported_as_internal(data: Path, tmp_path: Path) -> None:
+    route = {"name": "p", "match": "event:issues", "pull": True, "retry": {"max": 1, "backoff": "10ms", "cap": "10ms"}}
+    with serving(data, {"route": [route]}) as served:
+        task = served.post("issues", issue(7)).json["tasks"][0]
+        BreakingClient.broken.clear()
+        (tmp_path / "work").mkdir()
+        options = WorkerOptions("w1", ("true",), lease_s=600.0, environ={"PATH": os.environ["PATH"]})
+        worker = Worker(lambda: BreakingClient(served.socket), options, tmp_path / "work")
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            eventually(
+                lambda: served.ask(f"/api/v1/tasks/{task}").json["state"] == "completed", what="it is tried again"
+            )
+        finally:
+            worker.stop()
+            thread.join(60)
+        first, second = sorted(
+            served.ask(f"/api/v1/tasks/{task}/attempts").json["items"], key=lambda one: one["attempt"]
+        )
+        assert (first["category"], second["outcome"]) == ("internal", "completed")
+        assert first["detail"] == "covenq worker itself failed (RuntimeError); its log has the traceback"
+        assert not [one for one in records(served.data) if one["kind"] == "ops.late"]
 
 
 PAUSED = """if True:

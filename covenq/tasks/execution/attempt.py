@@ -27,7 +27,17 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
-from journal.errors import JournalDamaged, JournalError, JournalFull, JournalUnanswered, may_pass
+from journal.errors import (
+    JournalClosed,
+    JournalDamaged,
+    JournalError,
+    JournalFull,
+    JournalGone,
+    JournalPoisoned,
+    JournalReadOnly,
+    JournalUnanswered,
+    may_pass,
+)
 from journal.interface import Journal
 from journal.records import Record
 
@@ -35,6 +45,11 @@ log = logging.getLogger("covenq.worker")
 
 PHASE_S = 2.0
 """Seconds that recording a phase may take: meanwhile nobody watches the command's time. Later it goes with the next record."""
+
+FATAL = (JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly)
+"""Errors of a journal that records nothing more in this process: the pool ends."""
+RECORD_RETRY_MAX_S = 30.0
+"""The longest wait between two tries to record the end of an attempt that covenq itself broke."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -101,7 +116,11 @@ class Attempt:
         return self.task.attempts + 1
 
     def run(self) -> AttemptResult:
-        """Claim, prepare, start, wait, collect, record. Raises the journal's errors that can't pass."""
+        """Claim, prepare, start, wait, collect, record. Raises FATAL, and what came up before there was a claim.
+
+        Whatever else is raised once the claim is recorded ends the attempt with a record of its own (`_end_broken`): no task
+        stays running that nobody runs.
+        """
         context = self.context
         self.since = context.clock()
         try:
@@ -116,12 +135,37 @@ class Attempt:
             if not may_pass(error):
                 raise
             return AttemptResult.NOT_CLAIMED
+        except Exception as error:
+            claim = self._recorded_claim()
+            if claim is None:
+                raise
+            return self._hold(claim, error)
         if claim is None:
             self.last = newest.seq if newest is not None else 0
             return AttemptResult.LOST
+        return self._hold(claim)
+
+    def _recorded_claim(self) -> Claim | None:
+        """The claim of this attempt, where it was recorded before an error. Raises JournalError."""
+        newest = self.context.journal.last(self.task.subject)
+        if newest is None or newest.seq <= self.task.last_seq or newest.kind != Kind.CLAIMED:
+            return None
+        if newest.data.get("worker") != self.context.worker:
+            return None
+        return Claim(self.context.journal, self.task.id, self.number, newest.seq, worker=self.context.worker)
+
+    def _hold(self, claim: Claim, broken: Exception | None = None) -> AttemptResult:
+        """The attempt from its claim on; with `broken`, what was raised when it was claimed, its end alone."""
         self.last = self.claim_seq = claim.seq
         try:
-            return self._run_claimed(claim)
+            if broken is None:
+                try:
+                    return self._run_claimed(claim)
+                except (StaleClaim, *FATAL):
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever it is, the attempt ends with a record
+                    broken = error
+            return self._end_broken(claim, broken)
         except StaleClaim:
             log.warning(
                 "task %s attempt %d lost its claim %d: its outcome is dropped", self.task.id, self.number, claim.seq
@@ -129,6 +173,33 @@ class Attempt:
             return AttemptResult.LOST
         finally:
             self.last = claim.last
+
+    def _end_broken(self, claim: Claim, error: Exception) -> AttemptResult:
+        """Record that covenq itself failed, once nothing of the attempt runs any more. Retry whatever may pass, until the stop.
+
+        Nothing is in the record that could be why the attempt broke: no result, no word of the command or of the error.
+        Raises StaleClaim, and FATAL.
+        """
+        log.error("attempt %d of task %s broke", self.number, self.task.id, exc_info=error)
+        if self.lost.is_set():
+            raise StaleClaim
+        context = self.context
+        detail = f"covenq itself failed ({type(error).__name__[:80]}); its log has the traceback"
+        outcome = Outcome(Category.INTERNAL, detail=detail)
+        record = ending_after(
+            self.task, claim.attempt, claim.seq, outcome, result=None, now=context.clock(), random=context.random
+        )
+        wait = RETRY_S
+        while True:
+            try:
+                return self._record_end(claim, [*self._unrecorded, (record.kind, record.data)], "fail")
+            except (StaleClaim, *FATAL):
+                raise
+            except Exception:
+                log.exception("the end of attempt %d of task %s is not recorded yet", self.number, self.task.id)
+            if context.stop.wait(wait):
+                return AttemptResult.UNRECORDED
+            wait = min(2 * wait, RECORD_RETRY_MAX_S)
 
     def revoke(self) -> None:
         """The task is no longer this attempt's: end what runs, and drop its outcome."""
@@ -304,7 +375,11 @@ class Attempt:
         if outcome.http_status is not None:
             end["http_status"] = outcome.http_status
         notes = [*self._unrecorded, (Kind.PHASE, claim.record_data(phase="collected")), (record.kind, end)]
-        what = "complete" if record.kind is Kind.COMPLETED else "fail"
+        return self._record_end(claim, notes, "complete" if record.kind is Kind.COMPLETED else "fail")
+
+    def _record_end(self, claim: Claim, notes: Sequence[tuple[Kind, Mapping[str, object]]], what: str) -> AttemptResult:
+        """Append the records of the end, retrying what may pass until the stop. Raises StaleClaim, and what can't pass."""
+        context = self.context
         self.ending = True
         while True:
             stopping = context.stop.is_set()

@@ -63,9 +63,15 @@ class Reply:
 
 
 def target_of(url: str) -> str:
-    """The receiver that a URL names: scheme, host and port. There is one circuit breaker for each."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    """The receiver that a URL names: scheme, host and port. There is one circuit breaker for each.
+
+    What is no URL is its own name: the attempt that would use it fails, and nothing before.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return url
     host = parts.hostname or ""
     return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
 

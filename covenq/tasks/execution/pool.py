@@ -28,7 +28,7 @@ from covenq.model.status import WorkerAttempt
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution import running
-from covenq.tasks.execution.attempt import Attempt, AttemptContext, AttemptResult
+from covenq.tasks.execution.attempt import FATAL, Attempt, AttemptContext, AttemptResult
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
@@ -38,15 +38,7 @@ from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
 from covenq.tasks.scheduling.outcome import Task
 from journal.append import append_known
-from journal.errors import (
-    JournalClosed,
-    JournalError,
-    JournalFull,
-    JournalGone,
-    JournalPoisoned,
-    JournalReadOnly,
-    may_pass,
-)
+from journal.errors import JournalError, JournalFull, may_pass
 from journal.interface import Journal
 from journal.records import Appended, Conflict, Entry, Record
 
@@ -59,7 +51,6 @@ REAP_S = 1.0
 
 _RECOVERED_AT_ONCE = 256
 _CLAIMS = "SELECT id, claim_seq FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-_JOURNAL_FATAL = (JournalClosed, JournalGone, JournalPoisoned, JournalReadOnly)
 _RECORDING_S = 10.0
 """Seconds, beyond the grace, that a stop waits for the last records."""
 
@@ -208,7 +199,7 @@ class Pool:
                     recovered = True
                 self._wake.wait(self._hand_out())
                 self._wake.clear()
-            except _JOURNAL_FATAL as error:
+            except FATAL as error:
                 self._give_up(error)
             except Exception:
                 # No error may make queued tasks wait forever. Nothing was claimed here.
@@ -234,21 +225,34 @@ class Pool:
             return POLL_S
         if not self._room():
             return RETRY_S
-        tasks = self._dispatcher.pick(conn, now, free, without=self.blocked_routes())
         due = self._dispatcher.next_due(conn, now)
-        for task in tasks:
-            url = task.policy.forward
-            if url and not self._context.breakers.admit(target_of(url), task.route):
-                self._dispatcher.release(task, 0)  # the one probe of its receiver is under way
-                continue
-            attempt = Attempt(task, self._context)
-            with self._lock:
-                self._attempts[task.id] = attempt
-            self._handed_out.put(attempt)
+        left = self._dispatcher.pick(conn, now, free, without=self.blocked_routes())
+        try:
+            while left:
+                self._hand_out_one(left[0])
+                left.pop(0)
+        finally:
+            for task in left:  # they would stay in flight, and be picked by nobody
+                self._dispatcher.release(task, 0)
         waits = [POLL_S if due is None else max(seconds_of(due) - self._clock(), 0.001)]
         if (probe := self._context.breakers.next_probe_s()) is not None:
             waits.append(max(probe, 0.05))
         return min(POLL_S, *waits)
+
+    def _hand_out_one(self, task: Task) -> None:
+        url = task.policy.forward
+        if url and not self._context.breakers.admit(target_of(url), task.route):
+            self._dispatcher.release(task, 0)  # the one probe of its receiver is under way
+            return
+        try:
+            attempt = Attempt(task, self._context)
+        except BaseException:  # no descriptors left, for one
+            if url:
+                self._context.breakers.cancel(target_of(url))
+            raise
+        with self._lock:
+            self._attempts[task.id] = attempt
+        self._handed_out.put(attempt)
 
     def _drop_lost(self, conn: sqlite3.Connection) -> None:
         """End the attempts whose task is no longer theirs: cancelled, superseded, moved by another daemon's recovery."""
@@ -322,15 +326,17 @@ class Pool:
         while (attempt := self._handed_out.get()) is not None:
             ended: AttemptResult | None = None
             try:
-                if not self._stop.is_set() and self.error is None:
-                    ended = attempt.run()
-            except _JOURNAL_FATAL as error:
+                try:
+                    if not self._stop.is_set() and self.error is None:
+                        ended = attempt.run()
+                finally:
+                    attempt.close()
+            except FATAL as error:
                 self._give_up(error)
             except Exception:
-                # An error in one task must not stop the others. It shows as running until a restart ends its attempt.
+                # An error in one task must not stop the others. What is claimed has its end recorded: this came before or after.
                 log.exception("attempt %d of task %s broke", attempt.number, attempt.task.id)
             finally:
-                attempt.close()
                 self._dispatcher.release(attempt.task, attempt.last)
                 with self._lock:
                     del self._attempts[attempt.task.id]

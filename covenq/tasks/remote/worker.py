@@ -74,6 +74,8 @@ class LeasedTask:
     def __init__(self, grant: ClaimGrant, lease_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.grant = grant
         self.lost = StopEvent()
+        self.reported = False
+        """Whether the daemon has heard how it ended."""
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._ends = monotonic() + lease_s
@@ -155,6 +157,11 @@ class Worker:
                 self._error = error
                 self._stop.set(self._options.grace_s)
                 return
+            except Exception:
+                # No error may end a slot: the worker would live on, and do less.
+                log.exception("no task could be claimed; it is tried again")
+                self._stop.wait(waits.next())
+                continue
             waits.reset()
             if grant is not None:
                 self._run_task(client, LeasedTask(grant, self._options.lease_s))
@@ -165,8 +172,9 @@ class Worker:
         grant = leased.grant
         with self._lock:
             self._leased[grant.id] = leased
-        directory = AttemptDirectory.for_attempt(self._work, grant.id, grant.attempt)
+        directory: AttemptDirectory | None = None
         try:
+            directory = AttemptDirectory.for_attempt(self._work, grant.id, grant.attempt)
             outcome = self._attempt(client, leased, directory)
             if leased.lost.is_set():
                 log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
@@ -174,14 +182,33 @@ class Worker:
             self._report_outcome(client, leased, directory, outcome)
         except StaleFence:
             log.warning("task %s attempt %d is somebody else's by now", grant.id, grant.attempt)
-        except Exception:
-            # An error in one task must not stop the others: its lease runs out, and another worker gets it.
+        except Exception as error:
+            # An error in one task must not stop the others. Nothing of it runs any more.
             log.exception("attempt %d of task %s broke", grant.attempt, grant.id)
+            self._report_broken(client, leased, error)
         finally:
-            running.remove(self._work, grant.id, grant.attempt)
+            if directory is not None:  # else its id is none that a path may be made from
+                running.remove(self._work, grant.id, grant.attempt)
             with self._lock:
                 del self._leased[grant.id]
             leased.lost.close()
+
+    def _report_broken(self, client: ClaimsClient, leased: LeasedTask, error: Exception) -> None:
+        """Report that covenq itself failed, until the daemon has answered. Where it can't be told, the lease runs out."""
+        if leased.reported or leased.lost.is_set():
+            return
+        grant = leased.grant
+        detail = f"covenq worker itself failed ({type(error).__name__[:80]}); its log has the traceback"
+        said: dict[str, object] = {"category": Category.INTERNAL.value, "detail": detail}
+        try:
+            if self._ask_while_leased(leased, lambda: client.report(grant, "fail", **said)) is not None:
+                return
+        except StaleFence:
+            log.warning("task %s attempt %d is somebody else's by now", grant.id, grant.attempt)
+            return
+        except Exception as second:  # noqa: BLE001 - whatever it is, the lease ends it
+            log.error("the end of attempt %d of task %s is refused: %s", grant.attempt, grant.id, second)
+        log.error("task %s attempt %d broke, and the daemon could not be told", grant.id, grant.attempt)
 
     def _attempt(self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory) -> Outcome:
         grant, options = leased.grant, self._options
@@ -228,6 +255,9 @@ class Worker:
                 result = _result(directory)
             except ValueError as error:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
+            except OSError as error:
+                words = f"its result could not be read: {error.strerror}"
+                outcome = Outcome(Category.RESULT_INVALID, 0, None, words, usage=outcome.usage)
         self._phase(client, leased, "collected")
         said: dict[str, object] = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
@@ -241,6 +271,7 @@ class Worker:
             if outcome.category is Category.INTERRUPTED:
                 said["detail"] = "the worker was stopped"
             done = self._ask_while_leased(leased, lambda: client.report(leased.grant, "fail", **said))
+        leased.reported = done is not None
         if done is None:
             log.error(
                 "task %s attempt %d ended, and the daemon could not be told", leased.grant.id, leased.grant.attempt
@@ -318,6 +349,10 @@ class Worker:
         except CovenqError as error:
             log.warning("task %s is ended: %s", leased.grant.id, error)
             leased.lost.set(self._options.grace_s)
+        except Exception:
+            # No error may end the renewals of the others.
+            log.exception("task %s could not be renewed", leased.grant.id)
+            return False
         return True
 
 
