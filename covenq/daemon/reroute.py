@@ -13,8 +13,10 @@ from covenq.config.live import Live, Snapshot
 from covenq.daemon.datadir import Storage
 from covenq.filter.grammar import parse
 from covenq.intake import resume
+from covenq.model.rows import Delivery
 from covenq.state import query
-from journal.errors import JournalError
+from journal.errors import EntryRefused, JournalError
+from journal.records import Record
 
 PAGE = 500
 """Deliveries read at a time."""
@@ -57,9 +59,20 @@ class Rerouter:
                         if self._stopping.is_set() or record is None:
                             return
                         if record.dropped is None:
-                            resume.route_received(journal, self._live.now.config, row, record)
+                            self._route(row, record)
                 after = page.next
                 if after is None:
                     return
         except JournalError as error:
             log.error("deliveries left in received wait for the next start: %s", error)
+
+    def _route(self, row: Delivery, record: Record) -> None:
+        """Raises JournalError. What is odd in one delivery leaves that one in `received`, and no other."""
+        try:
+            resume.route_received(self._storage.journal, self._live.now.config, row, record)
+        except EntryRefused as error:
+            log.error("%s/%s stays received: %s", row.hook, row.guid, error)
+        except JournalError:
+            raise
+        except Exception:
+            log.exception("%s/%s stays received", row.hook, row.guid)

@@ -33,7 +33,7 @@ from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
-from covenq.model import Category, State, seconds_of
+from covenq.model import Category, State, seconds_or
 from covenq.operate.inspect import view
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
@@ -224,7 +224,7 @@ class StateMetrics:
         counts, oldest, now = query.counts(conn), query.oldest(conn), self.clock()
         for what in ("deliveries", "tasks"):
             yield _labelled(f"covenq_{what}", counts[what])
-            ages = {state: max(0.0, now - seconds_of(at)) for state, at in getattr(oldest, what).items()}
+            ages = {state: max(0.0, now - seconds_or(at, now)) for state, at in getattr(oldest, what).items()}
             yield _labelled(f"covenq_{what}_oldest_age_seconds", ages)
         yield _labelled("covenq_paused", Counter(pause.what for pause in view.pauses(conn)))
         ended: Counter[tuple[str, ...]] = Counter()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from covenq.config.load import Config
 from covenq.github import request
 from covenq.intake.receive import decide
-from covenq.model import DeliveryId, Kind, State, task_subject
+from covenq.model import TOKEN, DeliveryId, Kind, State, task_subject
 from covenq.model.rows import DeliveryProgress
 from covenq.routing.decide import Decision, route
 from journal.append import append_known
@@ -50,12 +50,15 @@ def resume(journal: Journal, config: Config, clock: Callable[[], float] = time.t
     `route_received` handles it. Returns the delivery that was completed. Raises JournalError.
     """
     record = _newest_delivery(journal)
-    if record is None or not record.data.get("tasks"):
+    named = None if record is None else record.data.get("tasks")
+    if record is None or not isinstance(named, list):
         return None
-    missing = [one for one in record.data["tasks"] if journal.last(task_subject(one)) is None]
-    if not missing or len(missing) == len(record.data["tasks"]):
+    tasks = [one for one in named if isinstance(one, str) and TOKEN.match(one)]
+    missing = [one for one in tasks if journal.last(task_subject(one)) is None]
+    if not missing or len(missing) == len(tasks):
         return None
-    delivery = DeliveryId(record.data["hook"], record.data["guid"])
+    _, hook, guid = record.subject.split(".")
+    delivery = DeliveryId(hook, guid)
     decision = route(
         config,
         delivery,
@@ -115,6 +118,7 @@ def _append_missing(journal: Journal, entries: Sequence[Entry]) -> None:
 def _row(record: Record) -> dict[str, object]:
     about = record.about or {}
     return {
+        "event": None,
         **record.data,
         **about,
         "seq": record.seq,

@@ -166,6 +166,14 @@ def seconds_of(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def seconds_or(text: str, otherwise: float) -> float:
+    """`seconds_of`, and `otherwise` of what is no time: one odd row must not end a question about all."""
+    try:
+        return seconds_of(text)
+    except ValueError:
+        return otherwise
+
+
 DURATION_MAX_S = 36_500 * 86_400.0
 """The longest duration, a hundred years: with it added to the clock, or taken off, there is a time that can be written.
 
@@ -186,7 +194,7 @@ def parse_duration(text: str) -> float:
 
 def bounded_duration(seconds: float) -> float:
     """A number of seconds from outside, between none and DURATION_MAX_S."""
-    return min(max(seconds, 0.0), DURATION_MAX_S)
+    return min(max(0.0, seconds), DURATION_MAX_S)  # in this order, so that NaN is none
 
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None

@@ -9,7 +9,7 @@ import orjson
 from covenq.config.limits import PRIORITIES, tenant_of
 from covenq.model import Category, Kind, State, fence
 from covenq.model.rows import AttemptRow, TaskRow
-from covenq.state.rows import Rows, as_integer, as_text, json_text
+from covenq.state.rows import Rows, as_integer, as_text, as_time, json_text
 from journal.records import Record
 
 
@@ -67,7 +67,7 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         action=as_text(data.get("action")),
         created_at=record.at,
         updated_at=record.at,
-        not_before=as_text(data.get("not_before")),
+        not_before=as_time(data.get("not_before")),
         lease_until=None,
         worker=None,
         last_seq=record.seq,
@@ -101,7 +101,9 @@ def _claim(rows: Rows, row: TaskRow, record: Record) -> None:
     row.state = State.RUNNING.value
     row.attempts = number
     row.worker = worker
-    row.lease_until = as_text(data.get("lease_until"))
+    # A lease until no time has run out: the task is queued again. Without one it would count as the pool's for ever.
+    until = data.get("lease_until")
+    row.lease_until = None if until is None else as_time(until) or record.at
     row.claim_seq = record.seq
     row.not_before = None
     for scope in scopes(row.tenant, row.repo_id, row.route):
@@ -166,7 +168,7 @@ def _set_failure(row: TaskRow, record: Record) -> None:
 
 def _delay(rows: Rows, row: TaskRow, record: Record) -> None:
     if row.state == State.QUEUED:
-        row.not_before, row.since = as_text(record.data.get("not_before")), as_text(record.data.get("since"))
+        row.not_before, row.since = as_time(record.data.get("not_before")), as_time(record.data.get("since"))
 
 
 def _add_phase(rows: Rows, row: TaskRow, record: Record) -> None:
@@ -179,7 +181,7 @@ def _add_phase(rows: Rows, row: TaskRow, record: Record) -> None:
 
 
 def _renew(rows: Rows, row: TaskRow, record: Record) -> None:
-    row.lease_until = as_text(record.data.get("lease_until"))
+    row.lease_until = as_time(record.data.get("lease_until")) or record.at
 
 
 def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
@@ -188,7 +190,7 @@ def _retry(rows: Rows, row: TaskRow, record: Record) -> None:
     _set_failure(row, record)
     row.state = State.QUEUED.value
     row.worker = None
-    row.not_before = as_text(record.data.get("not_before"))
+    row.not_before = as_time(record.data.get("not_before"))
     row.interruptions = as_integer(record.data.get("interruptions")) or 0
     # The daemon's end or an expired lease is not the command's failure, so it uses up no retry.
     row.retries += row.category not in (Category.INTERRUPTED, Category.LEASE_LOST)

@@ -8,10 +8,12 @@ where they changed, because setting a column updates its indexes even if the val
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from operator import attrgetter
 from typing import TypeVar
@@ -20,7 +22,7 @@ import msgspec
 import orjson
 
 from covenq.filter.tree import comparable
-from covenq.model import Kind
+from covenq.model import Kind, now_text
 from covenq.model.rows import AttemptRow, DeliveryRow, Row, TaskRow
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS, Table, decoded, values_of_columns
 from journal.erasure import erasure_of
@@ -30,6 +32,10 @@ R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 
 _INTEGER_END = 1 << 63
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:(\.\d{6}Z)|(?:\.\d{1,6})?(?:Z|[+-][01]\d:[0-5]\d))", re.ASCII
+)
+"""A time of RFC 3339; its group is there if it is written as covenq writes it."""
 
 
 @dataclass(slots=True)
@@ -69,6 +75,21 @@ def as_text(value: object) -> str | None:
     if not value.isascii():
         value = value.encode("utf-8", "replace").decode()
     return comparable(value)
+
+
+def as_time(value: object) -> str | None:
+    """A time as covenq writes it, which compares as text; of another text of RFC 3339 the same time; anything else is None.
+
+    Checked by the pattern before it is parsed: what `fromisoformat` takes differs between versions of Python, and the fold's
+    result may not.
+    """
+    if not isinstance(value, str) or not (found := _TIME.fullmatch(value)):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        return value if found[1] else now_text(at.astimezone(UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def as_integer(value: object) -> int | None:

@@ -148,6 +148,21 @@ def test_deliveries_left_in_received_are_routed_at_the_next_start(make_daemon: M
     eventually(lambda: daemon.api(f"/api/v1/deliveries/{guid}").json["state"] == "ignored")
 
 
+def test_what_is_odd_in_one_delivery_keeps_no_other_in_received(make_daemon: Make) -> None:
+    daemon = make_daemon(start=False)
+    daemon.data.mkdir(mode=0o700)
+    odd, good, newest = "a-odd", "b-good", "c-newest"
+    told = {"hook": "7", "event": "star", "secret": "env", "source": "http", "headers": [], "tasks": None}
+    with open_journal(daemon.data / "journal") as journal:
+        journal.append([Entry(f"delivery.7.{odd}", "delivery.received", {"tasks": 7}, {}, b"{}", expect=0)])
+        journal.append([Entry(f"delivery.7.{good}", "delivery.received", {**told, "guid": good}, {}, b"{}", expect=0)])
+        named = {"tasks": [7, ["x"], "no task", "t1"], "headers": {}, "repo_id": "x" * 300, "installation": []}
+        journal.append([Entry(f"delivery.7.{newest}", "delivery.received", named, {"repo": 7}, b"{}", expect=0)])
+    daemon.start()
+    eventually(lambda: daemon.api(f"/api/v1/deliveries/{good}").json["state"] == "ignored")
+    assert daemon.get("/readyz").status == 200
+
+
 def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) -> None:
     daemon = make_daemon(secret=None)
 

@@ -36,6 +36,7 @@ def one(conn: sqlite3.Connection, *entries: Entry) -> Delivery:
 
 
 T = of("g1")
+LATER = "2027-01-15T10:00:00.000000Z"
 FAILURE = {"category": "exit", "exit_code": 3, "signal": None, "detail": "it exited with 3", "interruptions": 0}
 
 
@@ -74,7 +75,7 @@ def test_an_ignored_delivery_keeps_its_reason_until_a_task_comes(conn: sqlite3.C
 def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
     retry = moved("retry", T, attempt=1, claim=3, not_before="2027-01-15T09:00:00.000000Z", **FAILURE)
     steps = [received("g1"), queued("g1", about={"key": "octo/hello#12"}), claimed()]
-    steps += [moved("phase", T, attempt=1, claim=3, phase="started"), moved("renewed", T, lease_until="later"), retry]
+    steps += [moved("phase", T, attempt=1, claim=3, phase="started"), moved("renewed", T, lease_until=LATER), retry]
     records = as_records(steps)
 
     fold(conn, records[:2])
@@ -85,7 +86,7 @@ def test_a_task_through_its_attempts(conn: sqlite3.Connection) -> None:
 
     fold(conn, records[2:5])
     task = query.task(conn, T)
-    assert (task.state, task.attempts, task.worker, task.lease_until) == ("running", 1, "w1", "later")
+    assert (task.state, task.attempts, task.worker, task.lease_until) == ("running", 1, "w1", LATER)
     assert task.claim_seq == 3
     assert query.delivery(conn, "9", "g1").state == "running"
 
@@ -431,3 +432,40 @@ def _check_delivery_states(conn: sqlite3.Connection) -> None:
             assert row["state"] == min(states, key=order.index)
         else:
             assert row["state"] in ("received", "ignored")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (LATER, LATER),
+        ("2027-01-15T10:00:00Z", LATER),
+        ("2027-01-15T12:00:00.0+02:00", LATER),
+        ("0999-01-01T00:00:00Z", "0999-01-01T00:00:00.000000Z"),
+        ("garbage", None),
+        ("", None),
+        ("2027-01-15", None),
+        ("2027-01-15T10:00:00", None),
+        ("2027-W02-5T10:00:00.000000Z", None),
+        ("2027-01-15T24:00:00.000000Z", None),
+        ("2027-02-30T10:00:00.000000Z", None),
+        ("0001-01-01T00:00:00+23:00", None),
+        ("2027-01-15T10:00:00.000000Z\n", None),
+        ("٢٠٢٧-01-15T10:00:00.000000Z", None),
+        (1_800_000_000, None),
+        ([LATER], None),
+    ],
+)
+def test_a_time_of_a_record_is_one_that_can_be_compared_or_none(
+    conn: sqlite3.Connection, given: object, kept: str | None
+) -> None:
+    entries = [received("g1"), queued("g1"), moved("delayed", T, not_before=given, since=given)]
+    fold(conn, as_records(entries))
+    row = conn.execute("SELECT not_before, since FROM tasks").fetchone()
+    assert tuple(row) == (kept, kept)
+
+
+def test_a_lease_until_no_time_is_over_and_never_the_pools(conn: sqlite3.Connection) -> None:
+    fold(conn, as_records([received("g1"), queued("g1"), claimed(lease_until="garbage")]))
+    assert query.task(conn, T).lease_until == "2027-01-15T08:00:03.000000Z", "when it was claimed"
+    fold(conn, as_records([moved("renewed", T)], first=4))
+    assert query.task(conn, T).lease_until == "2027-01-15T08:00:04.000000Z"

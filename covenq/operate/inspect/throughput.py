@@ -84,7 +84,8 @@ def per_minute(
 
 
 _RUNNING = """SELECT t.id, t.route, t.repo, t.number, t.worker, t.lease_until, t.attempts, a.started_at,
-    json_extract(t.policy, '$.timeout_s') AS timeout_s
+    CASE WHEN json_type(t.policy, '$.timeout_s') IN ('integer', 'real')
+        THEN json_extract(t.policy, '$.timeout_s') END AS timeout_s
     FROM tasks t LEFT JOIN task_attempts a ON a.task = t.id AND a.attempt = t.attempts
     WHERE t.state = 'running' ORDER BY t.created_seq LIMIT ?"""
 

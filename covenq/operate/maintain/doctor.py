@@ -19,7 +19,7 @@ from covenq.config import secret_keys
 from covenq.config.secret_source import CREDENTIALS
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
-from covenq.model import NOT_RUNNING, at_text, seconds_of
+from covenq.model import NOT_RUNNING, at_text, seconds_or
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution import running
@@ -245,7 +245,7 @@ def time_syncs(directory: Path, timer: Callable[[], float]) -> Iterator[float]:
 
 def _clock(context: DoctorContext) -> Iterator[Finding]:
     newest = context.newest_at
-    if newest is not None and seconds_of(newest) > context.now + CLOCK_BACK_S:
+    if newest is not None and seconds_or(newest, context.now) > context.now + CLOCK_BACK_S:
         words = f"it is {at_text(context.now)[:19]}Z, and the newest record is of {newest[:19]}Z"
         yield Finding("clock", BAD, f"{words}: the clock was set back", "Set it, and keep it with NTP.")
     elif context.now < EARLIEST_TIME:
@@ -300,8 +300,9 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
         else:
             yield Finding("processes", GOOD, "no command is left of a daemon that is gone")
     oldest = {} if status is None else status.oldest.tasks
-    if "queued" in oldest and context.now - seconds_of(oldest["queued"]) > OLD_S:
-        hours = int((context.now - seconds_of(oldest["queued"])) // 3600)
+    waits = context.now - seconds_or(oldest["queued"], context.now) if "queued" in oldest else 0.0
+    if waits > OLD_S:
+        hours = int(waits // 3600)
         words = f"the oldest task waits for {hours} hour{'' if hours == 1 else 's'}"
         yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
 

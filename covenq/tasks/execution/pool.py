@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.resources import OUTPUT_LIMIT
-from covenq.model import at_text, seconds_of
+from covenq.model import at_text, seconds_or
 from covenq.model.status import WorkerAttempt
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -234,7 +234,7 @@ class Pool:
         finally:
             for task in left:  # they would stay in flight, and be picked by nobody
                 self._dispatcher.release(task, 0)
-        waits = [POLL_S if due is None else max(seconds_of(due) - self._clock(), 0.001)]
+        waits = [POLL_S if due is None else max(seconds_or(due, now) - self._clock(), 0.001)]
         if (probe := self._context.breakers.next_probe_s()) is not None:
             waits.append(max(probe, 0.05))
         return min(POLL_S, *waits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from covenq.model import Kind, at_text, seconds_of, task_subject
+from covenq.model import Kind, at_text, seconds_or, task_subject
 from journal.records import Entry
 
 SKEW_MIN_S = 1.0
@@ -48,6 +48,6 @@ class ClockSkew:
 
 
 def _corrected(row: sqlite3.Row, now: float) -> Entry:
-    meant = max(seconds_of(row["not_before"]) - seconds_of(row["updated_at"]), 0.0)
+    meant = max(seconds_or(row["not_before"], now) - seconds_or(row["updated_at"], now), 0.0)
     data = {"not_before": at_text(now + meant), "since": row["since"], "reason": "clock"}
     return Entry(task_subject(row["id"]), Kind.DELAYED, data, expect=row["last_seq"])

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 
 from covenq.errors import UsageError
-from covenq.model import seconds_of
+from covenq.model import seconds_or
 from covenq.tasks.scheduling.outcome import Task
 
 LEASE_MAX_S = 3600
@@ -47,7 +47,9 @@ class Leases:
             seen.add(lease)
             end = self._ends.get(lease)
             if end is None:
-                remaining = min(max(_remaining(row["lease_until"], self._clock()), INHERITED_LEASE_MIN_S), LEASE_MAX_S)
+                remaining = min(
+                    max(seconds_or(row["lease_until"], 0.0) - self._clock(), INHERITED_LEASE_MIN_S), LEASE_MAX_S
+                )
                 end = self._ends[lease] = now + remaining
             if end <= now:
                 found.append(Task.from_row(row))
@@ -56,13 +58,6 @@ class Leases:
             if lease not in seen and end + LEASE_MAX_S < now:
                 del self._ends[lease]
         return found
-
-
-def _remaining(until: str, now: float) -> float:
-    try:
-        return seconds_of(until) - now
-    except ValueError:  # not a time that covenq writes
-        return 0.0
 
 
 def check_lease(lease_s: float) -> None:

@@ -101,13 +101,21 @@ class Task:
     @classmethod
     def from_row(cls, row: sqlite3.Row | Mapping[str, Any]) -> Task:
         plain = {name: row[name] for name in cls.__slots__ if name != "policy"}
-        return cls(**plain, policy=_policy(row["policy"] or "{}"))
+        return cls(**plain, policy=policy_of(row["policy"]))
+
+
+def policy_of(text: str | None) -> Policy:
+    """The policy in a task's row; one that can't be read is one without a command (see `Policy.from_record`)."""
+    return _policy(text or "{}")
 
 
 @lru_cache(256)
 def _policy(text: str) -> Policy:
     """All tasks of a route since its last change share one."""
-    return Policy.from_record(json.loads(text))
+    try:
+        return Policy.from_record(json.loads(text))
+    except (ValueError, RecursionError):
+        return Policy(run=())
 
 
 _QUEUED = f"""SELECT json_group_array(json_array({", ".join("tasks." + name for name in Task.__slots__)})) FROM json_each(?) named

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from covenq.model import Kind, at_text, bounded_duration, seconds_of, task_subject
+from covenq.model import Kind, at_text, bounded_duration, seconds_or, task_subject
 from journal.records import Entry
 
 NEWER = "newer"
@@ -183,7 +183,7 @@ def _debounce_entry(newest: sqlite3.Row, older: list[sqlite3.Row]) -> Entry | No
     since = min(row["since"] or row["created_at"] for row in (newest, *older))
     if newest["since"] is not None and newest["since"] <= since:
         return None
-    until = min(newest["not_before"], at_text(seconds_of(since) + longest))
+    until = min(newest["not_before"], at_text(seconds_or(since, 0.0) + longest))
     data = {"not_before": until, "since": since}
     return Entry(task_subject(newest["id"]), Kind.DELAYED, data, expect=newest["last_seq"])
 
@@ -192,5 +192,5 @@ def _debounce_max(row: sqlite3.Row) -> float | None:
     try:
         found = json.loads(row["policy"] or "{}").get("debounce_max_s")
         return None if found is None else bounded_duration(float(found))
-    except (AttributeError, TypeError, ValueError, OverflowError):
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
         return None
