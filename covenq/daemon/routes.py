@@ -15,6 +15,7 @@ from covenq.http.api.status import DaemonInfo, StatusSources
 from covenq.http.app import ApiRoutes, HealthRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.upkeep import Upkeep
 
 
@@ -38,6 +39,7 @@ def make_routes(
     stopping: threading.Event,
 ) -> Routes:
     """`stats` is read at each scrape: listeners may be added to it later, since they are made of these routes."""
+    alarms = _make_alarms(storage, workers, upkeep)
     return Routes(
         WebhookRoutes(
             WebhookIntake(storage.journal, intake.admission, live, storage.state.lookup),
@@ -48,19 +50,25 @@ def make_routes(
         HealthRoutes(
             info.version,
             intake.admission,
+            alarms,
             [
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
                 metrics.JournalMetrics(storage.journal),
                 metrics.StateMetrics(storage.store, storage.fold_thread),
-                metrics.WorkMetrics(workers.pool, upkeep),
+                metrics.WorkMetrics(workers.pool, upkeep, alarms),
                 metrics.DiskMetrics(intake.admission),
                 metrics.ListenerMetrics(stats),
             ],
             live.now.config.webhook_path,
         ),
-        _make_api(info, live, storage, intake, workers, upkeep, stopping),
+        _make_api(info, live, storage, intake, workers, upkeep, alarms, stopping),
     )
+
+
+def _make_alarms(storage: Storage, workers: Workers, upkeep: Upkeep) -> Alarms:
+    loops = [workers.pool.loop, workers.claims.loop, storage.fold_thread.loop, upkeep.loop]
+    return Alarms(storage.journal, storage.store, workers.pool, upkeep, loops)
 
 
 def _make_api(
@@ -70,6 +78,7 @@ def _make_api(
     intake: Intake,
     workers: Workers,
     upkeep: Upkeep,
+    alarms: Alarms,
     stopping: threading.Event,
 ) -> ApiRoutes:
     config = EffectiveConfig(live, workers.pool.blocked_routes)
@@ -92,6 +101,7 @@ def _make_api(
             intake.refusals,
             workers.pool,
             upkeep,
+            alarms,
         ),
         stopping=stopping,
     )

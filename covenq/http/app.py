@@ -33,6 +33,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.operate import operations
 from covenq.operate.daemon_context import DaemonContext
+from covenq.operate.inspect.alarms import Alarms
 from covenq.state.folded import FoldedState
 from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
@@ -70,12 +71,13 @@ class HealthRoutes:
 
     version: str
     admission: Admission
+    alarms: Alarms
     metrics: Sequence[MetricSource]
     webhook_path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield "/healthz", Health()
-        yield "/readyz", Readiness(self.admission)
+        yield "/readyz", Readiness(self.admission, self.alarms)
         yield "/metrics", Metrics(self.metrics)
         yield "/openapi.json", Document(self.version, self.webhook_path)
 

@@ -1,4 +1,4 @@
-"""GET /healthz: the process answers. GET /readyz: a delivery posted now would be accepted, or why not."""
+"""GET /healthz: the process answers. GET /readyz: a delivery posted now would be accepted, or why not; and what else is wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import falcon
 
 from covenq.http.answers import error_body, respond, respond_ok
 from covenq.intake.admission import Admission
+from covenq.operate.inspect.alarms import Alarms
 
 
 class Health:
@@ -14,12 +15,16 @@ class Health:
 
 
 class Readiness:
-    def __init__(self, admission: Admission) -> None:
+    """Alarms don't make it unready: who asks would send deliveries elsewhere, or nowhere, that are accepted here."""
+
+    def __init__(self, admission: Admission, alarms: Alarms) -> None:
         self._admission = admission
+        self._alarms = alarms
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reasons = [reason.sentence for reason in self._admission.reasons()]
+        found = {"ready": not reasons, "reasons": reasons, "alarms": self._alarms.sentences()}
         if reasons:
-            respond(resp, 503, {**error_body("not_ready", " ".join(reasons)), "ready": False, "reasons": reasons})
+            respond(resp, 503, {**error_body("not_ready", " ".join(reasons)), **found})
         else:
-            respond_ok(resp, {"ready": True, "reasons": []})
+            respond_ok(resp, found)

@@ -35,6 +35,7 @@ from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, seconds_or
 from covenq.operate.inspect import view
+from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
 from covenq.state.follow import FoldThread
@@ -90,6 +91,8 @@ METRICS: Mapping[str, Spec] = {
     "covenq_attempts_ended": Spec("counter", "Attempts that ended, by outcome and failure category.", ("outcome", "category")),
     "covenq_worker_slots": Spec("gauge", "Tasks that may run here at a time."),
     "covenq_worker_running": Spec("gauge", "Tasks that run here."),
+    "covenq_tasks_stuck": Spec("gauge", "Running tasks that nobody ends, by why: timeout, unheld, lease.", ("why",)),
+    "covenq_loop_overdue": Spec("gauge", "1 while a loop of the daemon doesn't come round.", ("loop",)),
     "covenq_disk_free_bytes": Spec("gauge", "What may still be written to the data directory's disk."),
     "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
     "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
@@ -243,11 +246,14 @@ class WorkMetrics:
 
     pool: Pool
     upkeep: Upkeep
+    alarms: Alarms
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("covenq_worker_slots", self.pool.concurrency)
         yield _gauge("covenq_worker_running", len(self.pool.running()))
         yield _gauge("covenq_upkeep_failing", self.upkeep.error is not None)
+        yield _labelled("covenq_loop_overdue", self.alarms.by_loop())
+        yield _labelled("covenq_tasks_stuck", self.alarms.by_word())
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,22 @@ class Running(Struct):
 
 
 class Stuck(Struct):
-    """A task that an operator should look at, and why."""
+    """A task that an operator should look at, and why: in one word, and in one sentence."""
 
     task: str
     route: str | None
     repo: str | None
     state: TaskState
     since: Time | None
+    why: str
+    word: str | None = None
+    """`timeout`, `unheld` or `lease` of one that runs, `waits` of one that is queued."""
+
+
+class Overdue(Struct):
+    """A loop of the daemon that has not come round for too long, and why that matters."""
+
+    loop: str
     why: str
 
 
@@ -212,4 +221,5 @@ class Status(Struct, kw_only=True):
     verified: Verified | None
     running: list[Running]
     stuck: list[Stuck] = field(default_factory=list)
+    overdue: list[Overdue] = field(default_factory=list)
     secrets: list[SecretProblem] = field(default_factory=list)

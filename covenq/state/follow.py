@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from covenq.rounds import Loop
 from covenq.state.store import StateStore
 from journal.errors import JournalDamaged, JournalError
 from journal.interface import Journal
 
 log = logging.getLogger("covenq.state")
+
+OVERDUE_S = 60.0
+"""Seconds without a round, or a transaction, after which the fold is overdue: it polls four times a second."""
 
 
 class FoldThread(threading.Thread):
@@ -40,6 +44,7 @@ class FoldThread(threading.Thread):
         self._poll_s = poll_s
         self._batch_delay_s = batch_delay_s
         self._monotonic = monotonic
+        self.loop = Loop("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
         self._stopping = threading.Event()
         self._advanced = threading.Condition()
         self._callbacks: tuple[Callable[[int], None], ...] = ()
@@ -103,8 +108,11 @@ class FoldThread(threading.Thread):
             self.join(timeout)
 
     def run(self) -> None:
+        self.loop.done()
         try:
             while not self._stopping.is_set():
+                if self._error is None:
+                    self.loop.done()
                 if self._journal.wait(self._store.folded, self._poll_s):
                     began = self._monotonic()
                     if not self._catch_up():
@@ -118,7 +126,9 @@ class FoldThread(threading.Thread):
                     # A journal that is closed or poisoned answers at once.
                     self._stopping.wait(0.01)
             self._catch_up()
+            self.loop.end()
         except BaseException as error:
+            self.loop.failed(error)
             self._error = f"the fold ended: {error!r}"
             raise
         finally:
@@ -164,6 +174,7 @@ class FoldThread(threading.Thread):
         return self._error is None
 
     def _notify(self, seq: int) -> None:
+        self.loop.progress()
         with self._advanced:
             self._advanced.notify_all()
             callbacks = self._callbacks

@@ -14,7 +14,8 @@ from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusal, Refusals
 from covenq.model import at_text
 from covenq.operate.inspect import status
-from covenq.operate.inspect.throughput import per_minute, running, stuck
+from covenq.operate.inspect.stuck import stuck
+from covenq.operate.inspect.throughput import per_minute, running
 from covenq.operate.maintain import verify_note
 from covenq.paths import VERIFIED_NAME
 from covenq.state.fold import fold

@@ -18,6 +18,7 @@ from covenq.model import INTAKE_PAUSED, NOT_RUNNING
 from covenq.model.rows import Task
 from covenq.model.status import (
     ActivePause,
+    Overdue,
     Reload,
     SecretProblem,
     StateStatus,
@@ -104,6 +105,7 @@ def test_a_sparkline_has_a_cell_for_each_value() -> None:
             {"stuck": [Stuck("t9", route="fix", repo="o/r", state="queued", since=AGO, why="w")]},
             "task t9 (fix, o/r) is queued for 5m: w",
         ),
+        ({"overdue": [Overdue("fold", "the fold loop \x1b last came round")]}, "the fold loop ␛ last came round"),
         (
             {"pauses": [ActivePause("route", "fix", repo=None, since=AGO, seq=1, by="mona", reason="deploy")]},
             "route fix is paused for 5m by mona: deploy",

@@ -74,6 +74,7 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield what, _counts_text(counts) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     if found.worker is not None:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
+    yield from _alarm_lines(found)
     if found.pauses:
         from covenq.cli.commands.pauses import pause_details, pause_subject
 
@@ -93,6 +94,17 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
     yield "routes", ", ".join(map(clean, found.routes)) or "none: every delivery is kept and ignored"
     if found.refused:
         yield "refused", _counts_text(found.refused)
+
+
+def _alarm_lines(found: Status) -> Iterator[tuple[str, str]]:
+    if found.worker is not None and found.worker.error:
+        yield "STOPPED", f"nothing more is run: {clean(found.worker.error)}"
+    for loop in found.overdue:
+        yield "OVERDUE", clean(loop.why)
+    for one in found.stuck:
+        yield "STUCK", f"{clean(one.task)} of {clean(one.route)}: {clean(one.why)}"
+    if found.overdue or found.stuck:
+        yield "", "`covenq doctor` says what to do."
 
 
 def _journal_text(journal: JournalStatus) -> str:

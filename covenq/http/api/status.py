@@ -17,7 +17,8 @@ from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
 from covenq.model.status import SecretProblem, StateStatus, UpkeepStatus, WorkerStatus
 from covenq.operate.inspect import status as inspect_status
-from covenq.operate.inspect import throughput
+from covenq.operate.inspect import stuck
+from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -51,6 +52,7 @@ class StatusSources:
     refusals: Refusals
     pool: Pool
     upkeep: Upkeep
+    alarms: Alarms
     clock: Callable[[], float] = time.time
 
 
@@ -96,7 +98,8 @@ def status(sources: StatusSources) -> model_status.Status:
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),
-            stuck=throughput.stuck(conn, sources.clock(), sources.config.caps),
+            stuck=stuck.stuck(conn, sources.clock(), sources.config.caps, sources.alarms.tasks()),
+            overdue=sources.alarms.overdue(),
             secrets=[SecretProblem(one.name, why) for one, why in live.secret_status() if why],
         ),
     )

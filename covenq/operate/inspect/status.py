@@ -15,6 +15,7 @@ from covenq.model.status import (
     Disk,
     HeadStatus,
     JournalStatus,
+    Overdue,
     Reload,
     SecretProblem,
     Segment,
@@ -48,6 +49,7 @@ class DaemonProcess:
     reload: Reload | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
     stuck: Sequence[Stuck] = ()
+    overdue: Sequence[Overdue] = ()
     secrets: Sequence[SecretProblem] = ()
 
 
@@ -96,6 +98,7 @@ def status(
         verified=verify_note.read(data),
         running=throughput.running(conn),
         stuck=list(process.stuck),
+        overdue=list(process.overdue),
         secrets=list(process.secrets),
     )
 

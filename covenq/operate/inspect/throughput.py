@@ -1,9 +1,7 @@
 """Throughput: deliveries accepted and refused, and attempts ended, in each of the last minutes.
 
-Also which tasks run, and which are stuck.
-
-The cost doesn't grow with the rows: arrivals are counted along an index, ends were counted as they were folded, and of the
-queued tasks only the oldest are examined.
+Also which tasks run. The cost doesn't grow with the rows: arrivals are counted along an index, and ends were counted as they
+were folded.
 """
 
 from __future__ import annotations
@@ -12,34 +10,18 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from statistics import median
 
-from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import UsageError
 from covenq.intake.refusal_log import Refusal
-from covenq.model import at_text, seconds_of
+from covenq.model import at_text
 from covenq.model.answers import Throughput
-from covenq.model.status import Running, Stuck
-from covenq.tasks.scheduling.waiting import Waiting
+from covenq.model.status import Running
 
 MINUTES = 60
 MINUTES_MAX = 720
 """Half a day; ends are kept by the minute for a day."""
-QUEUED_EXAMINED = 100
-"""Queued tasks that are examined, the oldest first."""
 RUNNING_MAX = 50
 """Running tasks that are listed, the oldest first."""
-STUCK_MAX = 5
-STUCK_AFTER_S = 600.0
-"""Seconds: a task that waits for less isn't stuck."""
-STUCK_ALWAYS_S = 3600.0
-"""Seconds: a ready task that waits for longer is stuck, however long others wait."""
-STUCK_MEDIANS = 10
-"""In between, a ready task is stuck if it waits for so many times the median."""
-GRACE_S = 60.0
-"""Seconds beyond its timeout for ending a command and recording its result."""
-_UNANNOUNCED = ("worker", "pull")
-"""What a ready task waits for: not a time, a pause or a limit, each of which is shown elsewhere."""
 
 
 def per_minute(
@@ -106,37 +88,3 @@ def running(conn: sqlite3.Connection) -> list[Running]:
         )
         for row in conn.execute(_RUNNING, (RUNNING_MAX,))
     ]
-
-
-def stuck(conn: sqlite3.Connection, now: float, caps: Caps = NO_CAPS) -> list[Stuck]:
-    """Tasks that an operator should look at, STUCK_MAX at most.
-
-    Tasks that run for longer than their timeout and GRACE_S, and ready tasks that wait only for a worker and for far longer
-    than others, or for over an hour.
-    """
-    found: list[Stuck] = []
-    for one in running(conn):
-        began, limit = _seconds(one.since), one.timeout_s
-        if began is not None and limit and one.lease_until is None and now - began > limit + GRACE_S:
-            why = f"it runs for longer than its timeout of {limit:g} s"
-            found.append(Stuck(one.task, one.route, one.repo, "running", one.since, why))
-    rows = conn.execute(
-        "SELECT id AS task, route, repo, created_at FROM tasks WHERE state = 'queued' ORDER BY created_seq LIMIT ?",
-        (QUEUED_EXAMINED,),
-    ).fetchall()
-    ages = [now - (_seconds(row["created_at"]) or now) for row in rows]
-    usual = median(ages) if len(ages) > 1 else 0.0
-    waiting: Waiting | None = None
-    for row, age in zip(rows, ages, strict=True):
-        outlier = len(ages) > 2 and age > STUCK_MEDIANS * usual
-        if age < STUCK_AFTER_S or not (age > STUCK_ALWAYS_S or outlier) or len(found) >= STUCK_MAX:
-            break  # the others are younger
-        waiting = waiting or Waiting(conn, now, caps)
-        waits = waiting.reason_for(row["task"])
-        if waits is not None and waits.word in _UNANNOUNCED:
-            found.append(Stuck(row["task"], row["route"], row["repo"], "queued", row["created_at"], waits.why))
-    return found[:STUCK_MAX]
-
-
-def _seconds(text: str | None) -> float | None:
-    return None if text is None else seconds_of(text)

@@ -60,9 +60,17 @@ def write_watermark(data: Path, watermark: Watermark) -> None:
 
 
 def finish(
-    conn: sqlite3.Connection, data: Path, journal: str, folded: int, truncate_wal: Callable[[], bool]
+    conn: sqlite3.Connection,
+    data: Path,
+    journal: str,
+    folded: int,
+    truncate_wal: Callable[[], bool],
+    *,
+    step: Callable[[], None] = lambda: None,
 ) -> CleanupResult:
     """Remove the files of deliveries that were erased or dropped by records up to `folded`, which `conn` has folded.
+
+    `step` is called before each task's directory.
 
     Where something could not be removed, or readers kept older pages of state.db in use, the watermark stays. Raises
     OSError, sqlite3.Error.
@@ -77,10 +85,12 @@ def finish(
     attempts = payloads = 0
     left: list[str] = []
     for task in _tasks(conn, "redacted", watermark.done):
+        step()
         gone, failed = remove_attempts(data, task)
         attempts += gone
         left += failed
     for task in _tasks(conn, "payload_dropped", watermark.done):
+        step()
         gone, failed = _remove_payloads(data, task)
         payloads += gone
         left += failed

@@ -28,10 +28,19 @@ def _of_status(status: Status) -> Iterator[Finding]:
         yield _paused(pause)
     for secret in status.secrets:
         yield Finding("secret", BAD, f"the daemon can't read {secret.secret}: {secret.problem}", "covenq secrets")
+    for loop in status.overdue:
+        yield Finding(
+            "daemon", BAD, loop.why, "Look at its log, and restart it: what runs is given back, and lost is nothing."
+        )
     for one in status.stuck[:STUCK_SHOWN]:
-        yield Finding("tasks", WARN, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
+        level = WARN if one.state == "queued" else BAD
+        yield Finding("tasks", level, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
     if status.worker is not None and status.worker.error:
         yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
+    if status.upkeep is not None and status.upkeep.error:
+        yield Finding(
+            "upkeep", WARN, f"it failed, and is tried again: {status.upkeep.error}", "covenq compact --dry-run"
+        )
     if status.journal.full:
         yield Finding("journal", BAD, "the disk is full: nothing new is recorded", "Free space on the data's disk.")
     verified = status.verified

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,18 +62,25 @@ class Segment:
 
 
 def droppable(
-    conn: sqlite3.Connection, sizes: Sequence[tuple[int, int]], policy: Retention, now: float, *, all: bool
+    conn: sqlite3.Connection,
+    sizes: Sequence[tuple[int, int]],
+    policy: Retention,
+    now: float,
+    *,
+    all: bool,
+    step: Callable[[], None] = lambda: None,
 ) -> Iterator[Segment]:
     """The segments that have payloads to drop, one at a time. `sizes` is (first seq, bytes) of each, in order.
 
     `all` is for an operator's command: everything that can go, goes. A delivery is finished when it is ignored, or every task of
     it is final; its age is counted from its newest change. A delivery that is replayed while this runs may lose its
-    payload all the same: the new task then fails and says so.
+    payload all the same: the new task then fails and says so. `step` is called for each segment.
     """
     if policy.payloads_s is None:
         return
     cutoff, late = at_text(now - policy.payloads_s), at_text(now - 2 * policy.payloads_s)
     for number, (first, size) in enumerate(sizes):
+        step()
         active = number == len(sizes) - 1
         end = (1 << 62) if active else sizes[number + 1][0] - 1
         segment = _scan(conn, Segment(first, size), end, cutoff)

@@ -23,6 +23,7 @@ from covenq.model.status import UpkeepWork
 from covenq.operate.answers import Compaction, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.parameters import Compact, Redact
+from covenq.rounds import Loop
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from journal.append import erase_known
@@ -32,6 +33,8 @@ from journal.records import Conflict, Rewritten
 
 DAY_S = 24 * 3600.0
 TICK_S = 1.0
+OVERDUE_S = 600.0
+"""Seconds without a round, or a step of one that is long, after which upkeep is overdue. A step is a segment, or a directory."""
 RETRY_S = 300.0
 """Seconds from a failure to the next try."""
 
@@ -54,6 +57,8 @@ class UpkeepContext:
     clock: Callable[[], float] = time.time
     stopped: Callable[[], bool] = lambda: False
     """Whether to give up an erasure that the journal doesn't answer; it is repeated until then."""
+    step: Callable[[], None] = lambda: None
+    """Called after each step of what takes long."""
 
 
 def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, filter: Filter | None) -> Redaction:
@@ -107,7 +112,7 @@ def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, 
     deliveries = payload_bytes = segments = 0
     rewritten = Rewritten()
     batch: list[retention.Segment] = []
-    for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all):
+    for segment in retention.droppable(context.conn(), sizes, context.policy, now, all=all, step=context.step):
         deliveries += segment.deliveries
         payload_bytes += segment.payload_bytes
         segments += 1
@@ -165,7 +170,9 @@ def _resume_erasure(context: UpkeepContext, progress: Progress | None) -> None:
 def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
     context.fold()
     folded = context.journal.head().seq
-    return cleanup.finish(context.conn(), context.data, context.journal.id, folded, context.truncate_wal)
+    return cleanup.finish(
+        context.conn(), context.data, context.journal.id, folded, context.truncate_wal, step=context.step
+    )
 
 
 def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
@@ -174,6 +181,7 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
         if dry_run:
             removed += 1
             continue
+        context.step()
         gone, failed = cleanup.remove_attempts(context.data, task)
         removed += gone
         left += failed
@@ -204,6 +212,7 @@ class Upkeep(threading.Thread):
         self.operations_lock = threading.Lock()
         self.error: str | None = None
         """Why the thread's last work failed; None if it didn't."""
+        self.loop = Loop("upkeep", OVERDUE_S, "nothing expires, and no erasure is completed")
         self._working = threading.Lock()
         self._stop_asked = threading.Event()
         self._reserve = reserve
@@ -211,7 +220,15 @@ class Upkeep(threading.Thread):
         self._doing: UpkeepWork | None = None
         self._policy = policy
         self._context = UpkeepContext(
-            journal, data, policy(), store.reader, self._fold, store.truncate_wal, clock, self._stop_asked.is_set
+            journal,
+            data,
+            policy(),
+            store.reader,
+            self._fold,
+            store.truncate_wal,
+            clock,
+            self._stop_asked.is_set,
+            self._step,
         )
 
     @property
@@ -259,6 +276,7 @@ class Upkeep(threading.Thread):
     def run(self) -> None:
         next_try, finished = 0.0, False
         while True:
+            self.loop.done()
             try:
                 self._allocate_ballast()
                 if time.monotonic() >= next_try:
@@ -268,13 +286,24 @@ class Upkeep(threading.Thread):
                     self._apply_retention()
                     self.error = None
             except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
-                return
+                break
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
                 next_try = time.monotonic() + RETRY_S
                 self.error = str(error)
                 log.error("upkeep waits: %s", error)
+            except Exception as error:
+                # No error may end upkeep until a restart: what was to be forgotten would stay.
+                next_try = time.monotonic() + RETRY_S
+                self.error = f"covenq itself failed ({type(error).__name__}); its log has the traceback"
+                log.exception("upkeep could not go on; it is tried again")
             if self._stop_asked.wait(TICK_S):
-                return
+                break
+        self.loop.end()
+
+    def _step(self) -> None:
+        """A step of the thread's own work. Requests do work of their own, and say nothing of this thread."""
+        if threading.current_thread() is self:
+            self.loop.progress()
 
     def _allocate_ballast(self) -> None:
         if self._reserve is not None:
@@ -319,6 +348,7 @@ class Upkeep(threading.Thread):
 
         def progress(done: int, total: int) -> None:
             self._doing = UpkeepWork(what, done, total)
+            self._step()
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
 
@@ -331,6 +361,7 @@ class Upkeep(threading.Thread):
         head = self.context.journal.head().seq
         deadline = time.monotonic() + 60.0
         while not self._fold_thread.wait_for(head, 0.5):
+            self._step()
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
             if time.monotonic() > deadline:

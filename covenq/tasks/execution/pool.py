@@ -25,6 +25,7 @@ from pathlib import Path
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.model import at_text, seconds_or
 from covenq.model.status import WorkerAttempt
+from covenq.rounds import Loop
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution import running
@@ -46,6 +47,8 @@ log = logging.getLogger("covenq.worker")
 
 POLL_S = 5.0
 """Seconds between polls of the queue at most: the clock may be set, so a computed wait for a not-before time can be too long."""
+OVERDUE_S = 60.0
+"""Seconds without a round of the dispatcher after which it is overdue: twelve polls."""
 REAP_S = 1.0
 """Seconds between scans for orphans that ended: each goes through /proc, and every fold wakes the dispatcher."""
 
@@ -110,6 +113,9 @@ class Pool:
         self.concurrency = settings.concurrency
         self.error: str | None = None
         """Why it runs nothing any more: the journal's error. None while it works."""
+        self.loop = Loop("dispatcher", OVERDUE_S, "no task is started")
+        self.recovered = False
+        """Whether the tasks that a dead process left running are closed: before, what runs in the state may be nobody's."""
         self._journal = journal
         self._store = store
         self._fold_thread = fold_thread
@@ -175,6 +181,19 @@ class Pool:
         """Look for tasks that may start at once: limits may have changed."""
         self._wake.set()
 
+    def held(self) -> set[str]:
+        """The tasks that this daemon has in hand, or had until a moment ago, before the state shows it. Waits for nothing.
+
+        Take it before the rows that it is compared with: then a task that ends meanwhile is in it.
+        """
+        return {*list(self._attempts), *self._dispatcher.in_flight()}
+
+    def ended_threads(self) -> int:
+        """Worker threads that have ended though nobody stopped them."""
+        if self._stop.is_set() or self.error is not None:
+            return 0
+        return sum(not thread.is_alive() for thread in self._threads if thread.ident is not None)
+
     def blocked_routes(self) -> dict[str, str]:
         """Route → why its tasks wait for a receiver whose circuit breaker is open."""
         return self._context.breakers.blocked_routes()
@@ -191,21 +210,25 @@ class Pool:
     # The dispatcher's thread
 
     def _dispatch(self) -> None:
-        recovered = False
+        self.loop.done()
         while not self._stop.is_set() and self.error is None:
             try:
-                if not recovered:
+                if not self.recovered:
                     self._recover()
-                    recovered = True
-                self._wake.wait(self._hand_out())
+                    self.recovered = True
+                wait = self._hand_out()
+                self.loop.done()
+                self._wake.wait(wait)
                 self._wake.clear()
             except FATAL as error:
                 self._give_up(error)
-            except Exception:
+            except Exception as error:
                 # No error may make queued tasks wait forever. Nothing was claimed here.
+                self.loop.failed(error)
                 log.exception("the dispatcher could not go on; it begins again")
                 self._dispatcher.reset()
                 self._stop.wait(RETRY_S)
+        self.loop.end()
 
     def _hand_out(self) -> float:
         """Hand out as many tasks as there are idle threads; the seconds after which to look again if nothing wakes it before."""
@@ -285,6 +308,7 @@ class Pool:
         """
         head = self._journal.head().seq
         while not self._fold_thread.wait_for(head, RETRY_S):
+            self.loop.progress()
             if self._stop.is_set():
                 return
         conn = self._store.reader()
@@ -309,6 +333,7 @@ class Pool:
     def _append_retrying(self, entries: Sequence[Entry]) -> Appended | Conflict | None:
         """Append; retry whatever may pass, until the stop. None if it was stopped."""
         while True:
+            self.loop.progress()
             try:
                 return append_known(self._journal, entries, math.inf, stopped=self._stop.is_set)
             except JournalError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from covenq.errors import UsageError
 from covenq.model import TOKEN, State, at_text, rows
 from covenq.model.answers import Grant
+from covenq.rounds import Loop
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
@@ -42,6 +43,9 @@ WAITERS_MAX = 32
 """Claims that may wait at a time: each occupies a thread of the API. One more is answered at once."""
 BATCH_MAX = 64
 """Tasks that one request may claim or complete."""
+
+OVERDUE_S = 60.0
+"""Seconds without a round of the thread after which it is overdue: it comes round every half second."""
 
 _TICK_S = 0.5
 _TRIES = 8
@@ -116,6 +120,7 @@ class Claims:
             random=sources.random,
             on_full=on_full,
         )
+        self.loop = Loop("leases", OVERDUE_S, "no lease ends, and no claim that waits gets a task")
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -248,6 +253,7 @@ class Claims:
 
     def _run(self) -> None:
         ended_at = 0.0
+        self.loop.done()
         while not self._stopping.is_set():
             self._wake.wait(_TICK_S)
             self._wake.clear()
@@ -256,16 +262,20 @@ class Claims:
                 if time.monotonic() - ended_at >= _TICK_S / 2:
                     self._end_expired()
                     ended_at = time.monotonic()
+                self.loop.done()
             except JournalError as error:
+                self.loop.failed(error)
                 if not may_pass(error):
                     log.error("no lease is looked after any more: %s", error)
                     return
                 log.warning("leases that ran out wait to be recorded so: %s", error)
                 self._stopping.wait(RETRY_S)
-            except Exception:
+            except Exception as error:
                 # No error may make leases live forever.
+                self.loop.failed(error)
                 log.exception("the leases could not be looked at; it is tried again")
                 self._stopping.wait(RETRY_S)
+        self.loop.end()
 
     def _serve_waiters(self) -> None:
         """Give ready tasks to the claims that wait: those that want the same routes share a pick."""

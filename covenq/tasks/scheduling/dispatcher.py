@@ -55,6 +55,10 @@ class Dispatcher:
         """The task is no longer in flight; `last` is the seq of its newest known record, 0 if nothing was recorded."""
         self._in_flight.release(task, last)
 
+    def in_flight(self) -> set[str]:
+        """The ids of the tasks in flight, at about this moment. Waits for nobody."""
+        return self._in_flight.ids()
+
     def next_due(self, conn: sqlite3.Connection, now: float, kinds: Collection[str] = OWN_KINDS) -> str | None:
         """The not-before time of the next postponed task, if there is one."""
         return self._picker.next_due(conn, now, kinds)

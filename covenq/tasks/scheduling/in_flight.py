@@ -34,6 +34,10 @@ class InFlight:
             in_flight = {id: task for id, (_, task) in self._unfolded.items()} | self._picked
             yield in_flight.values()
 
+    def ids(self) -> set[str]:
+        """The tasks in flight, without the lock: a pick that hangs may not hang who asks for it. A list of a dict is one step."""
+        return {*list(self._picked), *list(self._unfolded)}
+
     def add(self, task: Task) -> None:
         """The task is picked. Only within `picking`."""
         self._picked[task.id] = task
