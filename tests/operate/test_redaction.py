@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,32 @@ def test_what_is_redacted_is_nowhere_and_its_id_is_still_known(
     assert "erased before" in skipped[0]["reason"]
     daemon.cli("backup", str(backup))
     assert holding(backup) == []
+
+
+DEEP = '''
+[[route]]
+name = "deep"
+match = "event:issues"
+keep = "%s"
+run = ["%s", "-S", "-c", """import os
+os.link('payload', 'copy')
+for i in range(1200):
+    os.mkdir('d')
+    os.chdir('d')
+"""]
+'''
+
+
+@pytest.mark.parametrize("keep", ["all", "logs"])
+def test_directories_in_directories_keep_nothing_from_being_erased(make_daemon: Make, keep: str) -> None:
+    daemon = make_daemon(DEEP % (keep, sys.executable))
+    guids = [post(daemon, personal(number)) for number in range(2)]
+    assert list(daemon.wait_all_done().values()) == [["task.completed"]] * 2
+    (first, *_) = (daemon.data / "attempts").glob("*/1")
+    assert (first / "d").exists() == (keep == "all")
+    daemon.cli("redact", *guids, "--yes")
+    assert list((daemon.data / "attempts").iterdir()) == []
+    assert not holding(daemon.data)
 
 
 def test_an_erasure_that_damage_holds_up_keeps_no_daemon_from_starting(make_daemon: Make) -> None:

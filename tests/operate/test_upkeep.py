@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,38 @@ def test_an_engine_without_bounds_is_open_and_one_that_can_t_be_asked_is_not(tmp
         assert not admission.has_space()
 
 
+@contextmanager
+def immutable(path: Path) -> Iterator[None]:
+    """A file that not even root can remove."""
+    subprocess.run(["chattr", "+i", path], check=True, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", path], check=False, stderr=subprocess.DEVNULL)
+
+
+def can_be_made_immutable() -> bool:
+    try:
+        with tempfile.NamedTemporaryFile() as file, immutable(Path(file.name)):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+@contextmanager
+def opened_upkeep(data: Path) -> Iterator[Upkeep]:
+    """Upkeep over a data directory, not started; stopped in the end."""
+    with open_journal(data / "journal") as journal, StateStore(data / "state.db", journal) as store:
+        fold_thread = FoldThread(store, journal)
+        fold_thread.start()
+        upkeep = Upkeep(journal, store, fold_thread, data, Retention)
+        try:
+            yield upkeep
+        finally:
+            upkeep.stop(30.0)
+            fold_thread.stop()
+
+
 @pytest.mark.parametrize("all", [True, False])
 def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) -> None:
     """Of the segment that is written, the daily run leaves a small part alone; an operator's compaction takes it."""
@@ -111,6 +146,32 @@ def test_a_dry_run_plans_what_the_compaction_drops(tmp_path: Path, all: bool) ->
         finally:
             fold_thread.stop()
     assert [answer.deliveries for answer in answers] == [1 if all else 0] * 2
+
+
+@pytest.mark.skipif(not can_be_made_immutable(), reason="no file can be made immutable here")
+def test_what_could_not_be_removed_is_said_and_tried_again(make_daemon: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One directory's trouble is that one's alone, and the erasure is complete once it has passed."""
+    daemon = make_daemon('[[route]]\nname = "all"\nmatch = "event:issues"\nrun = ["touch", "mine"]\n')
+    answers = [daemon.post("issues", issue(number)).json for number in range(3)]
+    daemon.wait_all_done()
+    attempts = daemon.data / "attempts"
+    assert len(list(attempts.iterdir())) == 3
+    stubborn = attempts / answers[1]["tasks"][0] / "1" / "mine"
+    with immutable(stubborn):
+        done = daemon.cli("redact", *(one["delivery"] for one in answers), "--yes", exit_code=1)
+        assert str(stubborn) in done.stderr.decode()
+        assert [path.name for path in attempts.iterdir()] == answers[1]["tasks"]
+        upkeep = eventually(lambda: daemon.cli_json("status")["upkeep"]["error"], 30, "the status says it")
+        assert upkeep == f"files of erased deliveries can't be removed: {stubborn}"
+        assert list(stubborn.parent.iterdir()) == [stubborn], "it is no longer in the company of what could be removed"
+        assert daemon.stop() == 0
+        monkeypatch.setattr("covenq.operate.maintain.upkeep.RETRY_S", 0.1)
+        with opened_upkeep(daemon.data) as upkeep_here:
+            upkeep_here.start()
+            eventually(lambda: upkeep_here.error, 30, "it is tried, and fails")
+            subprocess.run(["chattr", "-i", stubborn], check=True)
+            eventually(lambda: not list(attempts.iterdir()), 30, "it is tried again, and is gone")
+            eventually(lambda: upkeep_here.error is None, 30, "that is known")
 
 
 class SmallDisk(OsFiles):

@@ -233,7 +233,7 @@ def _any_eligible_skipped(done: Redaction) -> bool:
 
 
 def _say_not_removed(left: Sequence[str]) -> None:
-    say("covenq: these could not be removed, and may hold content; the next start tries again:")
+    say("covenq: these could not be removed, and may hold content; the daemon tries again:")
     for path in left[:SHOWN_MAX]:
         say(f"  {clean(path)}")
 

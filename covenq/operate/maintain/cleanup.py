@@ -20,7 +20,7 @@ import orjson
 from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME, UPKEEP_NAME
-from covenq.tasks.execution.workdir import remove_tree
+from covenq.tasks.execution.removal import LEFT_MAX, remove_named, remove_tree
 
 _PAGE = 2000
 
@@ -36,11 +36,15 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """What was removed: the directories of whole tasks, and single payload files. `left` are paths that could not be."""
+    """What was removed: the directories of whole tasks, and single payload files. `left` are paths that could not be.
+
+    Of these there are LEFT_MAX at most. Not `complete`: something is left, or older pages of state.db are still in use.
+    """
 
     attempts: int = 0
     payloads: int = 0
     left: tuple[str, ...] = ()
+    complete: bool = True
 
 
 def read_watermark(data: Path, journal: str) -> Watermark:
@@ -88,18 +92,19 @@ def finish(
         step()
         gone, failed = remove_attempts(data, task)
         attempts += gone
-        left += failed
+        left += failed[: LEFT_MAX - len(left)]
     for task in _tasks(conn, "payload_dropped", watermark.done):
         step()
         gone, failed = _remove_payloads(data, task)
         payloads += gone
-        left += failed
+        left += failed[: LEFT_MAX - len(left)]
     if attempts or payloads:
         with contextlib.suppress(FileNotFoundError):
             atomic_file.sync_directory(data / ATTEMPTS_NAME)
-    if truncate_wal() and not left:
+    complete = truncate_wal() and not left
+    if complete:
         write_watermark(data, replace(watermark, done=max(folded, newest)))
-    return CleanupResult(attempts, payloads, tuple(left))
+    return CleanupResult(attempts, payloads, tuple(left), complete)
 
 
 def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:
@@ -130,16 +135,4 @@ def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
 
 
 def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
-    directory = data / ATTEMPTS_NAME / task
-    if not TOKEN.match(task) or not directory.is_dir():
-        return 0, []
-    gone, failed = 0, []
-    for path in directory.glob("*/payload"):
-        try:
-            path.unlink()
-            gone += 1
-        except FileNotFoundError:
-            continue
-        except OSError:
-            failed.append(str(path))
-    return gone, failed
+    return remove_named(data / ATTEMPTS_NAME, task, "payload") if TOKEN.match(task) else (0, [])

@@ -26,6 +26,7 @@ from covenq.operate.parameters import Compact, Redact
 from covenq.rounds import Loop
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
+from covenq.tasks.execution.removal import LEFT_MAX
 from journal.append import erase_known
 from journal.errors import ErasureFailed, JournalClosed, JournalError, JournalPoisoned
 from journal.interface import Erasing, Progress, SpaceReserve
@@ -37,6 +38,8 @@ OVERDUE_S = 600.0
 """Seconds without a round, or a step of one that is long, after which upkeep is overdue. A step is a segment, or a directory."""
 RETRY_S = 300.0
 """Seconds from a failure to the next try."""
+READ_S = 10.0
+"""Seconds to the next try where older pages of state.db, which may hold erased content, are still being read."""
 
 log = logging.getLogger("covenq.upkeep")
 
@@ -138,11 +141,11 @@ def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, 
     )
 
 
-def finish(context: UpkeepContext, progress: Progress | None = None) -> None:
+def finish(context: UpkeepContext, progress: Progress | None = None) -> cleanup.CleanupResult:
     """Finish erasures that were recorded and not carried out everywhere. Cheap where there are none."""
     _resume_erasure(context, progress)
     context.fold()
-    _finish(context)
+    return _finish(context)
 
 
 def _drop(
@@ -176,7 +179,8 @@ def _finish(context: UpkeepContext) -> cleanup.CleanupResult:
 
 
 def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, list[str]]:
-    removed, left = 0, []
+    removed = 0
+    left: list[str] = []
     for task in retention.expired_attempts(context.conn(), context.data, context.policy, now):
         if dry_run:
             removed += 1
@@ -184,7 +188,7 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
         context.step()
         gone, failed = cleanup.remove_attempts(context.data, task)
         removed += gone
-        left += failed
+        left += failed[: LEFT_MAX - len(left)]
     return removed, left
 
 
@@ -218,6 +222,10 @@ class Upkeep(threading.Thread):
         self._reserve = reserve
         self._fold_thread = fold_thread
         self._doing: UpkeepWork | None = None
+        self._unfinished = threading.Event()
+        """Set while an erasure may not be carried out everywhere: at the start, and after each piece of work."""
+        self._unfinished.set()
+        self._next_try = 0.0
         self._policy = policy
         self._context = UpkeepContext(
             journal,
@@ -248,6 +256,7 @@ class Upkeep(threading.Thread):
             yield self.context, None
             return
         with self.operations_lock, self._working, self._reporting("redact") as progress:
+            self._unfinished.set()
             yield self.context, progress
 
     @contextmanager
@@ -260,6 +269,7 @@ class Upkeep(threading.Thread):
             raise Refused("the journal is being compacted, or erased from, already", hint="Try again when it is done.")
         try:
             with self._reporting("compact") as progress:
+                self._unfinished.set()
                 yield self.context, progress
         finally:
             self._working.release()
@@ -274,21 +284,18 @@ class Upkeep(threading.Thread):
             self._working.release()
 
     def run(self) -> None:
-        next_try, finished = 0.0, False
         while True:
             self.loop.done()
             try:
                 self._allocate_ballast()
-                if time.monotonic() >= next_try:
-                    if not finished or self.context.journal.erasing:
-                        self._finish()
-                        finished = True
+                if time.monotonic() >= self._next_try:
+                    error = self._finish()
                     self._apply_retention()
-                    self.error = None
+                    self.error = error
             except (JournalPoisoned, JournalClosed, MaintenanceInterrupted):
                 break
             except (CovenqError, JournalError, OSError, sqlite3.Error) as error:
-                next_try = time.monotonic() + RETRY_S
+                self._next_try = time.monotonic() + RETRY_S
                 self.error = str(error)
                 log.error("upkeep waits: %s", error)
             except Exception as error:
@@ -309,14 +316,26 @@ class Upkeep(threading.Thread):
         if self._reserve is not None:
             self._reserve.restore()
 
-    def _finish(self) -> None:
+    def _finish(self) -> str | None:
+        """Carry out what erasures have left; why that can't be done now, if it is so. It is tried again."""
+        if not (self._unfinished.is_set() or self.context.journal.erasing):
+            return None
         if not self._working.acquire(blocking=False):
-            return
+            return self.error
         try:
             with self._reporting("finish") as progress:
-                finish(self.context, progress)
+                result = finish(self.context, progress)
         finally:
             self._working.release()
+        if result.complete:
+            self._unfinished.clear()
+            return None
+        self._next_try = time.monotonic() + (RETRY_S if result.left else READ_S)
+        if not result.left:
+            return None
+        error = f"files of erased deliveries can't be removed: {result.left[0]}"
+        log.error("upkeep waits: %s", error)
+        return error
 
     def _apply_retention(self) -> None:
         context = self.context
@@ -333,6 +352,8 @@ class Upkeep(threading.Thread):
             return
         watermark = cleanup.read_watermark(context.data, context.journal.id)
         cleanup.write_watermark(context.data, replace(watermark, retained_at=now))
+        if done.left:
+            log.warning("files of old attempts can't be removed: %s", done.left[0])
         if done.deliveries or done.attempts:
             log.info(
                 "retention dropped %d payloads in %d segments, and the files of %d tasks",

@@ -1,11 +1,10 @@
-"""The directory of one attempt, DATA/attempts/<task>/<n>, its files, and their removal."""
+"""The directory of one attempt, DATA/attempts/<task>/<n>, and its files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME
+from covenq.tasks.execution.removal import remove_content, remove_tree
 from covenq.tasks.execution.untrusted_files import open_file
 
 
@@ -83,7 +83,7 @@ class AttemptDirectory:
                 with self.open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                     write_all(file, memoryview(content))
         except OSError:
-            shutil.rmtree(self.path, ignore_errors=True)  # so that it can be tried again when there is space
+            remove_tree(self.path)  # so that it can be tried again when there is space
             raise
 
     def write_output(self, output: bytes) -> None:
@@ -104,15 +104,7 @@ class AttemptDirectory:
         What can't be removed stays until retention, and does not affect the outcome.
         """
         own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result)}
-        with contextlib.suppress(OSError), os.scandir(self.path) as listing:
-            for one in listing:
-                if one.name in own:
-                    continue
-                if one.is_dir(follow_symlinks=False):
-                    remove_tree(Path(one.path))
-                else:
-                    with contextlib.suppress(OSError):
-                        Path(one.path).unlink()
+        remove_content(self.path.parents[1], self.path.parent.name, self.path.name, keep=own)
 
     def collect(self) -> bool:
         """Make the command's result private, and durable with its name; whether there is one: a regular file.
@@ -131,30 +123,6 @@ class AttemptDirectory:
         for directory in (self.path, *self.path.parents[:3]):  # up to the data directory's own names
             atomic_file.sync_directory(directory)
         return True
-
-
-def remove_tree(directory: Path) -> list[str]:
-    """Remove a directory with all below it, following no link; the paths that could not be removed.
-
-    A command may have taken the write permission away from its own directories: it is given back, and the removal repeated.
-    """
-    failed: list[str] = []
-    for attempt in range(2):
-        if attempt:
-            _make_removable(directory)
-        failed.clear()
-        shutil.rmtree(directory, onerror=lambda _call, path, _error: failed.append(str(path)))
-        if not failed:
-            break
-    return failed
-
-
-def _make_removable(directory: Path) -> None:
-    for parent, names, _ in os.walk(directory):
-        for one in (Path(parent), *(Path(parent, name) for name in names)):
-            if not one.is_symlink():
-                with contextlib.suppress(OSError):  # another user's: the next removal fails there, and says so
-                    one.chmod(0o700)
 
 
 def write_all(file: FileIO, content: memoryview) -> None:

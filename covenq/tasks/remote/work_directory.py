@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ from covenq.errors import Refused
 from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.process_tree import kill_leftovers
-from covenq.tasks.execution.workdir import remove_tree
+from covenq.tasks.execution.removal import remove_tree
 
 log = logging.getLogger("covenq.worker")
 
@@ -51,15 +52,16 @@ def kill_earlier_leftovers(work: Path) -> None:
 
 def prune_failed(work: Path, most: int = FAILED_MAX) -> None:
     """Remove the directories of tasks that are kept, but for the newest `most`."""
-    try:
-        found = sorted((work / ATTEMPTS_NAME).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return
-    for path in found[most:]:
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError), os.scandir(work / ATTEMPTS_NAME) as listing:
+        for one in listing:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                found.append((one.stat(follow_symlinks=False).st_mtime, Path(one.path)))
+    for _, path in sorted(found, reverse=True)[most:]:
         remove_directory(path)
 
 
 def remove_directory(path: Path) -> None:
     """Remove the directory of a task with all that its command left; what stays is logged, and takes room until it is removed."""
-    if path.is_dir() and (left := remove_tree(path)):
-        log.warning("%s could not be removed wholly: %d paths stay", path, len(left))
+    if left := remove_tree(path):
+        log.warning("%s could not be removed wholly: %s stays, %d paths at least", path, left[0], len(left))
