@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -268,6 +269,34 @@ def test_ten_workers_paused_past_their_leases_complete_nothing_twice(make_daemon
         assert sum(one[0] == task and one[2:] == ["complete", "ok"] for one in said) == 1
     fences = [one["data"]["claim"] for one in records(daemon.data, "task.completed")]
     assert len(set(fences)) == len(tasks)
+
+
+RESULTS = {
+    "sparse": ("open(sys.argv[1], 'wb').truncate(3 << 30)", "its result has 3221225472 bytes, more than 1048576"),
+    "grows": (
+        "open(sys.argv[1], 'w').write('\\x01' * 900_000)",
+        "its result has 5400002 bytes as JSON, more than 1048576",
+    ),
+    "numbers": ("open(sys.argv[1], 'w').write('[' + '1e9,' * 200_000 + '1]')", "its result has 2600003 bytes as JSON"),
+    "deep": ("open(sys.argv[1], 'w').write('[' * 900_000 + ']' * 900_000)", "its result has 1800000 bytes"),
+}
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_a_result_that_is_too_large_is_not_read_and_the_daemon_hears_of_it(
+    make_daemon: Any, start: Start, result: str
+) -> None:
+    code, words = RESULTS[result]
+    daemon: Daemon = make_daemon(config=PULL)
+    task = daemon.post("issues", issue(7)).json["tasks"][0]
+    worker = start(daemon, "--lease", "5s", "--", sys.executable, "-S", "-c", "import sys; " + code, "{result}")
+    resource.prlimit(worker.pid, resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    eventually(lambda: "failed" in kinds(daemon, task), what="it is a failure, and no lease that ran out")
+    found = eventually(lambda: (one := attempt(daemon, task))["category"] and one)
+    assert (found["category"], found["exit_code"]) == ("result_invalid", 0)
+    (said,) = [one["data"]["detail"] for one in records(daemon.data, "task.failed")]
+    assert words in said
+    assert worker.poll() is None
 
 
 REMOVES = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -16,6 +17,9 @@ from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution.removal import remove_content, remove_tree
 from covenq.tasks.execution.untrusted_files import open_file
+
+_OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""Errors that say nothing of the file that was to be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +110,23 @@ class AttemptDirectory:
         own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result)}
         remove_content(self.path.parents[1], self.path.parent.name, self.path.name, keep=own)
 
+    def open_result(self) -> FileIO | None:
+        """The command's result; None if it left no regular file. Raises OSError where this process can't open it."""
+        try:
+            return self.open(self.result.name)
+        except OSError as error:
+            if error.errno in _OWN_ERRORS:
+                raise
+            return None
+
     def collect(self) -> bool:
         """Make the command's result private, and durable with its name; whether there is one: a regular file.
 
         The record that points to it is appended after this, so a power cut can't leave the record without the file. Raises
         OSError when it can't be made durable.
         """
-        try:
-            file = self.open(self.result.name)
-        except OSError:  # missing, or no regular file
+        file = self.open_result()
+        if file is None:
             return False
         with file:
             with contextlib.suppress(PermissionError):  # written by a set-uid program: another user's

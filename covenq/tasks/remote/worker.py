@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
@@ -397,14 +398,27 @@ def _timeout(grant: ClaimGrant) -> float:
 
 
 def _result(directory: AttemptDirectory) -> object:
-    """The command's result as JSON: the content of the file if that is JSON, else its text. Raises ValueError."""
-    if not directory.collect():
+    """The command's result as JSON: the content of the file if that is JSON, else its text.
+
+    Raises ValueError for what the daemon would not take, and OSError.
+    """
+    file = directory.open_result()
+    if file is None:
         return None
-    content = directory.result.read_bytes()
-    if len(content) > RESULT_MAX:
-        raise ValueError(f"its result has {len(content)} bytes, more than {RESULT_MAX}")
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(RESULT_MAX + 1) if size <= RESULT_MAX else b""
+    if (size := max(size, len(content))) > RESULT_MAX:
+        raise ValueError(f"its result has {size} bytes, more than {RESULT_MAX}")
+    result = _parsed(content)
+    if (size := len(orjson.dumps(result))) > RESULT_MAX:
+        raise ValueError(f"its result has {size} bytes as JSON, more than {RESULT_MAX}")
+    return result
+
+
+def _parsed(content: bytes) -> object:
     try:
-        result = orjson.loads(content)
+        result: object = orjson.loads(content)
     except ValueError:
         pass
     else:
