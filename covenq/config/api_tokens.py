@@ -32,6 +32,9 @@ FORMAT = 1
 FILE_MAX = 1 << 20
 PREFIX = "covenq_"
 """So that scanners for leaked secrets, and people, recognize a token."""
+LOCK_S = 10.0
+"""Seconds to wait for another command that changes the file."""
+POLL_S = 0.02
 PRESENTED_MAX = 256
 """Characters of a token: ours have 50."""
 
@@ -159,7 +162,10 @@ def _token(one: object) -> Token:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """Exclusive access to the file, by a lock on its directory: of two commands that change it, one waits."""
+    """Exclusive access to the file, by a lock on its directory: of two commands that change it, one waits, for LOCK_S at most.
+
+    Whoever may enter the directory can hold that lock.
+    """
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -167,12 +173,27 @@ def _changing(path: Path) -> Iterator[None]:
             f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another."
         ) from None
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        _lock(directory, path)
         yield
     except OSError as error:
         raise CovenqError(f"{path} can't be written: {error.strerror}", hint="Check space and permissions.") from error
     finally:
         os.close(directory)
+
+
+def _lock(directory: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"another process holds the lock on {path.parent}",
+                    hint=f"Try again. If that stays, `fuser {path.parent}` names the process.",
+                ) from None
+        time.sleep(POLL_S)
 
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:

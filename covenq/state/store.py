@@ -19,6 +19,7 @@ from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
 from journal.interface import Reading
+from journal.private_database import make_private
 from journal.records import NO_SUM, Damage, Record, Witness
 
 BATCH_RECORDS = 2000
@@ -249,6 +250,7 @@ def _open_store(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
 
 
 def _open_writer(path: Path, journal: Reading) -> tuple[sqlite3.Connection, int]:
+    make_private(path)
     conn = _connect(path, "rwc")
     try:
         conn.execute("PRAGMA journal_mode = WAL")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import orjson
 
+from journal.private_database import make_private
 from journal.records import SEQ_MAX
 
 INDEX_NAME = "index.sqlite"
@@ -64,6 +65,7 @@ class Index:
         if readonly:
             self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
         else:
+            make_private(path)
             self.db = sqlite3.connect(path, check_same_thread=False)
         self.db.isolation_level = None
         self.db.execute("PRAGMA busy_timeout = 5000")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import logging
@@ -157,6 +158,22 @@ def test_commands_at_the_same_time_lose_nothing(path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(create, [(path, f"t{number}", "read") for number in range(12)])
     assert {one.name for one in read(path)} == {f"t{number}" for number in range(12)}
+
+
+def test_a_lock_that_another_process_keeps_is_said_and_not_waited_for(make_daemon: Callable[..., Daemon]) -> None:
+    """Whoever may enter the directory can hold it."""
+    daemon = make_daemon(start=False)
+    daemon.data.mkdir()
+    words = ("tokens", "new", "--name", "one", "--role", "read")
+    held = os.open(daemon.data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        done = daemon.cli(*words, exit_code=4, timeout=60)
+        assert f"another process holds the lock on {daemon.data}" in done.stderr.decode()
+        assert not (daemon.data / "tokens.json").exists()
+    finally:
+        os.close(held)
+    daemon.cli(*words)
 
 
 def test_what_the_disk_refuses_leaves_the_old_file(path: Path) -> None:
