@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from covenq.tasks.execution.workdir import AttemptDirectory
 from tests.support.checkout import ROOT
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
+from tests.support.other_user import as_nobody
 from tests.support.pool import Harness, alive
 from tests.support.requests import issue
 from tests.support.waiting import eventually
@@ -203,3 +205,18 @@ def test_a_file_over_its_size_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(OSError, match=f"it has {1 << 40} bytes, more than 5"):
         read_file(tmp_path, "sparse", limit=5)
+
+
+LOCKS_OUT = """
+data = Path(sys.argv[1])
+AttemptDirectory.for_attempt(data, "t1", 1).prepare(b"x", {})
+(data / "attempts").chmod(0o500)
+AttemptDirectory.for_attempt(data, "t2", 1).prepare(b"x", {})
+print(json.dumps(sorted(os.listdir(data / "attempts"))))
+"""
+
+
+def test_permissions_taken_from_all_attempts_are_given_back_for_the_next() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        assert as_nobody(LOCKS_OUT, directory) == ["t1", "t2"]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,20 +13,7 @@ from covenq.operate.maintain.cleanup import remove_attempts
 from covenq.tasks.execution.removal import DEPTH_MAX, remove_named, remove_tree
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.work_directory import prune_failed
-from tests.support.checkout import ROOT
-
-AS_NOBODY = r"""
-import json, os, resource, sys
-from pathlib import Path
-from covenq.operate.maintain.cleanup import remove_attempts
-"\0".encode("unicode_escape")  # loaded while its files can be read
-if os.geteuid() == 0:  # root may remove anything
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-"""
-
+from tests.support.other_user import as_nobody
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where a directory costs no waiting for a disk."""
@@ -42,19 +25,6 @@ def shared() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o777)
         yield Path(directory)
-
-
-def as_nobody(code: str, *words: object) -> Any:
-    """What the code prints as JSON, run by a user who is not root and has few descriptors."""
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY + code, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def nested(top: Path, depth: int, *, names: int = 1) -> None:

@@ -22,7 +22,8 @@ from covenq.paths import RUNNING_NAME
 from covenq.tasks.execution.process_tree import ProcessIdentity, ProcessMarks, identity_of
 from covenq.tasks.execution.untrusted_files import read_file
 
-_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}\.[0-9]{1,10}\.json\Z")
+_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}\.[0-9]{1,10}\.json(\.tmp)?\Z")
+"""With `.tmp` one that a daemon was writing when it was killed; it may be whole, or not."""
 _SIZE_MAX = 4096
 """Bytes of a note: it has less than 300."""
 _NOTES_MAX = 10_000

@@ -71,6 +71,8 @@ class AttemptDirectory:
         """
         attempts, task = self.path.parents[1], self.path.parent
         attempts.mkdir(mode=0o700, exist_ok=True)
+        if not os.access(attempts, os.W_OK | os.X_OK):  # a command took the permission away, from all others too
+            attempts.chmod(0o700)
         task.mkdir(mode=0o700, exist_ok=True)
         try:
             self.path.mkdir(mode=0o700)
