@@ -45,6 +45,8 @@ class Caps(Struct, frozen=True):
     routes: Mapping[str, RouteCap] = {}
     backing_off: Mapping[str, str] = {}
     """Route to why it backs off at the moment: its receiver failed repeatedly. Not configured, but observed."""
+    short_of: str | None = None
+    """What the daemon itself is short of for starting tasks, in a sentence. Observed, too."""
 
     def share(self, tenant: str) -> Share:
         return self.installations.get(tenant) or Share(1, self.installation)

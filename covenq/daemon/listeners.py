@@ -7,29 +7,31 @@ only when `Listener.start` is called.
 from __future__ import annotations
 
 import logging
-import resource
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from covenq.config.api_tokens import Tokens
+from covenq.config.descriptors import Budget, budget
 from covenq.config.load import Config, parse_bind
+from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Listeners, StatsByName
 from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
 from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app
 from covenq.http.server.deferred import FastPath
-from covenq.http.server.listener import CONNECTIONS, Listener, ListenerSettings, address_of, bind_tcp
+from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_evidence import Header, evidence_of
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.paths import SOCKET_NAME
+from covenq.tasks.execution import process_setup
 from covenq.tasks.remote.claims import WAITERS_MAX
 
 API_THREADS = STREAMS + STREAMS + WAITERS_MAX + 8
@@ -67,11 +69,12 @@ def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
 
 def make_listeners(
     config: Config,
-    data: Path,
+    storage: Storage,
     sockets: TcpSockets,
     routes: Routes,
     refusals: Refusals,
     stats: StatsByName,
+    connections: int,
     cleanup: ExitStack,
 ) -> Listeners:
     """Bind the Unix socket and make the listeners, none of them started. Their statistics are added to `stats`.
@@ -79,11 +82,10 @@ def make_listeners(
     After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
     be that of a daemon that runs.
     """
-    path = data / SOCKET_NAME
+    path = storage.data / SOCKET_NAME
     unix = unix_socket.bind(path)
     cleanup.callback(path.unlink, missing_ok=True)
     cleanup.callback(unix.close)
-    connections = _connections(2 if sockets.api is None else 3)
     limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
@@ -98,7 +100,9 @@ def make_listeners(
         fast_path: FastPath | None = None,
     ) -> Listener:
         listener = Listener(
-            make_app(groups, refusals, tokens, webhook_path=config.webhook_path),
+            _releasing(
+                make_app(groups, refusals, tokens, webhook_path=config.webhook_path), storage.store.release_reader
+            ),
             bound,
             ListenerSettings(name, threads, limits, routes.api in groups, connections),
             on_refusal=on_refusal,
@@ -114,7 +118,7 @@ def make_listeners(
     if sockets.api is None:
         return Listeners(webhook, api)
     # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
-    tokens = Tokens(config.token_file(data))
+    tokens = Tokens(config.token_file(storage.data))
     remote = make("remote", sockets.api, [routes.health, routes.api], API_THREADS, tokens)
     _log_remote_api(sockets.api, tokens)
     return Listeners(webhook, api, remote)
@@ -139,10 +143,30 @@ def _log_remote_api(bound: socket.socket, tokens: Tokens) -> None:
         )
 
 
-def _connections(listeners: int) -> int:
-    """How many connections each listener may hold: 128 descriptors are left for everything else."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(32, min(CONNECTIONS, (soft - 128) // listeners))
+def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplication:
+    """The application; after each request its thread gives back what it read with, which idle threads don't hold."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return app(environ, start_response)
+        finally:
+            release()
+
+    return answer
+
+
+def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
+    """What the limit of open files allows; a warning if that is less than what is configured."""
+    found = budget(process_setup.descriptor_limit(), config.concurrency, 2 if sockets.api is None else 3)
+    if found.commands < config.concurrency:
+        log.warning(
+            "%s open files are allowed, enough for %d commands at a time: raise the hard limit (LimitNOFILE=, ulimit -Hn), "
+            "or lower [worker] concurrency from %d",
+            found.limit,
+            found.commands,
+            config.concurrency,
+        )
+    return found
 
 
 def _reachable(address: str) -> str:

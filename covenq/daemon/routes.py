@@ -81,7 +81,7 @@ def _make_api(
     alarms: Alarms,
     stopping: threading.Event,
 ) -> ApiRoutes:
-    config = EffectiveConfig(live, workers.pool.blocked_routes)
+    config = EffectiveConfig(live, workers.pool.blocked_routes, workers.pool.waits)
     return ApiRoutes(
         data=storage.data,
         journal=storage.journal,

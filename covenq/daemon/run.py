@@ -45,6 +45,7 @@ def run(
     line's options over the file each time it is read again; `config` has them already.
     """
     process_setup.reset_signals()
+    process_setup.raise_descriptor_limit()
     env = os.environ if env is None else env
     mask = LogMask()
     logs.configure(config.log_format, config.log_level, mask=mask)

@@ -22,7 +22,7 @@ from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
 from covenq.daemon import greeting, logs
 from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage
-from covenq.daemon.listeners import bind, make_listeners
+from covenq.daemon.listeners import bind, descriptor_budget, make_listeners
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
 from covenq.daemon.reroute import Rerouter
@@ -65,11 +65,14 @@ def start(
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
-    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url)
+    allowed = descriptor_budget(live.now.config, sockets)
+    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url, allowed)
     stats: StatsByName = {}
     stopping = threading.Event()
     routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
-    listeners = make_listeners(live.now.config, data, sockets, routes, intake.refusals, stats, cleanup)
+    listeners = make_listeners(
+        live.now.config, storage, sockets, routes, intake.refusals, stats, allowed.connections, cleanup
+    )
     daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, stopping)
     start_in_order(daemon)
     first = directory_made or storage.created

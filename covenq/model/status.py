@@ -86,6 +86,17 @@ class WorkerStatus(Struct):
     concurrency: Count
     running: list[WorkerAttempt]
     error: str | None
+    waits: str | None = None
+    """Why it starts fewer than `concurrency`, or none: what the daemon is short of. None while it isn't."""
+
+
+class Descriptors(Struct):
+    """What the daemon's limit of open files allows at a time: connections of each listener, and commands."""
+
+    limit: Count | None
+    """None where there is none."""
+    connections: Count
+    commands: Count
 
 
 class UpkeepWork(Struct):
@@ -210,6 +221,7 @@ class Status(Struct, kw_only=True):
     disk: Disk | None
     """None where it can't be known."""
     worker: WorkerStatus | None = None
+    descriptors: Descriptors | None = None
     upkeep: UpkeepStatus | None = None
     routes: list[str]
     reload: Reload | None = None

@@ -26,6 +26,8 @@ BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of payloads in memory while a batch is collected: records bring their payloads, though the fold needs none."""
 BUSY_S = 5.0
+IDLE_READERS = 8
+"""Connections for reading that are kept open for the next thread: each has two descriptors and a cache of pages."""
 WAL_BYTES = 64 << 20
 
 
@@ -62,6 +64,7 @@ class StateStore:
         self._writing = threading.Lock()
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._idle: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         try:
             self._conn, self._folded = _open_store(path, journal)
@@ -121,11 +124,17 @@ class StateStore:
             return not busy
 
     def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading; rows are sqlite3.Row. It lives until `close`, or its thread's end."""
+        """This thread's connection for reading; rows are sqlite3.Row.
+
+        It lives until `release_reader`, `close`, or its thread's end.
+        """
         conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
         if conn is None:
-            conn = _connect(self.path, "rw")
-            conn.execute("PRAGMA query_only = ON")
+            with self._readers_lock:
+                conn = self._idle.pop() if self._idle else None
+            if conn is None:
+                conn = _connect(self.path, "rw")
+                conn.execute("PRAGMA query_only = ON")
             self._local.conn = conn
             with self._readers_lock:
                 gone = [(thread, old) for thread, old in self._readers if not thread.is_alive()]
@@ -135,11 +144,25 @@ class StateStore:
                 old.close()
         return conn
 
+    def release_reader(self) -> None:
+        """Give this thread's connection back, if it has one: the thread reads nothing for a while. Its cursors must be done."""
+        conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
+        if conn is None:
+            return
+        self._local.conn = None
+        with self._readers_lock:
+            self._readers = [pair for pair in self._readers if pair[1] is not conn]
+            if len(self._idle) < IDLE_READERS:
+                self._idle.append(conn)
+                return
+        conn.close()
+
     def close(self) -> None:
         """Close every connection. The threads that read must have stopped. May be repeated."""
         with self._readers_lock:
-            readers, self._readers = self._readers, []
-        for _, conn in readers:
+            readers, self._readers = [*(conn for _, conn in self._readers), *self._idle], []
+            self._idle = []
+        for conn in readers:
             conn.close()
         self._local = threading.local()
         with self._writing:

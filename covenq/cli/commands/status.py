@@ -74,6 +74,8 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         yield what, _counts_text(counts) + (f"; the oldest is {', '.join(ages)}" if ages else "")
     if found.worker is not None:
         yield "worker", f"{len(found.worker.running)} of {found.worker.concurrency} busy"
+        if found.worker.waits:
+            yield "", f"waits: {clean(found.worker.waits)}"
     yield from _alarm_lines(found)
     if found.pauses:
         from covenq.cli.commands.pauses import pause_details, pause_subject

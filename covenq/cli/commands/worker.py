@@ -136,6 +136,7 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
     from covenq.tasks.remote.worker import Worker
 
     process_setup.reset_signals()
+    process_setup.raise_descriptor_limit()
     _log()
     process_tree.adopt()
     with locked_work_directory(base) as directory:

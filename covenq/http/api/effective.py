@@ -14,10 +14,14 @@ from covenq.config.load import Config
 
 @dataclass(frozen=True, slots=True)
 class EffectiveConfig:
-    """`blocked_routes` returns the routes whose tasks wait for a receiver, each with the reason (`Pool.blocked_routes`)."""
+    """`blocked_routes` returns the routes whose tasks wait for a receiver, each with the reason (`Pool.blocked_routes`).
+
+    `short_of` returns what keeps the pool from starting as many tasks as are configured (`Pool.waits`).
+    """
 
     live: Live
     blocked_routes: Callable[[], Mapping[str, str]]
+    short_of: Callable[[], str | None] = lambda: None
 
     @property
     def config(self) -> Config:
@@ -26,5 +30,5 @@ class EffectiveConfig:
 
     @property
     def caps(self) -> Caps:
-        """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open."""
-        return replace(self.config.caps, backing_off=self.blocked_routes())
+        """The limits on queued tasks now: those configured, and receivers whose circuit breaker is open, and a shortage."""
+        return replace(self.config.caps, backing_off=self.blocked_routes(), short_of=self.short_of())

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import falcon
 
+from covenq.config.descriptors import Budget
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
-from covenq.model.status import SecretProblem, StateStatus, UpkeepStatus, WorkerStatus
+from covenq.model.status import Descriptors, SecretProblem, StateStatus, UpkeepStatus, WorkerStatus
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
@@ -36,6 +37,8 @@ class DaemonInfo:
     webhook_url: str
     api_url: str | None = None
     """Where the API listens on TCP, if [api] is configured."""
+    descriptors: Budget | None = None
+    """What the limit of open files allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def status(sources: StatusSources) -> model_status.Status:
     sources.fold_thread.wait_for(sources.journal.head().seq, 1.0)
     conn = sources.store.reader()
     pool, upkeep, live = sources.pool, sources.upkeep, sources.config.live
+    files = sources.info.descriptors
     return inspect_status.status(
         conn,
         sources.data,
@@ -94,7 +98,8 @@ def status(sources: StatusSources) -> model_status.Status:
             started_at=sources.info.started_at,
             webhook_url=sources.info.webhook_url,
             api_url=sources.info.api_url,
-            worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error),
+            worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error, pool.waits()),
+            descriptors=None if files is None else Descriptors(files.limit, files.connections, files.commands),
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),

@@ -21,11 +21,13 @@ from waitress.task import ThreadedTaskDispatcher
 
 from covenq.errors import PortBusy, Refused
 from covenq.http.server.channel import Channel, ChannelServer, OnRefusal
-from covenq.http.server.deferred import FastPath
+from covenq.http.server.deferred import Address, FastPath
 from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, RequestLimits
 
 BACKLOG = 1024
 CONNECTIONS = 1000
+_ACCEPT_AGAIN_S = 0.5
+"""Seconds for which no connection is accepted after there was no descriptor for one."""
 UNPAUSED = 4
 """How many large bodies, the oldest, are still received while all others are paused for room."""
 _LOOP_S = 1.0
@@ -38,11 +40,23 @@ class _ServerMixin(ChannelServer):
     channel_class = Channel
     active_channels: dict[int, Channel]
     next_check = 0.0
+    accept_at = 0.0
 
     def readable(self) -> bool:
         # The loop asks the server before its channels, which were opened later.
         self.unpaused = self._oldest() if self.buffered.full else ()
-        return super().readable()
+        return super().readable() and (not self.accept_at or time.monotonic() >= self.accept_at)
+
+    def accept(self) -> tuple[socket.socket, Address] | None:
+        # waitress drops the error and asks again at once, and again: the connection that waits is still there.
+        try:
+            self.accept_at = 0.0
+            return super().accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self.accept_at = time.monotonic() + _ACCEPT_AGAIN_S
+                self._evict()
+            raise
 
     def _oldest(self) -> tuple[Channel, ...]:
         found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]

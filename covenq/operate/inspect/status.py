@@ -12,6 +12,7 @@ from pathlib import Path
 from covenq.config.route import Route
 from covenq.model.status import (
     BatchSizes,
+    Descriptors,
     Disk,
     HeadStatus,
     JournalStatus,
@@ -45,6 +46,7 @@ class DaemonProcess:
     webhook_url: str | None = None
     api_url: str | None = None
     worker: WorkerStatus | None = None
+    descriptors: Descriptors | None = None
     upkeep: UpkeepStatus | None = None
     reload: Reload | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -89,6 +91,7 @@ def status(
         oldest=query.oldest(conn),
         disk=disk(data),
         worker=process.worker,
+        descriptors=process.descriptors,
         upkeep=process.upkeep,
         routes=route_names(routes),
         reload=process.reload,

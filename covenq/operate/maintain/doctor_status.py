@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.model.status import ActivePause, Status
+from covenq.model.status import ActivePause, Descriptors, Status
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
 
+CONNECTIONS_FEW = 100
+"""Fewer connections than this may be held by a few slow clients."""
+DESCRIPTORS_WANTED = 65_536
 STUCK_SHOWN = 5
 """Stuck tasks that get a finding each, at most."""
 
@@ -37,6 +40,12 @@ def _of_status(status: Status) -> Iterator[Finding]:
         yield Finding("tasks", level, f"{one.task} of {one.route}: {one.why}", f"covenq why {one.task}")
     if status.worker is not None and status.worker.error:
         yield Finding("worker", BAD, f"it stopped: {status.worker.error}", "Restart the daemon.")
+    if status.worker is not None and status.worker.waits:
+        yield Finding(
+            "worker", WARN, status.worker.waits, "See what uses them; `covenq doctor` says what the limit allows."
+        )
+    if status.descriptors is not None:
+        yield _open_files(status.descriptors, 0 if status.worker is None else status.worker.concurrency)
     if status.upkeep is not None and status.upkeep.error:
         yield Finding(
             "upkeep", WARN, f"it failed, and is tried again: {status.upkeep.error}", "covenq compact --dry-run"
@@ -47,6 +56,15 @@ def _of_status(status: Status) -> Iterator[Finding]:
     if verified is not None and not verified.ok:
         words = f"the last verification, {verified.at[:19]}Z, found damage: {verified.first}"
         yield Finding("journal", BAD, words, "covenq salvage")
+
+
+def _open_files(found: Descriptors, concurrency: int) -> Finding:
+    limit = "no limit of" if found.limit is None else f"a limit of {found.limit}"
+    words = f"{limit} open files: {found.connections} connections of each listener, {found.commands} commands at a time"
+    if found.commands >= concurrency and found.connections >= CONNECTIONS_FEW:
+        return Finding("open files", GOOD, words)
+    next = f"Raise the hard limit: LimitNOFILE={DESCRIPTORS_WANTED} in the unit, or `ulimit -Hn`."
+    return Finding("open files", WARN, f"{words}; {concurrency} are configured", next)
 
 
 def _paused(one: ActivePause) -> Finding:

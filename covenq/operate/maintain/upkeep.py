@@ -300,7 +300,7 @@ class Upkeep(threading.Thread):
                 log.error("upkeep waits: %s", error)
             except Exception as error:
                 # No error may end upkeep until a restart: what was to be forgotten would stay.
-                next_try = time.monotonic() + RETRY_S
+                self._next_try = time.monotonic() + RETRY_S
                 self.error = f"covenq itself failed ({type(error).__name__}); its log has the traceback"
                 log.exception("upkeep could not go on; it is tried again")
             if self._stop_asked.wait(TICK_S):

@@ -24,6 +24,7 @@ from covenq.tasks.execution.brief import Brief
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
+from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.claim import RETRY_S, Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.outcome import Outcome, Task, ending_after
@@ -87,6 +88,7 @@ class AttemptContext:
     delivery_of: Callable[[Task], Record | None]
     scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
     breakers: Breakers = field(default_factory=Breakers)
+    starts: StartLimit = field(default_factory=lambda: StartLimit(1))
     on_full: Callable[[], bool] = lambda: False
     """Called when there is no space to record the end of an attempt: whether it made some, so that a retry at once is useful."""
 
@@ -255,7 +257,7 @@ class Attempt:
                 return None
             except OSError as error:
                 if error.errno not in _NO_SPACE:
-                    return not_started(error)
+                    return self._not_started(error)
             if self.context.stop.wait(RETRY_S):
                 return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began: no space")
 
@@ -295,7 +297,8 @@ class Attempt:
                 scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
             )
         except (OSError, ValueError) as error:
-            return not_started(error)
+            return self._not_started(error)
+        context.starts.started()
         try:
             # If there is no space for it, a later daemon knows the process by its fencing token alone.
             with contextlib.suppress(OSError):
@@ -304,12 +307,26 @@ class Attempt:
             return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
         except OSError as error:  # an error of this process: no descriptors left, for one
             command.kill()
+            if is_shortage(error):
+                return self._not_started(error)
             return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
         except BaseException:
             command.kill()
             raise
         finally:
+            context.starts.ended()
             running.remove(context.data, claim.task, claim.attempt)
+
+    def _not_started(self, error: OSError | ValueError) -> Outcome:
+        """The outcome of an attempt that could not be started: given back, if that is for no fault of its own."""
+        outcome = not_started(error)
+        if (
+            isinstance(error, OSError)
+            and outcome.category is Category.INTERRUPTED
+            and self.context.starts.failed(error)
+        ):
+            log.warning("task %s attempt %d: %s", self.task.id, self.number, outcome.detail)
+        return outcome
 
     def _forward(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:
         context, url = self.context, self.task.policy.forward
@@ -322,7 +339,10 @@ class Attempt:
         headers = headers_for(original if isinstance(original, list) else [], more)
         self._phase(claim, "started")
         stops = [context.stop, self.lost]
-        reply = post(url, headers, delivery.payload or b"", self.task.policy.timeout_s, stops)
+        try:
+            reply = post(url, headers, delivery.payload or b"", self.task.policy.timeout_s, stops)
+        except OSError as error:
+            return self._not_started(error)
         if reply.status is None and any(one.is_set() for one in stops):
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped")
         self._request_sent = True
@@ -354,12 +374,21 @@ class Attempt:
                 record_late(self.context.journal, claim, what)
             raise
 
+    def _collect(self, directory: AttemptDirectory) -> bool:
+        """`AttemptDirectory.collect`, which waits for what this process is short of, until the stop. Raises OSError."""
+        while True:
+            try:
+                return directory.collect()
+            except OSError as error:
+                if not is_shortage(error) or self.context.stop.wait(RETRY_S):
+                    raise
+
     def _finish(self, claim: Claim, directory: AttemptDirectory, outcome: Outcome) -> AttemptResult:
         """Record the end, in one append with the phase `collected`. Retry what may pass, until the stop."""
         context = self.context
         result: str | None = None
         try:
-            if directory.collect():
+            if self._collect(directory):
                 result = str(directory.result.relative_to(context.data))
         except OSError as error:
             if outcome.category is None:

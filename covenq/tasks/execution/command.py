@@ -23,7 +23,7 @@ from typing import IO
 
 from covenq.config.resources import NO_LIMITS, OUTPUT_LIMIT, ResourceLimits
 from covenq.model import Category
-from covenq.tasks.execution import launch
+from covenq.tasks.execution import launch, process_setup
 from covenq.tasks.execution.brief import printable
 from covenq.tasks.execution.output import Output
 from covenq.tasks.execution.process_tree import (
@@ -36,12 +36,17 @@ from covenq.tasks.execution.process_tree import (
     starting,
 )
 from covenq.tasks.execution.scrub import Scrubber
+from covenq.tasks.execution.shortage import given_back, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
 _LAST_CHUNKS = 64  # more than a pipe holds
 _SELECT_MAX_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
+
+
+class LimitedStartError(OSError):
+    """The command can't be executed within its own limits, or can't be executed at all: not this process's affair."""
 
 
 class StopEvent:
@@ -120,7 +125,7 @@ class Command:
             ]
             if status is not None and (number := status.read()):
                 self._end(forced=True)
-                raise OSError(int(number), os.strerror(int(number)), argv[0])
+                raise LimitedStartError(int(number), os.strerror(int(number)), argv[0])
 
     def _start(
         self,
@@ -131,7 +136,8 @@ class Command:
         pass_fds: tuple[int, ...],
     ) -> tuple[IO[bytes], IO[bytes]]:
         """Start the process, known to `process_tree` before it can end; its output pipes."""
-        with starting() as running:
+        lowered = process_setup.inherited_limit() if not pass_fds else contextlib.nullcontext()
+        with starting() as running, lowered:
             self._process = subprocess.Popen(
                 words,
                 stdin=stdin,
@@ -281,14 +287,16 @@ class Command:
 def _with_limits(
     argv: Sequence[str], env: Mapping[str, str], limits: ResourceLimits, cleanup: contextlib.ExitStack
 ) -> tuple[list[str], IO[bytes] | None, tuple[int, ...]]:
-    """The argv to start, through `launch` where there are resource limits to set.
+    """The argv to start, through `launch` where there are resource limits to set, or this process has too much open.
 
     Then also a pipe that gives the number of the error that kept the command from starting, and the descriptor of its other
     end, to be passed on and closed.
     """
     resources = limits.resources()
-    if not resources:
+    if not resources and process_setup.can_lower_limit():
         return list(argv), None, ()
+    if limits.open_files is None:
+        resources = [*resources, *process_setup.inherited_limits()]
     read, write = os.pipe()
     status = cleanup.enter_context(FileIO(read))
     given = (str(write), json.dumps(resources), json.dumps(env.get("LC_CTYPE")))
@@ -296,7 +304,12 @@ def _with_limits(
 
 
 def not_started(error: OSError | ValueError) -> Outcome:
-    """The outcome of a command that could not be started: category `spawn`, with the system's reason."""
+    """The outcome of a command that could not be started: category `spawn`, with the system's reason.
+
+    Or given back (`interrupted`), where it is this process that is short of something.
+    """
+    if isinstance(error, OSError) and not isinstance(error, LimitedStartError) and is_shortage(error):
+        return given_back(error)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return Outcome(Category.SPAWN, detail=printable(f"it could not be started: {reason}"))
 

@@ -9,6 +9,7 @@ bounded part of its body is kept. Every wait is ended by one deadline, by a stop
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import select
@@ -24,6 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 from covenq import __version__
 from covenq.model import Category
 from covenq.tasks.execution.command import StopEvent
+from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.scheduling.outcome import Outcome
 
 CONNECT_S = 10.0
@@ -96,7 +98,10 @@ def post(
     *,
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
 ) -> Reply:
-    """One POST. `stops` end it early. Never raises for what a network or a receiver does."""
+    """One POST. `stops` end it early. Never raises for what a network or a receiver does.
+
+    Raises OSError where this process is short of descriptors, threads or memory: the receiver has seen nothing then.
+    """
     parts = urlsplit(url)
     connection = _connection(parts, min(CONNECT_S, timeout_s), context)
     try:
@@ -106,6 +111,8 @@ def post(
             except ssl.SSLCertVerificationError as error:
                 return Reply(error=f"its certificate does not hold: {error.verify_message}"[:_REASON_MAX])
             except (OSError, http.client.HTTPException, ValueError) as error:
+                if isinstance(error, OSError) and connection.sock is None and is_shortage(error):
+                    raise
                 if watch.fired == "deadline":
                     return Reply(error=f"it gave no whole answer within {timeout_s:g} s")
                 return Reply(error=_reason(error))
@@ -207,7 +214,12 @@ class _Watchdog:
         return max(self._deadline - time.monotonic(), 0.001)
 
     def __enter__(self) -> _Watchdog:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._tell)
+            os.close(self._done)
+            raise OSError(errno.EAGAIN, "no thread can be started") from None
         return self
 
     def __exit__(self, *_: object) -> None:

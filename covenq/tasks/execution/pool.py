@@ -34,6 +34,7 @@ from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import target_of
 from covenq.tasks.execution.process_tree import ProcessMarks, kill_leftovers, reap
 from covenq.tasks.execution.scrub import Scrubber
+from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.scheduling.claim import RETRY_S
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from covenq.tasks.scheduling.interruption import recover, running_without_lease
@@ -123,6 +124,7 @@ class Pool:
         self._clock = settings.clock
         self._room = room
         self._stop = StopEvent()
+        self._starts = StartLimit(settings.concurrency)
         self._context = AttemptContext(
             journal=journal,
             data=self._data,
@@ -135,6 +137,7 @@ class Pool:
             output_limit=settings.output_limit,
             delivery_of=self._delivery_of,
             scrubber=settings.scrubber,
+            starts=self._starts,
             on_full=on_full,
         )
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)
@@ -198,6 +201,10 @@ class Pool:
         """Route → why its tasks wait for a receiver whose circuit breaker is open."""
         return self._context.breakers.blocked_routes()
 
+    def waits(self) -> str | None:
+        """Why it starts fewer than `concurrency`, or nothing: what the daemon is short of. None while it isn't."""
+        return self._starts.waits()
+
     def running(self) -> list[WorkerAttempt]:
         """The attempts that run, oldest first."""
         with self._lock:
@@ -243,9 +250,9 @@ class Pool:
         self._drop_lost(conn)
         self._record_queue_changes(conn, now)
         with self._lock:
-            free = self.concurrency - len(self._attempts)
+            free = self._starts.allowed() - len(self._attempts)
         if free <= 0:
-            return POLL_S
+            return min(POLL_S, self._starts.wait_s() or POLL_S)
         if not self._room():
             return RETRY_S
         due = self._dispatcher.next_due(conn, now)
@@ -254,12 +261,19 @@ class Pool:
             while left:
                 self._hand_out_one(left[0])
                 left.pop(0)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            if self._starts.failed(error):
+                log.warning("%d picked tasks wait: %s", len(left), self._starts.waits())
         finally:
             for task in left:  # they would stay in flight, and be picked by nobody
                 self._dispatcher.release(task, 0)
         waits = [POLL_S if due is None else max(seconds_or(due, now) - self._clock(), 0.001)]
         if (probe := self._context.breakers.next_probe_s()) is not None:
             waits.append(max(probe, 0.05))
+        if (short := self._starts.wait_s()) is not None:
+            waits.append(short)
         return min(POLL_S, *waits)
 
     def _hand_out_one(self, task: Task) -> None:

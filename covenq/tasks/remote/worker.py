@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
+from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
@@ -143,7 +144,7 @@ class Worker:
 
     def _run_slot(self) -> None:
         client = self._connect()
-        waits = _Backoff()
+        waits, short = _Backoff(), _Backoff()
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
@@ -165,12 +166,22 @@ class Worker:
                 continue
             waits.reset()
             if grant is not None:
-                self._run_task(client, LeasedTask(grant, self._options.lease_s))
+                if self._run_task(client, grant):
+                    short.reset()
+                else:
+                    self._stop.wait(short.next())
             elif time.monotonic() - asked < 1.0:
                 self._stop.wait(1.0)  # the daemon has as many waiting claims as it allows: later
 
-    def _run_task(self, client: ClaimsClient, leased: LeasedTask) -> None:
-        grant = leased.grant
+    def _run_task(self, client: ClaimsClient, grant: ClaimGrant) -> bool:
+        """Run a task and report its end. False if it was given back, for this machine is short of something."""
+        try:
+            leased = LeasedTask(grant, self._options.lease_s)
+        except OSError as error:  # no descriptors for its stop
+            log.warning("task %s attempt %d: %s", grant.id, grant.attempt, error.strerror)
+            with contextlib.suppress(CovenqError, JournalError):  # else its lease runs out
+                client.report(grant, "fail", category=Category.INTERRUPTED.value, detail=not_started(error).detail)
+            return False
         with self._lock:
             self._leased[grant.id] = leased
         directory: AttemptDirectory | None = None
@@ -179,8 +190,9 @@ class Worker:
             outcome = self._attempt(client, leased, directory)
             if leased.lost.is_set():
                 log.warning("task %s attempt %d was lost: its outcome is dropped", grant.id, grant.attempt)
-                return
+                return True
             self._report_outcome(client, leased, directory, outcome)
+            return outcome.category is not Category.INTERRUPTED
         except StaleFence:
             log.warning("task %s attempt %d is somebody else's by now", grant.id, grant.attempt)
         except Exception as error:
@@ -193,6 +205,7 @@ class Worker:
             with self._lock:
                 del self._leased[grant.id]
             leased.lost.close()
+        return True
 
     def _report_broken(self, client: ClaimsClient, leased: LeasedTask, error: Exception) -> None:
         """Report that covenq itself failed, until the daemon has answered. Where it can't be told, the lease runs out."""
@@ -241,7 +254,12 @@ class Worker:
             with contextlib.suppress(OSError):  # its token is noted
                 running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)
             self._phase(client, leased, "started")
-            return command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
+            outcome = command.wait(_timeout(grant), options.grace_s, self._stop, leased.lost)
+            stopped = outcome.category is Category.INTERRUPTED
+            return replace(outcome, detail="the worker was stopped") if stopped else outcome
+        except OSError as error:  # an error of this process: no descriptors left, for one
+            command.kill()
+            return not_started(error)
         except BaseException:
             command.kill()
             raise
@@ -253,7 +271,7 @@ class Worker:
         result: object = None
         if outcome.category is None:
             try:
-                result = _result(directory)
+                result = self._result(leased, directory)
             except ValueError as error:
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, str(error), usage=outcome.usage)
             except OSError as error:
@@ -269,8 +287,6 @@ class Worker:
             )
         else:
             said |= {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
-            if outcome.category is Category.INTERRUPTED:
-                said["detail"] = "the worker was stopped"
             done = self._ask_while_leased(leased, lambda: client.report(leased.grant, "fail", **said))
         leased.reported = done is not None
         if done is None:
@@ -281,6 +297,15 @@ class Worker:
         if not keep:
             remove_directory(directory.path.parent)
         prune_failed(self._work)
+
+    def _result(self, leased: LeasedTask, directory: AttemptDirectory) -> object:
+        """`_result`, which waits for what this machine is short of, while the lease lasts. Raises ValueError, OSError."""
+        while True:
+            try:
+                return _result(directory)
+            except OSError as error:
+                if not is_shortage(error) or leased.expired or self._stop.wait(1.0):
+                    raise
 
     def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], T]) -> T | None:
         """Retry until there is an answer; None if the lease runs out before, or some time after the stop."""

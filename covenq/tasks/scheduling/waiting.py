@@ -32,6 +32,7 @@ class Waiting:
     ) -> None:
         self._conn = conn
         self._now = at_text(now)
+        self._short_of = caps.short_of
         self._limiter = Limiter(conn, now, caps, in_flight)
 
     def reason_for(self, task: str) -> Waits | None:
@@ -58,6 +59,8 @@ class Waiting:
         behind = "" if position == 1 else f"; {ahead} of its installation's are ahead of it"
         if row["pull"]:
             return Waits("pull", f"ready, until a worker elsewhere asks for it{behind}", position)
+        if self._short_of is not None:
+            return Waits("daemon", f"ready, but {self._short_of}{behind}", position)
         return Waits("worker", f"ready, until a worker of this daemon is free and its turn comes{behind}", position)
 
     def _position(self, row: sqlite3.Row) -> int | None:

@@ -70,6 +70,8 @@ def warnings(status: Status, now: float, *, writable: bool) -> list[str]:
     worker = status.worker
     if worker and worker.error:
         found.append(f"nothing more is run: {text.clean(worker.error)}")
+    if worker and worker.waits:
+        found.append(f"tasks wait: {text.clean(worker.waits)}")
     found += [text.clean(loop.why) for loop in status.overdue]
     for one in status.stuck:
         since = text.age(one.since, now)
