@@ -3,6 +3,8 @@
 Callers log ids, words and counts only. As a second line of defence every line passes through `mask`, which masks
 secrets and tokens; control characters are escaped, so that no value makes one line look like two; and of an exception
 only its type and location are logged, since its text may quote what was received.
+
+Lines are written by a thread of their own (`covenq.log_writer`), so that no thread waits for whoever reads them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO
 
+from covenq import log_writer
 from covenq.config.load import LOG_FORMATS, LOG_LEVELS
+from covenq.log_writer import LogWriter
 from covenq.text import escape
 
 LINE_MAX = 8000
@@ -33,12 +37,13 @@ def configure(
     mask: Mask = lambda text: text,
     stream: IO[str] | None = None,
 ) -> None:
-    """Log to `stream` (stderr), in this format, from this level on. May be called again, to change either.
+    """Log to `stream` (stderr, by its writer), in this format, from this level on. May be called again, to change either.
 
     Libraries are logged from `warning` on. Uncaught exceptions, of threads too, are logged in the same way.
     """
-    handler = logging.StreamHandler(stream)
+    handler = QueueingHandler(log_writer.stderr) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(mask) if format == "json" else TextFormatter(mask))
+    log_writer.stderr.note = lambda dropped: handler.format(_dropped_record(dropped))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
@@ -46,6 +51,31 @@ def configure(
         logging.getLogger(name).setLevel(level.upper())
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_thread_uncaught
+
+
+class QueueingHandler(logging.Handler):
+    """Formats a record in the thread that logs it, and queues the line."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as logging's own handlers: a record that can't be formatted fails nobody's work
+            self.handleError(record)
+        else:
+            self._writer.put(line)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say so in the log. logging's own would write to stderr, and wait there."""
+        self._writer.put(f"a line of {record.name} in {record.pathname}:{record.lineno} could not be formatted")
+
+
+def _dropped_record(dropped: int) -> logging.LogRecord:
+    level, words = logging.WARNING, log_writer.plain_note(dropped)
+    return logging.LogRecord("covenq.log", level, __file__, 0, words, None, None)
 
 
 class TextFormatter(logging.Formatter):

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from covenq import log_writer
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Intake, StatsByName, Workers
@@ -58,6 +59,7 @@ def make_routes(
                 metrics.StateMetrics(storage.store, storage.fold_thread),
                 metrics.WorkMetrics(workers.pool, upkeep, alarms),
                 metrics.DiskMetrics(intake.admission),
+                metrics.LogMetrics(lambda: log_writer.stderr.dropped),
                 metrics.ListenerMetrics(stats),
             ],
             live.now.config.webhook_path,

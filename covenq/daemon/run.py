@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from covenq import log_writer
 from covenq.config.load import Config
 from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
@@ -53,6 +54,7 @@ def run(
     process_tree.adopt()
     signals = Signals()
     with ExitStack() as cleanup:
+        cleanup.callback(log_writer.stderr.flush)  # before an error is printed
         cleanup.callback(signals.restore)
         daemon = start(config, data, env, cleanup=cleanup, accept_head=accept_head, adjust=adjust, mask=mask)
         # What exists now lives as long as the process: the collector need not traverse it, with every thread waiting.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from covenq import __version__
+from covenq import __version__, log_writer
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
@@ -223,4 +223,4 @@ def _announce(
         log.info("ready", extra={"fields": fields})
         return
     text = greeting.render(config, data, info, first=first, secret_made=secret_made, argv=sys.argv, env=env)
-    print(text, end="", file=sys.stderr, flush=True)
+    log_writer.stderr.put(text.removesuffix("\n"))

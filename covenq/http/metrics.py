@@ -97,6 +97,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
     "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
     "covenq_upkeep_failing": Spec("gauge", "1 if retention, or an erasure, failed and waits."),
+    "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),
     "covenq_http_threads": Spec("gauge", "Threads that answer.", ("listener",)),
     "covenq_http_threads_busy": Spec("gauge", "Threads that answer something now.", ("listener",)),
@@ -269,6 +270,16 @@ class DiskMetrics:
             yield _gauge("covenq_disk_free_bytes", room.free)
             yield _gauge("covenq_disk_reserve_bytes", kept)
             yield _gauge("covenq_ballast_bytes", room.set_aside)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMetrics:
+    """The log: `dropped` returns how many of its lines were not written."""
+
+    dropped: Callable[[], int]
+
+    def collect(self) -> Iterator[Metric]:
+        yield _counter("covenq_log_dropped_lines", self.dropped())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from covenq.config.secret_keys import Key
 from covenq.daemon import logs
 from covenq.daemon.log_masking import LogMask
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, free_port
 from tests.support.requests import SECRET, issue, new_guid, sign, signed
 from tests.support.waiting import eventually
 
@@ -178,3 +179,71 @@ def test_words_that_are_no_format_or_level_are_usage(data: Path) -> None:
     daemon = Daemon(data)
     assert b"human, json" in daemon.cli("serve", "--log-format", "xml", exit_code=2).stderr
     assert b"debug" in daemon.cli("serve", "--log-level", "loud", exit_code=2).stderr
+
+
+@pytest.fixture
+def stuck() -> Iterator[int]:
+    """The writing end of a pipe that is full, and that nobody reads."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        while True:
+            os.write(write, b"x" * 1024)
+    except BlockingIOError:
+        os.set_blocking(write, True)
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+def start_with_stderr(daemon: Daemon, stderr: int) -> Daemon:
+    daemon.port = free_port()
+    daemon.process = subprocess.Popen(
+        daemon.command(), env=daemon.environment(), stdout=subprocess.DEVNULL, stderr=stderr
+    )
+    eventually(daemon.ready_or_gone, 60, "it is ready, or gone")
+    assert daemon.running, f"it exited {daemon.process.returncode}"
+    return daemon
+
+
+@pytest.mark.parametrize("format", ["human", "json"])
+def test_a_stderr_that_nobody_reads_holds_up_nothing(make_daemon: Make, stuck: int, format: str) -> None:
+    config = "[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = ['true']\n"
+    arguments = ["--log-level", "debug", "--log-format", format]
+    daemon = start_with_stderr(make_daemon(config, start=False, args=arguments), stuck)
+    assert [daemon.post("issues", issue(number)).status for number in range(50)] == [202] * 50
+    daemon.wait_all_done()
+    assert daemon.get("/healthz").status == 200
+    assert daemon.stop() == 0
+
+
+def test_a_stderr_on_a_full_disk_keeps_nothing_from_starting_and_is_counted(make_daemon: Make) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        daemon = start_with_stderr(make_daemon(start=False, args=["--log-level", "debug"]), full)
+    finally:
+        os.close(full)
+    assert daemon.post("issues", issue()).status == 202
+
+    def dropped() -> float:
+        lines = daemon.get("/metrics").body.decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("covenq_log_dropped_lines_total"))
+
+    assert eventually(dropped, 30, "lines are counted") >= 1
+    assert daemon.stop() == 0
+
+
+def test_a_worker_whose_stderr_nobody_reads_does_its_work_and_ends(
+    make_daemon: Make, stuck: int, tmp_path: Path
+) -> None:
+    daemon = make_daemon("[[route]]\nname = 'p'\nmatch = 'event:issues'\npull = true\n")
+    argv = [sys.executable, "-m", "covenq", "worker", "--work", str(tmp_path / "work"), "--", "true"]
+    worker = subprocess.Popen(argv, env=daemon.environment(), stdout=subprocess.DEVNULL, stderr=stuck)
+    try:
+        daemon.post("issues", issue())
+        daemon.wait_all_done()
+        worker.terminate()
+        assert worker.wait(30) == 0
+    finally:
+        worker.kill()
+        worker.wait()

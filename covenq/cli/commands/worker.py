@@ -12,7 +12,7 @@ import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_route
-from covenq.cli.output import clean, emit_json, say
+from covenq.cli.output import clean, emit_json
 from covenq.errors import UsageError
 from covenq.paths import SOCKET_NAME
 
@@ -129,6 +129,7 @@ def _target(socket: str | None, data: str | None, config: str | None) -> Path | 
 
 def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) -> None:
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
+    from covenq.log_writer import stderr
     from covenq.net.address import Remote
     from covenq.tasks.execution import process_setup, process_tree
     from covenq.tasks.remote.client import ClaimsClient
@@ -144,9 +145,12 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: one.stop())
         where = target.url if isinstance(target, Remote) else str(target)
-        say(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
-        one.run()
-    say("stopped; what ran was given back")
+        stderr.put(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
+        try:
+            one.run()
+        finally:
+            stderr.flush()  # before an error is printed
+    stderr.put("stopped; what ran was given back")
 
 
 def _work_directory(work: str | None) -> Path:
@@ -163,7 +167,10 @@ def _log() -> None:
     import logging
     import time
 
-    handler = logging.StreamHandler()
+    from covenq.daemon.logs import QueueingHandler
+    from covenq.log_writer import stderr
+
+    handler = QueueingHandler(stderr)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
