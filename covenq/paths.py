@@ -20,6 +20,8 @@ RUNNING_NAME = "running"
 
 SOCKET_NAME = "covenq.sock"
 """The daemon's Unix socket, while it runs."""
+PHASE_SOCKET_NAME = "phase.sock"
+"""The Unix socket on which the daemon's own commands report phases, while it runs."""
 
 REFUSALS_NAME = "refused.jsonl"
 """The log of refused requests; the file before it has `.1` behind its name."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from covenq.config.api_tokens import Tokens
@@ -22,7 +23,7 @@ from covenq.daemon.parts import Listeners, StatsByName
 from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
 from covenq.http.api.events import STREAMS
-from covenq.http.app import RouteGroup, make_app
+from covenq.http.app import RouteGroup, make_app, make_phase_app
 from covenq.http.server.deferred import FastPath
 from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
@@ -30,12 +31,17 @@ from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_evidence import Header, evidence_of
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
-from covenq.paths import SOCKET_NAME
+from covenq.paths import PHASE_SOCKET_NAME, SOCKET_NAME
 from covenq.tasks.execution import process_setup
 from covenq.tasks.remote.claims import WAITERS_MAX
 
 API_THREADS = STREAMS + STREAMS + WAITERS_MAX + 8
 """Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
+
+PHASE_THREADS = 4
+PHASE_CONNECTIONS = 64
+PHASE_BODY_MAX = 64 << 10
+"""Of the socket on which commands report phases: each waits for a sync, and no longer."""
 
 log = logging.getLogger("covenq.daemon")
 
@@ -77,15 +83,12 @@ def make_listeners(
     connections: int,
     cleanup: ExitStack,
 ) -> Listeners:
-    """Bind the Unix socket and make the listeners, none of them started. Their statistics are added to `stats`.
+    """Bind the Unix sockets and make the listeners, none of them started. Their statistics are added to `stats`.
 
     After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
     be that of a daemon that runs.
     """
-    path = storage.data / SOCKET_NAME
-    unix = unix_socket.bind(path)
-    cleanup.callback(path.unlink, missing_ok=True)
-    cleanup.callback(unix.close)
+    unix = _bind_unix(storage.data / SOCKET_NAME, cleanup)
     limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
@@ -112,16 +115,41 @@ def make_listeners(
         stats[name] = listener.stats
         return listener
 
+    phases = _make_phases(config, storage, routes, refusals, min(connections, PHASE_CONNECTIONS), cleanup)
+    stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     webhook = make("webhook", sockets.webhook, [routes.webhook, routes.health], config.threads, fast_path=fast_path)
     api = make("api", unix, [routes.webhook, routes.health, routes.api], API_THREADS)
     if sockets.api is None:
-        return Listeners(webhook, api)
+        return Listeners(webhook, api, phases)
     # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
     tokens = Tokens(config.token_file(storage.data))
     remote = make("remote", sockets.api, [routes.health, routes.api], API_THREADS, tokens)
     _log_remote_api(sockets.api, tokens)
-    return Listeners(webhook, api, remote)
+    return Listeners(webhook, api, phases, remote)
+
+
+def _make_phases(
+    config: Config, storage: Storage, routes: Routes, refusals: Refusals, connections: int, cleanup: ExitStack
+) -> Listener:
+    """The listener of the daemon's own commands: few threads, small bodies, and phases alone (`make_phase_app`)."""
+    limits = RequestLimits(PHASE_BODY_MAX, config.header_timeout_s, config.body_timeout_s)
+    listener = Listener(
+        _releasing(make_phase_app(routes.phases, refusals), storage.store.release_reader),
+        _bind_unix(storage.data / PHASE_SOCKET_NAME, cleanup),
+        ListenerSettings("phases", PHASE_THREADS, limits, connections=connections),
+        on_refusal=lambda *_: None,
+    )
+    cleanup.callback(listener.close)
+    return listener
+
+
+def _bind_unix(path: Path, cleanup: ExitStack) -> socket.socket:
+    """Raises as `unix_socket.bind`."""
+    bound = unix_socket.bind(path)
+    cleanup.callback(path.unlink, missing_ok=True)
+    cleanup.callback(bound.close)
+    return bound
 
 
 def _bind_api(bind: str) -> socket.socket:

@@ -43,18 +43,19 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """`webhook` is open to the world, `api` is the Unix socket's, `remote` that of [api], if there is one."""
+    """`webhook` is open to the world, `api` is the Unix socket's, `phases` the commands' own, `remote` that of [api], if any."""
 
     webhook: Listener
     api: Listener
+    phases: Listener
     remote: Listener | None = None
 
     @property
     def alive(self) -> bool:
-        return all(one.alive for one in (self.webhook, self.api, self.remote) if one is not None)
+        return all(one.alive for one in (self.webhook, self.api, self.phases, self.remote) if one is not None)
 
     def start(self) -> None:
-        """The webhook last: a delivery is accepted when everything that works on it runs."""
+        """The webhook last: a delivery is accepted when everything that works on it runs. `phases` has been started before."""
         self.api.start()
         if self.remote is not None:
             self.remote.start()

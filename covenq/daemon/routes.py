@@ -13,7 +13,7 @@ from covenq.daemon.parts import Intake, StatsByName, Workers
 from covenq.http import metrics
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo, StatusSources
-from covenq.http.app import ApiRoutes, HealthRoutes, WebhookRoutes
+from covenq.http.app import ApiRoutes, HealthRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
@@ -27,6 +27,7 @@ class Routes:
     webhook: WebhookRoutes
     health: HealthRoutes
     api: ApiRoutes
+    phases: PhaseRoutes
 
 
 def make_routes(
@@ -65,6 +66,7 @@ def make_routes(
             live.now.config.webhook_path,
         ),
         _make_api(info, live, storage, intake, workers, upkeep, alarms, stopping),
+        PhaseRoutes(workers.claims),
     )
 
 

@@ -24,7 +24,7 @@ from covenq.daemon.signals import Signals
 from covenq.daemon.start import start
 from covenq.daemon.stop import stop, stop_poisoned
 from covenq.daemon.systemd import Notifier
-from covenq.tasks.execution import process_setup, process_tree
+from covenq.tasks.execution import process_tree
 
 POLL_S = 0.2
 """How often the journal, the listeners, the disk and the configuration's files are checked."""
@@ -45,8 +45,6 @@ def run(
     `accept_head` is an operator's consent that a log shorter than its caches goes on from this seq. `adjust` puts the command
     line's options over the file each time it is read again; `config` has them already.
     """
-    process_setup.reset_signals()
-    process_setup.raise_descriptor_limit()
     env = os.environ if env is None else env
     mask = LogMask()
     logs.configure(config.log_format, config.log_level, mask=mask)

@@ -9,6 +9,7 @@ No thread that works on deliveries or tasks is started, and nothing listens, bef
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
 from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
+from covenq.daemon.systemd import watchdog_of
 from covenq.http.api.status import DaemonInfo
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
@@ -66,7 +68,8 @@ def start(
     upkeep = make_upkeep(live, storage, cleanup)
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
     allowed = descriptor_budget(live.now.config, sockets)
-    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url, allowed)
+    watchdog = watchdog_of(env, os.getpid())
+    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url, allowed, watchdog)
     stats: StatsByName = {}
     stopping = threading.Event()
     routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
@@ -181,12 +184,14 @@ def make_workers(
 def start_in_order(daemon: Daemon) -> None:
     """Start every thread, and listen.
 
-    The fold first, since all others wait for what it has folded; then what works on tasks, whose recovery needs the fold; the
-    listeners last, the webhook's the very last, so that a delivery is accepted only when everything that works on it runs.
+    The fold first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
+    tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
+    only when everything that works on it runs.
     Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes.
     Reloads act on parts only once all of them run.
     """
     daemon.storage.fold_thread.start()
+    daemon.listeners.phases.start()
     daemon.workers.pool.start()
     daemon.workers.claims.start()
     daemon.upkeep.start()

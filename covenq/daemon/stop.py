@@ -46,7 +46,7 @@ def stop(
     keep_alive()
     daemon.upkeep.stop(UPKEEP_S)
     keep_alive()
-    for listener in (listeners.remote, listeners.api):
+    for listener in (listeners.phases, listeners.remote, listeners.api):
         if listener is not None:
             listener.drain(min(drain_s, 5.0))
             listener.close()

@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+from covenq.model.status import Watchdog
+
 FEEDS_PER_INTERVAL = 4
 """Keep-alives in a watchdog's interval, so that one or two may come late."""
 
@@ -75,6 +77,13 @@ class Notifier:
             if not self._failed:
                 self._failed = True
                 log.warning("the service manager can't be told anything: %s", error.strerror or error)
+
+
+def watchdog_of(env: Mapping[str, str], pid: int) -> Watchdog | None:
+    """How systemd watches this process, for the status: nobody else can read the environment. None if it didn't start it."""
+    if env.get("SYSTEMD_EXEC_PID") != str(pid):
+        return None
+    return Watchdog((_watchdog_s(env, pid) or None) if env.get("NOTIFY_SOCKET") else None)
 
 
 def _address(text: str) -> str | bytes | None:

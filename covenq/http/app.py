@@ -16,7 +16,7 @@ import falcon
 from covenq.config.api_tokens import Tokens
 from covenq.config.webhook_path import DEFAULT_PATH, spellings
 from covenq.errors import CovenqError, StateBehind
-from covenq.http.answers import respond_error, respond_exception
+from covenq.http.answers import error_body, respond, respond_error, respond_exception
 from covenq.http.api import claims, listings, pauses, queries, status
 from covenq.http.api.act import Act
 from covenq.http.api.effective import EffectiveConfig
@@ -34,11 +34,14 @@ from covenq.intake.twins import Twins
 from covenq.operate import operations
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
+from covenq.paths import SOCKET_NAME
 from covenq.state.folded import FoldedState
 from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+PHASE_PATH = "/api/v1/claims/{task}/phase"
 
 log = logging.getLogger("covenq.http")
 
@@ -139,6 +142,34 @@ class ApiRoutes:
         yield "claims/{task}/phase", claims.Phase(reports)
         yield "claims/{task}/complete", claims.Complete(reports)
         yield "claims/{task}/fail", claims.Fail(reports)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRoutes:
+    """What the daemon's own commands post to, and nothing else: they are not operators."""
+
+    claims: Claims
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        yield PHASE_PATH, claims.Phase(self.claims.reports)
+
+
+def make_phase_app(routes: PhaseRoutes, refusals: Refusals) -> App:
+    """The application of the commands' socket. What is refused there is no refusal of a sender, and is not noted as one."""
+    app = make_app([routes], refusals)
+    app.add_error_handler(falcon.HTTPError, _refuse_all_but_phases)
+    return app
+
+
+def _refuse_all_but_phases(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, object]
+) -> None:
+    if error.status_code not in (404, 405):
+        respond_error(resp, error.status_code, "request_malformed", f"{error.title or 'The request is malformed'}.")
+        return
+    detail = "Commands report phases on this socket, and nothing else: they are not operators."
+    hint = f"`covenq` commands use {SOCKET_NAME} in the data directory."
+    respond(resp, 403, {**error_body("phases_only", detail), "hint": hint})
 
 
 def make_app(

@@ -99,6 +99,12 @@ class Descriptors(Struct):
     commands: Count
 
 
+class Watchdog(Struct):
+    """Of a daemon that systemd started: after how many seconds without a sign of life it is ended; None if it isn't watched."""
+
+    every_s: float | None
+
+
 class UpkeepWork(Struct):
     """What upkeep does now, and how many of its segments are done."""
 
@@ -222,6 +228,8 @@ class Status(Struct, kw_only=True):
     """None where it can't be known."""
     worker: WorkerStatus | None = None
     descriptors: Descriptors | None = None
+    watchdog: Watchdog | None = None
+    """None if systemd didn't start the daemon."""
     upkeep: UpkeepStatus | None = None
     routes: list[str]
     reload: Reload | None = None

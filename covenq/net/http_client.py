@@ -50,6 +50,7 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "token_missing": Refused,
     "token_wrong": Refused,
     "role_insufficient": Refused,
+    "phases_only": Refused,
 }
 _HINTS = {
     "token_missing": "Set COVENQ_TOKEN, or name a file with --token-file; `covenq tokens new` on the daemon's machine makes one.",

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from covenq.config.load import build
+from covenq.daemon.systemd import watchdog_of
 from covenq.model.status import HeadStatus, JournalStatus, Oldest, Reload, StateStatus, Status
 from covenq.operate.maintain import doctor
 from covenq.operate.maintain.doctor import examine
@@ -281,17 +282,16 @@ def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Ca
     assert "daemon" not in found
 
 
-def test_whether_systemd_watches_what_it_started(data: Path, tmp_path: Path) -> None:
-    running = replace(STATUS, pid=7, ready=True, webhook_url="x")
-    context = DoctorContext(build(LONG, None, {}), data, {}, running, None, None, NOW)
-    environ = tmp_path / "7" / "environ"
-    environ.parent.mkdir()
-    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0")
-    assert only(list(status_findings(context, tmp_path)), "systemd").next == "covenq init --systemd"
-    environ.write_bytes(b"SYSTEMD_EXEC_PID=7\0NOTIFY_SOCKET=@x\0WATCHDOG_USEC=30000000\0")
-    assert of(list(status_findings(context, tmp_path)), "systemd") == [("ok", "it watches the daemon, every 30 s")]
-    environ.write_bytes(b"SYSTEMD_EXEC_PID=1\0")
-    assert list(status_findings(context, tmp_path)) == []
+def test_whether_systemd_watches_what_it_started(data: Path) -> None:
+    def found(**env: str) -> list[Finding]:
+        running = replace(STATUS, pid=7, ready=True, webhook_url="x", watchdog=watchdog_of(env, 7))
+        return list(status_findings(DoctorContext(build(LONG, None, {}), data, {}, running, None, None, NOW)))
+
+    started = {"SYSTEMD_EXEC_PID": "7", "NOTIFY_SOCKET": "@x"}
+    assert only(found(**started), "systemd").next == "covenq init --systemd"
+    assert only(found(SYSTEMD_EXEC_PID="7", WATCHDOG_USEC="30000000"), "systemd").level == "warning"
+    assert of(found(**started, WATCHDOG_USEC="30000000"), "systemd") == [("ok", "it watches the daemon, every 30 s")]
+    assert found(SYSTEMD_EXEC_PID="1", NOTIFY_SOCKET="@x") == []
 
 
 @pytest.mark.deep

@@ -86,7 +86,7 @@ def test_a_task_runs_and_completes(harness: Harness) -> None:
         "COVENQ_REPO": "octo/hello",
         "COVENQ_PAYLOAD": str(harness.file(task, "payload")),
         "COVENQ_RESULT": str(harness.file(task, "result")),
-        "COVENQ_SOCKET": str(harness.data / "covenq.sock"),
+        "COVENQ_SOCKET": str(harness.data / "phase.sock"),
     }
     assert harness.file(task, "stderr").read_bytes() == b"words\n"
 

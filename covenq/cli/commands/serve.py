@@ -48,6 +48,10 @@ def serve(
     the configuration and its secrets read again, as does a change of their files.
     COVENQ_WEBHOOK_SECRET adds a webhook secret; without any, one is made in the data directory at the first start.
     """
+    from covenq.tasks.execution import process_setup
+
+    process_setup.prepare()
+
     from covenq.config.load import LOG_FORMATS, LOG_LEVELS, parse_bind
 
     where = locate(data, config)

@@ -72,6 +72,10 @@ def worker(
       covenq worker --route build -- make -C /srv/build "TASK={task}"
       covenq worker --url https://covenq.example.org --token-file ./token -- ./agent --brief {brief}
     """
+    from covenq.tasks.execution import process_setup
+
+    process_setup.prepare()
+
     from covenq.tasks.execution.pool import worker_id
     from covenq.tasks.remote.worker import WorkerOptions, checked_command
 
@@ -131,13 +135,11 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.log_writer import stderr
     from covenq.net.address import Remote
-    from covenq.tasks.execution import process_setup, process_tree
+    from covenq.tasks.execution import process_tree
     from covenq.tasks.remote.client import ClaimsClient
     from covenq.tasks.remote.work_directory import locked_work_directory
     from covenq.tasks.remote.worker import Worker
 
-    process_setup.reset_signals()
-    process_setup.raise_descriptor_limit()
     _log()
     process_tree.adopt()
     with locked_work_directory(base) as directory:

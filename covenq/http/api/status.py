@@ -16,7 +16,7 @@ from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.model import status as model_status
-from covenq.model.status import Descriptors, SecretProblem, StateStatus, UpkeepStatus, WorkerStatus
+from covenq.model.status import Descriptors, SecretProblem, StateStatus, UpkeepStatus, Watchdog, WorkerStatus
 from covenq.operate.inspect import status as inspect_status
 from covenq.operate.inspect import stuck
 from covenq.operate.inspect.alarms import Alarms
@@ -39,6 +39,8 @@ class DaemonInfo:
     """Where the API listens on TCP, if [api] is configured."""
     descriptors: Budget | None = None
     """What the limit of open files allows."""
+    watchdog: Watchdog | None = None
+    """systemd's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def status(sources: StatusSources) -> model_status.Status:
             api_url=sources.info.api_url,
             worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error, pool.waits()),
             descriptors=None if files is None else Descriptors(files.limit, files.connections, files.commands),
+            watchdog=sources.info.watchdog,
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),
             refused=sources.refusals.counts(),

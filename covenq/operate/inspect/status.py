@@ -25,6 +25,7 @@ from covenq.model.status import (
     Stuck,
     SyncTimes,
     UpkeepStatus,
+    Watchdog,
     WorkerStatus,
 )
 from covenq.operate.inspect import throughput, view
@@ -47,6 +48,7 @@ class DaemonProcess:
     api_url: str | None = None
     worker: WorkerStatus | None = None
     descriptors: Descriptors | None = None
+    watchdog: Watchdog | None = None
     upkeep: UpkeepStatus | None = None
     reload: Reload | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def status(
         disk=disk(data),
         worker=process.worker,
         descriptors=process.descriptors,
+        watchdog=process.watchdog,
         upkeep=process.upkeep,
         routes=route_names(routes),
         reload=process.reload,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from covenq.model.status import ActivePause, Descriptors, Status
+from covenq.model.status import ActivePause, Descriptors, Status, Watchdog
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
@@ -17,13 +17,14 @@ STUCK_SHOWN = 5
 """Stuck tasks that get a finding each, at most."""
 
 
-def status_findings(context: DoctorContext, proc: Path = Path("/proc")) -> Iterator[Finding]:
+def status_findings(context: DoctorContext) -> Iterator[Finding]:
     """Pauses, secrets that the daemon can't read, what is stuck, the last verification, copies, the watchdog."""
     status = context.status
     if status is not None:
         yield from _of_status(status)
     yield from _copies(context.data)
-    yield from _watchdog(None if status is None else status.pid, proc)
+    if status is not None and status.watchdog is not None:
+        yield _watched(status.watchdog)
 
 
 def _of_status(status: Status) -> Iterator[Finding]:
@@ -87,19 +88,8 @@ def _copies(data: Path) -> Iterator[Finding]:
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")
 
 
-def _watchdog(pid: int | None, proc: Path) -> Iterator[Finding]:
-    """Whether systemd's watchdog is set for a daemon that it started, where this user may read its environment."""
-    if pid is None:
-        return
-    try:
-        given = dict(
-            pair.split(b"=", 1) for pair in (proc / str(pid) / "environ").read_bytes().split(b"\0") if b"=" in pair
-        )
-    except OSError:
-        return
-    if given.get(b"SYSTEMD_EXEC_PID") != str(pid).encode():
-        return
-    if given.get(b"WATCHDOG_USEC") and given.get(b"NOTIFY_SOCKET"):
-        yield Finding("systemd", GOOD, f"it watches the daemon, every {int(given[b'WATCHDOG_USEC']) // 1_000_000} s")
-    else:
-        yield Finding("systemd", WARN, "it started the daemon, and doesn't watch it", "covenq init --systemd")
+def _watched(watchdog: Watchdog) -> Finding:
+    """Whether systemd's watchdog is set for a daemon that it started."""
+    if watchdog.every_s:
+        return Finding("systemd", GOOD, f"it watches the daemon, every {watchdog.every_s:g} s")
+    return Finding("systemd", WARN, "it started the daemon, and doesn't watch it", "covenq init --systemd")

@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from covenq.model import Category, Kind
-from covenq.paths import SOCKET_NAME
+from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief
@@ -287,7 +287,7 @@ class Attempt:
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped before it began")
         try:
             brief = self._brief(claim, delivery)
-            env = brief.environment(context.environ, policy.env, directory, str(context.data / SOCKET_NAME))
+            env = brief.environment(context.environ, policy.env, directory, str(context.data / PHASE_SOCKET_NAME))
             command = Command(
                 brief.argv(policy.run, directory),
                 env,

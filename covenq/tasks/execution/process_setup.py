@@ -6,9 +6,11 @@ or block must not decide whether the end of a command is noticed.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +19,28 @@ DESCRIPTORS_MAX = 65_536
 _MARGIN = 128
 """Descriptors that other threads may open while a command is being started."""
 
+_PR_SET_DUMPABLE = 4
+
 _PYTHONS_OWN = frozenset({signal.SIGPIPE, signal.SIGXFSZ} if hasattr(signal, "SIGXFSZ") else {signal.SIGPIPE})
 """Signals that the interpreter ignores, for its errors to be exceptions; subprocess and `launch` reset them for commands."""
+
+
+def prepare() -> None:
+    """All of it. In the main thread, before anything else runs."""
+    hide_memory()
+    reset_signals()
+    raise_descriptor_limit()
+
+
+def hide_memory() -> bool:
+    """Let no other process of this user read this one's environment or memory, where secrets and tokens are; Linux only.
+
+    Its files in /proc are root's from now on, nobody but root may trace it, and it leaves no core dump. A command is again as any
+    other process from its exec on: `process_tree` reads its environment. Returns whether the system did it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    return int(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
 
 
 def reset_signals() -> None:
