@@ -55,6 +55,8 @@ _CONFIG: dict[str, tuple[Callable[[Config], Json], str | None]] = {
     "server.header_timeout": (lambda c: c.header_timeout_s, None),
     "server.body_timeout": (lambda c: c.body_timeout_s, None),
     "server.threads": (lambda c: c.threads, None),
+    "server.metrics": (lambda c: c.webhook_metrics, None),
+    "metrics.bind": (lambda c: c.metrics_bind, None),
     "api.bind": (lambda c: c.api_bind, None),
     "api.tokens": (lambda c: None if c.api_tokens is None else str(c.api_tokens), None),
     "github.webhook_secrets": (lambda c: [_secret(one) for one in c.secrets], "COVENQ_WEBHOOK_SECRET"),

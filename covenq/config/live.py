@@ -37,6 +37,8 @@ STATIC = {
     "threads": "[server] threads",
     "api_bind": "[api] bind",
     "api_tokens": "[api] tokens",
+    "webhook_metrics": "[server] metrics",
+    "metrics_bind": "[metrics] bind",
     "concurrency": "[worker] concurrency",
 }
 """Fields of Config that sockets, threads and directories were made from: they keep their values until the next start."""

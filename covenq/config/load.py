@@ -24,6 +24,7 @@ from journal.records import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
 DEFAULT_API_BIND = "127.0.0.1:8788"
+DEFAULT_METRICS_BIND = "127.0.0.1:8789"
 BODY_LIMIT = 25 * 1024 * 1024
 """GitHub sends no larger payload."""
 HEADER_TIMEOUT_S = 10.0
@@ -61,6 +62,10 @@ class Config:
     api_bind: str | None = None
     """Where the API listens for clients with a token; None: only on the Unix socket."""
     api_tokens: Path | None = None
+    webhook_metrics: bool = False
+    """Whether /metrics is on the webhook's listener too."""
+    metrics_bind: str | None = None
+    """Where /metrics has a listener of its own, without tokens; None: nowhere."""
     secrets: tuple[SecretSource, ...] = ()
     hooks: tuple[str, ...] = ()
     """Hook ids that may deliver; empty allows all."""
@@ -114,7 +119,10 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     Errors name `path`, and relative paths start from its directory. With the file's `text`, errors also name line and column.
     """
     top = Table(str(path) if path else "configuration", "", raw, text=text)
-    server = top.table("server", ("bind", "path", "data", "body_limit", "header_timeout", "body_timeout", "threads"))
+    server = top.table(
+        "server", ("bind", "path", "data", "body_limit", "header_timeout", "body_timeout", "threads", "metrics")
+    )
+    metrics = top.table("metrics", ("bind",))
     api = top.table("api", ("bind", "tokens"))
     github = top.table("github", ("webhook_secrets", "hooks", "twins"))
     worker = top.table("worker", ("concurrency", "scrub"))
@@ -123,7 +131,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     tables = top.tables("route")
     routes = tuple(parse_route(table) for table in tables)
     caps = parse_caps(top, [(route.name, route.scheduling) for route in routes])
-    top.require_known(("server", "api", "github", "worker", "limits", "retention", "log", "route"))
+    top.require_known(("server", "api", "metrics", "github", "worker", "limits", "retention", "log", "route"))
     names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -152,6 +160,8 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         threads=server.integer("threads", THREADS, 1, 1024),
         api_bind=api_bind,
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
+        webhook_metrics=server.flag("metrics", False),
+        metrics_bind=_address(metrics, DEFAULT_METRICS_BIND) if "metrics" in top.raw else None,
         secrets=parse_secrets(github, base, env),
         hooks=hooks,
         twins=twins,

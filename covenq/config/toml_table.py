@@ -105,6 +105,9 @@ class Table:
             raise self.error(key, f"must be between {low} and {high}")
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        return self._get(key, default, bool, "true or false")
+
     def duration(self, key: str, default: float) -> float:
         text = self._get(key, default, str, "a duration such as 500ms, 10m or 2d")
         if not isinstance(text, str):

@@ -83,6 +83,7 @@ def render(
         f"covenq {info.version} is ready.",
         f"  webhook  {info.webhook_url}",
         *([f"  api      {info.api_url}"] if info.api_url else []),
+        *([f"  metrics  {info.metrics_url}"] if info.metrics_url else []),
         f"  secret   {secret_location(config, data, secret_made)}",
         f"  data     {data}",
         f"  routes   {routes or 'there are no routes yet, so deliveries are kept and ignored; `covenq init` writes some'}",

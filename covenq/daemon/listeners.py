@@ -1,4 +1,4 @@
-"""The daemon's listeners: the webhook's, the API's on the Unix socket, and the API's on TCP ([api]), if it is configured.
+"""The daemon's listeners: the webhook's, the API's on the Unix socket, and those of [api] and [metrics], if configured.
 
 TCP addresses are bound before anything else is opened, so that a busy port is reported at once; a socket listens for the daemon
 only when `Listener.start` is called.
@@ -24,6 +24,7 @@ from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
 from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app, make_phase_app
+from covenq.http.metrics import SCRAPES_MAX
 from covenq.http.server.deferred import FastPath
 from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp
 from covenq.http.server.parser import RequestLimits
@@ -37,6 +38,8 @@ from covenq.tasks.remote.claims import WAITERS_MAX
 
 API_THREADS = STREAMS + STREAMS + WAITERS_MAX + 8
 """Threads of each API listener: those that streams, tails and claims may hold while they wait, and some for everything else."""
+METRICS_THREADS = SCRAPES_MAX + 2
+"""Threads of [metrics]'s listener: a refused scrape, and a health check, don't wait for the others."""
 
 PHASE_THREADS = 4
 PHASE_CONNECTIONS = 64
@@ -52,6 +55,7 @@ class TcpSockets:
 
     webhook: socket.socket
     api: socket.socket | None
+    metrics: socket.socket | None
     webhook_path: str
 
     @property
@@ -62,15 +66,18 @@ class TcpSockets:
     def api_url(self) -> str | None:
         return None if self.api is None else f"http://{_reachable(address_of(self.api))}"
 
+    @property
+    def metrics_url(self) -> str | None:
+        return None if self.metrics is None else f"http://{_reachable(address_of(self.metrics))}/metrics"
+
 
 def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
     """The TCP addresses. First of all, so that a busy port is reported before anything is touched. Raises PortBusy, Refused."""
     webhook = bind_tcp(*config.address)
     cleanup.callback(webhook.close)
-    api = None if config.api_bind is None else _bind_api(config.api_bind)
-    if api is not None:
-        cleanup.callback(api.close)
-    return TcpSockets(webhook, api, config.webhook_path)
+    api = _bind_section("api", config.api_bind, cleanup)
+    metrics = _bind_section("metrics", config.metrics_bind, cleanup)
+    return TcpSockets(webhook, api, metrics, config.webhook_path)
 
 
 def make_listeners(
@@ -118,15 +125,20 @@ def make_listeners(
     phases = _make_phases(config, storage, routes, refusals, min(connections, PHASE_CONNECTIONS), cleanup)
     stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
-    webhook = make("webhook", sockets.webhook, [routes.webhook, routes.health], config.threads, fast_path=fast_path)
-    api = make("api", unix, [routes.webhook, routes.health, routes.api], API_THREADS)
+    public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
+    webhook = make("webhook", sockets.webhook, public, config.threads, fast_path=fast_path)
+    api = make("api", unix, [routes.webhook, routes.health, routes.metrics, routes.api], API_THREADS)
+    metrics = None
+    if sockets.metrics is not None:
+        metrics = make("metrics", sockets.metrics, [routes.health, routes.metrics], METRICS_THREADS)
+        _log_metrics(sockets.metrics)
     if sockets.api is None:
-        return Listeners(webhook, api, phases)
+        return Listeners(webhook, api, phases, metrics=metrics)
     # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
     tokens = Tokens(config.token_file(storage.data))
-    remote = make("remote", sockets.api, [routes.health, routes.api], API_THREADS, tokens)
+    remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
     _log_remote_api(sockets.api, tokens)
-    return Listeners(webhook, api, phases, remote)
+    return Listeners(webhook, api, phases, remote, metrics)
 
 
 def _make_phases(
@@ -152,20 +164,34 @@ def _bind_unix(path: Path, cleanup: ExitStack) -> socket.socket:
     return bound
 
 
-def _bind_api(bind: str) -> socket.socket:
-    """Raises as `bind_tcp`, with what to do about it."""
+def _bind_section(section: str, bind: str | None, cleanup: ExitStack) -> socket.socket | None:
+    """The address of [api] or [metrics], if it has one. Raises as `bind_tcp`, with what to do about it."""
+    if bind is None:
+        return None
     try:
-        return bind_tcp(*parse_bind(bind))
+        bound = bind_tcp(*parse_bind(bind))
     except CovenqError as error:
-        error.hint = "Choose another in [api] bind: it shares no port with [server] bind."
+        error.hint = f"Choose another in [{section}] bind: it shares no port with [server] bind."
         raise
+    cleanup.callback(bound.close)
+    return bound
+
+
+def _log_metrics(bound: socket.socket) -> None:
+    log.info("/metrics is on %s", address_of(bound))
+    if not _is_loopback(bound):
+        log.warning("whoever reaches %s may read the metrics: nothing is asked for there", address_of(bound))
+
+
+def _is_loopback(bound: socket.socket) -> bool:
+    return ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _log_remote_api(bound: socket.socket, tokens: Tokens) -> None:
     """Log where [api] listens, and warn where its tokens could be read on the way."""
     known = tokens.now()
     log.info("the API listens on %s; tokens in %s: %d", address_of(bound), tokens.path, len(known))
-    if not ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback:
+    if not _is_loopback(bound):
         log.warning(
             "tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound)
         )
@@ -185,7 +211,11 @@ def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplica
 
 def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
     """What the limit of open files allows; a warning if that is less than what is configured."""
-    found = budget(process_setup.descriptor_limit(), config.concurrency, 2 if sockets.api is None else 3)
+    found = budget(
+        process_setup.descriptor_limit(),
+        config.concurrency,
+        2 + (sockets.api is not None) + (sockets.metrics is not None),
+    )
     if found.commands < config.concurrency:
         log.warning(
             "%s open files are allowed, enough for %d commands at a time: raise the hard limit (LimitNOFILE=, ulimit -Hn), "

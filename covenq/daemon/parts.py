@@ -43,22 +43,29 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """`webhook` is open to the world, `api` is the Unix socket's, `phases` the commands' own, `remote` that of [api], if any."""
+    """`webhook` is open to the world, `api` is the Unix socket's, `phases` the commands' own.
+
+    `remote` is that of [api], `metrics` that of [metrics], if there is one.
+    """
 
     webhook: Listener
     api: Listener
     phases: Listener
     remote: Listener | None = None
+    metrics: Listener | None = None
 
     @property
     def alive(self) -> bool:
-        return all(one.alive for one in (self.webhook, self.api, self.phases, self.remote) if one is not None)
+        every = (self.webhook, self.api, self.phases, self.remote, self.metrics)
+        return all(one.alive for one in every if one is not None)
 
     def start(self) -> None:
         """The webhook last: a delivery is accepted when everything that works on it runs. `phases` has been started before."""
         self.api.start()
         if self.remote is not None:
             self.remote.start()
+        if self.metrics is not None:
+            self.metrics.start()
         self.webhook.start()
 
 

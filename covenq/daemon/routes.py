@@ -13,7 +13,7 @@ from covenq.daemon.parts import Intake, StatsByName, Workers
 from covenq.http import metrics
 from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.status import DaemonInfo, StatusSources
-from covenq.http.app import ApiRoutes, HealthRoutes, PhaseRoutes, WebhookRoutes
+from covenq.http.app import ApiRoutes, HealthRoutes, MetricsRoutes, PhaseRoutes, WebhookRoutes
 from covenq.http.webhook import AnswerRecorder, WebhookIntake
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
@@ -26,6 +26,7 @@ class Routes:
 
     webhook: WebhookRoutes
     health: HealthRoutes
+    metrics: MetricsRoutes
     api: ApiRoutes
     phases: PhaseRoutes
 
@@ -53,6 +54,9 @@ def make_routes(
             info.version,
             intake.admission,
             alarms,
+            live.now.config.webhook_path,
+        ),
+        MetricsRoutes(
             [
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
@@ -63,7 +67,6 @@ def make_routes(
                 metrics.LogMetrics(lambda: log_writer.stderr.dropped),
                 metrics.ListenerMetrics(stats),
             ],
-            live.now.config.webhook_path,
         ),
         _make_api(info, live, storage, intake, workers, upkeep, alarms, stopping),
         PhaseRoutes(workers.claims),

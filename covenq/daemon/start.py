@@ -69,7 +69,15 @@ def start(
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
     allowed = descriptor_budget(live.now.config, sockets)
     watchdog = watchdog_of(env, os.getpid())
-    info = DaemonInfo(__version__, at_text(time.time()), sockets.webhook_url, sockets.api_url, allowed, watchdog)
+    info = DaemonInfo(
+        __version__,
+        at_text(time.time()),
+        sockets.webhook_url,
+        sockets.api_url,
+        sockets.metrics_url,
+        descriptors=allowed,
+        watchdog=watchdog,
+    )
     stats: StatsByName = {}
     stopping = threading.Event()
     routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
@@ -222,6 +230,7 @@ def _announce(
         fields = {
             "webhook": info.webhook_url,
             "api": info.api_url,
+            "metrics": info.metrics_url,
             "data": str(data),
             "routes": [route.name for route in config.routes],
         }

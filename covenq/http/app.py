@@ -70,19 +70,27 @@ class WebhookRoutes:
 
 @dataclass(frozen=True, slots=True)
 class HealthRoutes:
-    """What load balancers, Prometheus and clients ask without a token."""
+    """What load balancers and clients ask without a token."""
 
     version: str
     admission: Admission
     alarms: Alarms
-    metrics: Sequence[MetricSource]
     webhook_path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield "/healthz", Health()
         yield "/readyz", Readiness(self.admission, self.alarms)
-        yield "/metrics", Metrics(self.metrics)
         yield "/openapi.json", Document(self.version, self.webhook_path)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsRoutes:
+    """What Prometheus asks: not for the webhook's callers, who behind a proxy all look as if they were on this machine."""
+
+    sources: Sequence[MetricSource]
+
+    def resources(self) -> Iterator[tuple[str, object]]:
+        yield "/metrics", Metrics(self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +231,8 @@ class _ErrorHandlers:
             404: ("path_unknown", f"There is nothing at {req.path[:100]!r}; deliveries go to {self._webhook_path}."),
             405: ("method_not_allowed", f"{req.method} is no method of {req.path[:100]!r}."),
         }.get(status, ("request_malformed", f"{error.title or 'The request can not be understood'}."))
+        if status == 404 and req.path == "/metrics":
+            detail = "Metrics are on the Unix socket, on [api], on [metrics] bind, and here only with [server] metrics = true."
         # A hook with the wrong address, or one whose POST was redirected as a GET.
         if req.method == "POST" or req.get_header("X-GitHub-Event"):
             self._note(req, word, status, detail)

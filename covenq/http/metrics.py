@@ -47,7 +47,7 @@ from journal.histogram import Counts
 from journal.interface import Engine
 
 SCRAPES_MAX = 4
-"""Scrapes at a time. Everyone who reaches the webhook may reach this too: it must not take the intake's threads."""
+"""Scrapes at a time: they must not take a listener's threads, which with `[server] metrics` are the intake's."""
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
 

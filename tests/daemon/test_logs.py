@@ -148,7 +148,7 @@ def test_the_daemon_writes_no_secret_token_or_payload_anywhere_it_should_not(mak
     daemon.raw(f"GARBAGE {SECRET} {TOKENS['own']}\r\n\r\n".encode())
     eventually(lambda: daemon.records("task.completed"))
     places = {
-        "metrics": daemon.get("/metrics").body,
+        "metrics": daemon.api("/metrics").body,
         "status": daemon.api("/api/v1/status").body,
         "refused": daemon.api("/api/v1/refused?limit=0").body,
         "argv": Path(f"/proc/{daemon.pid}/cmdline").read_bytes() if Path("/proc/self/cmdline").exists() else b"",

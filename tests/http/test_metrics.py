@@ -26,7 +26,7 @@ ListenerStats = dict[str, dict[tuple[str, ...], float]]
 
 def scrape(served: Served) -> ListenerStats:
     """Name → label values, in the order of the labels' names → sample."""
-    answer = served.request("GET", "/metrics")
+    answer = served.ask("/metrics")
     assert answer.status == 200, answer.body
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     found: ListenerStats = {}
@@ -94,8 +94,8 @@ def test_the_journal_and_the_state_are_told_as_they_are(data: Path) -> None:
         assert one(stats, "covenq_disk_free_bytes") == served.disk.free
         assert one(stats, "covenq_disk_reserve_bytes") == 64 << 20
         assert one(stats, "covenq_http_threads", "webhook") == 8
-        assert one(stats, "covenq_http_connections", "webhook") >= 1
-        assert one(stats, "covenq_http_threads_busy", "webhook") >= 1, "the one that answers this"
+        assert one(stats, "covenq_http_connections", "api") >= 1
+        assert one(stats, "covenq_http_threads_busy", "api") >= 1, "the one that answers this"
         assert one(stats, "process_open_fds") > 3
         served.disk.free = 0
         assert one(scrape(served), "covenq_intake_open") == 0
@@ -105,7 +105,7 @@ def test_every_metric_is_in_the_answer_in_the_table_and_in_the_manual(data: Path
     with serving(data) as served:
         served.post("issues", issue(1))
         eventually(lambda: one(scrape(served), "covenq_tasks", "queued") == 1)
-        body = served.request("GET", "/metrics").body.decode()
+        body = served.ask("/metrics").body.decode()
     told = set(re.findall(r"^# TYPE (covenq_\w+) ", body, re.MULTILINE))
     suffix = {"counter": "_total", "info": "_info"}
     assert told == {name + suffix.get(known.kind, "") for name, known in METRICS.items()}
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_absent_and_the_rest_is_told(data: Path, monkeypa
 
 def test_too_many_scrapes_at_once_are_refused_not_queued(data: Path) -> None:
     with serving(data) as served:
-        resource = Metrics(served.routes.health.metrics)
+        resource = Metrics(served.routes.metrics.sources)
         free = resource._free
         while free.acquire(blocking=False):
             pass

@@ -32,7 +32,9 @@ def served(data: Path) -> Iterator[Served]:
 
 def routes(served: Served) -> set[tuple[str, str]]:
     """(method, path) of every route of the application, on all listeners together."""
-    app = make_app([served.routes.webhook, served.routes.health, served.routes.api], served.intake.refusals)
+    app = make_app(
+        [served.routes.webhook, served.routes.health, served.routes.metrics, served.routes.api], served.intake.refusals
+    )
     return {
         (method.method, route.path.rstrip("/"))  # a slash at the end of the webhook's is the same
         for route in falcon.inspect.inspect_routes(app)

@@ -190,15 +190,16 @@ def serving(
                 else WebhookFastPath(made.webhook.intake, made.webhook.recorder, config.webhook_path),
             )
 
-        webhook = listener("webhook", [made.webhook, made.health], bound)
-        api = listener("api", [made.webhook, made.health, made.api], unix)
+        public = [made.webhook, made.health, *([made.metrics] if config.webhook_metrics else [])]
+        webhook = listener("webhook", public, bound)
+        api = listener("api", [made.webhook, made.health, made.metrics, made.api], unix)
         listeners = [webhook, api]
         remote_port = 0
         if config.api_bind is not None:
             remote_bound = bind_tcp("127.0.0.1", 0)
             remote_port = remote_bound.getsockname()[1]
             tokens = Tokens(config.token_file(data))
-            listeners.append(listener("remote", [made.health, made.api], remote_bound, tokens))
+            listeners.append(listener("remote", [made.health, made.metrics, made.api], remote_bound, tokens))
         fold_thread.start()
         claims.start()
         for one in listeners:

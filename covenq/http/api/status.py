@@ -37,6 +37,8 @@ class DaemonInfo:
     webhook_url: str
     api_url: str | None = None
     """Where the API listens on TCP, if [api] is configured."""
+    metrics_url: str | None = None
+    """Where /metrics has a listener of its own, if [metrics] is configured."""
     descriptors: Budget | None = None
     """What the limit of open files allows."""
     watchdog: Watchdog | None = None
