@@ -54,13 +54,14 @@ def make_routes(
             info.version,
             intake.admission,
             alarms,
+            intake.known_damage,
             live.now.config.webhook_path,
         ),
         MetricsRoutes(
             [
                 metrics.ReadinessMetrics(info.version, intake.admission, live),
                 metrics.WebhookMetrics(intake.accepted, intake.refusals),
-                metrics.JournalMetrics(storage.journal),
+                metrics.JournalMetrics(storage.journal, intake.known_damage),
                 metrics.StateMetrics(storage.store, storage.fold_thread),
                 metrics.WorkMetrics(workers.pool, upkeep, alarms),
                 metrics.DiskMetrics(intake.admission),

@@ -75,6 +75,7 @@ def _serve(daemon: Daemon, signals: Signals, notifier: Notifier) -> int:
             stop(daemon, drain_s=1.0)
             return 1
         daemon.intake.admission.check()
+        daemon.intake.known_damage.check()
         if signals.reload_asked():
             daemon.live.request_reload("SIGHUP")
             notifier.reloading()

@@ -36,6 +36,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
 from covenq.model import at_text
 from covenq.operate.act import pauses
+from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.paths import REFUSALS_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
@@ -110,9 +111,12 @@ def open_config(
 def make_intake(storage: Storage, mask: LogMask) -> Intake:
     """What receives deliveries. Before the workers, who ask its admission whether the disk has room.
 
-    An operator's pause is read here, so nothing is accepted before. Raises JournalError.
+    An operator's pause is read here, so nothing is accepted before, and what is known of damage, so it is logged before anything
+    is accepted. Raises JournalError.
     """
     journal, fold_thread = storage.journal, storage.fold_thread
+    known_damage = KnownDamage(storage.data, lambda: fold_thread.damage)
+    known_damage.check()
     admission = Admission(
         journal,
         paused=lambda: pauses.intake(journal),
@@ -122,6 +126,7 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
         admission,
         Refusals(storage.data / REFUSALS_NAME, room=admission.has_space, mask=mask),
         make_twins(storage),
+        known_damage,
     )
 
 

@@ -34,6 +34,7 @@ from covenq.intake.twins import Twins
 from covenq.operate import operations
 from covenq.operate.daemon_context import DaemonContext
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.paths import SOCKET_NAME
 from covenq.state.folded import FoldedState
 from covenq.tasks.remote.claims import Claims
@@ -75,11 +76,12 @@ class HealthRoutes:
     version: str
     admission: Admission
     alarms: Alarms
+    known_damage: KnownDamage
     webhook_path: str
 
     def resources(self) -> Iterator[tuple[str, object]]:
         yield "/healthz", Health()
-        yield "/readyz", Readiness(self.admission, self.alarms)
+        yield "/readyz", Readiness(self.admission, self.alarms, self.known_damage)
         yield "/openapi.json", Document(self.version, self.webhook_path)
 
 

@@ -7,6 +7,7 @@ import falcon
 from covenq.http.answers import error_body, respond, respond_ok
 from covenq.intake.admission import Admission
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.maintain.known_damage import KnownDamage
 
 
 class Health:
@@ -15,16 +16,19 @@ class Health:
 
 
 class Readiness:
-    """Alarms don't make it unready: who asks would send deliveries elsewhere, or nowhere, that are accepted here."""
+    """Alarms and damage don't make it unready: who asks would send deliveries elsewhere, or nowhere, that are accepted here."""
 
-    def __init__(self, admission: Admission, alarms: Alarms) -> None:
+    def __init__(self, admission: Admission, alarms: Alarms, known_damage: KnownDamage) -> None:
         self._admission = admission
         self._alarms = alarms
+        self._known_damage = known_damage
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         reasons = [reason.sentence for reason in self._admission.reasons()]
+        damage = self._known_damage.sentence
         found = {"ready": not reasons, "reasons": reasons, "alarms": self._alarms.sentences()}
         if reasons:
-            respond(resp, 503, {**error_body("not_ready", " ".join(reasons)), **found})
+            detail = " ".join([*reasons, *([damage] if damage else [])])
+            respond(resp, 503, {**error_body("not_ready", detail), **found})
         else:
-            respond_ok(resp, found)
+            respond_ok(resp, {**found, "detail": damage})

@@ -36,6 +36,7 @@ from covenq.intake.refusal_log import Refusals
 from covenq.model import Category, State, seconds_or
 from covenq.operate.inspect import view
 from covenq.operate.inspect.alarms import Alarms
+from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state import query
 from covenq.state.follow import FoldThread
@@ -79,6 +80,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_journal_segments": Spec("gauge", "Files of the journal."),
     "covenq_journal_bytes": Spec("gauge", "Bytes of the journal."),
     "covenq_journal_poisoned": Spec("gauge", "1 if a sync failed: this process will end."),
+    "covenq_journal_damage": Spec("gauge", "Known findings of damage: of the last whole verification, and of reading since."),
     "covenq_journal_full": Spec("gauge", "1 if the last append found no space."),
     "covenq_journal_beat_age_seconds": Spec("gauge", "Since the thread that syncs last came round; it does so every second."),
     "covenq_journal_index_backlog": Spec("gauge", "Records that the journal's index has still to write."),
@@ -195,6 +197,7 @@ class JournalMetrics:
     """The engine's measurements under their own names, as far as METRICS documents them, and what every engine has."""
 
     journal: Engine
+    known_damage: KnownDamage
 
     def collect(self) -> Iterator[Metric]:
         health = self.journal.health()
@@ -202,6 +205,7 @@ class JournalMetrics:
             **self.journal.measurements(),
             "head_seq": self.journal.head().seq,
             "poisoned": health.poisoned is not None,
+            "damage": self.known_damage.findings,
             "full": health.full is not None,
             "beat_age_seconds": max(0.0, time.monotonic() - self.journal.beat),
         }

@@ -31,6 +31,7 @@ from covenq.intake.refusal_evidence import evidence_of
 from covenq.intake.refusal_log import Refusals
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
+from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
 from covenq.state.folded import FoldedState
 from covenq.state.follow import FoldThread
@@ -159,7 +160,7 @@ def serving(
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
-        intake = Intake(admission, refusals, make_twins(storage))
+        intake = Intake(admission, refusals, make_twins(storage), KnownDamage(data, lambda: fold_thread.damage))
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
         claims = Claims(journal, store, fold_thread, data, dispatcher=dispatcher)
         stats: StatsByName = {}

@@ -124,7 +124,14 @@ def _schemas() -> dict[str, Schema]:
         **found,
         "one_task": answered(found["task"]),
         "completions": object_of({"ok": FLAG, "items": array_of(object_of({"task": TEXT, "ok": FLAG}))}),
-        "readiness": answer({"ready": {"const": True}, "reasons": array_of(TEXT), "alarms": array_of(TEXT)}),
+        "readiness": answer(
+            {
+                "ready": {"const": True},
+                "reasons": array_of(TEXT),
+                "alarms": array_of(TEXT),
+                "detail": nullable(TEXT),
+            }
+        ),
     }
 
 
