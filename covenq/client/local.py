@@ -116,8 +116,7 @@ class LocalSource(Closing):
             return why.why(
                 conn,
                 reader,
-                self._config.routes,
-                self._config.sha256,
+                self._config,
                 id,
                 now=time.time(),
                 waiting=why.waiting(self._config),

@@ -20,6 +20,7 @@ files, which are always kept."""
 
 EXECUTORS = ("run", "forward", "pull")
 _ONLY_RUN = ("limits", "keep", "env")
+_ONLY_FORWARD = ("sign",)
 _FROM_REQUEST = ("title", "guid", "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label",
                  "hook", "event", "action")  # fmt: skip
 BRACED = re.compile(r"\{([A-Za-z_]+)\}")
@@ -37,6 +38,9 @@ def kind_of(table: Table) -> str:
     for name in _ONLY_RUN:
         if kind != "run" and name in table.raw:
             raise table.error(name, f"is of commands; this route has {kind}")
+    for name in _ONLY_FORWARD:
+        if kind != "forward" and name in table.raw:
+            raise table.error(name, f"is of forward; this route has {kind}")
     return kind
 
 

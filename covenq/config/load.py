@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq.config.executor import scrub_of
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.route import Route, digest, parse_route
-from covenq.config.secret_source import SecretSource, parse_hooks, parse_secrets
+from covenq.config.secret_source import FROM_ENVIRONMENT, SecretSource, parse_hooks, parse_secrets
 from covenq.config.toml_position import at_end
-from covenq.config.toml_table import Table
+from covenq.config.toml_table import Table, did_you_mean
 from covenq.config.webhook_path import DEFAULT_PATH, parse_path
 from covenq.errors import ConfigError
 from covenq.paths import CONFIG_NAME, TOKENS_NAME
@@ -32,6 +32,9 @@ BODY_TIMEOUT_S = 30.0
 """GitHub gives up ten (GHES: thirty) seconds after connecting."""
 THREADS = 32
 CONCURRENCY = 4
+
+DEFAULT_SECRET = "default"  # noqa: S105 - a name
+"""The name of the data directory's own secret, which is used when the configuration names none."""
 
 LOG_FORMATS = ("human", "json")
 LOG_LEVELS = ("info", "debug", "warning", "error")
@@ -137,6 +140,9 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         if name in names[:index]:
             raise tables[index].error("name", f"two routes are named {name!r}")
     base = path.parent if path else Path()
+    secrets = parse_secrets(github, base, env)
+    for table, one in zip(tables, routes, strict=True):
+        _require_secret(table, one.sign, secret_names(secrets))
     bind = env.get("COVENQ_BIND") or _address(server, DEFAULT_BIND)
     parse_bind(bind)
     api_bind = _address(api, DEFAULT_API_BIND) if "api" in top.raw else None
@@ -162,7 +168,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
         webhook_metrics=server.flag("metrics", False),
         metrics_bind=_address(metrics, DEFAULT_METRICS_BIND) if "metrics" in top.raw else None,
-        secrets=parse_secrets(github, base, env),
+        secrets=secrets,
         hooks=hooks,
         twins=twins,
         asks_for_twins=twins == "refuse" or any("twin" in route.filter.fields() for route in routes),
@@ -210,6 +216,18 @@ def parse_bind(text: str) -> tuple[str, int]:
     if not (colon and host and port.isascii() and port.isdecimal() and int(port[:6]) <= 65535):
         raise ConfigError(f"{text[:80]!r} is no address to listen on", hint="Write host:port, as in 127.0.0.1:8787.")
     return host, int(port)
+
+
+def secret_names(secrets: Sequence[SecretSource]) -> list[str]:
+    """The names that the secrets in effect can have: that of the environment too, which not every command sees."""
+    names = [one.name for one in secrets if one.name != FROM_ENVIRONMENT]
+    return [*(names or [DEFAULT_SECRET]), FROM_ENVIRONMENT]
+
+
+def _require_secret(route: Table, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        guess = did_you_mean(name, known)
+        raise route.error("sign", f"{name!r} is no secret of [github] webhook_secrets{guess}")
 
 
 def _timeout(table: Table, key: str, default: float) -> float:

@@ -60,6 +60,8 @@ class Route:
     env: tuple[str, ...] = ()
     forward: str | None = None
     """For `kind` "forward": the address that the delivery is posted to."""
+    sign: str | None = None
+    """The name of the secret that a forward is signed anew with; None: it keeps GitHub's signature."""
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
 
@@ -68,6 +70,8 @@ class Route:
         what: dict[str, Json] = {"run": list(self.run)}
         if self.kind == "forward":
             what = {"forward": self.forward}
+            if self.sign is not None:
+                what["sign"] = self.sign
         elif self.kind == "pull":
             what = {"pull": True}
         if limits := self.limits.as_json():
@@ -95,6 +99,7 @@ def parse_route(table: Table) -> Route:
             "else",
             "run",
             "forward",
+            "sign",
             "pull",
             "timeout",
             "retry",
@@ -133,6 +138,7 @@ def parse_route(table: Table) -> Route:
         otherwise=_otherwise(table),
         env=environment,
         forward=forward_of(table) if kind == "forward" else None,
+        sign=table.token("sign") if "sign" in table.raw else None,
         limits=limits_of(table),
         keep=table.choice("keep", KEEP),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from covenq.config import regular_file
-from covenq.config.load import Config
+from covenq.config.load import DEFAULT_SECRET, Config
 from covenq.config.secret_source import (
     CREDENTIALS,
     EVERYTHING,
@@ -36,9 +36,6 @@ _INVISIBLE = ("\u200b", "\u200c", "\u200d", "\u2060", _BOM)
 """Characters that show nothing, as blanks do, and are none: what a page that was copied from may hold."""
 _QUOTES = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb", "\u201e\u201c")
 
-DEFAULT = "default"
-"""The name of the data directory's own secret, which is used when the configuration names none."""
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -60,7 +57,7 @@ def sources_of(config: Config, data: Path) -> tuple[SecretSource, ...]:
     """
     sources = config.secrets
     if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
-        return (*sources, SecretSource(DEFAULT, file=default_file(data)))
+        return (*sources, SecretSource(DEFAULT_SECRET, file=default_file(data)))
     return sources
 
 
@@ -81,7 +78,7 @@ def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[t
     """
     sources = [*config.secrets]
     if default_file(data).exists():
-        sources.append(SecretSource(DEFAULT, file=default_file(data)))
+        sources.append(SecretSource(DEFAULT_SECRET, file=default_file(data)))
     return readable(sources, env)
 
 

@@ -187,6 +187,7 @@ def make_workers(
             scrubber=lambda secrets: Scrubber(
                 live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
             ),
+            secret_of=lambda name: next((key.secret for key in live.now.keys if key.name == name), None),
         ),
         room=room,
         on_full=on_full,

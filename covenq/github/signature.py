@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from covenq.config.secret_keys import Key
 
 _SIGNATURE = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
+_HEADER = "X-Hub-Signature-256"
+_SHA1_HEADER = "X-Hub-Signature"
 _MAC_PIECE = 2047
 """Bytes that hashlib hashes without giving up the interpreter's lock."""
 _MAC_AT_ONCE = 64 << 10
@@ -21,6 +23,15 @@ _MAC_AT_ONCE = 64 << 10
 def sign(secret: bytes, body: bytes) -> str:
     """The value of `X-Hub-Signature-256` for these bytes: `sha256=` and 64 hex digits."""
     return "sha256=" + hmac.digest(secret, body, "sha256").hex()
+
+
+def sign_anew(headers: Sequence[tuple[str, str]], secret: bytes, body: bytes) -> list[tuple[str, str]]:
+    """The headers with the signatures that GitHub would make with this secret: by SHA-256, and by SHA-1 where they have one."""
+    sha1 = any(name.lower() == _SHA1_HEADER.lower() for name, _ in headers)
+    kept = [(name, value) for name, value in headers if name.lower() not in (_HEADER.lower(), _SHA1_HEADER.lower())]
+    if sha1:
+        kept.append((_SHA1_HEADER, "sha1=" + hmac.digest(secret, body, "sha1").hex()))
+    return [*kept, (_HEADER, sign(secret, body))]
 
 
 def verifiers(keys: Sequence[Key], body: bytes, header: str | None) -> list[Key]:

@@ -65,7 +65,8 @@ def _route_object(route: Route) -> dict[str, object]:
 
 def _action_text(route: Route) -> str:
     if route.kind == "forward":
-        return f"forwards to {route.forward}"
+        signed = f", signed with the secret {route.sign!r}" if route.sign is not None else ""
+        return f"forwards to {route.forward}{signed}"
     return " ".join(route.run) if route.kind == "run" else "waits for a worker elsewhere"
 
 

@@ -47,8 +47,7 @@ class Why:
         answer = why.why(
             self.state.reader(),
             self.journal,
-            config.routes,
-            config.sha256,
+            config,
             asked,
             now=self.clock(),
             waiting=why.waiting(replace(config, caps=self.config.caps)),

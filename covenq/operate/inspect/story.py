@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from covenq.model import REQUEUEABLE, Kind, State
 from covenq.model.rows import Attempt, Task
+from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import Step, Story, StoryEvent, StoryRules, StoryTask
 from covenq.operate.inspect.story_answers import answers
@@ -147,7 +148,10 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
             case state if state in REQUEUEABLE:
                 if state == State.FAILED:
                     yield Step("see its output", f"covenq show {name}")
-                if not gone:
+                attempts = facts.attempts.get(name, ())
+                if not gone and forward_signature.refused(task, attempts, delivery, facts.signing):
+                    yield from forward_signature.steps(task, delivery, facts.signing)
+                elif not gone:
                     yield Step("run it again, as it was decided then", f"covenq requeue {name}")
     if delivery.state == State.COMPLETED and not gone:
         yield Step("have it done again by today's routes", f"covenq replay {id} --force")

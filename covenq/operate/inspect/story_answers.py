@@ -5,10 +5,9 @@ Was it accepted, ignored, failed, retried, duplicated, and where is it now?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from covenq.model import Kind, State
-from covenq.model.rows import Attempt, Delivery, Task
+from covenq.model.rows import Delivery, Task
+from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
 from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when
@@ -59,7 +58,7 @@ def _ignored(facts: DeliveryFacts) -> StoryAnswer:
 def _failed(facts: DeliveryFacts) -> StoryAnswer:
     failed = [task for task in newest_by_route(facts.tasks) if task.state == State.FAILED]
     if failed:
-        return StoryAnswer(True, " ".join(_failure(task, facts.attempts.get(task.id, ())) for task in failed))
+        return StoryAnswer(True, " ".join(_failure(task, facts) for task in failed))
     ended = [
         (task, attempt)
         for task in facts.tasks
@@ -73,10 +72,14 @@ def _failed(facts: DeliveryFacts) -> StoryAnswer:
     return StoryAnswer(False, f"Not for good: attempt {attempt.attempt} of {task.id} failed, {cause(attempt)}{also}.")
 
 
-def _failure(task: Task, attempts: Sequence[Attempt]) -> str:
+def _failure(task: Task, facts: DeliveryFacts) -> str:
+    attempts = facts.attempts.get(task.id, ())
     last = attempts[-1] if attempts else None
     why = cause(last) if last is not None and last.outcome == State.FAILED else cause(task)
-    return f"Yes: task {task.id} of route {task.route} failed after {count(task.attempts, 'attempt')}, {why}."
+    told = f"Yes: task {task.id} of route {task.route} failed after {count(task.attempts, 'attempt')}, {why}."
+    if forward_signature.refused(task, attempts, facts.delivery, facts.signing):
+        told += f" {forward_signature.sentence(task, facts.delivery, facts.signing)}"
+    return told
 
 
 def _retried(facts: DeliveryFacts) -> StoryAnswer:

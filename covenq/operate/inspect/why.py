@@ -22,6 +22,7 @@ from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_sub
 from covenq.model.rows import Delivery, Task, Waits
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
+from covenq.operate.inspect.forward_signature import signing_of
 from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
@@ -47,8 +48,7 @@ Waiting = Callable[[sqlite3.Connection, str, float], Waits | None]
 def why(
     conn: sqlite3.Connection,
     records: view.ReadableJournal,
-    routes: Sequence[Route],
-    config: str,
+    config: Config,
     asked: str,
     *,
     now: float,
@@ -67,7 +67,7 @@ def why(
         )
 
     def story(row: Delivery) -> Story:
-        return build_story(_facts(conn, records, routes, config, row, now, waiting))
+        return build_story(_facts(conn, records, config, row, now, waiting))
 
     target = target_of(asked)
     if target is not None:
@@ -125,8 +125,7 @@ def _of_target(conn: sqlite3.Connection, target: Target) -> tuple[list[Delivery]
 def _facts(
     conn: sqlite3.Connection,
     records: view.ReadableJournal,
-    routes: Sequence[Route],
-    config: str,
+    config: Config,
     row: Delivery,
     now: float,
     waiting: Waiting,
@@ -141,10 +140,11 @@ def _facts(
         attempts={task.id: query.attempts(conn, task.id) for task in tasks},
         notes=found,
         decided_by=_decided_by(records, row),
-        verdicts=_verdicts(records, routes, row),
-        config=config,
+        verdicts=_verdicts(records, config.routes, row),
+        config=config.sha256,
         waiting=_waits(conn, tasks, now, waiting),
         dropped_by=None if by is None else view.dropped_by(records, by),
+        signing=signing_of(conn, config, row),
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from covenq.github.signature import sign_anew
 from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
@@ -73,7 +74,8 @@ class AttemptContext:
     """What all attempts of a pool share.
 
     `delivery_of` returns the record of a task's delivery; `scrubber` makes the scrubber for the output of a command that has
-    these secrets; `breakers` are those of the receivers that deliveries are forwarded to.
+    these secrets; `secret_of` returns the webhook secret of that name as it is now, or None; `breakers` are those of the
+    receivers that deliveries are forwarded to.
     """
 
     journal: Journal
@@ -87,6 +89,7 @@ class AttemptContext:
     output_limit: int
     delivery_of: Callable[[Task], Record | None]
     scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
+    secret_of: Callable[[str], bytes | None] = lambda name: None
     breakers: Breakers = field(default_factory=Breakers)
     starts: StartLimit = field(default_factory=lambda: StartLimit(1))
     on_full: Callable[[], bool] = lambda: False
@@ -337,10 +340,18 @@ class Attempt:
         original = delivery.data.get("headers")
         more = [("X-Covenq-Task", self.task.id), ("X-Covenq-Attempt", str(claim.attempt))]
         headers = headers_for(original if isinstance(original, list) else [], more)
+        body, name = delivery.payload or b"", self.task.policy.sign
+        if name is not None:
+            secret = context.secret_of(name)
+            if secret is None:
+                return Outcome(
+                    Category.POLICY, detail=f"there is no secret {name!r} any more, with which it was to be signed anew"
+                )
+            headers = sign_anew(headers, secret, body)
         self._phase(claim, "started")
         stops = [context.stop, self.lost]
         try:
-            reply = post(url, headers, delivery.payload or b"", self.task.policy.timeout_s, stops)
+            reply = post(url, headers, body, self.task.policy.timeout_s, stops)
         except OSError as error:
             return self._not_started(error)
         if reply.status is None and any(one.is_set() for one in stops):

@@ -1,6 +1,6 @@
 """Forwarding: posts a delivery to a URL as it came, with the original headers and bytes.
 
-So the receiver checks GitHub's signature itself.
+So the receiver checks GitHub's signature itself, or one that is made anew with a secret of ours, where the route says so.
 
 No redirect is followed, since a receiver must not choose who else gets the delivery. The status of the answer decides; a
 bounded part of its body is kept. Every wait is ended by one deadline, by a stop, or by the loss of the task.

@@ -81,6 +81,8 @@ class PoolSettings:
     """Seconds that a command has between SIGTERM and SIGKILL at its timeout."""
     output_limit: int = OUTPUT_LIMIT
     scrubber: Callable[[Sequence[bytes]], Scrubber] = lambda secrets: Scrubber((), secrets)
+    secret_of: Callable[[str], bytes | None] = lambda name: None
+    """The webhook secret of that name as it is now."""
 
 
 DEFAULTS = PoolSettings()
@@ -138,6 +140,7 @@ class Pool:
             delivery_of=self._delivery_of,
             scrubber=settings.scrubber,
             starts=self._starts,
+            secret_of=settings.secret_of,
             on_full=on_full,
         )
         self._dispatcher = dispatcher or Dispatcher(journal, lambda: fold_thread.folded)

@@ -35,6 +35,7 @@ class Policy:
     retry: Retry = field(default_factory=Retry)
     env: tuple[str, ...] = ()
     forward: str | None = None
+    sign: str | None = None
     limits: ResourceLimits = NO_LIMITS
     keep: str = "all"
 
@@ -59,6 +60,7 @@ class Policy:
                 ),
                 env=tuple(str(name) for name in data.get("env") or ()),
                 forward=str(data["forward"]) if data.get("forward") else None,
+                sign=str(data["sign"]) if data.get("sign") else None,
                 limits=ResourceLimits.from_json(data.get("limits") or {}),
                 keep=str(data.get("keep") or "all"),
             )
