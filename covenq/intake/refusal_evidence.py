@@ -1,8 +1,8 @@
 """The evidence that a refused request gives, for the log of refusals: what it said it was, and known words of the rest.
 
-The headers that name a delivery, its hook and its event are kept as they came, also where they are malformed, since by them it is
-looked for; the log masks secrets in them, and cuts them. Of other headers only known words are kept, so what somebody put there
-by mistake or on purpose is not logged. No signature covers any header: all of it is only what was said.
+The headers that name a delivery and its hook are kept as they came, also where they are malformed, since by them it is looked
+for; the log masks secrets in them, and cuts them. Of other headers only known words are kept, and what may be an event's name:
+what somebody put there by mistake or on purpose is not logged. No signature covers any header: all of it is only what was said.
 
 To the signature check, a wrong secret and a rewritten body look the same. Other evidence distinguishes them: GitHub's JSON has
 no space between its parts, and a proxy adds a header.
@@ -19,6 +19,7 @@ from covenq.github.events import OTHER
 BODY_START = 256
 """Bytes at the beginning of a body that are examined."""
 
+_EVENT = re.compile(r"(?=.{1,40}\Z)[a-z]+(?:_[a-z]+)*\Z")
 IDENTITY_MAX = 4096
 """Characters of a header with an id that are passed on. The log masks secrets in them, and cuts them further."""
 _MEDIA = frozenset(
@@ -52,7 +53,7 @@ def evidence_of(header: Header, start: bytes | None = b"") -> Evidence:
     return {
         "delivery": _said(header("X_GITHUB_DELIVERY")),
         "hook": _said(header("X_GITHUB_HOOK_ID") or header("X_GITHUB_HOOK_INSTALLATION_TARGET_ID")),
-        "event": _said(header("X_GITHUB_EVENT")),
+        "event": _event(header("X_GITHUB_EVENT")),
         "content_type": _known(_MEDIA, media),
         "github": (header("USER_AGENT") or "").startswith("GitHub-Hookshot/") or None,
         "proxied": any(header(name) is not None for name in _PROXY_HEADERS) or None,
@@ -78,6 +79,11 @@ def _signature_kind(header: Header) -> str | None:
     """ "sha1" where the older signature is the only one."""
     alone = header("X_HUB_SIGNATURE") is not None and header("X_HUB_SIGNATURE_256") is None
     return "sha1" if alone else None
+
+
+def _event(value: str | None) -> str | None:
+    """The event, one that covenq doesn't know yet too; OTHER for what is no name as GitHub gives them."""
+    return OTHER if value and not _EVENT.match(value) else value or None
 
 
 def _said(value: str | None) -> str | None:
