@@ -220,6 +220,7 @@ MALFORMED = {
     "two hosts in HTTP/1.0": (POST.replace(b"1.1", b"1.0") + b"Host: y\r\n\r\n", 400, "request_malformed"),
     "a host that is none": (POST.replace(b"Host: x", b"Host: http://x/") + b"\r\n", 400, "request_malformed"),
     "a host with a user": (POST.replace(b"Host: x", b"Host: u@x") + b"\r\n", 400, "request_malformed"),
+    "a host without end": (POST.replace(b"Host: x", b"Host: " + b"x" * 301) + b"\r\n", 400, "request_malformed"),
     "a port that is none": (POST.replace(b"Host: x", b"Host: x:y") + b"\r\n", 400, "request_malformed"),
     "another encoding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501, "transfer_encoding"),
 }  # fmt: skip

@@ -22,6 +22,8 @@ _LENGTH_DIGITS = 18
 _IDENTITY = re.compile(
     rb"(?im)^(X-GitHub-(?:Delivery|Event|Hook-ID|Hook-Installation-Target-ID)|User-Agent):([^\r\n]{1,4096})\r?$"
 )
+HOST_MAX = 300
+"""Characters of a Host field: a name of DNS has at most 253, and a port comes after it."""
 _HOST = re.compile(r"(?:\[[0-9A-Za-z._~:%-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?\Z")
 """RFC 3986's host, a literal address in brackets or a name that may be empty, and a port."""
 
@@ -65,12 +67,16 @@ def identity(received: bytes) -> dict[str, str]:
     return found
 
 
-@lru_cache(256)
 def is_host(value: str) -> bool:
     """Whether it is a valid Host field of one line; the lines of several are joined by a comma and a space, which none has.
 
     RFC 9112, 3.2: HTTP/1.1 needs one, for what stands in front may choose by it where the request goes.
     """
+    return len(value) <= HOST_MAX and _is_host(value)
+
+
+@lru_cache(256)
+def _is_host(value: str) -> bool:
     return _HOST.match(value) is not None
 
 
