@@ -83,13 +83,14 @@ def _values(field: str, prefix: str, config: str | None, data: str | None) -> li
 
 
 def routes(incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:
-    """Names of the routes in the configuration."""
-    from covenq.config import load as configuration
+    """Names of the routes in the configuration, the running daemon's if there is one."""
+    from covenq.cli.context import locate_in_use
 
-    try:
-        loaded = configuration.load(configuration.config_path(config, os.environ, data), os.environ)
-    except (*Failure, OSError):
-        return []
+    with _within_timeout():
+        try:
+            loaded = locate_in_use(data, config, say=lambda words: None).config
+        except (*Failure, OSError):
+            return []
     return [route.name for route in loaded.routes if route.name.startswith(incomplete)]
 
 

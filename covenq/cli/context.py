@@ -1,18 +1,22 @@
-"""The context of a command: its configuration and data directory, and the source it reads and acts through."""
+"""The context of a command: its configuration and data directory, and the source it reads and acts through.
+
+A daemon may run with a configuration that no command would find by itself: `serve --config` names it once. What a command says of
+"the configuration" is then the daemon's own (`locate_in_use`), which the daemon is asked for.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from covenq.cli.output import say
+from covenq.cli.output import clean, say
 from covenq.cli.remote import selected_remote
-from covenq.errors import ConfigError, Refused
+from covenq.errors import ConfigError, DaemonUnreachable, Refused
 from covenq.paths import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -38,6 +42,54 @@ def locate(data: str | None, config: str | None) -> Location:
     if _is_not_a_directory(where):
         raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
     return Location(loaded, where)
+
+
+def locate_in_use(data: str | None, config: str | None, *, say: Callable[[str], None] = say) -> Location:
+    """As `locate`, with the configuration that the data directory's daemon uses, where one answers and none was named.
+
+    `say` is told of a daemon that uses another one than `locate` finds. Raises as `locate`.
+    """
+    from covenq.config import load as configuration
+
+    named = config or os.environ.get("COVENQ_CONFIG")
+    try:
+        found = locate(data, config)
+    except ConfigError:
+        directory = None if named else known_data_dir(data, config)
+        used = None if directory is None else daemon_config(directory)
+        if directory is None or used is None or _is_same_file(used, config_path(data, config)):
+            raise
+    else:
+        directory, used = found.data, daemon_config(found.data)
+        if used is None or (found.config.path is not None and _is_same_file(used, found.config.path)):
+            return found
+        if named:
+            say(f"The running daemon uses another configuration: {clean(used)}")
+            return found
+    say(f"The configuration is the running daemon's: {clean(used)}")
+    return Location(configuration.load(used, os.environ), directory)
+
+
+def daemon_config(data: Path) -> Path | None:
+    """The configuration's file of the daemon of that data directory; None if it uses none, or no daemon answers this user."""
+    from covenq.client.open import open_running
+
+    try:
+        running = open_running(data)
+        if running is None:
+            return None
+        with running:
+            used = running.status().config
+    except (DaemonUnreachable, OSError):  # gone meanwhile, or a directory that this user may not look into
+        return None
+    return None if used is None else Path(used)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.absolute() == other.absolute()
 
 
 def local_data_dir(data: str | None, config: str | None) -> Path | None:

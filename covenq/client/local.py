@@ -57,7 +57,7 @@ class LocalSource(Closing):
             return status(
                 conn,
                 self._data,
-                self._config.routes,
+                self._config,
                 version=__version__,
                 reasons=[f"{lock_holder}, and no daemon answers" if lock_holder else NOT_RUNNING, *damage_of(reader)],
                 journal=journal_status(

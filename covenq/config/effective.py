@@ -98,11 +98,16 @@ def effective_settings(
 
 
 def effective_paths(
-    config: Config, data: Path, env: Mapping[str, str], *, config_option: str | None = None
+    config: Config,
+    data: Path,
+    env: Mapping[str, str],
+    *,
+    config_option: str | None = None,
+    config_by: str | None = None,
 ) -> list[UsedPath]:
-    """Every file and directory that is used."""
+    """Every file and directory that is used. `config_by` says who chose the configuration, where it is none of the usual."""
     told: list[tuple[str, Path | None, str]] = [
-        ("configuration", config.path, _config_by(config, data, env, config_option)),
+        ("configuration", config.path, config_by or _config_by(config, data, env, config_option)),
         ("data", data, "all that is kept"),
         ("journal", data / JOURNAL_NAME, "the records: the only thing that can't be rebuilt"),
         ("state", data / STATE_NAME, "a cache of the journal"),

@@ -216,6 +216,8 @@ class Status(Struct, kw_only=True):
     started_at: Time | None = None
     data: str
     """The data directory."""
+    config: str | None = None
+    """The configuration's file; None if there is none."""
     webhook_url: str | None = None
     api_url: str | None = None
     journal: JournalStatus

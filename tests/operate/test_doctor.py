@@ -276,9 +276,9 @@ def test_a_stopped_one_with_much_wrong(make_daemon: Callable[..., Daemon]) -> No
 def test_a_configuration_that_is_none_keeps_nobody_from_the_rest(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon("")
     assert daemon.config is not None
-    daemon.config.write_text("[server]\nbind = 7\n")
+    daemon.config.write_text("[server]\nthreads = 0\n")
     found = findings(daemon)
-    assert "server.bind" in found["configuration"][0]["words"]
+    assert "server.threads" in found["configuration"][0]["words"]
     assert "daemon" not in found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import Location, known_data_dir, locate, source
+from covenq.cli.context import Location, known_data_dir, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
@@ -51,7 +51,7 @@ def doctor(
 
     findings = []
     try:
-        where = locate(data, config)
+        where = locate_in_use(data, config, say=lambda words: None)  # a finding says it
     except ConfigError as error:
         directory = known_data_dir(data, config)
         if directory is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from covenq import __version__
 from covenq.cli import output
-from covenq.cli.context import locate
+from covenq.cli.context import locate_in_use
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
@@ -33,15 +33,17 @@ PATHS: list[Column[UsedPath]] = [
 def info(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Show every path and setting in effect, and who says so.
 
-    An option, the environment, the file, or a default. What a running daemon took up at its start may differ: see
-    `covenq status`.
+    An option, the environment, the file, or a default. Without --config the file is the running daemon's; what that took up at
+    its start may differ: see `covenq status`.
     """
     import sqlite3
 
     from covenq.config.effective import effective_paths, effective_settings
 
-    where = locate(data, config)
-    paths = effective_paths(where.config, where.data, os.environ, config_option=config)
+    of_daemon: list[str] = []
+    where = locate_in_use(data, config, say=of_daemon.append)
+    by = "the running daemon's" if of_daemon and not (config or os.environ.get("COVENQ_CONFIG")) else None
+    paths = effective_paths(where.config, where.data, os.environ, config_option=config, config_by=by)
     settings = list(effective_settings(where.config, where.data, os.environ, data_option=data))
     found = {
         "version": __version__,

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import config_path
+from covenq.cli.context import config_path, daemon_config, known_data_dir
 from covenq.cli.options import ConfigOption, DataOption
-from covenq.cli.output import say
+from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, Refused, UsageError
 
 TEMPLATE = """\
@@ -93,7 +93,12 @@ def init(
     write(path, TEMPLATE, force=force)
     with output.tolerate_closed_stdout():
         output.line(str(path))
-    say("Written. Edit its routes, then (re)start `covenq serve`.")
+    directory = known_data_dir(data, config)
+    used = None if directory is None else daemon_config(directory)
+    if used is not None and used.resolve() != path.resolve():
+        say(f"Written. The running daemon uses another: {clean(used)}")
+    else:
+        say("Written. Edit its routes: a running daemon takes them up, else start `covenq serve`.")
 
 
 def _unit(path: Path | None, config: str | None, *, force: bool) -> None:

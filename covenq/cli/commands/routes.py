@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import locate, source
+from covenq.cli.context import locate_in_use, source
 from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, Words
 from covenq.cli.output import clean, say
@@ -45,6 +45,8 @@ def listing(
 ) -> None:
     """List the routes; check them, try them, compare them.
 
+    Without --config these are the running daemon's, whichever configuration it was started with.
+
     \b
       covenq routes check --config new.toml
       covenq routes test --event issues --file payload.json
@@ -52,9 +54,11 @@ def listing(
     """
     if ctx.invoked_subcommand is not None:
         return
-    loaded = locate(data, config).config
+    loaded = locate_in_use(data, config).config
     if json:
-        output.emit_page([_route_object(route) for route in loaded.routes], next=None, sha256=loaded.sha256)
+        path = None if loaded.path is None else str(loaded.path)
+        found = [_route_object(route) for route in loaded.routes]
+        output.emit_page(found, next=None, sha256=loaded.sha256, config=path)
     elif not print_table(COLUMNS, loaded.routes):
         say("There are no routes: every delivery is kept and ignored. `covenq init` writes some to start from.")
 
@@ -85,7 +89,7 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
 
     Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
     """
-    loaded = locate(data, config).config
+    loaded = locate_in_use(data, config).config
     warnings = list(_warnings(loaded))
     if json:
         found = [_route_object(route) for route in loaded.routes]
@@ -134,7 +138,7 @@ def test(
     from covenq.routing.decide import PING, key
     from covenq.routing.verdicts import verdicts
 
-    loaded = locate(data, config).config
+    loaded = locate_in_use(data, config).config
     content = _read(file)
     if file == "-" and not content.strip():
         raise UsageError("no payload came on stdin", hint="Give --file PATH, or send it on stdin.")
@@ -220,7 +224,7 @@ def diff(
         raise UsageError("which is the new one?", hint="Give --config PATH; nothing is changed by looking.")
     parse_duration(since)
     new = configuration.load(Path(config).expanduser(), os.environ)
-    now = locate(data, old).config
+    now = locate_in_use(data, old).config
     in_use = now.path is not None and new.path is not None and _same_file(now.path, new.path)
     found = Diff(None if in_use else now.routes, new.routes)
     filter = [*(words or []), f"since:{since}"]

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import Location, locate, source
+from covenq.cli.context import Location, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
@@ -77,7 +77,7 @@ def send(
         raise UsageError("--action and --number are of samples", hint="With --file the body is sent as it is.")
     guid = guid or str(uuid.uuid4())
     body = read_body(file) if file else sample_body(name, guid, action, number)
-    where = locate(data, config)
+    where = locate_in_use(data, config)
     target = url or webhook_url(where, data, config)
     hooks = where.config.hooks
     hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)

@@ -50,6 +50,8 @@ def _status_lines(found: Status, now: float) -> Iterator[tuple[str, str]]:
         for reason in found.reasons:
             yield "", clean(reason)
     yield "data", clean(found.data)
+    if found.config is not None:
+        yield "config", clean(found.config)
     if found.webhook_url:
         yield "webhook", clean(found.webhook_url)
     if found.api_url:

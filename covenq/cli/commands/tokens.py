@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import locate
+from covenq.cli.context import locate_in_use
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
@@ -77,7 +77,7 @@ def new(
     from covenq.config.api_tokens import create
     from covenq.config.api_tokens import revoke as take_out
 
-    where = locate(data, config)
+    where = locate_in_use(data, config)
     path = where.config.token_file(where.data)
     token = create(path, name, role)
     try:
@@ -112,7 +112,7 @@ def revoke(
 
 def token_file(data: str | None, config: str | None) -> Path:
     """The file of the tokens. Raises NotFound if its directory doesn't exist."""
-    where = locate(data, config)
+    where = locate_in_use(data, config)
     path = where.config.token_file(where.data)
     if not path.parent.is_dir():
         raise NotFound(f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another.")

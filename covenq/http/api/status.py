@@ -85,7 +85,7 @@ def status(sources: StatusSources) -> model_status.Status:
     return inspect_status.status(
         conn,
         sources.data,
-        sources.config.config.routes,
+        sources.config.config,
         version=sources.info.version,
         reasons=reasons,
         journal=inspect_status.journal_status(

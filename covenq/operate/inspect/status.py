@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covenq.config.route import Route
+from covenq.config.load import Config
 from covenq.model.status import (
     BatchSizes,
     Descriptors,
@@ -63,7 +63,7 @@ NO_DAEMON = DaemonProcess()
 def status(
     conn: sqlite3.Connection,
     data: Path,
-    routes: Sequence[Route],
+    config: Config,
     *,
     version: str,
     reasons: Sequence[str],
@@ -84,6 +84,7 @@ def status(
         pid=process.pid,
         started_at=process.started_at,
         data=str(data),
+        config=None if config.path is None else str(config.path.absolute()),
         webhook_url=process.webhook_url,
         api_url=process.api_url,
         journal=journal,
@@ -96,7 +97,7 @@ def status(
         descriptors=process.descriptors,
         watchdog=process.watchdog,
         upkeep=process.upkeep,
-        routes=route_names(routes),
+        routes=[route.name for route in config.routes],
         reload=process.reload,
         refused=dict(process.refused),
         pauses=view.pauses(conn),
@@ -107,10 +108,6 @@ def status(
         overdue=list(process.overdue),
         secrets=list(process.secrets),
     )
-
-
-def route_names(routes: Sequence[Route]) -> list[str]:
-    return [route.name for route in routes]
 
 
 def journal_status(

@@ -152,6 +152,12 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("daemon", BAD, f"it is not ready: {' '.join(status.reasons)}", "covenq status")
     else:
         yield Finding("daemon", GOOD, f"ready, pid {status.pid}")
+    examined = context.config.path
+    if status is not None and status.pid is not None and status.config and examined is not None:
+        used = Path(status.config)
+        if used.resolve() != examined.resolve():
+            words = f"it uses {used}, and not {examined}, which was examined here"
+            yield Finding("daemon", WARN, words, f"covenq doctor --config {used}")
     if status is not None and status.version != __version__:
         words = f"the daemon is covenq {status.version}, this command {__version__}"
         yield Finding("version", BAD, words, "Restart the daemon.")
