@@ -12,6 +12,17 @@ from datetime import datetime
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0"
+    "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that take no room, or are blank where nobody expects it (Unicode's Default_Ignorable_Code_Point), as the inside of a
+regular expression's brackets: joiners, direction marks, fillers, variation selectors, tags. Text can be hidden in them from a
+reader, and is there for a model or a program. U+FE0E and U+FE0F, which choose how an emoji is drawn, are not among them."""
+
+_SELECTORS = "\ufe0e\ufe0f"
+_HIDDEN = re.compile(f"[{INVISIBLE}{_SELECTORS}]")
+
 CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 """A C0 control, DEL or a lone surrogate: what neither one line of text, nor UTF-8, nor an environment variable can hold."""
 
@@ -24,20 +35,29 @@ def escape(text: str) -> str:
     Titles, repositories and headers come from whoever can open an issue; none may move the cursor, set the window's title,
     turn the direction of writing, or make one line look like two. The escape is readable, and says what it was.
     """
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or _HIDDEN.search(text) is None):
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if _is_visible(c, text[at - 1 : at]) else c.encode("unicode_escape").decode() for at, c in enumerate(text)
+    )
+
+
+def _is_visible(character: str, before: str) -> bool:
+    """Whether it can be seen, and moves nothing; an emoji's selector counts with the symbol or digit `before` it."""
+    if character in _SELECTORS:
+        return unicodedata.category(before)[0] in "SNP" if before else False
+    return character.isprintable() and _HIDDEN.match(character) is None
 
 
 def picture(text: str) -> str:
     """For a cell of the dashboard: each control as the one character that depicts it (`␛`, `␊`).
 
-    So columns keep their width, which escapes would not allow; direction marks and lone surrogates become U+FFFD; joiners are
-    left out.
+    So columns keep their width, which escapes would not allow; what else can't be seen becomes U+FFFD: direction marks, joiners,
+    tags.
     """
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or _HIDDEN.search(text) is None):
         return text
-    return "".join(map(_picture, text))
+    return "".join(c if _is_visible(c, text[at - 1 : at]) else _picture(c) for at, c in enumerate(text))
 
 
 def _picture(character: str) -> str:
@@ -45,12 +65,7 @@ def _picture(character: str) -> str:
     if code in _PICTURES:
         return _PICTURES[code]
     category = unicodedata.category(character)
-    if category == "Cf":
-        # Joiners only change how neighbours are drawn; direction marks can make text read as other text.
-        return REPLACEMENT if unicodedata.bidirectional(character) not in ("BN",) else ""
-    if category in ("Cc", "Cs", "Zl", "Zp"):
-        return REPLACEMENT
-    return character
+    return character if category in ("Zs", "Cn", "Co") else REPLACEMENT
 
 
 def one_line(text: str, limit: int) -> str:
@@ -81,6 +96,11 @@ def instant(text: str | None) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 task`, `2 tasks`, `1,004,221 deliveries`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:

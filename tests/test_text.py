@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from covenq import text
+from covenq.cli import output
 
 ANYTHING = st.text(st.characters(codec=None), max_size=100)
 HOSTILE = "a\x1b[2J\x00\n\x7f\x9b\u202e\u200d\ud800b"
@@ -16,13 +20,32 @@ HOSTILE = "a\x1b[2J\x00\n\x7f\x9b\u202e\u200d\ud800b"
     ("cleaned", "expected"),
     [
         (text.escape(HOSTILE), "a\\x1b[2J\\x00\\n\\x7f\\x9b\\u202e\\u200d\\ud800b"),
-        (text.picture(HOSTILE), "a␛[2J␀␊␡���b"),
+        (text.picture(HOSTILE), "a␛[2J␀␊␡����b"),
         (text.one_line(HOSTILE, 100), "a [2J   \x9b\u202e\u200d b"),
         (text.storable(HOSTILE, 100), "a\x1b[2J�\n\x7f\x9b\u202e\u200d�b"),
     ],
 )
 def test_each_cleaner_replaces_what_its_reader_can_not_take(cleaned: str, expected: str) -> None:
     assert cleaned == expected
+
+
+HIDDEN = "\u200b\u200d\u2060\ufeff\u00ad\u034f\u3164\u180e\ufe00\U000e0041\U000e0100"
+"""Zero-width characters, fillers, variation selectors and tags: each is nothing to see, and something to a program."""
+
+
+@pytest.mark.parametrize("character", HIDDEN, ids=ascii)
+def test_what_nobody_sees_is_shown_by_both(character: str) -> None:
+    written = f"a{character}b"
+    assert text.escape(written) == "a" + character.encode("unicode_escape").decode() + "b"
+    assert text.picture(written) == "a\ufffdb"
+    assert character not in output.json_text(written) and json.loads(output.json_text(written)) == written
+
+
+def test_an_emoji_keeps_what_chooses_how_it_is_drawn() -> None:
+    for drawn in ("\u2764\ufe0f", "1\ufe0f\u20e3"):
+        assert text.escape(drawn) == text.picture(drawn) == drawn
+    assert text.escape("a\ufe0f") == "a\\ufe0f"
+    assert text.picture("\ufe0f") == text.picture("\ufe0f\ufe0f")[:1] == "\ufffd"
 
 
 @given(ANYTHING, st.integers(0, 50))
@@ -35,6 +58,7 @@ def test_what_is_kept_is_bounded_and_has_a_utf_8(given: str, limit: int) -> None
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=50))
 def test_plain_text_passes_unchanged(plain: str) -> None:
+    plain = re.sub(f"[{text.INVISIBLE}]", "", plain)  # fillers are letters
     assert text.escape(plain) == text.picture(plain) == text.one_line(plain, 50) == text.storable(plain, 50) == plain
 
 

@@ -49,18 +49,25 @@ def complete_filter(
 
 def _after_colon(word: str, prefix: str, config: str | None, data: str | None) -> list[str]:
     """Completions after `word:`."""
-    return _terms(prefix, config, data) if word == "not" else _values(word.removeprefix("-"), prefix, config, data)
+    if word == "not":
+        return _terms(prefix, config, data)
+    return _in_a_list(word.removeprefix("-"), prefix, config, data)
 
 
 def _terms(prefix: str, config: str | None, data: str | None) -> list[str]:
     """Terms that are not negated."""
     field, colon, value = prefix.partition(":")
     if colon:
-        done, comma, last = value.rpartition(",")
-        return [f"{field}:{done}{comma}{one}" for one in _values(field, last, config, data)]
+        return [f"{field}:{one}" for one in _in_a_list(field, value, config, data)]
     from covenq.filter.grammar import FIELDS
 
     return [f"{name}{'<' if name == 'age' else ':'}" for name in FIELDS if name.startswith(field)]
+
+
+def _in_a_list(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
+    """Values of a field, of which the last one of `a,b,c` is completed."""
+    done, comma, last = prefix.rpartition(",")
+    return [f"{done}{comma}{one}" for one in _values(field, last, config, data)]
 
 
 def _values(field: str, prefix: str, config: str | None, data: str | None) -> list[str]:
@@ -77,6 +84,8 @@ def _values(field: str, prefix: str, config: str | None, data: str | None) -> li
         known = ("forward", "pull", "run")
     elif field == "route":
         known = routes("", config, data)
+    elif field in ("guid", "id"):
+        known = ids(prefix, data, config, None, ("deliveries",) if field == "guid" else ("deliveries", "tasks"))
     elif field in ("since", "before"):
         known = ("10m", "1h", "1d", "7d")
     return [one for one in known if one.startswith(prefix)]
@@ -92,6 +101,13 @@ def routes(incomplete: str, config: str | None = None, data: str | None = None) 
         except (*Failure, OSError):
             return []
     return [route.name for route in loaded.routes if route.name.startswith(incomplete)]
+
+
+def samples(incomplete: str) -> list[str]:
+    """Events of which `covenq send` has a sample."""
+    from covenq.github.samples import SAMPLES
+
+    return [name for name in SAMPLES if name.startswith(incomplete)]
 
 
 def pause_names(what: str | None, incomplete: str, config: str | None = None, data: str | None = None) -> list[str]:

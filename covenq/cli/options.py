@@ -59,6 +59,12 @@ def complete_paused(ctx: typer.Context, incomplete: str) -> list[str]:
     return completion.pause_names(given.get("what"), incomplete, given.get("config"), given.get("data"))
 
 
+def complete_sample(incomplete: str) -> list[str]:
+    from covenq.cli import completion
+
+    return completion.samples(incomplete)
+
+
 def one_of(*words: str) -> Callable[[str], list[str]]:
     """A completer of these words."""
 

@@ -16,7 +16,7 @@ from typing import IO, TextIO
 
 from covenq.errors import CovenqError
 from covenq.json_text import json_text as any_depth
-from covenq.text import byte_size, duration, escape, instant
+from covenq.text import INVISIBLE, byte_size, counted, duration, escape, instant
 
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, PLAIN = (
     "\x1b[1m",
@@ -39,8 +39,9 @@ STATE_COLOURS = {
     "ignored": DIM,
 }
 
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""Characters that JSON allows in a string, and a terminal might obey: DEL, C1 controls, direction marks; and lone surrogates."""
+_UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{INVISIBLE}]")
+"""Characters that JSON allows in a string, and a terminal might obey or nobody sees: DEL, C1 controls, direction marks, tags; and
+lone surrogates."""
 
 
 def clean(value: object) -> str:
@@ -124,8 +125,19 @@ def tolerate_closed_stdout() -> Iterator[None]:
 
 def json_text(value: object, *, indent: int | None = None) -> str:
     """One JSON document in UTF-8, in which whatever a terminal would obey is escaped. Raises ValueError for NaN."""
-    text = any_depth(value, indent=indent, default=_builtins)
-    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return escape_json(any_depth(value, indent=indent, default=_builtins))
+
+
+def escape_json(text: str) -> str:
+    """A JSON document in which whatever a terminal would obey is escaped."""
+    if text.isascii() and "\x7f" not in text:  # which most are, and the expression takes as long as the encoding
+        return text
+    return _UNSAFE_IN_JSON.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    pairs = found[0].encode("utf-16-be", "surrogatepass")  # beyond the first plane, two surrogates
+    return "".join(f"\\u{pairs[at : at + 2].hex()}" for at in range(0, len(pairs), 2))
 
 
 def _builtins(value: object) -> object:
@@ -230,9 +242,16 @@ def timestamp(at: str | None) -> str:
         return clean(at)
 
 
+def command_text(*words: str) -> str:
+    """A command as it can be typed: quoted for a shell where that is needed, and clean."""
+    import shlex
+
+    return clean(shlex.join(words))
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 task`, `2 tasks`, `1,004,221 deliveries`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return counted(number, one, many)
 
 
 def size(number: float) -> str:

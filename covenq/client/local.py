@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
     from covenq.model.status import ActivePause, Status
     from covenq.operate.inspect.history import Why
+    from covenq.operate.inspect.slices import Exported
     from covenq.operate.operations import A, Operation, P
 
 
@@ -107,6 +108,21 @@ class LocalSource(Closing):
     def attempts(self, task: str) -> list[Attempt]:
         with self._files.reading() as (conn, _):
             return query.attempts(conn, task)
+
+    def lots(self, filter: Filter = "") -> list[list[int]]:
+        """The seqs of the deliveries that match, oldest first, in lots for `exported`."""
+        from covenq.operate.inspect import slices
+
+        parsed = parse(filter)
+        with self._files.reading() as (conn, reader):
+            return slices.lots_of(conn, reader, parsed)
+
+    def exported(self, seqs: Sequence[int]) -> list[Exported]:
+        """The deliveries with these seqs, whole, oldest first; the files are opened once for all of them."""
+        from covenq.operate.inspect import slices
+
+        with self._files.reading() as (conn, reader):
+            return slices.exported(conn, reader, seqs, caps=self._config.caps)
 
     def why(self, id: str) -> Why:
         from covenq.intake import refusal_log

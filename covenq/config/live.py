@@ -24,6 +24,7 @@ from covenq.errors import ConfigError, CovenqError
 from covenq.model import at_text
 from covenq.model.status import Reload
 from covenq.paths import CONFIG_NAME
+from covenq.text import counted
 
 log = logging.getLogger("covenq.config")
 
@@ -182,7 +183,9 @@ class Live:
             log.error("the configuration is refused, and what was in effect stays (%s): %s", why, outcome.error)
         elif outcome.changed:
             names = ", ".join(key.name for key in now.keys)
-            log.info("the configuration is reread (%s): secrets %s; %d routes", why, names, len(now.config.routes))
+            log.info(
+                "the configuration is reread (%s): secrets %s; %s", why, names, counted(len(now.config.routes), "route")
+            )
         else:
             log.info("the configuration is reread (%s): nothing that takes effect now has changed", why)
         for warning in outcome.warnings:

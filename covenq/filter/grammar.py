@@ -60,7 +60,7 @@ FIELDS: dict[str, str] = {
     "state": "received, ignored, queued, running, completed, failed, cancelled, superseded",
     "reason": "why it is in that state",
     "route": "the route that made the task",
-    "kind": "how the task is run",
+    "kind": "how the task is run: run, forward or pull",
     "worker": "who runs it, or ran it last",
     "category": "why it failed: exit, signal, timeout, …",
     "attempts": "how many attempts a task had",

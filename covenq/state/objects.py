@@ -75,12 +75,17 @@ _ATTEMPT_TEXTS = frozenset({"phases", "usage"})
 def _attempt_columns(table: str) -> dict[str, str]:
     """With the paths of its output, below the data directory as `result` is; null until its directory is made.
 
-    It is made before the phase is recorded.
+    It is made before the phase is recorded. Null are all three when the delivery was erased: its attempts' files were, too.
     """
+    erased = (
+        "EXISTS (SELECT 1 FROM tasks owner CROSS JOIN webhook_deliveries erased ON erased.seq = owner.delivery_seq "  # noqa: S608
+        f"WHERE owner.id = {table}.task AND erased.redacted IS NOT NULL)"
+    )
     prepared = f"EXISTS (SELECT 1 FROM json_each({table}.phases) WHERE json_extract(value, '$[0]') = 'prepared')"  # noqa: S608
     path = f"'{ATTEMPTS_NAME}/' || {table}.task || '/' || {table}.attempt || '/"
     return {name: f"{table}.{name}" for name in ATTEMPTS.columns} | {
-        name: f"CASE WHEN {prepared} THEN {path}{name}' END" for name in ("stdout", "stderr")
+        "result": f"CASE WHEN NOT {erased} THEN {table}.result END",
+        **{name: f"CASE WHEN {prepared} AND NOT {erased} THEN {path}{name}' END" for name in ("stdout", "stderr")},
     }
 
 

@@ -331,6 +331,9 @@ def completing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         (["not", ":"], "sen", ["sender:"]),
         (["not", ":", "state", ":"], "su", ["superseded"]),
         (["-state", ":"], "comp", ["completed"]),
+        (["event", ":", "issues", "state", ":"], "queued,comp", ["queued,completed"]),
+        (["guid", ":"], "g3", ["g3"]),
+        ([], "id:g3", ["id:g3"]),
     ],
 )
 def test_filters_are_completed(completing: None, args: list[str], incomplete: str, offered: list[str]) -> None:
@@ -381,6 +384,8 @@ def test_a_shell_completes(directory: Path) -> None:
     assert {"event:", *tasks} <= set(complete("covenq\ncancel\n", 2))
     assert set(complete("covenq\nredact\ng", 2)) == {"guid:", "g0", "g1", "g2", "g3"}
     assert complete("covenq\npause\nroute\n", 3) == ["fix"]
+    assert complete("covenq\ndeliveries\nevent\n:\nissues,pus", 4) == ["issues,push"]
+    assert complete("covenq\nsend\npus", 2) == complete("covenq\nsend\n--event\npus", 3) == ["push"]
     assert complete(f"covenq\nwhy\n--data\n{directory / 'empty'}\ng", 4) == []
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def test_a_busy_port_is_one_sentence_with_its_fix(make_daemon: Make) -> None:
     assert "--bind" in said
     assert "COVENQ_BIND" in said
     assert "Traceback" not in said
+
+
+def test_a_port_that_this_covenq_has_is_no_other_programs(make_daemon: Make) -> None:
+    daemon = make_daemon()
+    said = daemon.cli("serve", "--bind", f"127.0.0.1:{daemon.port}", exit_code=4).stderr.decode()
+    assert f"covenq runs on {daemon.data} already: pid {daemon.pid}, receiving on {daemon.url}/webhook\n" in said
+    assert "another program" not in said
+    with tempfile.TemporaryDirectory(prefix="cq-") as other:
+        arguments = ["serve", "--bind", f"127.0.0.1:{daemon.port}", "--data", other]
+        assert "is taken by another program" in daemon.cli(*arguments, exit_code=4).stderr.decode()
 
 
 def test_the_commands_speak_before_there_is_any_data(make_daemon: Make) -> None:

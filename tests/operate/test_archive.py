@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,21 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
+from covenq.cli.commands import exchange
+from covenq.client.local import LocalSource
+from covenq.client.local_files import LocalFiles
+from covenq.config.load import Config
 from covenq.errors import UsageError
 from covenq.model.rows import OneDelivery
 from covenq.operate.act import archive
 from covenq.operate.imported import parse_item
+from covenq.operate.inspect import slices
 from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
 from tests.support.records import moved, note, of, queued, received
 from tests.support.requests import SECRET, issue, sign
+from tests.support.waiting import eventually
 
 CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
 BODIES = {
@@ -169,7 +178,7 @@ def test_what_is_no_slice_is_said_so(text: bytes, words: str) -> None:
 def test_any_bytes_come_back(body: bytes) -> None:
     told: dict[str, Any] = archive.line(blank(OneDelivery, headers=[["A", "b"]]), body, [])
     lines = [archive.header("0", "", ""), told, archive.end(1)]
-    text = "\n".join(json.dumps(one) for one in lines).encode() + b"\n"
+    text = "\n".join(json.dumps(one, default=to_builtins) for one in lines).encode() + b"\n"
     (one,) = archive.read(io.BytesIO(text), "file")
     assert one.body == body
     assert parse_item(json.loads(json.dumps(to_builtins(one)))) == one
@@ -184,3 +193,63 @@ def test_hostile_ids_in_a_file_are_skipped_and_the_rest_is_taken(there: Daemon, 
     done = json.loads(other.cli("import", "-", "--yes", "--json", input=file).stdout)
     assert [one["id"] for one in done["done"]] == ["9/g1"]
     assert "X-GitHub-Delivery is not" in done["skipped"][0]["reason"]
+
+
+def test_many_are_read_in_few_steps_and_are_what_each_alone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "many"
+    with open_journal(data / "journal") as journal:
+        for n in range(40):
+            journal.append([received(f"g{n}", payload=b"x" * n), queued(f"g{n}")])
+        journal.append([moved("claimed", of("g7"), attempt=1, worker="w")])
+        journal.append([moved("completed", of("g7"), attempt=1)])
+    opened: list[None] = []
+    reading = LocalFiles.reading
+
+    def counted(files: LocalFiles) -> Any:
+        opened.append(None)
+        return reading(files)
+
+    monkeypatch.setattr(LocalFiles, "reading", counted)
+    monkeypatch.setattr(slices, "LOT", 16)
+    source = LocalSource(data, Config())
+    lots = source.lots("-guid:g3")
+    found = [one for lot in lots for one in source.exported(lot)]
+    assert [len(lot) for lot in lots] == [16, 16, 7]
+    assert len(opened) == 1 + len(lots)
+    assert found == list(exchange._asked_for(source, ["-guid:g3"])[0])
+    assert [one.body for one in found[:3]] == [b"", b"x", b"xx"]
+    monkeypatch.setattr(slices, "LOT_BYTES", 60)
+    assert [len(lot) for lot in source.lots("guid:g1*")] == [5, 3, 3], "of 1, and 10 to 19 bytes"
+    monkeypatch.setattr(slices, "_SPARSE", 0)
+    assert [one.body for one in source.exported([1, 9, 77])] == [b"", b"xxxx", b"x" * 38], "each looked up"
+
+
+def test_a_daemons_slice_has_what_was_acknowledged_last(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(CONFIG)
+    for number in range(3):
+        daemon.post("issues", issue(number), f"g{number}")
+        lines = daemon.cli("export").stdout.splitlines()
+        assert [json.loads(one)["delivery"]["guid"] for one in lines[1:-1]] == [f"g{n}" for n in range(number + 1)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_part_of_a_file(there: Daemon, tmp_path: Path, number: signal.Signals) -> None:
+    program = """if True:
+        import sys, time
+        from covenq.cli import main
+        from covenq.cli.commands import exchange
+        exchange._write_line = lambda file, value: time.sleep(60)
+        main.main()
+    """
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-c", program, "export", "--output", str(out / "slice.jsonl")]
+    process = subprocess.Popen(command, env=there.environment(), stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: list(out.iterdir()), 30, "it has begun")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, said, list(out.iterdir())) == (130, b"", [])

@@ -194,7 +194,7 @@ def test_it_says_what_to_type_next(past: Past) -> None:
     assert past.commands("waits") == [f"covenq cancel {of('waits')}"]
     assert past.commands("runs") == [f"covenq tail -f id:{of('runs')}", f"covenq cancel {of('runs')}"]
     assert past.commands("undecided") == ["covenq reroute 9/undecided"]
-    assert past.commands("ignored") == ["covenq routes diff"]
+    assert past.commands("ignored") == ["covenq routes"]
     assert past.commands("done") == ["covenq replay 9/done --force"]
 
 

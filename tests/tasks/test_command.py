@@ -107,10 +107,11 @@ def test_exit_code_and_signal(directory: AttemptDirectory, stop: StopEvent) -> N
 def test_what_can_not_be_started(directory: AttemptDirectory, argv: list[str]) -> None:
     with pytest.raises((OSError, ValueError)) as caught:
         Command(argv, env(), directory)
-    outcome = not_started(caught.value)  # type: ignore[arg-type]
+    outcome = not_started(caught.value, argv[0])  # type: ignore[arg-type]
     assert outcome.category is Category.SPAWN
     assert outcome.detail is not None
-    assert outcome.detail.startswith("it could not be started: ")
+    shown = argv[0].replace("\0", "") or "''"
+    assert outcome.detail.startswith(f"{shown} could not be started: ")
 
 
 def test_no_shell_sees_the_words(directory: AttemptDirectory, stop: StopEvent, tmp_path: Path) -> None:

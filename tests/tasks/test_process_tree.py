@@ -233,7 +233,7 @@ def test_a_command_with_limits_that_can_not_be_started_says_so(harness: Harness)
     harness.pool()
     row = harness.wait(task)
     assert (row.state, row.category) == ("failed", "spawn")
-    assert row.detail == "it could not be started: No such file or directory"
+    assert row.detail == "/nonexistent/program could not be started: No such file or directory"
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
 
-CONFIGURATION_CHECKS = frozenset({"configuration", "secret", "port"})
-"""Checks that need a configuration that can be read."""
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
 
@@ -60,10 +58,7 @@ def doctor(
         where = Location(build({}, None, {}), directory)
     status, newest, trouble, damage = _read_status(data, config)
     context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
-    unreadable = bool(findings)
-    findings += [
-        one for one in examine(context, command=shutil.which) if not unreadable or one.check not in CONFIGURATION_CHECKS
-    ]
+    findings += examine(context, command=shutil.which, configured=not findings)
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash_test_findings(where)]
     worst = [finding for finding in findings if finding.level == BAD]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import typer
 from covenq import __version__
 from covenq.cli import output
 from covenq.cli.bulk import Wording, confirm, operator_name, report
-from covenq.cli.context import source
+from covenq.cli.context import locate_in_use, source
 from covenq.cli.options import (
     ConfigOption,
     DataOption,
@@ -30,15 +31,20 @@ from covenq.cli.options import (
 )
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
-from covenq.errors import NotFound, Refused, UsageError
+from covenq.cli.remote import selected_remote
+from covenq.errors import NotFound, Refused, StateBehind, UsageError
 from covenq.model import at_text
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.client.local import LocalSource
     from covenq.model import JsonObject
     from covenq.operate.imported import ImportedDelivery
+    from covenq.operate.inspect.slices import Exported
 
 IMPORT = Wording("import", "imported", "delivery", "deliveries")
+PROOF_S = 10.0
+"""Seconds to wait until the files prove what a daemon has acknowledged."""
 BATCH = 64
 BATCH_BYTES = 2 << 20
 """Deliveries per request, and bytes of them, at most; a single larger one is sent alone."""
@@ -64,43 +70,73 @@ def export(
     \b
       covenq export repo:octo/hello since:1d --output slice.jsonl
     """
-    from covenq.operate.act.archive import end, header
+    from covenq.operate.act.archive import end, header, line
 
     filter = words or []
     if json and out == "-":
         raise UsageError(
             f"{output.json_option()} says what was written, and stdout has the file itself", hint="Add --output FILE."
         )
+    written = lost = 0
     with source(data, config) as opened, _file(out) as file, bar("deliveries exported") as update:
-        ids = _ids(opened, filter)
+        found, total = _found(opened, filter, data, config)
         _write_line(file, header(__version__, at_text(time.time()), " ".join(filter)))
-        lost = 0
-        for number, id in enumerate(ids, 1):
-            exported, body = _exported(opened, id)
-            lost += body is None
-            _write_line(file, exported)
+        for one in found:
+            _write_line(file, line(one.delivery, one.body, one.tasks))
+            lost += one.body is None
+            written += 1
             if update is not None:
-                update(number, len(ids))
-        _write_line(file, end(len(ids)))
-    counted = output.count(len(ids), "delivery", "deliveries")
+                update(written, total)
+        _write_line(file, end(written))
+    counted = output.count(written, "delivery", "deliveries")
     if json:
-        output.emit_json({"file": out, "deliveries": len(ids), "without_payload": lost})
+        output.emit_json({"file": out, "deliveries": written, "without_payload": lost})
     say(f"{counted} written{'' if out == '-' else f' to {clean(out)}'}{f', {lost:,} without payload' if lost else ''}.")
 
 
-def _ids(opened: Source, filter: list[str]) -> list[str]:
-    """Ids of the deliveries that match, oldest first."""
+def _found(opened: Source, filter: list[str], data: str | None, config: str | None) -> tuple[Iterator[Exported], int]:
+    """The deliveries that match, oldest first, and how many they are.
+
+    The files of this machine are read by many at a time, a running daemon's beside it; only one elsewhere is asked for each.
+    """
+    from covenq.client.local import LocalSource
+
+    if isinstance(opened, LocalSource):
+        files = opened
+    elif selected_remote() is None:
+        where = locate_in_use(data, config, say=lambda words: None)
+        files = LocalSource(where.data, where.config)
+        _wait_for(files, opened.status().journal.head.seq)
+    else:
+        return _asked_for(opened, filter)
+    lots = files.lots(filter)
+    return (one for lot in lots for one in files.exported(lot)), sum(map(len, lots))
+
+
+def _wait_for(files: LocalSource, seq: int) -> None:
+    """Wait until the files prove what a daemon has acknowledged: what its last record proves takes a tenth of a second.
+
+    Raises StateBehind after PROOF_S.
+    """
+    deadline = time.monotonic() + PROOF_S
+    while files.status().journal.head.seq < seq:
+        if time.monotonic() > deadline:
+            raise StateBehind(f"the files of the journal do not prove record {seq} yet", hint="Try again.")
+        time.sleep(0.05)
+
+
+def _asked_for(opened: Source, filter: list[str]) -> tuple[Iterator[Exported], int]:
     from covenq.client.interface import each
 
-    found = [f"{one.hook}/{one.guid}" for one in each(opened.deliveries, filter)]
-    return found[::-1]
+    ids = [f"{one.hook}/{one.guid}" for one in each(opened.deliveries, filter)][::-1]
+    return (_exported(opened, id) for id in ids), len(ids)
 
 
-def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
+def _exported(opened: Source, id: str) -> Exported:
     from msgspec.structs import asdict
 
     from covenq.model.answers import TaskHistory
-    from covenq.operate.act.archive import line
+    from covenq.operate.inspect.slices import Exported
 
     delivery = opened.delivery(id)
     try:
@@ -108,11 +144,17 @@ def _exported(opened: Source, id: str) -> tuple[JsonObject, bytes | None]:
     except NotFound:
         body = None
     tasks = [TaskHistory(**asdict(opened.task(task)), attempt_objects=opened.attempts(task)) for task in delivery.tasks]
-    return line(delivery, body, tasks), body
+    return Exported(delivery, body, tasks)
 
 
 def _write_line(file: IO[bytes], value: JsonObject) -> None:
-    file.write(output.json_text(value).encode() + b"\n")
+    import msgspec
+
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # of a lone surrogate, which is escaped
+        text = output.json_text(value)
+    file.write(output.escape_json(text).encode() + b"\n")
 
 
 @contextmanager
@@ -133,11 +175,26 @@ def _file(name: str) -> Iterator[IO[bytes]]:
         error.filename = str(path)  # the user named that one, not the draft
         raise
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _ended_by_sigterm(), os.fdopen(descriptor, "wb") as file:
             yield file
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: by themselves they would leave its draft behind."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def import_(

@@ -21,7 +21,7 @@ from covenq.cli.options import (
     complete_paused,
     one_of,
 )
-from covenq.cli.output import clean, say
+from covenq.cli.output import clean, command_text, say
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def pause(
             output.emit_json(done)
         return
     if done.changed:
-        say(f"{_sentence_subject(done)} is paused; `covenq resume` ends it.")
+        named = [] if done.name is None and done.repo is None else [done.repo or done.name or ""]
+        say(f"{_sentence_subject(done)} is paused; `{command_text('covenq', 'resume', done.what, *named)}` ends it.")
         if done.what == "repo" and done.name is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:

@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import Location, locate_in_use, source
-from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
+from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, complete_sample
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
 from covenq.errors import BadRequest, CovenqError, Refused, UsageError
@@ -21,13 +21,21 @@ from covenq.errors import BadRequest, CovenqError, Refused, UsageError
 
 def send(
     sample: Annotated[
-        str | None, typer.Argument(metavar="EVENT", help="The event; without --file its built-in sample is sent.")
+        str | None,
+        typer.Argument(
+            metavar="EVENT",
+            help="The event; without --file its built-in sample is sent.",
+            autocompletion=complete_sample,
+        ),
     ] = None,
     file: Annotated[
         str | None, typer.Option("--file", metavar="PATH", help="Send these bytes as the body (- is standard input).")
     ] = None,
     event: Annotated[
-        str | None, typer.Option("--event", metavar="NAME", help="The event, instead of as argument.")
+        str | None,
+        typer.Option(
+            "--event", metavar="NAME", help="The event, instead of as argument.", autocompletion=complete_sample
+        ),
     ] = None,
     action: Annotated[
         str | None, typer.Option("--action", metavar="WORD", help="The sample's action: labeled, closed, …")

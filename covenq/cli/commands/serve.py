@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption
-from covenq.errors import UsageError
+from covenq.errors import PortBusy, Refused, UsageError
 
 if TYPE_CHECKING:
     from covenq.config.load import Config
@@ -69,7 +70,27 @@ def serve(
 
     from covenq.daemon import run
 
-    raise typer.Exit(run.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust))
+    try:
+        code = run.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust)
+    except PortBusy:
+        raise_if_running(where.data)
+        raise
+    raise typer.Exit(code)
+
+
+def raise_if_running(data: Path) -> None:
+    """Raises Refused if a daemon of this data directory answers: then it is that which has the port."""
+    from covenq.client.open import open_running
+
+    running = open_running(data)
+    if running is None:
+        return
+    with running:
+        found = running.status()
+    raise Refused(
+        f"covenq runs on {data} already: pid {found.pid}, receiving on {found.webhook_url}",
+        hint="`covenq status` shows it; stop it first, or give this one a --data and a --bind of its own.",
+    )
 
 
 def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
 from covenq.cli.context import local_data_dir, source
 from covenq.cli.extract import print_curl, print_part
+from covenq.cli.id_prefix import whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
@@ -56,7 +57,10 @@ def _took(attempt: Attempt) -> str:
 
 def show(
     id: Annotated[
-        str, typer.Argument(metavar="ID", help="GUID, hook/GUID, or a task's id.", autocompletion=complete_id)
+        str,
+        typer.Argument(
+            metavar="ID", help="GUID, hook/GUID, or a task's id; or how it begins.", autocompletion=complete_id
+        ),
     ],
     payload: Annotated[
         bool, typer.Option("--payload", help="Write exactly the received bytes to stdout, and nothing else.")
@@ -92,6 +96,7 @@ def show(
             hint="Give one of them.",
         )
     with source(data, config) as opened:
+        id = whole_id(opened, id)
         task = _find_task(opened, id)
         delivery = f"{task.hook}/{task.guid}" if task else id
         if payload:

@@ -9,6 +9,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
+from covenq.cli.id_prefix import whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
@@ -26,7 +27,7 @@ def why(
         str,
         typer.Argument(
             metavar="ID",
-            help="GUID, hook/GUID, a task's id, owner/name#n, or a PR's address.",
+            help="GUID, hook/GUID or a task's id, or how it begins; owner/name#n, or a PR's address.",
             autocompletion=complete_id,
         ),
     ],
@@ -48,7 +49,7 @@ def why(
       covenq why octo/hello#7
     """
     with source(data, config) as opened:
-        answer = opened.why(id)
+        answer = opened.why(whole_id(opened, id))
     if json:
         output.emit_json(answer)
     elif answer.kind == "target" and len(answer.stories) > 1:

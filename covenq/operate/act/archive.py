@@ -12,8 +12,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-from msgspec import to_builtins
-
 from covenq.errors import UsageError
 from covenq.json_text import json_text
 from covenq.model import JsonObject
@@ -37,8 +35,8 @@ def header(version: str, at: str, filter: str) -> JsonObject:
 
 
 def line(delivery: OneDelivery, body: bytes | None, tasks: Iterable[TaskHistory]) -> JsonObject:
-    """The line of a delivery, with headers in its object and attempts in its tasks' objects."""
-    told: JsonObject = {"delivery": to_builtins(delivery), "tasks": to_builtins(list(tasks))}
+    """The line of a delivery, with headers in its object and attempts in its tasks' objects; these are left to be encoded."""
+    told: JsonObject = {"delivery": delivery, "tasks": list(tasks)}
     if body is None:
         return {**told, "body": None}
     try:

@@ -132,7 +132,7 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
         elif delivery.state == State.RECEIVED:
             yield Step("mend the rule that failed, then route it", f"covenq reroute {id}")
         else:
-            yield Step("no route of today wants it; change one, and see what it would have done", "covenq routes diff")
+            yield Step("no route of today wants it: see which there are, and change one", "covenq routes")
         return
     for task in newest_by_route(facts.tasks):
         name = task.id

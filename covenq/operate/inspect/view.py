@@ -62,7 +62,7 @@ def tasks(
 ) -> Page[Task]:
     """A page of the tasks that match, with `waits`, what they wait for under the limits `caps`. Raises UsageError."""
     page = query.tasks(conn, filter, limit, after, payload_of=_payload_of(records))
-    _set_waits(conn, page.items, caps, now)
+    set_waits(conn, page.items, caps, now)
     return page
 
 
@@ -82,11 +82,11 @@ def count(conn: sqlite3.Connection, what: Counted, filter: Filter) -> int:
 def task(conn: sqlite3.Connection, id: str, *, caps: Caps = NO_CAPS, now: float | None = None) -> Task:
     """One task, with `waits`. Raises NotFound."""
     found = query.task(conn, id)
-    _set_waits(conn, [found], caps, now)
+    set_waits(conn, [found], caps, now)
     return found
 
 
-def _set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now: float | None) -> None:
+def set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now: float | None) -> None:
     """Set `waits` of queued tasks, None of others."""
     waiting = None
     for one in tasks:
@@ -103,7 +103,11 @@ def _set_waits(conn: sqlite3.Connection, tasks: Iterable[Task], caps: Caps, now:
 def delivery(conn: sqlite3.Connection, records: ReadableJournal, id: str) -> OneDelivery:
     """One delivery with the headers it came with. Raises NotFound, Ambiguous, UsageError."""
     found = query.delivery(conn, *parse_id(id))
-    record = records.get(found.seq)
+    return with_headers(records, found, records.get(found.seq))
+
+
+def with_headers(records: ReadableJournal, found: Delivery, record: Record | None) -> OneDelivery:
+    """A delivery with the headers of its `record`."""
     by = found.redacted or found.payload_dropped
     return OneDelivery(
         **asdict(found),
@@ -147,8 +151,12 @@ def body(records: ReadableJournal, found: Delivery) -> tuple[bytes, str]:
 
     Raises NotFound.
     """
+    return body_of(found, records.get(found.seq))
+
+
+def body_of(found: Delivery, record: Record | None) -> tuple[bytes, str]:
+    """As `body`, of a delivery whose record was read."""
     name = DeliveryId(found.hook, found.guid)
-    record = records.get(found.seq)
     if record is None:
         raise NotFound(f"the record of {name} can't be read", hint="Run `covenq verify`.")
     if record.payload is None:

@@ -24,6 +24,7 @@ from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.tasks.execution import running
 from covenq.tasks.execution.process_tree import identity_of
+from covenq.text import counted
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
 
@@ -41,12 +42,23 @@ EARLIEST_TIME = 1_793_500_000.0
 """Seconds since 1970, late in 2026: a clock that is before it is wrong."""
 
 
+NEED_CONFIGURATION = frozenset({"configuration", "secret", "port"})
+"""Checks of what a configuration says: there is nothing to check where none can be read."""
+
+
 def examine(
-    context: DoctorContext, *, command: Callable[[str], str | None], timer: Callable[[], float] = time.perf_counter
+    context: DoctorContext,
+    *,
+    command: Callable[[str], str | None],
+    timer: Callable[[], float] = time.perf_counter,
+    configured: bool = True,
 ) -> Iterator[Finding]:
-    """Every finding, the most important checks first. `command` finds a program, as `shutil.which` does."""
-    yield from _configuration(context, command)
+    """Every finding, the most important checks first. `command` finds a program, as `shutil.which` does.
+
+    Not `configured`: the context's configuration stands for one that can't be read, and nothing is said, or tried, of it.
+    """
     for check, found in (
+        ("configuration", _configuration(context, command)),
         ("secret", _secrets(context)),
         ("permissions", _permissions(context)),
         ("daemon", _daemon(context)),
@@ -58,7 +70,8 @@ def examine(
         ("requests", _refusals(context)),
         ("processes", _processes(context)),
     ):
-        yield from _errors_as_findings(check, found)
+        if configured or check not in NEED_CONFIGURATION:
+            yield from _errors_as_findings(check, found)
 
 
 def _errors_as_findings(check: str, found: Iterator[Finding]) -> Iterator[Finding]:
@@ -77,8 +90,7 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
         words = f"{where}: there are no routes, so every delivery is kept and ignored"
         yield Finding("configuration", WARN, words, "covenq init")
     else:
-        count = f"{len(config.routes)} route{'' if len(config.routes) == 1 else 's'}"
-        yield Finding("configuration", GOOD, f"{where}: {count}")
+        yield Finding("configuration", GOOD, f"{where}: {counted(len(config.routes), 'route')}")
     for route in config.routes:
         if route.run and command(route.run[0]) is None:
             words = f"route {route.name}: {route.run[0]!r} is no command that this user finds"
@@ -187,7 +199,7 @@ def _journal(context: DoctorContext) -> Iterator[Finding]:
     if status.state.error:
         yield Finding("state", BAD, status.state.error, "Restart the daemon: state.db is only a cache.")
     if not damage and not reported and not status.journal.poisoned:
-        words = f"{status.journal.head.seq} records in {status.journal.segments} segments"
+        words = f"{counted(status.journal.head.seq, 'record')} in {counted(status.journal.segments, 'segment')}"
         yield Finding("journal", GOOD, f"{words}; `covenq verify` proves every byte")
 
 
@@ -309,7 +321,7 @@ def _processes(context: DoctorContext) -> Iterator[Finding]:
     waits = context.now - seconds_or(oldest["queued"], context.now) if "queued" in oldest else 0.0
     if waits > OLD_S:
         hours = int(waits // 3600)
-        words = f"the oldest task waits for {hours} hour{'' if hours == 1 else 's'}"
+        words = f"the oldest task waits for {counted(hours, 'hour')}"
         yield Finding("tasks", WARN, words, "covenq tasks state:queued before:1h")
 
 

@@ -300,7 +300,7 @@ class Attempt:
                 scrubber=context.scrubber(secrets_of({name: env[name] for name in policy.env if name in env})),
             )
         except (OSError, ValueError) as error:
-            return self._not_started(error)
+            return self._not_started(error, policy.run[0])
         context.starts.started()
         try:
             # If there is no space for it, a later daemon knows the process by its fencing token alone.
@@ -320,9 +320,9 @@ class Attempt:
             context.starts.ended()
             running.remove(context.data, claim.task, claim.attempt)
 
-    def _not_started(self, error: OSError | ValueError) -> Outcome:
+    def _not_started(self, error: OSError | ValueError, program: str = "it") -> Outcome:
         """The outcome of an attempt that could not be started: given back, if that is for no fault of its own."""
-        outcome = not_started(error)
+        outcome = not_started(error, program)
         if (
             isinstance(error, OSError)
             and outcome.category is Category.INTERRUPTED

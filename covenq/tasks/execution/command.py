@@ -40,6 +40,7 @@ from covenq.tasks.execution.shortage import given_back, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.scheduling.outcome import Outcome, Usage
 
+PROGRAM_MAX = 200  # characters of a program's name that are told of
 _LAST_CHUNKS = 64  # more than a pipe holds
 _SELECT_MAX_S = 3600.0  # poll(2) takes at most 24 days; a timeout may be longer
 _POLL_S = 0.02  # where the kernel has no pidfd, the end of a process is looked for this often
@@ -303,15 +304,18 @@ def _with_limits(
     return [sys.executable, "-I", "-S", launch.__file__, *given, *argv], status, (write,)
 
 
-def not_started(error: OSError | ValueError) -> Outcome:
-    """The outcome of a command that could not be started: category `spawn`, with the system's reason.
+def not_started(error: OSError | ValueError, program: str = "it") -> Outcome:
+    """The outcome of a command that could not be started: category `spawn`, with the program and the system's reason.
 
-    Or given back (`interrupted`), where it is this process that is short of something.
+    Or given back (`interrupted`), where it is this process that is short of something. `program` is as the route names it, with
+    its placeholders: what they stand for is the payload's, and no record's data.
     """
     if isinstance(error, OSError) and not isinstance(error, LimitedStartError) and is_shortage(error):
         return given_back(error)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Outcome(Category.SPAWN, detail=printable(f"it could not be started: {reason}"))
+    return Outcome(
+        Category.SPAWN, detail=printable(f"{program[:PROGRAM_MAX] or repr(program)} could not be started: {reason}")
+    )
 
 
 def _signal_name(number: int) -> str:

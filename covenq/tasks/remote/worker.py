@@ -249,7 +249,7 @@ class Worker:
             argv = brief.argv(options.run, directory)
             command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
         except (OSError, ValueError) as error:
-            return not_started(error)
+            return not_started(error, options.run[0])
         try:
             with contextlib.suppress(OSError):  # its token is noted
                 running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)

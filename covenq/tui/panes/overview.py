@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covenq.model import INTAKE_PAUSED, NOT_RUNNING
+from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.widgets.lines import Line, labelled
 
@@ -98,7 +99,7 @@ def _journal_alarms(status: Status, now: float) -> list[str]:
     if state.error:
         found.append(f"the state lags: {text.clean(state.error)}")
     elif state.lag > LAG_LONG:
-        found.append(f"the state is {text.number(state.lag)} records behind the journal: what is listed here is old")
+        found.append(f"the state is {counted(state.lag, 'record')} behind the journal: what is listed here is old")
     return found
 
 
@@ -243,7 +244,7 @@ def _health(status: Status) -> list[Line]:
             labelled("disk", f"{text.size(disk.free)} free of {text.size(disk.total)}", "red" if share < 5 else "")
         )
     lag = state.lag
-    lines.append(labelled("fold lag", f"{text.number(lag)} records" if lag else "none"))
+    lines.append(labelled("fold lag", counted(lag, "record") if lag else "none"))
     doing = status.upkeep.doing if status.upkeep else None
     if doing:
         lines.append(labelled("upkeep", f"{doing.what}: {doing.done} of {doing.total} segments", "yellow"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 
 from covenq.errors import CovenqError
+from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.panes import overview
 from covenq.tui.widgets.lines import Line, Lines, labelled
@@ -83,7 +84,7 @@ def _verified(last: Verified | None, now: float) -> Line:
         return labelled("verified", "not yet, or nowhere that is known of")
     took = text.duration(last.seconds)
     if last.ok:
-        result = f"✓ {text.ago(last.at, now)}: {text.number(last.records)} records, to seq {text.number(last.seq)}"
+        result = f"✓ {text.ago(last.at, now)}: {counted(last.records, 'record')}, to seq {text.number(last.seq)}"
         return labelled("verified", f"{result}, in {took}", "green")
     return labelled("verified", f"✗ {text.ago(last.at, now)}: {text.number(last.findings)} findings", "red")
 

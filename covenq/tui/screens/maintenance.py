@@ -23,6 +23,7 @@ from covenq.operate.maintain import backup
 from covenq.operate.maintain.backup_list import BackupEntry
 from covenq.operate.operations import COMPACT
 from covenq.operate.parameters import Compact
+from covenq.text import counted
 from covenq.tui import text
 from covenq.tui.actions import BY
 from covenq.tui.background import BackgroundThread
@@ -49,8 +50,8 @@ def compact_lines(done: Compaction) -> list[Line]:
     would = "would be " if done.dry_run else ""
     lines: list[Line] = [
         [(f"{text.number(done.deliveries)} payloads of {text.size(done.payload_bytes)} {would}dropped, ", "")],
-        [(f"in {text.number(done.segments)} segments", "")],
-        [(f"the files of {text.number(done.attempts)} tasks {would}removed", "")],
+        [(f"in {counted(done.segments, 'segment')}", "")],
+        [(f"the files of {counted(done.attempts, 'task')} {would}removed", "")],
     ]
     if not done.dry_run:
         lines += [[(f"the journal is {text.size(max(0, done.freed))} shorter", "")], []]
@@ -93,7 +94,7 @@ def compact_screen(source: Source) -> ProgressScreen[Compaction]:
         compact_job(source),
         compact_lines,
         ok=lambda done: not done.left,
-        unit=lambda number: f"{text.number(number)} segments",
+        unit=lambda number: counted(number, "segment"),
     )
 
 
@@ -162,7 +163,9 @@ def backup_lines(directory: str, done: BackupResult) -> list[Line]:
         lines.append([(f"✗ {text.clean(one)}", "red")])
     if not damage:
         lines.append([("✓ the copy verifies", "green")])
-    copied = f"{text.number(report.copied)} segments copied ({text.size(report.bytes)}), {text.number(report.kept)} unchanged"
+    copied = (
+        f"{counted(report.copied, 'segment')} copied ({text.size(report.bytes)}), {text.number(report.kept)} unchanged"
+    )
     lines += [
         [(copied, "")],
         [(f"to {text.clean(directory)}", "")],

@@ -1,0 +1,52 @@
+"""An id that is typed in part: the one delivery or task whose id begins so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from covenq.errors import NotFound, UsageError
+from covenq.model import parse_id
+
+if TYPE_CHECKING:
+    from covenq.client.interface import Source
+
+PREFIX_MIN = 4
+"""Characters that a prefix has at least."""
+GUID_LENGTH = 36
+"""Of GitHub's GUIDs: what is as long is whole."""
+LISTED_MAX = 5
+"""Ids that are listed where several begin so."""
+
+
+def whole_id(opened: Source, id: str) -> str:
+    """The id of the only delivery or task that begins with `id`; `id` itself where it is whole, or nothing begins so.
+
+    Only to look at: what acts takes whole ids. Raises UsageError where several begin so.
+    """
+    try:
+        hook, prefix = parse_id(id)
+    except UsageError:
+        return id  # an address, say
+    if not PREFIX_MIN <= len(prefix) < GUID_LENGTH or _is_known(opened, id):
+        return id
+    within = f"guid:{prefix}*" if hook is None else f"hook:{hook} guid:{prefix}*"
+    found = [f"{one.hook}/{one.guid}" for one in opened.deliveries(within, limit=LISTED_MAX).items]
+    if hook is None:
+        found += [one.id for one in opened.tasks(f"id:{prefix}*", limit=LISTED_MAX).items]
+    if len(found) > 1:
+        shown = ", ".join(found[:LISTED_MAX])
+        raise UsageError(f"several ids begin with {prefix}: {shown}", hint="Type more of it.")
+    return found[0] if found else id
+
+
+def _is_known(opened: Source, id: str) -> bool:
+    """Whether it is the whole id of a task or of a delivery."""
+    for ask in (opened.task, opened.delivery):
+        try:
+            ask(id)
+        except NotFound:
+            continue
+        except UsageError:
+            pass  # of several hooks: it is whole
+        return True
+    return False

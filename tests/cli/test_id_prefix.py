@@ -1,0 +1,65 @@
+"""`show` and `why` take how an id begins, where only one begins so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from covenq.cli.id_prefix import whole_id
+from covenq.client.open import open_source
+from covenq.config.load import Config
+from covenq.errors import UsageError
+from journal.file.open import open_journal
+from tests.support.daemon import Daemon
+from tests.support.records import of, queued, received
+from tests.support.requests import issue
+
+ONE, OTHER = "72d3162e-cc78-11e3-81ab-4c9367dc0958", "72d3999e-cc78-11e3-81ab-4c9367dc0958"
+
+
+@pytest.fixture
+def here(data: Path) -> Path:
+    data.mkdir(mode=0o700)
+    with open_journal(data / "journal") as journal:
+        for guid in (ONE, OTHER, "short", "short-and-long"):
+            journal.append([received(guid), queued(guid)])
+        journal.append([received(ONE, hook="77")])
+    return data
+
+
+def test_the_only_one_that_begins_so_is_meant(here: Path) -> None:
+    with open_source(here, Config()) as source:
+        assert whole_id(source, "72d3999") == f"9/{OTHER}"
+        assert whole_id(source, "77/72d3") == f"77/{ONE}"
+        assert whole_id(source, of(OTHER)[:8]) == of(OTHER)
+        assert whole_id(source, "short") == "short", "which is one, and begins another"
+        for unknown in (
+            "72d4",
+            "72d",
+            "nobody",
+            of(ONE),
+            ONE,
+            "octo/hello#7",
+            "*",
+            "https://github.com/octo/hello/pull/7",
+        ):
+            assert whole_id(source, unknown) == unknown
+
+
+def test_several_are_listed(here: Path) -> None:
+    with open_source(here, Config()) as source, pytest.raises(UsageError) as caught:
+        whole_id(source, "72d3162e")
+    assert str(caught.value) == f"several ids begin with 72d3162e: 77/{ONE}, 9/{ONE}"
+
+
+def test_show_and_why_take_one_with_a_daemon_and_without(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.post("issues", issue(1), ONE)
+    for _ in range(2):
+        assert ONE in daemon.cli("show", "72d3").stdout.decode()
+        assert daemon.cli("show", "72d3", "--path", ".issue.number").stdout == b"1\n"
+        assert ONE in daemon.cli("why", "72d3").stdout.decode()
+        assert b"hint: " in daemon.cli("show", "72d4", exit_code=3).stderr
+        daemon.kill()

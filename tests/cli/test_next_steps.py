@@ -1,0 +1,68 @@
+"""What a command says to type next can be typed as it is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from journal.file.open import open_journal
+from tests.support.daemon import Daemon
+from tests.support.records import moved, note, of, queued, received
+
+CONFIG = '[[route]]\nname = "fix"\nmatch = "event:issues"\nrun = ["true"]\n'
+
+
+@pytest.fixture
+def here(data: Path, tmp_path: Path) -> Daemon:
+    """A data directory without a daemon, and commands on it."""
+    data.mkdir(mode=0o700)
+    (tmp_path / "covenq.toml").write_text(CONFIG)
+    with open_journal(data / "journal") as journal:
+        for guid in ("failed-one", "completed-one", "waiting-one"):
+            journal.append([received(guid), queued(guid)])
+        for guid, kind, more in (
+            ("failed-one", "failed", {"category": "spawn", "detail": "x could not be started"}),
+            ("completed-one", "completed", {"result": f"attempts/{of('completed-one')}/1/result"}),
+        ):
+            journal.append([moved("claimed", of(guid), attempt=1, worker="w")])
+            journal.append([moved("phase", of(guid), attempt=1, phase="prepared")])
+            journal.append([moved(kind, of(guid), attempt=1, **more)])
+        journal.append([received("ignored-one", event="push"), note("ignored", "ignored-one", reason="no_match")])
+    return Daemon(data=data, config=tmp_path / "covenq.toml")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [["worker"], ["intake"], ["route", "fix"], ["repo", "octo/it's"], ["installation", "2311"]],
+    ids=" ".join,
+)
+def test_pause_says_what_ends_it(here: Daemon, subject: list[str]) -> None:
+    said = here.cli("pause", *subject).stderr.decode()
+    command = re.search(r"`(covenq resume .*)` ends it", said)
+    assert command, said
+    assert "goes on" in here.cli(*shlex.split(command[1])[1:]).stderr.decode()
+
+
+@pytest.mark.parametrize("guid", ["failed-one", "completed-one", "waiting-one", "ignored-one"])
+def test_each_next_step_of_why_is_a_command(here: Daemon, guid: str) -> None:
+    said = here.cli("why", guid).stdout.decode()
+    steps = re.findall(r"^  (covenq .*?)  ", said.partition("what next")[2], re.MULTILINE)
+    assert steps, said
+    for number, step in enumerate(steps):
+        copy = here.data.with_name(f"copy-{number}")
+        shutil.copytree(here.data, copy)
+        Daemon(data=copy, config=here.config).cli(*shlex.split(step)[1:])
+
+
+def test_a_task_whose_delivery_was_erased_lists_no_file(here: Daemon) -> None:
+    task = of("completed-one")
+    before = here.cli_json("show", task)["attempt_objects"][0]
+    assert (before["result"], before["stdout"]) == (f"attempts/{task}/1/result", f"attempts/{task}/1/stdout")
+    here.cli("redact", "completed-one")
+    after = here.cli_json("show", task)["attempt_objects"][0]
+    assert (after["result"], after["stdout"], after["stderr"]) == (None, None, None)
+    assert here.cli_json("show", of("failed-one"))["attempt_objects"][0]["stdout"], "and others keep theirs"
