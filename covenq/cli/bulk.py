@@ -48,14 +48,10 @@ class Wording:
 
 
 def operator_name() -> str:
-    """Who acts, for the journal: `cli:` and the login name, or the user's number where there is no name."""
-    import getpass
-    import os
+    """Who acts by a command, for the journal."""
+    from covenq.operate import operator
 
-    try:
-        return f"cli:{getpass.getuser()}"[:64]
-    except (KeyError, OSError):
-        return f"cli:{os.getuid()}"
+    return operator.operator_name("cli")
 
 
 def ids_or_filter(words: list[str] | None, what: str) -> tuple[list[str], list[str]]:
@@ -175,12 +171,14 @@ def confirm(verb: Wording, eligible: int, skipped: Sequence[Skipped]) -> None:
     """Show the count and wait for a yes. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
     counted = output.count(eligible, verb.one, verb.many)
     say_skipped(skipped)
+    ask(f"{verb.name} {counted}", hint="Add --yes to do it, or --dry-run to see it.")
+
+
+def ask(what: str, *, hint: str) -> None:
+    """Ask whether to do it. Raises typer.Exit on a no; UsageError, with the hint, without a terminal to ask at."""
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
-        raise UsageError(
-            f"this would {verb.name} {counted}, and there is no terminal to ask at",
-            hint="Add --yes to do it, or --dry-run to see it.",
-        )
-    print(f"{verb.name.capitalize()} {counted}? [y/N] ", end="", file=sys.stderr, flush=True)
+        raise UsageError(f"this would {what}, and there is no terminal to ask at", hint=hint)
+    print(f"{what[:1].upper()}{what[1:]}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         say("Nothing was done.")
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from covenq.model.rows import Delivery, Task
 from covenq.operate import operations
 from covenq.operate.answers import Paused, PlanAnswer
 from covenq.operate.operations import Operation, S
+from covenq.operate.operator import operator_name
 from covenq.operate.parameters import Pause, Redact, Replay, Selection
 from covenq.tui.rows import Row
 
@@ -28,8 +29,6 @@ Noun = tuple[str, str]
 DELIVERIES: Noun = ("delivery", "deliveries")
 TASKS: Noun = ("task", "tasks")
 
-BY = "tui"
-REASON = "from the dashboard"
 COMMAND_IDS_MAX = 20
 """Ids that the equivalent command names one by one; it reads more from its standard input."""
 
@@ -58,17 +57,31 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One action on one target. `apply(dry_run, force)` blocks, and returns eligible, skipped and done.
+class How:
+    """How an action is applied. `reason` is recorded with it, if there is one."""
 
-    `command(force)` gives the words of the equivalent command; `warning` is shown with the plan.
+    dry_run: bool = False
+    force: bool = False
+    reason: str | None = None
+
+    def command_words(self) -> list[str]:
+        """As options of the command line."""
+        forced = ["--force"] if self.force else []
+        return forced if self.reason is None else [*forced, "--reason", self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action on one target. `apply` blocks, and returns eligible, skipped and done.
+
+    `command` gives the words of the equivalent command; `warning` is shown with the plan.
     """
 
     verb: str
     noun: Noun
     target: Target
-    apply: Callable[[bool, bool], PlanAnswer]
-    command: Callable[[bool], list[str]]
+    apply: Callable[[How], PlanAnswer]
+    command: Callable[[How], list[str]]
     forceable: bool = False
     warning: str = ""
 
@@ -80,12 +93,12 @@ WritableSource = Callable[[], Source]
 def replay(writable: WritableSource, target: Target) -> Action:
     """New tasks by today's routes."""
 
-    def apply(dry_run: bool, force: bool) -> PlanAnswer:
-        wanted = _selection(Replay, target, dry_run)
-        return writable().act(operations.REPLAY, structs.replace(wanted, force=force))
+    def apply(how: How) -> PlanAnswer:
+        wanted = _selection(Replay, target, how)
+        return writable().act(operations.REPLAY, structs.replace(wanted, force=how.force))
 
-    def command(force: bool) -> list[str]:
-        return ["covenq", "replay", *target.command_words(), *(["--force"] if force else [])]
+    def command(how: How) -> list[str]:
+        return ["covenq", "replay", *target.command_words(), *how.command_words()]
 
     return Action("Replay", DELIVERIES, target, apply, command, forceable=True)
 
@@ -108,28 +121,36 @@ def cancel(writable: WritableSource, target: Target) -> Action:
 def _action(
     verb: str, noun: Noun, operation: Operation[Selection, PlanAnswer], writable: WritableSource, target: Target
 ) -> Action:
-    def apply(dry_run: bool, force: bool) -> PlanAnswer:
-        return writable().act(operation, _selection(Selection, target, dry_run))
+    def apply(how: How) -> PlanAnswer:
+        return writable().act(operation, _selection(Selection, target, how))
 
-    return Action(verb, noun, target, apply, lambda force: ["covenq", operation.name, *target.command_words()])
+    def command(how: How) -> list[str]:
+        return ["covenq", operation.name, *target.command_words(), *how.command_words()]
+
+    return Action(verb, noun, target, apply, command)
 
 
-def _selection(kind: type[S], target: Target, dry_run: bool) -> S:
-    return kind(ids=list(target.ids), filter=target.filter, dry_run=dry_run, reason=REASON, by=BY)
+def operator() -> str:
+    """Who acts in the dashboard, for the journal."""
+    return operator_name("tui")
+
+
+def _selection(kind: type[S], target: Target, how: How) -> S:
+    return kind(ids=list(target.ids), filter=target.filter, dry_run=how.dry_run, reason=how.reason, by=operator())
 
 
 def redact(writable: WritableSource, target: Target) -> Action:
     """Erase content, forever."""
 
-    def apply(dry_run: bool, force: bool) -> PlanAnswer:
+    def apply(how: How) -> PlanAnswer:
         if target.filter is not None:
             raise UsageError(
                 "what matches a filter can't be erased from here", hint="Mark the deliveries with Space, and press x."
             )
-        return writable().act(operations.REDACT, _selection(Redact, target, dry_run))
+        return writable().act(operations.REDACT, _selection(Redact, target, how))
 
-    def command(force: bool) -> list[str]:
-        return ["covenq", "redact", *target.command_words()]
+    def command(how: How) -> list[str]:
+        return ["covenq", "redact", *target.command_words(), *how.command_words()]
 
     warning = "Payload, titles and names are erased from every file, and nothing brings them back."
     return Action("Redact", DELIVERIES, target, apply, command, warning=warning)
@@ -153,9 +174,15 @@ class PauseChoice:
         of = self.what if self.name is None else f"{self.what} {self.name}"
         return f"{'resume' if self.paused else 'pause'} {of}"
 
-    def command(self) -> list[str]:
+    @property
+    def closes_intake(self) -> bool:
+        """It is to be asked about first: what is refused meanwhile, GitHub does not send again."""
+        return self.what == "intake" and not self.paused
+
+    def command(self, reason: str | None = None) -> list[str]:
         words = ["covenq", "resume" if self.paused else "pause", self.what]
-        return words if self.name is None else [*words, self.name]
+        words += [] if self.name is None else [self.name]
+        return words if reason is None else [*words, "--reason", reason]
 
 
 ROUTES_MAX = 5
@@ -173,23 +200,24 @@ def routes_of(source: Source, row: Row | None) -> list[str]:
 def pause_choices(row: Row | None, routes: Iterable[str], pauses: Iterable[ActivePause]) -> list[PauseChoice]:
     """What is paused and can be resumed, then what can be paused.
 
-    That is the intake, the worker, and the row's `routes`, repository and installation.
+    That is the worker, the row's `routes`, repository and installation, and at last the intake.
     """
     found = [PauseChoice(one.what, one.repo or one.name, True, one.since, one.reason) for one in pauses]
     paused = {(one.what, one.name) for one in found}
-    candidates: list[tuple[str, str | None]] = [("intake", None), ("worker", None)]
+    candidates: list[tuple[str, str | None]] = [("worker", None)]
     candidates += [("route", name) for name in routes]
     if row is not None and row.repo is not None:
         candidates.append(("repo", row.repo))
     if isinstance(row, Delivery | Task) and row.installation is not None:
         candidates.append(("installation", str(row.installation)))
+    candidates.append(("intake", None))
     return found + [PauseChoice(what, name, False) for what, name in candidates if (what, name) not in paused]
 
 
-def pause_or_resume(source: Source, choice: PauseChoice) -> Paused:
+def pause_or_resume(source: Source, choice: PauseChoice, reason: str | None) -> Paused:
     """Pause or resume. Blocks. Raises Failure."""
     operation = operations.RESUME if choice.paused else operations.PAUSE
-    answer = source.act(operation, Pause(what=choice.what, name=choice.name, reason=REASON, by=BY))
+    answer = source.act(operation, Pause(what=choice.what, name=choice.name, reason=reason, by=operator()))
     if answer.paused is choice.paused:
         raise NotDurable(f"{choice.description}: it was not recorded")
     return answer

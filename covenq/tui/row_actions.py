@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 import orjson
@@ -30,6 +31,7 @@ from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.diff import DiffScreen
 from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.pauses import IntakeDialog, PauseMenu
 from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.why import StoryScreen
 
@@ -148,24 +150,28 @@ class RowActions:
         self._app.run_worker(self._pause(), group="pause", exclusive=True)
 
     async def _pause(self) -> None:
-        source, row = self._connection.source, self._current_row()
-        if source is None:
-            return
+        row = self._current_row()
         try:
+            source = self._connection.writable_source()
             found = await self._thread.call(
                 lambda: actions.pause_choices(row, actions.routes_of(source, row), source.pauses())
             )
             lines = [one.description + (f"  (since {text.clean(one.since)})" if one.since else "") for one in found]
-            menu = Menu("Pause or resume", lines, "What runs already is left alone.")
-            chosen = await self._app.push_screen_wait(menu)
+            chosen = await self._app.push_screen_wait(PauseMenu(lines))
             if chosen is None:
                 return
-            choice = found[chosen]
-            await self._thread.call(lambda: actions.pause_or_resume(self._connection.writable_source(), choice))
+            choice, reason = found[chosen[0]], chosen[1]
+            if choice.closes_intake:
+                confirmed = await self._app.push_screen_wait(IntakeDialog(reason))
+                if confirmed is None:
+                    return
+                (reason,) = confirmed
+            await self._thread.call(lambda: actions.pause_or_resume(self._connection.writable_source(), choice, reason))
         except Failure as error:
             notify_failure(self._app, error)
             return
-        notify(self._app, f"done: {shlex.join(choice.command())}")
+        end = "" if choice.paused else f". {shlex.join(replace(choice, paused=True).command())} ends it, and so does p"
+        notify(self._app, text.clean(f"done: {shlex.join(choice.command(reason))}{end}"))
         self._changed()
 
     # Screens over what is in view

@@ -447,6 +447,31 @@ def test_nobody_there_exits_6(make_daemon: Make, tmp_path: Path) -> None:
     daemon.cli("send", "push", "--url", "ftp://example.org", exit_code=2)
 
 
+# Pausing
+
+
+def test_closing_the_intake_says_what_it_costs_and_asks(make_daemon: Make) -> None:
+    daemon = make_daemon()
+    done = daemon.cli("pause", "intake", exit_code=2)
+    assert b"GitHub does not send it again by itself" in done.stderr
+    assert b"covenq resume intake" in done.stderr
+    assert b"--yes" in done.stderr
+    daemon.cli("pause", "intake", "--json", exit_code=2)
+    no = InTerminal(daemon, "pause", "intake", typed=b"n\n")
+    assert no.code == 1
+    assert "Pause the intake? [y/N]" in no.said
+    assert "Nothing was done." in no.said
+    assert daemon.cli_json("status")["pauses"] == []
+    yes = InTerminal(daemon, "pause", "intake", typed=b"y\n")
+    assert yes.code == 0
+    assert "`covenq resume intake` ends it" in yes.said
+    assert [one["what"] for one in daemon.cli_json("status")["pauses"]] == ["intake"]
+    daemon.cli("resume", "intake")
+    assert json.loads(daemon.cli("pause", "intake", "--yes", "--json").stdout)["changed"] is True
+    worker = daemon.cli("pause", "worker")
+    assert b"`covenq resume worker` ends it" in worker.stderr, "nothing is lost by that: it is not asked about"
+
+
 # Serving
 
 

@@ -32,7 +32,7 @@ def test_it_tells_ready_reloading_status_and_stopping(make_daemon: Make, data: P
         reloading = heard.until("RELOADING=1")
         assert int(reloading.partition("MONOTONIC_USEC=")[2]) > 0
         heard.until("READY=1")
-        daemon.cli("pause", "intake")
+        daemon.cli("pause", "intake", "--yes")
         assert "STATUS=NOT READY: An operator paused the intake." in heard.until("STATUS=")
         assert daemon.stop() == 0
         heard.until("STOPPING=1")

@@ -220,7 +220,7 @@ def findings(daemon: Daemon, *args: str, exit_code: int = 1) -> dict[str, list[d
 def test_a_daemon_that_is_paused_and_refused_its_configuration(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon('[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n')
     daemon.data.chmod(0o700)
-    daemon.cli("pause", "intake", "--reason", "moving house")
+    daemon.cli("pause", "intake", "--yes", "--reason", "moving house")
     daemon.cli("pause", "worker")
     assert daemon.config is not None
     daemon.config.write_text("[[route]]\nname = 7\n")

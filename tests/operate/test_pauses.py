@@ -268,9 +268,9 @@ def test_a_paused_intake_answers_503_tells_what_it_holds_and_opens_on_resume(dat
 
 def test_a_paused_intake_stays_so_over_a_restart_and_is_logged_once(make_daemon: Make) -> None:
     daemon = make_daemon()
-    said = daemon.cli("pause", "intake", "--reason", "moving house").stderr.decode()
+    said = daemon.cli("pause", "intake", "--yes", "--reason", "moving house").stderr.decode()
     assert "The intake is paused" in said
-    assert "was paused already" in daemon.cli("pause", "intake").stderr.decode()
+    assert "was paused already" in daemon.cli("pause", "intake", "--yes").stderr.decode()
     assert daemon.post("star", {"action": "created"}).status == 503
     eventually(lambda: "intake is closed" in daemon.log_tail())
     assert daemon.stop() == 0

@@ -63,6 +63,11 @@ def drawn(app: object) -> str:
     return "\n".join("".join(segment.text for segment in line) for line in lines)
 
 
+def notices(app: Dashboard) -> str:
+    """What the notices say that are shown at the moment; on the screen their words are wrapped."""
+    return " ".join(one.message for one in app._notifications)
+
+
 def rows(app: Dashboard) -> list[str]:
     """The rows in view, as drawn."""
     assert app.pane is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from covenq.tui.screens.diff import DiffScreen
 from covenq.tui.screens.help import Help
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.pauses import IntakeDialog, PauseMenu
 from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.why import StoryScreen
 from tests.support.daemon import Daemon
@@ -28,6 +30,7 @@ from tests.support.dashboard import (
     drawn,
     enter_filter,
     first_row,
+    notices,
     on,
     row_count,
     rows,
@@ -35,6 +38,8 @@ from tests.support.dashboard import (
     until,
 )
 from tests.support.requests import issue, new_guid
+
+BY = f"tui:{getpass.getuser()}"
 
 LOUD = ROUTES.replace(
     '"raise SystemExit(3)"', "\"import sys; print('the cause', file=sys.stderr); raise SystemExit(3)\""
@@ -66,7 +71,7 @@ async def go(pilot: Pilot[int], words: str) -> None:
 async def choose(pilot: Pilot[int], start: str) -> None:
     """Choose the line of the open menu that starts so."""
     app = pilot.app
-    await until(pilot, lambda: isinstance(app.screen, Menu), "a menu")  # type: ignore[arg-type]
+    await until(pilot, lambda: isinstance(app.screen, Menu | PauseMenu), "a menu")  # type: ignore[arg-type]
     menu = app.screen.query_one(OptionList)
     lines = [str(menu.get_option_at_index(n).prompt) for n in range(menu.option_count)]
     assert any(line.startswith(start) for line in lines), lines
@@ -132,10 +137,82 @@ async def test_a_waiting_task_is_cancelled_and_its_route_paused(daemon: Daemon) 
         await go(pilot, "done      1 task")
         await pilot.press("escape")
         await until(pilot, lambda: "⊘ cancelled" in rows(app)[1], "cancelled")
-        assert [one["data"]["by"] for one in daemon.records("task.cancelled")] == ["tui"]
+        cancelled = [one["data"] for one in daemon.records("task.cancelled")]
+        assert [(one["by"], one["reason"]) for one in cancelled] == [(BY, None)]
         await pilot.press("p")
         await choose(pilot, "resume route fine")
         await until(pilot, lambda: daemon.records("ops.resumed"), "recorded")
+
+
+async def test_the_intake_is_closed_only_after_a_question(daemon: Daemon) -> None:
+    daemon.post("push", issue(1))
+    app = dashboard(daemon.data)
+
+    async def menu(pilot: Pilot[int]) -> None:
+        await pilot.press("p")
+        await until(pilot, lambda: on(app, PauseMenu)() and isinstance(app.focused, OptionList), "the menu")
+
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, lambda: row_count(app) == 1 and app.status, "listed")
+        for keys in (["enter"], ["up", "enter"], ["down", "up", "up", "up", "enter"]):
+            await menu(pilot)
+            await pilot.press(*keys)
+            await until(pilot, lambda: len(app.screen_stack) == 1, "it is closed")
+        await menu(pilot)
+        await choose(pilot, "pause intake")
+        await until(pilot, on(app, IntakeDialog), "the question")
+        assert "GitHub does not send it again by itself" in static_text(app, "#warning")
+        assert "covenq resume intake" in static_text(app, "#dialog-body")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen_stack) == 1, "Cancel had the focus")
+        assert daemon.records("ops.paused") == []
+        await menu(pilot)
+        await choose(pilot, "pause intake")
+        await until(pilot, on(app, IntakeDialog), "the question")
+        await pilot.press("shift+tab", *"moving", "enter", "tab", "enter")
+        await until(pilot, lambda: "covenq resume intake ends it" in notices(app), "what ends it is told")
+        await until(
+            pilot, lambda: f"intake is paused for now by {BY}: moving" in static_text(app, "#alarm"), "an alarm"
+        )
+        assert daemon.post("push", issue(2)).status == 503
+        await menu(pilot)
+        await choose(pilot, "resume intake")
+        await until(pilot, lambda: daemon.records("ops.resumed"), "recorded")
+    paused, resumed = daemon.records("ops.paused")[0]["data"], daemon.records("ops.resumed")[0]["data"]
+    assert (paused["what"], paused["by"], paused["reason"]) == ("intake", BY, "moving")
+    assert (resumed["by"], resumed["reason"]) == (BY, None)
+
+
+async def test_a_reason_is_recorded_with_what_is_done(daemon: Daemon) -> None:
+    daemon.post("issues", issue(1, action="closed"))
+    daemon.wait_all_done()
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: row_count(app) == 1 and "✗" in first_row(app), "failed")
+        await pilot.press("r")
+        await planned(pilot, "eligible  1 delivery")
+        await pilot.press("shift+tab", *"fixed [q]", "enter")
+        await go(pilot, "done      1 delivery")
+        assert "--reason 'fixed [q]'" in static_text(app, "#dialog-body")
+        await pilot.press("escape", "p")
+        await until(pilot, on(app, PauseMenu), "the menu")
+        await pilot.press("tab", *"later", "enter")
+        await choose(pilot, "pause worker")
+        await until(pilot, lambda: daemon.records("ops.paused"), "recorded")
+    replayed, paused = daemon.records("delivery.replayed")[0]["data"], daemon.records("ops.paused")[0]["data"]
+    assert (replayed["by"], replayed["reason"]) == (BY, "fixed [q]")
+    assert (paused["what"], paused["by"], paused["reason"]) == ("worker", BY, "later")
+
+
+async def test_without_a_daemon_nothing_is_asked_that_is_refused(daemon: Daemon) -> None:
+    daemon.post("push", issue(1))
+    assert daemon.stop() == 0
+    app = dashboard(daemon.data)
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, lambda: row_count(app) == 1, "listed")
+        await pilot.press("p")
+        await until(pilot, lambda: "the dashboard is read-only" in notices(app), "told")
+        assert len(app.screen_stack) == 1
 
 
 async def test_redacting_says_that_nothing_brings_it_back(daemon: Daemon) -> None:
@@ -163,8 +240,8 @@ async def test_read_only_refuses_to_act(daemon: Daemon) -> None:
         await planned(pilot, "refused")
         assert app.screen.query_one("#go", Button).disabled
         await pilot.press("escape", "p")
-        await choose(pilot, "pause intake")
-        await until(pilot, lambda: "--read-only" in drawn(app), "told")
+        await until(pilot, lambda: "--read-only" in drawn(app), "told, and nothing is asked")
+        assert not on(app, PauseMenu)()
         assert daemon.records("ops.paused") == []
 
 

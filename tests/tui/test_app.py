@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -195,7 +196,7 @@ async def test_replay_asks_first_and_says_what_it_did(daemon: Daemon, size: tupl
         assert f"covenq replay 446581321/{guid}" in static_text(app, "#dialog-body")
         await pilot.press("enter")
         replayed = [record["data"] for record in daemon.records("delivery.replayed")]
-        assert [(one["replay"], one["by"]) for one in replayed] == [(1, "tui")]
+        assert [(one["replay"], one["by"]) for one in replayed] == [(1, f"tui:{getpass.getuser()}")]
         assert len(daemon.records("task.queued")) == 2
         await pilot.press("3")
         await until(pilot, lambda: row_count(app) == 2, "the new task is listed")

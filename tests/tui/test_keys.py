@@ -24,6 +24,7 @@ from covenq.tui.screens.help import Help, enabled_bindings, key_name
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.maintenance import BackupDialog, CompactDialog
 from covenq.tui.screens.menus import Menu
+from covenq.tui.screens.pauses import IntakeDialog, PauseMenu
 from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.verify import VerifyScreen
@@ -37,7 +38,8 @@ from tests.support.requests import issue
 
 BOUND_CLASSES = (
     Dashboard, RowTable, ListPane, Lines, JournalPage, DetailScreen, PayloadScreen, TreeView, StoryScreen,
-    DiffScreen, LogScreen, VerifyScreen, ProgressScreen, Confirm, Menu, Help, CompactDialog, BackupDialog,
+    DiffScreen, LogScreen, VerifyScreen, ProgressScreen, Confirm, Menu, PauseMenu, IntakeDialog, Help, CompactDialog,
+    BackupDialog,
 )  # fmt: skip
 """Every class that has bindings."""
 

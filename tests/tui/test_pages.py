@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,9 @@ def test_alarms_are_words(change: dict[str, Any], words: str) -> None:
     assert len(found) == 1
     assert words in found[0]
     assert found[0][:20] in told(replace(STATUS, **change)).splitlines()[0], "the page begins with it"
+
+
+BY = f"tui:{getpass.getuser()}"
 
 
 class Files:
@@ -323,7 +327,7 @@ async def test_compacting_shows_its_plan_first(daemon: Daemon) -> None:
         await until(pilot, lambda: on(app, ProgressScreen)() and "dropped" in document(app), "done")
         assert "covenq compact" in document(app)
         await pilot.press("escape")
-    assert [record["data"]["by"] for record in daemon.records() if record["kind"].endswith("dropped")] == ["tui"]
+    assert [record["data"]["by"] for record in daemon.records() if record["kind"].endswith("dropped")] == [BY]
 
 
 async def test_what_writes_is_refused_with_read_only(daemon: Daemon) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,9 @@ async def test_a_daemon_elsewhere_is_watched_and_acted_on(elsewhere: Callable[[s
             "a plan",
         )
         await pilot.press("escape")
-    assert [one["data"]["by"] for one in daemon.records("delivery.replayed")] == ["token:the-operate (tui)"]
+    assert [one["data"]["by"] for one in daemon.records("delivery.replayed")] == [
+        f"token:the-operate (tui:{getpass.getuser()})"
+    ]
 
 
 async def test_a_token_that_may_only_read_is_refused(elsewhere: Callable[[str], Dashboard]) -> None:

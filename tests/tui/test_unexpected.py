@@ -24,7 +24,7 @@ from covenq.tui.screens.payload import PayloadScreen
 from covenq.tui.screens.progress import ProgressScreen
 from covenq.tui.screens.why import StoryScreen
 from journal.file.open import open_journal
-from tests.support.dashboard import dashboard, drawn, enter_filter, on, row_count, until
+from tests.support.dashboard import dashboard, drawn, enter_filter, notices, on, row_count, until
 from tests.support.records import moved, of, queued, received
 
 GUIDS = [f"{number:08x}-cc78-11e3-81ab-4c9367dc0958" for number in range(3)]
@@ -101,10 +101,6 @@ class Failing(LocalSource):
 
 def app_of(source: Source, data: Path) -> Dashboard:
     return Dashboard(lambda: source, data, filters=data / "filters.json")
-
-
-def notices(app: Dashboard) -> str:
-    return " ".join(one.message for one in app._notifications)
 
 
 async def test_a_call_raises_a_sentence() -> None:

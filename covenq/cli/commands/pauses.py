@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.bulk import operator_name
+from covenq.cli.bulk import ask, operator_name
 from covenq.cli.context import source
 from covenq.cli.options import (
     ConfigOption,
@@ -18,6 +18,7 @@ from covenq.cli.options import (
     Reason,
     TokenFileOption,
     UrlOption,
+    Yes,
     complete_paused,
     one_of,
 )
@@ -51,6 +52,7 @@ def pause(
     what: What = None,
     name: Name = None,
     reason: Reason = None,
+    yes: Yes = False,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -61,8 +63,9 @@ def pause(
     """Hold the intake, the worker, or a part of the work.
 
     It lasts until `covenq resume`, restarts included. While the intake is paused deliveries are answered 503, and GitHub
-    does not send them again by itself: pause the worker, or a part of it, wherever that will do. Deliveries are then
-    accepted, and their tasks wait; what runs already runs on. `covenq status` shows what is paused.
+    does not send them again by itself, so that is asked about first, or needs --yes: pause the worker, or a part of it,
+    wherever that will do. Deliveries are then accepted, and their tasks wait; what runs already runs on. `covenq status`
+    shows what is paused.
 
     \b
       covenq pause worker --reason "deploying"
@@ -74,6 +77,8 @@ def pause(
     from covenq.operate.parameters import Pause
 
     wanted = _required_subject("pause", what)
+    if wanted == "intake":
+        _ask_about_intake(yes)
     with source(data, config) as opened:
         done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
@@ -81,8 +86,8 @@ def pause(
             output.emit_json(done)
         return
     if done.changed:
-        named = [] if done.name is None and done.repo is None else [done.repo or done.name or ""]
-        say(f"{_sentence_subject(done)} is paused; `{command_text('covenq', 'resume', done.what, *named)}` ends it.")
+        command = command_text("covenq", "resume", done.what, *_names(done, name))
+        say(f"{_sentence_subject(done)} is paused; `{command}` ends it.")
         if done.what == "repo" and done.name is None:
             say("No delivery of that repository has come yet: check the spelling.")
     else:
@@ -135,6 +140,22 @@ def pause_details(since: str | None, by: str | None, reason: str | None, now: fl
 def pause_subject(what: str, name: str | None) -> str:
     """What is paused, in the words that `covenq resume` takes."""
     return f"{what} {clean(name)}" if name else what
+
+
+def _ask_about_intake(yes: bool) -> None:
+    """Say what it costs, and ask. Raises typer.Exit on a no, UsageError without a terminal to ask at."""
+    from covenq.operate.act import intake_pause
+
+    for words in (intake_pause.COST, intake_pause.INSTEAD, intake_pause.END):
+        say(words)
+    if not yes:
+        ask("pause the intake", hint="Add --yes to do it, or pause the worker: `covenq pause worker`.")
+
+
+def _names(pause: Paused, name: str | None) -> list[str]:
+    """The name, as an argument."""
+    known = pause.repo or pause.name or name
+    return [] if known is None else [known]
 
 
 def _sentence_subject(pause: Paused, name: str | None = None) -> str:

@@ -12,13 +12,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, Static
 
 from covenq.errors import Failure
 from covenq.operate.answers import PlanAnswer, Skipped
 from covenq.tui import text
-from covenq.tui.actions import Action, Noun
+from covenq.tui.actions import Action, How, Noun
 from covenq.tui.background import BackgroundThread
+from covenq.tui.screens.reason import ReasonInput
 from covenq.tui.screens.screen_stack import is_on_stack
 
 LISTED_MAX = 6
@@ -98,6 +99,7 @@ class Confirm(ModalScreen[bool]):
             yield Static(Content("asking what would be done…"), id="dialog-body")
             yield Static(Content(self._action.warning), id="warning")
             yield Static(id="force")
+            yield ReasonInput()
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button(self._action.verb, id="go", disabled=True)
@@ -122,7 +124,7 @@ class Confirm(ModalScreen[bool]):
         mark.update(Content(f"[{'x' if force else ' '}] f  force: also what has completed"))
         go.disabled = True
         try:
-            plan = await self._thread.call(lambda: self._action.apply(True, force))
+            plan = await self._thread.call(lambda: self._action.apply(How(dry_run=True, force=force)))
         except Failure as error:
             self._show_body([f"refused: {text.clean(error)}", text.clean(error.hint)])
             return
@@ -134,6 +136,10 @@ class Confirm(ModalScreen[bool]):
             return
         self.query_one("#dialog-body", Static).update(Content("\n".join(lines)))
 
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query_one("#cancel", Button).focus()
+
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "go":
             self._apply()
@@ -142,24 +148,25 @@ class Confirm(ModalScreen[bool]):
 
     @work(exclusive=True)
     async def _apply(self) -> None:
-        force = self._force
+        how = How(force=self._force, reason=self.query_one(ReasonInput).reason)
         self._applying = True
         self.query_one("#go", Button).disabled = True
         self.query_one("#force").display = False
         self.query_one("#warning").display = False
+        self.query_one(ReasonInput).display = False
         cancel = self.query_one("#cancel", Button)
         cancel.label = "Close"
         cancel.focus()
         self._show_body(["working…"])
         try:
-            result = await self._thread.call(lambda: self._action.apply(False, force))
+            result = await self._thread.call(lambda: self._action.apply(how))
         except Failure as error:
             self._show_body([f"failed: {text.clean(error)}", text.clean(error.hint)])
             return
         finally:
             self._applying = False
         self._done = True
-        self._show_body(done_lines(result, self._action.noun, self._action.command(force)))
+        self._show_body(done_lines(result, self._action.noun, self._action.command(how)))
 
     def action_leave(self) -> None:
         if not self._applying:  # while it is applied Esc waits for the result; `q` doesn't

@@ -25,7 +25,7 @@ from covenq.operate.operations import COMPACT
 from covenq.operate.parameters import Compact
 from covenq.text import counted
 from covenq.tui import text
-from covenq.tui.actions import BY
+from covenq.tui.actions import operator
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.progress import ProgressScreen, ReportProgress
 from covenq.tui.screens.screen_stack import is_on_stack
@@ -70,7 +70,7 @@ def compact_job(source: Source) -> Callable[[ReportProgress], Compaction]:
 
         def do() -> None:
             try:
-                answers.append(source.act(COMPACT, Compact(by=BY)))
+                answers.append(source.act(COMPACT, Compact(by=operator())))
             except BaseException as error:  # noqa: BLE001 - raised again below
                 errors.append(error)
 
@@ -120,7 +120,7 @@ class CompactDialog(ModalScreen[bool]):
             yield Static(Content("What is dropped is gone for ever; hashes, states and history stay."), id="warning")
             with Horizontal(id="dialog-buttons"):
                 yield Button("Cancel", id="cancel")
-                yield Button("Compact", id="go", variant="warning", disabled=True)
+                yield Button("Compact", id="go", disabled=True)
 
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
@@ -129,7 +129,7 @@ class CompactDialog(ModalScreen[bool]):
     @work(exclusive=True)
     async def _plan(self) -> None:
         try:
-            wanted = Compact(dry_run=True, by=BY)
+            wanted = Compact(dry_run=True, by=operator())
             plan = await self._thread.call(lambda: self._writable().act(COMPACT, wanted))
         except Failure as error:
             if is_on_stack(self):

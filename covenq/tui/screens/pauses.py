@@ -1,0 +1,117 @@
+"""What to pause or resume, with a reason; and the question before the intake is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from covenq.operate.act import intake_pause
+from covenq.tui import text
+from covenq.tui.screens.reason import ReasonInput
+
+NOTHING = "leave everything as it is"
+"""The first line, which is highlighted when the menu opens."""
+
+
+class PauseList(OptionList):
+    """Ends at its ends: the last line, which closes the intake, is not beside the first."""
+
+    def action_cursor_up(self) -> None:
+        if self.highlighted:
+            super().action_cursor_up()
+
+    def action_cursor_down(self) -> None:
+        if self.highlighted is None or self.highlighted < self.option_count - 1:
+            super().action_cursor_down()
+
+
+class PauseMenu(ModalScreen[tuple[int, str | None] | None]):
+    """Lines to choose from, after one that does nothing. Dismissed with the index of the line and the reason, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close"),
+        Binding("j", "down", show=False),
+        Binding("k", "up", show=False),
+        Binding("q", "app.quit", "Quit"),
+    ]
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__()
+        self._lines = [NOTHING, *lines]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield Static(Content("Pause or resume"), id="dialog-title")
+            yield PauseList(*(Option(Content(text.clean(line))) for line in self._lines), id="menu")
+            yield ReasonInput(key="Tab")
+            yield Static(Content("What runs already is left alone."), id="dialog-body")
+
+    def on_mount(self) -> None:
+        found = self.query_one(PauseList)
+        found.highlighted = 0
+        found.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query_one(PauseList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if event.option_index == 0:
+            self.dismiss(None)
+        else:
+            self.dismiss((event.option_index - 1, self.query_one(ReasonInput).reason))
+
+    def action_down(self) -> None:
+        self.query_one(PauseList).action_cursor_down()
+
+    def action_up(self) -> None:
+        self.query_one(PauseList).action_cursor_up()
+
+
+class IntakeDialog(ModalScreen[tuple[str | None] | None]):
+    """Says what closing the intake costs, and asks. Cancel has the focus. Dismissed with the reason, in a tuple, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Close"),
+        Binding("q", "app.quit", "Quit"),
+        Binding("left", "app.focus_previous", show=False),
+        Binding("right", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def compose(self) -> ComposeResult:
+        end = intake_pause.END.replace("`", "").removesuffix(" ends it.")
+        with Vertical(id="dialog"):
+            yield Static(Content("Pause the intake"), id="dialog-title")
+            yield Static(Content(intake_pause.COST), id="warning")
+            yield Static(Content(f"\n{intake_pause.INSTEAD}\n{end}, or p here, ends it.\n"), id="dialog-body")
+            yield ReasonInput(self._reason or "")
+            with Horizontal(id="dialog-buttons"):
+                yield Button("Cancel", id="cancel")
+                yield Button("Pause the intake", id="go")
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel", Button).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query_one("#cancel", Button).focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.dismiss((self.query_one(ReasonInput).reason,) if event.button.id == "go" else None)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
