@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from covenq.client.interface import Source
 from covenq.tui import journal_actions, row_actions, saved, text
@@ -36,6 +36,7 @@ from covenq.tui.screens import help
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.unexpected import as_failure
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 from covenq.tui.widgets.static_text import set_text
 
@@ -98,7 +99,7 @@ class Dashboard(App[int]):
             yield ListPane(listings.TASKS, lambda: empty.no_tasks(self.status), id="tasks")
             yield ListPane(listings.ATTEMPTS, lambda: empty.no_tasks(self.status), id="attempts")
             yield pages.JournalPage(id="journal")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.show_header()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import getpass
 import re
 from collections.abc import Callable
@@ -419,3 +420,24 @@ async def test_rerouting_is_recorded(daemon: Daemon, write_config: Callable[[str
         assert "covenq reroute" in static_text(app, "#dialog-body")
         await pilot.press("escape")
     assert [one["data"]["route"] for one in daemon.records("task.queued")] == ["stars"]
+
+
+async def test_the_keys_that_were_shown_are_forgotten(data: Path) -> None:
+    """Else each page and each screen that was ever opened makes every key slower."""
+
+    def keys() -> int:
+        gc.collect()
+        return sum(type(one).__name__ == "FooterKey" for one in gc.get_objects())
+
+    before = keys()
+    app = dashboard(data)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: row_count(app) == 0, "an empty list")
+        shown = keys()
+        for _ in range(5):
+            await pilot.press("5")
+            await until(pilot, lambda: "K Compact" in drawn(app), "the keys of the page")
+            await pilot.press("2")
+            await until(pilot, lambda: "r Replay" in drawn(app), "the keys of the list")
+        await until(pilot, lambda: keys() <= before + 2 * (shown - before), "what is gone is forgotten")
+        await pilot.press("q")

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
@@ -22,6 +22,7 @@ from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.logs import LogScreen
 from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class DetailScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(Content(f"delivery {text.clean(self._delivery)}"), id="detail-title")
         yield Lines([[("… reading", "dim")]])
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self._load()

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure, NotFound
@@ -21,6 +21,7 @@ from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.jsondiff import ABSENT, DIFFERENCES_MAX, Difference, differences
 from covenq.tui.widgets.jsontree import decode_payload, render_value
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class DiffScreen(Screen[None]):
         one, other = (text.clean(id) for id in self._ids)
         yield Static(Content(f"- {one}\n+ {other}"), id="diff-title")
         yield Lines([[("… reading", "dim")]])
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one(Lines).focus()

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from covenq.client.interface import Source
 from covenq.errors import Failure
@@ -19,6 +19,7 @@ from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.jsontree import Node, decode_payload
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.treeview import TreeView
 
 COPIED_MAX = 64 * 1024
@@ -57,7 +58,7 @@ class PayloadScreen(Screen[None]):
         yield SearchInput(id="search", placeholder="a name, or part of a value", compact=True)
         yield TreeView()
         yield Static("… reading", id="payload-line")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one("#search").display = False

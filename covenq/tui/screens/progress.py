@@ -11,12 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, ProgressBar, Static
+from textual.widgets import ProgressBar, Static
 
 from covenq.errors import Failure
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread, Cancelled
 from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class ProgressScreen(Screen[None], Generic[T]):
         yield ProgressBar(id="progress-bar", show_eta=False)
         yield Static(id="progress-status")
         yield Lines()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.set_interval(0.1, self._show_progress)

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure
@@ -18,6 +18,7 @@ from covenq.operate.inspect import story_text
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
+from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class StoryScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(Content(f"why {text.clean(self._delivery)}"), id="detail-title")
         yield Lines([[("… reading", "dim")]])
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one(Lines).focus()
