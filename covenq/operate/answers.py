@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from covenq.model.rows import Count, Time
 
+ALREADY_HERE = "it is here already"
+"""The reason why a delivery isn't imported that has been recorded before."""
+
 
 class Skipped(Struct, frozen=True):
     """One thing that is not done, and why."""

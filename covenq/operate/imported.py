@@ -9,9 +9,10 @@ from msgspec import Struct, field
 from covenq.errors import UsageError
 from covenq.model import JsonObject
 
-ORIGIN_MAX = 8
+ORIGIN_KEYS = ("format", "received_at", "seq", "state", "id", "redelivery")
+"""What is kept of a delivery's origin. Keys are covenq's own: what stands in a request must never become a key of a record."""
 ORIGIN_TEXT_MAX = 64
-"""Fields of a delivery's origin, and characters of a text in it."""
+"""Characters of a text in it."""
 
 
 class ImportedDelivery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,7 +21,7 @@ class ImportedDelivery(Struct, frozen=True, forbid_unknown_fields=True):
     headers: tuple[tuple[str, str], ...]
     body: bytes | None = field(name="body64", default=None)
     origin: JsonObject = {}
-    """Times, ids and short texts, for the record's `data`."""
+    """Times, ids and short texts by ORIGIN_KEYS, for the record's `data`."""
 
 
 def parse_item(one: object) -> ImportedDelivery:
@@ -37,7 +38,7 @@ def parse_item(one: object) -> ImportedDelivery:
         content = None if body is None else base64.b64decode(body, validate=True)
     except ValueError:
         raise UsageError("body64 is no base64") from None
-    told = {str(name)[:40]: value for name, value in list(origin.items())[:ORIGIN_MAX] if _is_word(value)}
+    told = {name: origin[name] for name in ORIGIN_KEYS if name in origin and _is_word(origin[name])}
     return ImportedDelivery(tuple((name, value) for name, value in headers), content, told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import signal
@@ -253,3 +254,60 @@ def test_a_signal_leaves_no_part_of_a_file(there: Daemon, tmp_path: Path, number
         process.kill()
         process.wait()
     assert (process.returncode, said, list(out.iterdir())) == (130, b"", [])
+
+
+def test_a_redelivery_in_a_file_is_here_already_and_the_rest_is_taken(tmp_path: Path) -> None:
+    again = {**GITHUB, "id": 12345679, "redelivery": True}
+    fresh: dict[str, Any] = json.loads(json.dumps(GITHUB).replace("0b989ba4", "1c989ba4"))
+    # Over more than one request: what the first one takes, a later one has again.
+    many = [json.loads(json.dumps(GITHUB).replace("0b989ba4", f"{n:08x}")) for n in range(64)]
+    file = tmp_path / "github.json"
+    file.write_text(json.dumps([GITHUB, again, *many, fresh, again]))
+    other = here(tmp_path)
+    dry = other.cli_json("import", str(file), "--dry-run")
+    found = other.cli_json("import", str(file), "--yes")
+    assert [one["id"] for one in found["done"]] == dry["eligible"] and len(dry["eligible"]) == 66
+    assert found["skipped"] == dry["skipped"]
+    assert [(one["id"], one["reason"]) for one in found["skipped"]] == [
+        (f"30/{GITHUB['guid']}", "it is here already")
+    ] * 2
+
+
+def test_the_keys_of_an_origin_are_covenqs_own(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(CONFIG)
+    item = {
+        "headers": headers("g0", BODIES["g0"]),
+        "body64": base64.b64encode(BODIES["g0"]).decode(),
+        "origin": {',"sum":"': 1, "received_at": "2026-11-20T00:57:16Z", "<key>": "x", "id": 7, "by": "somebody else"},
+    }
+    answer = daemon.api("/api/v1/import", "POST", {"items": [item]})
+    assert answer.status == 200 and len(answer.json["done"]) == 1
+    (record,) = daemon.records("delivery.received")
+    assert record["data"]["origin"] == {
+        "received_at": "2026-11-20T00:57:16Z", "id": 7, "by": record["data"]["origin"]["by"], "reason": None
+    }  # fmt: skip
+    assert record["data"]["origin"]["by"] != "somebody else"
+
+
+def test_an_exported_incident_is_what_the_routes_are_tried_on(there: Daemon, tmp_path: Path) -> None:
+    one, all = tmp_path / "one.jsonl", tmp_path / "all.jsonl"
+    there.cli("export", "guid:g0", "--output", str(one))
+    there.cli("export", "--output", str(all))
+    other = here(tmp_path)
+    found = other.cli_json("routes", "test", "--file", str(one))
+    assert (found["event"], found["matching"], found["delivery"]) == ("issues", ["fix"], "9/g0")
+    other.cli("routes", "test", "--file", str(one), "--expect", "fix")
+    items = other.cli_json("routes", "test", "--file", str(all))["items"]
+    assert [(each["delivery"], each["matching"]) for each in items] == [
+        ("9/g0", ["fix"]), ("9/g1", ["fix"]), ("9/g2", ["fix"]), ("9/s", []),
+    ]  # fmt: skip
+    assert len(other.cli("routes", "test", "--file", str(all), "--jsonl").stdout.splitlines()) == 4
+    assert b"9/s" in other.cli("routes", "test", "--file", str(all)).stdout
+    piped = other.cli("routes", "test", "--expect", "none", input=all.read_bytes(), exit_code=1)
+    assert b"expected none, and it is fix" in piped.stderr
+    github = tmp_path / "github.json"
+    github.write_text(json.dumps(GITHUB))
+    assert other.cli_json("routes", "test", "-f", str(github))["matching"] == ["fix"]
+    told = other.cli("routes", "test", "--event", "push", "--file", str(one), exit_code=2).stderr
+    assert b"says itself which event" in told
+    assert b"--event" in other.cli("routes", "test", input=json.dumps(issue(1)).encode(), exit_code=2).stderr

@@ -220,7 +220,7 @@ def import_(
     """
     from covenq.operate import operations
     from covenq.operate.act.archive import read
-    from covenq.operate.answers import PlanAnswer
+    from covenq.operate.answers import ALREADY_HERE, PlanAnswer, Skipped
     from covenq.operate.parameters import Import
 
     counted = None
@@ -235,12 +235,15 @@ def import_(
         if counted is not None and counted > 1 and not (yes or dry_run):
             confirm(IMPORT, counted, [])
         with _opened(file) as opened, bar(IMPORT.past) as update:
-            done = 0
+            done, eligible = 0, set[str]()
             for batch in _batches(read(opened, file)):
                 wanted = Import(items=batch, routed=route, reason=reason, dry_run=dry_run, by=operator_name())
                 answer = to.act(operations.IMPORT, wanted)
-                found.eligible += answer.eligible
+                # Of a dry run a later request can't know what an earlier one would have recorded.
+                found.eligible += [id for id in answer.eligible if id not in eligible]
+                found.skipped += [Skipped(id, ALREADY_HERE) for id in answer.eligible if id in eligible]
                 found.skipped += answer.skipped
+                eligible.update(answer.eligible)
                 found.done += answer.done
                 done += len(batch)
                 if update is not None:

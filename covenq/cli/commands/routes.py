@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +24,7 @@ from covenq.errors import ConfigError, NotFound, UsageError
 from covenq.model import parse_duration
 
 if TYPE_CHECKING:
+    from covenq.cli.route_trial import Trial
     from covenq.client.interface import Source
     from covenq.config.load import Config
     from covenq.config.route import Route
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 routes = typer.Typer(
     name="routes", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
 )
-
-PAYLOAD_MAX = 64 * 1024 * 1024
 
 
 @routes.callback(invoke_without_command=True)
@@ -118,8 +116,12 @@ def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
 
 @routes.command()
 def test(
-    event: Annotated[str, typer.Option("--event", metavar="NAME", help="X-GitHub-Event.")],
-    file: Annotated[str, typer.Option("--file", "-f", metavar="PATH", help="The payload; - is stdin.")] = "-",
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="NAME", help="X-GitHub-Event of a payload alone.")
+    ] = None,
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="PATH", help="A payload, or what `covenq export` wrote; - is stdin.")
+    ] = "-",
     expect: Annotated[
         str | None,
         typer.Option("--expect", metavar="NAMES", help="Exit with 1 unless exactly these match: a,b; none for none."),
@@ -129,71 +131,73 @@ def test(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Try the routes on a payload: which match, which don't, on what term.
+    """Try the routes on a payload, or on exported deliveries: which match, which don't, on what term.
 
     Nothing is recorded, and nothing runs.
+
+    \b
+      covenq routes test --event issues --file payload.json
+      covenq export 'repo:octo/hello since:1d' -o incident.jsonl && covenq routes test --file incident.jsonl
     """
-    from covenq.github.columns import columns
-    from covenq.github.request import decode
-    from covenq.routing.decide import PING, key
-    from covenq.routing.verdicts import verdicts
+    from covenq.cli.route_trial import read, trials
 
     loaded = locate_in_use(data, config).config
-    content = _read(file)
-    if file == "-" and not content.strip():
-        raise UsageError("no payload came on stdin", hint="Give --file PATH, or send it on stdin.")
-    body = decode(content)
-    if not isinstance(body, dict):
-        raise UsageError(f"{file}: is no JSON object", hint="Give the payload as GitHub sends it.")
-    read, about = columns(event, body)
-    row = {"hook": "-", "guid": "-", "event": event, **read, **about}
-    found = [] if event == PING else verdicts(loaded.routes, row, lambda: body, now=time.time())
-    matching = [verdict.route for verdict in found if verdict.matches]
-    by_name = {route.name: route for route in loaded.routes}
-    keys = [key(by_name[verdict.route].key, row) for verdict in found]
-    if json:
-        answer = {
-            "event": event,
-            "columns": {**read, **about},
-            "state": "ignored" if not matching else "queued",
-            "routes": [{**msgspec.to_builtins(one), "key": its} for one, its in zip(found, keys, strict=True)],
-            "matching": matching,
-        }
-        output.emit_json(answer)
+    tried = [(one, _verdicts(loaded, one)) for one in trials(read(file), file, event)]
+    answers = [_trial_object(one, found) for one, found in tried]
+    if json and len(answers) == 1:
+        output.emit_json(answers[0])
+    elif json:
+        output.emit_page(answers, next=None)
     else:
-        _print_test(list(zip(found, keys, strict=True)), len(matching))
+        for one, found in tried:
+            if len(tried) > 1:
+                output.line(f"{clean(one.id)}  {clean(one.event)}")
+            _print_test(found)
     if expect is not None:
+        matching = {name for _, found in tried for name in _matching(found)}
         wanted = set() if expect == "none" else {name.strip() for name in expect.split(",")}
-        if wanted != set(matching):
-            say(f"expected {', '.join(sorted(wanted)) or 'none'}, and it is {', '.join(matching) or 'none'}")
+        if wanted != matching:
+            say(f"expected {', '.join(sorted(wanted)) or 'none'}, and it is {', '.join(sorted(matching)) or 'none'}")
             raise typer.Exit(1)
 
 
-def _print_test(tried: Sequence[tuple[Verdict, str | None]], count: int) -> None:
+_Tried = list[tuple["Verdict", str | None]]
+"""The verdict of each route, and the key that its task would have."""
+
+
+def _verdicts(config: Config, one: Trial) -> _Tried:
+    from covenq.routing.decide import PING, key
+    from covenq.routing.verdicts import verdicts
+
+    found = [] if one.event == PING else verdicts(config.routes, one.row, lambda: one.body, now=time.time())
+    by_name = {route.name: route for route in config.routes}
+    return [(verdict, key(by_name[verdict.route].key, one.row)) for verdict in found]
+
+
+def _matching(found: _Tried) -> list[str]:
+    return [verdict.route for verdict, _ in found if verdict.matches]
+
+
+def _trial_object(one: Trial, found: _Tried) -> dict[str, object]:
+    return {
+        "delivery": one.id,
+        "event": one.event,
+        "columns": one.columns,
+        "state": "queued" if _matching(found) else "ignored",
+        "routes": [{**msgspec.to_builtins(verdict), "key": its} for verdict, its in found],
+        "matching": _matching(found),
+    }
+
+
+def _print_test(found: _Tried) -> None:
     """Each route's verdict, in words, and how many tasks it would be."""
     from covenq.operate.inspect.story_text import verdict_words
 
-    for verdict, its in tried:
+    for verdict, its in found:
         held = f" (key {its})" if verdict.matches and its else ""
         output.line(f"{clean(verdict.route)}  {clean(verdict_words(verdict) + held)}")
+    count = len(_matching(found))
     say(f"It would make {output.count(count, 'task')}." if count else "It would be ignored.")
-
-
-def _read(file: str) -> bytes:
-    """The payload from a file or stdin. Raises UsageError."""
-    try:
-        if file == "-":
-            if output.is_terminal(sys.stdin):
-                raise UsageError("where is the payload?", hint="Give --file PATH, or send it on stdin.")
-            content = sys.stdin.buffer.read(PAYLOAD_MAX + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                content = opened.read(PAYLOAD_MAX + 1)
-    except OSError as error:
-        raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Give --file PATH.") from None
-    if len(content) > PAYLOAD_MAX:
-        raise UsageError(f"{file}: is larger than {PAYLOAD_MAX >> 20} MiB", hint="GitHub sends at most 25.")
-    return content
 
 
 @routes.command(cls=FilterCommand, context_settings=TAKES_WORDS)

@@ -53,6 +53,20 @@ def end(deliveries: int) -> JsonObject:
 # ---- reading
 
 
+def has_deliveries(content: bytes) -> bool:
+    """Whether it begins like what `read` takes, and not like a payload alone."""
+    if content.startswith(b'{"format":"covenq-slice"'):
+        return True
+    value = _value(content)
+    if value is None:
+        value = _value(content.split(b"\n", 1)[0])
+    one = value[0] if isinstance(value, list) and value else value
+    if not isinstance(one, dict):
+        return False
+    request = one.get("request")
+    return one.get("format") == FORMAT or (isinstance(request, dict) and "headers" in request and "payload" in request)
+
+
 def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
     """The deliveries of a slice, or of GitHub's delivery objects: one, a list of them, or one a line.
 

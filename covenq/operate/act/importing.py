@@ -15,7 +15,7 @@ from covenq.github import request
 from covenq.github.columns import columns
 from covenq.model import DeliveryId, JsonObject, Kind, State
 from covenq.operate.act.plan import BATCH, Item, append_all, clean_text
-from covenq.operate.answers import Done, PlanAnswer, Skipped
+from covenq.operate.answers import ALREADY_HERE, Done, PlanAnswer, Skipped
 from covenq.operate.imported import ImportedDelivery
 from covenq.operate.parameters import Import
 from covenq.routing.decide import route
@@ -24,7 +24,6 @@ from journal.records import Entry
 
 IMPORTED = "imported"
 """The reason of a delivery that was imported without tasks."""
-ALREADY_HERE = "it is here already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ def import_deliveries(journal: Journal, config: Config, wanted: Import, clock: C
     """
     answer = PlanAnswer([], [], [])
     items: list[Item] = []
+    seen: set[str] = set()  # a redelivery has its first delivery's identity, and one append can't hold both
     for number, one in enumerate(wanted.items):
         try:
             parsed = _parse(one, config, by=clean_text(wanted.by), reason=clean_text(wanted.reason))
@@ -51,9 +51,10 @@ def import_deliveries(journal: Journal, config: Config, wanted: Import, clock: C
             answer.skipped.append(Skipped(_name(one, number), error.detail))
             continue
         id = str(parsed.delivery)
-        if journal.last(parsed.delivery.subject) is not None:
+        if id in seen or journal.last(parsed.delivery.subject) is not None:
             answer.skipped.append(Skipped(id, ALREADY_HERE))
             continue
+        seen.add(id)
         answer.eligible.append(id)
         items.append(_item(parsed, config, wanted.routed, clock))
     if wanted.dry_run:
