@@ -10,7 +10,7 @@ from covenq.config.resources import ResourceLimits, parse_size
 from covenq.config.toml_table import Table, did_you_mean
 from covenq.errors import UsageError
 
-PLACEHOLDERS = ("brief", "result", "payload", "task", "attempt")
+PLACEHOLDERS = ("brief", "result", "payload", "body", "task", "attempt")
 """The placeholders of a route's `run`: covenq's own paths and ids. No value from a request becomes an argument, where it could
 be taken for an option; a command reads those from its environment and its payload."""
 
@@ -22,7 +22,7 @@ EXECUTORS = ("run", "forward", "pull")
 _ONLY_RUN = ("limits", "keep", "env")
 _ONLY_FORWARD = ("sign",)
 _FROM_REQUEST = ("title", "guid", "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label",
-                 "hook", "event", "action")  # fmt: skip
+                 "hook", "event", "action", "ref", "target")  # fmt: skip
 BRACED = re.compile(r"\{([A-Za-z_]+)\}")
 """A placeholder of a route's `run` or `key`."""
 

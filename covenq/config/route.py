@@ -17,7 +17,8 @@ from covenq.filter.grammar import Filter, parse
 from covenq.model import Category, Json
 
 KEY_FIELDS = (
-    "repo", "repo_id", "owner", "number", "head_sha", "sender", "installation", "label", "hook", "event", "action"
+    "repo", "repo_id", "owner", "number", "head_sha", "ref", "target", "sender", "installation", "label", "hook", "event",
+    "action",
 )  # fmt: skip
 """The placeholders of a route's `key`."""
 

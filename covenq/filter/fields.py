@@ -42,8 +42,8 @@ class DeliveryFields(Mapping[str, object]):
 
 _OF_ROW = {
     name: name
-    for name in """hook guid seq event action repo repo_id owner sender installation number state reason duplicates source
-    secret twin""".split()
+    for name in """hook guid seq event action repo repo_id owner sender installation number ref target state reason
+    duplicates source secret twin""".split()
 } | {"sha": "head_sha", "size": "payload_bytes", "at": "received_at"}
 """The fields that are columns of the delivery."""
 
@@ -68,7 +68,10 @@ def task_fields(
     """A task as filters see it: `row` has the names of the task object, `delivery` those of its delivery's."""
     of = delivery or {}
     own = {name: row.get(name) for name in ("id", "hook", "guid", "event", "action", "repo", "repo_id", "installation")}
-    own |= {name: row.get(name) for name in ("number", "state", "reason", "route", "kind", "worker", "category")}
+    own |= {
+        name: row.get(name)
+        for name in ("number", "ref", "target", "state", "reason", "route", "kind", "worker", "category")
+    }
     own |= {name: of.get(name) for name in ("owner", "sender", "duplicates", "source", "secret", "twin")}
     return own | {
         "attempts": row.get("attempts"),

@@ -34,7 +34,7 @@ from covenq.filter.tree import (
     Word,
     fold_case,
 )
-from covenq.model import Category, State, at_text, now_text, parse_duration
+from covenq.model import Category, State, Target, at_text, now_text, parse_duration
 
 __all__ = ["FIELDS", "Filter", "delivery_fields", "parse", "task_fields"]
 
@@ -56,6 +56,8 @@ FIELDS: dict[str, str] = {
     "installation": "the GitHub App installation's number",
     "number": "the issue's or pull request's number",
     "sha": "the head commit",
+    "ref": "the branch or tag, as the payload spells it: refs/heads/main of a push, main of a run",
+    "target": "what it is about: issue, pull, commit, branch, release, …",
     "label": "the label put on or taken off, else any label of the issue or pull request",
     "state": "received, ignored, queued, running, completed, failed, cancelled, superseded",
     "reason": "why it is in that state",
@@ -79,6 +81,7 @@ NUMBERS = frozenset({"seq", "repo_id", "installation", "number", "attempts", "du
 WORDS: dict[str, frozenset[str]] = {
     "state": frozenset(str(s) for s in State),
     "category": frozenset(str(c) for c in Category),
+    "target": frozenset(str(t) for t in Target),
 }
 TIMES = frozenset({"age", "since", "before"})
 

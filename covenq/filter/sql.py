@@ -33,7 +33,8 @@ Table = Literal["webhook_deliveries", "tasks"]
 _DELIVERY = {
     name: f"d.{name}"
     for name in (
-        "hook guid seq event action repo repo_id owner sender installation number state reason duplicates source secret twin"
+        "hook guid seq event action repo repo_id owner sender installation number ref target state reason duplicates source "
+        "secret twin"
     ).split()
 } | {"sha": "d.head_sha", "size": "d.payload_bytes", "secret": "+d.secret"}
 """The + keeps SQLite from using the index on secret: it is in order of hooks, and nearly all rows have the same few secrets."""
@@ -42,7 +43,8 @@ _DELIVERY_TASKS = {name: f"t.{name}" for name in ("route", "kind", "worker", "ca
 _TASK = {
     name: f"t.{name}"
     for name in (
-        "id hook guid event action repo repo_id installation number state reason route kind worker category attempts"
+        "id hook guid event action repo repo_id installation number ref target state reason route kind worker category "
+        "attempts"
     ).split()
 } | {"sha": "t.head_sha", "seq": "t.delivery_seq"}
 _TASK_DELIVERY = {name: f"d.{name}" for name in ("owner", "sender", "duplicates", "source", "secret", "twin")} | {

@@ -12,21 +12,32 @@ owner         `repository.owner`'s login, else `organization.login`, else that o
 sender        `sender.login`. An advisory of GitHub's own has none.
 installation  `installation.id`.
 number        of the issue, pull request or discussion; for checks, workflow runs and deployments that of the first of their
-              pull requests (none if the branch is a fork's). For `sub_issues` and `issue_dependencies` it is the issue in
+              pull requests, a deployment's being those of its workflow run or check (none if the branch is a fork's); for a
+              merge group that in the name of its branch. For `sub_issues` and `issue_dependencies` it is the issue in
               `repository`. Numbers of milestones, alerts and projects are others.
 head_sha      the commit the event is about: a pull request's `head.sha`; the `head_sha` of a check, run, job or merge group;
               a deployment's or a status's `sha`; a push's `after`, unless it is all zeros: a deleted branch has none; a
-              commented commit; a code scanning alert's `commit_oid`.
+              commented commit; a code scanning alert's `commit_oid`; a page build's `build.commit`.
+ref           the branch or tag, as the payload spells it: a pull request's `head.ref`; the `head_branch` of a check, run or
+              job; the `head_ref` of a merge group; the `ref` of a deployment, a push, a creation, a deletion, a dispatch and a
+              code scanning alert; the `branch` of repository_dispatch. Only push, merge groups, alerts and dispatches begin it
+              with `refs/`.
+target        the kind of what it is about (`covenq.model.Target`). A comment on a pull request comes as an issue's and is a
+              pull request's; a push that deletes a branch or a tag is about that, any other about its commit.
 label         the label put on or taken off, or the one that the event `label` is about. `labels` are all that the issue,
               pull request or discussion has.
-title         of the issue, pull request or discussion; a run's or check's name; a push's first line; a release's name.
+title         of the issue, pull request or discussion; a run's or check's name; the first line of the message of a push, a
+              status, a check suite or a merge group; a release's, a milestone's, a package's or a project's name; the summary
+              of an advisory; a wiki page's title, the first one's.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TypedDict
 
-from covenq.model import JsonObject
+from covenq.github.events import TARGETS
+from covenq.model import JsonObject, Target
 from covenq.text import storable
 
 ACTION_MAX = 100
@@ -40,6 +51,16 @@ _INTEGER_MAX = 2**63 - 1
 _RUNS = ("check_run", "workflow_run", "check_suite", "workflow_job", "merge_group", "deployment")
 _RUN_OF = {"deployment": "deployment", "deployment_status": "deployment", "deployment_protection_rule": "deployment"}
 """Deployments may come with the workflow run that made them; what they are about is the deployment."""
+_DEPLOYED_BY = ("workflow_run", "check_run")
+"""What a deployment was made by, in the same payload: its pull requests are those of the deployment."""
+_QUEUED_PULL = re.compile(r"/pr-([0-9]{1,18})-[0-9a-f]+\Z")
+"""The end of the branch that a merge group is built on."""
+_NAMED = (
+    "release", "milestone", "package", "registry_package", "projects_v2", "project", "security_advisory",
+    "repository_advisory",
+)  # fmt: skip
+_NAMES = ("name", "title", "summary", "tag_name")
+"""What has a title of its own where there is no issue and no run, and what the title is called there."""
 _LINKED = {"sub_issues": ("sub_issue", "parent_issue"), "issue_dependencies": ("blocked_issue", "blocking_issue")}
 """Events of a pair of issues. GitHub sends one for each: `repository` is the first one's if the action is `first_…`."""
 _FIRST_IN = ("parent_issue_", "blocked_by_")
@@ -52,6 +73,7 @@ class DataColumns(TypedDict):
     action: str | None
     installation: int | None
     repo_id: int | None
+    target: str | None
 
 
 class AboutColumns(TypedDict):
@@ -62,6 +84,7 @@ class AboutColumns(TypedDict):
     sender: str | None
     number: int | None
     head_sha: str | None
+    ref: str | None
     title: str | None
     label: str | None
     labels: list[str]
@@ -77,13 +100,15 @@ def columns(event: str, body: JsonObject) -> tuple[DataColumns, AboutColumns]:
         "action": _action(body.get("action")),
         "installation": _integer(_object(body, "installation").get("id")),
         "repo_id": _integer(repository.get("id")),
+        "target": _target(event, body, subject),
     }
     about: AboutColumns = {
         "repo": _text(repository.get("full_name")),
         "owner": _owner(event, body, repository),
         "sender": _text(_object(body, "sender").get("login")),
-        "number": _number(body, subject, run),
+        "number": _number(event, body, subject, run),
         "head_sha": _head_sha(event, body, pull, run),
+        "ref": _ref(event, body, pull, run),
         "title": _title(event, body, subject, run),
         "label": _text(_object(body, "label").get("name")),
         "labels": _labels(subject),
@@ -119,12 +144,16 @@ def _owner(event: str, body: JsonObject, repository: JsonObject) -> str | None:
     )
 
 
-def _number(body: JsonObject, subject: JsonObject, run: JsonObject) -> int | None:
+def _number(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -> int | None:
     if subject:
         return _integer(subject.get("number"))
-    pulls = run.get("pull_requests") or body.get("pull_requests")
+    made_by = _first(body, _DEPLOYED_BY) if event in _RUN_OF else {}
+    pulls = run.get("pull_requests") or body.get("pull_requests") or made_by.get("pull_requests")
     if isinstance(pulls, list) and pulls and isinstance(pulls[0], dict):
         return _integer(pulls[0].get("number"))
+    if event == "merge_group":
+        found = _QUEUED_PULL.search(_text(run.get("head_ref")) or "")
+        return int(found[1]) if found else None
     return _integer(body.get("number"))
 
 
@@ -135,6 +164,7 @@ def _head_sha(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -
         or _text(run.get("sha"))
         or _text(body.get("commit_oid"))
         or _text(_object(body, "comment").get("commit_id"))
+        or _text(_object(body, "build").get("commit"))
     )
     if found is None and event == "push":
         found = _text(body.get("after"))
@@ -143,16 +173,49 @@ def _head_sha(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -
     return None if found is None or not found.strip("0") else found
 
 
+def _ref(event: str, body: JsonObject, pull: JsonObject, run: JsonObject) -> str | None:
+    return (
+        _text(_object(pull, "head").get("ref"))
+        or _text(run.get("head_branch"))
+        or _text(_object(run, "check_suite").get("head_branch"))
+        or _text(run.get("head_ref"))
+        or _text(run.get("ref"))
+        or _text(body.get("ref"))
+        or (_text(body.get("branch")) if event == "repository_dispatch" else None)
+    )
+
+
+def _target(event: str, body: JsonObject, subject: JsonObject) -> str | None:
+    if event in ("create", "delete"):
+        kind = body.get("ref_type")
+        return str(kind) if kind in (Target.BRANCH, Target.TAG) else None
+    if event == "push" and body.get("deleted") is True:
+        ref = body.get("ref")
+        return (Target.TAG if isinstance(ref, str) and ref.startswith("refs/tags/") else Target.BRANCH).value
+    if event == "issue_comment" and isinstance(subject.get("pull_request"), dict):
+        return Target.PULL.value
+    return TARGETS.get(event)
+
+
 def _title(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -> str | None:
     if subject:
         return _text(subject.get("title"))
     if run:
-        return _text(run.get("display_title")) or _text(run.get("name"))
-    if event == "push":
-        message = _object(body, "head_commit").get("message")
-        return _text(message.partition("\n")[0]) if isinstance(message, str) else None
-    release = _object(body, "release")
-    return _text(release.get("name")) or _text(release.get("tag_name"))
+        named = _text(run.get("display_title")) or _text(run.get("name"))
+        return named or _first_line(_object(run, "head_commit"))
+    if event in ("push", "status"):
+        return _first_line(
+            _object(body, "head_commit") if event == "push" else _object(_object(body, "commit"), "commit")
+        )
+    pages = body.get("pages")
+    page = pages[0] if isinstance(pages, list) and pages and isinstance(pages[0], dict) else {}
+    thing = _first(body, _NAMED) or page
+    return next((found for name in _NAMES if (found := _text(thing.get(name)))), None)
+
+
+def _first_line(commit: JsonObject) -> str | None:
+    message = commit.get("message")
+    return _text(message.partition("\n")[0]) if isinstance(message, str) else None
 
 
 def _labels(subject: JsonObject) -> list[str]:

@@ -35,7 +35,7 @@ HEADER_NAME_MAX = 64
 HEADER_VALUE_MAX = 1024
 
 _JSON_TYPE = re.compile(r"application/(?:json|[0-9a-z.!#$&^_-]+\+json)\Z")
-_FORM_TYPE = "application/x-www-form-urlencoded"
+FORM_TYPE = "application/x-www-form-urlencoded"
 _CODINGS = frozenset({"gzip", "x-gzip", "br", "deflate", "compress", "x-compress", "zstd"})
 _RECORDED_PREFIXES = ("x-github-", "x-hub-signature")
 _RECORDED_HEADERS = frozenset({"content-type", "user-agent"})
@@ -95,7 +95,7 @@ def recorded_headers(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
 def is_form(content_type: str | None) -> bool | None:
     """True for a form, False for JSON (parameters such as a charset aside), None for anything else."""
     kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind == _FORM_TYPE:
+    if kind == FORM_TYPE:
         return True
     return False if _JSON_TYPE.match(kind) else None
 
@@ -167,6 +167,29 @@ def decode(body: bytes | None) -> object:
         return load(_form_payload(body))
     except BadRequest:
         return None
+
+
+def content_type_of(headers: object) -> str | None:
+    """The Content-Type among recorded headers; None where there is none."""
+    pairs = headers if isinstance(headers, list) else ()
+    found = (
+        one[1] for one in pairs if isinstance(one, list) and len(one) == 2 and str(one[0]).lower() == "content-type"
+    )
+    return next((value for value in found if isinstance(value, str)), None)
+
+
+def json_of(body: bytes, content_type: str | None) -> bytes:
+    """The JSON of an accepted body as bytes: of a form its decoded field `payload`, else the body itself. Raises BadRequest."""
+    return _form_payload(body) if is_form(content_type) else body
+
+
+def is_form_with_json(body: bytes) -> bool:
+    """Whether a body that came without a content type is a form of GitHub's, and no JSON."""
+    try:
+        load(body)
+    except BadRequest:
+        return decode(body) is not None
+    return False
 
 
 def load(text: bytes) -> object:

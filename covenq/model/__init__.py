@@ -83,6 +83,27 @@ class Category(StrEnum):
     """An error of covenq itself: its log has the traceback."""
 
 
+class Target(StrEnum):
+    """What a delivery is about: the kind of thing, of which `number`, `head_sha` and `ref` say which."""
+
+    ISSUE = "issue"
+    PULL = "pull"
+    """A pull request, also where its comments come as those of an issue."""
+    DISCUSSION = "discussion"
+    COMMIT = "commit"
+    BRANCH = "branch"
+    TAG = "tag"
+    RELEASE = "release"
+    MILESTONE = "milestone"
+    LABEL = "label"
+    PACKAGE = "package"
+    ALERT = "alert"
+    ADVISORY = "advisory"
+    PROJECT = "project"
+    REPOSITORY = "repository"
+    INSTALLATION = "installation"
+
+
 TOKEN = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
 """A hook id, a GUID, a route's name, a task id: safe as a token of a subject and as a file name."""
 

@@ -19,7 +19,7 @@ from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
-from covenq.model import Category, JsonObject, State
+from covenq.model import Category, JsonObject, State, Target
 
 TASK_STATES = tuple(state for state in State if state not in (State.RECEIVED, State.IGNORED))
 
@@ -34,6 +34,7 @@ TaskState = Annotated[str, Meta(extra_json_schema={"enum": [str(state) for state
 CategoryOrNone = Annotated[
     str | None, Meta(extra_json_schema={"enum": [*(str(category) for category in Category), None]})
 ]
+TargetOrNone = Annotated[str | None, Meta(extra_json_schema={"enum": [*(str(target) for target in Target), None]})]
 
 ERASED = {"erased": True}
 """The mark of a column that holds what was read out of a payload: an erasure clears it."""
@@ -77,6 +78,9 @@ class DeliveryOrigin(Row, kw_only=True):
     label: TextOfPayload
     """The label that was set or removed."""
     title: TextOfPayload
+    ref: TextOfPayload = None
+    """The branch or tag, spelled as the payload spells it."""
+    target: TargetOrNone = None
     payload_sha256: Sha256 | None
     payload_bytes: int | None
     secret: str | None
@@ -152,6 +156,8 @@ class TaskOrigin(Row, kw_only=True):
     installation: int | None
     number: NumberOfPayload
     head_sha: TextOfPayload
+    ref: TextOfPayload = None
+    target: TargetOrNone = None
     key: TextOfPayload
     priority: Count
     config: str | None

@@ -174,11 +174,13 @@ def _queued(
         "repo_id": row.get("repo_id"),
         "event": row["event"],
         "action": row.get("action"),
+        "target": row.get("target"),
     }
     about: dict[str, object] = {
         "repo": row.get("repo"),
         "number": row.get("number"),
         "head_sha": row.get("head_sha"),
+        "ref": row.get("ref"),
         "key": key(rule.key, row),
     }
     if rule.scheduling.debounce_s is not None and replay == 0:

@@ -11,7 +11,7 @@ from covenq.filter.explain import Term, explain, node_text
 from covenq.filter.grammar import delivery_fields
 from covenq.filter.tree import And, Fields, Filter
 
-CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "label", "word", "payload"})
+CONTENT_FIELDS = frozenset({"repo", "owner", "sender", "number", "sha", "ref", "label", "word", "payload"})
 """The fields of filters whose content an erasure removes."""
 
 

@@ -98,6 +98,8 @@ def _delivery_row(rows: Rows, record: Record, hook: str, guid: str) -> DeliveryR
         label=as_text(about.get("label")),
         labels=json_text([as_text(label) for label in labels]) if isinstance(labels, list) else None,
         title=as_text(about.get("title")),
+        ref=as_text(about.get("ref")),
+        target=as_text(data.get("target")),
         state=State.RECEIVED.value,
         reason="rule_failed" if data.get("problem") else None,
         detail=as_text(data.get("problem")),

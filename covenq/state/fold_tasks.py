@@ -59,6 +59,8 @@ def _task_row(rows: Rows, record: Record, task_id: str) -> TaskRow:
         installation=installation,
         number=as_integer(about.get("number")),
         head_sha=as_text(about.get("head_sha")),
+        ref=as_text(about.get("ref")),
+        target=as_text(data.get("target")),
         key=key,
         priority=min(max(as_integer(data.get("priority")) or 0, 0), PRIORITIES - 1),
         policy=json_text(policy) if isinstance(policy, dict) else None,

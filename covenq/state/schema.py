@@ -18,7 +18,7 @@ import sqlite3
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 16
+VERSION = 17
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.daemon import Daemon
 from tests.support.journal_json import journal_lines, payload_of
 from tests.support.requests import HOOK, issue, new_guid, sign, signed
 
+FORM = "application/x-www-form-urlencoded"
 ROUTE = """
 [[route]]
 name = "opened"
@@ -209,6 +211,22 @@ def test_payload_bytes_come_back_exactly_as_received(make_daemon: Make, content_
     }
     assert in_journal == sent
     assert daemon.cli("show", list(sent)[1], "--payload").stdout == sent[list(sent)[1]], "without a daemon too"
+
+
+def test_the_json_of_a_form_is_had_decoded_and_a_file_of_one_is_sent_as_one(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon(ROUTE)
+    payload = json.dumps(issue(3)).encode()
+    form = tmp_path / "form"
+    form.write_bytes(b"payload=" + quote_plus(payload.decode()).encode())
+    guid = daemon.cli("send", "issues", "--file", str(form)).stdout.decode().strip()
+    path = f"/api/v1/deliveries/{guid}/payload"
+    received, decoded = daemon.api(path), daemon.api(f"{path}?decoded=1")
+    assert (received.body, received.headers["content-type"]) == (form.read_bytes(), FORM)
+    assert (decoded.body, decoded.headers["content-type"]) == (payload, "application/json")
+    assert daemon.api(f"{path}?decoded=0").body == form.read_bytes()
+    assert daemon.api(f"{path}?decoded=yes").status == 400
+    plain = daemon.post("issues", payload).json["delivery"]
+    assert daemon.api(f"/api/v1/deliveries/{plain}/payload?decoded=1").body == payload
 
 
 def test_health_and_readiness(make_daemon: Make) -> None:

@@ -198,3 +198,41 @@ debounce = "9999999d"
     assert daemon.cli_json("stats", "--since", "400000d")["deliveries"] == 2
     daemon.stop()
     assert daemon.cli_json("stats", "--since", "400000d")["deliveries"] == 2
+
+
+def test_pushes_of_two_branches_share_no_key_and_are_told_apart(make_daemon: Make) -> None:
+    """And a filter finds them by the branch, and by the kind of what they are about."""
+    config = """
+[worker]
+concurrency = 1
+
+[[route]]
+name = "ci"
+match = "event:push target:commit"
+run = ["sleep", "0.2"]
+key = "{repo}@{ref}"
+supersede = "queued"
+"""
+    daemon = make_daemon(config)
+
+    def push(ref: str, **more: object) -> Answer:
+        return daemon.post("push", {**issue(1), "ref": ref, "after": "c0ffee" * 6 + "dead", "deleted": False, **more})
+
+    made = [
+        push(ref).json["tasks"][0] for ref in ("refs/heads/main", "refs/heads/main", "refs/heads/x", "refs/heads/main")
+    ]
+    gone = push("refs/heads/x", deleted=True, after="0" * 40)
+    assert gone.json["state"] == "ignored"
+    daemon.wait_all_done()
+    tasks = {task["id"]: task for task in daemon.cli_json("tasks", "--limit", "0")["items"]}
+    assert [tasks[id]["ref"] for id in made] == ["refs/heads/main"] * 2 + ["refs/heads/x", "refs/heads/main"]
+    assert tasks[made[2]]["state"] == "completed" and tasks[made[3]]["state"] == "completed"
+    assert tasks[made[2]]["key"] == f"{tasks[made[2]]['repo']}@refs/heads/x" and tasks[made[2]]["target"] == "commit"
+    for filter, count in (
+        ("ref:refs/heads/x", 2),
+        ("ref:refs/heads/*", 5),
+        ("target:branch", 1),
+        ("-target:commit", 1),
+    ):
+        assert len(daemon.cli_json("deliveries", filter)["items"]) == count, filter
+    assert [task["id"] for task in daemon.cli_json("tasks", "ref:refs/heads/x target:commit")["items"]] == [made[2]]

@@ -13,6 +13,7 @@ import pytest
 
 from covenq.github import samples
 from covenq.github.columns import columns
+from covenq.github.events import ACTIONS, ANY, COLUMNS, EVENTS
 from tests.support.events import CASES, Case
 from tests.support.requests import new_guid
 from tests.support.serving import Served, serving
@@ -53,6 +54,87 @@ def test_the_columns_of_every_action(case: Case) -> None:
         del expected["event"]
         found: dict[str, Any] = {**data, **about}
         assert {name: found[name] for name in expected} == expected, action
+
+
+REFS = [
+    ("push", {"ref": "refs/heads/main"}, "refs/heads/main"),
+    ("push", {"ref": "refs/tags/v1"}, "refs/tags/v1"),
+    ("pull_request", {"pull_request": {"head": {"ref": "fix"}}}, "fix"),
+    ("pull_request_review", {"pull_request": {"head": {"ref": "fix"}}}, "fix"),
+    ("workflow_run", {"workflow_run": {"head_branch": "main"}}, "main"),
+    ("workflow_job", {"workflow_job": {"head_branch": "main"}}, "main"),
+    ("check_suite", {"check_suite": {"head_branch": "main"}}, "main"),
+    ("check_run", {"check_run": {"check_suite": {"head_branch": "main"}}}, "main"),
+    ("merge_group", {"merge_group": {"head_ref": "refs/heads/q"}}, "refs/heads/q"),
+    ("deployment_status", {"deployment": {"ref": "main"}, "deployment_status": {}}, "main"),
+    ("create", {"ref": "v1", "ref_type": "tag"}, "v1"),
+    ("workflow_dispatch", {"ref": "refs/heads/main"}, "refs/heads/main"),
+    ("repository_dispatch", {"action": "go", "branch": "main"}, "main"),
+    ("issues", {"issue": {"number": 1}}, None),
+    ("push", {"ref": ["refs/heads/main"]}, None),
+]
+
+
+@pytest.mark.parametrize(("event", "payload", "ref"), REFS)
+def test_the_ref_is_spelled_as_the_payload_does(event: str, payload: dict[str, Any], ref: str | None) -> None:
+    assert columns(event, payload)[1]["ref"] == ref
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "target"),
+    [
+        ("issues", {"issue": {"number": 1}}, "issue"),
+        ("issue_comment", {"issue": {"number": 1}}, "issue"),
+        ("issue_comment", {"issue": {"number": 1, "pull_request": {"url": "x"}}}, "pull"),
+        ("pull_request_review_thread", {"pull_request": {}}, "pull"),
+        ("discussion_comment", {}, "discussion"),
+        ("push", {"ref": "refs/heads/x", "deleted": False}, "commit"),
+        ("push", {"ref": "refs/heads/x", "deleted": True}, "branch"),
+        ("push", {"ref": "refs/tags/x", "deleted": True}, "tag"),
+        ("create", {"ref": "x", "ref_type": "branch"}, "branch"),
+        ("delete", {"ref": "x", "ref_type": "tag"}, "tag"),
+        ("create", {"ref": "x", "ref_type": ["tag"]}, None),
+        ("release", {"release": {}}, "release"),
+        ("workflow_job", {"workflow_job": {}}, "commit"),
+        ("team", {}, None),
+        ("a_new_event", {"issue": {}}, None),
+    ],
+)
+def test_the_target_is_the_kind_of_thing(event: str, payload: dict[str, Any], target: str | None) -> None:
+    assert columns(event, payload)[0]["target"] == target
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "title"),
+    [
+        ("merge_group", {"merge_group": {"head_commit": {"message": "Light it\n\nmore"}}}, "Light it"),
+        ("check_suite", {"check_suite": {"head_commit": {"message": "Light it"}}}, "Light it"),
+        ("status", {"name": "o/r", "commit": {"commit": {"message": "Light it\nmore"}}}, "Light it"),
+        ("milestone", {"milestone": {"title": "Autumn"}}, "Autumn"),
+        ("package", {"package": {"name": "lamp"}}, "lamp"),
+        ("projects_v2", {"projects_v2": {"title": "Harbour"}}, "Harbour"),
+        ("security_advisory", {"security_advisory": {"summary": "Sparks"}}, "Sparks"),
+        ("gollum", {"pages": [{"title": "Home"}, {"title": "Other"}]}, "Home"),
+        ("release", {"release": {"name": None, "tag_name": "v1"}}, "v1"),
+        ("star", {}, None),
+    ],
+)
+def test_titles(event: str, payload: dict[str, Any], title: str | None) -> None:
+    assert columns(event, payload)[1]["title"] == title
+
+
+def test_the_table_of_events_has_every_action_and_every_column_of_every_case() -> None:
+    for case in CASES:
+        if case.event not in EVENTS:
+            continue
+        known = ACTIONS[case.event]
+        for action in case.actions:
+            assert ANY in known or (action in known if action is not None else not known), (case.name, action)
+            data, about = columns(case.event, case.made(action))
+            found: dict[str, Any] = {**data, **about, "label": about["label"] or about["labels"] or None}
+            for name, events in COLUMNS.items():
+                assert found[name] is None or case.event in events, (case.name, name)
+    assert {case.event for case in CASES} - EVENTS == {"a_new_event"}
 
 
 def bodies(payload: Any) -> dict[str, bytes]:

@@ -255,6 +255,29 @@ CASES = [
         head_sha=HEAD,
     ),
     case(
+        "deployment",
+        "created",
+        {"deployment": DEPLOYMENT, "workflow": {"id": 1}, "workflow_run": run("workflow_run", head_sha=OTHER), **ALL},
+        "of a pull request",
+        number=34,
+        head_sha=HEAD,
+    ),
+    case(
+        "deployment_status",
+        "created",
+        {
+            "deployment_status": code.deployment_status(1)["deployment_status"],
+            "deployment": DEPLOYMENT,
+            "check_run": run("check_run", head_sha=OTHER),
+            "workflow": None,
+            "workflow_run": None,
+            **ALL,
+        },
+        "of a pull request",
+        number=34,
+        head_sha=HEAD,
+    ),
+    case(
         "deployment_protection_rule",
         "requested",
         {
@@ -417,7 +440,21 @@ CASES = [
     case(
         "merge_group",
         "checks_requested destroyed",
-        {"merge_group": run("merge_group", base_sha=OTHER) | {"pull_requests": None}, **ALL},
+        {
+            "merge_group": run(
+                "merge_group", base_sha=OTHER, head_ref=f"refs/heads/gh-readonly-queue/main/pr-34-{OTHER}"
+            )
+            | {"pull_requests": None},
+            **ALL,
+        },
+        number=34,
+        head_sha=HEAD,
+    ),
+    case(
+        "merge_group",
+        "checks_requested",
+        {"merge_group": run("merge_group", base_sha=OTHER, head_ref="refs/heads/x") | {"pull_requests": None}, **ALL},
+        "of another branch",
         head_sha=HEAD,
     ),
     case(
@@ -447,6 +484,7 @@ CASES = [
         "page_build",
         "",
         {"id": 130514899, "build": {"status": "built", "error": {"message": None}, "commit": OTHER}, **ALL},
+        head_sha=OTHER,
     ),
     case(
         "personal_access_token_request",

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -64,6 +65,47 @@ CODE = """if True:
     json.dump({"stdin": sys.stdin.read(), "env": {k: v for k, v in os.environ.items() if k.startswith("COVENQ_")},
                "phase": done.returncode, "brief": json.load(open(sys.argv[1]))}, open(os.environ["COVENQ_RESULT"], "w"))
 """
+
+
+FORM = "application/x-www-form-urlencoded"
+READS = """if True:
+    import json, os, sys
+    told = {"stdin": sys.stdin.read(), "payload": open(sys.argv[1]).read(), "body": open(sys.argv[2]).read(),
+            "COVENQ_PAYLOAD": open(os.environ["COVENQ_PAYLOAD"]).read(),
+            "COVENQ_BODY": open(os.environ["COVENQ_BODY"]).read(), "ref": os.environ["COVENQ_REF"],
+            "brief": json.load(open(sys.argv[3]))}
+    json.dump(told, open(os.environ["COVENQ_RESULT"], "w"))
+"""
+
+
+@pytest.mark.parametrize("where", ["worker", "daemon"])
+def test_a_command_gets_json_whatever_the_hook_sends_and_the_received_bytes_beside_it(
+    make_daemon: Any, start: Start, where: str, tmp_path: Path
+) -> None:
+    code = tmp_path / "code.py"
+    code.write_text(READS)
+    argv = [sys.executable, str(code), "{payload}", "{body}", "{brief}"]
+    route = '[[route]]\nname = "p"\nmatch = "event:push"\n'
+    daemon: Daemon = make_daemon(
+        config=route + ("pull = true\n" if where == "worker" else f"run = {json.dumps(argv)}\n")
+    )
+    payload = json.dumps({**issue(7), "ref": "refs/heads/m\u00e4in"}, separators=(",", ":"))
+    bodies = {FORM: "payload=" + quote_plus(payload), "application/json": payload}
+    tasks = {
+        kind: daemon.post("push", body.encode(), content_type=kind).json["tasks"][0] for kind, body in bodies.items()
+    }
+    if where == "worker":
+        start(daemon, "--name", "w1", "--keep", "all", "--", *argv)
+    for kind, task in tasks.items():
+        eventually(lambda task=task: "completed" in kinds(daemon, task), what="it is completed")
+        result = json.loads((daemon.data / attempt(daemon, task)["result"]).read_bytes())
+        brief = result.pop("brief")
+        assert result == {
+            "stdin": payload, "payload": payload, "COVENQ_PAYLOAD": payload, "body": bodies[kind], "COVENQ_BODY": bodies[kind],
+            "ref": "refs/heads/m\u00e4in",
+        }  # fmt: skip
+        assert (brief["content_type"], brief["ref"]) == (kind, "refs/heads/m\u00e4in")
+        assert Path(brief["body"]).read_text() == bodies[kind] if where == "daemon" else brief["body"]
 
 
 @pytest.mark.parametrize("where", ["worker", "daemon"])

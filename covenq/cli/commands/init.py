@@ -43,7 +43,7 @@ TEMPLATE = """\
 # A route says which deliveries become tasks, and what runs. Every route that matches makes one task. What none matches is
 # kept, and `ignored`. `covenq deliveries --help` lists the fields of a filter: field:a,b is either, different fields are
 # and, -field:x is not, * globs. The command gets the payload on stdin, its ids and paths in COVENQ_TASK, _ATTEMPT, _GUID,
-# _EVENT, _ACTION, _REPO, _PAYLOAD, _RESULT, and never a shell. Exit code 0 completes the task.
+# _EVENT, _ACTION, _REPO, _REF, _PAYLOAD, _RESULT, and never a shell. Exit code 0 completes the task.
 
 # This one only copies the payload to the attempt's output, so that there is something to see:
 # `covenq send issues`, then `covenq tasks`, then `covenq show` with the id it printed.
@@ -61,13 +61,14 @@ run = ["cat"]
 # retry = { max = 2, backoff = "2s", cap = "5m" }
 # key = "{repo}#{number}"
 
-# Deploy what was pushed; the script's own name is all that is fixed, everything else it reads from its environment.
+# Deploy what was pushed to main: no other branch, no tag, and not its deletion, which has no commit. The script's own name is all
+# that is fixed, everything else it reads from its environment.
 # [[route]]
 # name = "deploy"
-# match = "event:push repo:octo/hello"
+# match = "event:push repo:octo/hello ref:refs/heads/main target:commit"
 # run = ["/usr/local/bin/deploy"]
 # timeout = "30m"
-# key = "{repo}"
+# key = "{repo}@{ref}"
 """
 
 

@@ -16,7 +16,7 @@ from covenq.cli.context import Location, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, complete_sample
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
-from covenq.errors import BadRequest, CovenqError, Refused, UsageError
+from covenq.errors import CovenqError, Refused, UsageError
 
 
 def send(
@@ -75,6 +75,7 @@ def send(
       covenq send --event push --file payload.json --url https://example.org/webhook --secret-file ./secret
     """
     from covenq.github import samples
+    from covenq.github.request import is_form_with_json
 
     if show_samples:
         for one in sorted(samples.SAMPLES):
@@ -89,7 +90,8 @@ def send(
     target = url or webhook_url(where, data, config)
     hooks = where.config.hooks
     hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)
-    headers = samples.headers(name, guid, hook, body, read_secret(secret_file, where, hook, body))
+    form = file is not None and is_form_with_json(body)
+    headers = samples.headers(name, guid, hook, body, read_secret(secret_file, where, hook, body), form=form)
     reply = post(target, body, headers)
     report(reply, target, json)
 
@@ -158,7 +160,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     """
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
-    from covenq.github.request import load
+    from covenq.github.request import decode
 
     if file:
         secret = _content(file).rstrip(b"\r\n")
@@ -169,10 +171,7 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     if not keys:
         why = problems[0] if problems else f"there is no secret in {where.data}"
         raise Refused(why, hint="`covenq serve` makes one; or say --secret-file.")
-    try:
-        told = load(body)
-    except BadRequest:  # a body that is meant to be refused, or a form
-        told = None
+    told = decode(body)  # None: a body that is meant to be refused
     data, about = columns("", told if isinstance(told, dict) else {})
     within = (key for key in keys if key.scope.covers(hook, data["installation"], about["repo"]))
     return next(within, keys[0]).secret

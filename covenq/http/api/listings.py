@@ -13,7 +13,7 @@ from covenq.config.live import Live
 from covenq.errors import NotFound
 from covenq.http.answers import respond_error, respond_ok
 from covenq.http.api.effective import EffectiveConfig
-from covenq.http.api.params import LIMIT, filter_of, id_of, limit_of
+from covenq.http.api.params import LIMIT, filter_of, flag_of, id_of, limit_of
 from covenq.http.guard import token_of
 from covenq.intake import refusal_hints
 from covenq.model import parse_id
@@ -107,6 +107,8 @@ _TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded
 class Payload:
     """GET …/payload: the bytes and media type as they were received, with headers that keep browsers from rendering them.
 
+    With `decoded=1` the JSON, also of what came as a form.
+
     A token of the role `worker` reads those of deliveries whose task a pull worker holds now.
     """
 
@@ -121,7 +123,10 @@ class Payload:
             detail = "A worker's token reads the payload of a task that a worker holds, and only as long as it does."
             respond_error(resp, 403, "not_claimed", detail)
             return
-        content, kind = view.body(self.journal, found)
+        if flag_of(req, "decoded"):
+            content, kind = view.decoded_body(self.journal, found), "json"
+        else:
+            content, kind = view.body(self.journal, found)
         resp.data = content
         resp.content_type = _TYPES.get(kind, "application/octet-stream")
         resp.set_header("X-Content-Type-Options", "nosniff")

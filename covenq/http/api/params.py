@@ -54,6 +54,14 @@ def integer_of(req: falcon.Request, name: str) -> int | None:
     return int(text)
 
 
+def flag_of(req: falcon.Request, name: str) -> bool:
+    """A parameter that is 1 or 0; False if it isn't there."""
+    text = req.get_param(name) or "0"
+    if text not in ("0", "1"):
+        raise UsageError(f"{text[:40]!r} is no {name}", hint=f"Write {name}=1, or leave it out.")
+    return text == "1"
+
+
 # ---- JSON bodies
 
 

@@ -95,7 +95,9 @@ def _one_delivery(id: str, summary: str) -> Operation:
 
 def _payload(id: str, summary: str) -> Operation:
     errors = (400, 404) if "/" in id else (400, 404, 409)
-    return Operation("GET", f"/api/v1/deliveries/{id}/payload", "read", summary, {200: _BYTES}, errors, workers=True)
+    decoded = Query("decoded", {"type": "string", "enum": ["0", "1"]}, "1: the JSON, also of what came as a form.")
+    path = f"/api/v1/deliveries/{id}/payload"
+    return Operation("GET", path, "read", summary, {200: _BYTES}, errors, (decoded,), workers=True)
 
 
 def _act(operation: AnyOperation) -> Operation:

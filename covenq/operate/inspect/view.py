@@ -17,6 +17,7 @@ from msgspec.structs import asdict
 from covenq.config.limits import NO_CAPS, Caps
 from covenq.errors import NotFound
 from covenq.filter.grammar import Filter
+from covenq.github import request
 from covenq.model import DeliveryId, State, parse_id
 from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.state import query
@@ -161,11 +162,20 @@ def body_of(found: Delivery, record: Record | None) -> tuple[bytes, str]:
         raise NotFound(f"the record of {name} can't be read", hint="Run `covenq verify`.")
     if record.payload is None:
         raise NotFound(f"the payload of {name} was dropped by record {record.dropped}", hint="Only its hash was kept.")
-    said = next((value for name, value in record.data.get("headers") or () if name.lower() == "content-type"), "")
-    kind = said.partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded":
-        return record.payload, "form"
-    return record.payload, "json" if kind == "application/json" or kind.endswith("+json") else ""
+    form = request.is_form(request.content_type_of(record.data.get("headers")))
+    return record.payload, "" if form is None else "form" if form else "json"
+
+
+def decoded_body(records: ReadableJournal, found: Delivery) -> bytes:
+    """A delivery's JSON: of a form its decoded field `payload`, else the received bytes. Raises NotFound."""
+    content, kind = body(records, found)
+    if kind == "json":
+        return content
+    if kind == "form" or request.is_form_with_json(content):
+        return request.json_of(content, request.FORM_TYPE)
+    if request.decode(content) is None:
+        raise NotFound(f"the payload of {found.hook}/{found.guid} is no JSON", hint="Ask for it as it was received.")
+    return content
 
 
 def event(record: Record) -> Event:

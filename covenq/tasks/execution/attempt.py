@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from covenq.github.request import content_type_of
 from covenq.github.signature import sign_anew
 from covenq.model import Category, Kind
 from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
-from covenq.tasks.execution.brief import Brief
+from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
@@ -249,14 +250,17 @@ class Attempt:
 
     def _prepare(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome | None:
         """Make the attempt's directory; an outcome if it can't be made."""
-        payload: bytes | None = None
+        content: Content | None = None
         brief: dict[str, object] | None = None
         if self.task.kind != "forward":
-            payload = delivery.payload
+            content = Content.of(delivery.payload or b"", content_type_of(delivery.data.get("headers")))
             brief = self._brief(claim, delivery).as_json(directory)
         while True:
             try:
-                directory.prepare(payload, brief)
+                if content is None:
+                    directory.prepare()
+                else:
+                    directory.prepare(content.payload, brief, content.body)
                 return None
             except OSError as error:
                 if error.errno not in _NO_SPACE:
@@ -280,6 +284,8 @@ class Attempt:
             installation=task.installation,
             number=task.number,
             head_sha=task.head_sha,
+            ref=task.ref,
+            content_type=content_type_of(delivery.data.get("headers")),
         )
 
     def _execute(self, claim: Claim, directory: AttemptDirectory, delivery: Record) -> Outcome:

@@ -9,7 +9,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from covenq.config.executor import PLACEHOLDERS
+from covenq.errors import BadRequest
+from covenq.github.request import is_form, json_of
 from covenq.tasks.execution.workdir import AttemptDirectory
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
@@ -17,8 +21,25 @@ INHERITED = ("PATH", "HOME", "LANG", "TZ")
 
 _TEXT_LIMIT = 4096
 """Characters of a variable: PATH_MAX."""
-_PLACEHOLDER = re.compile(r"\{(brief|result|payload|task|attempt)\}")
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a delivery brought: the JSON that a command reads, and the bytes as they were received, if those are others."""
+
+    payload: bytes
+    body: bytes | None = None
+
+    @classmethod
+    def of(cls, body: bytes, content_type: str | None) -> Content:
+        if not is_form(content_type):
+            return cls(body)
+        try:
+            return cls(json_of(body, content_type), body)
+        except BadRequest:  # nothing that was accepted: the journal is of another make
+            return cls(body, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +59,19 @@ class Brief:
     installation: int | None
     number: int | None
     head_sha: str | None
+    ref: str | None
+    content_type: str | None
+    """Of the body as it was received: of a form, the payload is its decoded JSON."""
+
+    def body(self, directory: AttemptDirectory) -> Path:
+        """The file with the bytes as they were received: that of the payload, unless they came as a form."""
+        return directory.body if is_form(self.content_type) else directory.payload
 
     def as_json(self, directory: AttemptDirectory) -> dict[str, object]:
         """The content of brief.json."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "payload": str(directory.payload), "result": str(directory.result)}
+        paths = {"payload": directory.payload, "body": self.body(directory), "result": directory.result}
+        return {**fields, **{name: str(path) for name, path in paths.items()}}
 
     def argv(self, run: Sequence[str], directory: AttemptDirectory) -> list[str]:
         """The command line of this attempt; see `command_line`."""
@@ -50,6 +79,7 @@ class Brief:
             "brief": str(directory.brief),
             "result": str(directory.result),
             "payload": str(directory.payload),
+            "body": str(self.body(directory)),
             "task": self.task,
             "attempt": str(self.attempt),
         }
@@ -68,7 +98,9 @@ class Brief:
             "EVENT": self.event,
             "ACTION": self.action,
             "REPO": self.repo,
+            "REF": self.ref,
             "PAYLOAD": str(directory.payload),
+            "BODY": str(self.body(directory)),
             "RESULT": str(directory.result),
             "SOCKET": socket,
         }
@@ -76,7 +108,7 @@ class Brief:
 
 
 def command_line(run: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """A route's argv with {brief}, {result}, {payload}, {task} and {attempt} replaced; other braces stay as they are."""
+    """A route's argv with the PLACEHOLDERS replaced; other braces stay as they are."""
     return [_PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in run]
 
 

@@ -40,6 +40,11 @@ class AttemptDirectory:
         return self.path / "payload"
 
     @property
+    def body(self) -> Path:
+        """The bytes as they were received, where they are not the payload's."""
+        return self.path / "body"
+
+    @property
     def brief(self) -> Path:
         return self.path / "brief.json"
 
@@ -64,8 +69,10 @@ class AttemptDirectory:
         """A file in it, if it is a regular one, whatever the command has made of its name. Raises OSError."""
         return open_file(self.path.parents[1], self.path.parent.name, self.path.name, name, flags=flags)
 
-    def prepare(self, payload: bytes | None = None, brief: Mapping[str, object] | None = None) -> None:
-        """Create it, private to this user, with the payload and the brief, if given, and empty outputs. Raises OSError.
+    def prepare(
+        self, payload: bytes | None = None, brief: Mapping[str, object] | None = None, body: bytes | None = None
+    ) -> None:
+        """Create it, private to this user, with the payload, brief and body, if given, and empty outputs. Raises OSError.
 
         A directory that exists already is left from a history that a restore undid: it is moved aside, not written into.
         """
@@ -82,7 +89,7 @@ class AttemptDirectory:
         try:
             # orjson would refuse the paths in it if one is not UTF-8.
             told = None if brief is None else json.dumps(brief, indent=2).encode()
-            files = {self.payload: payload, self.brief: told, self.stdout: b"", self.stderr: b""}
+            files = {self.payload: payload, self.body: body, self.brief: told, self.stdout: b"", self.stderr: b""}
             for path, content in files.items():
                 if content is None:
                     continue
@@ -109,7 +116,7 @@ class AttemptDirectory:
 
         What can't be removed stays until retention, and does not affect the outcome.
         """
-        own = {path.name for path in (self.payload, self.brief, self.stdout, self.stderr, self.result)}
+        own = {path.name for path in (self.payload, self.body, self.brief, self.stdout, self.stderr, self.result)}
         remove_content(self.path.parents[1], self.path.parent.name, self.path.name, keep=own)
 
     def open_result(self) -> FileIO | None:

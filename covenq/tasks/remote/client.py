@@ -41,6 +41,8 @@ class ClaimsClient(Client):
     """
 
     _connection: http.client.HTTPConnection | None = None
+    _answer_type: str | None = None
+    """The content type of the newest answer."""
 
     def claim(
         self, worker: str, lease_s: float, *, routes: Sequence[str] | None = None, wait_s: float = 0.0
@@ -70,9 +72,10 @@ class ClaimsClient(Client):
         except (ValueError, KeyError, TypeError):
             raise CovenqError(f"{self.where} granted a claim in words that are none of covenq's") from None
 
-    def payload(self, grant: ClaimGrant) -> bytes:
-        """The delivery's bytes."""
-        return self.get_bytes(grant.payload_url)
+    def payload(self, grant: ClaimGrant) -> tuple[bytes, str | None]:
+        """The delivery's bytes as it received them, and their content type; None where the daemon doesn't know it."""
+        body = self.get_bytes(grant.payload_url)
+        return body, None if self._answer_type == "application/octet-stream" else self._answer_type
 
     def report(self, grant: ClaimGrant, action: str, **more: object) -> JsonObject:
         """`renew`, `phase`, `complete` or `fail`. Raises StaleFence when the claim is no longer the task's."""
@@ -129,6 +132,7 @@ class ClaimsClient(Client):
         connection.request(method, self._base + target, body=body, headers=headers)
         response = connection.getresponse()
         answer = response.read(PAYLOAD_MAX)
+        self._answer_type = response.getheader("Content-Type")
         if response.will_close:
             self.close()
         return response.status, answer

@@ -27,7 +27,7 @@ from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution import running
-from covenq.tasks.execution.brief import Brief
+from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
@@ -227,14 +227,15 @@ class Worker:
     def _attempt(self, client: ClaimsClient, leased: LeasedTask, directory: AttemptDirectory) -> Outcome:
         grant, options = leased.grant, self._options
         try:
-            payload = self._ask_while_leased(leased, lambda: client.payload(grant))
+            found = self._ask_while_leased(leased, lambda: client.payload(grant))
         except (NotFound, Refused) as error:
             return Outcome(Category.POLICY, detail=f"the payload can't be had: {error}"[:200])
-        if payload is None:
+        if found is None:
             return _interrupted()
-        brief = _brief(grant)
+        body, content_type = found
+        brief, content = _brief(grant, content_type), Content.of(body, content_type)
         try:
-            directory.prepare(payload, brief.as_json(directory))
+            directory.prepare(content.payload, brief.as_json(directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
         except OSError as error:
             return not_started(error)
@@ -397,7 +398,7 @@ class _Backoff:
         self._next = BACKOFF_S[0]
 
 
-def _brief(grant: ClaimGrant) -> Brief:
+def _brief(grant: ClaimGrant, content_type: str | None) -> Brief:
     task = grant.task
     return Brief(
         task=grant.id,
@@ -413,6 +414,8 @@ def _brief(grant: ClaimGrant) -> Brief:
         installation=task.get("installation"),
         number=task.get("number"),
         head_sha=task.get("head_sha"),
+        ref=task.get("ref"),
+        content_type=content_type,
     )
 
 
