@@ -101,6 +101,8 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
 
 def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
     """{"route", "words"} of each problem that can be found without running the routes."""
+    from covenq.operate.inspect.route_check import problems
+
     if not config.routes:
         yield {"route": None, "words": "there are no routes: every delivery is kept and ignored"}
     seen: dict[str, str] = {}
@@ -112,6 +114,8 @@ def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
         other = seen.setdefault(" ".join(sorted(route.match.split())), route.name)
         if other != route.name:
             yield {"route": route.name, "words": f"{route.name}: it matches just what {other} matches; both will run"}
+        for problem in problems(route):
+            yield {"route": route.name, "words": f"{route.name}: {problem}"}
 
 
 @routes.command()
