@@ -34,7 +34,7 @@ from covenq.filter.tree import (
     Word,
     fold_case,
 )
-from covenq.model import Category, State, Target, at_text, now_text, parse_duration
+from covenq.model import Category, State, at_text, now_text, parse_duration
 
 __all__ = ["FIELDS", "Filter", "delivery_fields", "parse", "task_fields"]
 
@@ -81,7 +81,6 @@ NUMBERS = frozenset({"seq", "repo_id", "installation", "number", "attempts", "du
 WORDS: dict[str, frozenset[str]] = {
     "state": frozenset(str(s) for s in State),
     "category": frozenset(str(c) for c in Category),
-    "target": frozenset(str(t) for t in Target),
 }
 TIMES = frozenset({"age", "since", "before"})
 

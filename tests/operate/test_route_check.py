@@ -40,6 +40,8 @@ def of(match: str, key: str | None = None) -> list[str]:
         ("sha:main", "40 hexadecimal digits"),
         ("event:push ref:main", "did you mean ref:refs/heads/main?"),
         ("event:check_run ref:refs/heads/main", "did you mean ref:main?"),
+        ("event:push target:branches", "did you mean target:branch?"),
+        ("target:pulls", "did you mean target:pull?"),
         ("event:push target:issue", "push has branch or commit or tag"),
         ("repo:r", "did you mean repo:*/r?"),
         ("repo:https://github.com/o/r", "did you mean repo:o/r?"),

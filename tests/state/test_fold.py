@@ -52,7 +52,7 @@ def test_a_received_delivery(conn: sqlite3.Connection) -> None:
         "head_sha": None, "label": None, "labels": ["bug"], "title": "It breaks", "state": "received", "reason": None,
         "detail": None, "payload_sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
         "payload_bytes": 2, "secret": "app", "source": "http", "twin": None, "duplicates": 0, "conflicts": 0,
-        "last_seq": 1, "replays": 0, "payload_dropped": None, "redacted": None, "tasks": [],
+        "last_seq": 1, "replays": 0, "payload_dropped": None, "redacted": None, "tasks": [], "ref": None, "target": None,
     }  # fmt: skip
     assert row.received_at == "2027-01-15T08:00:01.000000Z"
 

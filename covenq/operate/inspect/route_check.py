@@ -114,7 +114,9 @@ def _of_term(node: Node, events: frozenset[str]) -> Iterator[str]:
     for match in _matches((node,), "target"):
         possible = frozenset(target for event in events for target in _targets(event))
         for word in _literals(match):
-            if word not in possible:
+            if word not in possible and word not in set(Target):
+                yield f"target:{word} is no target{_nearest(word, set(Target), 'target')}"
+            elif word not in possible:
                 yield f"target:{word} never holds: {_names(events)} {_has(events)} {' or '.join(sorted(possible))}"
 
 
