@@ -28,7 +28,8 @@ label         the label put on or taken off, or the one that the event `label` i
               pull request or discussion has.
 title         of the issue, pull request or discussion; a run's or check's name; the first line of the message of a push, a
               status, a check suite or a merge group; a release's, a milestone's, a package's or a project's name; the summary
-              of an advisory; a wiki page's title, the first one's.
+              of an advisory, also of an alert's; the rule of a code scanning alert, the kind of a leaked secret; a wiki page's
+              title, the first one's.
 """
 
 from __future__ import annotations
@@ -55,11 +56,10 @@ _DEPLOYED_BY = ("workflow_run", "check_run")
 """What a deployment was made by, in the same payload: its pull requests are those of the deployment."""
 _QUEUED_PULL = re.compile(r"/pr-([0-9]{1,18})-[0-9a-f]+\Z")
 """The end of the branch that a merge group is built on."""
-_NAMED = (
-    "release", "milestone", "package", "registry_package", "projects_v2", "project", "security_advisory",
-    "repository_advisory",
+_TITLED = (
+    ("release", "name"), ("release", "tag_name"), ("milestone", "title"), ("package", "name"), ("registry_package", "name"),
+    ("projects_v2", "title"), ("project", "name"), ("security_advisory", "summary"), ("repository_advisory", "summary"),
 )  # fmt: skip
-_NAMES = ("name", "title", "summary", "tag_name")
 """What has a title of its own where there is no issue and no run, and what the title is called there."""
 _LINKED = {"sub_issues": ("sub_issue", "parent_issue"), "issue_dependencies": ("blocked_issue", "blocking_issue")}
 """Events of a pair of issues. GitHub sends one for each: `repository` is the first one's if the action is `first_…`."""
@@ -207,10 +207,17 @@ def _title(event: str, body: JsonObject, subject: JsonObject, run: JsonObject) -
         return _first_line(
             _object(body, "head_commit") if event == "push" else _object(_object(body, "commit"), "commit")
         )
-    pages = body.get("pages")
+    for thing, name in _TITLED:
+        if thing in body and (found := _text(_object(body, thing).get(name))):
+            return found
+    alert, pages = _object(body, "alert"), body.get("pages")
     page = pages[0] if isinstance(pages, list) and pages and isinstance(pages[0], dict) else {}
-    thing = _first(body, _NAMED) or page
-    return next((found for name in _NAMES if (found := _text(thing.get(name)))), None)
+    return (
+        _text(_object(alert, "security_advisory").get("summary"))
+        or _text(_object(alert, "rule").get("description"))
+        or _text(alert.get("secret_type_display_name"))
+        or _text(page.get("title"))
+    )
 
 
 def _first_line(commit: JsonObject) -> str | None:

@@ -168,6 +168,7 @@ def _print_delivery(d: DeliveryHistory, logs: Logs) -> None:
     _field("label", clean(d.label))
     _field("sender", clean(d.sender))
     _field("head", clean(d.head_sha))
+    _field("ref", clean(d.ref))
     _field("installation", clean(d.installation))
     _field("signed by", clean(d.secret))
     _field("came by", clean(d.source) if d.source != "http" else "")

@@ -37,7 +37,7 @@ REREAD_S = 0.25
 """Least seconds between two reads of an open delivery, however much is recorded meanwhile."""
 
 SUMMARY_FIELDS = (
-    "event", "action", "repo", "sender", "number", "title", "head_sha", "label", "installation", "received_at", "source",
+    "event", "action", "repo", "sender", "number", "title", "head_sha", "ref", "label", "installation", "received_at", "source",
     "secret", "seq", "payload_bytes", "payload_sha256", "duplicates", "conflicts", "twin", "replays",
 )  # fmt: skip
 
