@@ -311,3 +311,12 @@ def test_an_exported_incident_is_what_the_routes_are_tried_on(there: Daemon, tmp
     told = other.cli("routes", "test", "--event", "push", "--file", str(one), exit_code=2).stderr
     assert b"says itself which event" in told
     assert b"--event" in other.cli("routes", "test", input=json.dumps(issue(1)).encode(), exit_code=2).stderr
+
+
+def test_a_payload_of_a_thousand_levels_comes_back_from_githubs_object() -> None:
+    deep = b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"
+    given = {**GITHUB, "request": {"headers": {}, "payload": {"a": "deep"}}}
+    text = json.dumps(given).encode().replace(b'{"a": "deep"}', deep)
+    (one,) = archive.read(io.BytesIO(text), "file")
+    assert one.body == deep
+    assert archive.has_deliveries(text)

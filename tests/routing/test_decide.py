@@ -68,8 +68,9 @@ def test_every_matching_route_makes_one_task_with_its_policy_frozen() -> None:
         "repo_id": 6,
         "event": "issues",
         "action": "labeled",
+        "target": None,
     }
-    assert first.about == {"repo": "octo/hello", "number": 7, "head_sha": None, "key": None}
+    assert first.about == {"repo": "octo/hello", "number": 7, "head_sha": None, "ref": None, "key": None}
     assert second.data["route"] == "r2"
 
 

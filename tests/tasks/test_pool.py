@@ -84,7 +84,9 @@ def test_a_task_runs_and_completes(harness: Harness) -> None:
         "COVENQ_EVENT": "issues",
         "COVENQ_ACTION": "opened",
         "COVENQ_REPO": "octo/hello",
+        "COVENQ_REF": "",
         "COVENQ_PAYLOAD": str(harness.file(task, "payload")),
+        "COVENQ_BODY": str(harness.file(task, "payload")),
         "COVENQ_RESULT": str(harness.file(task, "result")),
         "COVENQ_SOCKET": str(harness.data / "phase.sock"),
     }

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
+import orjson
+
 from covenq.errors import UsageError
 from covenq.json_text import json_text
 from covenq.model import JsonObject
@@ -205,5 +207,11 @@ def _value(text: bytes) -> Any:
     """The parsed JSON; None if it isn't JSON."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        pass  # orjson reads it deeper, but whole numbers of over 64 bits as others
+    except ValueError:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
         return None
