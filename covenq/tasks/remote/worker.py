@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import threading
 import time
@@ -20,8 +19,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
-
-import orjson
 
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
@@ -35,10 +32,10 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.result import read_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
-from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome
+from covenq.tasks.scheduling.outcome import Outcome
 from journal.errors import JournalError
-from journal.payload import is_deeper
 
 T = TypeVar("T")
 
@@ -303,7 +300,7 @@ class Worker:
         """`_result`, which waits for what this machine is short of, while the lease lasts. Raises ValueError, OSError."""
         while True:
             try:
-                return _result(directory)
+                return read_result(directory)
             except OSError as error:
                 if not is_shortage(error) or leased.expired or self._stop.wait(1.0):
                     raise
@@ -423,40 +420,6 @@ def _timeout(grant: ClaimGrant) -> float:
     policy = grant.task.get("policy")
     found = policy.get("timeout_s") if isinstance(policy, dict) else None
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
-
-
-def _result(directory: AttemptDirectory) -> object:
-    """The command's result as JSON: the content of the file if that is JSON, else its text.
-
-    Raises ValueError for what the daemon would not take, and OSError.
-    """
-    file = directory.open_result()
-    if file is None:
-        return None
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        content = file.read(RESULT_MAX + 1) if size <= RESULT_MAX else b""
-    if (size := max(size, len(content))) > RESULT_MAX:
-        raise ValueError(f"its result has {size} bytes, more than {RESULT_MAX}")
-    result = _parsed(content)
-    if (size := len(orjson.dumps(result))) > RESULT_MAX:
-        raise ValueError(f"its result has {size} bytes as JSON, more than {RESULT_MAX}")
-    return result
-
-
-def _parsed(content: bytes) -> object:
-    try:
-        result: object = orjson.loads(content)
-    except ValueError:
-        pass
-    else:
-        if is_deeper(content, RESULT_DEPTH_MAX):
-            raise ValueError(f"its result is nested over {RESULT_DEPTH_MAX} levels")
-        return result
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("its result is neither JSON nor text") from None
 
 
 def _interrupted() -> Outcome:
