@@ -58,6 +58,16 @@ class Ambiguous(UsageError):
         self.ids = ids
 
 
+class AmbiguousRepository(UsageError):
+    """A name that several repositories have had; `numbers` are theirs."""
+
+    def __init__(self, name: str, said: str, numbers: list[int]) -> None:
+        super().__init__(
+            f"{name} has been the name of several repositories: {said}", hint=f"Say which: --repo-id {numbers[0]}"
+        )
+        self.numbers = numbers
+
+
 class BadRequest(CovenqError):
     """A request that can't be a delivery.
 

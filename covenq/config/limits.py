@@ -123,7 +123,7 @@ def parse_scheduling(table: Table, *, keyed: bool) -> Scheduling:
         raise table.error("debounce_max", "says how long a debounce may last, and there is no `debounce`")
     if not keyed and (debounce is not None or supersede != "never"):
         word = "debounce" if debounce is not None else "supersede"
-        raise table.error(word, 'needs a `key` that says which tasks are about the same, such as "{repo}#{number}"')
+        raise table.error(word, 'needs a `key` that says which tasks are about the same, such as "{repo_id}#{number}"')
     if debounce is not None and supersede == "never":
         supersede = "queued"
     return Scheduling(

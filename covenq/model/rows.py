@@ -120,6 +120,14 @@ class Delivery(DeliveryProgress, kw_only=True):
     tasks: list[str]
 
 
+class Repository(Struct, frozen=True):
+    """A repository by its number, None where deliveries came without one; the newest of its names comes first."""
+
+    repo_id: int | None
+    names: list[str]
+    deliveries: Count
+
+
 class Dropped(Struct):
     """The record that erased a delivery's content, or dropped its payload."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from covenq.model.rows import Count, Time
+from covenq.model.rows import Count, Repository, Time
 
 ALREADY_HERE = "it is here already"
 """The reason why a delivery isn't imported that has been recorded before."""
@@ -33,6 +33,15 @@ class PlanAnswer(Struct):
     done: list[Done]
 
 
+class Mentions(Struct, frozen=True):
+    """Deliveries of others that name a repository, and stay: how many, and the first of them."""
+
+    deliveries: Count
+    examples: list[str]
+    complete: bool = True
+    """False: there may be more, since not all payloads could be looked through in time."""
+
+
 class Redaction(PlanAnswer, kw_only=True):
     """What was erased, and where content may be left."""
 
@@ -48,6 +57,10 @@ class Redaction(PlanAnswer, kw_only=True):
     """Directories that may hold copies and that only the operator can reach."""
     copies_unread: list[str] = []
     """Why there may be more of those: what of their list can't be read. An older daemon doesn't say."""
+    repositories: list[Repository] = []
+    """The repository that was named, with all its names, and what came under the name without a number."""
+    elsewhere: Mentions | None = None
+    """What else names it."""
 
 
 class Policy(Struct, frozen=True):

@@ -31,6 +31,7 @@ FilterWords = Annotated[
 ]
 Items = Annotated[list[ImportedDelivery], Meta(extra={"noun": "a list of deliveries", "parse": parse_item})]
 Installation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+RepositoryNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Parameters(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -66,9 +67,13 @@ class Replay(Selection, kw_only=True, frozen=True):
 
 
 class Redact(Selection, kw_only=True, frozen=True):
-    """Erasure: by `ids`, `filter`, `repo` (OWNER/NAME, in any case) or `installation`, one of the four."""
+    """Erasure: by `ids`, `filter`, `repo` (OWNER/NAME, in any case), `repo_id` or `installation`, one of the five.
+
+    A repository is meant with all the names that it has had. `repo_id` tells two apart that had the same.
+    """
 
     repo: Annotated[str | None, Meta(description="OWNER/NAME")] = None
+    repo_id: RepositoryNumber | None = None
     installation: Installation | None = None
 
 

@@ -40,6 +40,10 @@ FIND_PAUSES = """SELECT seq, what, name, repo, since, by, reason FROM pauses
     WHERE what = :what AND (what IN ('intake', 'worker') OR name = :name OR repo = :repo COLLATE NOCASE) ORDER BY seq"""
 """The pauses of one thing: a repository by its id, or by its name in any case."""
 
+UNNUMBERED_PAUSES = """SELECT seq, what, name, repo, since, by, reason FROM pauses
+    WHERE what = 'repo' AND name IS NULL AND repo IS NOT NULL ORDER BY seq"""
+"""The pauses of repositories from which nothing had come when they began: the first delivery of that name tells the number."""
+
 
 def fold(conn: sqlite3.Connection, records: Iterable[Record]) -> None:
     """Fold the records of `ops.pauses` among these into the table `pauses`, inside the caller's transaction."""

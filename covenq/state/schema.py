@@ -18,7 +18,7 @@ import sqlite3
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 17
+VERSION = 18
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
@@ -32,6 +32,7 @@ CREATE INDEX deliveries_state ON webhook_deliveries (state);
 CREATE INDEX deliveries_event ON webhook_deliveries (event);
 CREATE INDEX deliveries_repo ON webhook_deliveries (repo COLLATE NOCASE);
 CREATE INDEX deliveries_number ON webhook_deliveries (repo COLLATE NOCASE, number);
+CREATE INDEX deliveries_repo_id ON webhook_deliveries (repo_id, number);
 CREATE INDEX deliveries_sender ON webhook_deliveries (sender COLLATE NOCASE);
 CREATE INDEX deliveries_received_at ON webhook_deliveries (received_at);
 CREATE INDEX deliveries_dropped ON webhook_deliveries (payload_dropped) WHERE payload_dropped IS NOT NULL;

@@ -80,7 +80,9 @@ def fill(journal: Engine, seed: int, number: int = 16) -> dict[str, str]:
         guid = f"g{one}"
         repos[guid] = chance.choice([REPO, "octo/kept"])
         about = {"repo": repos[guid]}
-        entry = received(guid, about=about, payload=b'{"of":"%s"}' % repos[guid].encode())
+        entry = received(
+            guid, repo_id=6 if repos[guid] == REPO else 7, about=about, payload=b'{"of":"%s"}' % repos[guid].encode()
+        )
         task = [queued(guid, about=about)] if one % 3 == 0 else [note("ignored", guid, reason="no_route")]
         journal.append([entry, *task])
     return repos

@@ -11,6 +11,7 @@ import http.client
 import json
 import socket
 import uuid
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,9 @@ def signed(
 
 
 def issue(number: int = 7, *, action: str = "opened", repo: str = "octo/hello", **more: Any) -> dict[str, Any]:
-    """A small `issues` payload of the real shape."""
+    """A small `issues` payload of the real shape. Each repository has a number of its own."""
     owner, _, name = repo.partition("/")
+    number_of_repo = 1296269 if repo == "octo/hello" else zlib.crc32(repo.lower().encode())
     payload: dict[str, Any] = {
         "action": action,
         "issue": {
@@ -74,7 +76,7 @@ def issue(number: int = 7, *, action: str = "opened", repo: str = "octo/hello", 
             "labels": [{"name": "bug"}],
             "body": "It does not work.",
         },
-        "repository": {"id": 1296269, "name": name, "full_name": repo, "owner": {"login": owner, "id": 1}},
+        "repository": {"id": number_of_repo, "name": name, "full_name": repo, "owner": {"login": owner, "id": 1}},
         "sender": {"login": "octocat", "id": 1, "type": "User"},
         "installation": {"id": 2311},
     }

@@ -59,7 +59,7 @@ run = ["cat"]
 # run = ["coven-code", "--headless", "--context", "{brief}", "--output", "{result}"]
 # timeout = "10m"
 # retry = { max = 2, backoff = "2s", cap = "5m" }
-# key = "{repo}#{number}"
+# key = "{repo_id}#{number}"
 
 # Deploy what was pushed to main: no other branch, no tag, and not its deletion, which has no commit. The script's own name is all
 # that is fixed, everything else it reads from its environment.

@@ -40,7 +40,7 @@ from covenq.model import parse_repo
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
-    from covenq.operate.answers import Compaction, Redaction, Skipped
+    from covenq.operate.answers import Compaction, Mentions, Redaction, Skipped
     from covenq.operate.operations import A
     from covenq.operate.parameters import Redact
 
@@ -101,6 +101,10 @@ def redact(
     repo: Annotated[
         str | None, typer.Option("--repo", metavar="OWNER/NAME", help="Every delivery of this repository.")
     ] = None,
+    repo_id: Annotated[
+        int | None,
+        typer.Option("--repo-id", min=0, metavar="N", help="Every delivery of the repository with this number."),
+    ] = None,
     installation: Annotated[
         int | None, typer.Option("--installation", min=0, metavar="N", help="Every delivery of this installation.")
     ] = None,
@@ -119,6 +123,7 @@ def redact(
     The arguments are ids (GUID or hook/GUID), - for ids on stdin, or a filter; or all of a repository or installation.
     Payload, repository, sender, title and labels go: from the journal, from state.db, and with all files of their
     tasks' attempts. Ids, event, action, sizes, hashes, states and times stay, so that a redelivery is still a duplicate.
+    A repository is meant under all names it has had, and --repo-id tells two apart that had the same one.
     A task that waits is cancelled; a delivery that is being worked on is skipped. Backups are named, and are yours.
     A reason stays for ever: put nothing in it that would have to be erased.
 
@@ -128,10 +133,10 @@ def redact(
     """
     from covenq.operate.parameters import Redact
 
-    if sum((bool(words), repo is not None, installation is not None)) != 1:
+    if sum((bool(words), repo is not None, repo_id is not None, installation is not None)) != 1:
         raise UsageError(
-            "say what to erase: ids, a filter, --repo or --installation",
-            hint="One of the four; `--dry-run` shows what it means.",
+            "say what to erase: ids, a filter, --repo, --repo-id or --installation",
+            hint="One of the five; `--dry-run` shows what it means.",
         )
     if repo is not None:
         parse_repo(repo)
@@ -139,6 +144,7 @@ def redact(
     which = Redact(
         filter=terms or None,
         repo=repo,
+        repo_id=repo_id,
         installation=installation,
         reason=reason,
         dry_run=dry_run,
@@ -170,6 +176,7 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
         plan = _merged([opened.act(operations.REDACT, replace(part, dry_run=True)) for part in asked])
         if which.dry_run or not plan.eligible:
             return plan
+        _say_repositories(plan)
         if not yes:
             confirm(REDACT, len(plan.eligible), plan.skipped)
         if ids or which.filter is not None:
@@ -201,6 +208,8 @@ def _merged(answers: Sequence[Redaction]) -> Redaction:
             left=sorted({*whole.left, *one.left}),
             copies=sorted({*whole.copies, *one.copies}),
             copies_unread=sorted({*whole.copies_unread, *one.copies_unread}),
+            repositories=whole.repositories or one.repositories,
+            elsewhere=whole.elsewhere or one.elsewhere,
         )
     return whole
 
@@ -214,8 +223,12 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
     else:
         for item in done.done:
             output.line(clean(item.id))
+    if dry_run:
+        _say_repositories(done)
     say_skipped(done.skipped)
     say_count(len(done.eligible if dry_run else done.done), REDACT, dry_run)
+    if done.elsewhere is not None and done.elsewhere.deliveries:
+        _say_mentions(done.elsewhere)
     others = [*done.copies, *done.copies_unread]
     if others and (done.done or dry_run):
         say(
@@ -225,6 +238,24 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
             say(f"  {clean(path)}")
     if done.done:
         say("Backups that were made by other means than `covenq backup` are not known here.")
+
+
+def _say_repositories(plan: Redaction) -> None:
+    """Which repository is meant: a name may have been another's, and it may have had others."""
+    for one in plan.repositories:
+        name, *others = [clean(name) for name in one.names]
+        what = "without a number" if one.repo_id is None else str(one.repo_id)
+        also = f", also as {', '.join(others[:SHOWN_MAX])}" if others else ""
+        say(f"{name} ({what}){also}: {output.count(one.deliveries, 'delivery', 'deliveries')}")
+
+
+def _say_mentions(found: Mentions) -> None:
+    number = output.count(found.deliveries, "delivery", "deliveries")
+    names = "names" if found.deliveries == 1 else "name"
+    least = "" if found.complete else "At least "
+    say(f"{least}{number} of others {names} it too, and stay{'s' if found.deliveries == 1 else ''} as they are:")
+    for id in found.examples:
+        say(f"  {clean(id)}")
 
 
 def _any_eligible_skipped(done: Redaction) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +16,8 @@ from covenq.errors import NotFound
 from covenq.operate.inspect.story_text import QUESTIONS, UNPROVEN, lines, refused_lines
 
 if TYPE_CHECKING:
-    from covenq.operate.inspect.history import Story, StoryAnswer, Why
+    from covenq.model.rows import Repository
+    from covenq.operate.inspect.history import Story, StoryAnswer, Target, Why
 
 LABEL = 20
 """Columns of a line's label; a longer label is printed before the words in parentheses."""
@@ -62,6 +63,8 @@ def why(
         if answer.stories and answer.refused:
             output.line()
             _print_lines(refused_lines(answer.refused))
+    if answer.target is not None and not json:
+        _say_namesakes(answer.target, answer.namesakes)
     if answer.kind == "nothing":
         _raise_not_found(answer, quiet=json)
 
@@ -94,6 +97,19 @@ def _print_target(answer: Why) -> None:
         for words in _notable_answers(story):
             output.line(f"  {clean(words)}")
     say("`covenq why GUID` tells one of them whole.")
+
+
+def _say_namesakes(target: Target, namesakes: Sequence[Repository]) -> None:
+    for one in namesakes:
+        if one.repo_id is None:
+            say(f"Deliveries without a number had that name too: covenq deliveries repo:{target.repo} -repo_id:*")
+            continue
+        others = [name for name in one.names if name.lower() != target.repo.lower()]
+        now = f", later {clean(others[0])}" if others else ""
+        say(
+            f"Another repository ({one.repo_id}{now}) had that name too: "
+            f"covenq deliveries repo_id:{one.repo_id} number:{target.number}"
+        )
 
 
 def _notable_answers(story: Story) -> Iterator[str]:

@@ -17,7 +17,16 @@ from covenq.model import INTAKE_PAUSED, JsonObject, parse_repo
 from covenq.operate.act.plan import clean_text
 from covenq.operate.answers import Paused
 from covenq.operate.parameters import Pause
-from covenq.state.fold_pauses import FIND_PAUSES, PAUSED, PAUSES, RESUMED, UNNAMED_TARGETS, PauseTarget
+from covenq.state import repositories
+from covenq.state.fold_pauses import (
+    FIND_PAUSES,
+    PAUSED,
+    PAUSES,
+    RESUMED,
+    UNNAMED_TARGETS,
+    UNNUMBERED_PAUSES,
+    PauseTarget,
+)
 from journal.append import append_known
 from journal.interface import Journal
 from journal.records import Appended, Entry, Record
@@ -133,11 +142,15 @@ def _find(conn: sqlite3.Connection, what: str, name: str | None) -> list[JsonObj
     """The pauses in effect of that name; a repository's by its name, or by the number that its newest delivery has."""
     number, repo = (name, None) if what != PauseTarget.REPO or name is None else _repo(conn, name)
     rows = conn.execute(FIND_PAUSES, {"what": what, "name": number, "repo": repo}).fetchall()
+    if what == PauseTarget.REPO and number is not None:
+        seen = {row["seq"] for row in rows}
+        rows += [row for row in conn.execute(UNNUMBERED_PAUSES) if row["seq"] not in seen and _is_of(conn, row, number)]
     return [dict(row) for row in rows]
 
 
-_NEWEST = """SELECT repo_id, repo FROM webhook_deliveries
-    WHERE seq = (SELECT max(seq) FROM webhook_deliveries INDEXED BY deliveries_repo WHERE repo = ? COLLATE NOCASE)"""
+def _is_of(conn: sqlite3.Connection, row: sqlite3.Row, number: str) -> bool:
+    """Whether a pause that knows only a name is of the repository with that number, which may have another name by now."""
+    return str(repositories.number_of(conn, row["repo"], after=row["seq"])) == number
 
 
 def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
@@ -145,10 +158,11 @@ def _repo(conn: sqlite3.Connection, name: str) -> tuple[str | None, str]:
 
     The number stays when the repository is renamed. Without a delivery: None, and the name as given.
     """
-    row = conn.execute(_NEWEST, (name,)).fetchone()
-    if row is None:
+    found = repositories.newest(conn, name)
+    if found is None:
         return None, name
-    return None if row[0] is None else str(row[0]), str(row[1])
+    number, spelled = found
+    return None if number is None else str(number), spelled
 
 
 def _waiting(conn: sqlite3.Connection, route: str | None) -> bool:

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from covenq.intake.refusal_log import Refusal
 from covenq.model.answers import TaskHistory
-from covenq.model.rows import Delivery, Waits
+from covenq.model.rows import Delivery, Repository, Waits
 from covenq.routing.verdicts import Verdict
 
 
@@ -95,6 +95,7 @@ class Why(Struct):
     """The histories of what was asked for, newest first; `more` if there are others of that target.
 
     `task` is set where a task's id was asked for. `refused` are refused requests that said they were that delivery.
+    `namesakes` are other repositories that have had the name of the target's.
     """
 
     asked: str
@@ -104,3 +105,4 @@ class Why(Struct):
     stories: list[Story] = field(default_factory=list)
     more: bool = False
     refused: list[Refusal] = field(default_factory=list)
+    namesakes: list[Repository] = field(default_factory=list)

@@ -19,14 +19,14 @@ from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import with_hint
 from covenq.intake.refusal_log import Refusal
 from covenq.model import DeliveryId, Kind, State, parse_id, seconds_of, task_subject
-from covenq.model.rows import Delivery, Task, Waits
+from covenq.model.rows import Delivery, Repository, Task, Waits
 from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.forward_signature import signing_of
 from covenq.operate.inspect.history import Story, Target, Why
 from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
-from covenq.state import query
+from covenq.state import query, repositories
 from covenq.state.fold_history import notes
 from covenq.tasks.scheduling.waiting import waiting as what_it_waits_for
 
@@ -73,7 +73,14 @@ def why(
     if target is not None:
         rows, more = _of_target(conn, target)
         stories = [story(row) for row in rows]
-        return Why(asked, "target" if rows else "nothing", target=target, stories=stories, more=more)
+        return Why(
+            asked,
+            "target" if rows else "nothing",
+            target=target,
+            stories=stories,
+            more=more,
+            namesakes=_namesakes(conn, target),
+        )
     task = _task(conn, asked)
     answer = Why(asked, task=None if task is None else task.id)
     try:
@@ -115,8 +122,18 @@ def _task(conn: sqlite3.Connection, asked: str) -> Task | None:
 
 
 def _of_target(conn: sqlite3.Connection, target: Target) -> tuple[list[Delivery], bool]:
-    page = query.deliveries(conn, parse(f'repo:"{target.repo}" number:{target.number}'), STORIES_MAX)
+    """The deliveries about it, under all names of its repository, and none of another that had the name."""
+    found = repositories.newest(conn, target.repo)
+    number = None if found is None else found[0]
+    which = f'repo:"{target.repo}"' if number is None else f"repo_id:{number}"
+    page = query.deliveries(conn, parse(f"{which} number:{target.number}"), STORIES_MAX)
     return page.items, page.next is not None
+
+
+def _namesakes(conn: sqlite3.Connection, target: Target) -> list[Repository]:
+    """The other repositories that have had the name."""
+    found = repositories.newest(conn, target.repo)
+    return [] if found is None else [one for one in repositories.named(conn, target.repo) if one.repo_id != found[0]]
 
 
 # ---- the facts about one

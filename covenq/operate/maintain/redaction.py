@@ -8,17 +8,18 @@ stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it i
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from covenq.errors import ErasurePending, UsageError
+from covenq.errors import AmbiguousRepository, ErasurePending, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, Kind, State, parse_id, parse_repo, task_subject
-from covenq.model.rows import Delivery, Task
+from covenq.model.rows import Delivery, Repository, Task
 from covenq.operate.act.plan import CHANGED, PAGE, Item, Plan, clean_text, matching, payloads, skip_rest
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.operate.parameters import Redact
-from covenq.state import query
+from covenq.state import query, repositories
 from covenq.state.fold_pauses import REDACTED
 from covenq.state.tables import TASKS
 from journal.append import erase_known
@@ -44,16 +45,16 @@ def plan_redact(
     """Plan an erasure. `filter` is that of `wanted`, parsed.
 
     Skipped are deliveries with a running task, and those erased before. A task that waits is cancelled. Raises
-    UsageError, NotFound, Ambiguous.
+    UsageError, NotFound, Ambiguous, AmbiguousRepository.
     """
-    ids, repo, installation = wanted.ids, wanted.repo, wanted.installation
-    if sum((bool(ids), filter is not None, repo is not None, installation is not None)) != 1:
+    ids, installation = wanted.ids, wanted.installation
+    of_repository = wanted.repo is not None or wanted.repo_id is not None
+    given = (ids, filter is not None, wanted.repo is not None, wanted.repo_id is not None, installation is not None)
+    if sum(map(bool, given)) != 1:
         raise UsageError(
-            "say what to erase: ids, a filter, a repository, or an installation",
-            hint="One of the four: covenq-http(7) says how it is given.",
+            "say what to erase: ids, a filter, a repository by name or number, or an installation",
+            hint="One of the five: covenq-http(7) says how it is given.",
         )
-    if repo is not None:
-        parse_repo(repo)
     if installation is not None and not 0 <= installation < 1 << 63:
         raise UsageError(
             f"{str(installation)[:40]} is no installation", hint="It is a number: `covenq deliveries --json`."
@@ -73,10 +74,10 @@ def plan_redact(
             filter, lambda wanted, after: query.deliveries(conn, wanted, PAGE, after, payload_of=payload_of)
         )
         found = reversed([str(_id(row)) for row in rows])
-    elif repo is not None:
-        found = _all_of(conn, "repo = ? COLLATE NOCASE", repo)
+    elif of_repository:
+        found = (id for one in meant(conn, wanted) for id in _of_repository(conn, one))
     else:
-        found = _all_of(conn, "installation = ? AND redacted IS NULL", installation)
+        found = _all_of(conn, "installation = ?", installation)
     for id in dict.fromkeys(found):
         one = make(id)
         if isinstance(one, Skipped):
@@ -86,13 +87,46 @@ def plan_redact(
     return Plan(tuple(eligible), tuple(skipped), make)
 
 
-def pause_names_erasure(conn: sqlite3.Connection, repo: str, *, reason: str | None, by: str | None) -> Entry | None:
-    """The record that erases the name of `repo` from the records of its pauses; None where none holds it.
+def meant(conn: sqlite3.Connection, wanted: Redact) -> list[Repository]:
+    """The repository that `wanted` names, and what came under its name without a number. Nothing if it names none.
 
-    `repo` is OWNER/NAME, in any case; the pauses are current or past. A pause in effect stays, by the repository's number,
-    where that is known.
+    Raises UsageError for what is no name or number, and AmbiguousRepository.
     """
-    rows = conn.execute("SELECT seq FROM pause_names WHERE repo = ? COLLATE NOCASE", (repo,)).fetchall()
+    if wanted.repo_id is not None:
+        if not 0 <= wanted.repo_id < 1 << 63:
+            raise UsageError(
+                f"{str(wanted.repo_id)[:40]} is no repository's number", hint="See `covenq deliveries --json`."
+            )
+        one = repositories.numbered(conn, wanted.repo_id)
+        return [one] if one.names else []
+    if wanted.repo is None:
+        return []
+    found = repositories.named(conn, parse_repo(wanted.repo))
+    numbers = [one.repo_id for one in found if one.repo_id is not None]
+    if len(numbers) > 1:
+        said = "; ".join(f"{one.repo_id} ({', '.join(one.names[:3])})" for one in found[:10] if one.repo_id is not None)
+        raise AmbiguousRepository(wanted.repo, said, numbers)
+    return found
+
+
+def _of_repository(conn: sqlite3.Connection, one: Repository) -> Iterator[str]:
+    if one.repo_id is not None:
+        return _all_of(conn, "repo_id = ?", one.repo_id)
+    return _all_of(conn, "repo_id IS NULL AND repo = ? COLLATE NOCASE", one.names[0])
+
+
+def pause_names_erasure(
+    conn: sqlite3.Connection, names: Sequence[str], *, reason: str | None, by: str | None
+) -> Entry | None:
+    """The record that erases these names of a repository from the records of its pauses; None where none holds one.
+
+    The names are in any case; the pauses are current or past. A pause in effect stays, by the repository's number, where that
+    is known.
+    """
+    rows = conn.execute(
+        "SELECT seq FROM pause_names WHERE repo COLLATE NOCASE IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        (json.dumps(list(names)),),
+    ).fetchall()
     if not rows:
         return None
     data = {"drops": seq_ranges([int(row[0]) for row in rows]), "about": True}
@@ -191,7 +225,8 @@ def _all_of(conn: sqlite3.Connection, where: str, value: object) -> Iterator[str
     after = 0
     while True:
         rows = conn.execute(
-            f"SELECT seq, hook, guid FROM webhook_deliveries WHERE seq > ? AND {where} ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+            f"SELECT seq, hook, guid FROM webhook_deliveries WHERE seq > ? AND redacted IS NULL AND {where} "  # noqa: S608 - constants
+            "ORDER BY seq LIMIT ?",
             (after, value, _PAGE),
         ).fetchall()
         for row in rows:

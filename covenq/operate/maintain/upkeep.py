@@ -22,6 +22,7 @@ from covenq.filter.grammar import Filter
 from covenq.model.status import UpkeepWork
 from covenq.operate.answers import Compaction, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
+from covenq.operate.maintain.mentions import mentions
 from covenq.operate.parameters import Compact, Redact
 from covenq.rounds import Loop
 from covenq.state.follow import FoldThread
@@ -71,13 +72,18 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     """
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
+    repositories = redaction.meant(context.conn(), wanted)
+    # Read before they are erased; what the pauses hold is asked for by the name that was given, too.
+    names = list(
+        dict.fromkeys([*([wanted.repo] if wanted.repo else []), *(name for one in repositories for name in one.names)])
+    )
     rewritten = Rewritten()
     gone = cleanup.CleanupResult()
     if wanted.dry_run:
         answer = plan.answer()
     else:
         answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
-        rewritten += _erase_pause_names(context, progress, wanted)
+        rewritten += _erase_pause_names(context, progress, wanted, names)
         gone = _finish(context)
     return Redaction(
         answer.eligible,
@@ -89,14 +95,18 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
         left=list(gone.left),
         copies=backup_list.copies(context.data),
         copies_unread=backup_list.unreadable_entries(context.data),
+        repositories=repositories,
+        elsewhere=mentions(context.journal, names, set(plan.eligible)) if names else None,
     )
 
 
-def _erase_pause_names(context: UpkeepContext, progress: Progress | None, wanted: Redact) -> Rewritten:
-    """Erase a repository's name from the records that paused it, too."""
-    if wanted.repo is None:
+def _erase_pause_names(
+    context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str]
+) -> Rewritten:
+    """Erase a repository's names from the records that paused it, too."""
+    if not names:
         return Rewritten()
-    entry = redaction.pause_names_erasure(context.conn(), wanted.repo, reason=wanted.reason, by=wanted.by)
+    entry = redaction.pause_names_erasure(context.conn(), names, reason=wanted.reason, by=wanted.by)
     if entry is None:
         return Rewritten()
     try:

@@ -18,6 +18,7 @@ from covenq.filter.tree import fold_case
 from covenq.model import at_text
 from covenq.state.fold_pauses import PauseTarget
 from covenq.state.fold_tasks import scopes
+from covenq.state.repositories import number_of
 
 DAY_S = 86400.0
 
@@ -56,7 +57,7 @@ _FIELDS = ("id", "tenant", "route", "repo_id", "key")
 _RUNNING = f"""SELECT json_group_array(json_array({", ".join(_FIELDS)}))
     FROM tasks WHERE state = 'running'"""  # noqa: S608 - constants
 _RUNNING_WITH_KEY = f"{_RUNNING} AND key IS NOT NULL"
-_PAUSES = "SELECT what, name, repo, since, reason FROM pauses"
+_PAUSES = "SELECT seq, what, name, repo, since, reason FROM pauses"
 _STARTS = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
 
@@ -228,6 +229,9 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
             found[what, fold_case(row["repo"])] = block
             if not name:
                 del found[what, name]
+                number = number_of(conn, row["repo"], after=row["seq"])  # the repository may be renamed later
+                if number is not None:
+                    found[what, str(number)] = block
     return found
 
 
