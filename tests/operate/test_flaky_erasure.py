@@ -79,10 +79,8 @@ def fill(journal: Engine, seed: int, number: int = 16) -> dict[str, str]:
     for one in range(number):
         guid = f"g{one}"
         repos[guid] = chance.choice([REPO, "octo/kept"])
-        about = {"repo": repos[guid]}
-        entry = received(
-            guid, repo_id=6 if repos[guid] == REPO else 7, about=about, payload=b'{"of":"%s"}' % repos[guid].encode()
-        )
+        about, number = {"repo": repos[guid]}, 6 if repos[guid] == REPO else 7
+        entry = received(guid, repo_id=number, about=about, payload=b'{"of":"%s"}' % repos[guid].encode())
         task = [queued(guid, about=about)] if one % 3 == 0 else [note("ignored", guid, reason="no_route")]
         journal.append([entry, *task])
     return repos

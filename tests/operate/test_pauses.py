@@ -25,7 +25,7 @@ from journal.file.open import open_journal
 from journal.records import Appended, Conflict, Entry
 from tests.support.daemon import Daemon
 from tests.support.records import as_records
-from tests.support.requests import issue, new_guid
+from tests.support.requests import issue, new_guid, repository_number
 from tests.support.serving import serving
 from tests.support.waiting import eventually
 
@@ -112,7 +112,7 @@ def test_both_sources_pause_alike_and_say_what_was_so_already(data: Path) -> Non
             assert isinstance(remote, RemoteSource)
             first = remote.act(PAUSE, Pause(what="repo", name="octo/hello", reason="a\nline", by="me"))
             assert (first.changed, first.paused, first.repo) == (True, True, "Octo/Hello")
-            assert (first.name, first.reason, first.by) == ("1296269", "a line", "me")
+            assert (first.name, first.reason, first.by) == (str(repository_number("Octo/Hello")), "a line", "me")
             again = remote.act(PAUSE, Pause(what="repo", name="Octo/Hello", by="you"))
             assert (again.changed, again.by, again.seq) == (False, "me", first.seq)
             with pytest.raises(NotFound, match="no route is named 'al'") as failed:
@@ -230,12 +230,14 @@ def test_erasing_a_repository_erases_its_name_from_pauses_and_leaves_it_paused(d
             source.act(REDACT, Redact(ids=[source.deliveries().items[0].guid]))
             assert source.pauses()[0].repo == "octo/hush-hush"
             source.act(REDACT, Redact(repo="OCTO/hush-hush"))
-            assert [(one.name, one.repo) for one in source.pauses()] == [("1296269", None)]
+            assert [(one.name, one.repo) for one in source.pauses()] == [
+                (str(repository_number("octo/hush-hush")), None)
+            ]
     stored = b"".join(path.read_bytes() for path in (data / "journal").glob("*.jsonl"))
     assert b"hush-hush" not in stored
     (data / "state.db").unlink()
     with open_source(data, Config()) as source:
-        assert [(one.name, one.repo) for one in source.pauses()] == [("1296269", None)]
+        assert [(one.name, one.repo) for one in source.pauses()] == [(str(repository_number("octo/hush-hush")), None)]
     assert Daemon(data).cli_json("verify")["ok"]
 
 

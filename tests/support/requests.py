@@ -62,10 +62,14 @@ def signed(
     return body, headers
 
 
+def repository_number(name: str) -> int:
+    """The number of the repository of that name, in these payloads."""
+    return 1296269 if name == "octo/hello" else zlib.crc32(name.lower().encode())
+
+
 def issue(number: int = 7, *, action: str = "opened", repo: str = "octo/hello", **more: Any) -> dict[str, Any]:
     """A small `issues` payload of the real shape. Each repository has a number of its own."""
     owner, _, name = repo.partition("/")
-    number_of_repo = 1296269 if repo == "octo/hello" else zlib.crc32(repo.lower().encode())
     payload: dict[str, Any] = {
         "action": action,
         "issue": {
@@ -76,7 +80,12 @@ def issue(number: int = 7, *, action: str = "opened", repo: str = "octo/hello", 
             "labels": [{"name": "bug"}],
             "body": "It does not work.",
         },
-        "repository": {"id": number_of_repo, "name": name, "full_name": repo, "owner": {"login": owner, "id": 1}},
+        "repository": {
+            "id": repository_number(repo),
+            "name": name,
+            "full_name": repo,
+            "owner": {"login": owner, "id": 1},
+        },
         "sender": {"login": "octocat", "id": 1, "type": "User"},
         "installation": {"id": 2311},
     }
