@@ -136,6 +136,14 @@ def test_every_field_is_in_the_manual() -> None:
         assert re.search(rf"^\.B[R]? {field}\b|\" , {field}\b|\b{field}\b", page, re.MULTILINE), field
 
 
+def test_the_kinds_of_a_task_are_in_the_manual_of_filters() -> None:
+    from covenq.cli.completion import complete_filter
+
+    kinds = {one.removeprefix("kind:") for one in complete_filter([], "kind:")}
+    told = text("covenq-filter.7").partition(".B kind\n")[2].partition(".TP")[0]
+    assert kinds == {"forward", "pull", "run"} and all(kind in told for kind in kinds)
+
+
 def test_every_test_the_first_page_names_exists() -> None:
     named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "README.md").read_text())
     assert len(named) > 4

@@ -41,7 +41,7 @@ def here(data: Path, tmp_path: Path) -> Daemon:
     ids=" ".join,
 )
 def test_pause_says_what_ends_it(here: Daemon, subject: list[str]) -> None:
-    said = here.cli("pause", *subject).stderr.decode()
+    said = here.cli("pause", *subject, *(["--yes"] if subject == ["intake"] else [])).stderr.decode()
     command = re.search(r"`(covenq resume .*)` ends it", said)
     assert command, said
     assert "goes on" in here.cli(*shlex.split(command[1])[1:]).stderr.decode()
