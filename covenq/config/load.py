@@ -91,6 +91,11 @@ class Config:
         """`bind` as (host, port)."""
         return parse_bind(self.bind)
 
+    @property
+    def webhook_url(self) -> str:
+        """Where this configuration would have deliveries posted to, on this machine."""
+        return f"http://{self.bind}{self.webhook_path}"
+
     def token_file(self, data: Path) -> Path:
         """The file of the API's tokens: as configured, else in the data directory."""
         return self.api_tokens if self.api_tokens is not None else data / TOKENS_NAME

@@ -63,6 +63,7 @@ def test_another_path_takes_the_place_of_webhook(make_daemon: Callable[..., Daem
     assert "[server] path" in said
     daemon.stop()
     unanswered = daemon.cli("send", "issues", exit_code=6).stderr.decode()
+    assert APP in daemon.cli("show", guid, "--curl").stdout.decode(), "also while no daemon says where it is"
     assert re.search(rf"no answer from http://127\.0\.0\.1:[0-9]+{APP}:", unanswered)
     assert {"name": "server.path", "value": APP, "source": "file", "by": str(daemon.config)} in daemon.cli_json("info")[
         "settings"

@@ -150,7 +150,7 @@ def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     """The running daemon's webhook URL, else the one that the configuration would give it."""
     with source(data, config) as opened:
         url = opened.status().webhook_url if opened.live else None
-    return str(url) if url else f"http://{where.config.bind}{where.config.webhook_path}"
+    return str(url) if url else where.config.webhook_url
 
 
 def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
-from covenq.cli.context import local_data_dir, source
+from covenq.cli.context import local_data_dir, locate, source
 from covenq.cli.extract import print_curl, print_part
 from covenq.cli.id_prefix import whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
@@ -107,7 +107,8 @@ def show(
             return
         if curl:
             opened.payload(delivery)  # raises NotFound if the body is gone: there would be nothing to send
-            print_curl(opened.delivery(delivery), opened.status().webhook_url)
+            url = opened.status().webhook_url or locate(data, config).config.webhook_url
+            print_curl(opened.delivery(delivery), url)
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
         shown = [found] if isinstance(found, TaskHistory) else found.task_objects
