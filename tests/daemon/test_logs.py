@@ -226,7 +226,7 @@ def test_a_stderr_on_a_full_disk_keeps_nothing_from_starting_and_is_counted(make
     assert daemon.post("issues", issue()).status == 202
 
     def dropped() -> float:
-        lines = daemon.get("/metrics").body.decode().splitlines()
+        lines = daemon.api("/metrics").body.decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("covenq_log_dropped_lines_total"))
 
     assert eventually(dropped, 30, "lines are counted") >= 1

@@ -105,8 +105,14 @@ def cli(served: Served, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_is_well(served: Served) -> None:
-    assert served.request("GET", "/readyz").json == {"ok": True, "ready": True, "reasons": [], "alarms": []}
-    text = served.request("GET", "/metrics").body.decode()
+    assert served.request("GET", "/readyz").json == {
+        "ok": True,
+        "ready": True,
+        "reasons": [],
+        "alarms": [],
+        "detail": None,
+    }
+    text = served.ask("/metrics").body.decode()
     for loop in ("dispatcher", "leases", "fold", "upkeep", "journal", "worker"):
         assert f'covenq_loop_overdue{{loop="{loop}"}} 0.0' in text
     for why in ("timeout", "unheld", "lease"):
@@ -121,7 +127,7 @@ def test_a_task_that_nobody_holds_is_an_alarm_everywhere(served: Served) -> None
     sentence = "1 task runs by the records, and nobody holds it"
     ready = eventually(lambda: (a := served.request("GET", "/readyz")).json["alarms"] and a, what="it is seen")
     assert (ready.status, ready.json["ready"], ready.json["alarms"]) == (200, True, [sentence])
-    assert 'covenq_tasks_stuck{why="unheld"} 1.0' in served.request("GET", "/metrics").body.decode()
+    assert 'covenq_tasks_stuck{why="unheld"} 1.0' in served.ask("/metrics").body.decode()
     (one,) = served.ask("/api/v1/status").json["stuck"]
     assert (one["task"], one["state"], one["word"]) == (task, "running", "unheld")
     assert f"STUCK       {task} of p: it runs by the records, and nobody holds it" in cli(served, "status").stdout
@@ -142,7 +148,7 @@ def test_a_loop_that_does_not_come_round_is_an_alarm_everywhere(served: Served, 
     assert (ready.status, ready.json["ready"]) == (200, True), "what is posted is accepted all the same"
     (why,) = ready.json["alarms"]
     assert why.startswith(f"the {name} loop last came round ")
-    assert f'covenq_loop_overdue{{loop="{name}"}} 1.0' in served.request("GET", "/metrics").body.decode()
+    assert f'covenq_loop_overdue{{loop="{name}"}} 1.0' in served.ask("/metrics").body.decode()
     assert [one["loop"] for one in served.ask("/api/v1/status").json["overdue"]] == [name]
     assert f"OVERDUE     the {name} loop" in cli(served, "status").stdout
     found = json.loads(cli(served, "doctor", "--json").stdout)["findings"]
@@ -234,7 +240,7 @@ def test_a_daemon_whose_dispatcher_hangs_says_so_and_takes_deliveries(make_daemo
     task = daemon.post("issues", issue(1)).json["tasks"][0]
     eventually(lambda: "dispatcher" in " ".join(daemon.get("/readyz").json["alarms"]), what="it is told")
     assert daemon.post("issues", issue(2)).status == 202
-    assert 'covenq_loop_overdue{loop="dispatcher"} 1.0' in daemon.get("/metrics").body.decode()
+    assert 'covenq_loop_overdue{loop="dispatcher"} 1.0' in daemon.api("/metrics").body.decode()
     assert "OVERDUE     the dispatcher loop last came round" in daemon.cli("status").stdout.decode()
     found = daemon.cli_json("doctor", exit_code=1)["findings"]
     assert [one["level"] for one in found if "the dispatcher loop" in one["words"]] == ["problem"]
