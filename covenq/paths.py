@@ -22,6 +22,8 @@ SOCKET_NAME = "covenq.sock"
 """The daemon's Unix socket, while it runs."""
 PHASE_SOCKET_NAME = "phase.sock"
 """The Unix socket on which the daemon's own commands report phases, while it runs."""
+TAKEOVER_NAME = "takeover.sock"
+"""The socket at which the daemon gives its listening sockets to the process that takes over."""
 
 REFUSALS_NAME = "refused.jsonl"
 """The log of refused requests; the file before it has `.1` behind its name."""

@@ -74,6 +74,9 @@ def make_daemon(data: Path, write_config: Callable[[str], Path]) -> Iterator[Cal
     yield make
     for daemon in made:
         daemon.kill()
+        if daemon.before is not None:
+            daemon.before.kill()
+            daemon.before.wait(30)
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """The daemon's listeners: the webhook's, the API's on the Unix socket, and those of [api] and [metrics], if configured.
 
 TCP addresses are bound before anything else is opened, so that a busy port is reported at once; a socket listens for the daemon
-only when `Listener.start` is called.
+only when `Listener.start` is called. But where the webhook's socket was passed, by a service manager or the daemon before,
+connections are made to it all the time: its listener accepts them from the beginning, and holds their requests until then.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from covenq.config.api_tokens import Tokens
-from covenq.config.descriptors import Budget, budget
+from covenq.config.descriptors import CONNECTIONS_MAX, Budget, budget
 from covenq.config.load import Config, parse_bind
 from covenq.daemon.datadir import Storage
 from covenq.daemon.parts import Listeners, StatsByName
@@ -26,7 +29,7 @@ from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app, make_phase_app
 from covenq.http.metrics import SCRAPES_MAX
 from covenq.http.server.deferred import FastPath
-from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp
+from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp, take_bound
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_evidence import Header, evidence_of
@@ -57,6 +60,15 @@ class TcpSockets:
     api: socket.socket | None
     metrics: socket.socket | None
     webhook_path: str
+    passed: bool = False
+    """Whether the webhook's was passed, and connections are made to it already."""
+    kept: bool = False
+    """Whether a service manager keeps it open, with what waits in its queue."""
+
+    @property
+    def by_name(self) -> dict[str, socket.socket]:
+        found = {"webhook": self.webhook, "api": self.api, "metrics": self.metrics}
+        return {name: bound for name, bound in found.items() if bound is not None}
 
     @property
     def webhook_url(self) -> str:
@@ -71,23 +83,97 @@ class TcpSockets:
         return None if self.metrics is None else f"http://{_reachable(address_of(self.metrics))}/metrics"
 
 
-def bind(config: Config, cleanup: ExitStack) -> TcpSockets:
-    """The TCP addresses. First of all, so that a busy port is reported before anything is touched. Raises PortBusy, Refused."""
-    webhook = bind_tcp(*config.address)
+def bind(
+    config: Config, cleanup: ExitStack, passed: list[socket.socket] | None = None, *, kept: bool = False
+) -> TcpSockets:
+    """The TCP addresses: those of `passed` that are configured are taken out of it, the others are bound.
+
+    First of all, so that a busy port is reported before anything is touched. `kept`: a service manager passed them.
+    Raises PortBusy, Refused.
+    """
+    passed = [] if passed is None else passed
+    taken = take_bound(passed, *config.address)
+    webhook = bind_tcp(*config.address) if taken is None else taken
     cleanup.callback(webhook.close)
-    api = _bind_section("api", config.api_bind, cleanup)
-    metrics = _bind_section("metrics", config.metrics_bind, cleanup)
-    return TcpSockets(webhook, api, metrics, config.webhook_path)
+    api = _bind_section("api", config.api_bind, passed, cleanup)
+    metrics = _bind_section("metrics", config.metrics_bind, passed, cleanup)
+    return TcpSockets(
+        webhook, api, metrics, config.webhook_path, passed=taken is not None, kept=kept and taken is not None
+    )
+
+
+class KeptRefusals:
+    """The refusals of the time in which the log of them isn't open yet: the newest are kept, and told to it then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[Callable[[Refusals], None]] = deque(maxlen=CONNECTIONS_MAX)
+        self._log: Refusals | None = None
+
+    def __call__(self, word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
+        evidence = evidence_of(header, None)
+
+        def note(log: Refusals) -> None:
+            log.note(word, status, detail, path=at, client=client, **evidence)
+
+        with self._lock:
+            if self._log is None:
+                self._kept.append(note)
+                return
+        note(self._log)
+
+    def use(self, log: Refusals) -> None:
+        with self._lock:
+            self._log = log
+        for note in self._kept:
+            note(log)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldWebhook:
+    """The webhook's listener, holding requests, and what it has refused."""
+
+    listener: Listener
+    refusals: KeptRefusals
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerParts:
+    """What the listeners are made from, before what they answer with."""
+
+    sockets: TcpSockets
+    connections: int
+    """The most that each listener may hold."""
+    held: HeldWebhook | None = None
+    """The webhook's listener, if it was made already."""
+
+
+def hold_webhook(config: Config, sockets: TcpSockets, connections: int, cleanup: ExitStack) -> HeldWebhook | None:
+    """Accept the connections that are made to a passed socket, and hold their requests; None where it was not passed.
+
+    Before anything is opened. If what follows fails, those that are held are refused with 503. Raises PortBusy.
+    """
+    if not sockets.passed:
+        return None
+    refusals = KeptRefusals()
+    settings = ListenerSettings("webhook", config.threads, _limits(config), connections=connections)
+    listener = Listener(_never_called, sockets.webhook, settings, on_refusal=refusals)
+    cleanup.callback(listener.close)
+    listener.hold()
+    return HeldWebhook(listener, refusals)
+
+
+def _never_called(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise AssertionError("a request that is held was answered")
 
 
 def make_listeners(
     config: Config,
     storage: Storage,
-    sockets: TcpSockets,
+    parts: ListenerParts,
     routes: Routes,
     refusals: Refusals,
     stats: StatsByName,
-    connections: int,
     cleanup: ExitStack,
 ) -> Listeners:
     """Bind the Unix sockets and make the listeners, none of them started. Their statistics are added to `stats`.
@@ -95,11 +181,16 @@ def make_listeners(
     After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
     be that of a daemon that runs.
     """
+    sockets, connections, held = parts.sockets, parts.connections, parts.held
     unix = _bind_unix(storage.data / SOCKET_NAME, cleanup)
-    limits = RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
+    limits = _limits(config)
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
         refusals.note(word, status, detail, path=at, client=client, **evidence_of(header, None))
+
+    def application(groups: Collection[RouteGroup], tokens: Tokens | None = None) -> WSGIApplication:
+        app = make_app(groups, refusals, tokens, webhook_path=config.webhook_path)
+        return _releasing(app, storage.store.release_reader)
 
     def make(
         name: str,
@@ -110,9 +201,7 @@ def make_listeners(
         fast_path: FastPath | None = None,
     ) -> Listener:
         listener = Listener(
-            _releasing(
-                make_app(groups, refusals, tokens, webhook_path=config.webhook_path), storage.store.release_reader
-            ),
+            application(groups, tokens),
             bound,
             ListenerSettings(name, threads, limits, routes.api in groups, connections),
             on_refusal=on_refusal,
@@ -126,19 +215,27 @@ def make_listeners(
     stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
-    webhook = make("webhook", sockets.webhook, public, config.threads, fast_path=fast_path)
+    if held is None:
+        webhook = make("webhook", sockets.webhook, public, config.threads, fast_path=fast_path)
+    else:
+        webhook = held.listener
+        # It was made before what it is served with, and has to be closed before that too.
+        cleanup.callback(webhook.close)
+        webhook.serve(application(public), fast_path)
+        stats["webhook"] = webhook.stats
+        held.refusals.use(refusals)
     api = make("api", unix, [routes.webhook, routes.health, routes.metrics, routes.api], API_THREADS)
     metrics = None
     if sockets.metrics is not None:
         metrics = make("metrics", sockets.metrics, [routes.health, routes.metrics], METRICS_THREADS)
         _log_metrics(sockets.metrics)
     if sockets.api is None:
-        return Listeners(webhook, api, phases, metrics=metrics)
+        return Listeners(webhook, api, phases, metrics=metrics, kept=sockets.kept)
     # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
     tokens = Tokens(config.token_file(storage.data))
     remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
     _log_remote_api(sockets.api, tokens)
-    return Listeners(webhook, api, phases, remote, metrics)
+    return Listeners(webhook, api, phases, remote, metrics, kept=sockets.kept)
 
 
 def _make_phases(
@@ -164,12 +261,17 @@ def _bind_unix(path: Path, cleanup: ExitStack) -> socket.socket:
     return bound
 
 
-def _bind_section(section: str, bind: str | None, cleanup: ExitStack) -> socket.socket | None:
-    """The address of [api] or [metrics], if it has one. Raises as `bind_tcp`, with what to do about it."""
+def _bind_section(
+    section: str, bind: str | None, passed: list[socket.socket], cleanup: ExitStack
+) -> socket.socket | None:
+    """The address of [api] or [metrics], if it has one: taken out of `passed`, or bound.
+
+    Raises as `bind_tcp`, with what to do about it.
+    """
     if bind is None:
         return None
     try:
-        bound = bind_tcp(*parse_bind(bind))
+        bound = take_bound(passed, *parse_bind(bind)) or bind_tcp(*parse_bind(bind))
     except CovenqError as error:
         error.hint = f"Choose another in [{section}] bind: it shares no port with [server] bind."
         raise
@@ -195,6 +297,10 @@ def _log_remote_api(bound: socket.socket, tokens: Tokens) -> None:
         log.warning(
             "tokens for %s cross the network in clear unless a proxy in front of it speaks TLS", address_of(bound)
         )
+
+
+def _limits(config: Config) -> RequestLimits:
+    return RequestLimits(config.body_limit, config.header_timeout_s, config.body_timeout_s)
 
 
 def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplication:

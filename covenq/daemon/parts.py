@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from covenq.config.live import Live
 from covenq.daemon.datadir import Storage
+from covenq.daemon.takeover import TakeoverServer
 from covenq.http.api.status import DaemonInfo
 from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import Listener, ListenerStats
@@ -55,6 +56,8 @@ class Listeners:
     phases: Listener
     remote: Listener | None = None
     metrics: Listener | None = None
+    kept: bool = False
+    """Whether a service manager keeps the webhook's socket open, with what waits in its queue."""
 
     @property
     def alive(self) -> bool:
@@ -82,5 +85,6 @@ class Daemon:
     workers: Workers
     upkeep: Upkeep
     listeners: Listeners
+    takeover: TakeoverServer
     stopping: threading.Event
     """Set when event streams, waiting requests and rerouting have to end."""

@@ -2,8 +2,9 @@
 
 SIGHUP, or a change of the configuration's files, has them read again (`covenq.config.live`); neither ever stops it.
 
-SIGTERM and SIGINT stop it (`covenq.daemon.stop`). A poisoned journal (a sync failed) ends the process with 1 within five
-seconds: what is in flight gets its 503, and only a new process can find out what the disk really holds.
+SIGTERM and SIGINT stop it (`covenq.daemon.stop`), and so does a process that takes over (`covenq.daemon.takeover`). A poisoned
+journal (a sync failed) ends the process with 1 within five seconds: what is in flight gets its 503, and only a new process can
+find out what the disk really holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from covenq.daemon import allocator, logs
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon
 from covenq.daemon.signals import Signals
-from covenq.daemon.start import start
+from covenq.daemon.start import StartOptions, start
 from covenq.daemon.stop import stop, stop_poisoned
 from covenq.daemon.systemd import Notifier
 from covenq.tasks.execution import process_tree
@@ -35,15 +36,13 @@ log = logging.getLogger("covenq.daemon")
 def run(
     config: Config,
     data: Path,
+    options: StartOptions,
     *,
     env: Mapping[str, str] | None = None,
-    accept_head: int | None = None,
-    adjust: Callable[[Config], Config] = lambda config: config,
 ) -> int:
     """Serve until a signal or a poisoned journal; the exit code. Raises classes of covenq.errors and journal.errors.
 
-    `accept_head` is an operator's consent that a log shorter than its caches goes on from this seq. `adjust` puts the command
-    line's options over the file each time it is read again; `config` has them already.
+    `config` is adjusted by the command line's options already.
     """
     env = os.environ if env is None else env
     mask = LogMask()
@@ -54,7 +53,7 @@ def run(
     with ExitStack() as cleanup:
         cleanup.callback(log_writer.stderr.flush)  # before an error is printed
         cleanup.callback(signals.restore)
-        daemon = start(config, data, env, cleanup=cleanup, accept_head=accept_head, adjust=adjust, mask=mask)
+        daemon = start(config, data, env, options, cleanup=cleanup, mask=mask, ask_stop=signals.ask)
         # What exists now lives as long as the process: the collector need not traverse it, with every thread waiting.
         gc.collect()
         gc.freeze()

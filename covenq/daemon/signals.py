@@ -16,10 +16,14 @@ class Signals:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self._asked_at = 0.0
+        self._signalled_at: float | None = None
         self._reload = False
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
         self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+
+    def ask(self) -> None:
+        """Ask for a stop without a signal: one that comes later is the first. From any thread."""
+        self.asked.set()
 
     def restore(self) -> None:
         for number, handler in self._before.items():
@@ -34,9 +38,10 @@ class Signals:
         self._reload = True
 
     def _handle(self, number: int, frame: object) -> None:
-        if not self.asked.is_set():
-            self._asked_at = time.monotonic()
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
             self.asked.set()
-        elif time.monotonic() - self._asked_at >= 1.0:
+        elif now - self._signalled_at >= 1.0:
             # What is durable stays so; what runs is closed as interrupted at the next start.
             os._exit(1)

@@ -3,34 +3,41 @@
 Each step takes values and returns what it made, and its docstring says why it comes where it does. Whatever has been opened is
 closed again in the reverse order, by the `cleanup` that `start` is given.
 
-No thread that works on deliveries or tasks is started, and nothing listens, before every part is made.
+No thread that works on deliveries or tasks is started, and no request is answered, before every part is made. Where the
+webhook's socket was passed, by a service manager or the daemon before, requests are held meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from covenq import __version__, log_writer
+from covenq.config.descriptors import Budget
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
-from covenq.daemon import greeting, logs
+from covenq.daemon import activation, greeting, logs, systemd, takeover
 from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage
-from covenq.daemon.listeners import bind, descriptor_budget, make_listeners
+from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
 from covenq.daemon.reroute import Rerouter
 from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
 from covenq.daemon.systemd import watchdog_of
+from covenq.daemon.takeover import Predecessor, TakeoverServer
+from covenq.errors import ConfigError, PortBusy, UsageError
 from covenq.http.api.status import DaemonInfo
+from covenq.http.server.listener import address_of
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
 from covenq.intake.twins import Twins
@@ -38,7 +45,7 @@ from covenq.model import at_text
 from covenq.operate.act import pauses
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
-from covenq.paths import REFUSALS_NAME
+from covenq.paths import REFUSALS_NAME, TAKEOVER_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
@@ -48,27 +55,61 @@ from journal.interface import SpaceReserve
 log = logging.getLogger("covenq.daemon")
 
 
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What the command line says beside the configuration."""
+
+    accept_head: int | None = None
+    """Consent that a log shorter than its caches goes on from this seq."""
+    adjust: Callable[[Config], Config] = lambda config: config
+    """Puts the command line's options over the file each time it is read again."""
+    take_over: bool = False
+    """Whether a daemon that runs in the data directory is to hand over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is opened before anything that is stored."""
+
+    live: Live
+    parts: ListenerParts
+    allowed: Budget
+    first: bool
+    """Whether the data directory was not there before."""
+    secret_made: bool
+
+
 def start(
     config: Config,
     data: Path,
     env: Mapping[str, str],
+    options: StartOptions,
     *,
     cleanup: ExitStack,
-    accept_head: int | None,
-    adjust: Callable[[Config], Config],
     mask: LogMask,
+    ask_stop: Callable[[], None],
 ) -> Daemon:
-    """Everything running and listening. Raises classes of covenq.errors and journal.errors."""
-    sockets = bind(config, cleanup)
-    directory_made = make_directory(data)
-    secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
-    live = open_config(config, env, data, adjust, mask)
-    storage = open_storage(config, data, accept_head, cleanup)
+    """Everything running and listening. Raises classes of covenq.errors and journal.errors.
+
+    `ask_stop` has this process stop, from any thread: another one takes over.
+    """
+    passed = activation.listening(env)
+    if options.take_over and passed:
+        raise UsageError(
+            "the service manager has passed the socket", hint="Nothing is to be taken over: leave --take-over out."
+        )
+    predecessor = takeover.connect(data) if options.take_over else None
+    opened = None if predecessor is None else take_over(config, data, env, options, predecessor, cleanup, mask)
+    if opened is None:
+        opened = open_alone(config, data, env, options, passed, cleanup, mask)
+    live, sockets = opened.live, opened.parts.sockets
+    successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=systemd.is_manager(env))
+    cleanup.callback(successors.release)  # when the journal is closed
+    storage = open_storage(config, data, options.accept_head, cleanup)
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
-    allowed = descriptor_budget(live.now.config, sockets)
     watchdog = watchdog_of(env, os.getpid())
     info = DaemonInfo(
         __version__,
@@ -76,20 +117,87 @@ def start(
         sockets.webhook_url,
         sockets.api_url,
         sockets.metrics_url,
-        descriptors=allowed,
+        descriptors=opened.allowed,
         watchdog=watchdog,
     )
     stats: StatsByName = {}
     stopping = threading.Event()
     routes = make_routes(info, live, storage, intake, workers, upkeep, stats, stopping)
-    listeners = make_listeners(
-        live.now.config, storage, sockets, routes, intake.refusals, stats, allowed.connections, cleanup
-    )
-    daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, stopping)
+    listeners = make_listeners(live.now.config, storage, opened.parts, routes, intake.refusals, stats, cleanup)
+    cleanup.callback(successors.close)
+    daemon = Daemon(info, live, storage, intake, workers, upkeep, listeners, successors, stopping)
     start_in_order(daemon)
-    first = directory_made or storage.created
-    _announce(info, config, data, env, first=first, secret_made=secret_made)
+    first = opened.first or storage.created
+    _announce(info, config, data, env, first=first, secret_made=opened.secret_made)
     return daemon
+
+
+def open_alone(
+    config: Config,
+    data: Path,
+    env: Mapping[str, str],
+    options: StartOptions,
+    passed: list[socket.socket],
+    cleanup: ExitStack,
+    mask: LogMask,
+) -> Opened:
+    """Bind the addresses, or take the sockets that a service manager passed; open the configuration.
+
+    Raises ConfigError for a passed socket at no configured address: connections to it would never be answered.
+    """
+    sockets = bind(config, cleanup, passed, kept=bool(passed))
+    if passed:
+        where = address_of(passed[0])
+        raise ConfigError(
+            f"the service manager passes a socket at {where}, and the configuration listens elsewhere",
+            hint=f"Make them the same: [server] bind (or [api] bind), and ListenStream={where} in the socket unit.",
+        )
+    first = make_directory(data)
+    secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
+    live = open_config(config, env, data, options.adjust, mask)
+    allowed = descriptor_budget(live.now.config, sockets)
+    held = hold_webhook(config, sockets, allowed.connections, cleanup)
+    return Opened(live, ListenerParts(sockets, allowed.connections, held), allowed, first, secret_made)
+
+
+def take_over(
+    config: Config,
+    data: Path,
+    env: Mapping[str, str],
+    options: StartOptions,
+    predecessor: Predecessor,
+    cleanup: ExitStack,
+    mask: LogMask,
+) -> Opened | None:
+    """Take the sockets of the running daemon, hold requests, and wait until it has ended (`covenq.daemon.takeover`).
+
+    Whatever may be wrong with the configuration, its secrets and its addresses is found before that one is told to stop. None if
+    it has ended meanwhile by itself.
+    """
+    cleanup.callback(predecessor.close)
+    live = open_config(config, env, data, options.adjust, mask)
+    passed = predecessor.listening()
+    if passed is None:
+        return None
+    try:
+        sockets = bind(config, cleanup, passed)
+    except PortBusy as error:
+        error.hint = "If it is the running daemon's, at another of its names: stop it, and start without --take-over."
+        raise
+    finally:
+        for unused in passed:
+            unused.close()
+    allowed = descriptor_budget(live.now.config, sockets)
+    held = hold_webhook(config, sockets, allowed.connections, cleanup)
+    predecessor.stop()
+    predecessor.wait(_close if held is None else held.listener.adopt)
+    parts = ListenerParts(sockets, allowed.connections, held)
+    return Opened(live, parts, allowed, first=False, secret_made=False)
+
+
+def _close(connection: socket.socket) -> None:
+    """Of a connection to an address that is not listened on any more."""
+    connection.close()
 
 
 def open_config(
@@ -201,6 +309,7 @@ def start_in_order(daemon: Daemon) -> None:
     The fold first, since all others wait for what it has folded. Then the socket that commands report on, and what works on
     tasks, whose recovery needs the fold. The other listeners last, the webhook's the very last, so that a delivery is accepted
     only when everything that works on it runs.
+    Another process may take over even sooner: then this one stops once it has started.
     Rerouting may come after that: it works on what was accepted before, and what comes in meanwhile is routed as it comes.
     Reloads act on parts only once all of them run.
     """
@@ -209,6 +318,7 @@ def start_in_order(daemon: Daemon) -> None:
     daemon.workers.pool.start()
     daemon.workers.claims.start()
     daemon.upkeep.start()
+    daemon.takeover.start()
     daemon.listeners.start()
     rerouter = Rerouter(daemon.live, daemon.storage, daemon.upkeep.operations_lock, daemon.stopping)
     rerouter.start()

@@ -2,6 +2,10 @@
 
 Readiness goes false first; the webhook's listener then accepts no more and answers what is in flight, running commands are ended
 and recorded as interrupted, the API's streams end, and the fold stops. `covenq.daemon.start`'s cleanup closes what is left.
+
+Where another process takes over (`covenq.daemon.takeover`), it holds requests for eight seconds at most: so commands are ended
+while the webhook still answers what is in flight, and each step gets less time. What is queued in the kernel is left to it, and
+it gets the connections that have no request.
 """
 
 from __future__ import annotations
@@ -9,16 +13,23 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 
 from covenq.daemon.parts import Daemon
 
 DRAIN_S = 10.0
 """Seconds for requests in flight."""
+API_DRAIN_S = 5.0
+"""The same for the API's."""
 GRACE_S = 5.0
 """Seconds for running commands."""
 UPKEEP_S = 60.0
 """Seconds for the segment that is being rewritten, which takes one or two."""
+TAKEN_DRAIN_S = 5.0
+TAKEN_GRACE_S = 3.0
+TAKEN_API_S = 0.5
+"""The same, and for requests of the API, where another process holds requests meanwhile."""
 POISONED_S = 4.0
 """Seconds after which a poisoned process exits, whatever hangs."""
 
@@ -33,12 +44,19 @@ def stop(
     keep_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
-    listeners = daemon.listeners
+    listeners, successor = daemon.listeners, daemon.takeover.successor
     daemon.intake.admission.stopping = True
-    if not listeners.webhook.drain(drain_s):
-        log.warning("some requests did not come to an end within %g s", drain_s)
-    listeners.webhook.close()
-    keep_alive()
+    api_s = min(drain_s, API_DRAIN_S)
+    if successor is not None:
+        drain_s, grace_s, api_s = min(drain_s, TAKEN_DRAIN_S), min(grace_s, TAKEN_GRACE_S), min(drain_s, TAKEN_API_S)
+    deadline = time.monotonic() + drain_s
+    pass_on = None if successor is None else successor.pass_on
+    drained = listeners.webhook.drain(
+        drain_s if successor is None else 0.0, accept_queued=not listeners.kept, pass_on=pass_on
+    )
+    if successor is None:
+        _close_webhook(daemon, drained, drain_s)
+        keep_alive()
     if not daemon.workers.pool.stop(grace_s):
         log.warning("some tasks could not be recorded as interrupted; the next start does it")
     daemon.stopping.set()
@@ -46,11 +64,20 @@ def stop(
     keep_alive()
     daemon.upkeep.stop(UPKEEP_S)
     keep_alive()
+    if successor is not None:
+        drained = listeners.webhook.drain(max(0.0, deadline - time.monotonic()), pass_on=pass_on)
+        _close_webhook(daemon, drained, drain_s)
     for listener in (listeners.phases, listeners.remote, listeners.api):
         if listener is not None:
-            listener.drain(min(drain_s, 5.0))
+            listener.drain(api_s)
             listener.close()
     daemon.storage.fold_thread.stop()
+
+
+def _close_webhook(daemon: Daemon, drained: bool, drain_s: float) -> None:
+    if not drained:
+        log.warning("some requests did not come to an end within %g s", drain_s)
+    daemon.listeners.webhook.close()
 
 
 def stop_poisoned(daemon: Daemon) -> int:

@@ -86,6 +86,11 @@ def watchdog_of(env: Mapping[str, str], pid: int) -> Watchdog | None:
     return Watchdog((_watchdog_s(env, pid) or None) if env.get("NOTIFY_SOCKET") else None)
 
 
+def is_manager(env: Mapping[str, str]) -> bool:
+    """Whether a service manager started this process, and waits for its word."""
+    return _address(env.get("NOTIFY_SOCKET", "")) is not None
+
+
 def _address(text: str) -> str | bytes | None:
     """A path, or a name in the abstract namespace, which is written with @ and begins with NUL."""
     if text.startswith("@"):

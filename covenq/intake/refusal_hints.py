@@ -93,6 +93,7 @@ HINTS: Mapping[str, str] = {
         "The body isn't spaced as GitHub's JSON is: something between GitHub and covenq decoded it and wrote "
         "it anew. The raw bytes must arrive: see covenq-proxy(7)."
     ),
+    "starting": "covenq was restarted, and that took longer than 8 s: its log says why. Redeliver it from GitHub.",
     "state_behind": "The state was behind the journal: `covenq status`. Redeliver it from GitHub.",
     "streams_busy": "There were as many event streams as there may be: close some.",
     "token_in_query": "A token belongs in the Authorization header; take this one back: `covenq tokens revoke`.",

@@ -43,7 +43,7 @@ INHERITED: dict[tuple[str, str], tuple[tuple[type, ...], str]] = {
     ),
     ("listener", "_ServerMixin"): (
         (server.TcpWSGIServer, server.BaseWSGIServer, wasyncore.dispatcher),
-        "active_channels adj channel_class readable",
+        "_map accept active_channels adj channel_class fix_addr readable set_socket_options",
     ),
     ("parser", "Parser"): (
         (parser.HTTPRequestParser,),

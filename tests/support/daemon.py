@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.support.checkout import clean_env
 from tests.support.journal_json import FINAL_KINDS, records
@@ -53,7 +53,10 @@ class Daemon:
     wrapper: Sequence[str] = ()
     args: Sequence[str] = ()
     port: int = 0
+    pass_fds: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
+    before: subprocess.Popen[bytes] | None = None
+    """The one that `process` takes over from, or took over from."""
 
     @property
     def log(self) -> Path:
@@ -97,14 +100,7 @@ class Daemon:
             if not self.port:
                 self.port = free_port()
             with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self.command(),
-                    env=self.environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+                self.process = self._spawn(log)
             if not wait:
                 return self
             try:
@@ -118,6 +114,38 @@ class Daemon:
                 raise AssertionError(f"the daemon exited {self.process.returncode} at start:\n{self.log_tail()}")
             self.port = 0
         raise AssertionError("no port to be had")
+
+    def _spawn(self, log: IO[bytes], *more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self.command(), *more],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=self.pass_fds,
+        )
+
+    def start_successor(self) -> subprocess.Popen[bytes]:
+        """Start a process that takes over, and return the one before, which still runs; `process` is the new one."""
+        before = self.process
+        assert before is not None and before.poll() is None
+        with self.log.open("ab") as log:
+            self.process = self._spawn(log, "--take-over")
+        self.before = before
+        return before
+
+    def wait_taken_over(self, timeout: float = 60.0) -> None:
+        """Wait until `process` is the one that answers, and is ready."""
+        eventually(lambda: self.api("/api/v1/status").json["pid"] == self.pid, timeout, self.log_tail())
+        eventually(lambda: self.get("/readyz").status == 200, timeout)
+
+    def take_over(self, timeout: float = 60.0) -> int:
+        """Have a new process take over, and wait until it is ready; the exit code of the one before."""
+        before = self.start_successor()
+        code = before.wait(timeout)
+        self.wait_taken_over(timeout)
+        return code
 
     def ready_or_gone(self) -> bool:
         assert self.process is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,3 +42,21 @@ def manager(address: str | bytes) -> Iterator[Manager]:
         yield found
     finally:
         found.sock.close()
+
+
+def activated(*listening: socket.socket) -> list[str]:
+    """The words before a command that start it as systemd does: the sockets as descriptors from 3 on, and told of by number.
+
+    The descriptors of `listening` must be passed to the process (`pass_fds`).
+    """
+    numbers = ", ".join(str(one.fileno()) for one in listening)
+    program = (
+        "import os, sys\n"
+        f"kept = [os.dup2(number, 200 + at) for at, number in enumerate([{numbers}])]\n"
+        "for at, number in enumerate(kept):\n"
+        "    os.dup2(number, 3 + at)\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': str(len(kept)), 'LISTEN_FDNAMES': 'covenq.socket'}\n"
+        "os.closerange(3 + len(kept), 300)\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    return [sys.executable, "-c", program]

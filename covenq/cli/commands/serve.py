@@ -33,6 +33,13 @@ def serve(
             help="Go on with a journal that lost its newest records: it ends at SEQ, and that is known.",
         ),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Take over from the daemon that runs in the data directory, if one does: no connection is refused.",
+        ),
+    ] = False,
     log_format: Annotated[
         str | None, typer.Option("--log-format", metavar="FORMAT", help="human or json. Else the configuration's.")
     ] = None,
@@ -69,11 +76,14 @@ def serve(
         return read if concurrency is None else replace(read, concurrency=concurrency)
 
     from covenq.daemon import run
+    from covenq.daemon.start import StartOptions
 
+    options = StartOptions(accept_head=accept_head, adjust=adjust, take_over=take_over)
     try:
-        code = run.run(adjust(where.config), where.data, accept_head=accept_head, adjust=adjust)
+        code = run.run(adjust(where.config), where.data, options)
     except PortBusy:
-        raise_if_running(where.data)
+        if not take_over:
+            raise_if_running(where.data)
         raise
     raise typer.Exit(code)
 
@@ -89,7 +99,7 @@ def raise_if_running(data: Path) -> None:
         found = running.status()
     raise Refused(
         f"covenq runs on {data} already: pid {found.pid}, receiving on {found.webhook_url}",
-        hint="`covenq status` shows it; stop it first, or give this one a --data and a --bind of its own.",
+        hint="`covenq status` shows it; --take-over takes its place. Or give this one a --data and a --bind of its own.",
     )
 
 

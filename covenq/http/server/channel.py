@@ -28,6 +28,7 @@ from waitress.utilities import build_http_date
 
 from covenq.http.answers import RETRY_AFTER_S, error_body
 from covenq.http.server.deferred import Address, DeferredChannel, DeferredServer, PendingAnswer
+from covenq.http.server.held import NotStarted
 from covenq.http.server.parser import BufferedBytes, Parser, RequestLimits, RequestTimeout, ServiceUnavailable
 from covenq.intake.refusal_evidence import Header
 
@@ -53,6 +54,10 @@ _WORDS = {
     501: ("transfer_encoding", "Only the chunked transfer encoding is understood"),
     503: ("busy", "Too much is being received at once"),
 }
+_WORDS_AT_START = {
+    503: ("starting", "covenq is starting"),
+}
+"""Of a request that was held for too long."""
 
 
 class JsonErrorTask(ErrorTask):
@@ -65,7 +70,8 @@ class JsonErrorTask(ErrorTask):
         error = self.request.error
         assert error is not None, "waitress makes this task of a request that has one"
         code = error.code
-        word, sentence = _WORDS.get(code, ("internal", "covenq failed to answer; its log says why"))
+        words = _WORDS_AT_START if isinstance(error, NotStarted) else _WORDS
+        word, sentence = words.get(code, ("internal", "covenq failed to answer; its log says why"))
         why = str(error.body) if code in (400, 501, 503) else ""
         detail = f"{sentence}: {why.rstrip('.')}." if why else f"{sentence}."
         if code == 413:
@@ -299,6 +305,16 @@ class Channel(DeferredChannel):
             self.request = None
             self.requests.append(partial)
             self.server.add_task(self)
+
+    @property
+    def between_requests(self) -> bool:
+        """Whether all that was received is answered, so that another process can go on with the connection.
+
+        What the client has sent meanwhile is still in the socket, and goes with it.
+        """
+        if self.requests or self.request is not None or self.total_outbufs_len:
+            return False
+        return self.connected and self._lingers_until is None and not (self.close_when_flushed or self.will_close)
 
     def idle(self, now: float) -> bool:
         """Whether no request is unanswered, so that closing it now loses nothing."""

@@ -33,6 +33,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
+from covenq.http.server.held import HeldRequests, NotStarted
 from covenq.http.server.parser import Parser
 from covenq.intake.receive import Answer
 
@@ -119,6 +120,8 @@ class DeferredServer(BaseWSGIServer):
     """A server with a queue of the channels whose answers can be written."""
 
     fast_path: FastPath | None = None
+    held: HeldRequests[DeferredChannel] | None = None
+    """While the daemon is not ready: what is to be answered waits there."""
 
     def __init__(
         self,
@@ -137,10 +140,32 @@ class DeferredServer(BaseWSGIServer):
 
     def add_task(self, channel: DeferredChannel) -> None:
         """waitress has a request that is to be answered."""
+        if self.held is not None and channel.requests[0].error is None:
+            if not self.held.add(channel):
+                self._refuse(channel, "too many requests wait for it")
+            return
         if self.fast_path is None or not channel.begin(self.fast_path):
             self.task_dispatcher.add_task(channel)
         elif threading.get_ident() != self._loop:
             self.fast_path.flush()  # no round of the loop will follow
+
+    def check_held(self, *, ending: bool) -> None:
+        """Answer what was held if the daemon is ready, and refuse what waits for too long, or all if this is `ending`."""
+        held = self.held
+        if held is None:
+            return
+        if ending or not held.released:
+            for channel in held.take_all() if ending else held.overdue():
+                self._refuse(channel, "it is not ready yet")
+            return
+        self.held = None
+        for channel in held.take_all():
+            if channel.connected:
+                self.add_task(channel)
+
+    def _refuse(self, channel: DeferredChannel, why: str) -> None:
+        channel.requests[0].fail(NotStarted(why))
+        self.task_dispatcher.add_task(channel)
 
     def enqueue(self, channel: DeferredChannel) -> None:
         """From any thread: the channel's answer can be made."""

@@ -11,6 +11,8 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from wsgiref.types import WSGIApplication
 
@@ -22,6 +24,7 @@ from waitress.task import ThreadedTaskDispatcher
 from covenq.errors import PortBusy, Refused
 from covenq.http.server.channel import Channel, ChannelServer, OnRefusal
 from covenq.http.server.deferred import Address, FastPath
+from covenq.http.server.held import HeldRequests
 from covenq.http.server.parser import BUFFERED_MAX, HEADERS_MAX, SPOOL_MIN, BufferedBytes, RequestLimits
 
 BACKLOG = 1024
@@ -31,7 +34,13 @@ _ACCEPT_AGAIN_S = 0.5
 UNPAUSED = 4
 """How many large bodies, the oldest, are still received while all others are paused for room."""
 _LOOP_S = 1.0
+_HOLD_LOOP_S = 0.1
 _DRAIN_LOOP_S = 0.02
+_REFUSE_S = 2.0
+"""Seconds in which held requests are refused when the start fails."""
+
+PassOn = Callable[[list[socket.socket]], None]
+"""Gives connections to another process, and closes them here. Called on the listener's thread."""
 
 
 class _ServerMixin(ChannelServer):
@@ -61,6 +70,16 @@ class _ServerMixin(ChannelServer):
     def _oldest(self) -> tuple[Channel, ...]:
         found = [(c.request.began, id(c), c) for c in self.active_channels.values() if c.request and c.request.large]
         return tuple(channel for _, _, channel in sorted(found)[:UNPAUSED])
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that another process accepted. It is closed if it is broken."""
+        try:
+            address = connection.getpeername()
+            self.set_socket_options(connection)
+        except OSError:
+            connection.close()
+            return
+        self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
 
     def close_overdue(self) -> None:
         """Close the connections whose deadline has passed. Once a second, between two rounds of the loop.
@@ -104,7 +123,7 @@ class ListenerStats:
     busy: int
     """Threads that answer a request."""
     waiting: int
-    """Requests that wait for a thread."""
+    """Requests that wait for a thread, or for the daemon to be ready."""
     body_bytes: int
     """Of bodies that are being received."""
 
@@ -166,13 +185,39 @@ class Listener:
         self._server.on_refusal = on_refusal
         self._server.buffered = BufferedBytes(BUFFERED_MAX)
         self._threads = settings.threads
+        self._adopted: deque[socket.socket] = deque()
+        self._accepts_queued = True
+        self._pass_on: PassOn | None = None
         self._draining = threading.Event()
         self._drained = threading.Event()
         self._closing = threading.Event()
         self._loop = threading.Thread(target=self._run, name=f"{self.name}-loop", daemon=True)
 
     def start(self) -> None:
-        """Listen, and answer. Raises PortBusy: only listening may show that the address is taken."""
+        """Listen, and answer; or answer from now on. Raises PortBusy: only listening may show that the address is taken."""
+        held = self._server.held
+        if held is None:
+            self._listen()
+        else:
+            held.released = True
+            self._wake()
+
+    def hold(self) -> None:
+        """Listen, and hold requests until `start` (`covenq.http.server.held`). Raises PortBusy."""
+        self._server.held = HeldRequests()
+        self._listen()
+
+    def serve(self, app: WSGIApplication, fast_path: FastPath | None = None) -> None:
+        """Set what answers, in place of what it was made with. Before `start`."""
+        self._server.application = app
+        self._server.fast_path = fast_path
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that another process accepted. Between `hold` and `start`, from any thread."""
+        self._adopted.append(connection)
+        self._wake()
+
+    def _listen(self) -> None:
         try:
             self._server.accept_connections()
         except OSError as error:
@@ -187,7 +232,7 @@ class Listener:
             connections=len(self._server.active_channels),
             threads=self._threads,
             busy=dispatcher.active_count,
-            waiting=len(dispatcher.queue),
+            waiting=len(dispatcher.queue) + (0 if self._server.held is None else len(self._server.held)),
             body_bytes=self._server.buffered.bytes,
         )
 
@@ -196,11 +241,15 @@ class Listener:
         """Whether the loop runs."""
         return self._loop.is_alive()
 
-    def drain(self, timeout: float) -> bool:
+    def drain(self, timeout: float, *, accept_queued: bool = True, pass_on: PassOn | None = None) -> bool:
         """Accept no more connections, answer what is in flight, close what is idle. False if `timeout` seconds were too few.
 
-        A request that has begun to arrive is in flight: it is read to its end and answered.
+        A request that has begun to arrive is in flight: it is read to its end and answered. What waits in the kernel's queue is
+        accepted first, unless the socket is open elsewhere too, and the queue with it. `pass_on` gets what would be closed as
+        idle. It may be called again, for more time.
         """
+        self._accepts_queued = accept_queued and pass_on is None
+        self._pass_on = pass_on
         self._server.draining = True
         self._draining.set()
         self._wake()
@@ -208,6 +257,8 @@ class Listener:
 
     def close(self) -> None:
         """End the threads and close every connection, answered or not."""
+        if self._server.held is not None and self._loop.is_alive():
+            self.drain(_REFUSE_S)
         self._closing.set()
         if self._loop.is_alive():
             self._wake()
@@ -224,8 +275,13 @@ class Listener:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            draining = self._draining.is_set()
-            wasyncore.loop(_DRAIN_LOOP_S if draining else _LOOP_S, use_poll=True, map=self._map, count=1)
+            draining, holding = self._draining.is_set(), self._server.held is not None
+            seconds = _DRAIN_LOOP_S if draining else _HOLD_LOOP_S if holding else _LOOP_S
+            wasyncore.loop(seconds, use_poll=True, map=self._map, count=1)
+            if holding:
+                while self._adopted:
+                    self._server.adopt(self._adopted.popleft())
+                self._server.check_held(ending=draining)
             self._server.write_answers()
             self._server.close_overdue()
             if draining:
@@ -235,15 +291,21 @@ class Listener:
     def _drain(self) -> None:
         server = self._server
         if server.accepting:
-            before = -1
+            before = -1 if self._accepts_queued else len(server.active_channels)
             while len(server.active_channels) != before:  # those the kernel had accepted already are ours to answer
                 before = len(server.active_channels)
                 server.handle_accept()
             wasyncore.dispatcher.close(server)
         now = time.time()
+        passed = []
         for channel in list(server.active_channels.values()):
-            if channel.idle(now):
+            if self._pass_on is not None and channel.between_requests:
+                passed.append(channel.socket.dup())
                 channel.handle_close()
+            elif channel.idle(now):
+                channel.handle_close()
+        if passed and self._pass_on is not None:
+            self._pass_on(passed)
         if not server.active_channels:
             self._drained.set()
 
@@ -256,12 +318,8 @@ class Listener:
 
 def bind_tcp(host: str, port: int) -> socket.socket:
     """A socket bound to the address. Raises PortBusy, and Refused for an address that can't be bound."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise Refused(f"{where} is no address to listen on: {error.strerror}", hint=PortBusy.hint) from error
-    family, kind, proto, _, address = found[0]
+    where = _shown(host, port)
+    family, kind, proto, address = _resolved(host, port)
     bound = socket.socket(family, kind, proto)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -275,10 +333,38 @@ def bind_tcp(host: str, port: int) -> socket.socket:
     return bound
 
 
+def take_bound(passed: list[socket.socket], host: str, port: int) -> socket.socket | None:
+    """Take the socket out of `passed` that is bound to the address, to any port of the host if it is 0; None if none is.
+
+    Raises Refused for an address that can't be bound.
+    """
+    family, _, _, address = _resolved(host, port)
+    for found in passed:
+        name = found.getsockname()
+        if found.family == family and name[0] == address[0] and port in (0, name[1]):
+            passed.remove(found)
+            return found
+    return None
+
+
+def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[str | bytes | int, ...]]:
+    """Family, type, protocol and address, the first that is found. Raises Refused."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        where = _shown(host, port)
+        raise Refused(f"{where} is no address to listen on: {error.strerror}", hint=PortBusy.hint) from error
+    family, kind, proto, _, address = found[0]
+    return family, kind, proto, address
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def address_of(bound: socket.socket) -> str:
     """The bound address as `host:port`, the port the system chose in place of 0."""
-    host, port = bound.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return _shown(*bound.getsockname()[:2])
 
 
 def _not_bound(where: str, error: OSError) -> PortBusy | Refused:

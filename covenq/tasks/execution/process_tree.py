@@ -37,6 +37,9 @@ _DEATH_MS = 2000
 _PASSES = 20
 """A process may fork while the list is being read: it is read again until nothing more is found, so often at most."""
 
+_ANCESTORS_MAX = 1000
+"""Parents that are looked at, one after another: some may change meanwhile."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _REAP_S = 5.0
 """Seconds between scans for children, each of which reads a file per thread."""
@@ -116,6 +119,24 @@ def identity_of(pid: int) -> ProcessIdentity | None:
     """The identity of a process, or None where it can't be read."""
     stat = _stat(pid)
     return ProcessIdentity(pid, stat.start, _boot()) if stat is not None else None
+
+
+def descends(pid: int) -> bool:
+    """Whether the process is this one's descendant: a command, or what one started. Also where that can't be found out.
+
+    Nothing that a command starts gets out of it where `adopt` succeeded. False where the system shows no processes.
+    """
+    if not PROC.is_dir():
+        return False
+    own = os.getpid()
+    for _ in range(_ANCESTORS_MAX):
+        if pid == own:
+            return True
+        stat = _stat(pid)
+        if stat is None:
+            return pid != 0  # it, or a parent, has ended meanwhile; 0 is the parent of the first process of all
+        pid = stat.parent
+    return True
 
 
 def kill_leftovers(marks: Collection[ProcessMarks], *, orphans: bool = False) -> list[int]:

@@ -1,0 +1,54 @@
+"""The sockets that a service manager passes: as sd_listen_fds(3) says, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from covenq.daemon.activation import listening
+from covenq.errors import Refused
+
+
+@pytest.fixture
+def first() -> Iterator[int]:
+    """A run of three free descriptors: the number of the first, put at a place where nothing else is."""
+    yield 200
+    for number in (200, 201, 202):
+        try:
+            os.close(number)
+        except OSError:
+            pass
+
+
+def test_they_are_taken_by_number_and_closed_on_exec(first: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        for at, bound in enumerate((one, two)):
+            os.dup2(bound.fileno(), first + at, inheritable=True)
+        env = {"LISTEN_PID": "77", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"}
+        found = listening(env, pid=77, first=first)
+        assert [each.getsockname() for each in found] == [one.getsockname(), two.getsockname()]
+        assert not any(os.get_inheritable(first + at) for at in range(2))
+        for each in found:
+            each.close()
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "78"}, {"LISTEN_FDS": "x", "LISTEN_PID": "77"}]
+)
+def test_what_is_meant_for_another_process_is_left_alone(env: dict[str, str], first: int) -> None:
+    assert listening(env, pid=77, first=first) == []
+
+
+def test_what_is_no_listening_tcp_socket_is_refused(first: int) -> None:
+    env = {"LISTEN_PID": "77", "LISTEN_FDS": "1"}
+    with pytest.raises(Refused, match="is none"):
+        listening(env, pid=77, first=first)
+    with socket.socket(socket.AF_UNIX) as unix, socket.socket() as silent, Path(os.devnull).open("rb") as file:
+        for other in (unix, silent, file):
+            os.dup2(other.fileno(), first)
+            with pytest.raises(Refused, match=r"no socket|no TCP socket that listens"):
+                listening(env, pid=77, first=first)
