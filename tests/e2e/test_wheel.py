@@ -47,7 +47,7 @@ def test_what_is_in_it_works_without_the_checkout(wheel: Path, tmp_path: Path) -
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(tmp_path / "site")
     env = {**clean_env(), "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
-    for args, said in ((["--version"], "covenq "), (["init", "--systemd"], "[Service]")):
+    for args, said in ((["--version"], "covenq "), (["init", "--systemd", "--user", "root"], "ListenStream=")):
         program = [sys.executable, "-m", "covenq", *args]
         done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,26 +73,48 @@ run = ["cat"]
 """
 
 
+_CREDENTIAL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,99}\Z")
+
+
 def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
+    credential: Annotated[
+        str | None,
+        typer.Option("--credential", metavar="NAME", help="Use the webhook secret that systemd passes by that name."),
+    ] = None,
     systemd: Annotated[
-        bool, typer.Option("--systemd", help="Write a systemd unit instead: to stdout, or with --to.")
+        bool, typer.Option("--systemd", help="Write systemd's units instead: to stdout, or with --to.")
     ] = False,
-    to: Annotated[str | None, typer.Option("--to", metavar="PATH", help="Where the unit goes.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="PATH", help="Where the service goes; the socket goes beside it.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="NAME", help="Whom the service runs as: covenq.")
+    ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a configuration to start from, or a systemd unit.
+    """Write a configuration to start from, or units for systemd.
 
-    Commented, with example routes; into the data directory, or to --config.
+    Commented, with example routes; into the data directory, or to --config. --systemd prints what is left to do, as commands.
     """
-    if to is not None and not systemd:
-        raise UsageError("--to is where the unit goes", hint="Add --systemd; a configuration goes to --config.")
+    if not systemd:
+        for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
+            if given is not None:
+                raise UsageError(f"{option} is {what}", hint="Add --systemd; a configuration goes to --config.")
+    if credential is not None and (systemd or not _CREDENTIAL.match(credential)):
+        raise UsageError(
+            f"--credential {credential[:40]!r} is for a configuration, and a file's name", hint="webhook-secret is one."
+        )
     if systemd:
-        _unit(None if to is None else Path(to), config, force=force)
+        _units(None if to is None else Path(to), data, config, user, force=force)
         return
     path = config_path(data, config)
-    write(path, TEMPLATE, force=force)
+    text = TEMPLATE
+    if credential is not None:
+        chosen = f'webhook_secrets = [{{ name = "github", credential = "{credential}" }}]'
+        text = re.sub(r"^# webhook_secrets = .*$", chosen, text, count=1, flags=re.MULTILINE)
+    write(path, text, force=force)
     with output.tolerate_closed_stdout():
         output.line(str(path))
     directory = known_data_dir(data, config)
@@ -102,18 +125,46 @@ def init(
         say("Written. Edit its routes: a running daemon takes them up, else start `covenq serve`.")
 
 
-def _unit(path: Path | None, config: str | None, *, force: bool) -> None:
+def _units(to: Path | None, data: str | None, config: str | None, user: str | None, *, force: bool) -> None:
+    """Write both units, and say what is left to do. Raises Refused, ConfigError."""
     from covenq.cli import unit
+    from covenq.config.load import data_dir, load
 
-    named = Path(config).expanduser().absolute() if config is not None else unit.CONFIG
-    text = unit.unit(unit.this_command(sys.argv[0], sys.executable), named)
-    if path is None:
-        output.write_bytes(text.encode())
+    if to is not None and to.suffix != ".service":
+        raise UsageError(f"{to} is no name of a service", hint=f"It ends in .service: --to {unit.SERVICE}")
+    chosen = config or os.environ.get("COVENQ_CONFIG")
+    path = unit.CONFIG if not chosen else Path(chosen).expanduser().absolute()
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise Refused(f"{path} can't be looked at: {error.strerror}", hint="Run it as root.") from None
+    loaded = load(path if there else None, {})
+    where = data_dir(data, os.environ, loaded)
+    if not (data or os.environ.get("COVENQ_DATA") or loaded.data is not None):
+        where = unit.DATA
+    made = unit.Unit(
+        tuple(unit.this_command(sys.argv[0], sys.executable)),
+        path,
+        where,
+        unit.account(user or unit.USER),
+        unit.listen_stream(loaded),
+        tuple(one.credential for one in loaded.secrets if one.credential is not None) if there else (unit.SECRET_NAME,),
+        unit.this_installation(),
+    )
+    service, socket = unit.service(made, unit.SERVICE.stem if to is None else to.stem), unit.socket_unit(made)
+    if to is None:
+        output.write_bytes(f"# {unit.SERVICE}\n{service}\n# {unit.SERVICE.with_suffix('.socket')}\n{socket}".encode())
     else:
-        write(path, text, force=force)
+        write(to, service, force=force)
+        write(to.with_suffix(".socket"), socket, force=force)
         with output.tolerate_closed_stdout():
-            output.line(str(path))
-    for line in unit.next_steps(named, path):
+            output.line(str(to))
+            output.line(str(to.with_suffix(".socket")))
+    options = [f"--config={path}"] if chosen else []
+    options += [f"--data={where}"] if data or os.environ.get("COVENQ_DATA") else []
+    options += [f"--user={user}"] if user else []
+    say("What is left to do, as root:")
+    for line in unit.next_steps(made, to, options):
         say(line)
 
 
