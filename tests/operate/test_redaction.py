@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -360,6 +361,19 @@ def test_compact_drops_what_the_policy_says_and_tells_it_clearly(make_daemon: Ma
     assert daemon.post("issues", personal(1), guids[0]).json["duplicate"] is True
     assert daemon.stop() == 0
     assert daemon.cli_json("verify", "--signatures")["signatures"]["payload_dropped"] == 3
+
+
+def test_the_received_bytes_that_a_command_got_go_with_the_payload(make_daemon: Make) -> None:
+    config = ROUTE.replace('"cat; cp', '"true; cp').replace("$COVENQ_PAYLOAD", "/dev/null")
+    daemon = make_daemon(config + '[retention]\npayloads = "0s"\nattempts = "1h"\n')
+    wait_for_daily_run(daemon)
+    form = urlencode({"payload": json.dumps(personal())}).encode()
+    assert daemon.post("issues", form, content_type="application/x-www-form-urlencoded").status == 202
+    daemon.wait_all_done()
+    attempts = daemon.data / "attempts"
+    assert {path.name for path in attempts.glob("*/1/*")} >= {"payload", "body"}
+    daemon.cli("compact")
+    assert not [path for name in ("payload", "body") for path in attempts.glob(f"*/1/{name}")]
 
 
 def test_without_a_policy_nothing_is_dropped_and_without_a_daemon_it_works(make_daemon: Make, tmp_path: Path) -> None:

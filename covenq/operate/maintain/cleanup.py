@@ -135,4 +135,8 @@ def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
 
 
 def _remove_payloads(data: Path, task: str) -> tuple[int, list[str]]:
-    return remove_named(data / ATTEMPTS_NAME, task, "payload") if TOKEN.match(task) else (0, [])
+    if not TOKEN.match(task):
+        return 0, []
+    gone, left = remove_named(data / ATTEMPTS_NAME, task, "payload")
+    _, more = remove_named(data / ATTEMPTS_NAME, task, "body")  # the same as it was received, a form for one
+    return gone, left + more
