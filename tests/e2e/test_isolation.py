@@ -107,7 +107,7 @@ def test_a_command_of_the_same_user_cannot_read_the_environment_of_what_started_
         assert environ.read_bytes() == b""
         assert environ.with_name("fd").read_bytes() == b""
         assert "Permission denied" in environ.with_name("stderr").read_text()
-        assert daemon.get("/metrics").body.count(b"process_open_fds") >= 1, "it can still look at itself"
+        assert daemon.api("/metrics").body.count(b"process_open_fds") >= 1, "it can still look at itself"
         assert daemon.api("/api/v1/status").status == 200
     finally:
         codes = [ended(process) for process in (worker, daemon.process) if process is not None]
@@ -163,7 +163,7 @@ def test_the_socket_of_commands_takes_phases_and_nothing_else(make_daemon: Make,
         assert "phases" in answer.json["detail"] and "covenq.sock" in answer.json["hint"]
     assert on_it("POST", f"/api/v1/claims/{task}/phase", {"fence": "1.1", "phase": "x"}).json["error"] == "stale_fence"
     assert on_it("POST", f"/api/v1/claims/{task}/phase", {"fence": "1.1"}).status == 400
-    assert daemon.cli("refused").stdout == b"", "what commands try is no refusal of a sender"
+    assert b"/api/v1/" not in daemon.cli("refused", "--jsonl").stdout, "what commands try is no refusal of a sender"
     go_on.touch()
     daemon.wait_all_done()
     [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
