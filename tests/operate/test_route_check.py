@@ -97,6 +97,18 @@ def test_a_key_with_a_part_that_an_event_has_not_is_told(match: str, key: str, w
     assert (found == []) if words is None else (words in found[0] and "such tasks have no key" in found[0])
 
 
+def test_a_key_by_which_pushes_of_two_branches_outdate_each_other_is_told() -> None:
+    def of_push(match: str, key: str, **more: str) -> list[str]:
+        route = {"name": "ci", "match": f"event:push {match}", "run": ["true"], "key": key, **more}
+        return [problem for one in build({"route": [route]}, None, {}).routes for problem in problems(one)]
+
+    (found,) = of_push("", "{repo}", supersede="queued")
+    assert "did you mean {repo}@{ref}?" in found
+    assert of_push("ref:refs/heads/*", "{repo}", debounce="5s") == [found]
+    assert of_push("", "{repo}") == [] == of_push("", "{repo}@{ref}", supersede="running")
+    assert of_push("ref:refs/heads/main", "{repo}", supersede="queued") == []
+
+
 def test_the_command_warns_and_the_examples_that_covenq_writes_have_nothing_to_warn_of(tmp_path: Path) -> None:
     config = tmp_path / "covenq.toml"
     config.write_text('[[route]]\nname = "a"\nmatch = "event:Issues"\nrun = ["true"]\n')

@@ -43,7 +43,10 @@ def problems(route: Route) -> Iterator[str]:
         return
     for node in nodes:
         yield from _of_term(node, events)
-    yield from _of_key(route, _matching(nodes, events))
+    matching = _matching(nodes, events)
+    yield from _of_key(route, matching)
+    if "push" in matching:
+        yield from _of_branches(route, nodes)
 
 
 # ---- which events
@@ -202,7 +205,19 @@ def _of_key(route: Route, events: frozenset[str]) -> Iterator[str]:
             )
 
 
+def _of_branches(route: Route, nodes: Iterable[Node]) -> Iterator[str]:
+    """Pushes of several branches with one key, of which each outdates the others."""
+    parts = BRACED.findall(route.key or "")
+    one_branch = any(len(match.patterns) == 1 and match.patterns[0].literal for match in _positive(nodes, "ref"))
+    if route.scheduling.supersede != "never" and parts and not {"ref", "head_sha"} & {*parts} and not one_branch:
+        yield f"key {route.key}: a push supersedes those of other branches too: did you mean {route.key}@{{ref}}?"
+
+
 # ---- words
+
+
+def _positive(nodes: Iterable[Node], field: str) -> Iterator[Match]:
+    return (node for node in nodes if isinstance(node, Match) and node.field == field)
 
 
 def _matches(nodes: Iterable[Node], field: str) -> Iterator[Match]:
