@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -82,5 +83,8 @@ def test_commands_of_a_worker_start_with_no_signal_ignored_or_blocked_too(
     assert daemon.wait_all_done(30) == {f"task.{task}": ["task.completed"]}
     [stdout] = (tmp_path / "work").rglob("stdout")
     assert stdout.read_text() == NONE
+    worker.send_signal(signal.SIGHUP)  # which nohup ignored
+    daemon.post("issues", issue(8))
+    assert set(daemon.wait_all_done(30)) > {f"task.{task}"}
     worker.terminate()
     eventually(lambda: worker.poll() == 0, 30, "SIGTERM ends the worker")

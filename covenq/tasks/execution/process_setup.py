@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 DESCRIPTORS_MAX = 65_536
 """File descriptors that this process allows itself, where the hard limit has so many."""
@@ -43,6 +44,10 @@ def hide_memory() -> bool:
     return int(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)) == 0
 
 
+def _outlive(number: int, frame: FrameType | None) -> None:
+    """For SIGHUP that was ignored, as by nohup: this process outlives it, and commands don't inherit that, as they would SIG_IGN."""
+
+
 def reset_signals() -> None:
     """Take no signal as ignored or blocked because the parent did. In the main thread, before others start and handlers are set.
 
@@ -51,7 +56,7 @@ def reset_signals() -> None:
     """
     for number in signal.valid_signals() - _PYTHONS_OWN:
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, _outlive if number is signal.SIGHUP else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
