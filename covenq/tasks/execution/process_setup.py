@@ -45,7 +45,7 @@ def hide_memory() -> bool:
 
 
 def _outlive(number: int, frame: FrameType | None) -> None:
-    """For SIGHUP that was ignored, as by nohup: this process outlives it. A command starts with its default, as after any handler."""
+    """For SIGHUP that was ignored, as by nohup: this process outlives it, and its commands start with the default."""
 
 
 def reset_signals() -> None:
