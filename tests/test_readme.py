@@ -162,8 +162,12 @@ class Newcomer:
         eventually(lambda: names <= set(self.daemon.api("/api/v1/status").json["routes"]), 30, f"{names} is taken up")
 
     def rest(self) -> None:
-        """What a reader's time gives: everything has come to its end."""
+        """What a reader's time gives: everything has come to its end, and the configuration is taken up."""
         self.daemon.wait_all_done()
+        file = self.data / "covenq.toml"
+        if file.exists():
+            names = {route.name for route in load(file, {}).routes}
+            eventually(lambda: names <= set(self.daemon.api("/api/v1/status").json["routes"]), 30, "it is taken up")
 
 
 @pytest.fixture

@@ -380,7 +380,7 @@ def test_a_shell_completes(directory: Path) -> None:
     assert {"--json", "-state:"} <= set(complete("covenq\ntasks\n-", 2))
     assert complete("covenq\nrequeue\n-state\n:\nfai", 4) == ["failed"]
     tasks = {of(f"g{n}") for n in range(4)}
-    assert set(complete("covenq\nrequeue\nt", 2)) == {"twin:", *tasks}
+    assert set(complete("covenq\nrequeue\nt", 2)) == {"target:", "twin:", *tasks}
     assert {"event:", *tasks} <= set(complete("covenq\ncancel\n", 2))
     assert set(complete("covenq\nredact\ng", 2)) == {"guid:", "g0", "g1", "g2", "g3"}
     assert complete("covenq\npause\nroute\n", 3) == ["fix"]

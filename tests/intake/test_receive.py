@@ -163,6 +163,7 @@ def test_a_new_delivery_is_one_append_of_itself_and_its_tasks(house: House) -> N
         "action": "opened",
         "installation": 2311,
         "repo_id": 1296269,
+        "target": "issue",
         "secret": "test",
         "source": "http",
         "twin": None,
@@ -178,6 +179,7 @@ def test_a_new_delivery_is_one_append_of_itself_and_its_tasks(house: House) -> N
         "title": "Issue 7",
         "label": None,
         "labels": ["bug"],
+        "ref": None,
     }
 
 

@@ -69,7 +69,7 @@ def test_every_key_of_the_configuration_is_told(tmp_path: Path) -> None:
     source = (ROOT / "covenq" / "config" / "load.py").read_text()
     known = {
         f"{section}.{key}"
-        for section, keys in re.findall(r'top\.table\("(\w+)", \(([^)]*)\)\)', source)
+        for section, keys in re.findall(r'top\.table\(\s*"(\w+)", \(([^)]*)\)\s*\)', source)
         for key in re.findall(r'"(\w+)"', keys)
     }
     known |= {f"limits.{key}" for key in limits._SECTION} | {"route"}

@@ -528,6 +528,7 @@ def test_a_backup_without_a_daemon_and_where_it_is_refused(make_daemon: Make, tm
     (other / "journal" / "something").write_text("else")
     daemon.cli("backup", str(other), exit_code=4)
     flip(segments(daemon.data)[0], b"It does not work")
+    (tmp_path / "held").hardlink_to(segments(daemon.data)[0])  # no other file may get its inode, by which it is known
     for copy in ("new", "copy"):
         rewritten = segments(daemon.data)[0]
         shutil.copyfile(rewritten, tmp_path / "rewritten")

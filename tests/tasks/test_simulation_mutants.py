@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from covenq.tasks.scheduling import claim, fairness, interruption, limiter, supersede
 from covenq.tasks.scheduling.in_flight import InFlight
@@ -57,7 +58,7 @@ def a_cap_is_one_more(patch: Patch) -> None:
 
     def full(self: Any, level: str, name: Any, cap: Any, shown: Any) -> Any:
         more = None if cap.concurrency is None else cap.concurrency + 1
-        return real(self, level, name, replace(cap, concurrency=more), shown)
+        return real(self, level, name, structs.replace(cap, concurrency=more), shown)
 
     patch.setattr(limiter.Limiter, "_limit_reached", full)
 

@@ -69,7 +69,7 @@ run = ["cat"]
 # match = "event:push repo:octo/hello ref:refs/heads/main target:commit"
 # run = ["/usr/local/bin/deploy"]
 # timeout = "30m"
-# key = "{repo}@{ref}"
+# key = "{repo_id}@{ref}"
 """
 
 
