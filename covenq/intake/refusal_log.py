@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Annotated, Unpack
 
 import msgspec
 
@@ -55,7 +55,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     body: str | None = None
     signature: str | None = None
     hint: str | None = None
-    verified: Literal[False] | None = None
+    verified: Annotated[bool, msgspec.Meta(extra_json_schema={"const": False})] | None = None
 
 
 class About(Evidence, total=False):
