@@ -37,7 +37,9 @@ from __future__ import annotations
 import re
 from typing import TypedDict
 
+from covenq.errors import BadRequest
 from covenq.github.events import TARGETS
+from covenq.github.request import load
 from covenq.model import JsonObject, Target
 from covenq.text import storable
 
@@ -88,6 +90,15 @@ class AboutColumns(TypedDict):
     title: str | None
     label: str | None
     labels: list[str]
+
+
+def sender_of(payload: bytes) -> str | None:
+    """The login of the account that the payload names as its sender; None where it names none, or can't be read."""
+    try:
+        body = load(payload)
+    except BadRequest:
+        return None
+    return columns("", body)[1]["sender"] if isinstance(body, dict) else None
 
 
 def columns(event: str, body: JsonObject) -> tuple[DataColumns, AboutColumns]:

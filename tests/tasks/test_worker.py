@@ -84,6 +84,7 @@ READS = """if True:
     told = {"stdin": sys.stdin.read(), "payload": open(sys.argv[1]).read(), "body": open(sys.argv[2]).read(),
             "COVENQ_PAYLOAD": open(os.environ["COVENQ_PAYLOAD"]).read(),
             "COVENQ_BODY": open(os.environ["COVENQ_BODY"]).read(), "ref": os.environ["COVENQ_REF"],
+            "of": [os.environ["COVENQ_" + n] for n in ("NUMBER", "SHA", "SENDER", "INSTALLATION", "REPO_ID")],
             "brief": json.load(open(sys.argv[3]))}
     json.dump(told, open(os.environ["COVENQ_RESULT"], "w"))
 """
@@ -100,7 +101,7 @@ def test_a_command_gets_json_whatever_the_hook_sends_and_the_received_bytes_besi
     daemon: Daemon = make_daemon(
         config=route + ("pull = true\n" if where == "worker" else f"run = {json.dumps(argv)}\n")
     )
-    payload = json.dumps({**issue(7), "ref": "refs/heads/m\u00e4in"}, separators=(",", ":"))
+    payload = json.dumps({**issue(7), "ref": "refs/heads/m\u00e4in", "after": "c" * 40}, separators=(",", ":"))
     bodies = {FORM: "payload=" + quote_plus(payload), "application/json": payload}
     tasks = {
         kind: daemon.post("push", body.encode(), content_type=kind).json["tasks"][0] for kind, body in bodies.items()
@@ -112,8 +113,9 @@ def test_a_command_gets_json_whatever_the_hook_sends_and_the_received_bytes_besi
         brief = result.pop("brief")
         assert result == {
             "stdin": payload, "payload": payload, "COVENQ_PAYLOAD": payload, "body": bodies[kind], "COVENQ_BODY": bodies[kind],
-            "ref": "refs/heads/m\u00e4in",
+            "ref": "refs/heads/m\u00e4in", "of": ["7", "c" * 40, "octocat", "2311", "1296269"],
         }  # fmt: skip
+        assert (brief["repo_id"], brief["sender"], brief["number"]) == (1296269, "octocat", 7)
         assert (brief["content_type"], brief["ref"]) == (kind, "refs/heads/m\u00e4in")
         assert Path(brief["body"]).read_text() == bodies[kind] if where == "daemon" else brief["body"]
 
@@ -151,7 +153,10 @@ def test_a_command_gets_the_same_and_says_its_phases_wherever_it_runs(
     }
     assert set(result["env"]) == {
         f"COVENQ_{key}"
-        for key in "TASK ATTEMPT FENCE HOOK GUID EVENT ACTION REPO REF PAYLOAD BODY RESULT SOCKET".split()
+        for key in (
+            "TASK ATTEMPT FENCE HOOK GUID EVENT ACTION REPO REPO_ID NUMBER SHA REF SENDER INSTALLATION "
+            "PAYLOAD BODY RESULT SOCKET"
+        ).split()
     }
     assert (result["brief"]["task"], result["brief"]["number"]) == (task, 7)
 
@@ -208,6 +213,30 @@ def test_a_worker_over_tcp_has_its_token_to_itself(make_daemon: Any, start: Star
     eventually(lambda: "completed" in kinds(daemon, task), what="it is completed")
     wrong = start(daemon, "--", "true", env={**env, "COVENQ_TOKEN": "cqw_" + "x" * 40})
     assert wrong.wait(60) == 4
+
+
+def test_the_manuals_worker_in_a_few_lines_does_its_work(make_daemon: Any, tmp_path: Path) -> None:
+    page = (ROOT / "man" / "covenq-http.7").read_text().partition(".SH A WORKER")[2]
+    code = page.partition(".nf\n")[2].partition(".fi\n")[0].replace("\\-", "-").replace("\\(aq", "'")
+    assert len(code.splitlines()) < 30
+    port = free_port()
+    daemon: Daemon = make_daemon(config=f'[api]\nbind = "127.0.0.1:{port}"\n' + PULL)
+    token = daemon.cli("tokens", "new", "--name", "w", "--role", "worker").stdout.decode().split()[-1]
+    first, second = (daemon.post("issues", issue(number)).json["tasks"][0] for number in (7, 8))
+    daemon.cli("cancel", second)
+    env = {"COVENQ_TOKEN": token, "COVENQ_URL": f"http://127.0.0.1:{port}"}
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen([sys.executable, "-S", "-c", code], env=env, stdout=said, stderr=said)
+    try:
+        eventually(lambda: "completed" in kinds(daemon, first), what="it is completed")
+        third = daemon.post("issues", issue(9)).json["tasks"][0]
+        eventually(lambda: "completed" in kinds(daemon, third), what="the next one is, too")
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "said").read_text() == "opened octo/hello\n" * 2
+    assert kinds(daemon, first)[1:] == ["claimed", "renewed", "completed"]
 
 
 class BreakingClient(ClaimsClient):

@@ -281,6 +281,8 @@ class Attempt:
             event=task.event,
             action=task.action,
             repo=task.repo,
+            repo_id=task.repo_id,
+            sender=(delivery.about or {}).get("sender"),
             installation=task.installation,
             number=task.number,
             head_sha=task.head_sha,

@@ -56,6 +56,8 @@ class Brief:
     event: str | None
     action: str | None
     repo: str | None
+    repo_id: int | None
+    sender: str | None
     installation: int | None
     number: int | None
     head_sha: str | None
@@ -98,7 +100,12 @@ class Brief:
             "EVENT": self.event,
             "ACTION": self.action,
             "REPO": self.repo,
+            "REPO_ID": self.repo_id,
+            "NUMBER": self.number,
+            "SHA": self.head_sha,
             "REF": self.ref,
+            "SENDER": self.sender,
+            "INSTALLATION": self.installation,
             "PAYLOAD": str(directory.payload),
             "BODY": str(self.body(directory)),
             "RESULT": str(directory.result),

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from covenq.config.resources import OUTPUT_LIMIT
 from covenq.errors import CovenqError, DaemonUnreachable, NotDurable, NotFound, Refused, StaleFence
+from covenq.github.columns import sender_of
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution import running
 from covenq.tasks.execution.brief import Brief, Content
@@ -230,7 +231,8 @@ class Worker:
         if found is None:
             return _interrupted()
         body, content_type = found
-        brief, content = _brief(grant, content_type), Content.of(body, content_type)
+        content = Content.of(body, content_type)
+        brief = _brief(grant, content_type, content.payload)
         try:
             directory.prepare(content.payload, brief.as_json(directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
@@ -395,7 +397,7 @@ class _Backoff:
         self._next = BACKOFF_S[0]
 
 
-def _brief(grant: ClaimGrant, content_type: str | None) -> Brief:
+def _brief(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Brief:
     task = grant.task
     return Brief(
         task=grant.id,
@@ -408,6 +410,8 @@ def _brief(grant: ClaimGrant, content_type: str | None) -> Brief:
         event=task.get("event"),
         action=task.get("action"),
         repo=task.get("repo"),
+        repo_id=task.get("repo_id"),
+        sender=sender_of(payload),
         installation=task.get("installation"),
         number=task.get("number"),
         head_sha=task.get("head_sha"),
