@@ -62,7 +62,18 @@ def octokit() -> Path:
         if not (place / "ready").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            command = ["npm", "install", "--prefix", str(place), "--ignore-scripts", "--no-audit", "--no-fund", OCTOKIT]
+            command = [
+                "npm",
+                "install",
+                "--prefix",
+                str(place),
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--fetch-retries",
+                "0",
+                OCTOKIT,
+            ]
             try:
                 done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=INSTALL_S)
             except subprocess.TimeoutExpired:
