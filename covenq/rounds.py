@@ -7,7 +7,7 @@ has a `Loop` and reports its rounds to it; whoever asks compares that with the l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 
 class Loop:
@@ -56,8 +56,3 @@ class Loop:
         error = self._error
         failing = "" if error is None else f", and fails each time ({error})"
         return f"the {self.name} loop last came round {age:.0f} s ago{failing}: {self.without}"
-
-
-def overdue(loops: Iterable[Loop]) -> dict[str, str]:
-    """Name → why it is overdue, of those that are."""
-    return {loop.name: why for loop in loops if (why := loop.overdue) is not None}

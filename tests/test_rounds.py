@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from covenq.rounds import Loop, overdue
+from covenq.rounds import Loop
 
 
 def test_a_loop_is_overdue_when_it_does_not_come_round_within_its_bound() -> None:
     now = [100.0]
     loop = Loop("dispatcher", 60.0, "no task is started", lambda: now[0])
-    assert (loop.age_s, overdue([loop])) == (None, {}), "it was not started"
+    assert (loop.age_s, loop.overdue) == (None, None), "it was not started"
     loop.done()
     now[0] += 60.0
     assert (loop.age_s, loop.overdue) == (60.0, None)
     now[0] += 1.0
-    assert overdue([loop]) == {"dispatcher": "the dispatcher loop last came round 61 s ago: no task is started"}
+    assert loop.overdue == "the dispatcher loop last came round 61 s ago: no task is started"
     loop.progress()
     assert loop.overdue is None, "it is at work"
     now[0] += 61.0

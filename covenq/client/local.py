@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from covenq import __version__
 from covenq.client.interface import LOG_BYTES, Closing, Counted, Filter, Stream
-from covenq.client.local_files import LocalFiles, damage_of
+from covenq.client.local_files import LOCK_S, LocalFiles, damage_of
 from covenq.config.load import Config
 from covenq.filter.grammar import parse
 from covenq.model import NOT_RUNNING
@@ -38,10 +38,11 @@ class LocalSource(Closing):
 
     live = False
 
-    def __init__(self, data: Path, config: Config) -> None:
+    def __init__(self, data: Path, config: Config, lock_s: float = LOCK_S) -> None:
+        """`lock_s` as `LocalFiles` takes it."""
         self._data = data
         self._config = config
-        self._files = LocalFiles(data)
+        self._files = LocalFiles(data, lock_s)
 
     @property
     def where(self) -> str:

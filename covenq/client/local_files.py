@@ -32,8 +32,10 @@ LOCK_S = 1.0
 class LocalFiles:
     """The journal and the state of a data directory. Each call opens and closes them."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, lock_s: float = LOCK_S) -> None:
+        """To read, the journal's lock is waited for `lock_s` seconds; 0 where a daemon is known to hold it."""
         self.data = data
+        self._lock_s = lock_s
         self.state = data / STATE_NAME
         self.journal = data / JOURNAL_NAME
         self.lock_holder: JournalLocked | None = None
@@ -100,7 +102,7 @@ class LocalFiles:
         witnesses = [seen] if seen else []
         self.lock_holder = None
         try:
-            return wait_for_lock(lambda: open_reader(self.journal, witnesses=witnesses, adopt=True), LOCK_S)
+            return wait_for_lock(lambda: open_reader(self.journal, witnesses=witnesses, adopt=True), self._lock_s)
         except JournalReadOnly:
             pass
         except JournalLocked as locked:

@@ -25,6 +25,7 @@ from covenq.paths import (
     SECRET_NAME,
     SOCKET_NAME,
     STATE_NAME,
+    TAKEOVER_NAME,
 )
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
@@ -113,6 +114,7 @@ def effective_paths(
         ("state", data / STATE_NAME, "a cache of the journal"),
         ("socket", data / SOCKET_NAME, "the daemon's, while it runs"),
         ("phase socket", data / PHASE_SOCKET_NAME, "on which its commands report phases"),
+        ("takeover socket", data / TAKEOVER_NAME, "on which a new daemon asks for its sockets"),
         ("attempts", data / ATTEMPTS_NAME, "what commands were given and left"),
         ("running", data / RUNNING_NAME, "the commands that run now"),
         ("refusals", data / REFUSALS_NAME, "the newest requests that were refused"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
@@ -19,9 +20,9 @@ from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from covenq.config.api_tokens import Tokens
-from covenq.config.descriptors import CONNECTIONS_MAX, Budget, budget
 from covenq.config.load import Config, parse_bind
 from covenq.daemon.datadir import Storage
+from covenq.daemon.descriptors import PHASE_CONNECTIONS, budget
 from covenq.daemon.parts import Listeners, StatsByName
 from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
@@ -29,11 +30,13 @@ from covenq.http.api.events import STREAMS
 from covenq.http.app import RouteGroup, make_app, make_phase_app
 from covenq.http.metrics import SCRAPES_MAX
 from covenq.http.server.deferred import FastPath
+from covenq.http.server.held import HELD_MAX
 from covenq.http.server.listener import Listener, ListenerSettings, address_of, bind_tcp, take_bound
 from covenq.http.server.parser import RequestLimits
 from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.refusal_evidence import Header, evidence_of
 from covenq.intake.refusal_log import Refusals
+from covenq.model.status import Descriptors
 from covenq.net import unix_socket
 from covenq.paths import PHASE_SOCKET_NAME, SOCKET_NAME
 from covenq.tasks.execution import process_setup
@@ -45,7 +48,6 @@ METRICS_THREADS = SCRAPES_MAX + 2
 """Threads of [metrics]'s listener: a refused scrape, and a health check, don't wait for the others."""
 
 PHASE_THREADS = 4
-PHASE_CONNECTIONS = 64
 PHASE_BODY_MAX = 64 << 10
 """Of the socket on which commands report phases: each waits for a sync, and no longer."""
 
@@ -60,15 +62,20 @@ class TcpSockets:
     api: socket.socket | None
     metrics: socket.socket | None
     webhook_path: str
-    passed: bool = False
-    """Whether the webhook's was passed, and connections are made to it already."""
-    kept: bool = False
-    """Whether a service manager keeps it open, with what waits in its queue."""
+    passed: Collection[str] = ()
+    """Names of those that were passed: connections are made to them already."""
+    managed: bool = False
+    """Whether a service manager passed them, and keeps them open, with what waits in their queues."""
 
     @property
     def by_name(self) -> dict[str, socket.socket]:
         found = {"webhook": self.webhook, "api": self.api, "metrics": self.metrics}
         return {name: bound for name, bound in found.items() if bound is not None}
+
+    @property
+    def kept(self) -> Collection[str]:
+        """Names of those that a service manager keeps open."""
+        return self.passed if self.managed else ()
 
     @property
     def webhook_url(self) -> str:
@@ -84,37 +91,38 @@ class TcpSockets:
 
 
 def bind(
-    config: Config, cleanup: ExitStack, passed: list[socket.socket] | None = None, *, kept: bool = False
+    config: Config, cleanup: ExitStack, passed: list[socket.socket] | None = None, *, managed: bool = False
 ) -> TcpSockets:
     """The TCP addresses: those of `passed` that are configured are taken out of it, the others are bound.
 
-    First of all, so that a busy port is reported before anything is touched. `kept`: a service manager passed them.
+    First of all, so that a busy port is reported before anything is touched. `managed`: a service manager passed them.
     Raises PortBusy, Refused.
     """
     passed = [] if passed is None else passed
-    taken = take_bound(passed, *config.address)
-    webhook = bind_tcp(*config.address) if taken is None else taken
+    given = list(passed)
+    webhook = take_bound(passed, *config.address) or bind_tcp(*config.address)
     cleanup.callback(webhook.close)
     api = _bind_section("api", config.api_bind, passed, cleanup)
     metrics = _bind_section("metrics", config.metrics_bind, passed, cleanup)
-    return TcpSockets(
-        webhook, api, metrics, config.webhook_path, passed=taken is not None, kept=kept and taken is not None
-    )
+    sockets = {"webhook": webhook, "api": api, "metrics": metrics}
+    taken = frozenset(name for name, one in sockets.items() if one in given)
+    return TcpSockets(webhook, api, metrics, config.webhook_path, taken, managed)
 
 
 class KeptRefusals:
     """The refusals of the time in which the log of them isn't open yet: the newest are kept, and told to it then."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._kept: deque[Callable[[Refusals], None]] = deque(maxlen=CONNECTIONS_MAX)
+        self._kept: deque[Callable[[Refusals], None]] = deque(maxlen=HELD_MAX)
         self._log: Refusals | None = None
 
-    def __call__(self, word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
-        evidence = evidence_of(header, None)
+    def __call__(self, word: str, status: int, detail: str, path: str, client: str, header: Header) -> None:
+        evidence, now = evidence_of(header, None), self._clock()
 
         def note(log: Refusals) -> None:
-            log.note(word, status, detail, path=at, client=client, **evidence)
+            log.note(word, status, detail, at=now, path=path, client=client, **evidence)
 
         with self._lock:
             if self._log is None:
@@ -125,8 +133,8 @@ class KeptRefusals:
     def use(self, log: Refusals) -> None:
         with self._lock:
             self._log = log
-        for note in self._kept:
-            note(log)
+        while self._kept:
+            self._kept.popleft()(log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +150,26 @@ class ListenerParts:
     """What the listeners are made from, before what they answer with."""
 
     sockets: TcpSockets
-    connections: int
-    """The most that each listener may hold."""
+    allowed: Descriptors
     held: HeldWebhook | None = None
     """The webhook's listener, if it was made already."""
 
 
-def hold_webhook(config: Config, sockets: TcpSockets, connections: int, cleanup: ExitStack) -> HeldWebhook | None:
+def hold_webhook(config: Config, sockets: TcpSockets, allowed: Descriptors, cleanup: ExitStack) -> HeldWebhook | None:
     """Accept the connections that are made to a passed socket, and hold their requests; None where it was not passed.
 
     Before anything is opened. If what follows fails, those that are held are refused with 503. Raises PortBusy.
     """
-    if not sockets.passed:
+    if "webhook" not in sockets.passed:
         return None
     refusals = KeptRefusals()
-    settings = ListenerSettings("webhook", config.threads, _limits(config), connections=connections)
+    settings = ListenerSettings(
+        "webhook",
+        config.threads,
+        _limits(config),
+        connections=allowed.connections,
+        kept="webhook" in sockets.kept,
+    )
     listener = Listener(_never_called, sockets.webhook, settings, on_refusal=refusals)
     cleanup.callback(listener.close)
     listener.hold()
@@ -176,14 +189,17 @@ def make_listeners(
     stats: StatsByName,
     cleanup: ExitStack,
 ) -> Listeners:
-    """Bind the Unix sockets and make the listeners, none of them started. Their statistics are added to `stats`.
+    """Bind the Unix sockets and make the listeners, none of them started; one that holds requests goes on with that.
+
+    Their statistics are added to `stats`.
 
     After everything that answers requests, and closed before it. The socket is bound only under the journal's lock: its path may
     be that of a daemon that runs.
     """
-    sockets, connections, held = parts.sockets, parts.connections, parts.held
+    sockets, connections, held = parts.sockets, parts.allowed.connections, parts.held
     unix = _bind_unix(storage.data / SOCKET_NAME, cleanup)
     limits = _limits(config)
+    kept = [sockets.by_name[name] for name in sockets.kept]
 
     def on_refusal(word: str, status: int, detail: str, at: str, client: str, header: Header) -> None:
         refusals.note(word, status, detail, path=at, client=client, **evidence_of(header, None))
@@ -203,7 +219,7 @@ def make_listeners(
         listener = Listener(
             application(groups, tokens),
             bound,
-            ListenerSettings(name, threads, limits, routes.api in groups, connections),
+            ListenerSettings(name, threads, limits, routes.api in groups, connections, kept=bound in kept),
             on_refusal=on_refusal,
             fast_path=fast_path,
         )
@@ -211,7 +227,7 @@ def make_listeners(
         stats[name] = listener.stats
         return listener
 
-    phases = _make_phases(config, storage, routes, refusals, min(connections, PHASE_CONNECTIONS), cleanup)
+    phases = _make_phases(config, storage, routes, min(connections, PHASE_CONNECTIONS), cleanup)
     stats["phases"] = phases.stats
     fast_path = WebhookFastPath(routes.webhook.intake, routes.webhook.recorder, config.webhook_path)
     public: list[RouteGroup] = [routes.webhook, routes.health, *([routes.metrics] if config.webhook_metrics else [])]
@@ -225,26 +241,23 @@ def make_listeners(
         stats["webhook"] = webhook.stats
         held.refusals.use(refusals)
     api = make("api", unix, [routes.webhook, routes.health, routes.metrics, routes.api], API_THREADS)
-    metrics = None
+    metrics = remote = None
     if sockets.metrics is not None:
         metrics = make("metrics", sockets.metrics, [routes.health, routes.metrics], METRICS_THREADS)
         _log_metrics(sockets.metrics)
-    if sockets.api is None:
-        return Listeners(webhook, api, phases, metrics=metrics, kept=sockets.kept)
-    # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
-    tokens = Tokens(config.token_file(storage.data))
-    remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
-    _log_remote_api(sockets.api, tokens)
-    return Listeners(webhook, api, phases, remote, metrics, kept=sockets.kept)
+    if sockets.api is not None:
+        # A listener of its own: streams and long polls of remote clients hold its threads, not those of the Unix socket.
+        tokens = Tokens(config.token_file(storage.data))
+        remote = make("remote", sockets.api, [routes.health, routes.metrics, routes.api], API_THREADS, tokens)
+        _log_remote_api(sockets.api, tokens)
+    return Listeners(webhook, api, phases, remote, metrics)
 
 
-def _make_phases(
-    config: Config, storage: Storage, routes: Routes, refusals: Refusals, connections: int, cleanup: ExitStack
-) -> Listener:
+def _make_phases(config: Config, storage: Storage, routes: Routes, connections: int, cleanup: ExitStack) -> Listener:
     """The listener of the daemon's own commands: few threads, small bodies, and phases alone (`make_phase_app`)."""
     limits = RequestLimits(PHASE_BODY_MAX, config.header_timeout_s, config.body_timeout_s)
     listener = Listener(
-        _releasing(make_phase_app(routes.phases, refusals), storage.store.release_reader),
+        _releasing(make_phase_app(routes.phases), storage.store.release_reader),
         _bind_unix(storage.data / PHASE_SOCKET_NAME, cleanup),
         ListenerSettings("phases", PHASE_THREADS, limits, connections=connections),
         on_refusal=lambda *_: None,
@@ -315,7 +328,7 @@ def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplica
     return answer
 
 
-def descriptor_budget(config: Config, sockets: TcpSockets) -> Budget:
+def descriptor_budget(config: Config, sockets: TcpSockets) -> Descriptors:
     """What the limit of open files allows; a warning if that is less than what is configured."""
     found = budget(
         process_setup.descriptor_limit(),

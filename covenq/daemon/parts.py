@@ -56,22 +56,20 @@ class Listeners:
     phases: Listener
     remote: Listener | None = None
     metrics: Listener | None = None
-    kept: bool = False
-    """Whether a service manager keeps the webhook's socket open, with what waits in its queue."""
+
+    @property
+    def tcp(self) -> tuple[Listener, ...]:
+        """Those beside the webhook's that a successor takes over, too."""
+        return tuple(one for one in (self.remote, self.metrics) if one is not None)
 
     @property
     def alive(self) -> bool:
-        every = (self.webhook, self.api, self.phases, self.remote, self.metrics)
-        return all(one.alive for one in every if one is not None)
+        return all(one.alive for one in (self.webhook, self.api, self.phases, *self.tcp))
 
     def start(self) -> None:
         """The webhook last: a delivery is accepted when everything that works on it runs. `phases` has been started before."""
-        self.api.start()
-        if self.remote is not None:
-            self.remote.start()
-        if self.metrics is not None:
-            self.metrics.start()
-        self.webhook.start()
+        for one in (self.api, *self.tcp, self.webhook):
+            one.start()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covenq import __version__, log_writer
-from covenq.config.descriptors import Budget
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
@@ -73,7 +72,6 @@ class Opened:
 
     live: Live
     parts: ListenerParts
-    allowed: Budget
     first: bool
     """Whether the data directory was not there before."""
     secret_made: bool
@@ -103,21 +101,22 @@ def start(
     if opened is None:
         opened = open_alone(config, data, env, options, passed, cleanup, mask)
     live, sockets = opened.live, opened.parts.sockets
-    successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=systemd.is_manager(env))
+    watchdog = watchdog_of(env, os.getpid())
+    managed = watchdog is not None or systemd.is_manager(env)
+    successors = TakeoverServer(data / TAKEOVER_NAME, sockets.by_name, ask_stop, managed=managed)
     cleanup.callback(successors.release)  # when the journal is closed
     storage = open_storage(config, data, options.accept_head, cleanup)
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
     workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
-    watchdog = watchdog_of(env, os.getpid())
     info = DaemonInfo(
         __version__,
         at_text(time.time()),
         sockets.webhook_url,
         sockets.api_url,
         sockets.metrics_url,
-        descriptors=opened.allowed,
+        descriptors=opened.parts.allowed,
         watchdog=watchdog,
     )
     stats: StatsByName = {}
@@ -145,19 +144,19 @@ def open_alone(
 
     Raises ConfigError for a passed socket at no configured address: connections to it would never be answered.
     """
-    sockets = bind(config, cleanup, passed, kept=bool(passed))
+    sockets = bind(config, cleanup, passed, managed=True)
     if passed:
         where = address_of(passed[0])
         raise ConfigError(
             f"the service manager passes a socket at {where}, and the configuration listens elsewhere",
-            hint=f"Make them the same: [server] bind (or [api] bind), and ListenStream={where} in the socket unit.",
+            hint=f"Make them the same: bind in [server], [api] or [metrics], and ListenStream={where} in the socket unit.",
         )
     first = make_directory(data)
     secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
     live = open_config(config, env, data, options.adjust, mask)
     allowed = descriptor_budget(live.now.config, sockets)
-    held = hold_webhook(config, sockets, allowed.connections, cleanup)
-    return Opened(live, ListenerParts(sockets, allowed.connections, held), allowed, first, secret_made)
+    held = hold_webhook(config, sockets, allowed, cleanup)
+    return Opened(live, ListenerParts(sockets, allowed, held), first, secret_made)
 
 
 def take_over(
@@ -188,16 +187,11 @@ def take_over(
         for unused in passed:
             unused.close()
     allowed = descriptor_budget(live.now.config, sockets)
-    held = hold_webhook(config, sockets, allowed.connections, cleanup)
+    held = hold_webhook(config, sockets, allowed, cleanup)
     predecessor.stop()
-    predecessor.wait(_close if held is None else held.listener.adopt)
-    parts = ListenerParts(sockets, allowed.connections, held)
-    return Opened(live, parts, allowed, first=False, secret_made=False)
-
-
-def _close(connection: socket.socket) -> None:
-    """Of a connection to an address that is not listened on any more."""
-    connection.close()
+    predecessor.wait(socket.socket.close if held is None else held.listener.adopt)
+    parts = ListenerParts(sockets, allowed, held)
+    return Opened(live, parts, first=False, secret_made=False)
 
 
 def open_config(

@@ -44,16 +44,16 @@ def stop(
     keep_alive: Callable[[], object] = lambda: None,
 ) -> None:
     """Stop in order. `keep_alive` is called between the steps: the service manager's watchdog keeps waiting for signs of life."""
-    listeners, successor = daemon.listeners, daemon.takeover.successor
     daemon.intake.admission.stopping = True
+    if daemon.takeover.successor is None:
+        daemon.takeover.close()  # from now on there is nothing to be handed over
+    listeners, successor = daemon.listeners, daemon.takeover.successor
     api_s = min(drain_s, API_DRAIN_S)
     if successor is not None:
         drain_s, grace_s, api_s = min(drain_s, TAKEN_DRAIN_S), min(grace_s, TAKEN_GRACE_S), min(drain_s, TAKEN_API_S)
     deadline = time.monotonic() + drain_s
     pass_on = None if successor is None else successor.pass_on
-    drained = listeners.webhook.drain(
-        drain_s if successor is None else 0.0, accept_queued=not listeners.kept, pass_on=pass_on
-    )
+    drained = listeners.webhook.drain(drain_s if successor is None else 0.0, pass_on=pass_on)
     if successor is None:
         _close_webhook(daemon, drained, drain_s)
         keep_alive()
@@ -67,10 +67,9 @@ def stop(
     if successor is not None:
         drained = listeners.webhook.drain(max(0.0, deadline - time.monotonic()), pass_on=pass_on)
         _close_webhook(daemon, drained, drain_s)
-    for listener in (listeners.phases, listeners.remote, listeners.api):
-        if listener is not None:
-            listener.drain(api_s)
-            listener.close()
+    for listener in (listeners.phases, *listeners.tcp, listeners.api):
+        listener.drain(api_s, accept_queued=successor is None or listener not in listeners.tcp)
+        listener.close()
     daemon.storage.fold_thread.stop()
 
 

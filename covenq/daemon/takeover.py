@@ -33,6 +33,7 @@ manager started is not taken from it: the manager would see it end, and start an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -108,6 +109,8 @@ class TakeoverServer:
         self._closing.set()
         if self._bound is None:
             return
+        with contextlib.suppress(OSError):
+            self._bound.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join(2 * _POLL_S)
         self._bound.close()
         self._bound = None

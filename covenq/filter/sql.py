@@ -147,35 +147,27 @@ class _SqlBuilder:
     def column(self, column: str, node: Match | InRange) -> str:
         if isinstance(node, InRange):
             return self.in_ranges(column, node.ranges)
-        return (self.caseless if node.field in CASELESS else self.text)(column, node.patterns)
+        return self.text(column, node.patterns, caseless=node.field in CASELESS)
 
-    def caseless(self, column: str, patterns: tuple[Pattern, ...]) -> str:
-        """As `text`, in either case. GLOB never folds; LIKE and the collation NOCASE do, and use an index of that collation."""
-        literals = [p.literal for p in patterns if p.literal is not None]
-        clauses = [f"{column} COLLATE NOCASE IN ({', '.join('?' * len(literals))})"] if literals else []
-        self.params.extend(literals)
-        for pattern in patterns:
-            if pattern.any:
-                clauses.append(f"{column} IS NOT NULL")
-            elif pattern.literal is None:
-                clauses.append(f"{column} {_LIKE}")
-                self.params.append(_like(pattern))
-        return _either(clauses)
+    def text(self, column: str, patterns: tuple[Pattern, ...], *, caseless: bool = False) -> str:
+        """A column of text matches any of the patterns.
 
-    def text(self, column: str, patterns: tuple[Pattern, ...]) -> str:
+        `caseless`: in either case. LIKE and the collation NOCASE fold case, and use an index of that collation; GLOB never does.
+        """
+        exactly = f"{column} COLLATE NOCASE" if caseless else column
         literals = [p.literal for p in patterns if p.literal is not None]
         clauses = []
         if len(literals) == 1:
-            clauses.append(f"{column} = ?")
+            clauses.append(f"{exactly} = ?")
         elif literals:
-            clauses.append(f"{column} IN ({', '.join('?' * len(literals))})")
+            clauses.append(f"{exactly} IN ({', '.join('?' * len(literals))})")
         self.params.extend(literals)
         for pattern in patterns:
             if pattern.any:
                 clauses.append(f"{column} IS NOT NULL")
             elif pattern.literal is None:
-                clauses.append(f"{column} GLOB ?")
-                self.params.append(_glob(pattern))
+                clauses.append(f"{column} {_LIKE}" if caseless else f"{column} GLOB ?")
+                self.params.append(_like(pattern) if caseless else _glob(pattern))
         return _either(clauses)
 
     def in_ranges(self, column: str, ranges: tuple[tuple[int | None, int | None], ...]) -> str:
@@ -208,13 +200,13 @@ class _SqlBuilder:
         return _either(clauses)
 
     def label(self, patterns: tuple[Pattern, ...]) -> str:
-        own = self.caseless("d.label", patterns)
+        own = self.text("d.label", patterns, caseless=True)
         hint = ""
         if all(p.literal is not None for p in patterns):
             # If the list's text doesn't contain the label's text, the label isn't in the list: most lists need not be parsed.
             hint = _either(["instr(lower(d.labels), ?)"] * len(patterns)) + " AND "
             self.params.extend(orjson.dumps(fold_case(p.literal or "")).decode() for p in patterns)
-        any_label = _ITS_LABELS.format(self.caseless("value", patterns))
+        any_label = _ITS_LABELS.format(self.text("value", patterns, caseless=True))
         return f"({own} OR (d.label IS NULL AND {hint}{any_label}))"
 
     def word(self, pattern: Pattern) -> str:

@@ -185,7 +185,7 @@ def _holds(node: Node, fields: Fields, now: float) -> bool:
             return not _holds(inner, fields, now)
         case Match(field, patterns) if field in CASELESS:
             folded = [fold_pattern(pattern) for pattern in patterns]
-            return any(p.matches(fold_case(text)) for text in _texts(fields.get(field)) for p in folded)
+            return any(p.matches(text) for text in map(fold_case, _texts(fields.get(field))) for p in folded)
         case Match(field, patterns):
             return any(p.matches(text) for text in _texts(fields.get(field)) for p in patterns)
         case InRange(field, ranges):

@@ -164,9 +164,9 @@ class PhaseRoutes:
         yield PHASE_PATH, claims.Phase(self.claims.reports)
 
 
-def make_phase_app(routes: PhaseRoutes, refusals: Refusals) -> App:
+def make_phase_app(routes: PhaseRoutes) -> App:
     """The application of the commands' socket. What is refused there is no refusal of a sender, and is not noted as one."""
-    app = make_app([routes], refusals)
+    app = make_app([routes], Refusals(None))
     app.add_error_handler(falcon.HTTPError, _refuse_all_but_phases)
     return app
 

@@ -16,7 +16,10 @@ class Health:
 
 
 class Readiness:
-    """Alarms and damage don't make it unready: who asks would send deliveries elsewhere, or nowhere, that are accepted here."""
+    """Alarms, and damage that only a verification found, don't make it unready.
+
+    Who asks would send deliveries elsewhere, or nowhere, that are accepted here.
+    """
 
     def __init__(self, admission: Admission, alarms: Alarms, known_damage: KnownDamage) -> None:
         self._admission = admission

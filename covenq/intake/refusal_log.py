@@ -90,10 +90,13 @@ class Refusals:
         self._minutes: Counter[str] = Counter()
         self._failed = False
 
-    def note(self, word: str, status: int, detail: str, **about: Unpack[About]) -> None:
-        """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters."""
+    def note(self, word: str, status: int, detail: str, *, at: float | None = None, **about: Unpack[About]) -> None:
+        """Count one refusal under `word`. `about`: what else is known of the request; texts are cut to 200 characters.
+
+        `at` is when it was, in seconds since 1970, if that isn't now.
+        """
         refusal = Refusal(
-            at=at_text(self._clock()),
+            at=at_text(self._clock() if at is None else at),
             error=word,
             status=status,
             detail=self._clean(detail),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +21,15 @@ from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import BODY_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
-from tests.support.requests import SECRET, issue
+from tests.support.receiver import Receiver, receiving
+from tests.support.requests import issue
 from tests.support.waiting import eventually
-
-
-class Receiver(ThreadingHTTPServer):
-    """Like a GitHub App: it believes no request whose signature doesn't fit the raw body."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _App)
-        self.seen: list[tuple[dict[str, str], bytes, bool]] = []
-        self.answer: Callable[[int], tuple[int, dict[str, str], bytes]] = lambda number: (200, {}, b"thanks")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?app=1"
-
-
-class _App(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        signed = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-        good = hmac.compare_digest(signed, self.headers.get("X-Hub-Signature-256", ""))
-        self.server.seen.append(({k.lower(): v for k, v in self.headers.items()} | {":path": self.path}, body, good))
-        status, headers, said = self.server.answer(len(self.server.seen))
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(said)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving(Receiver()) as server:
+        yield server
 
 
 @pytest.fixture

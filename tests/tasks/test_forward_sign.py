@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +13,31 @@ import pytest
 from covenq.config.load import build
 from covenq.errors import ConfigError
 from tests.support.daemon import Daemon
+from tests.support.receiver import Receiver, Said, receiving
 from tests.support.requests import issue, sign, signed
 from tests.support.waiting import eventually
 
 OLD, NEW = "the old secret of the hook", "the new secret of the hook"
 
 
-class App(ThreadingHTTPServer):
-    """Like a GitHub App with one secret: 401 for what isn't signed with it, and 503 while it is `down`."""
-
-    daemon_threads = True
+class App(Receiver):
+    """A GitHub App with one secret: 401 for what isn't signed with it, and 503 while it is `down`."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.secret = OLD
         self.down = False
-        self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.answer = self._judge
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: App
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        good = self.headers.get("X-Hub-Signature-256") == sign(body, self.server.secret)
-        self.send_response(503 if self.server.down else 200 if good else 401)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def _judge(self, number: int) -> Said:
+        _, _, good = self.seen[number - 1]
+        return 503 if self.down else 200 if good else 401, {}, b""
 
 
 @pytest.fixture
 def app() -> Iterator[App]:
-    server = App()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving(App()) as server:
+        yield server
 
 
 def config(app: App, secrets: str, more: str = "") -> str:
@@ -100,7 +77,7 @@ def test_it_is_signed_with_the_secret_as_it_is_when_the_attempt_runs(
     eventually(lambda: daemon.api("/api/v1/status").json["reload"]["number"] > 1)
     app.secret, app.down = NEW, False
     eventually(lambda: task_in(daemon, task, "completed"))
-    (first, body), (last, again) = app.seen[0], app.seen[-1]
+    (first, body, _), (last, again, _) = app.seen[0], app.seen[-1]
     assert body == again and first["x-hub-signature-256"] == sign(body, OLD)
     assert last["x-hub-signature"] == "sha1=" + hmac.new(NEW.encode(), body, hashlib.sha1).hexdigest()
     plain = post(daemon, "g2", NEW)

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from covenq.config.descriptors import CONNECTIONS_MAX, CONNECTIONS_MIN, OF_COMMAND, OF_CONNECTION, budget
+from covenq.daemon.descriptors import CONNECTIONS_MIN, OF_COMMAND, OF_CONNECTION, budget
+from covenq.http.server.listener import CONNECTIONS
 from covenq.tasks.execution.shortage import GROW_S, HOLD_FIRST_S, StartLimit
 from tests.support.daemon import Daemon
 from tests.support.pool import Harness
@@ -155,7 +156,7 @@ def test_a_budget_keeps_to_its_limit_and_leaves_both_some(limit: int) -> None:
         for listeners in (2, 3):
             found = budget(limit, concurrency, listeners)
             assert 1 <= found.commands <= concurrency
-            assert CONNECTIONS_MIN <= found.connections <= CONNECTIONS_MAX
+            assert CONNECTIONS_MIN <= found.connections <= CONNECTIONS
             used = found.commands * OF_COMMAND + found.connections * OF_CONNECTION * listeners
             assert used < limit or found.connections == CONNECTIONS_MIN
 

@@ -105,7 +105,7 @@ def _found(opened: Source, filter: list[str], data: str | None, config: str | No
         files = opened
     elif selected_remote() is None:
         where = locate_in_use(data, config, say=lambda words: None)
-        files = LocalSource(where.data, where.config)
+        files = LocalSource(where.data, where.config, lock_s=0.0)  # the daemon holds it
         _wait_for(files, opened.status().journal.head.seq)
     else:
         return _asked_for(opened, filter)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import falcon
 
-from covenq.config.descriptors import Budget
 from covenq.http.answers import respond_ok
 from covenq.http.api.effective import EffectiveConfig
 from covenq.intake.admission import Admission
@@ -39,7 +38,7 @@ class DaemonInfo:
     """Where the API listens on TCP, if [api] is configured."""
     metrics_url: str | None = None
     """Where /metrics has a listener of its own, if [metrics] is configured."""
-    descriptors: Budget | None = None
+    descriptors: Descriptors | None = None
     """What the limit of open files allows."""
     watchdog: Watchdog | None = None
     """systemd's."""
@@ -81,7 +80,6 @@ def status(sources: StatusSources) -> model_status.Status:
     sources.fold_thread.wait_for(sources.journal.head().seq, 1.0)
     conn = sources.store.reader()
     pool, upkeep, live = sources.pool, sources.upkeep, sources.config.live
-    files = sources.info.descriptors
     return inspect_status.status(
         conn,
         sources.data,
@@ -103,7 +101,7 @@ def status(sources: StatusSources) -> model_status.Status:
             webhook_url=sources.info.webhook_url,
             api_url=sources.info.api_url,
             worker=WorkerStatus(pool.id, pool.concurrency, pool.running(), pool.error, pool.waits()),
-            descriptors=None if files is None else Descriptors(files.limit, files.connections, files.commands),
+            descriptors=sources.info.descriptors,
             watchdog=sources.info.watchdog,
             upkeep=UpkeepStatus(upkeep.doing, upkeep.error),
             reload=live.status(),

@@ -6,6 +6,7 @@ a thread from the intake.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -138,6 +139,8 @@ class ListenerSettings:
     streams: bool = False
     connections: int = CONNECTIONS
     """The most that it holds."""
+    kept: bool = False
+    """Whether a service manager keeps the socket open too, with what waits in its queue."""
 
 
 class Listener:
@@ -186,7 +189,8 @@ class Listener:
         self._server.buffered = BufferedBytes(BUFFERED_MAX)
         self._threads = settings.threads
         self._adopted: deque[socket.socket] = deque()
-        self._accepts_queued = True
+        self._kept = settings.kept
+        self._accepts_queued = not settings.kept
         self._pass_on: PassOn | None = None
         self._draining = threading.Event()
         self._drained = threading.Event()
@@ -227,12 +231,12 @@ class Listener:
 
     def stats(self) -> ListenerStats:
         """From any thread."""
-        dispatcher = self._dispatcher
+        dispatcher, held = self._dispatcher, self._server.held
         return ListenerStats(
             connections=len(self._server.active_channels),
             threads=self._threads,
             busy=dispatcher.active_count,
-            waiting=len(dispatcher.queue) + (0 if self._server.held is None else len(self._server.held)),
+            waiting=len(dispatcher.queue) + (0 if held is None else len(held)),
             body_bytes=self._server.buffered.bytes,
         )
 
@@ -245,10 +249,10 @@ class Listener:
         """Accept no more connections, answer what is in flight, close what is idle. False if `timeout` seconds were too few.
 
         A request that has begun to arrive is in flight: it is read to its end and answered. What waits in the kernel's queue is
-        accepted first, unless the socket is open elsewhere too, and the queue with it. `pass_on` gets what would be closed as
-        idle. It may be called again, for more time.
+        accepted first, unless the socket is open elsewhere too, and the queue with it: it is kept, or not `accept_queued`.
+        `pass_on` gets what would be closed as idle. It may be called again, for more time.
         """
-        self._accepts_queued = accept_queued and pass_on is None
+        self._accepts_queued = accept_queued and pass_on is None and not self._kept
         self._pass_on = pass_on
         self._server.draining = True
         self._draining.set()
@@ -300,7 +304,8 @@ class Listener:
         passed = []
         for channel in list(server.active_channels.values()):
             if self._pass_on is not None and channel.between_requests:
-                passed.append(channel.socket.dup())
+                with contextlib.suppress(OSError):  # without a descriptor it is closed as idle, as at any stop
+                    passed.append(channel.socket.dup())
                 channel.handle_close()
             elif channel.idle(now):
                 channel.handle_close()

@@ -19,6 +19,7 @@ from covenq.operate.maintain.upkeep import Upkeep
 from covenq.rounds import Loop
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
+from covenq.text import counted
 from journal.interface import Engine
 
 BEAT_OVERDUE_S = 60.0
@@ -105,5 +106,5 @@ class Alarms:
         for word, count in counts.items():
             if count:
                 one, several = _OF_TASKS[word]
-                found.append(f"1 task {one}" if count == 1 else f"{count} tasks {several}")
+                found.append(f"{counted(count, 'task')} {one if count == 1 else several}")
         return found

@@ -1,8 +1,8 @@
 """Damage to the journal that is known while the daemon runs: what the last whole verification found, and what the fold ran into.
 
 An opening reads only what the caches have not proven, so a daemon may serve beside damage that a verification has named. Its log,
-/readyz and the metrics repeat that until a verification finds none. It does not close the intake: what comes in is appended
-behind the damage, and no more is lost by it.
+/readyz and the metrics repeat that until a verification finds none. That does not close the intake: what comes in is appended
+behind the damage, and no more is lost by it. Damage that stops the fold does (`covenq.intake.admission`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from covenq.config.live import Stamp, stamp
 from covenq.model.status import Verified
 from covenq.operate.maintain import verify_note
 from covenq.paths import VERIFIED_NAME
+from covenq.text import counted
 from journal.errors import JournalDamaged
 
 log = logging.getLogger("covenq.daemon")
@@ -60,5 +61,5 @@ class KnownDamage:
 
 
 def _found(note: Verified) -> str:
-    number = "1 finding" if note.findings == 1 else f"{note.findings} findings"
+    number = counted(note.findings, "finding")
     return f"by {number} of the verification of {note.at[:19]}Z: `covenq verify` lists them, `covenq salvage` what can be kept"

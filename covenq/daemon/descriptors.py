@@ -5,7 +5,8 @@ Connections get what commands don't need, so that any number of slow clients lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from covenq.http.server.listener import CONNECTIONS
+from covenq.model.status import Descriptors
 
 RESERVED = 128
 """For everything else: the journal, its index, state.db with the connections of the threads that read, streams, logs."""
@@ -14,24 +15,16 @@ OF_COMMAND = 13
 OF_CONNECTION = 2
 """The socket, and the temporary file of a body that is being received."""
 CONNECTIONS_MIN = 8
-CONNECTIONS_MAX = 1000
-"""Connections of a listener, whatever the limit."""
+"""Connections of a listener, whatever the limit; CONNECTIONS at most."""
+PHASE_CONNECTIONS = 64
+"""Connections of the commands' own socket, a descriptor each: their bodies are small. Fewer where a listener has fewer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """`limit` is None where there is none. `connections` are those of each listener, `commands` run at a time."""
-
-    limit: int | None
-    connections: int
-    commands: int
-
-
-def budget(limit: int | None, concurrency: int, listeners: int) -> Budget:
-    """What a limit allows, to `concurrency` commands first, but half of it at most."""
+def budget(limit: int | None, concurrency: int, listeners: int) -> Descriptors:
+    """What a limit allows, to `concurrency` commands first, but half of it at most. Of `listeners` the commands' own is none."""
     if limit is None:
-        return Budget(None, CONNECTIONS_MAX, concurrency)
-    room = max(limit - RESERVED, 0)
+        return Descriptors(None, CONNECTIONS, concurrency)
+    room = max(limit - RESERVED - min(PHASE_CONNECTIONS, limit // 16), 0)
     commands = max(1, min(concurrency, room // 2 // OF_COMMAND))
     each = (room - commands * OF_COMMAND) // (OF_CONNECTION * listeners)
-    return Budget(limit, max(CONNECTIONS_MIN, min(CONNECTIONS_MAX, each)), commands)
+    return Descriptors(limit, max(CONNECTIONS_MIN, min(CONNECTIONS, each)), commands)
