@@ -17,10 +17,10 @@ def json_text(value: object, *, indent: int | None = None, default: Callable[[ob
             value, default=default, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
         )
     except RecursionError:
-        return "".join(_pieces(value, indent))
+        return "".join(_pieces(value, indent, default))
 
 
-def _pieces(value: object, indent: int | None) -> Iterator[str]:
+def _pieces(value: object, indent: int | None, default: Callable[[object], object] | None) -> Iterator[str]:
     """The text in pieces, by a stack: a part is a text that is ready (level -1), or a value and its level."""
     colon = ":" if indent is None else ": "
     stack: list[tuple[object, int]] = [(value, 0)]
@@ -28,7 +28,7 @@ def _pieces(value: object, indent: int | None) -> Iterator[str]:
         part, level = stack.pop()
         if level < 0:
             yield str(part)
-        elif isinstance(part, dict | list) and part:
+        elif isinstance(part, dict | list | tuple) and part:
             before, after = _breaks(indent, level)
             names = [_leaf(str(name)) + colon for name in part] if isinstance(part, dict) else [""] * len(part)
             members = list(part.values()) if isinstance(part, dict) else part
@@ -37,6 +37,8 @@ def _pieces(value: object, indent: int | None) -> Iterator[str]:
                 stack.append((members[number], level + 1))
                 stack.append((("," if number else "") + before + names[number], -1))
             yield "{" if isinstance(part, dict) else "["
+        elif default is not None and not isinstance(part, str | int | float | dict | list | tuple | None):
+            stack.append((default(part), level))
         else:
             yield _leaf(part)
 

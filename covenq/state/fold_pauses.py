@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from covenq.state.rows import as_integer, as_text
+from covenq.state.rows import as_integer, as_text, as_time
 from journal.records import Record
 
 PAUSES = "ops.pauses"
@@ -68,7 +68,7 @@ def _paused(conn: sqlite3.Connection, record: Record) -> None:
         named
         | {
             "seq": record.seq,
-            "since": record.at,
+            "since": as_time(record.data.get("since")) or record.at,
             "by": as_text(record.data.get("by")),
             "reason": as_text(record.data.get("reason")),
         },

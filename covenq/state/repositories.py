@@ -11,7 +11,8 @@ import sqlite3
 from covenq.model.rows import Repository
 
 _NUMBERS = "SELECT DISTINCT repo_id FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE"
-_NAMES = """SELECT repo, count(*) FROM webhook_deliveries WHERE repo_id = ? AND repo IS NOT NULL
+_COUNT = "SELECT count(*) FROM webhook_deliveries WHERE repo_id = ? AND redacted IS NULL"
+_NAMES = """SELECT repo FROM webhook_deliveries WHERE repo_id = ? AND repo IS NOT NULL
     GROUP BY repo COLLATE NOCASE ORDER BY max(seq) DESC"""
 _UNNUMBERED = "SELECT repo, count(*) FROM webhook_deliveries WHERE repo = ? COLLATE NOCASE AND repo_id IS NULL"
 
@@ -27,9 +28,12 @@ def named(conn: sqlite3.Connection, name: str) -> list[Repository]:
 
 
 def numbered(conn: sqlite3.Connection, number: int) -> Repository:
-    """The repository of that number, with the names that its deliveries still have, the newest first."""
-    rows = conn.execute(_NAMES, (number,)).fetchall()
-    return Repository(number, [str(row[0]) for row in rows], sum(row[1] for row in rows))
+    """The repository of that number, with the names that its deliveries still have, the newest first.
+
+    Its deliveries are those that were not erased, also without a name.
+    """
+    names = [str(row[0]) for row in conn.execute(_NAMES, (number,))]
+    return Repository(number, names, int(conn.execute(_COUNT, (number,)).fetchone()[0]))
 
 
 def newest(conn: sqlite3.Connection, name: str) -> tuple[int | None, str] | None:

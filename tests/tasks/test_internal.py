@@ -139,7 +139,7 @@ def test_an_address_that_is_none_ends_its_task_alone(harness: Harness) -> None:
     good = harness.add("g2", ["true"])
     harness.pool(concurrency=1)
     assert harness.wait(good).state == "completed"
-    assert harness.wait(odd).category in ("internal", "policy", "http")
+    assert harness.wait(odd).category == "policy"
 
 
 def test_what_could_not_be_handed_out_is_picked_again(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,18 +165,18 @@ def test_a_pool_starts_fewer_after_a_shortage_and_more_again_later() -> None:
     now = [100.0]
     limit = StartLimit(8, lambda: now[0])
     assert (limit.allowed(), limit.waits(), limit.wait_s()) == (8, None, None)
-    for _ in range(3):
-        limit.started()
-    assert limit.failed(OSError(errno.EMFILE, "")) and not limit.failed(OSError(errno.EMFILE, ""))
-    assert limit.allowed() == 3, "as many as run"
-    assert "EMFILE" in str(limit.waits())
-    now[0] += GROW_S
-    assert limit.allowed() == 4
-    for _ in range(3):
-        limit.ended()
+    with ExitStack() as three:
+        for _ in range(3):
+            three.enter_context(limit.running())
+        assert limit.failed(OSError(errno.EMFILE, "")) and not limit.failed(OSError(errno.EMFILE, ""))
+        assert limit.allowed() == 3, "as many as run"
+        assert "EMFILE" in str(limit.waits())
+        now[0] += GROW_S
+        assert limit.allowed() == 4
     holds = []
     for _ in range(7):
         assert not limit.failed(OSError(errno.EAGAIN, "")) and limit.allowed() == 0, "nothing runs whose end would help"
+        assert "0 of 8 at a time" in str(limit.waits())
         holds.append(limit.wait_s())
         now[0] += holds[-1] or 0.0
         assert limit.allowed() >= 1

@@ -172,17 +172,20 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
 
     asked = _batches(which, ids, PLAN_MAX) if ids else [which]
     skipped: list[Skipped] = []
+    elsewhere: Mentions | None = None
     if which.dry_run or len(ids) != 1:
         plan = _merged([opened.act(operations.REDACT, replace(part, dry_run=True)) for part in asked])
         if which.dry_run or not plan.eligible:
             return plan
         _say_repositories(plan)
+        elsewhere = plan.elsewhere
         if not yes:
             confirm(REDACT, len(plan.eligible), plan.skipped)
         if ids or which.filter is not None:
             asked, skipped = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH), plan.skipped
     done = _merged([_with_progress(opened, "redact", partial(opened.act, operations.REDACT, part)) for part in asked])
     done.skipped = [*skipped, *done.skipped]
+    done.elsewhere = elsewhere
     return done
 
 
@@ -243,7 +246,7 @@ def _report(done: Redaction, *, dry_run: bool, json: bool) -> None:
 def _say_repositories(plan: Redaction) -> None:
     """Which repository is meant: a name may have been another's, and it may have had others."""
     for one in plan.repositories:
-        name, *others = [clean(name) for name in one.names]
+        name, *others = [clean(name) for name in one.names] or ["a repository without a name"]
         what = "without a number" if one.repo_id is None else str(one.repo_id)
         also = f", also as {', '.join(others[:SHOWN_MAX])}" if others else ""
         say(f"{name} ({what}){also}: {output.count(one.deliveries, 'delivery', 'deliveries')}")

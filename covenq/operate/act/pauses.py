@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from covenq.errors import NotDurable, NotFound, UsageError
@@ -87,6 +88,33 @@ def resume(journal: Journal, rows: FoldedRows, wanted: Pause) -> Paused:
         answer = append_known(journal, [Entry(PAUSES, RESUMED, data, expect=last)])
         if isinstance(answer, Appended):
             return Paused(**found[0], paused=False, changed=True)
+    raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
+
+
+def number(journal: Journal, rows: FoldedRows) -> None:
+    """Record the numbers of repositories that were paused by name alone, where a delivery has told them since. Durable on return.
+
+    Before an erasure, which takes the name from that delivery: else the pause would be of whoever has the name later. Who paused
+    it, when and why stays. Raises NotDurable, and what an append raises.
+    """
+    for _ in range(_TRIES):
+        newest = journal.last(PAUSES)
+        entries: list[Entry] = []
+        conn = rows()
+        for row in conn.execute(UNNUMBERED_PAUSES).fetchall():
+            known = repositories.number_of(conn, row["repo"], after=row["seq"])
+            if known is None:
+                continue
+            data: JsonObject = {"what": row["what"], "by": row["by"], "reason": row["reason"]}
+            data["intake"] = intake_seq(newest)
+            ended = Entry(PAUSES, RESUMED, data | {"name": None, "of": [row["seq"]]})
+            begun = Entry(PAUSES, PAUSED, data | {"name": str(known), "since": row["since"]}, {"repo": row["repo"]})
+            entries += [ended, begun]
+        if not entries:
+            return
+        entries[0] = replace(entries[0], expect=0 if newest is None else newest.seq)
+        if isinstance(append_known(journal, entries), Appended):
+            return
     raise NotDurable("others pause and resume at the same time, and this was not recorded", hint="Try again.")
 
 

@@ -98,7 +98,7 @@ def meant(conn: sqlite3.Connection, wanted: Redact) -> list[Repository]:
                 f"{str(wanted.repo_id)[:40]} is no repository's number", hint="See `covenq deliveries --json`."
             )
         one = repositories.numbered(conn, wanted.repo_id)
-        return [one] if one.names else []
+        return [one] if one.deliveries else []
     if wanted.repo is None:
         return []
     found = repositories.named(conn, parse_repo(wanted.repo))

@@ -20,7 +20,8 @@ from covenq.config.load import Retention
 from covenq.errors import CovenqError, ErasurePending, MaintenanceInterrupted, Refused
 from covenq.filter.grammar import Filter
 from covenq.model.status import UpkeepWork
-from covenq.operate.answers import Compaction, Policy, Redaction
+from covenq.operate.act import pauses
+from covenq.operate.answers import Compaction, Mentions, Policy, Redaction
 from covenq.operate.maintain import backup_list, cleanup, redaction, retention
 from covenq.operate.maintain.mentions import mentions
 from covenq.operate.parameters import Compact, Redact
@@ -64,6 +65,11 @@ class UpkeepContext:
     step: Callable[[], None] = lambda: None
     """Called after each step of what takes long."""
 
+    def rows(self) -> sqlite3.Connection:
+        """A connection to rows into which everything durable at the call is folded."""
+        self.fold()
+        return self.conn()
+
 
 def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, filter: Filter | None) -> Redaction:
     """Erase what is wanted (see `redaction.plan_redact`), everywhere that covenq keeps it.
@@ -73,17 +79,23 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
     repositories = redaction.meant(context.conn(), wanted)
-    # Read before they are erased; what the pauses hold is asked for by the name that was given, too.
+    # What the pauses hold is asked for by the name that was given, too.
     names = list(
         dict.fromkeys([*([wanted.repo] if wanted.repo else []), *(name for one in repositories for name in one.names)])
     )
     rewritten = Rewritten()
     gone = cleanup.CleanupResult()
+    elsewhere: Mentions | None = None
     if wanted.dry_run:
         answer = plan.answer()
+        if names:
+            elsewhere = mentions(context.journal, names, {*plan.eligible, *(one.id for one in plan.skipped)})
     else:
-        answer, rewritten = redaction.apply(plan, context.journal, context.fold, progress)
+        # What deliveries tell of the pauses goes with them, also where a crash cuts this short: so the pauses come first.
+        pauses.number(context.journal, context.rows)
         rewritten += _erase_pause_names(context, progress, wanted, names)
+        answer, done = redaction.apply(plan, context.journal, context.fold, progress)
+        rewritten += done
         gone = _finish(context)
     return Redaction(
         answer.eligible,
@@ -96,7 +108,7 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
         copies=backup_list.copies(context.data),
         copies_unread=backup_list.unreadable_entries(context.data),
         repositories=repositories,
-        elsewhere=mentions(context.journal, names, set(plan.eligible)) if names else None,
+        elsewhere=elsewhere,
     )
 
 

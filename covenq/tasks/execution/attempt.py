@@ -23,7 +23,7 @@ from covenq.paths import PHASE_SOCKET_NAME
 from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief, Content
-from covenq.tasks.execution.command import Command, StopEvent, not_started
+from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import StartLimit, is_shortage
@@ -309,28 +309,28 @@ class Attempt:
             )
         except (OSError, ValueError) as error:
             return self._not_started(error, policy.run[0])
-        context.starts.started()
         try:
-            # If there is no space for it, a later daemon knows the process by its fencing token alone.
-            with contextlib.suppress(OSError):
-                running.note(context.data, claim.task, claim.attempt, claim.fence, command.pid)
-            self._phase(claim, "started")
-            return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
+            with context.starts.running():
+                # If there is no space for it, a later daemon knows the process by its fencing token alone.
+                with contextlib.suppress(OSError):
+                    running.note(context.data, claim.task, claim.attempt, claim.fence, command.pid)
+                self._phase(claim, "started")
+                return command.wait(policy.timeout_s, context.grace_s, context.stop, self.lost)
         except OSError as error:  # an error of this process: no descriptors left, for one
             command.kill()
-            if is_shortage(error):
-                return self._not_started(error)
-            return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
+            return self._given_back_if_short(not_watched(error), error)
         except BaseException:
             command.kill()
             raise
         finally:
-            context.starts.ended()
             running.remove(context.data, claim.task, claim.attempt)
 
     def _not_started(self, error: OSError | ValueError, program: str = "it") -> Outcome:
         """The outcome of an attempt that could not be started: given back, if that is for no fault of its own."""
-        outcome = not_started(error, program)
+        return self._given_back_if_short(not_started(error, program), error)
+
+    def _given_back_if_short(self, outcome: Outcome, error: OSError | ValueError) -> Outcome:
+        """The outcome; where it is given back, the pool runs fewer at a time from now on."""
         if (
             isinstance(error, OSError)
             and outcome.category is Category.INTERRUPTED
@@ -359,9 +359,12 @@ class Attempt:
         self._phase(claim, "started")
         stops = [context.stop, self.lost]
         try:
-            reply = post(url, headers, body, self.task.policy.timeout_s, stops)
+            with context.starts.running():
+                reply = post(url, headers, body, self.task.policy.timeout_s, stops)
         except OSError as error:
             return self._not_started(error)
+        except ValueError:  # a route's is checked; an odd record may hold another
+            return Outcome(Category.POLICY, detail="the task's address is none")
         if reply.status is None and any(one.is_set() for one in stops):
             return Outcome(Category.INTERRUPTED, detail="the daemon was stopped")
         self._request_sent = True

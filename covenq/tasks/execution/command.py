@@ -318,6 +318,13 @@ def not_started(error: OSError | ValueError, program: str = "it") -> Outcome:
     )
 
 
+def not_watched(error: OSError) -> Outcome:
+    """The outcome of a command that was ended because its process could not be watched: given back, or category `spawn`."""
+    if is_shortage(error):
+        return given_back(error)
+    return Outcome(Category.SPAWN, detail=f"it could not be watched, and was ended: {error.strerror}")
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from covenq.model import Category
 from covenq.tasks.scheduling.outcome import Outcome
@@ -65,6 +66,8 @@ class StartLimit:
             if self._limit < self._concurrency and now >= self._grow_at:
                 self._limit += 1
                 self._grow_at = now + GROW_S
+                if self._limit == self._concurrency:
+                    self._hold_s = 0.0
             return self._limit if now >= self._held_until else 0
 
     def wait_s(self) -> float | None:
@@ -72,25 +75,27 @@ class StartLimit:
         with self._lock:
             if self._limit >= self._concurrency and self._monotonic() >= self._held_until:
                 return None
-            until = max(self._held_until, 0.0) if self._held_until > self._monotonic() else self._grow_at
-            return max(until - self._monotonic(), 0.05)
+            now = self._monotonic()
+            return max((self._held_until if self._held_until > now else self._grow_at) - now, 0.05)
 
     def waits(self) -> str | None:
         """Why not as many run as are configured, in a sentence; None if they may."""
         with self._lock:
             if self._limit >= self._concurrency and self._monotonic() >= self._held_until:
                 return None
-            return f"{self._why}: {self._limit} of {self._concurrency} at a time, until there are more"
+            limit = 0 if self._monotonic() < self._held_until else self._limit
+            return f"{self._why}: {limit} of {self._concurrency} at a time, until there are more"
 
-    def started(self) -> None:
-        """An attempt has what it needs to run. `ended` must follow."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While an attempt runs: its end gives back what it holds."""
         with self._lock:
             self._running += 1
-            self._hold_s = 0.0
-
-    def ended(self) -> None:
-        with self._lock:
-            self._running -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
 
     def failed(self, error: OSError) -> bool:
         """A start met a shortage. True if that was news: nothing was short before."""

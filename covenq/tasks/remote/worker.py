@@ -26,7 +26,7 @@ from covenq.github.columns import sender_of
 from covenq.model import Category, JsonObject
 from covenq.tasks.execution import running
 from covenq.tasks.execution.brief import Brief, Content
-from covenq.tasks.execution.command import Command, StopEvent, not_started
+from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
@@ -259,7 +259,7 @@ class Worker:
             return replace(outcome, detail="the worker was stopped") if stopped else outcome
         except OSError as error:  # an error of this process: no descriptors left, for one
             command.kill()
-            return not_started(error)
+            return not_watched(error)
         except BaseException:
             command.kill()
             raise
@@ -299,7 +299,7 @@ class Worker:
         prune_failed(self._work)
 
     def _result(self, leased: LeasedTask, directory: AttemptDirectory) -> object:
-        """`_result`, which waits for what this machine is short of, while the lease lasts. Raises ValueError, OSError."""
+        """`read_result`, which waits for what this machine is short of, while the lease lasts. Raises ValueError, OSError."""
         while True:
             try:
                 return read_result(directory)

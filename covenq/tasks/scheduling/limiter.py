@@ -57,6 +57,7 @@ _FIELDS = ("id", "tenant", "route", "repo_id", "key")
 _RUNNING = f"""SELECT json_group_array(json_array({", ".join(_FIELDS)}))
     FROM tasks WHERE state = 'running'"""  # noqa: S608 - constants
 _RUNNING_WITH_KEY = f"{_RUNNING} AND key IS NOT NULL"
+_REPO_BY_NAME = "repo by name"
 _PAUSES = "SELECT seq, what, name, repo, since, reason FROM pauses"
 _STARTS = "SELECT total(n) FROM starts WHERE scope = ? AND hour > ? AND hour <= ?"
 
@@ -154,9 +155,11 @@ class Limiter:
         return paused or self._limit_reached("route", route, self._caps.of_route(route).cap, route)
 
     def check_repo(self, repo_id: int | None, repo: str | None) -> BlockReason | None:
-        paused = self._pauses.get((PauseTarget.REPO, "" if repo_id is None else str(repo_id)))
+        paused = None if repo_id is None else self._pauses.get((PauseTarget.REPO, str(repo_id)))
         if paused is None and repo is not None:
-            paused = self._pauses.get((PauseTarget.REPO, fold_case(repo)))
+            name = fold_case(repo)
+            by_name = self._pauses.get((PauseTarget.REPO, name)) if repo_id is None else None
+            paused = by_name or self._pauses.get((_REPO_BY_NAME, name))
         return paused or self._limit_reached("repo", repo_id, self._caps.repo, repo or repo_id)
 
     def check_key(self, key: str | None, route: str | None) -> BlockReason | None:
@@ -214,7 +217,10 @@ class Limiter:
 
 
 def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
-    """(what, name) → reason. A repository is there by its number and by its name in lower case, as far as they are known."""
+    """(what, name) → reason. A repository is there by its number, and by its name in lower case for tasks without a number.
+
+    One whose number isn't known is there as _REPO_BY_NAME, for all tasks of that name.
+    """
     found: dict[tuple[str, str], BlockReason] = {}
     for row in conn.execute(_PAUSES):
         what = str(row["what"])
@@ -230,7 +236,9 @@ def _pauses(conn: sqlite3.Connection) -> dict[tuple[str, str], BlockReason]:
             if not name:
                 del found[what, name]
                 number = number_of(conn, row["repo"], after=row["seq"])  # the repository may be renamed later
-                if number is not None:
+                if number is None:
+                    found[_REPO_BY_NAME, fold_case(row["repo"])] = block
+                else:
                     found[what, str(number)] = block
     return found
 
