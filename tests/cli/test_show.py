@@ -49,7 +49,15 @@ def test_a_path_and_a_document_of_any_depth() -> None:
     for indent in (None, 2):
         separators = (",", ":") if indent is None else (",", ": ")
         expected = json.dumps(shallow, indent=indent, ensure_ascii=False, separators=separators)
-        assert "".join(_pieces(shallow, indent)) == json_text(shallow, indent=indent) == expected
+        assert "".join(_pieces(shallow, indent, None)) == json_text(shallow, indent=indent) == expected
+
+
+def test_what_json_has_no_word_for_is_written_by_its_default_in_any_depth() -> None:
+    document: object = ({"at": Path("/a/b")}, ())
+    for _ in range(100_000):
+        document = [document]
+    text = json_text(document, default=str)
+    assert text == "[" * 100_001 + '{"at":"/a/b"},[]' + "]" * 100_001
 
 
 def test_a_payload_of_a_thousand_levels_is_asked_for_and_shown(make_daemon: Callable[..., Daemon]) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from covenq.config.limits import NO_CAPS
 from covenq.model.rows import Repository
 from covenq.operate.maintain.mentions import mentions
 from covenq.state import repositories
 from covenq.state.fold import fold
-from covenq.tasks.scheduling.limiter import _pauses
+from covenq.tasks.scheduling.limiter import Limiter
+from journal.errors import JournalDamaged
 from journal.records import Entry
 from tests.support.daemon import Daemon
-from tests.support.records import as_records, empty_state, received
+from tests.support.records import START, as_records, empty_state, received
 from tests.support.requests import HOOK, issue, new_guid
 
 Make = Callable[..., Daemon]
@@ -127,19 +129,44 @@ def test_a_pause_by_name_follows_the_repository_through_a_rename() -> None:
     renamed = received("g2", repo_id=5, about={"repo": "acme/new"})
     reused = received("g3", repo_id=6, about={"repo": "acme/old"})
     try:
-        fold(conn, as_records([by_name, first, renamed, reused]))
-        assert ("repo", "5") in _pauses(conn) and ("repo", "6") not in _pauses(conn)
+        fold(conn, as_records([by_name]))
+        assert holds(conn, 5, "acme/OLD") and holds(conn, None, "Acme/old") and not holds(conn, 5, "acme/new")
+        fold(conn, as_records([by_name, first, renamed, reused])[1:])
+        assert holds(conn, 5, "acme/new") and holds(conn, 5, "acme/old") and holds(conn, None, "acme/old")
+        assert not holds(conn, 6, "acme/old"), "another repository has that name now"
     finally:
         conn.close()
 
 
-def test_a_pause_that_knew_no_number_is_ended_by_the_new_name(make_daemon: Make) -> None:
+def holds(conn: sqlite3.Connection, number: int | None, name: str) -> bool:
+    """Whether a pause keeps that repository's tasks from starting."""
+    return Limiter(conn, START, NO_CAPS).check_repo(number, name) is not None
+
+
+def test_a_pause_by_name_outlives_the_erasure_of_what_told_its_number(make_daemon: Make) -> None:
+    """The first delivery says whose the name was; without it, the pause would be of whoever has the name now."""
     daemon = make_daemon(ROUTE)
-    daemon.cli("pause", "repo", "acme/old")
-    after_a_rename(daemon)
+    daemon.cli("pause", "repo", "acme/old", "--reason", "it is moved")
+    mine, _ = after_a_rename(daemon)
+    since = daemon.cli_json("status")["pauses"][0]["since"]
+    assert daemon.cli_json("redact", mine[0], "--yes")["done"]
+    [pause] = daemon.cli_json("status")["pauses"]
+    assert (pause["since"], pause["reason"], pause["name"]) == (since, "it is moved", "5501")
     assert daemon.cli_json("resume", "repo", "acme/new")["changed"] is True
-    assert daemon.cli_json("status")["pauses"] == []
     daemon.wait_all_done()
+
+
+def test_what_has_lost_its_name_is_erased_by_its_number(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    payload = issue(1)
+    payload["repository"] = {"id": 5501}
+    assert daemon.post("issues", payload, guid := new_guid()).status == 202
+    daemon.wait_all_done()
+    plan = daemon.cli("redact", "--repo-id", "5501", "--dry-run")
+    assert plan.stdout.decode().split() == [f"{HOOK}/{guid}"]
+    assert "a repository without a name (5501): 1 delivery" in plan.stderr.decode()
+    done = daemon.cli_json("redact", "--repo-id", "5501", "--yes")
+    assert [one["id"] for one in done["done"]] == [f"{HOOK}/{guid}"]
 
 
 class _Reading:
@@ -158,12 +185,36 @@ class _Reading:
         (b'{"x":"acme/old-name"}', False),
         (b'{"x":"macme/old"}', False),
         (b'{"x":"acme/oldest"}', False),
+        (b'{"x":"acme/old.js"}', False),
+        (rb'{"x":"acme\/old"}', True),
+        (b'{"x":"git@github.com:acme/old.git"}', True),
+        (b'{"x":"It moved to acme/old."}', True),
     ],
 )
 def test_a_mention_is_the_whole_name_in_any_case(payload: bytes, named: bool) -> None:
     journal: Any = _Reading([received("g1", payload=payload), received("g2", payload=payload)])
     found = mentions(journal, ["acme/old"], {"9/g1"})
     assert (found.deliveries, found.examples) == ((1, ["9/g2"]) if named else (0, []))
+
+
+def test_damage_keeps_no_erasure_from_being_planned() -> None:
+    """What else names the repository is then not known, and said so."""
+
+    class Damaged(_Reading):
+        def read(self, after: int) -> Any:
+            yield from super().read(after)
+            raise JournalDamaged("segment 2 is damaged")
+
+    journal: Any = Damaged([received("g1", payload=b'{"x":"acme/old"}')])
+    found = mentions(journal, ["acme/old"], set())
+    assert (found.deliveries, found.complete) == (1, False)
+
+
+def test_a_form_is_looked_through_decoded() -> None:
+    headers = [["Content-Type", "application/x-www-form-urlencoded"]]
+    forms = [b"payload=%7B%22x%22%3A%22acme%2Fold%22%7D", b"payload=%7B%22x%22%3A%22acme%2Folder%22%7D"]
+    journal: Any = _Reading([received(f"g{n}", payload=form, headers=headers) for n, form in enumerate(forms)])
+    assert mentions(journal, ["acme/old"], set()).examples == ["9/g0"]
 
 
 def test_what_can_not_be_looked_through_in_time_is_said_so() -> None:

@@ -116,7 +116,7 @@ class Harness:
                         "guid": name,
                         "delivery_seq": None,
                         "route": "r",
-                        "kind": "run",
+                        "kind": "forward" if "forward" in policy else "run",
                         "replay": 0,
                         "priority": 0,
                         "policy": frozen,

@@ -139,7 +139,8 @@ def test_an_address_that_is_none_ends_its_task_alone(harness: Harness) -> None:
     good = harness.add("g2", ["true"])
     harness.pool(concurrency=1)
     assert harness.wait(good).state == "completed"
-    assert harness.wait(odd).category == "policy"
+    row = harness.wait(odd)
+    assert (row.category, row.detail) == ("policy", "the task's address is none")
 
 
 def test_what_could_not_be_handed_out_is_picked_again(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

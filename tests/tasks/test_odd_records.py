@@ -56,4 +56,7 @@ def test_a_wait_without_an_end_ends_its_task_alone(harness: Harness, wait: float
     good = harness.add("g2", ["true"])
     harness.pool(concurrency=1)
     assert harness.wait(good).state == "completed"
-    eventually(lambda: harness.row(odd).state != "running", what="the attempt has ended")
+    eventually(lambda: harness.kinds(odd)[-1] in ("retry", "failed"), what="the attempt has ended")
+    newest = harness.records(odd)[-1]
+    assert newest.kind == Kind.RETRY
+    assert str(newest.data["not_before"]) < "9999", "it waits, as long as can be written"

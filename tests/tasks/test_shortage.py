@@ -23,6 +23,7 @@ from covenq.http.server.listener import CONNECTIONS
 from covenq.tasks.execution.shortage import GROW_S, HOLD_FIRST_S, StartLimit
 from tests.support.daemon import Daemon
 from tests.support.pool import Harness
+from tests.support.receiver import Receiver, Said, receiving
 from tests.support.requests import issue
 from tests.support.waiting import eventually
 
@@ -184,6 +185,28 @@ def test_a_pool_starts_fewer_after_a_shortage_and_more_again_later() -> None:
     while limit.allowed() < 8:
         now[0] += GROW_S
     assert (limit.waits(), limit.wait_s()) == (None, None)
+
+
+def test_what_a_forward_holds_is_awaited_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a request gives back its descriptors: while one runs, no start need be held."""
+    limit = StartLimit(2)
+    monkeypatch.setattr("covenq.tasks.execution.pool.StartLimit", lambda _: limit)
+    harness = Harness(tmp_path / "data").open()
+    waits: list[str | None] = []
+    try:
+        with receiving(Receiver()) as receiver:
+            harness.pool(concurrency=2)
+
+            def answer(_: int) -> Said:
+                limit.failed(OSError(errno.EMFILE, ""))
+                waits.append(limit.waits())
+                return 200, {}, b""
+
+            receiver.answer = answer
+            harness.wait(harness.add("g1", [], forward=receiver.url), "completed")
+    finally:
+        harness.close()
+    assert "1 of 2 at a time" in str(waits[0])
 
 
 @pytest.mark.parametrize(
