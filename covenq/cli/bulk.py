@@ -112,7 +112,7 @@ def run_bulk(
         found = source.act(operation, replace(wanted, ids=ids))
     else:
         found = _plan_and_apply(source, operation, wanted, verb, ids, terms, yes)
-    with output.tolerate_closed_stdout():
+    with output.report_of_act(not wanted.dry_run):
         report(found, verb, wanted.dry_run, json)
     done = set(found.eligible) if wanted.dry_run else {item.id for item in found.done}
     meant = [*found.eligible, *(item.id for item in found.skipped if ids)]

@@ -64,9 +64,7 @@ def _run() -> int:
     except Failure as error:
         return _print_error(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        return (
-            1  # the reader closed the pipe; commands that act tolerate it themselves (`output.tolerate_closed_stdout`)
-        )
+        return 1  # the reader closed the pipe; commands that act tolerate it themselves (`output.report_of_act`)
     except OSError as error:
         message = error.strerror or str(error)
         hint = HINTS.get(error.errno or 0, "Check that the path exists, and that this user may use it.")
@@ -132,15 +130,21 @@ def _print_error(message: str, hint: str, code: int) -> int:
 
 
 def _open_standard_descriptors() -> None:
-    """Open /dev/null for each of 0, 1 and 2 that the caller closed.
+    """Open /dev/null for each of 0, 1 and 2 that the caller closed, and make standard input and standard error of it.
 
-    Else the next file opened, perhaps a journal segment, would get that number, and a stray message would be written into it.
+    Else the next file opened, perhaps a journal segment, would get that number, and a stray message would be written into it; and
+    print() takes a `sys.stderr` of None for standard output, so that words would get between the data. `sys.stdout` stays None:
+    where output is what a command is for, that is an error (`output.stdout`).
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _flush_without_waiting() -> int:

@@ -71,23 +71,37 @@ def stdout() -> TextIO:
 
 def say(words: str = "") -> None:
     """One line for a person, on stderr. A closed stderr never fails the command."""
+    if sys.stderr is None:
+        return  # print() takes None for standard output
     try:
         print(words, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass
 
 
+_unread: ContextVar[list[OSError] | None] = ContextVar("unread", default=None)
+"""In the report of an act (`report_of_act`): the error for which standard output was given up, if there was one."""
+
+
 @contextmanager
 def _stdout_for_writing() -> Iterator[TextIO]:
-    """Standard output; a failed write raises CovenqError. BrokenPipeError passes: a reader that closed the pipe is no failure."""
+    """Standard output; a failed write raises CovenqError. BrokenPipeError passes: a reader that closed the pipe is no failure.
+
+    In the report of an act neither is raised: what is still to be printed goes to /dev/null.
+    """
     try:
         yield stdout()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise CovenqError(
-            f"can't write to standard output: {error.strerror}", hint="What was written is not complete."
-        ) from error
+        given_up = _unread.get()
+        if given_up is not None:
+            given_up.append(error)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        elif isinstance(error, BrokenPipeError):
+            raise
+        else:
+            raise CovenqError(
+                f"can't write to standard output: {error.strerror}", hint="What was written is not complete."
+            ) from error
 
 
 def line(text: str = "") -> None:
@@ -111,16 +125,27 @@ def flush() -> None:
 
 
 @contextmanager
-def tolerate_closed_stdout() -> Iterator[None]:
-    """For the report of an action that is done: a closed stdout or pipe doesn't change the action's exit code."""
+def report_of_act(acted: bool = True) -> Iterator[None]:
+    """For the report of an action that is done: nothing that happens to stdout changes the action's exit code.
+
+    A reader that left, and a closed stdout, are no trouble; what could not be written, on a full disk for example, is said.
+    Not `acted`, as in a dry run, what is printed is all that the command is for, and fails as any output does.
+    """
+    if not acted:
+        yield
+        return
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    given_up: list[OSError] = []
+    before = _unread.set(given_up)
     try:
         yield
         flush()
-    except BrokenPipeError:
-        # What is still buffered goes to /dev/null.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    finally:
+        _unread.reset(before)
+    lost = next((error for error in given_up if not isinstance(error, BrokenPipeError)), None)
+    if lost is not None:
+        say(f"warning: it is done, and not all that it printed was written: standard output: {lost.strerror}")
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

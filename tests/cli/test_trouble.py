@@ -7,6 +7,7 @@ traceback, and nothing half done.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -153,6 +154,67 @@ def test_an_act_that_nobody_could_read_of_is_done_all_the_same(place: Location) 
         done = subprocess.run(["sh", "-c", act, "sh", *words], env=env, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         assert f"{1 if code == 0 else 0} task" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in ACTS if name != "tokens new"])
+def test_an_act_ends_as_it_did_whatever_becomes_of_what_it_prints(place: Location, name: str) -> None:
+    took = "--force" if name == "init" else "--json"
+    done = place.run(name, took, stdout="full")
+    assert done.code == 0, done
+    assert "covenq: " not in done.err
+    assert "warning: it is done" in done.err
+    assert "No space left on device" in done.err
+    assert place.run("verify").code == 0
+
+
+def test_an_export_that_nobody_could_be_told_of_is_there(place: Location) -> None:
+    done = place.run("export", "--output", "out.jsonl", "--json", stdout="full")
+    assert (done.code, "5 deliveries written to out.jsonl." in done.err) == (0, True), done
+    assert place.run("export", "--output", "out-2.jsonl", "--json", closed=[1]).code == 0
+    assert len((place.path / "out-2.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize("name", ["replay", "reroute", "requeue", "cancel", "compact", "redact", "import"])
+def test_what_only_shows_what_it_would_do_fails_where_that_can_not_be_written(place: Location, name: str) -> None:
+    done = place.run(name, "--dry-run", "--json", stdout="full")
+    assert done.code == 1
+    assert "No space left on device" in told_once(done)
+    assert place.run(name, "--dry-run", "--json", closed=[1]).code == 1
+
+
+@pytest.mark.parametrize("name", [name for name in ACTS if name != "tokens new"])
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]], ids=str)
+def test_an_act_with_closed_descriptors_writes_no_word_where_it_does_not_belong(
+    place: Location, name: str, closed: list[int]
+) -> None:
+    took = "--force" if name == "init" else "--json"
+    done = place.run(name, took, closed=closed)
+    assert (done.code, "Traceback" in done.err) == (0, False), done
+    if 1 not in closed and took == "--json":
+        json.loads(done.out)
+    assert place.run("verify").code == 0
+
+
+@pytest.mark.parametrize("name", PRINTS)
+def test_a_read_without_stderr_prints_data_alone_and_one_without_stdout_fails(place: Location, name: str) -> None:
+    whole = place.run(name)
+    assert place.run(name, closed=[2]).code == whole.code
+    if name not in ("status", "doctor", "info", "tail", "stats", "export"):  # those have a time in them
+        assert place.run(name, closed=[2]).out == whole.out
+    assert place.run(name, closed=[1]).code == 1
+    assert "standard output is closed" in place.run(name, closed=[1]).err
+
+
+def test_what_is_exported_without_stderr_is_the_file_alone(place: Location) -> None:
+    lines = [json.loads(line) for line in place.run("export", closed=[2]).out.splitlines()]
+    assert lines[-1] == {"end": True, "deliveries": len(lines) - 2}
+
+
+@pytest.mark.parametrize("words", [["import", "-", "--yes"], ["routes", "test", "--event", "push"], ["cancel", "-"]])
+def test_a_closed_stdin_is_an_empty_one(place: Location, words: list[str]) -> None:
+    done = place.run("", *words, closed=[0])
+    assert done.code == 2
+    assert told_once(done)
 
 
 @pytest.mark.parametrize("name", PRINTS)

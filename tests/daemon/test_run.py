@@ -59,6 +59,16 @@ def test_sigterm_ends_commands_as_interrupted_streams_and_the_socket(make_daemon
     assert "Traceback" not in daemon.log_tail()
 
 
+def test_a_daemon_that_is_started_without_standard_descriptors_opens_no_file_there(make_daemon: Make) -> None:
+    daemon = make_daemon(SLEEPER, wrapper=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    daemon.post("issues", issue())
+    eventually(lambda: daemon.records("task.phase"), 30, "the command runs")
+    for descriptor in (0, 1, 2):
+        assert Path(f"/proc/{daemon.pid}/fd/{descriptor}").readlink() == Path(os.devnull)
+    assert daemon.stop() == 0
+    daemon.cli("verify")
+
+
 def test_ctrl_c_twice_at_once_is_still_an_orderly_stop(make_daemon: Make) -> None:
     daemon = make_daemon()
     daemon.post("issues", issue())

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,18 +71,19 @@ class Forker:
         stdout: str = "file",
         file_limit: int | None = None,
         user: int | None = None,
+        closed: Sequence[int] = (),
         while_running: Callable[[int], None] | None = None,
     ) -> Done:
         """Run `covenq ARGS` to its end.
 
         `stdout`: "file"; "gone", a pipe nobody reads any more; "full", a device that is full; "stuck", a pipe that is full
         and not read; "terminal", where stderr and stdin are one too. `file_limit`: bytes that a file may have. `user`: whom
-        to become.
+        to become. `closed`: standard descriptors that it starts without.
         `while_running` is called with the pid.
         """
         with tempfile.TemporaryDirectory(prefix="covenq-forked-") as scratch:
             asked = {"args": args, "env": dict(env), "cwd": str(cwd), "stdout": stdout, "scratch": scratch}
-            asked |= {"file_limit": file_limit, "user": user}
+            asked |= {"file_limit": file_limit, "user": user, "closed": list(closed)}
             pid = int(self._ask(asked)["pid"])
             try:
                 if while_running is not None:
@@ -198,6 +199,9 @@ def _run(asked: dict[str, Any], out: int, err: int) -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        for descriptor in asked["closed"]:
+            os.close(descriptor)
+            setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)  # as the interpreter starts then
         os.chdir(asked["cwd"])
         os.environ.clear()
         os.environ.update(asked["env"])
@@ -217,7 +221,8 @@ def _run(asked: dict[str, Any], out: int, err: int) -> None:
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
             try:
-                sys.stdout.flush()  # as the interpreter does at its end, and says so when it can't
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # as the interpreter does at its end, and says so when it can't
             except OSError as error:
                 print(f"Exception ignored: {error}", file=sys.stderr)
                 code = 120

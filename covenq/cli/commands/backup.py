@@ -51,7 +51,7 @@ def backup(
     )
     if forgotten:
         say(f"covenq: {clean(forgotten)}")
-    with output.tolerate_closed_stdout():
+    with output.report_of_act():
         if json:
             output.emit_json(_answer(report, target, damage, verified=not no_verify))
         else:

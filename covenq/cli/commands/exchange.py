@@ -90,7 +90,8 @@ def export(
         _write_line(file, end(written))
     counted = output.count(written, "delivery", "deliveries")
     if json:
-        output.emit_json({"file": out, "deliveries": written, "without_payload": lost})
+        with output.report_of_act():
+            output.emit_json({"file": out, "deliveries": written, "without_payload": lost})
     say(f"{counted} written{'' if out == '-' else f' to {clean(out)}'}{f', {lost:,} without payload' if lost else ''}.")
 
 
@@ -248,7 +249,7 @@ def import_(
                 done += len(batch)
                 if update is not None:
                     update(done, counted or 0)
-    with output.tolerate_closed_stdout():
+    with output.report_of_act(not dry_run):
         report(found, IMPORT, dry_run, json)
     if found.skipped and not found.eligible:
         raise typer.Exit(4)

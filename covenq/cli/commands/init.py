@@ -115,7 +115,7 @@ def init(
         chosen = f'webhook_secrets = [{{ name = "github", credential = "{credential}" }}]'
         text = re.sub(r"^# webhook_secrets = .*$", chosen, text, count=1, flags=re.MULTILINE)
     write(path, text, force=force)
-    with output.tolerate_closed_stdout():
+    with output.report_of_act():
         output.line(str(path))
     directory = known_data_dir(data, config)
     used = None if directory is None else daemon_config(directory)
@@ -157,7 +157,7 @@ def _units(to: Path | None, data: str | None, config: str | None, user: str | No
     else:
         write(to, service, force=force)
         write(to.with_suffix(".socket"), socket, force=force)
-        with output.tolerate_closed_stdout():
+        with output.report_of_act():
             output.line(str(to))
             output.line(str(to.with_suffix(".socket")))
     options = [f"--config={path}"] if chosen else []

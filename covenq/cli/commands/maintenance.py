@@ -73,7 +73,7 @@ def compact(
     wanted = Compact(dry_run=dry_run, by=operator_name())
     with source(data, config) as opened:
         done = _with_progress(opened, "compact", lambda: opened.act(operations.COMPACT, wanted))
-    with output.tolerate_closed_stdout():
+    with output.report_of_act(not dry_run):
         if json:
             output.emit_json(done)
         else:
@@ -152,7 +152,7 @@ def redact(
     )
     with source(data, config) as opened:
         done = _redact(opened, which, ids, yes=yes)
-    with output.tolerate_closed_stdout():
+    with output.report_of_act(not dry_run):
         _report(done, dry_run=dry_run, json=json)
     if done.left:
         _say_not_removed(done.left)

@@ -82,7 +82,7 @@ def pause(
     with source(data, config) as opened:
         done = opened.act(operations.PAUSE, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
-        with output.tolerate_closed_stdout():
+        with output.report_of_act():
             output.emit_json(done)
         return
     if done.changed:
@@ -120,7 +120,7 @@ def resume(
     with source(data, config) as opened:
         done = opened.act(operations.RESUME, Pause(what=wanted, name=name, reason=reason, by=operator_name()))
     if json:
-        with output.tolerate_closed_stdout():
+        with output.report_of_act():
             output.emit_json(done)
     elif done.changed:
         say(

@@ -73,7 +73,7 @@ def salvage(
         found = _write(directory, target, where.data)
     finally:
         lock.release()
-    with output.tolerate_closed_stdout():
+    with output.report_of_act():
         _report(found, where.data, target, json)
 
 

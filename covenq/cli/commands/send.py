@@ -181,7 +181,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     """The answer as JSON, or the id on stdout and the rest in words. Raises for anything but a 2xx."""
     answer = reply.answer
     if json:
-        with output.tolerate_closed_stdout():
+        with output.report_of_act():
             output.emit_json({"status": reply.status, **answer})
     if reply.status >= 500:
         raise CovenqError(
@@ -194,7 +194,7 @@ def report(reply: Reply, url: str, json: bool) -> None:
     if "delivery" not in answer:
         say(f"{reply.status} from {url}, which doesn't answer like covenq")
         return
-    with output.tolerate_closed_stdout():
+    with output.report_of_act():
         output.line(clean(answer["delivery"]))
     what = "duplicate" if answer.get("duplicate") else "accepted"
     made = answer.get("tasks")

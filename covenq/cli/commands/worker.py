@@ -12,7 +12,7 @@ import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_route
-from covenq.cli.output import clean, emit_json
+from covenq.cli.output import clean, emit_json, report_of_act
 from covenq.errors import UsageError
 from covenq.paths import SOCKET_NAME
 
@@ -199,4 +199,5 @@ def phase(
     path = f"/api/v1/claims/{segment(found['TASK'])}/phase"
     answer = client.post(path, {"fence": found["FENCE"], "phase": name})
     if json:
-        emit_json({"phase": answer["phase"], "seq": answer["seq"]})
+        with report_of_act():
+            emit_json({"phase": answer["phase"], "seq": answer["seq"]})
