@@ -18,7 +18,7 @@ from covenq import __version__
 from covenq.errors import UsageError
 
 if TYPE_CHECKING:
-    from typer._click import Command  # Typer's own copy of Click, which it exports nowhere: for types alone
+    from typer._click import Command, Parameter  # Typer's own copy of Click, which it exports nowhere: for types alone
 
 COMMANDS = {
     "serve": "covenq.cli.commands.serve",
@@ -69,6 +69,10 @@ BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
 """Metavars of arguments that may be any bytes: names of files, and the words of a command to run. All others must be UTF-8."""
 
 
+MAY_BE_EMPTY = frozenset({"reason", "expected"})
+"""Parameters whose empty text says something, or is refused with a hint of its own."""
+
+
 class LazyGroup(TyperGroup):
     """A command group that imports and builds a command only when it is looked up."""
 
@@ -108,12 +112,17 @@ def _prepared(command: Command) -> Command:
         for one in command.commands.values():
             _prepared(one)
     metavars = {param.name: param.metavar for param in command.params if param.metavar not in BYTES_METAVARS}
+    filled = {param.name: shown for param in command.params if (shown := _shown_if_filled(param)) is not None}
     function = command.callback
     assert function is not None
 
     def run(**given: object) -> None:
         for name, metavar in metavars.items():
             _refuse_other_than_utf8(given[name], metavar)
+        for name, shown in filled.items():
+            value = given[name]
+            if "" in (value if isinstance(value, list | tuple) else [value]):
+                raise UsageError(f"{shown} is empty", hint="Give it a value, or leave it out: a variable may be unset.")
         from covenq.cli.shared_options import taken
 
         with taken(given) as arguments:
@@ -121,6 +130,17 @@ def _prepared(command: Command) -> Command:
 
     command.callback = run
     return command
+
+
+def _shown_if_filled(param: Parameter) -> str | None:
+    """How a parameter is called that an empty text can't be meant for; None for others.
+
+    An empty one is a variable of a script's that is unset. To take it for an option that was left out would act elsewhere than
+    was meant: on this machine's daemon (`--url`), in the directory one stands in (`backup`).
+    """
+    if param.param_type_name == "option":
+        return None if param.name in MAY_BE_EMPTY else max(param.opts, key=len)
+    return param.metavar if param.metavar in BYTES_METAVARS and param.metavar != "COMMAND" else None
 
 
 def _refuse_other_than_utf8(argument: object, metavar: str | None) -> None:

@@ -156,7 +156,9 @@ _REPO = re.compile(r"[^/\s]{1,100}/[^/\s]{1,150}\Z")
 
 
 def parse_repo(text: str) -> str:
-    """`OWNER/NAME`, unchanged. Raises UsageError."""
+    """`OWNER/NAME`, unchanged. Raises UsageError, also for a pattern: no repository's name has a star."""
+    if "*" in text:
+        raise UsageError(f"{text[:80]!r} is a pattern, and the name of no repository", hint="Write one as OWNER/NAME.")
     if not _REPO.match(text):
         raise UsageError(f"{text[:80]!r} is no repository", hint="Write it as OWNER/NAME.")
     return text

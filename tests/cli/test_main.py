@@ -122,6 +122,34 @@ def test_a_wrong_call_is_told_in_words_and_exits_2(args: list[str], words: str) 
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["backup", ""], "DIR"),
+        (["verify", "--expect", ""], "--expect"),
+        (["status", "--url", ""], "--url"),
+        (["cancel", "t1", "--url", ""], "--url"),
+        (["send", "issues", "--url", ""], "--url"),
+        (["serve", "--data", ""], "--data"),
+        (["status", "--config", ""], "--config"),
+        (["routes", "diff", "--config", ""], "--config"),
+        (["init", "--systemd", "--user", ""], "--user"),
+        (["init", "--config", ""], "--config"),
+        (["import", ""], "FILE"),
+        (["export", "--output", ""], "--output"),
+        (["salvage", "--to", ""], "--to"),
+        (["worker", "--route", "a", "--route", "", "--", "true"], "--route"),
+        (["worker", "--name", "", "--", "true"], "--name"),
+        (["deliveries", "--after", ""], "--after"),
+        (["replay", "state:failed", "--route", ""], "--route"),
+    ],
+)
+def test_an_unset_variable_is_no_option_that_was_left_out(words: list[str], shown: str, tmp_path: Path) -> None:
+    done = subprocess.run([*COVENQ, *words], env=clean_env(), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, f"covenq: {shown} is empty\n" in done.stderr) == (2, True), done
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_hostile_word_is_told_without_its_controls() -> None:
     done = run("replay", "\x1b[2Jid", "state:failed", exit_code=2)
     assert "\x1b" not in done.stderr

@@ -189,12 +189,68 @@ def test_a_repository_and_an_installation_are_erased_after_a_question(make_daemo
     assert (done["segments"], done["attempts"], done["left"]) == (1, 3, [])
     assert holding(daemon.data) == []
     assert len(daemon.records("delivery.redacted")) == 3
-    assert daemon.cli_json("redact", "--repo", "personal-owner/personal-repo", "--yes")["done"] == []
+    daemon.cli("redact", "--repo", "personal-owner/personal-repo", "--yes", exit_code=3)
     assert daemon.cli_json("redact", "--installation", "99", "--yes")["done"][0]["id"] == f"{HOOK}/{theirs}"
     assert holding(daemon.data, (KEPT,)) == []
     daemon.cli("redact", new_guid(), exit_code=3)
     assert daemon.stop() == 0
     assert daemon.cli_json("verify")["ok"] is True
+
+
+def test_an_erasure_of_what_nobody_knows_is_not_found_and_a_pattern_is_no_name(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    post(daemon, {**personal(1), "installation": {"id": 77}})
+    number = daemon.cli_json("deliveries")["items"][0]["repo_id"]
+    for running in (True, False):
+        for words, said in (
+            (["--repo", "never/seen"], "nothing that is stored is of the repository never/seen"),
+            (["--repo-id", "424242"], "no delivery ever came of the repository 424242"),
+            (["--installation", "424242"], "no delivery ever came of the installation 424242"),
+        ):
+            for how in ("--yes", "--dry-run"):
+                assert said in daemon.cli("redact", *words, how, exit_code=3).stderr.decode(), running
+        refused = daemon.cli("redact", "--repo", "personal-owner/*", "--yes", exit_code=2).stderr.decode()
+        assert "is a pattern, and --repo takes one name" in refused
+        assert "covenq redact 'repo:personal-owner/*'" in refused
+        assert daemon.cli_json("redact", "repo:never/*", "--yes")["done"] == [], "a filter may match nothing"
+        if running:
+            answer = daemon.api("/api/v1/redact", "POST", {"repo": "never/seen"})
+            assert (answer.status, answer.json["error"]) == (404, "not_found")
+            assert daemon.api("/api/v1/redact", "POST", {"repo": "personal-owner/*"}).status == 400
+            daemon.stop()
+    for words in (["--repo-id", str(number)], ["--installation", "77"]):
+        daemon.cli("redact", *words, "--yes")
+    for words in (["--repo-id", str(number)], ["--installation", "77"]):
+        assert "0 deliveries redacted" in daemon.cli("redact", *words, "--yes").stderr.decode(), (
+            "its number is known still"
+        )
+
+
+def test_a_name_that_only_a_pause_or_another_s_payload_has_is_known(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    post(daemon, issue(4, repo="octo/fork", forkee={"full_name": "personal-owner/listed"}))
+    daemon.cli("pause", "repo", "personal-owner/paused")
+    assert "names it too" in daemon.cli("redact", "--repo", "personal-owner/listed", "--yes").stderr.decode()
+    daemon.cli("redact", "--repo", "personal-owner/paused", "--yes", "--dry-run")
+    assert daemon.api("/api/v1/redact", "POST", {"repo": "personal-owner/paused"}).status == 200
+    daemon.cli("redact", "--repo", "personal-owner/paused", "--yes", exit_code=3)
+    assert b"is a pattern" in daemon.cli("pause", "repo", "octo/*", exit_code=2).stderr
+
+
+def test_what_says_twice_or_too_much_what_to_erase_is_told_which(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    for words, said in (
+        ([], "say what to erase"),
+        (["--repo", "octo/new", "--repo-id", "11"], "--repo and --repo-id can't be combined"),
+        (["g1", "--installation", "0"], "ids or a filter and --installation can't be combined"),
+        (["--repo-id", "9" * 23], "--repo-id"),
+        (["--installation", "9" * 23], "--installation"),
+    ):
+        assert said in daemon.cli("redact", *words, "--yes", exit_code=2).stderr.decode()
+    both = daemon.api("/api/v1/redact", "POST", {"repo": "octo/new", "repo_id": 11})
+    assert (both.status, "can't be combined" in both.json["detail"]) == (400, True)
+    large = daemon.api("/api/v1/redact", "POST", {"repo_id": 10**23})
+    assert (large.status, large.json["detail"]) == (400, "repo_id is too large")
 
 
 def test_what_a_filter_matches_or_stdin_names_is_erased_after_a_question(make_daemon: Make) -> None:

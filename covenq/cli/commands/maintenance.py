@@ -33,7 +33,7 @@ from covenq.cli.options import (
     UrlOption,
     Yes,
 )
-from covenq.cli.output import clean, say
+from covenq.cli.output import clean, command_text, say
 from covenq.cli.progress import bar
 from covenq.errors import Failure, UsageError
 from covenq.model import parse_repo
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 REDACT = Wording("redact", "redacted", "delivery", "deliveries")
 SHOWN_MAX = 20
+ID_MAX = (1 << 63) - 1
+"""Of a repository or an installation."""
 ERASE_BATCH = 5000
 """Ids erased per request: each request rewrites the segments that hold them."""
 POLL_S = 0.3
@@ -103,10 +105,13 @@ def redact(
     ] = None,
     repo_id: Annotated[
         int | None,
-        typer.Option("--repo-id", min=0, metavar="N", help="Every delivery of the repository with this number."),
+        typer.Option(
+            "--repo-id", min=0, max=ID_MAX, metavar="N", help="Every delivery of the repository with this number."
+        ),
     ] = None,
     installation: Annotated[
-        int | None, typer.Option("--installation", min=0, metavar="N", help="Every delivery of this installation.")
+        int | None,
+        typer.Option("--installation", min=0, max=ID_MAX, metavar="N", help="Every delivery of this installation."),
     ] = None,
     reason: Reason = None,
     dry_run: DryRun = False,
@@ -133,13 +138,7 @@ def redact(
     """
     from covenq.operate.parameters import Redact
 
-    if sum((bool(words), repo is not None, repo_id is not None, installation is not None)) != 1:
-        raise UsageError(
-            "say what to erase: ids, a filter, --repo, --repo-id or --installation",
-            hint="One of the five; `--dry-run` shows what it means.",
-        )
-    if repo is not None:
-        parse_repo(repo)
+    _require_one(words, repo, repo_id, installation)
     ids, terms = ids_or_filter(words, "deliveries") if words else ([], [])
     which = Redact(
         filter=terms or None,
@@ -159,6 +158,29 @@ def redact(
         raise typer.Exit(1)
     if done.skipped and (ids or _any_eligible_skipped(done)):
         raise typer.Exit(4)
+
+
+def _require_one(words: Sequence[str] | None, repo: str | None, repo_id: int | None, installation: int | None) -> None:
+    """Raises UsageError unless just one thing says what to erase; and for a repository's name that is none."""
+    ways = {"ids or a filter": words or None, "--repo": repo, "--repo-id": repo_id, "--installation": installation}
+    given = [way for way, value in ways.items() if value is not None]
+    if not given:
+        raise UsageError(
+            "say what to erase: ids, a filter, --repo, --repo-id or --installation",
+            hint="One of the five; `--dry-run` shows what it means.",
+        )
+    if len(given) > 1:
+        raise UsageError(
+            f"{given[0]} and {given[1]} can't be combined: each says by itself what to erase",
+            hint="Give one of them; `--dry-run` shows what it means.",
+        )
+    if repo is not None and "*" in repo:
+        raise UsageError(
+            f"{repo[:80]!r} is a pattern, and --repo takes one name",
+            hint=f"For what a pattern matches give a filter: {command_text('covenq', 'redact', f'repo:{repo[:80]}')}",
+        )
+    if repo is not None:
+        parse_repo(repo)
 
 
 def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Redaction:

@@ -126,7 +126,7 @@ def test(
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="PATH", help="A payload, or what `covenq export` wrote; - is stdin.")
     ] = "-",
-    expect: Annotated[
+    expected: Annotated[
         str | None,
         typer.Option("--expect", metavar="NAMES", help="Exit with 1 unless exactly these match: a,b; none for none."),
     ] = None,
@@ -145,6 +145,7 @@ def test(
     """
     from covenq.cli.route_trial import read, trials
 
+    wanted = _expected_names(expected)
     loaded = locate_in_use(data, config).config
     tried = [(one, _verdicts(loaded, one)) for one in trials(read(file), file, event)]
     answers = [_trial_object(one, found) for one, found in tried]
@@ -157,12 +158,19 @@ def test(
             if len(tried) > 1:
                 output.line(f"{clean(one.id)}  {clean(one.event)}")
             _print_test(found)
-    if expect is not None:
+    if expected is not None:
         matching = {name for _, found in tried for name in _matching(found)}
-        wanted = set() if expect == "none" else {name.strip() for name in expect.split(",")}
         if wanted != matching:
             say(f"expected {', '.join(sorted(wanted)) or 'none'}, and it is {', '.join(sorted(matching)) or 'none'}")
             raise typer.Exit(1)
+
+
+def _expected_names(expected: str | None) -> set[str]:
+    """The routes that are to match. Raises UsageError for an empty list, which is not `none`."""
+    names = {name.strip() for name in (expected or "").split(",")} - {""}
+    if expected is not None and not names:
+        raise UsageError("--expect is empty", hint="Name routes, a,b, or say none.")
+    return set() if names == {"none"} else names
 
 
 _Tried = list[tuple["Verdict", str | None]]

@@ -9,10 +9,11 @@ stays: ids, event, action, sizes, hashes, states, times. So a redelivery of it i
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 
-from covenq.errors import AmbiguousRepository, ErasurePending, UsageError
+from covenq.errors import AmbiguousRepository, ErasurePending, NotFound, UsageError
 from covenq.filter.grammar import Filter
 from covenq.model import DeliveryId, Kind, State, parse_id, parse_repo, task_subject
 from covenq.model.rows import Delivery, Repository, Task
@@ -52,7 +53,9 @@ def plan_redact(
     given = (ids, filter is not None, wanted.repo is not None, wanted.repo_id is not None, installation is not None)
     if sum(map(bool, given)) != 1:
         raise UsageError(
-            "say what to erase: ids, a filter, a repository by name or number, or an installation",
+            "ids, filter, repo, repo_id and installation can't be combined"
+            if any(given)
+            else "say what to erase: ids, a filter, a repository by name or number, or an installation",
             hint="One of the five: covenq-http(7) says how it is given.",
         )
     if installation is not None and not 0 <= installation < 1 << 63:
@@ -107,6 +110,43 @@ def meant(conn: sqlite3.Connection, wanted: Redact) -> list[Repository]:
         said = "; ".join(f"{one.repo_id} ({', '.join(one.names[:3])})" for one in found[:10] if one.repo_id is not None)
         raise AmbiguousRepository(wanted.repo, said, numbers)
     return found
+
+
+def is_known(conn: sqlite3.Connection, wanted: Redact, found: Sequence[Repository]) -> bool:
+    """Whether the repository or installation that `wanted` names is one that anything stored is of. `found`: see `meant`.
+
+    A number stays known when all of it was erased; a name goes with the content. What has ids or a filter names none.
+    """
+    if found:
+        return True
+    if wanted.repo is not None:
+        return pause_names_erasure(conn, [wanted.repo], reason=None, by=None) is not None
+    for column, number in (("repo_id", wanted.repo_id), ("installation", wanted.installation)):
+        if number is not None:
+            row = conn.execute(f"SELECT 1 FROM webhook_deliveries WHERE {column} = ? LIMIT 1", (number,))  # noqa: S608
+            return row.fetchone() is not None
+    return True
+
+
+def unknown(wanted: Redact) -> NotFound:
+    """The error for a repository or installation that nothing is known of: a mistyped erasure must not look done."""
+    if wanted.repo is not None:
+        return NotFound(
+            f"nothing that is stored is of the repository {wanted.repo}",
+            hint="Check the spelling; what was erased has no name any more."
+            f" `covenq deliveries {_search(wanted.repo)}` looks for more.",
+        )
+    what, number = (
+        ("repository", wanted.repo_id) if wanted.repo_id is not None else ("installation", wanted.installation)
+    )
+    return NotFound(
+        f"no delivery ever came of the {what} {number}", hint="`covenq deliveries --json` has the numbers of what came."
+    )
+
+
+def _search(repo: str) -> str:
+    """The filter's term for repositories whose name is of that owner."""
+    return shlex.quote(f"repo:{repo.partition('/')[0]}/*")
 
 
 def _of_repository(conn: sqlite3.Connection, one: Repository) -> Iterator[str]:

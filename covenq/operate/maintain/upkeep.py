@@ -86,10 +86,13 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     rewritten = Rewritten()
     gone = cleanup.CleanupResult()
     elsewhere: Mentions | None = None
+    known = redaction.is_known(context.conn(), wanted, repositories)
+    if names and (wanted.dry_run or not known):
+        elsewhere = mentions(context.journal, names, {*plan.eligible, *(one.id for one in plan.skipped)})
+    if not known and not (elsewhere is not None and elsewhere.deliveries):
+        raise redaction.unknown(wanted)
     if wanted.dry_run:
         answer = plan.answer()
-        if names:
-            elsewhere = mentions(context.journal, names, {*plan.eligible, *(one.id for one in plan.skipped)})
     else:
         # What deliveries tell of the pauses goes with them, also where a crash cuts this short: so the pauses come first.
         pauses.number(context.journal, context.rows)
