@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,6 +67,9 @@ TAKES_FILTER = frozenset("deliveries tasks tail stats export replay reroute requ
 
 They have long options only, because Typer would read each letter of `-number:7` as a short option.
 """
+
+HANDLES_SIGNALS = frozenset({"serve", "worker", "tui"})
+"""Commands that set by themselves what signals do."""
 
 BYTES_METAVARS = frozenset({"PATH", "DIR", "FILE", "COMMAND"})
 """Metavars of arguments that may be any bytes: names of files, and the words of a command to run. All others must be UTF-8."""
@@ -125,11 +131,34 @@ def _prepared(command: Command) -> Command:
                 raise UsageError(f"{shown} is empty", hint="Give it a value, or leave it out: a variable may be unset.")
         from covenq.cli.shared_options import taken
 
-        with taken(given) as arguments:
+        with taken(given) as arguments, _interrupted_by_sigterm(command.name or ""):
             function(**arguments)
 
     command.callback = run
     return command
+
+
+@contextmanager
+def _interrupted_by_sigterm(name: str) -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: what it was writing is removed, and how far it came is said.
+
+    Not those of HANDLES_SIGNALS, nor where a signal is ignored, as under nohup.
+    """
+    if name in HANDLES_SIGNALS:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in wanted:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one in wanted:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _shown_if_filled(param: Parameter) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from covenq import given_file
 from covenq.cli import output
 from covenq.errors import BadRequest, UsageError
 from covenq.model import JsonObject
@@ -35,8 +36,7 @@ def read(file: str) -> bytes:
                 raise UsageError("where is the payload?", hint="Give --file PATH, or send it on stdin.")
             content = sys.stdin.buffer.read(FILE_MAX + 1)
         else:
-            with Path(file).open("rb") as opened:
-                content = opened.read(FILE_MAX + 1)
+            content = given_file.read(Path(file), FILE_MAX + 1)
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Give --file PATH.") from None
     if len(content) > FILE_MAX:
@@ -46,23 +46,22 @@ def read(file: str) -> bytes:
     return content
 
 
-def trials(content: bytes, file: str, event: str | None) -> Iterator[Trial]:
-    """What is in the file. Raises UsageError.
+def trials(content: bytes, file: str, event: str | None, lost: list[str]) -> Iterator[Trial]:
+    """What is in the file; the ids of deliveries whose payload is not are added to `lost`. Raises UsageError.
 
     `event` is that of a payload alone, which doesn't say it; deliveries bring theirs with them.
     """
     from covenq.github.columns import columns
-    from covenq.github.request import decode
     from covenq.operate.act import archive
 
     if archive.has_deliveries(content):
         if event is not None:
             raise UsageError(f"{file}: says itself which event each delivery is of", hint="Leave out --event.")
-        yield from _deliveries(content, file)
+        yield from _deliveries(content, file, lost)
         return
-    body = decode(content)
-    if not isinstance(body, dict):
-        raise UsageError(f"{file}: is no JSON object", hint="Give the payload as GitHub sends it.")
+    if archive.is_without_head(content):
+        raise archive.headless(file)
+    body = _payload(content, file)
     if event is None:
         raise UsageError(
             "a payload doesn't say which event it is of", hint="Add --event NAME, or give what `covenq export` wrote."
@@ -72,7 +71,25 @@ def trials(content: bytes, file: str, event: str | None) -> Iterator[Trial]:
     yield Trial(None, event, {"hook": "-", "guid": "-", "event": event, **found}, found, body)
 
 
-def _deliveries(content: bytes, file: str) -> Iterator[Trial]:
+def _payload(content: bytes, file: str) -> JsonObject:
+    """The JSON object of a payload alone, or in a form. Raises UsageError, in the webhook's words for what is too deep."""
+    from covenq.github.request import decode, load
+
+    body = decode(content)
+    if isinstance(body, dict):
+        return body
+    try:
+        load(content)
+    except BadRequest as error:
+        if error.word == "body_too_deep":
+            raise UsageError(
+                f"{file}: {error.detail} The webhook answers 400 {error.word}, and no route sees it.",
+                hint="GitHub's payloads are not so deep.",
+            ) from None
+    raise UsageError(f"{file}: is no JSON object", hint="Give the payload as GitHub sends it.")
+
+
+def _deliveries(content: bytes, file: str, lost: list[str]) -> Iterator[Trial]:
     from covenq.github import request
     from covenq.github.columns import columns
     from covenq.operate.act import archive
@@ -80,12 +97,13 @@ def _deliveries(content: bytes, file: str) -> Iterator[Trial]:
     for number, one in enumerate(archive.read(io.BytesIO(content), file), 1):
         headers = request.fold_headers(one.headers)
         try:
-            if one.body is None:
-                raise BadRequest("payload_gone", "Its payload was no longer kept where it comes from.")
             identity = request.identity(headers)
+            if one.body is None:
+                lost.append(str(identity.delivery))
+                continue
             body = request.parse(one.body, headers.get("content-type", "application/json")).object
         except BadRequest as error:
-            raise UsageError(f"{file}, delivery {number}: {error.detail}", hint="Export it without that.") from None
+            raise UsageError(f"{file}, delivery {number}: {error.detail}", hint="Take it out of the file.") from None
         read, about = columns(identity.event, body)
         found = {**read, **about}
         id = identity.delivery

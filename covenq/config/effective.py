@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
+from covenq import given_file
 from covenq.config.limits import Cap
-from covenq.config.load import Config
+from covenq.config.load import FILE_MAX, Config
 from covenq.config.secret_source import SecretSource
 from covenq.model import Json
 from covenq.paths import (
@@ -86,7 +87,7 @@ def effective_settings(
     if config.path is not None:
         # It was read once already; if it is invalid now, the next load reports that.
         with suppress(OSError, ValueError):
-            raw = tomllib.loads(config.path.read_text("utf-8"))
+            raw = tomllib.loads(given_file.read(config.path, FILE_MAX).decode("utf-8"))
     yield _data(config, data, env, data_option)
     for name, (value, variable) in _CONFIG.items():
         if variable is not None and env.get(variable):

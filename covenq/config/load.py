@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from covenq import given_file
 from covenq.config.executor import scrub_of
 from covenq.config.limits import NO_CAPS, Caps, parse_caps
 from covenq.config.route import Route, digest, parse_route
@@ -30,6 +31,8 @@ BODY_LIMIT = 25 * 1024 * 1024
 HEADER_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 30.0
 """GitHub gives up ten (GHES: thirty) seconds after connecting."""
+FILE_MAX = 16 * 1024 * 1024
+"""Bytes of a configuration's file."""
 THREADS = 32
 CONCURRENCY = 4
 
@@ -106,7 +109,10 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     if path is None:
         return build({}, None, env)
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = given_file.read(path, FILE_MAX + 1)
+        if len(content) > FILE_MAX:
+            raise ConfigError(f"{path}: is larger than {FILE_MAX >> 20} MiB")
+        text = content.decode("utf-8")
         raw = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(

@@ -78,9 +78,10 @@ def remote(url: str | None, token_file: str | None, env: Mapping[str, str]) -> R
 
 
 def _read(path: Path) -> str:
+    from covenq import given_file
+
     try:
-        with path.open("rb") as file:
-            content = file.read(TOKEN_FILE_MAX + 1)
+        content = given_file.read(path, TOKEN_FILE_MAX + 1)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}", hint=_SUPPLY_IT) from None
     return content.decode("latin-1").strip()

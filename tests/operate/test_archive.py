@@ -115,7 +115,9 @@ def test_a_slice_comes_back_byte_for_byte_and_runs_nothing_unasked(there: Daemon
     told = other.cli("verify", "--signatures", env={"COVENQ_WEBHOOK_SECRET": "another" * 6}).stderr
     assert b"3 not checked: they were imported, without a signature that can be checked." in told
     assert b"None" not in told
-    again = other.cli("import", str(file), "--yes", exit_code=4)
+    again = other.cli("import", str(file), "--yes")
+    assert b"All of it is here already" in again.stderr
+    assert b"All of it is here already" in other.cli("import", str(file), "--dry-run").stderr
     assert b"skipped 3: it is here already" in again.stderr
     rerouted = other.cli_json("reroute", "source:import", "--yes")
     assert [one["tasks"] for one in rerouted["done"]] == [[of(guid)] for guid in BODIES]
@@ -139,7 +141,13 @@ def test_what_github_gives_is_imported_without_its_signature(
     for number, text in enumerate([json.dumps(GITHUB), json.dumps([GITHUB], indent=2), json.dumps(GITHUB, indent=2)]):
         path = tmp_path / f"{number}.json"
         path.write_text(text)
-        done = json.loads(daemon.cli("import", str(path), "--json", exit_code=4 if number else 0).stdout)
+        done = json.loads(
+            daemon.cli(
+                "import",
+                str(path),
+                "--json",
+            ).stdout
+        )
         assert [one["id"] for one in done["done"]] == ([] if number else [f"30/{GITHUB['guid']}"])
     (one,) = daemon.cli_json("deliveries")["items"]
     assert (one["number"], one["secret"], one["source"]) == (7, None, "import")
@@ -155,7 +163,8 @@ def test_what_github_gives_is_imported_without_its_signature(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "is neither a slice nor"),
+        (b"", "file: is empty"),
+        (b'{"delivery":{"hook":"9"},"tasks":[],"body":"{}"}\n', "lines of a slice without its first"),
         (b"nonsense", "is neither a slice nor"),
         (b'{"id":1,"request":{"headers":{},"payload":"x"}}', "line 1: is neither"),
         (b'[{"id":1,"event":"push"}]', "delivery 1: is neither"),
@@ -308,9 +317,93 @@ def test_an_exported_incident_is_what_the_routes_are_tried_on(there: Daemon, tmp
     github = tmp_path / "github.json"
     github.write_text(json.dumps(GITHUB))
     assert other.cli_json("routes", "test", "-f", str(github))["matching"] == ["fix"]
+    headless = b"".join(all.read_bytes().splitlines(keepends=True)[1:])
+    for words in (["routes", "test"], ["import", "-", "--yes"]):
+        assert b"lines of a slice without its first" in other.cli(*words, input=headless, exit_code=2).stderr
     told = other.cli("routes", "test", "--event", "push", "--file", str(one), exit_code=2).stderr
     assert b"says itself which event" in told
     assert b"--event" in other.cli("routes", "test", input=json.dumps(issue(1)).encode(), exit_code=2).stderr
+
+
+def test_deliveries_without_a_payload_are_counted_and_the_others_tried(there: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "slice.jsonl"
+    there.cli("redact", "g1", "--yes")
+    there.cli("export", "--output", str(file))
+    other = here(tmp_path)
+    done = other.cli("routes", "test", "--file", str(file), "--expect", "fix")
+    assert b"1 delivery without a payload could not be tried, 9/g1 for one." in done.stderr
+    found = other.cli_json("routes", "test", "--file", str(file))
+    assert [one["delivery"] for one in found["items"]] == ["9/g0", "9/g2", "9/s"]
+    assert found["without_payload"] == ["9/g1"]
+    there.cli("export", "guid:g1", "--output", str(tmp_path / "gone.jsonl"))
+    said = other.cli("routes", "test", "--file", str(tmp_path / "gone.jsonl"), exit_code=2).stderr
+    assert b"none of its deliveries has a payload" in said
+
+
+def test_a_payload_that_the_webhook_would_refuse_is_refused_in_its_words(there: Daemon) -> None:
+    deep = b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+    said = there.cli("routes", "test", "--event", "issues", input=deep, exit_code=2).stderr.decode()
+    assert "The JSON is nested too deeply." in said
+    assert "body_too_deep" in said
+    empty = there.cli("routes", "test", "--event", "push", "--expect", "", input=b"{}", exit_code=2).stderr
+    assert b"--expect is empty" in empty and b"say none" in empty
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_import_says_how_far_it_came(there: Daemon, tmp_path: Path, number: signal.Signals) -> None:
+    file = tmp_path / "github.jsonl"
+    many = [json.dumps(GITHUB).replace("0b989ba4", f"{n:08x}") for n in range(65)]
+    file.write_text("\n".join(many) + "\n")
+    program = """if True:
+        import sys, time
+        from covenq.cli import main
+        from covenq.operate.act import archive
+        read = archive.read
+        def slow(file, name):
+            for at, one in enumerate(read(file, name)):
+                if at == 64:
+                    print("reached", flush=True)
+                    time.sleep(60)
+                yield one
+        archive.read = slow
+        main.main()
+    """
+    other = here(tmp_path)
+    command = [sys.executable, "-c", program, "import", "-", "--yes"]
+    with file.open("rb") as given:
+        process = subprocess.Popen(
+            command, env=other.environment(), stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"reached\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert b"Interrupted: 64 deliveries imported, and perhaps up to 64 more." in said
+    assert b"1 delivery imported." in other.cli("import", str(file), "--yes").stderr
+
+
+def test_an_export_onto_a_full_disk_names_the_file(there: Daemon, tmp_path: Path) -> None:
+    limit = 'ulimit -f 1; trap "" XFSZ; exec "$@"'
+    command = [
+        "sh",
+        "-c",
+        limit,
+        "sh",
+        sys.executable,
+        "-m",
+        "covenq",
+        "export",
+        "--output",
+        str(tmp_path / "out.jsonl"),
+    ]
+    done = subprocess.run(command, env=there.environment(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'out.jsonl'} can't be written: File too large" in done.stderr
+    assert list(tmp_path.glob("*.part")) == []
 
 
 def test_a_payload_of_a_thousand_levels_comes_back_from_githubs_object() -> None:

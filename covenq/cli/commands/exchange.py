@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from covenq import __version__
+from covenq import __version__, given_file
 from covenq.cli import output
 from covenq.cli.bulk import Wording, confirm, operator_name, report
 from covenq.cli.context import locate_in_use, source
@@ -32,13 +32,14 @@ from covenq.cli.options import (
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
-from covenq.errors import NotFound, Refused, StateBehind, UsageError
+from covenq.errors import CovenqError, NotFound, Refused, StateBehind, UsageError
 from covenq.model import at_text
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.client.local import LocalSource
     from covenq.model import JsonObject
+    from covenq.operate.answers import PlanAnswer
     from covenq.operate.imported import ImportedDelivery
     from covenq.operate.inspect.slices import Exported
 
@@ -164,7 +165,9 @@ def _file(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         out = output.stdout()
         out.flush()
-        yield out.buffer
+        with _naming("standard output"):
+            yield out.buffer
+            out.buffer.flush()
         return
     path = Path(name).expanduser()
     if path.exists():
@@ -176,7 +179,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
         error.filename = str(path)  # the user named that one, not the draft
         raise
     try:
-        with _ended_by_sigterm(), os.fdopen(descriptor, "wb") as file:
+        with _naming(path), os.fdopen(descriptor, "wb") as file:
             yield file
         draft.rename(path)
     finally:
@@ -184,18 +187,16 @@ def _file(name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command as Ctrl-C does: by themselves they would leave its draft behind."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _naming(what: Path | str) -> Iterator[None]:
+    """Have the error of a full disk, which names no file, name this one."""
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise CovenqError(
+                f"{what} can't be written: {error.strerror}", hint="Free space there: what was written is not complete."
+            ) from error
+        raise
 
 
 def import_(
@@ -225,9 +226,14 @@ def import_(
     from covenq.operate.parameters import Import
 
     counted = None
-    if file == "-":
+    if file == "-" or Path(file).expanduser().is_fifo():
         if not (yes or dry_run):
-            raise UsageError("a file on stdin leaves nobody to ask", hint="Add --yes to import it, or --dry-run.")
+            why = (
+                "a file on stdin leaves nobody to ask"
+                if file == "-"
+                else f"{file} is a pipe, which can't be looked through before it is imported"
+            )
+            raise UsageError(why, hint="Add --yes to import it, or --dry-run.")
     else:
         with _opened(file) as opened:
             counted = sum(1 for _ in read(opened, file))  # the whole file, before anything of it is recorded
@@ -235,7 +241,7 @@ def import_(
     with source(data, config) as to:
         if counted is not None and counted > 1 and not (yes or dry_run):
             confirm(IMPORT, counted, [])
-        with _opened(file) as opened, bar(IMPORT.past) as update:
+        with _opened(file) as opened, bar(IMPORT.past) as update, _told_of_interruption(found, counted):
             done, eligible = 0, set[str]()
             for batch in _batches(read(opened, file)):
                 wanted = Import(items=batch, routed=route, reason=reason, dry_run=dry_run, by=operator_name())
@@ -251,8 +257,24 @@ def import_(
                     update(done, counted or 0)
     with output.report_of_act(not dry_run):
         report(found, IMPORT, dry_run, json)
-    if found.skipped and not found.eligible:
+    known = [one for one in found.skipped if one.reason == ALREADY_HERE]
+    if found.skipped and not found.eligible and len(known) == len(found.skipped):
+        say("All of it is here already: there was nothing to do.")
+    elif found.skipped and not found.eligible:
         raise typer.Exit(4)
+
+
+@contextmanager
+def _told_of_interruption(found: PlanAnswer, counted: int | None) -> Iterator[None]:
+    """Say how far the import came, where it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        whole = "" if counted is None else f" of {counted:,}"
+        number = output.count(len(found.done), IMPORT.one, IMPORT.many)
+        say(f"Interrupted: {number}{whole} imported, and perhaps up to {BATCH} more.")
+        say("hint: Run it again for the rest; what is here already is skipped.")
+        raise
 
 
 def _batches(incoming: Iterator[ImportedDelivery]) -> Iterator[list[ImportedDelivery]]:
@@ -275,7 +297,7 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        opened = Path(file).expanduser().open("rb")
+        opened = given_file.opened(Path(file).expanduser(), wait=True)
     except OSError as error:
         raise UsageError(f"{file}: can't be read: {error.strerror}", hint="Name a file, or - for stdin.") from None
     with opened:

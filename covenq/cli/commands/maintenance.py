@@ -205,7 +205,16 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
             confirm(REDACT, len(plan.eligible), plan.skipped)
         if ids or which.filter is not None:
             asked, skipped = _batches(replace(which, filter=None), plan.eligible, ERASE_BATCH), plan.skipped
-    done = _merged([_with_progress(opened, "redact", partial(opened.act, operations.REDACT, part)) for part in asked])
+    answers = []
+    try:
+        for part in asked:
+            answers.append(_with_progress(opened, "redact", partial(opened.act, operations.REDACT, part)))
+    except KeyboardInterrupt:
+        finished = sum(len(one.done) for one in answers)
+        say(f"Interrupted: {output.count(finished, REDACT.one, REDACT.many)} redacted, and perhaps more.")
+        say("hint: Run it again for the rest; what was recorded as erased is finished in any case.")
+        raise
+    done = _merged(answers)
     done.skipped = [*skipped, *done.skipped]
     done.elsewhere = elsewhere
     return done

@@ -147,17 +147,26 @@ def test(
 
     wanted = _expected_names(expected)
     loaded = locate_in_use(data, config).config
-    tried = [(one, _verdicts(loaded, one)) for one in trials(read(file), file, event)]
+    lost: list[str] = []
+    tried = [(one, _verdicts(loaded, one)) for one in trials(read(file), file, event, lost)]
+    if lost and not tried:
+        raise UsageError(
+            f"{file}: none of its deliveries has a payload, and routes look at payloads",
+            hint="They were exported after retention or an erasure had dropped it.",
+        )
     answers = [_trial_object(one, found) for one, found in tried]
-    if json and len(answers) == 1:
+    if json and len(answers) + len(lost) == 1:
         output.emit_json(answers[0])
     elif json:
-        output.emit_page(answers, next=None)
+        output.emit_page(answers, next=None, without_payload=lost)
     else:
         for one, found in tried:
-            if len(tried) > 1:
+            if len(tried) + len(lost) > 1:
                 output.line(f"{clean(one.id)}  {clean(one.event)}")
             _print_test(found)
+    if lost:
+        untried = output.count(len(lost), "delivery", "deliveries")
+        say(f"{untried} without a payload could not be tried, {clean(lost[0])} for one.")
     if expected is not None:
         matching = {name for _, found in tried for name in _matching(found)}
         if wanted != matching:

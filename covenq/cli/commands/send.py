@@ -11,12 +11,16 @@ from typing import Annotated
 
 import typer
 
+from covenq import given_file
 from covenq.cli import output
 from covenq.cli.context import Location, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, complete_sample
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
 from covenq.errors import CovenqError, Refused, UsageError
+
+FILE_MAX = 256 * 1024 * 1024
+"""Bytes of a body, which may be one that is meant to be refused as too large."""
 
 
 def send(
@@ -117,11 +121,14 @@ def read_body(file: str) -> bytes:
 def _content(file: str) -> bytes:
     """The file's bytes. Raises UsageError."""
     try:
-        return Path(file).expanduser().read_bytes()
+        content = given_file.read(Path(file).expanduser(), FILE_MAX + 1)
     except OSError as error:
         raise UsageError(
             f"{file}: can't be read: {error.strerror}", hint="Name a file that this user may read."
         ) from None
+    if len(content) > FILE_MAX:
+        raise UsageError(f"{file}: is larger than {FILE_MAX >> 20} MiB", hint="GitHub sends at most 25.")
+    return content
 
 
 def sample_body(name: str, guid: str, action: str | None, number: int | None) -> bytes:

@@ -69,6 +69,19 @@ def has_deliveries(content: bytes) -> bool:
     return one.get("format") == FORMAT or (isinstance(request, dict) and "headers" in request and "payload" in request)
 
 
+def is_without_head(content: bytes) -> bool:
+    """Whether it begins with a delivery's line of a slice: the head, which says what the file is, is not there."""
+    one = _value(content.split(b"\n", 1)[0])
+    return isinstance(one, dict) and isinstance(one.get("delivery"), dict) and not {"body", "body64"}.isdisjoint(one)
+
+
+def headless(name: str) -> UsageError:
+    return UsageError(
+        f"{name}: has lines of a slice without its first, which says what it is",
+        hint="Give the file whole, as `covenq export` wrote it; a filter chooses what it writes.",
+    )
+
+
 def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
     """The deliveries of a slice, or of GitHub's delivery objects: one, a list of them, or one a line.
 
@@ -76,6 +89,10 @@ def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
     gave every delivery that is there.
     """
     first = file.readline(LINE_MAX + 1)
+    if not first:
+        raise UsageError(
+            f"{name}: is empty", hint="Give what `covenq export` wrote, or deliveries as GitHub's API gives them."
+        )
     if len(first) > LINE_MAX:
         raise UsageError(f"{name}: line 1 is longer than {LINE_MAX >> 20} MiB")
     value = _value(first)
@@ -91,6 +108,8 @@ def read(file: IO[bytes], name: str) -> Iterator[ImportedDelivery]:
         for number, text in _lines(file, name):
             yield _github(_value(text), f"{name}, line {number}")
         return
+    if is_without_head(first):
+        raise headless(name)
     rest = file.read(LINE_MAX + 1)
     whole = _value(first + rest) if len(first) + len(rest) <= LINE_MAX else None
     for number, one in enumerate(whole if isinstance(whole, list) else [whole], 1):
