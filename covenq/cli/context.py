@@ -39,7 +39,7 @@ def locate(data: str | None, config: str | None) -> Location:
     path = configuration.config_path(config, os.environ, data)
     loaded = configuration.load(path, os.environ)
     where = configuration.data_dir(data, os.environ, loaded)
-    if _is_not_a_directory(where):
+    if is_not_a_directory(where):
         raise Refused(f"{where} is no directory", hint="Choose another with --data or COVENQ_DATA.")
     return Location(loaded, where)
 
@@ -110,7 +110,7 @@ def known_data_dir(data: str | None, config: str | None) -> Path | None:
     return data_dir(data, os.environ) if known else None
 
 
-def _is_not_a_directory(path: Path) -> bool:
+def is_not_a_directory(path: Path) -> bool:
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:

@@ -106,7 +106,10 @@ def _refuse_foreign_journal(foreign: str) -> int:
     if entry.name == "journal":
         entry = entry.parent
     if foreign == "nothing" or entry == Path(__file__).absolute().parents[2]:
-        hint = "Another distribution replaced it: pip uninstall journal, then pip install --force-reinstall covenq."
+        hint = (
+            "Another distribution replaced it: pip uninstall journal, then pip install --force-reinstall SOURCE, "
+            "a checkout of covenq."
+        )
     else:
         hint = f"Take {entry} out of PYTHONPATH, or start covenq from another directory."
     for line in (f"covenq: `import journal` finds {foreign}, which is not covenq's package", f"hint: {hint}"):

@@ -179,9 +179,11 @@ def _require_reachable(unit: Unit) -> None:
 
 def _install_hint() -> str:
     checkout = Path(__file__).resolve().parents[2]
-    source = str(checkout) if (checkout / "pyproject.toml").is_file() else "covenq"
+    found = (checkout / "pyproject.toml").is_file()
+    source = shlex.quote(str(checkout)) if found else "SOURCE"
+    what = "" if found else " (SOURCE is a checkout of covenq, or a wheel made of one)"
     return (
-        f"Install it where every user can: `python3 -m venv /opt/covenq && /opt/covenq/bin/pip install {shlex.quote(source)}`, "
+        f"Install it where every user can: `python3 -m venv /opt/covenq && /opt/covenq/bin/pip install {source}`{what}, "
         "then `/opt/covenq/bin/covenq init --systemd`; see covenq-production(7). Or name a user that can with --user."
     )
 

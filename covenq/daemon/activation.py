@@ -14,35 +14,36 @@ from covenq.errors import Refused
 FIRST = 3
 """The descriptor that the passed ones begin at."""
 SOCKETS_MAX = 64
-_HINT = "In the socket unit: ListenStream=127.0.0.1:8787, and no Accept=yes."
 
 
-def listening(env: Mapping[str, str], *, pid: int | None = None, first: int = FIRST) -> list[socket.socket]:
+def listening(env: Mapping[str, str], bind: str, *, pid: int | None = None, first: int = FIRST) -> list[socket.socket]:
     """The passed sockets, closed on exec from now on; none where nothing was passed, or it was meant for another process.
 
+    `bind` is the address that is configured, for the hint.
     Raises Refused for what is no listening TCP socket: a connection to it would never be answered.
     """
     count = env.get("LISTEN_FDS", "")
     if env.get("LISTEN_PID") != str(os.getpid() if pid is None else pid) or not (count.isascii() and count.isdecimal()):
         return []
     names = env.get("LISTEN_FDNAMES", "").split(":")
+    hint = f"In the socket unit: ListenStream={bind}, and no Accept=yes."
     numbers = range(first, first + min(int(count[:9]), SOCKETS_MAX))
     for number in numbers:
         try:
             os.set_inheritable(number, False)  # before anything else may fail: no command may inherit one
         except OSError as error:
-            raise Refused(f"descriptor {number}, which was passed, is none: {error.strerror}", hint=_HINT) from None
-    return [_opened(number, names[at] if at < len(names) else "") for at, number in enumerate(numbers)]
+            raise Refused(f"descriptor {number}, which was passed, is none: {error.strerror}", hint=hint) from None
+    return [_opened(number, names[at] if at < len(names) else "", hint) for at, number in enumerate(numbers)]
 
 
-def _opened(number: int, name: str) -> socket.socket:
+def _opened(number: int, name: str, hint: str) -> socket.socket:
     what = f"descriptor {number} ({name[:64] or 'without a name'}), which was passed,"
     try:
         found = socket.socket(fileno=number)
         listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError:
-        raise Refused(f"{what} is no socket", hint=_HINT) from None
+        raise Refused(f"{what} is no socket", hint=hint) from None
     if found.type != socket.SOCK_STREAM or found.family not in (socket.AF_INET, socket.AF_INET6) or not listens:
         found.close()
-        raise Refused(f"{what} is no TCP socket that listens", hint=_HINT)
+        raise Refused(f"{what} is no TCP socket that listens", hint=hint)
     return found

@@ -91,7 +91,7 @@ def start(
 
     `ask_stop` has this process stop, from any thread: another one takes over.
     """
-    passed = activation.listening(env)
+    passed = activation.listening(env, config.bind)
     if options.take_over and passed:
         raise UsageError(
             "the service manager has passed the socket", hint="Nothing is to be taken over: leave --take-over out."

@@ -339,3 +339,23 @@ def test_a_credential_is_written_into_a_new_configuration(data: Path, tmp_path: 
 @pytest.mark.parametrize("words", ["--to /x", "--user x", "--systemd --to /x", "--systemd --credential a"])
 def test_options_that_make_no_sense_together_are_refused(data: Path, words: str) -> None:
     assert b"hint: " in Daemon(data).cli("init", *words.split(), exit_code=2).stderr
+
+
+def test_units_are_not_made_for_what_can_not_be_a_data_directory_or_a_configuration(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words, said in (
+        (["--data", "/dev/null"], "/dev/null is no directory"),
+        (["--data", str(tmp_path / "file")], "is no directory"),
+        (["--config", "/dev/null"], "/dev/null is no file that a service can read again"),
+    ):
+        done = Daemon(data).cli("init", "--systemd", *words, exit_code=4)
+        assert said in done.stderr.decode() and done.stdout == b""
+    said = Daemon(data).cli("init", "--systemd", "--credential", "x", exit_code=2).stderr.decode()
+    assert "--credential goes into a configuration, and --systemd writes units" in said
+    assert "'a/b' is no name of a file" in Daemon(data).cli("init", "--credential", "a/b", exit_code=2).stderr.decode()
+
+
+def test_a_program_is_installed_from_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert f"pip install {ROOT}`" in unit._install_hint()
+    monkeypatch.setattr(unit, "__file__", str(tmp_path / "site-packages" / "covenq" / "cli" / "unit.py"))
+    assert "pip install SOURCE` (SOURCE is a checkout of covenq, or a wheel" in unit._install_hint()

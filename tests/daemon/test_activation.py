@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from covenq.daemon.activation import listening
 from covenq.errors import Refused
+from tests.support.checkout import clean_env
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_they_are_taken_by_number_and_closed_on_exec(first: int) -> None:
         for at, bound in enumerate((one, two)):
             os.dup2(bound.fileno(), first + at, inheritable=True)
         env = {"LISTEN_PID": "77", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"}
-        found = listening(env, pid=77, first=first)
+        found = listening(env, "127.0.0.1:18120", pid=77, first=first)
         assert [each.getsockname() for each in found] == [one.getsockname(), two.getsockname()]
         assert not any(os.get_inheritable(first + at) for at in range(2))
         for each in found:
@@ -40,15 +43,24 @@ def test_they_are_taken_by_number_and_closed_on_exec(first: int) -> None:
     "env", [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "78"}, {"LISTEN_FDS": "x", "LISTEN_PID": "77"}]
 )
 def test_what_is_meant_for_another_process_is_left_alone(env: dict[str, str], first: int) -> None:
-    assert listening(env, pid=77, first=first) == []
+    assert listening(env, "127.0.0.1:18120", pid=77, first=first) == []
 
 
 def test_what_is_no_listening_tcp_socket_is_refused(first: int) -> None:
     env = {"LISTEN_PID": "77", "LISTEN_FDS": "1"}
     with pytest.raises(Refused, match="is none"):
-        listening(env, pid=77, first=first)
+        listening(env, "127.0.0.1:18120", pid=77, first=first)
     with socket.socket(socket.AF_UNIX) as unix, socket.socket() as silent, Path(os.devnull).open("rb") as file:
         for other in (unix, silent, file):
             os.dup2(other.fileno(), first)
             with pytest.raises(Refused, match=r"no socket|no TCP socket that listens"):
-                listening(env, pid=77, first=first)
+                listening(env, "127.0.0.1:18120", pid=77, first=first)
+
+
+def test_what_is_wrong_with_a_passed_socket_is_told_with_the_address_that_is_configured(data: Path) -> None:
+    command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3>&-', "sh", sys.executable, "-m", "covenq", "serve"]
+    env = clean_env(COVENQ_DATA=str(data), COVENQ_BIND="127.0.0.1:18120")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4
+    assert "descriptor 3, which was passed, is none" in done.stderr
+    assert "ListenStream=127.0.0.1:18120," in done.stderr

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import config_path, daemon_config, known_data_dir
+from covenq.cli.context import config_path, daemon_config, is_not_a_directory, known_data_dir
 from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, Refused, UsageError
@@ -102,9 +102,15 @@ def init(
         for option, given, what in (("--to", to, "where the units go"), ("--user", user, "whom the service runs as")):
             if given is not None:
                 raise UsageError(f"{option} is {what}", hint="Add --systemd; a configuration goes to --config.")
-    if credential is not None and (systemd or not _CREDENTIAL.match(credential)):
+    if credential is not None and systemd:
         raise UsageError(
-            f"--credential {credential[:40]!r} is for a configuration, and a file's name", hint="webhook-secret is one."
+            "--credential goes into a configuration, and --systemd writes units",
+            hint="Leave it out: the units pass the credentials that the configuration names.",
+        )
+    if credential is not None and not _CREDENTIAL.match(credential):
+        raise UsageError(
+            f"--credential {credential[:40]!r} is no name of a file",
+            hint="systemd passes it as a file: webhook-secret.",
         )
     if systemd:
         _units(None if to is None else Path(to), data, config, user, force=force)
@@ -142,11 +148,12 @@ def _units(to: Path | None, data: str | None, config: str | None, user: str | No
     where = data_dir(data, os.environ, loaded)
     if not (data or os.environ.get("COVENQ_DATA") or loaded.data is not None):
         where = unit.DATA
+    _require_usable(path, where)
     made = unit.Unit(
         tuple(unit.this_command(sys.argv[0], sys.executable)),
         path,
         where,
-        unit.account(user or unit.USER),
+        unit.account(unit.USER if user is None else user),
         unit.listen_stream(loaded),
         tuple(one.credential for one in loaded.secrets if one.credential is not None) if there else (unit.SECRET_NAME,),
         unit.this_installation(),
@@ -166,6 +173,14 @@ def _units(to: Path | None, data: str | None, config: str | None, user: str | No
     say("What is left to do, as root:")
     for line in unit.next_steps(made, to, options):
         say(line)
+
+
+def _require_usable(config: Path, data: Path) -> None:
+    """Raises Refused where one of them is something else already: a service would fail at its start."""
+    if is_not_a_directory(data):
+        raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.")
+    if config.exists() and not config.is_file():
+        raise Refused(f"{config} is no file that a service can read again", hint="Choose another with --config.")
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
