@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from covenq.errors import NotFound, UsageError
-from covenq.model import parse_id
+from covenq.model import TOKEN, parse_id
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -37,6 +39,20 @@ def whole_id(opened: Source, id: str) -> str:
         shown = ", ".join(found[:LISTED_MAX])
         raise UsageError(f"several ids begin with {prefix}: {shown}", hint="Type more of it.")
     return found[0] if found else id
+
+
+@contextmanager
+def with_hint(id: str) -> Iterator[None]:
+    """Have what isn't found under an id that is too short for a prefix say how long one must be."""
+    try:
+        yield
+    except NotFound as error:
+        prefix = id.rpartition("/")[2]
+        if len(prefix) < PREFIX_MIN and TOKEN.match(prefix):
+            error.hint = (
+                f"The beginning of an id will do from {PREFIX_MIN} characters on; `covenq deliveries` lists them."
+            )
+        raise
 
 
 def _is_known(opened: Source, id: str) -> bool:

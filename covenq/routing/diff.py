@@ -6,7 +6,7 @@ Values in, counts out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -56,6 +56,30 @@ class DiffReport(msgspec.Struct, frozen=True):
     """Routes whose way of running changes."""
     examples: dict[str, list[DiffExample]]
     """The first deliveries of each change: "+ route", "- route", "! route"."""
+    against: str
+    """`rules`, or `decisions`: what the new rules were held against."""
+
+
+ERASED = frozenset({"repo", "owner", "sender", "number", "sha", "ref", "label", "words"})
+"""The fields of a delivery that an erasure takes; all others stay, and rules that ask for those alone can be told."""
+
+
+class _Erased(Mapping[str, object]):
+    """The fields of a delivery whose content was erased: those that went raise PayloadLost, for null would be another answer."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> object:
+        if name in ERASED:
+            raise PayloadLost
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 @dataclass(slots=True)
@@ -89,9 +113,11 @@ class Diff:
             self.same += 1
             return
         fields = delivery_fields(asdict(row), payload=payload)
+        if row.redacted is not None:
+            fields = _Erased(fields)
         now = seconds_of(row.received_at)
         if self.old is None:
-            before, told_before = decided(), row.redacted is None
+            before, told_before = decided(), True  # what its tasks are of stays, whatever is erased
         else:
             before, _, told_before = _matching(self.old, fields, now)
         after, failing, told_after = _matching(self.new, fields, now)
@@ -131,6 +157,7 @@ class Diff:
                 if route.name in old and (old[route.name].policy(), old[route.name].key) != (route.policy(), route.key)
             ],
             examples=self.examples,
+            against="decisions" if self.old is None else "rules",
         )
 
     def _example(self, change: str, row: Delivery) -> None:

@@ -62,4 +62,7 @@ def test_show_and_why_take_one_with_a_daemon_and_without(make_daemon: Callable[.
         assert daemon.cli("show", "72d3", "--path", ".issue.number").stdout == b"1\n"
         assert ONE in daemon.cli("why", "72d3").stdout.decode()
         assert b"hint: " in daemon.cli("show", "72d4", exit_code=3).stderr
+        for short in ("72d", "446581321/7"):
+            for command in ("show", "why"):
+                assert b"from 4 characters on" in daemon.cli(command, short, exit_code=3).stderr
         daemon.kill()

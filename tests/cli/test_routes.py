@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from covenq.config.load import build
 from covenq.model.rows import Delivery
-from covenq.routing.diff import Diff, PayloadLost
+from covenq.routing.diff import ERASED, Diff, PayloadLost
+from covenq.state.tables import DELIVERIES
 from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
@@ -109,6 +110,50 @@ def test_a_decision_that_would_be_another_today_is_named() -> None:
     diff.add(replace(row, redacted=7, repo=None), dict, lambda: {"a"})
     found = diff.report()
     assert (found.same, found.gained, found.lost, found.untold) == (1, {"a": 1}, {"gone": 1}, 1)
+
+
+def test_of_what_was_erased_it_is_told_what_rules_say_that_ask_for_what_stays() -> None:
+    stays = build({"route": [{"name": "a", "match": "event:push action:x,y repo_id:5", "run": ["x"]}]}, None, {}).routes
+    asks = build({"route": [{"name": "a", "match": "event:push -sender:*[bot]", "run": ["x"]}]}, None, {}).routes
+    row = blank(
+        Delivery,
+        hook="9",
+        guid="g",
+        event="push",
+        action="x",
+        repo_id=5,
+        redacted=7,
+        received_at="2027-01-15T08:00:00Z",
+    )
+    for old in (None, stays):
+        diff = Diff(old, stays)
+        diff.add(row, dict, lambda: {"a"})
+        assert (diff.report().same, diff.report().untold) == (1, 0)
+    for one, other in ((None, asks), (stays, asks), (asks, stays)):
+        diff = Diff(one, other)
+        diff.add(row, dict, lambda: {"a"})
+        assert diff.report().untold == 1, "null is no sender that can be told from a bot"
+
+
+def test_the_fields_that_an_erasure_takes_are_those_of_the_table() -> None:
+    names = {"head_sha": "sha", "labels": "label", "title": "words"}
+    assert {names.get(column, column) for column in DELIVERIES.erased} == ERASED
+
+
+def test_rules_are_no_different_from_themselves_and_without_any_decisions_are_what_is_left(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    same = daemon.cli_json("routes", "diff", "--config", new(daemon), "--old", new(daemon))
+    assert (same["deliveries"], same["same"], same["changed"], same["against"]) == (17, 17, 0, "rules")
+    alone = Daemon(data=daemon.data)
+    assert daemon.config is not None
+    found = alone.cli_json("routes", "diff", "--config", str(daemon.config))
+    assert (found["same"], found["newly_taken"], found["against"]) == (17, 0, "decisions")
+    said = alone.cli("routes", "diff", "--config", str(daemon.config)).stderr.decode()
+    assert "held against what was decided when each delivery came: no configuration is in use here." in said
+    none = tmp_path / "none.toml"
+    none.write_text("")
+    assert alone.cli_json("routes", "diff", "--config", str(daemon.config), "--old", str(none))["newly_taken"] == 9
 
 
 def test_a_diff_with_nothing_is_a_mistake(daemon: Daemon) -> None:

@@ -236,7 +236,8 @@ def diff(
     """Show what new rules would have done with what really came.
 
     The rules of `--config` are held against those in use, on every stored delivery of that time, or those that a filter
-    matches. If they are those in use, they are held against what was decided then. Nothing is recorded, and nothing runs.
+    matches. If they are those in use, or none are, they are held against what was decided then. Nothing is recorded, and
+    nothing runs.
 
     \b
       covenq routes diff --config new.toml --since 7d
@@ -250,7 +251,8 @@ def diff(
     parse_duration(since)
     new = configuration.load(Path(config).expanduser(), os.environ)
     now = locate_in_use(data, old).config
-    in_use = now.path is not None and new.path is not None and _same_file(now.path, new.path)
+    # Rules that one names are held against, whichever file they are in; without any in use, nothing but the decisions is left.
+    in_use = old is None and (now.path is None or (new.path is not None and _same_file(now.path, new.path)))
     found = Diff(None if in_use else now.routes, new.routes)
     filter = [*(words or []), f"since:{since}"]
     with source(data, old) as opened, bar("deliveries held against the rules") as update:
@@ -263,6 +265,9 @@ def diff(
         output.emit_json(report)
     else:
         _print_diff(report)
+        if in_use:
+            why = "no configuration is in use here" if now.path is None else "these are the rules in use"
+            say(f"They were held against what was decided when each delivery came: {why}.")
 
 
 def _each(opened: Source, filter: list[str]) -> Iterator[Delivery]:

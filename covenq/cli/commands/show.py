@@ -15,7 +15,7 @@ from covenq.cli import output
 from covenq.cli.commands.listing import event_of, target_of
 from covenq.cli.context import local_data_dir, locate, source
 from covenq.cli.extract import print_curl, print_part
-from covenq.cli.id_prefix import whole_id
+from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
@@ -95,7 +95,7 @@ def show(
             f"{' and '.join([*asked, *([output.json_option()] if json else [])])} can't be combined",
             hint="Give one of them.",
         )
-    with source(data, config) as opened:
+    with source(data, config) as opened, with_hint(id):
         id = whole_id(opened, id)
         task = _find_task(opened, id)
         delivery = f"{task.hook}/{task.guid}" if task else id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.id_prefix import whole_id
+from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
@@ -66,7 +67,8 @@ def why(
     if answer.target is not None and not json:
         _say_namesakes(answer.target, answer.namesakes)
     if answer.kind == "nothing":
-        _raise_not_found(answer, quiet=json)
+        with nullcontext() if answer.refused else with_hint(id):
+            _raise_not_found(answer, quiet=json)
 
 
 def _print_lines(told: Iterator[tuple[str, str]]) -> None:
