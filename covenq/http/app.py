@@ -146,7 +146,7 @@ class ApiRoutes:
 
     def _claims(self) -> Iterator[tuple[str, object]]:
         reports = self.claims.reports
-        yield "claims", claims.Claim(self.claims)
+        yield "claims", claims.Claim(self.claims, self.config)
         yield "claims/completed", claims.CompleteAll(reports)
         yield "claims/{task}/renew", claims.Renew(reports)
         yield "claims/{task}/phase", claims.Phase(reports)

@@ -70,6 +70,33 @@ def ended(daemon: Daemon, task: str) -> dict[str, Any]:
     return found
 
 
+def test_a_worker_for_a_route_that_is_none_says_so_and_takes_it_when_a_reload_adds_it(
+    make_daemon: Any, start: Start, tmp_path: Path
+) -> None:
+    other = RUN + 'run = ["true"]\n'
+    daemon: Daemon = make_daemon(config=PULL + other)
+    log = tmp_path / "worker0.log"
+    start(daemon, "--name", "w1", "--route", "p", "--route", "r", "--route", "nosuch", "--", "true")
+    eventually(lambda: b"no pull route named r, nosuch: no new task" in log.read_bytes(), 30, "it says so")
+    assert daemon.config is not None
+    both = PULL.replace('"p"', '"nosuch"') + PULL.replace('"p"', '"r"') + PULL
+    daemon.config.write_text(both)
+    daemon.process and daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: b"has the routes by now" in log.read_bytes(), 60, "it says that, too")
+    task = daemon.post("issues", issue(1)).json["tasks"][0]
+    eventually(lambda: kinds(daemon, task)[-1] == "completed", 30, "it takes its tasks")
+    assert log.read_bytes().count(b"no pull route") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--route", "p"]])
+def test_what_no_worker_gets_is_told_with_an_empty_answer(
+    make_daemon: Any, start: Start, tmp_path: Path, words: list[str]
+) -> None:
+    daemon: Daemon = make_daemon(config=RUN + 'run = ["true"]\n')
+    start(daemon, *words, "--", "true")
+    eventually(lambda: b"the daemon has no pull route" in (tmp_path / "worker0.log").read_bytes(), 30, "it says so")
+
+
 CODE = """if True:
     import json, os, subprocess, sys
     done = subprocess.run([sys.executable, "-m", "covenq", "phase", "running tests"])

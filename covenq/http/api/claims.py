@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import falcon
 from msgspec.structs import asdict
 
+from covenq.config.route import Route
 from covenq.errors import UsageError
 from covenq.http.answers import respond_ok
+from covenq.http.api.effective import EffectiveConfig
 from covenq.http.api.params import Body, body_of
 from covenq.model.answers import Grants
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
+from covenq.tasks.remote.client import NO_PULL_ROUTE
 from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
 from covenq.tasks.scheduling.outcome import Usage
 
@@ -18,10 +23,15 @@ LEASE_S = 60
 
 
 class Claim:
-    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204."""
+    """POST {"worker", "routes"?, "lease_s"?, "wait_s"?, "max"?}: 200 with a task, and `more` of them, or 204.
 
-    def __init__(self, claims: Claims) -> None:
+    A 204 says by the header NO_PULL_ROUTE for which routes nothing will come: a mistyped name would be waited for for ever. It
+    is no error, since a reload may add the route, and tasks of one that was removed may be left.
+    """
+
+    def __init__(self, claims: Claims, config: EffectiveConfig) -> None:
         self._claims = claims
+        self._config = config
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, {"worker", "routes", "lease_s", "wait_s", "max"})
@@ -39,6 +49,17 @@ class Claim:
             respond_ok(resp, Grants(**asdict(found[0]), more=found[1:]))
         else:
             resp.status = falcon.HTTP_204
+            missing = _not_pulled(self._config.config.routes, routes)
+            if missing:
+                resp.set_header(NO_PULL_ROUTE, ",".join(missing))
+
+
+def _not_pulled(configured: Sequence[Route], wanted: Sequence[str] | None) -> list[str]:
+    """The wanted names that no pull route has now; `*` where all were wanted, and there is none."""
+    pulled = {route.name for route in configured if route.kind == "pull"}
+    if wanted is None:
+        return [] if pulled else ["*"]
+    return [name for name in dict.fromkeys(wanted) if name not in pulled]
 
 
 class _Report:

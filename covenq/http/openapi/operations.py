@@ -254,7 +254,10 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: ref("claim"), 204: ""},
         (400,),
         body=REQUESTS["claim"],
-        notes={204: "There is nothing, or there was nothing within wait_s."},
+        notes={
+            204: "There is nothing, or there was nothing within wait_s. The header Covenq-No-Pull-Route names those of `routes` "
+            "that are no pull routes now, or is * where there is no such route at all."
+        },
     ),
     Operation(
         "POST",

@@ -13,6 +13,8 @@ from covenq.errors import CovenqError
 from covenq.model import JsonObject
 from covenq.net.http_client import Client, segment
 
+NO_PULL_ROUTE = "Covenq-No-Pull-Route"
+"""The header of an answer without a task that names the routes asked for that are no pull routes now, or `*`: there are none."""
 _CONNECTION_CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 """Errors of a request on a connection that the other side has closed meanwhile."""
 PAYLOAD_MAX = 64 << 20
@@ -43,6 +45,8 @@ class ClaimsClient(Client):
     _connection: http.client.HTTPConnection | None = None
     _answer_type: str | None = None
     """The content type of the newest answer."""
+    not_pulled: tuple[str, ...] = ()
+    """As the newest answer without a task said: the routes asked for that are no pull routes now; `*` where there is none."""
 
     def claim(
         self, worker: str, lease_s: float, *, routes: Sequence[str] | None = None, wait_s: float = 0.0
@@ -133,6 +137,8 @@ class ClaimsClient(Client):
         response = connection.getresponse()
         answer = response.read(PAYLOAD_MAX)
         self._answer_type = response.getheader("Content-Type")
+        if response.status == 204:
+            self.not_pulled = tuple(filter(None, response.getheader(NO_PULL_ROUTE, "").split(",")))
         if response.will_close:
             self.close()
         return response.status, answer

@@ -33,6 +33,7 @@ from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.missing_routes import MissingRoutes
 from covenq.tasks.remote.result import read_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
 from covenq.tasks.scheduling.outcome import Outcome
@@ -102,6 +103,7 @@ class Worker:
         self._leased: dict[str, LeasedTask] = {}
         self._error: Exception | None = None
         self._stop_requested = False
+        self._missing = MissingRoutes()
         self._socket = work / "phase.sock"
 
     def stop(self) -> None:
@@ -143,11 +145,12 @@ class Worker:
     def _run_slot(self) -> None:
         client = self._connect()
         waits, short = _Backoff(), _Backoff()
+        wait_s = 0.0  # the first answer comes at once, and says what will never have a task
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
                 grant = client.claim(
-                    self._options.name, self._options.lease_s, routes=self._options.routes or None, wait_s=POLL_S
+                    self._options.name, self._options.lease_s, routes=self._options.routes or None, wait_s=wait_s
                 )
             except _TRANSIENT as error:
                 log.warning("%s", error)
@@ -163,12 +166,15 @@ class Worker:
                 self._stop.wait(waits.next())
                 continue
             waits.reset()
+            first, wait_s = not wait_s, POLL_S
+            if grant is None:
+                self._missing.note(client.not_pulled)
             if grant is not None:
                 if self._run_task(client, grant):
                     short.reset()
                 else:
                     self._stop.wait(short.next())
-            elif time.monotonic() - asked < 1.0:
+            elif not first and time.monotonic() - asked < 1.0:
                 self._stop.wait(1.0)  # the daemon has as many waiting claims as it allows: later
 
     def _run_task(self, client: ClaimsClient, grant: ClaimGrant) -> bool:
