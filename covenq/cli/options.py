@@ -40,6 +40,12 @@ TokenFileOption = Annotated[
 ignores both: `covenq.cli.context.source` opens what they select (`covenq.cli.shared_options`)."""
 
 
+LIMIT_MAX = 999_999_999
+"""Of a --limit, as over HTTP: what a program passes for "all" is 0."""
+SEQ_MAX = 10**18 - 1
+"""Of a record's number, here and over HTTP; a larger one is a mistake, and none that a journal ever has."""
+
+
 def complete_id(ctx: typer.Context, incomplete: str) -> list[str]:
     from covenq.cli import completion
 
@@ -78,7 +84,7 @@ Words = Annotated[list[str] | None, filter_argument()]
 Deliveries = Annotated[list[str] | None, filter_argument("-", ids=["deliveries"])]
 Tasks = Annotated[list[str] | None, filter_argument("-", ids=["tasks"])]
 """The deliveries, or tasks, that a command acts on: ids or a filter."""
-Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 is all.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, max=LIMIT_MAX, metavar="N", help="At most so many; 0 is all.")]
 After = Annotated[
     str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this `next` of an earlier page.")
 ]

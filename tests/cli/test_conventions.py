@@ -228,6 +228,21 @@ def test_a_hostile_id_is_one_sentence_and_a_documented_code(directory: Path, nam
         assert "\x1b" not in said.err
 
 
+@pytest.mark.parametrize("number", [10**23, 2**63, -(2**63)])
+def test_a_number_that_is_too_large_is_refused_before_anything_is_asked(directory: Path, number: int) -> None:
+    for words, command in commands():
+        for param in command.params:
+            if param.metavar not in ("N", "SEQ", "PORT", "BYTES") or param.param_type_name != "option":
+                continue
+            others = ["--", "true"] if words == "worker" else []
+            said = Said(directory, *words.split(), param.opts[0], str(number), *others)
+            if (words, param.opts[0]) == ("verify", "--since") and number > 0:
+                assert said.code == 3, "no such record yet, however large it is"
+                continue
+            assert (said.code, said.out) == (2, ""), (words, param.opts, said.err)
+            assert param.opts[0] in said.err
+
+
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command by its words, those of groups too."""
     for name in COMMANDS:

@@ -202,6 +202,12 @@ def test_what_is_expected_of_a_payload_decides_the_exit_code(daemon: Daemon, exp
     )
 
 
+def test_an_expected_route_that_there_is_not_is_named(daemon: Daemon) -> None:
+    words = ("routes", "test", "--event", "push", "--expect", "wach")
+    said = daemon.cli(*words, input=b"{}", exit_code=1).stderr.decode()
+    assert "There is no route wach." in said and "expected wach, and it is watch" in said
+
+
 def test_what_is_no_payload_is_said_so(daemon: Daemon) -> None:
     for body in (b"[1]", b"\xff"):
         assert b"is no JSON object" in daemon.cli("routes", "test", "--event", "x", input=body, exit_code=2).stderr

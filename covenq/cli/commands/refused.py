@@ -10,7 +10,7 @@ import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
+from covenq.cli.options import LIMIT_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.operate.inspect.story_text import UNPROVEN
@@ -18,7 +18,9 @@ from covenq.operate.inspect.story_text import UNPROVEN
 if TYPE_CHECKING:
     from covenq.intake.refusal_log import Refusal
 
-Latest = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The newest so many; 0 is all that are kept.")]
+Latest = Annotated[
+    int, typer.Option("--limit", min=0, max=LIMIT_MAX, metavar="N", help="The newest so many; 0 is all that are kept.")
+]
 SHOWN_MAX = 20
 
 

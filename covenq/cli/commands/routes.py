@@ -170,6 +170,8 @@ def test(
     if expected is not None:
         matching = {name for _, found in tried for name in _matching(found)}
         if wanted != matching:
+            for name in sorted(wanted - {route.name for route in loaded.routes}):
+                say(f"There is no route {clean(name)}.")
             say(f"expected {', '.join(sorted(wanted)) or 'none'}, and it is {', '.join(sorted(matching)) or 'none'}")
             raise typer.Exit(1)
 

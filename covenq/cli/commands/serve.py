@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli.context import locate
-from covenq.cli.options import ConfigOption, DataOption
+from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption
 from covenq.errors import PortBusy, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def serve(
         typer.Option(
             "--accept-head",
             min=0,
+            max=SEQ_MAX,
             metavar="SEQ",
             help="Go on with a journal that lost its newest records: it ends at SEQ, and that is known.",
         ),

@@ -13,7 +13,7 @@ import typer
 from covenq.cli import output
 from covenq.cli.context import source
 from covenq.cli.filter_words import filter_argument
-from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
+from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
 from covenq.errors import DaemonUnreachable, UsageError
 from covenq.model import parse_duration
@@ -39,7 +39,8 @@ def tail(
         str | None, typer.Option("--since", metavar="DURATION", help="Begin so long ago: 10m, 2h.")
     ] = None,
     after: Annotated[
-        int | None, typer.Option("--after", min=0, metavar="SEQ", help="Begin behind this record; 0 is the first.")
+        int | None,
+        typer.Option("--after", min=0, max=SEQ_MAX, metavar="SEQ", help="Begin behind this record; 0 is the first."),
     ] = None,
     json: Json = False,
     jsonl: Jsonl = False,
