@@ -50,7 +50,7 @@ def integer_of(req: falcon.Request, name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise UsageError(f"{text[:40]!r} is no {name}", hint="It is a whole number.")
+        raise UsageError(f"{text[:40]!r} is no {name}", hint="It is a whole number of 18 digits at most.")
     return int(text)
 
 
