@@ -43,16 +43,24 @@ def whole_id(opened: Source, id: str) -> str:
 
 @contextmanager
 def with_hint(id: str) -> Iterator[None]:
-    """Have what isn't found under an id that is too short for a prefix say how long one must be."""
+    """Have a delivery or task that isn't found say how much of an id would do, where less was given.
+
+    Of one that is there something else may not be found, a part of its payload: that error has a hint of its own, and keeps it.
+    """
     try:
         yield
     except NotFound as error:
-        prefix = id.rpartition("/")[2]
-        if len(prefix) < PREFIX_MIN and TOKEN.match(prefix):
-            error.hint = (
-                f"The beginning of an id will do from {PREFIX_MIN} characters on; `covenq deliveries` lists them."
-            )
+        if error.hint == NotFound.hint:
+            error.hint = prefix_hint(id) or error.hint
         raise
+
+
+def prefix_hint(id: str) -> str | None:
+    """The hint for an id that is too short for a prefix; None for others."""
+    prefix = id.rpartition("/")[2]
+    if len(prefix) >= PREFIX_MIN or not TOKEN.match(prefix):
+        return None
+    return f"The beginning of an id will do from {PREFIX_MIN} characters on; `covenq deliveries` lists them."
 
 
 def _is_known(opened: Source, id: str) -> bool:

@@ -76,7 +76,7 @@ def test_a_payload_of_a_thousand_levels_is_asked_for_and_shown(make_daemon: Call
     exported = daemon.cli("export", "event:issues").stdout
     daemon.stop()
     assert daemon.cli_json("deliveries", "payload.a:x")["items"][0]["guid"] == found["guid"]
-    assert b"already" in daemon.cli("import", "-", "--dry-run", input=exported, exit_code=4).stderr
+    assert b"already" in daemon.cli("import", "-", "--dry-run", input=exported).stderr
 
 
 @pytest.mark.parametrize(

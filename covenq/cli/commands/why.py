@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli import output
 from covenq.cli.context import source
-from covenq.cli.id_prefix import whole_id, with_hint
+from covenq.cli.id_prefix import prefix_hint, whole_id
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption, complete_id
 from covenq.cli.output import clean, say
 from covenq.errors import NotFound
@@ -67,8 +66,7 @@ def why(
     if answer.target is not None and not json:
         _say_namesakes(answer.target, answer.namesakes)
     if answer.kind == "nothing":
-        with nullcontext() if answer.refused else with_hint(id):
-            _raise_not_found(answer, quiet=json)
+        _raise_not_found(answer, id, quiet=json)
 
 
 def _print_lines(told: Iterator[tuple[str, str]]) -> None:
@@ -123,7 +121,7 @@ def _notable_answers(story: Story) -> Iterator[str]:
     yield answers.now.words
 
 
-def _raise_not_found(answer: Why, *, quiet: bool) -> None:
+def _raise_not_found(answer: Why, id: str, *, quiet: bool) -> None:
     """Raises NotFound, with the refusals of that id, if there were any."""
     if answer.target:
         target = answer.target
@@ -143,6 +141,7 @@ def _raise_not_found(answer: Why, *, quiet: bool) -> None:
         )
     raise NotFound(
         "nothing of it is held, and no refusal of it is kept",
-        hint="The newest 2 MiB of refusals are kept: `covenq refused`. See on GitHub whether the hook sent it, where to and what "
+        hint=prefix_hint(id)
+        or "The newest 2 MiB of refusals are kept: `covenq refused`. See on GitHub whether the hook sent it, where to and what "
         "it was answered; `covenq status` says where the webhook is.",
     )
