@@ -38,6 +38,15 @@ class LocalContext:
             yield journal, rows
 
     @contextmanager
+    def unbinding(self, *, dry_run: bool) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
+        if dry_run:
+            with self.files.reading() as (conn, reader):
+                yield reader, lambda: conn
+        else:
+            with self.pausing() as opened:
+                yield opened
+
+    @contextmanager
     def importing(self, *, dry_run: bool) -> Iterator[Journal]:
         if dry_run:
             with self.files.reading() as (_, reader):

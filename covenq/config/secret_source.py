@@ -39,22 +39,33 @@ class Scope:
     def everything(self) -> bool:
         return not (self.hooks or self.installations or self.repositories)
 
-    def covers(self, hook: str, installation: int | None, repo: str | None) -> bool:
-        """Whether a delivery of that hook, with that installation and repository in its body, is in the scope.
+    @property
+    def repositories_named(self) -> tuple[str, ...]:
+        """Those of `repositories` that name one, and not all of an owner's."""
+        return tuple(name for name in self.repositories if not name.endswith("/*"))
 
-        A body without an installation, or without a repository, is in no scope that lists any.
+    def covers(self, hook: str, installation: int | None, repo: str | None) -> bool:
+        """Whether a delivery of that hook, with that installation and repository in its body, is in the scope by these.
+
+        A body without an installation, or without a repository, is in no scope that lists any. By their numbers repositories
+        are told apart in `covenq.intake.scope_bindings`.
         """
-        if self.hooks and hook not in self.hooks:
-            return False
-        if self.installations and installation not in self.installations:
+        if not self.admits(hook, installation):
             return False
         if not self.repositories:
             return True
-        if repo is None:
+        return repo is not None and (fold_case(repo) in self.repositories or self.names_owner(repo))
+
+    def admits(self, hook: str, installation: int | None) -> bool:
+        """Whether that hook and that installation are in the scope."""
+        if self.hooks and hook not in self.hooks:
             return False
-        name = fold_case(repo)
-        owner, slash, _ = name.partition("/")
-        return name in self.repositories or (bool(slash) and f"{owner}/*" in self.repositories)
+        return not self.installations or installation in self.installations
+
+    def names_owner(self, repo: str | None) -> bool:
+        """Whether all repositories of its owner are in the scope, by the owner's name."""
+        owner, slash, _ = fold_case(repo or "").partition("/")
+        return bool(slash) and f"{owner}/*" in self.repositories
 
 
 EVERYTHING = Scope()

@@ -14,6 +14,7 @@ from covenq.http.counters import AcceptedCounts
 from covenq.http.server.listener import Listener, ListenerStats
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.operate.maintain.upkeep import Upkeep
@@ -31,6 +32,7 @@ class Intake:
     admission: Admission
     refusals: Refusals
     twins: Twins
+    bindings: ScopeBindings
     known_damage: KnownDamage
     accepted: AcceptedCounts = field(default_factory=AcceptedCounts)
     """Deliveries that the webhook accepted, by status and event."""

@@ -45,7 +45,7 @@ def make_routes(
     alarms = _make_alarms(storage, workers, upkeep)
     return Routes(
         WebhookRoutes(
-            WebhookIntake(storage.journal, intake.admission, live, storage.state.lookup),
+            WebhookIntake(storage.journal, intake.admission, intake.bindings, live, storage.state.lookup),
             intake.twins,
             AnswerRecorder(intake.accepted, intake.refusals),
             live.now.config.webhook_path,
@@ -97,7 +97,9 @@ def _make_api(
         config=config,
         refusals=intake.refusals,
         claims=workers.claims,
-        operations=DaemonContext(live, storage.journal, storage.state.reader, upkeep, intake.admission, time.time),
+        operations=DaemonContext(
+            live, storage.journal, storage.state.reader, upkeep, intake.admission, intake.bindings, time.time
+        ),
         status=StatusSources(
             info,
             storage.data,

@@ -39,6 +39,7 @@ from covenq.http.api.status import DaemonInfo
 from covenq.http.server.listener import address_of
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_log import Refusals
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
 from covenq.model import at_text
 from covenq.operate.act import pauses
@@ -228,6 +229,7 @@ def make_intake(storage: Storage, mask: LogMask) -> Intake:
         admission,
         Refusals(storage.data / REFUSALS_NAME, room=admission.has_space, mask=mask),
         make_twins(storage),
+        ScopeBindings(journal),
         known_damage,
     )
 

@@ -16,7 +16,9 @@ from covenq.http.answers import respond
 from covenq.http.counters import AcceptedCounts
 from covenq.intake import receive, refusal_evidence
 from covenq.intake.admission import Admission, ClosedJournal
+from covenq.intake.answer import Answer, refuse
 from covenq.intake.refusal_log import Refusals
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.intake.twins import Twins
 from journal.interface import Submitting
 
@@ -66,6 +68,7 @@ class WebhookIntake:
 
     journal: Submitting
     admission: Admission
+    bindings: ScopeBindings
     live: Live
     lookup: receive.Lookup
     clock: Callable[[], float] = time.time
@@ -80,7 +83,7 @@ class AnswerRecorder:
 
     def record(
         self,
-        answer: receive.Answer,
+        answer: Answer,
         header: Callable[[str], str | None],
         *,
         path: str,
@@ -128,7 +131,7 @@ class Webhook:
             resp.set_header(name, value)
         respond(resp, answer.status, answer.body)
 
-    def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> receive.Answer:
+    def _answer(self, headers: Mapping[str, str], body: bytes, size: int) -> Answer:
         intake = self._intake
         closed = intake.admission.intake(size)
         live = intake.live.now
@@ -136,8 +139,8 @@ class Webhook:
         answer = receive.receive(
             request,
             journal=intake.journal if closed is None else ClosedJournal(intake.journal),
-            secrets=live.keys,
-            config=live.config,
+            live=live,
+            bindings=intake.bindings,
             lookup=intake.lookup,
             clock=intake.clock,
             twins=self._twins,
@@ -145,7 +148,7 @@ class Webhook:
         # A request's own faults come first in the table of answers, and what was recorded before is still reported.
         if closed is not None and answer.status == 503:
             word = closed.word if closed.word == "intake_paused" else "intake_closed"
-            return receive.refuse(503, word, closed.sentence)
+            return refuse(503, word, closed.sentence)
         return answer
 
 

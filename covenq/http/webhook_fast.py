@@ -11,6 +11,7 @@ from covenq.config.webhook_path import spellings
 from covenq.http.server.deferred import OnReady
 from covenq.http.webhook import AnswerRecorder, WebhookIntake, canonical_name
 from covenq.intake import receive
+from covenq.intake.answer import Answer
 
 _RELEVANT = ("X_GITHUB_", "X_HUB_", "CONTENT_TYPE", "CONTENT_ENCODING", "USER_AGENT")
 """Prefixes of the headers that the intake reads or keeps; it ignores the others."""
@@ -37,8 +38,8 @@ class WebhookFastPath:
                 [(canonical_name(name), headers[name]) for name in headers if name.startswith(_RELEVANT)], body
             ),
             journal=intake.journal,
-            secrets=live.keys,
-            config=live.config,
+            live=live,
+            bindings=intake.bindings,
             lookup=intake.lookup,
             done=lambda submitted: on_ready(_PendingDelivery(recorder, submitted, headers, path, client)),
             after=after_batch,
@@ -67,7 +68,7 @@ class _PendingDelivery:
     def immediate(self) -> bool:
         return self._submitted.plain
 
-    def answer(self) -> receive.Answer:
+    def answer(self) -> Answer:
         answer = self._submitted.answer()
         self._recorder.record(answer, self._headers.get, path=self._path, client=self._client)
         return answer

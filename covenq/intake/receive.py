@@ -14,36 +14,36 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from covenq.config.live import Snapshot
 from covenq.config.load import Config
-from covenq.config.secret_keys import Key
 from covenq.errors import BadRequest, CovenqError, StateBehind
 from covenq.github import request as github_request
 from covenq.github.columns import AboutColumns
 from covenq.github.columns import columns as columns_of
 from covenq.github.signature import verifiers
-from covenq.intake.admission import DISK_FAILED
+from covenq.intake.answer import Answer, refuse, unavailable
+from covenq.intake.scope_bindings import Binding, OutOfScope, ScopeBindings
 from covenq.intake.twins import Reservation, Twins
 from covenq.model import DeliveryId, JsonObject, Kind, State, at_text
 from covenq.model.rows import Delivery, DeliveryState, Token
 from covenq.routing.decide import PING, Decision, route
 from journal.append import REQUEST_S, append_known, submit_known
-from journal.errors import EntryRefused, JournalClosed, JournalError, JournalFull, JournalPoisoned, JournalUnanswered
+from journal.errors import JournalError
 from journal.interface import Durability, Journal, Submitting
 from journal.records import Appended, Conflict, Entry, ParsedJson
 
-RETRY_AFTER_S = 30
+_TRIES = 20
+"""Decisions about one delivery, where each finds its secret's scope bound or unbound meanwhile."""
 
 log = logging.getLogger("covenq.intake")
 
 Lookup = Callable[[DeliveryId, int], Delivery | None]
 """The delivery's row (the delivery object) once the state has folded at least that seq; None if it can't be had in time."""
-
-Secrets = Sequence[Key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +66,6 @@ class Accepted(TypedDict):
     durability: Durability
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer. `refusal` is the word it is counted under; None if the delivery was accepted, now or before."""
-
-    status: int
-    body: JsonObject
-    headers: dict[str, str] = field(default_factory=dict)
-    refusal: str | None = None
-
-
 @dataclass(slots=True)
 class _Delivery:
     """A validated request."""
@@ -88,6 +78,8 @@ class _Delivery:
     object: JsonObject
     """The JSON in `body`."""
     parsed_json: ParsedJson | None
+    binding: Binding | None
+    """What its secret's scope is bound to by it."""
     deadline: float
     """By `time.monotonic`: until then it has to be known whether an append of this request was recorded."""
 
@@ -111,8 +103,8 @@ def receive(
     request: Request,
     *,
     journal: Journal,
-    secrets: Secrets,
-    config: Config,
+    live: Snapshot,
+    bindings: ScopeBindings,
     lookup: Lookup,
     clock: Callable[[], float] = time.time,
     twins: Twins | None = None,
@@ -123,9 +115,27 @@ def receive(
     result: 202 for a new delivery (200 for a ping), 200 for a repeated one, 409 for another body under a known id, 503 if it
     can't be made durable or its state can't be read now.
     """
-    delivery = _validated(request, secrets, config)
-    if isinstance(delivery, Answer):
-        return delivery
+    for _ in range(_TRIES):
+        delivery = _validated(request, live, bindings)
+        if isinstance(delivery, Answer):
+            return delivery
+        answer = _receive_validated(delivery, journal, live.config, lookup, clock, twins)
+        if delivery.binding is not None:
+            bindings.reread(delivery.binding.secret, delivery.binding.name)
+        if answer is not None:
+            return answer
+    return refuse(503, "journal_unavailable", "What the secret's scope is bound to changes all the time.")
+
+
+def _receive_validated(
+    delivery: _Delivery,
+    journal: Journal,
+    config: Config,
+    lookup: Lookup,
+    clock: Callable[[], float],
+    twins: Twins | None,
+) -> Answer | None:
+    """The answer, but for what `_validated` answers; None as `_answer_to_append`."""
     reservation: Reservation | None = None
     recorded: int | None = None
     try:
@@ -137,7 +147,7 @@ def receive(
                     409, "twin", f"This body came before, under the GUID {reservation.twin}; nothing is recorded."
                 )
         answer = _route_and_append(delivery, config, journal, lookup, clock)
-        recorded = answer.body.get("seq")
+        recorded = None if answer is None else answer.body.get("seq")
         return answer
     except StateBehind as error:
         if config.twins == "refuse":
@@ -151,8 +161,9 @@ def receive(
             reservation.end(recorded)
 
 
-def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Delivery:
+def _validated(request: Request, live: Snapshot, bindings: ScopeBindings) -> Answer | _Delivery:
     """The delivery, if the request is one and a configured secret with a fitting scope signed it; else the refusal."""
+    config, keys = live.config, live.keys
     headers = github_request.fold_headers(request.headers)
     if len(request.body) > config.body_limit:
         return refuse(413, "body_too_large", f"The body is over {config.body_limit} bytes.")
@@ -180,12 +191,15 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         return refuse(400, error.word, error.detail)
     columns, about = columns_of(identity.event, parsed.object)
     # The scope is checked last: what it is checked against is read only from a body whose signature is right.
-    named = identity.delivery.hook, columns["installation"], about["repo"]
-    secret = next((key.name for key in signers if key.scope.covers(*named)), None)
-    if secret is None:
-        names = " and ".join(repr(key.name) for key in signers)
-        what = "hook, installation or repository"
-        return refuse(401, "signature_out_of_scope", f"Secret {names} signed it, whose scope leaves out its {what}.")
+    try:
+        found = bindings.admit(
+            keys, signers, identity.delivery, columns["installation"], about["repo"], columns["repo_id"]
+        )
+    except JournalError as error:
+        return unavailable(error)
+    if isinstance(found, OutOfScope):
+        return refuse(401, found.word, found.sentence)
+    secret, binding = found
     data: dict[str, object] = {
         "hook": identity.delivery.hook,
         "guid": identity.delivery.guid,
@@ -204,6 +218,7 @@ def _validated(request: Request, keys: Secrets, config: Config) -> Answer | _Del
         request.body,
         parsed.object,
         parsed.parsed_json,
+        binding,
         time.monotonic() + REQUEST_S,
     )
 
@@ -221,8 +236,8 @@ def _refuses_twin(reservation: Reservation, delivery: _Delivery, journal: Journa
 
 def _route_and_append(
     delivery: _Delivery, config: Config, journal: Journal, lookup: Lookup, clock: Callable[[], float]
-) -> Answer:
-    """Route it, append it, and answer by the result."""
+) -> Answer | None:
+    """Route it, append it, and answer by the result; None as `_answer_to_append`."""
     decision = _decided(delivery, config, clock)
     entries = _entries(delivery, decision)
     try:
@@ -282,17 +297,21 @@ class Submitted:
         if isinstance(result, JournalError):
             return unavailable(result)
         try:
-            return _answer_to_append(self._delivery, self._decision, self._entries, result, self._journal, self._lookup)
+            answer = _answer_to_append(
+                self._delivery, self._decision, self._entries, result, self._journal, self._lookup
+            )
         except JournalError as error:
             return unavailable(error)
+        assert answer is not None, "what binds a scope is not submitted"
+        return answer
 
 
 def submit(
     request: Request,
     *,
     journal: Submitting,
-    secrets: Secrets,
-    config: Config,
+    live: Snapshot,
+    bindings: ScopeBindings,
     lookup: Lookup,
     done: Callable[[Submitted], None],
     after: Callable[[], None],
@@ -304,12 +323,12 @@ def submit(
 
     False if the request is refused, or its answer has to be waited for. Then nothing was done, and the caller calls `receive`.
     """
-    if config.asks_for_twins:
+    if live.config.asks_for_twins or not bindings.ready(live.keys):
         return False
-    delivery = _validated(request, secrets, config)
-    if isinstance(delivery, Answer):
+    delivery = _validated(request, live, bindings)
+    if isinstance(delivery, Answer) or delivery.binding is not None:
         return False
-    decision = _decided(delivery, config, clock)
+    decision = _decided(delivery, live.config, clock)
     delivery.object = {}  # several times the body's size, and not needed any more
     entries = _entries(delivery, decision)
     one = Submitted(delivery, decision, entries, journal, lookup, done)
@@ -318,31 +337,6 @@ def submit(
     except JournalError:
         return False
     return True
-
-
-def refuse(status: int, word: str, detail: str) -> Answer:
-    """A refusal that is counted under `word`, which needs a line in `covenq.intake.refusal_hints`."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return Answer(status, {"ok": False, "error": word, "detail": detail}, headers, word)
-
-
-def unavailable(error: JournalError) -> Answer:
-    """The answer if the journal raised: 503, and nothing is claimed (400 for what no journal could ever hold)."""
-    match error:
-        case EntryRefused():
-            return refuse(400, "delivery_unstorable", f"The delivery can't be recorded: {error}.")
-        case JournalFull():
-            return refuse(503, "journal_full", "There is no space to make the delivery durable.")
-        case JournalPoisoned():
-            return refuse(503, "journal_poisoned", DISK_FAILED)
-        case JournalClosed():
-            return refuse(503, "journal_closed", "The intake is closed.")
-        case JournalUnanswered():
-            return refuse(
-                503, "journal_unavailable", "The journal did not answer: whether the delivery is durable isn't known."
-            )
-        case _:
-            return refuse(503, "journal_unavailable", "The delivery can't be made durable now.")
 
 
 def decide(
@@ -360,9 +354,10 @@ def decide(
 
 
 def _entries(delivery: _Delivery, decision: Decision) -> list[Entry]:
-    """The delivery and its tasks, or why it is ignored, for one append."""
+    """What it binds, the delivery and its tasks, or why it is ignored, for one append."""
     decided = decision.state is not State.RECEIVED
-    return [delivery.received(decision.tasks if decided else None, decision.problem), *decision.entries]
+    bound = [] if delivery.binding is None else [delivery.binding.entry]
+    return [*bound, delivery.received(decision.tasks if decided else None, decision.problem), *decision.entries]
 
 
 def _answer_to_append(
@@ -372,15 +367,19 @@ def _answer_to_append(
     result: Appended | Conflict,
     journal: Journal,
     lookup: Lookup,
-) -> Answer:
-    """The answer that follows from the result of appending these entries. Raises JournalError."""
+) -> Answer | None:
+    """The answer that follows from the result of appending these entries. Raises JournalError.
+
+    None if nothing is recorded, because what the delivery would bind was bound, or unbound, meanwhile.
+    """
     while True:
         if isinstance(result, Appended):
-            return _accepted(
-                delivery, result.seqs[0], decision.state, decision.tasks, journal.durability, duplicate=False
-            )
+            seq = result.seqs[0 if delivery.binding is None else 1]
+            return _accepted(delivery, seq, decision.state, decision.tasks, journal.durability, duplicate=False)
         if result.subject == delivery.id.subject:
             return _duplicate_or_conflict(delivery, result.last, journal, lookup)
+        if delivery.binding is not None and result.subject == delivery.binding.entry.subject:
+            return None
         # The delivery is new, but a task of its id exists: the delivery's record was lost in a salvage, the task's
         # was not. It is the same task, so it stays as it is.
         kept = [entry for entry in entries if entry.subject != result.subject]

@@ -63,6 +63,10 @@ HINTS: Mapping[str, str] = {
         "The request didn't come to its end in time: a slow or broken line, or somebody who holds connections open."
     ),
     "role_insufficient": "The token is of another role: `covenq tokens`.",
+    "scope_bound_elsewhere": (
+        "Another repository has this name now than the one that the secret's scope was bound to by its first delivery: `covenq "
+        "secrets` shows which. If this one is meant, `covenq secrets unbind NAME OWNER/NAME`, and redeliver it."
+    ),
     "signature_missing": (
         "The hook has no secret: set one in GitHub's settings of the webhook. Or a proxy took the header out."
     ),

@@ -148,6 +148,20 @@ class SecretScope(Struct):
     repositories: list[str]
 
 
+class ScopeBinding(Struct):
+    """A repository of a secret's scope, bound to its number by the first delivery that the name let in.
+
+    `repository` is the name as the scope has it, None where it was erased and the scope hasn't it any more; `present` the name
+    in the repository's newest delivery. Not `in_effect`: the scope doesn't name it now.
+    """
+
+    repository: str | None
+    repo_id: int
+    since: Time
+    present: str | None
+    in_effect: bool
+
+
 class SecretVerdict(Struct):
     """Whether a secret may be retired, in a word and in a sentence; `waiting_for` are hooks that may still sign with it."""
 
@@ -171,6 +185,8 @@ class Secret(SecretVerdict):
     last_delivery: str | None = None
     recent: Count = 0
     hooks: Count = 0
+    bindings: list[ScopeBinding] = []
+    """Those in effect first. An older daemon doesn't say."""
 
 
 # ---- claims of pull workers

@@ -84,6 +84,22 @@ class Compaction(Struct, frozen=True, kw_only=True):
     dry_run: bool
 
 
+class UnboundName(Struct, frozen=True):
+    """A repository of a secret's scope that is, or was, bound to a number since then; None: the name was erased."""
+
+    secret: str
+    repository: str | None
+    repo_id: int
+    since: Time
+
+
+class Unbound(Struct, frozen=True):
+    """What was unbound; with `dry_run`, what would be."""
+
+    bindings: list[UnboundName]
+    dry_run: bool
+
+
 class Paused(Struct, frozen=True, kw_only=True):
     """A pause that began, or that ended (then `paused` is False); `changed` is False where it was so already.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from covenq.config.live import Live
 from covenq.config.load import Config
 from covenq.intake.admission import Admission
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.operate.maintain.upkeep import Upkeep, UpkeepContext
 from journal.interface import Journal, Progress
 
@@ -26,6 +27,7 @@ class DaemonContext:
     rows: Callable[[], sqlite3.Connection]
     upkeep: Upkeep
     admission: Admission
+    bindings: ScopeBindings
     clock: Callable[[], float]
 
     @property
@@ -43,6 +45,14 @@ class DaemonContext:
             yield self.journal, self.rows
         finally:  # a pause that wasn't answered may be recorded
             self.admission.refresh()
+
+    @contextmanager
+    def unbinding(self, *, dry_run: bool) -> Iterator[tuple[Journal, Callable[[], sqlite3.Connection]]]:
+        try:
+            yield self.journal, self.rows
+        finally:  # one that wasn't answered may be recorded
+            if not dry_run:
+                self.bindings.forget()
 
     @contextmanager
     def importing(self, *, dry_run: bool) -> Iterator[Journal]:

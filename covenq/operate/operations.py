@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from covenq.errors import CovenqError, NotFound, Refused, UsageError
-from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction
-from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Selection
+from covenq.operate.answers import Compaction, Paused, PlanAnswer, Redaction, Unbound
+from covenq.operate.parameters import Compact, Import, Parameters, Pause, Redact, Replay, Selection, Unbind
 
 # A command that acts through a daemon imports this table and none of what carries an operation out: the functions below
 # import that when they are called.
@@ -55,6 +55,9 @@ class Context(Protocol):
 
     def pausing(self) -> AbstractContextManager[tuple[Journal, Rows]]:
         """The journal and its rows. At the end of the `with` a change is in effect for the intake."""
+
+    def unbinding(self, *, dry_run: bool) -> AbstractContextManager[tuple[Journal, Rows]]:
+        """The journal and its rows. At the end of the `with` the intake decides by what is bound then."""
 
     def importing(self, *, dry_run: bool) -> AbstractContextManager[Journal]:
         """The journal, made if there is none. No other operation on stored deliveries goes on meanwhile."""
@@ -170,6 +173,13 @@ def _resume(context: Context, parameters: Pause) -> Paused:
         return resume(journal, rows, parameters)
 
 
+def _unbind(context: Context, parameters: Unbind) -> Unbound:
+    from covenq.operate.act.scopes import unbind
+
+    with context.unbinding(dry_run=parameters.dry_run) as (journal, rows):
+        return unbind(journal, rows, parameters)
+
+
 REPLAY = Operation("replay", "New tasks of stored deliveries, by today's routes.", Replay, PlanAnswer, _replay)
 REROUTE = Operation("reroute", "Route deliveries that have no task.", Selection, PlanAnswer, _reroute)
 REQUEUE = Operation("requeue", "Failed, cancelled and superseded tasks once more.", Selection, PlanAnswer, _requeue)
@@ -210,9 +220,17 @@ PAUSE = Operation(
     raises=(UsageError, NotFound),
 )
 RESUME = Operation("resume", "End a pause.", Pause, Paused, _resume, raises=(UsageError, NotFound))
+UNBIND = Operation(
+    "unbind",
+    "Release repositories of a secret's scope from their numbers; the next delivery binds each anew.",
+    Unbind,
+    Unbound,
+    _unbind,
+    raises=(UsageError, NotFound),
+)
 
 AnyOperation = Operation[Any, Struct]  # each has parameters of its own type
 OPERATIONS: tuple[AnyOperation, ...] = (
-    REPLAY, IMPORT, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME,
+    REPLAY, IMPORT, REROUTE, CANCEL, REQUEUE, REDACT, COMPACT, PAUSE, RESUME, UNBIND,
 )  # fmt: skip
 """All of them."""

@@ -92,6 +92,15 @@ class Compact(Parameters, kw_only=True, frozen=True):
     dry_run: bool = False
 
 
+class Unbind(Parameters, kw_only=True, frozen=True):
+    """What the scope of the secret of that name is bound to: a repository's, or all."""
+
+    secret: str
+    repo: Annotated[str | None, Meta(description="OWNER/NAME as the scope has it, in any case.")] = None
+    reason: Reason = None
+    dry_run: bool = False
+
+
 class Pause(Parameters, kw_only=True, frozen=True):
     """What is paused or resumed: `what` is one of `covenq.state.fold_pauses.PauseTarget`."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from covenq.model import DELIVERY_PRECEDENCE, Kind, State
 from covenq.model.rows import DeliveryRow, TaskProgress, TaskRow
-from covenq.state import fold_history, fold_pauses
+from covenq.state import fold_history, fold_pauses, fold_scopes
 from covenq.state.fold_tasks import fold_task
 from covenq.state.rows import Rows, as_integer, as_text, erase, json_text, load, store
 from journal.records import Record
@@ -41,7 +41,10 @@ def fold(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
                 _fold_delivery(rows, record)
         _update_delivery_states(rows)
         store(conn, rows)
-    fold_pauses.fold(conn, records)
+    of_operators = [record for record in records if record.subject.startswith("ops.")]
+    if of_operators:
+        fold_pauses.fold(conn, of_operators)
+        fold_scopes.fold(conn, of_operators)
     fold_history.fold(conn, records)
     # Last, wherever the erasure is in the batch: the columns it clears are written when a row is made, and never again.
     erase(conn, records)

@@ -18,7 +18,7 @@ PAUSES = "ops.pauses"
 PAUSED = "ops.paused"
 RESUMED = "ops.resumed"
 REDACTED = "ops.redacted"
-"""Names pauses whose repository's name is erased; of the subject ops.redaction."""
+"""Names records of pauses and scopes whose repository's name is erased; of the subject ops.redaction."""
 
 
 class PauseTarget(StrEnum):
@@ -59,7 +59,7 @@ def _paused(conn: sqlite3.Connection, record: Record) -> None:
     named = _named(record)
     if named["repo"] is not None:
         # Kept after the pause has ended: the record still holds the name, which may have to be erased later.
-        conn.execute("INSERT INTO pause_names (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
+        conn.execute("INSERT INTO names_in_records (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
     if named["what"] not in UNNAMED_TARGETS and named["name"] is None and named["repo"] is None:
         return  # its name was erased, and there was no other
     conn.execute(

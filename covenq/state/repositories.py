@@ -46,6 +46,16 @@ def newest(conn: sqlite3.Connection, name: str) -> tuple[int | None, str] | None
     return None if row is None else (row[0], str(row[1]))
 
 
+def present_name(conn: sqlite3.Connection, number: int) -> str | None:
+    """The name in the newest delivery of the repository of that number; None without one, or where it was erased."""
+    row = conn.execute(
+        "SELECT repo FROM webhook_deliveries WHERE seq ="
+        " (SELECT max(seq) FROM webhook_deliveries INDEXED BY deliveries_repo_id WHERE repo_id = ?)",
+        (number,),
+    ).fetchone()
+    return None if row is None or row[0] is None else str(row[0])
+
+
 def number_of(conn: sqlite3.Connection, name: str, *, after: int = 0) -> int | None:
     """The number that the first delivery of that name after the seq `after` has; None without one."""
     row = conn.execute(

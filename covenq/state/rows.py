@@ -276,7 +276,8 @@ def _update_sql(table: Table[Row], columns: tuple[str, ...], lot: int) -> str:
 _DROPPED = """UPDATE webhook_deliveries SET payload_dropped = ?
     WHERE seq BETWEEN ? AND ? AND payload_dropped IS NULL AND payload_sha256 IS NOT NULL"""
 _REDACTED_PAUSES = "UPDATE pauses SET repo = NULL WHERE seq BETWEEN ? AND ?"
-_REDACTED_NAMES = "DELETE FROM pause_names WHERE seq BETWEEN ? AND ?"
+_REDACTED_NAMES = "DELETE FROM names_in_records WHERE seq BETWEEN ? AND ?"
+_REDACTED_SCOPES = "UPDATE scope_bindings SET repo = NULL WHERE seq BETWEEN ? AND ?"
 _NAMELESS_PAUSES = "DELETE FROM pauses WHERE what = 'repo' AND name IS NULL AND repo IS NULL"
 
 
@@ -307,4 +308,5 @@ def erase(conn: sqlite3.Connection, records: Sequence[Record]) -> None:
             conn.executemany(of_tasks, pairs)
             conn.executemany(_REDACTED_PAUSES, pairs)
             conn.execute(_NAMELESS_PAUSES)
+            conn.executemany(_REDACTED_SCOPES, pairs)
             conn.executemany(_REDACTED_NAMES, pairs)

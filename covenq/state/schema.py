@@ -18,7 +18,7 @@ import sqlite3
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 18
+VERSION = 19
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
@@ -60,10 +60,14 @@ CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce
 
 CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
-CREATE TABLE pause_names (seq INTEGER PRIMARY KEY, repo TEXT NOT NULL);
+CREATE TABLE names_in_records (seq INTEGER PRIMARY KEY, repo TEXT NOT NULL);
 CREATE TABLE pauses (
     seq INTEGER PRIMARY KEY, what TEXT NOT NULL, name TEXT, repo TEXT, since TEXT NOT NULL, by TEXT, reason TEXT
 );
+
+CREATE TABLE scope_bindings (
+    subject TEXT PRIMARY KEY, seq INTEGER NOT NULL, secret TEXT NOT NULL, repo TEXT, repo_id INTEGER NOT NULL, since TEXT NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE notes (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL);
 CREATE INDEX notes_subject ON notes (subject);

@@ -17,12 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covenq.config.live import Snapshot
 from covenq.config.load import Config, build
 from covenq.config.secret_keys import Key
 from covenq.errors import CovenqError, NotFound
 from covenq.github import samples
-from covenq.intake.receive import Answer, Request, receive
+from covenq.intake.answer import Answer
+from covenq.intake.receive import Request, receive
 from covenq.intake.resume import resume, route_received
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import DeliveryId, State, task_id
 from covenq.model.rows import Delivery
 from covenq.state import query
@@ -91,8 +94,9 @@ class House:
         return found
 
     def send(self, request: Request, **more: Any) -> Answer:
-        options: dict[str, Any] = {"journal": self.journal, "config": self.config, "lookup": self.lookup, **more}
-        answer = receive(request, secrets=SECRETS, **options)
+        live = Snapshot(more.pop("config", self.config), SECRETS)
+        options: dict[str, Any] = {"journal": self.journal, "lookup": self.lookup, **more}
+        answer = receive(request, live=live, bindings=ScopeBindings(self.journal), **options)
         json.dumps(answer.body)
         assert (answer.refusal is None) == (answer.status < 300) == answer.body["ok"]
         if answer.refusal:
@@ -287,8 +291,12 @@ def test_hostile_ids_are_400_and_leave_nothing(house: House, bad: str) -> None:
 
 def test_no_secret_lets_nobody_in(house: House) -> None:
     made = request(secret="")
-    options: dict[str, Any] = {"journal": house.journal, "config": house.config, "lookup": house.lookup}
-    assert receive(made, secrets=(), **options).refusal == "signature_wrong"
+    options: dict[str, Any] = {
+        "journal": house.journal,
+        "lookup": house.lookup,
+        "bindings": ScopeBindings(house.journal),
+    }
+    assert receive(made, live=Snapshot(house.config, ()), **options).refusal == "signature_wrong"
 
 
 HEADERS = st.lists(

@@ -150,7 +150,7 @@ def test_a_repository_is_redacted_once_and_everywhere(
     assert not journal.erasing
     store.catch_up()
     assert store.reader().execute("SELECT count(*) FROM webhook_deliveries WHERE repo = ?", (REPO,)).fetchone()[0] == 0
-    assert store.reader().execute("SELECT count(*) FROM pause_names").fetchone()[0] == 0
+    assert store.reader().execute("SELECT count(*) FROM names_in_records").fetchone()[0] == 0
 
 
 def test_the_seeds_lose_answers_and_meet_rivals(journal: Engine, store: StateStore, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from covenq.cli.app import COMMANDS
+from covenq.cli.app import COMMANDS, build
 from covenq.client.local import LocalSource
 from covenq.client.open import open_source
 from covenq.client.remote import RemoteSource
@@ -77,7 +77,7 @@ def test_every_operation_has_a_route_a_schema_and_a_command(operation: operation
     assert said["summary"] == operation.summary and said["x-access"] == "operate"
     schema = said["requestBody"]["content"]["application/json"]["schema"]
     assert list(schema["properties"]) == list(operation.parameters.__struct_encode_fields__)
-    assert operation.name in COMMANDS
+    assert operation.name in {*COMMANDS, *getattr(build("secrets"), "commands", {})}
 
 
 def test_names_are_once_in_the_table() -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from covenq.model import State
+from covenq.model import State, scope_record
 from covenq.model.rows import TaskRow
 from covenq.state.fold import deciding_task, fold
 from journal.records import Entry, Record
@@ -133,6 +133,12 @@ class Folding(RuleBasedStateMachine):
     def pause(self, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from(["ops.paused", "ops.resumed"]))
         self.append(Entry("ops.pauses", kind, {"what": "route", "name": "fix", "by": "me", "reason": None}))
+
+    @rule(kind=st.sampled_from([scope_record.BOUND, scope_record.UNBOUND]), name=st.sampled_from(["octo/a", "octo/b"]))
+    def bind(self, kind: str, name: str) -> None:
+        data = {"secret": "app", "repo_id": len(self.records)}
+        about = {"repo": name} if kind == scope_record.BOUND else None
+        self.append(Entry(scope_record.subject_of("app", name), kind, data, about))
 
     @rule(most=st.integers(1, 20))
     def get_on(self, most: int) -> None:

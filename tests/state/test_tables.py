@@ -68,7 +68,7 @@ def test_a_column_is_a_text_or_a_whole_number() -> None:
             replace(DELIVERIES, row=wrong).definition()
 
 
-VERSION_OF_TABLES = (18, "067487e2d72b12f5")
+VERSION_OF_TABLES = (19, "1396f51cbee12e8a")
 """If this fails: raise VERSION in covenq/state/schema.py, so that no state.db of other tables is read, and put both here."""
 
 

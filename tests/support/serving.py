@@ -29,6 +29,7 @@ from covenq.http.webhook_fast import WebhookFastPath
 from covenq.intake.admission import Admission
 from covenq.intake.refusal_evidence import evidence_of
 from covenq.intake.refusal_log import Refusals
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.net import unix_socket
 from covenq.operate.act import pauses
 from covenq.operate.maintain.known_damage import KnownDamage
@@ -160,7 +161,8 @@ def serving(
         port = bound.getsockname()[1]
         unix = unix_socket.bind(data / "covenq.sock")
         refusals = Refusals(data / "refused.jsonl", room=admission.has_space)
-        intake = Intake(admission, refusals, make_twins(storage), KnownDamage(data, lambda: fold_thread.damage))
+        known_damage = KnownDamage(data, lambda: fold_thread.damage)
+        intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
         claims = Claims(journal, store, fold_thread, data, dispatcher=dispatcher)
         stats: StatsByName = {}

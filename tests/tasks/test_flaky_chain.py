@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
+from covenq.config.live import Snapshot
 from covenq.config.load import Retention, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.operate.act.actions import plan_requeue
@@ -108,8 +110,8 @@ class Chain:
                 receive(
                     Request(list(headers.items()), body),
                     journal=self.flaky,
-                    secrets=(Key("t", SECRET.encode()),),
-                    config=CONFIG,
+                    live=Snapshot(CONFIG, (Key("t", SECRET.encode()),)),
+                    bindings=ScopeBindings(self.flaky),
                     lookup=self.lookup,
                 ).status
                 < 300

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from covenq.config.live import Snapshot
 from covenq.config.load import Config, build
 from covenq.config.secret_keys import Key
 from covenq.intake.receive import Request, receive
+from covenq.intake.scope_bindings import ScopeBindings
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.operate.act import pauses
@@ -101,8 +103,8 @@ def test_what_is_answered_202_is_there_once(harness: Harness, seed: int) -> None
         answer = receive(
             Request(list(headers.items()), body),
             journal=flaky,
-            secrets=(Key("t", SECRET.encode()),),
-            config=config,
+            live=Snapshot(config, (Key("t", SECRET.encode()),)),
+            bindings=ScopeBindings(flaky),
             lookup=lookup,
         )
         assert (answer.status, answer.body["duplicate"]) == ((202, False), (200, True))[number % 2]

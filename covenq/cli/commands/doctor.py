@@ -20,6 +20,7 @@ from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
 
 if TYPE_CHECKING:
+    from covenq.model.answers import Secret
     from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
 
@@ -56,8 +57,9 @@ def doctor(
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Location(build({}, None, {}), directory)
-    status, newest, trouble, damage = _read_status(data, config)
-    context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage)
+    scoped = any(one.scope.repositories for one in where.config.secrets)
+    status, newest, trouble, damage, secrets = _read_status(data, config, scoped)
+    context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage, secrets)
     findings += examine(context, command=shutil.which, configured=not findings)
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash_test_findings(where)]
@@ -82,8 +84,13 @@ COLUMNS: list[Column[Finding]] = [
 ]
 
 
-def _read_status(data: str | None, config: str | None) -> tuple[Status | None, str | None, str | None, str | None]:
-    """The status, the newest record's time, the error that prevented the status, and the damage that was found."""
+def _read_status(
+    data: str | None, config: str | None, scoped: bool
+) -> tuple[Status | None, str | None, str | None, str | None, list[Secret]]:
+    """The status, the newest record's time, the error that prevented the status, the damage that was found, and the secrets.
+
+    The secrets only if they are `scoped`.
+    """
     import sqlite3
 
     status = None
@@ -91,14 +98,15 @@ def _read_status(data: str | None, config: str | None) -> tuple[Status | None, s
         with source(data, config) as opened:
             status = opened.status()
             items = opened.tail("", newest=1).items
-            return status, items[-1].at if items else None, None, None
+            secrets = opened.secrets().items if scoped else []
+            return status, items[-1].at if items else None, None, None, secrets
     except (JournalDamaged, Damaged) as error:
-        return status, None, None, str(error)
+        return status, None, None, str(error), []
     except OSError as error:
         words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        return None, None, words, None
+        return None, None, words, None, []
     except (*Failure, sqlite3.Error) as error:
-        return None, None, str(error), None
+        return None, None, str(error), None, []
 
 
 def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:

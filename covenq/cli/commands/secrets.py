@@ -1,24 +1,37 @@
-"""`covenq secrets`: how each webhook secret is used, and which may be retired."""
+"""`covenq secrets`: how each webhook secret is used, which may be retired, and which repositories its scope is bound to."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from covenq.cli import output
+from covenq.cli.bulk import ask, operator_name
 from covenq.cli.context import source
-from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
+from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Reason, TokenFileOption, UrlOption, Yes
 from covenq.cli.output import GREEN, RED, YELLOW, clean, say
 from covenq.cli.table import Column, print_table
+from covenq.errors import UsageError
 
 if TYPE_CHECKING:
-    from covenq.model.answers import Secret
+    from covenq.model.answers import ScopeBinding, Secret
+    from covenq.operate.answers import Unbound, UnboundName
+
+secrets = typer.Typer(
+    name="secrets", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False
+)
 
 _COLOURS = {"retire": GREEN, "unreadable": RED, "wait": YELLOW, "gone": YELLOW}
+BINDINGS_SHOWN = 20
+"""Bindings of a secret that are told in words; --json has all of them."""
 _SCOPES = {"hooks": "hook", "installations": "installation", "repositories": ""}
 
 
-def secrets(
+@secrets.callback(invoke_without_command=True)
+def listing(
+    ctx: typer.Context,
     json: Json = False,
     jsonl: Jsonl = False,
     data: DataOption = None,
@@ -26,17 +39,96 @@ def secrets(
     url: UrlOption = None,
     token_file: TokenFileOption = None,
 ) -> None:
-    """Show the webhook secrets: where each is, when it was last used, and which is safe to retire.
+    """Show the webhook secrets: where each is, its scope, when it was last used, and which is safe to retire.
 
     To rotate one: name the new secret beside the old one in [github] webhook_secrets (the daemon takes it up by itself),
     give it to GitHub, and take the old one away when its verdict here is `retire`. Values are never shown.
+
+    A repository in a scope is bound to its number by its first delivery: it stays in scope under any name, and another that
+    gets its name is refused. `unbind` has the next delivery bind it anew.
+
+    \b
+      covenq secrets
+      covenq secrets unbind app octo/hello --reason "moved to another account"
     """
+    if ctx.invoked_subcommand is not None:
+        if json or any(value is not None for value in (data, config, url, token_file)):
+            word = ctx.invoked_subcommand
+            raise UsageError(f"options stand behind {word}", hint=f"As in `covenq secrets {word} NAME --data DIR`.")
+        return
     with source(data, config) as opened:
         found = opened.secrets()
     if json:
         output.emit_page(found.items, next=found.next)
     else:
         _show(found.items, time.time())
+
+
+@secrets.command()
+def unbind(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.", show_default=False)],
+    repo: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OWNER/NAME", help="The repository, as the scope names it. Else all.", show_default=False
+        ),
+    ] = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+) -> None:
+    """Release repositories of a secret's scope from their numbers: the next delivery of each name binds it anew.
+
+    For when a name was given to another repository on purpose. What is in scope then follows the name once: the repository
+    that had it is out of scope, unless the configuration names what it is called now.
+    """
+    from msgspec.structs import replace
+
+    from covenq.operate import operations
+    from covenq.operate.parameters import Unbind
+
+    wanted = Unbind(secret=name, repo=repo, reason=reason, dry_run=True, by=operator_name())
+    with source(data, config) as opened:
+        found = opened.act(operations.UNBIND, wanted)
+        if not dry_run:
+            if not yes:
+                told = ", ".join(map(_subject, found.bindings[:BINDINGS_SHOWN]))
+                more = (
+                    f" and {len(found.bindings) - BINDINGS_SHOWN:,} more"
+                    if len(found.bindings) > BINDINGS_SHOWN
+                    else ""
+                )
+                ask(
+                    f"unbind {told}{more} in the scope of {clean(name)}",
+                    hint="Add --yes to do it, or --dry-run to see it.",
+                )
+            found = opened.act(operations.UNBIND, replace(wanted, dry_run=False))
+    with output.report_of_act(not dry_run):
+        _report(found, json)
+
+
+def _subject(one: UnboundName) -> str:
+    return f"{clean(one.repository or 'an erased name')} (repository {one.repo_id})"
+
+
+def _report(found: Unbound, json: bool) -> None:
+    if json:
+        output.emit_json(found)
+        return
+    for one in found.bindings:
+        output.line(f"{clean(one.repository or '-')} {one.repo_id}")
+    count = output.count(len(found.bindings), "repository", "repositories")
+    say(
+        f"{count} would be unbound."
+        if found.dry_run
+        else f"{count} unbound: the next delivery of each name binds it anew."
+    )
 
 
 def _show(items: list[Secret], now: float) -> None:
@@ -53,6 +145,19 @@ def _show(items: list[Secret], now: float) -> None:
         return
     for item in items:
         say(f"{clean(item.name)}: {clean(item.reason)}")
+        for one in item.bindings[:BINDINGS_SHOWN]:
+            say(f"{clean(item.name)}: {_binding(one, now)}")
+        if len(item.bindings) > BINDINGS_SHOWN:
+            say(f"{clean(item.name)}: {len(item.bindings) - BINDINGS_SHOWN:,} more are bound: `covenq secrets --json`.")
+
+
+def _binding(one: ScopeBinding, now: float) -> str:
+    """`octo/hello is bound to repository 5501, which is octo/new now; since 3h.`"""
+    present = one.present if (one.present or "").lower() != (one.repository or "").lower() else None
+    named = f", which is {clean(present)} now" if present else ""
+    idle = "" if one.in_effect else "; the scope doesn't name it now"
+    what = clean(one.repository or "an erased name")
+    return f"{what} is bound to repository {one.repo_id}{named}{idle}; for {output.elapsed(one.since, now)}."
 
 
 def _origin(item: Secret) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +95,8 @@ def send(
     hooks = where.config.hooks
     hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)
     form = file is not None and is_form_with_json(body)
-    headers = samples.headers(name, guid, hook, body, read_secret(secret_file, where, hook, body), form=form)
+    secret = read_secret(secret_file, where, hook, body, lambda: bound_numbers(data, config))
+    headers = samples.headers(name, guid, hook, body, secret, form=form)
     reply = post(target, body, headers)
     report(reply, target, json)
 
@@ -160,10 +161,21 @@ def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     return str(url) if url else where.config.webhook_url
 
 
-def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> bytes:
+def bound_numbers(data: str | None, config: str | None) -> dict[str, set[int]]:
+    """The numbers of the repositories that each secret's scope is bound to."""
+    with source(data, config) as opened:
+        return {
+            one.name: {bound.repo_id for bound in one.bindings if bound.in_effect} for one in opened.secrets().items
+        }
+
+
+def read_secret(
+    file: str | None, where: Location, hook: str, body: bytes, bound: Callable[[], dict[str, set[int]]]
+) -> bytes:
     """The secret to sign with: the file's, else the first readable one whose scope includes the delivery.
 
-    Never one from the command line: other users can read that.
+    `bound` gives what scopes are bound to, for a repository whose name no scope has. Never one from the command line: other
+    users can read that.
     """
     from covenq.config.secret_keys import readable, sources_of
     from covenq.github.columns import columns
@@ -181,7 +193,16 @@ def read_secret(file: str | None, where: Location, hook: str, body: bytes) -> by
     told = decode(body)  # None: a body that is meant to be refused
     data, about = columns("", told if isinstance(told, dict) else {})
     within = (key for key in keys if key.scope.covers(hook, data["installation"], about["repo"]))
-    return next(within, keys[0]).secret
+    key = next(within, None)
+    if key is None and any(one.scope.repositories for one in keys):
+        numbers = bound()
+        renamed = (
+            one
+            for one in keys
+            if one.scope.admits(hook, data["installation"]) and data["repo_id"] in numbers.get(one.name, ())
+        )
+        key = next(renamed, None)
+    return (key or keys[0]).secret
 
 
 def report(reply: Reply, url: str, json: bool) -> None:

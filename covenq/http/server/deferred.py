@@ -35,7 +35,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from covenq.http.server.held import HeldRequests, NotStarted
 from covenq.http.server.parser import Parser
-from covenq.intake.receive import Answer
+from covenq.intake.answer import Answer
 
 PLAIN_MAX = 64 * 1024
 """Bytes of a body that the listener's thread works on itself: about half a millisecond, in which no other client is served."""

@@ -16,8 +16,10 @@ from msgspec.structs import asdict
 
 from covenq.config.secret_source import EVERYTHING, Scope, SecretSource, SecretStatus
 from covenq.model import at_text, seconds_of
-from covenq.model.answers import Secret, SecretScope, SecretVerdict, SourceKind, VerdictWord
+from covenq.model.answers import ScopeBinding, Secret, SecretScope, SecretVerdict, SourceKind, VerdictWord
 from covenq.model.rows import Page
+from covenq.model.scope_record import subject_of
+from covenq.state import fold_scopes, repositories
 
 QUIET_S = 30 * 24 * 3600.0
 """Seconds that a secret waits for a hook that doesn't deliver; also the time over which `recent` counts."""
@@ -97,6 +99,7 @@ def view(
                 scope=_scope(source.scope),
                 readable=trouble is None,
                 problem=trouble,
+                bindings=_bindings(conn, name, source.scope),
             )
         )
         _set_usage(conn, items[-1], used.get(name))
@@ -104,7 +107,16 @@ def view(
     for name in sorted(used.keys() - known):
         gone = _verdict_object("gone", False, "It is not configured any more: nothing that it signs is let in.")
         items.append(
-            Secret(**asdict(gone), name=name, source=None, place=None, scope=None, readable=False, problem=None)
+            Secret(
+                **asdict(gone),
+                name=name,
+                source=None,
+                place=None,
+                scope=None,
+                readable=False,
+                problem=None,
+                bindings=_bindings(conn, name, EVERYTHING),
+            )
         )
         _set_usage(conn, items[-1], used[name])
     return Page(items, None)
@@ -123,6 +135,21 @@ def _source(source: SecretSource) -> tuple[SourceKind, str | None]:
 
 def _scope(scope: Scope) -> SecretScope:
     return SecretScope(list(scope.hooks), list(scope.installations), list(scope.repositories))
+
+
+def _bindings(conn: sqlite3.Connection, secret: str, scope: Scope) -> list[ScopeBinding]:
+    named = {subject_of(secret, name): name for name in scope.repositories_named}
+    found = [
+        ScopeBinding(
+            named.get(row["subject"], row["repo"]),
+            row["repo_id"],
+            row["since"],
+            repositories.present_name(conn, row["repo_id"]),
+            row["subject"] in named,
+        )
+        for row in fold_scopes.of_secret(conn, secret)
+    ]
+    return sorted(found, key=lambda one: not one.in_effect)
 
 
 def _set_usage(conn: sqlite3.Connection, item: Secret, use: SecretUsage | None) -> None:

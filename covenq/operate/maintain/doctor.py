@@ -17,6 +17,7 @@ from statistics import median
 from covenq import __version__
 from covenq.config import secret_keys
 from covenq.config.secret_source import CREDENTIALS
+from covenq.filter.tree import fold_case
 from covenq.intake import refusal_log
 from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_or
@@ -60,6 +61,7 @@ def examine(
     for check, found in (
         ("configuration", _configuration(context, command)),
         ("secret", _secrets(context)),
+        ("secret", _renamed(context)),
         ("permissions", _permissions(context)),
         ("daemon", _daemon(context)),
         ("journal", _journal(context)),
@@ -122,6 +124,17 @@ def _secrets(context: DoctorContext) -> Iterator[Finding]:
             yield Finding("secret", BAD, warning, "Make one with `openssl rand -hex 32`, and set it in GitHub too.")
     if keys and not problems and not warnings:
         yield Finding("secret", GOOD, ", ".join(f"{key.name} ({len(key.secret)} bytes)" for key in keys))
+
+
+def _renamed(context: DoctorContext) -> Iterator[Finding]:
+    """Repositories of scopes whose names have changed since they were bound: as it should be, and good to know."""
+    for secret in context.secrets:
+        for one in secret.bindings:
+            name, present = one.repository, one.present
+            if not one.in_effect or name is None or present is None or fold_case(present) == fold_case(name):
+                continue
+            words = f"{name} in the scope of {secret.name} is bound to repository {one.repo_id}, which is {present} now"
+            yield Finding("secret", GOOD, f"{words}: it stays in scope, nothing is to be done")
 
 
 def _permissions(context: DoctorContext) -> Iterator[Finding]:

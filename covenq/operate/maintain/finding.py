@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from covenq.config.load import Config
 from covenq.model import JsonObject
+from covenq.model.answers import Secret
 from covenq.model.status import Status
 
 GOOD, WARN, BAD = "ok", "warning", "problem"
@@ -41,3 +42,5 @@ class DoctorContext:
     now: float
     damage: str | None = None
     """What of the journal could not be read for the status."""
+    secrets: Sequence[Secret] = ()
+    """The webhook secrets, where the scope of any has repositories."""

@@ -120,7 +120,7 @@ def is_known(conn: sqlite3.Connection, wanted: Redact, found: Sequence[Repositor
     if found:
         return True
     if wanted.repo is not None:
-        return pause_names_erasure(conn, [wanted.repo], reason=None, by=None) is not None
+        return names_erasure(conn, [wanted.repo], reason=None, by=None) is not None
     for column, number in (("repo_id", wanted.repo_id), ("installation", wanted.installation)):
         if number is not None:
             row = conn.execute(f"SELECT 1 FROM webhook_deliveries WHERE {column} = ? LIMIT 1", (number,))  # noqa: S608
@@ -155,16 +155,16 @@ def _of_repository(conn: sqlite3.Connection, one: Repository) -> Iterator[str]:
     return _all_of(conn, "repo_id IS NULL AND repo = ? COLLATE NOCASE", one.names[0])
 
 
-def pause_names_erasure(
+def names_erasure(
     conn: sqlite3.Connection, names: Sequence[str], *, reason: str | None, by: str | None
 ) -> Entry | None:
-    """The record that erases these names of a repository from the records of its pauses; None where none holds one.
+    """The record that erases these names of a repository from those of its pauses and scopes; None where none holds one.
 
     The names are in any case; the pauses are current or past. A pause in effect stays, by the repository's number, where that
-    is known.
+    is known, and what a scope is bound to stays too, by the name's digest in the record's subject.
     """
     rows = conn.execute(
-        "SELECT seq FROM pause_names WHERE repo COLLATE NOCASE IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        "SELECT seq FROM names_in_records WHERE repo COLLATE NOCASE IN (SELECT value FROM json_each(?)) ORDER BY seq",
         (json.dumps(list(names)),),
     ).fetchall()
     if not rows:

@@ -79,7 +79,7 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
     repositories = redaction.meant(context.conn(), wanted)
-    # What the pauses hold is asked for by the name that was given, too.
+    # What pauses and scopes hold is asked for by the name that was given, too.
     names = list(
         dict.fromkeys([*([wanted.repo] if wanted.repo else []), *(name for one in repositories for name in one.names)])
     )
@@ -96,7 +96,7 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     else:
         # What deliveries tell of the pauses goes with them, also where a crash cuts this short: so the pauses come first.
         pauses.number(context.journal, context.rows)
-        rewritten += _erase_pause_names(context, progress, wanted, names)
+        rewritten += _erase_names(context, progress, wanted, names)
         answer, done = redaction.apply(plan, context.journal, context.fold, progress)
         rewritten += done
         gone = _finish(context)
@@ -115,13 +115,11 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     )
 
 
-def _erase_pause_names(
-    context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str]
-) -> Rewritten:
-    """Erase a repository's names from the records that paused it, too."""
+def _erase_names(context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str]) -> Rewritten:
+    """Erase a repository's names from the records of its pauses and scopes, too."""
     if not names:
         return Rewritten()
-    entry = redaction.pause_names_erasure(context.conn(), names, reason=wanted.reason, by=wanted.by)
+    entry = redaction.names_erasure(context.conn(), names, reason=wanted.reason, by=wanted.by)
     if entry is None:
         return Rewritten()
     try:
