@@ -5,6 +5,7 @@ Only data goes to stdout. Everything else, progress, questions and results in wo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -114,8 +115,18 @@ def write_bytes(content: bytes) -> None:
     """Exactly these bytes on stdout."""
     with _stdout_for_writing() as out:
         out.flush()
-        out.buffer.write(content)
+        _write_all(out, content)
         out.buffer.flush()
+
+
+def _write_all(out: TextIO, content: bytes) -> None:
+    """Where Python doesn't buffer (PYTHONUNBUFFERED), a write may take a part, as of a full disk or a reader that leaves."""
+    rest = memoryview(content)
+    while rest:
+        written = out.buffer.write(rest)
+        if not written:  # a descriptor that doesn't block, and has no room
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        rest = rest[written:]
 
 
 def flush() -> None:
@@ -173,7 +184,7 @@ def _builtins(value: object) -> object:
 
 def _write_json(text: str) -> None:
     with _stdout_for_writing() as out:
-        out.buffer.write(text.encode())
+        _write_all(out, text.encode())
 
 
 _lines: ContextVar[bool] = ContextVar("lines", default=False)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from covenq.cli import output
 from covenq.cli.table import SAMPLE, Column, print_table, shorten, width
-from covenq.errors import UsageError
+from covenq.errors import CovenqError, UsageError
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202egnp.exe \x9b31m \r\nforged line \x00 \ud800 \u2028"
 
@@ -178,3 +178,28 @@ def test_counts_and_sizes() -> None:
         "3.0 GiB",
         "20480.0 GiB",
     ]
+
+
+class _Partial(io.RawIOBase):
+    """A file that takes three bytes at a time, as one that isn't buffered may."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.room = 1000
+
+    def write(self, data: Any) -> int:
+        some = bytes(data[: min(3, self.room)])
+        self.taken += some
+        self.room -= len(some)
+        return len(some)
+
+
+def test_all_of_it_is_written_where_a_write_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = _Partial()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "utf-8", write_through=True))  # type: ignore[arg-type]
+    output.write_bytes(b"0123456789")
+    output.emit_json({"a": 1})
+    assert raw.taken == b'0123456789{"a":1}\n'
+    raw.room = 0
+    with pytest.raises(CovenqError, match="can't write to standard output"):
+        output.write_bytes(b"x")
