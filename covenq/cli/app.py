@@ -32,6 +32,7 @@ COMMANDS = {
     "tasks": "covenq.cli.commands.listing",
     "show": "covenq.cli.commands.show",
     "why": "covenq.cli.commands.why",
+    "logs": "covenq.cli.commands.logs",
     "tail": "covenq.cli.commands.tail",
     "stats": "covenq.cli.commands.stats",
     "refused": "covenq.cli.commands.refused",

@@ -78,8 +78,11 @@ class Source(Protocol):
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
         """The attempts of the tasks that match, newest claim first; as `tasks`."""
 
-    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
-        """The last bytes of an attempt's output, as it is now. Raises NotFound."""
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
+        """The last bytes of an attempt's output, as it is now; with `offset` as many from there on, if there are.
+
+        An output only grows until its attempt ends. Raises NotFound.
+        """
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         """How many deliveries or tasks match. Raises FilterError, and UsageError for a filter on the payload."""

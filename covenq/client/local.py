@@ -86,8 +86,8 @@ class LocalSource(Closing):
         with self._files.reading() as (conn, _):
             return query.latest_attempts(conn, parsed, limit, after)
 
-    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
-        return view.log(self._data, task, attempt, stream, last)
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
+        return view.log(self._data, task, attempt, stream, last, offset)
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         parsed = parse(filter)
@@ -138,6 +138,7 @@ class LocalSource(Closing):
                 now=time.time(),
                 waiting=why.waiting(self._config),
                 refused=lambda: refusal_log.read(self._data),
+                read_log=self.log,
             )
 
     def tail(

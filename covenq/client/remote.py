@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from covenq.client.interface import LOG_BYTES, PAGE, Closing, Counted, Filter, Stream
-from covenq.errors import CovenqError, NotFound
+from covenq.errors import CovenqError, NotFound, UsageError
 from covenq.model import TOKEN, parse_id
 from covenq.model.rows import Attempt, Delivery, LatestAttempt, OneDelivery, Page, Task
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # a command imports what it shows, and no more
     from covenq.operate.operations import A, Operation, P
 
 T = TypeVar("T")
+
+_LOG_MAX = 1 << 20
+"""Bytes of an output that a daemon gives in one answer."""
 
 
 class RemoteSource(Closing):
@@ -50,10 +53,20 @@ class RemoteSource(Closing):
     def latest_attempts(self, filter: Filter = "", *, limit: int = 50, after: str | None = None) -> Page[LatestAttempt]:
         return self._items("/api/v1/attempts", Page[LatestAttempt], filter, limit, after)
 
-    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES) -> bytes:
-        return self._client.get_bytes(
-            f"/api/v1/tasks/{_task_path(task)}/attempts/{int(attempt)}/{stream}?last={int(last)}"
-        )
+    def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
+        path = f"/api/v1/tasks/{_task_path(task)}/attempts/{int(attempt)}/{stream}?last="
+        if offset is None:
+            return self._client.get_bytes(f"{path}{int(last)}")
+        try:
+            return self._client.get_bytes(f"{path}{int(last)}&offset={int(offset)}")
+        except UsageError:  # a daemon of an older version has the last of it alone, which may be all there is
+            whole = self._client.get_bytes(f"{path}{_LOG_MAX}")
+        if len(whole) >= _LOG_MAX:
+            raise CovenqError(
+                f"the daemon is of an older version, and gives the last {_LOG_MAX} bytes of an output alone",
+                hint="Restart it with this version, or read the attempt's files on its machine.",
+            )
+        return whole[offset : offset + last]
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         answer = self._client.get("/api/v1/count", {"what": what, "filter": _text(filter)})

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ from covenq.paths import REFUSALS_NAME, TAKEOVER_NAME
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.interface import SpaceReserve
 
@@ -270,11 +271,15 @@ def make_workers(
     """
     fold_thread = storage.fold_thread
     dispatcher = Dispatcher(storage.journal, lambda: fold_thread.folded, lambda: live.now.config.caps)
+
+    def scrubber(secrets: Sequence[bytes] = ()) -> Scrubber:
+        return Scrubber(live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)])
+
     claims = Claims(
         storage.journal,
         storage.store,
         fold_thread,
-        storage.data,
+        ReportFiles(storage.data, scrubber),
         dispatcher=dispatcher,
         room=room,
         on_full=on_full,
@@ -288,9 +293,7 @@ def make_workers(
         dispatcher=dispatcher,
         settings=PoolSettings(
             live.now.config.concurrency,
-            scrubber=lambda secrets: Scrubber(
-                live.now.config.scrub, [*secrets, *(key.secret for key in live.now.keys)]
-            ),
+            scrubber=scrubber,
             secret_of=lambda name: next((key.secret for key in live.now.keys if key.name == name), None),
         ),
         room=room,

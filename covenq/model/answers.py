@@ -54,10 +54,19 @@ class Tail(Struct):
 # ---- with what belongs to them
 
 
+class LastOutput(Struct):
+    """The last lines of what an attempt wrote to `stream`: text of a command or a receiver, as it is."""
+
+    attempt: Number
+    stream: Literal["stdout", "stderr"]
+    lines: list[str]
+
+
 class TaskHistory(Task, kw_only=True):
-    """A task with its attempts."""
+    """A task with its attempts. `last_output` is of the newest that ended, unless it completed, or wrote nothing."""
 
     attempt_objects: list[Attempt]
+    last_output: LastOutput | None = None
 
 
 class DeliveryHistory(OneDelivery):

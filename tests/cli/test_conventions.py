@@ -57,6 +57,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.append([moved("failed", of("g0"), attempt=1, category="exit", exit_code=1)])
         star = received("star", event="star", payload=b'{"title":"x\\u001b[2J"}', about={"title": "x\x1b[2J"})
         journal.append([star, note("ignored", "star", reason="no_match", detail="No route.")])
+    attempt = data / "attempts" / of("g0") / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "stdout").write_bytes(b"one\ntwo")
+    (attempt / "stderr").write_bytes(b"")
     return path
 
 
@@ -82,7 +86,7 @@ class Said:
         self.out, self.err = out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
-LISTS = {"deliveries", "tasks", "tail", "refused", "routes"}
+LISTS = {"deliveries", "tasks", "logs", "tail", "refused", "routes"}
 """Commands whose answer is a list: as lines, its items."""
 READS: dict[str, tuple[list[str], Any]] = {
     "status": ([], {"required": schemas.SCHEMAS["status"]["required"]}),  # without a daemon some of it is null
@@ -93,6 +97,7 @@ READS: dict[str, tuple[list[str], Any]] = {
     "tail": (["--after", "0"], {"required": ["items", "next"]}),
     "show": (["g0"], schemas.SCHEMAS["one_delivery"]),
     "why": (["g0"], schemas.SCHEMAS["why"]),
+    "logs": ([of("g0")], {"required": ["items", "next"]}),
     "refused": ([], schemas.page("refusal")),
     "routes": ([], {"required": ["items", "next", "sha256"]}),
     "doctor": ([], {"required": ["ok", "findings"]}),

@@ -31,6 +31,10 @@ def here(data: Path, tmp_path: Path) -> Daemon:
             journal.append([moved("claimed", of(guid), attempt=1, worker="w")])
             journal.append([moved("phase", of(guid), attempt=1, phase="prepared")])
             journal.append([moved(kind, of(guid), attempt=1, **more)])
+        for name, said in (("stdout", "it said\n"), ("stderr", "")):
+            path = data / "attempts" / of("failed-one") / "1" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(said)
         journal.append([received("ignored-one", event="push"), note("ignored", "ignored-one", reason="no_match")])
     return Daemon(data=data, config=tmp_path / "covenq.toml")
 

@@ -38,6 +38,7 @@ READS: dict[str, list[str]] = {
     "tasks": [],
     "show": ["g0"],
     "why": ["g0"],
+    "logs": [of("g0")],
     "tail": [],
     "stats": [],
     "refused": [],
@@ -91,6 +92,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.append([moved("claimed", of("g0"), attempt=1, worker="w")])
         journal.append([moved("failed", of("g0"), attempt=1, category="exit", exit_code=1)])
         journal.append([received("g9"), note("ignored", "g9", reason="no_match", detail="No route.")])
+    attempt = data / "attempts" / of("g0") / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "stdout").write_text("what it said\n")
     return path
 
 
@@ -395,7 +399,7 @@ HOSTILE = ("\x1b[2J", "../../etc/passwd", "x" * 5000, "a b", "%s%n", "'; DROP TA
         ["deliveries", "--after"], ["tasks", "--after"], ["tail", "--after"], ["tail", "--since"], ["stats", "--since"],
         ["verify", "--since"], ["verify", "--segment"], ["verify", "--expect"], ["tokens", "revoke"],
         ["pause", "route"], ["pause", "repo"], ["pause", "installation"], ["resume", "route"], ["refused", "--limit"],
-        ["redact", "--repo"], ["redact", "--installation"], ["import"], ["show", "g0", "--path"],
+        ["redact", "--repo"], ["redact", "--installation"], ["import"], ["show", "g0", "--path"], ["logs"], ["logs", of("g0")],
         ["replay", "g0", "--route"], ["replay", "g0", "--to"], ["serve", "--bind"], ["serve", "--log-level"],
         ["routes", "test", "--event"], ["routes", "diff", "--config"], ["send", "--url", "http://127.0.0.1:9", "--event"],
     ],
@@ -428,4 +432,4 @@ def test_every_short_option_of_the_commands_is_known() -> None:
         for spelling in param.opts
         if spelling.startswith("-") and not spelling.startswith("--")
     }
-    assert short == set()
+    assert short == {("logs", "-f")}

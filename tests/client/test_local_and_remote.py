@@ -16,11 +16,13 @@ from covenq.client.open import open_source
 from covenq.client.remote import RemoteSource
 from covenq.config import load as configuration
 from covenq.config.load import Config
-from covenq.errors import Ambiguous, DaemonUnreachable, FilterError, NotFound, UsageError
+from covenq.errors import Ambiguous, CovenqError, DaemonUnreachable, FilterError, NotFound, UsageError
 from covenq.model.rows import Page
 from covenq.net import unix_socket
+from covenq.net.http_client import Client
 from covenq.operate.operations import REPLAY, REQUEUE
 from covenq.operate.parameters import Replay, Selection
+from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.errors import JournalDamaged, JournalLocked
 from journal.file.open import open_journal
 from tests.support.requests import issue, new_guid
@@ -98,6 +100,44 @@ def test_with_and_without_a_daemon_the_answers_are_the_same(data: Path) -> None:
     assert (offline.ready, offline.reasons, offline.pid) == (False, ["no daemon is running"], None)
     (data / "state.db").unlink()
     assert everything(LocalSource(data, CONFIG), guids) == answers, "the state is a cache"
+
+
+def test_an_output_is_read_from_its_end_or_from_an_offset(data: Path) -> None:
+    with serving(data) as served:
+        task = served.post("issues", issue(1)).json["tasks"][0]
+        with open_source(data, CONFIG) as remote, LocalSource(data, CONFIG) as local:
+            directory = AttemptDirectory.for_attempt(data, task, 1)
+            directory.keep_output("stdout", b"0123456789")
+            for source in (remote, local):
+                assert source.log(task, 1, "stdout") == b"0123456789"
+                assert source.log(task, 1, "stdout", 3) == b"789"
+                assert source.log(task, 1, "stdout", 3, 0) == b"012"
+                assert source.log(task, 1, "stdout", 3, 8) == b"89"
+                assert source.log(task, 1, "stdout", 3, 10) == source.log(task, 1, "stdout", 3, 10**15) == b""
+                for number, stream in ((1, "stderr"), (2, "stdout")):
+                    with pytest.raises(NotFound):
+                        source.log(task, number, stream, 3, 0)  # type: ignore[arg-type]
+
+
+class OlderDaemon(Client):
+    """A client of a daemon that knows no offset, and has this output."""
+
+    output = b""
+
+    def get_bytes(self, path: str) -> bytes:
+        if "offset" in path:
+            raise UsageError("there is no parameter 'offset' here")
+        return self.output[-int(path.rpartition("=")[2]) :]
+
+
+def test_an_output_is_read_from_an_older_daemon_while_it_is_short(tmp_path: Path) -> None:
+    client = OlderDaemon(tmp_path / "socket")
+    client.output = b"0123456789"
+    source = RemoteSource(client)
+    assert [source.log("t1", 1, "stdout", 4, at) for at in (0, 4, 8, 10)] == [b"0123", b"4567", b"89", b""]
+    client.output = b"x" * (1 << 20) + b"y"
+    with pytest.raises(CovenqError, match="older version"):
+        source.log("t1", 1, "stdout", 4, 0)
 
 
 def test_a_daemon_whose_socket_is_gone_is_not_said_to_be_stopped(data: Path) -> None:

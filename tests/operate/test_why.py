@@ -192,7 +192,12 @@ def test_it_tells_what_happened_in_order(past: Past) -> None:
 
 def test_it_says_what_to_type_next(past: Past) -> None:
     assert past.commands("waits") == [f"covenq cancel {of('waits')}"]
-    assert past.commands("runs") == [f"covenq tail -f id:{of('runs')}", f"covenq cancel {of('runs')}"]
+    running = of("runs")
+    assert past.commands("runs") == [
+        f"covenq tail -f id:{running}",
+        f"covenq logs {running} -f",
+        f"covenq cancel {running}",
+    ]
     assert past.commands("undecided") == ["covenq reroute 9/undecided"]
     assert past.commands("ignored") == ["covenq routes"]
     assert past.commands("done") == ["covenq replay 9/done --force"]

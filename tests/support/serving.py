@@ -39,6 +39,7 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.pool import Pool
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.file.engine import FileJournal
 from journal.file.files import OsFiles
@@ -164,7 +165,7 @@ def serving(
         known_damage = KnownDamage(data, lambda: fold_thread.damage)
         intake = Intake(admission, refusals, make_twins(storage), ScopeBindings(journal), known_damage)
         dispatcher = Dispatcher(journal, lambda: fold_thread.folded)
-        claims = Claims(journal, store, fold_thread, data, dispatcher=dispatcher)
+        claims = Claims(journal, store, fold_thread, ReportFiles(data), dispatcher=dispatcher)
         stats: StatsByName = {}
         stopping = threading.Event()
         made = make_routes(

@@ -35,6 +35,7 @@ from covenq.routing.decide import route
 from covenq.state import query
 from covenq.state.fold import fold
 from covenq.tasks.remote.claims import Claims, TimeSources
+from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import Failure
 from covenq.tasks.scheduling.claim import Claim, StaleClaim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
@@ -377,7 +378,7 @@ class World:
             self.journal,
             self,  # type: ignore[arg-type]  # as StateStore: `reader`
             self,  # type: ignore[arg-type]  # as FoldThread: `folded`, `wait_for`
-            Path("/nowhere"),
+            ReportFiles(Path("/nowhere")),
             dispatcher=self.dispatcher,
             sources=TimeSources(lambda: self.now, lambda: self.mono, self.rng.random),
         )

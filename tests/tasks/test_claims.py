@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims, TimeSources
+from covenq.tasks.remote.report_files import Outputs, ReportFiles
 from covenq.tasks.remote.reports import Completion, Failure
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
-from covenq.tasks.scheduling.outcome import Usage
+from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.health import count
@@ -55,7 +56,7 @@ class Harness:
             self.journal,
             self.store,
             self.fold_thread,
-            self.data,
+            ReportFiles(self.data),
             sources=TimeSources(lambda: self.clock.wall, lambda: self.clock.mono, random=lambda: 1.0),
         )
         self.claims.start()
@@ -151,6 +152,80 @@ def test_a_claims_life(harness: Harness) -> None:
     assert [name for name, _ in attempt.phases] == ["building  ghp_***"]
     assert json.loads((harness.data / str(answer["result"])).read_bytes()) == {"pr": 7}
     assert harness.kinds(task) == ["queued", "claimed", "renewed", "phase", "completed"]
+
+
+def test_the_ends_of_outputs_are_kept_bounded_and_scrubbed(harness: Harness) -> None:
+    task = harness.add("g1", retry={"max": 1, "backoff_s": 0.0, "cap_s": 0.0})
+    token = "ghp_" + "a" * 36
+    said = Outputs("x" * OUTPUT_MAX + "\u20ac" * OUTPUT_MAX, f"{token}\x1b[2J\0\n")
+    assert harness.claims.reports.fail(task, claim(harness).fence, Failure("exit", outputs=said))["state"] == "queued"
+    kept = harness.data / "attempts" / task / "1"
+    assert (kept / "stdout").read_bytes() == ("\u20ac" * OUTPUT_MAX).encode()[-OUTPUT_MAX:]
+    assert (kept / "stderr").read_bytes() == b"ghp_***\x1b[2J\0\n"
+    assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (kept, *kept.parents[:2])} == {0o700}
+    fence = claim(harness).fence
+    assert harness.claims.reports.complete(task, fence, outputs=Outputs(stderr=""))["state"] == "completed"
+    assert [path.name for path in (harness.data / "attempts" / task / "2").iterdir()] == ["stderr"]
+    assert harness.claims.reports.complete(task, fence, outputs=Outputs("other"))["duplicate"]
+    assert not (harness.data / "attempts" / task / "2" / "stdout").exists()
+
+
+def test_no_output_is_written_where_a_link_leads(harness: Harness) -> None:
+    elsewhere = harness.data / "elsewhere"
+    (elsewhere / "1").mkdir(parents=True)
+    (elsewhere / "stdout").write_text("another's")
+    for number, planted in enumerate(("task", "attempt", "file", "directory")):
+        task = harness.add(f"g{number}")
+        attempt = harness.data / "attempts" / task / "1"
+        attempt.parent.parent.mkdir(exist_ok=True)
+        if planted == "task":
+            attempt.parent.symlink_to(elsewhere)
+        elif planted == "attempt":
+            attempt.parent.mkdir()
+            attempt.symlink_to(elsewhere)
+        else:
+            attempt.mkdir(parents=True)
+            if planted == "file":
+                (attempt / "stdout").symlink_to(elsewhere / "stdout")
+            else:
+                (attempt / "stdout").mkdir()
+        fence = claim(harness).fence
+        assert harness.claims.reports.complete(task, fence, outputs=Outputs("said"))["state"] == "completed"
+        if planted == "file":
+            assert (attempt / "stdout").read_text() == "said" and not (attempt / "stdout").is_symlink()
+    assert (elsewhere / "stdout").read_text() == "another's"
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["1", "stdout"]
+
+
+class OvertakenJournal(FileJournal):
+    """A journal in which, once, another's record of a task comes just before an end that a worker reports of it."""
+
+    other: Entry | None = None
+
+    def append(self, entries: Sequence[Entry], **more: Any) -> Any:
+        other, self.other = self.other, None
+        if other is not None:
+            assert isinstance(super().append([other]), Appended)
+        return super().append(entries, **more)
+
+
+@pytest.mark.parametrize("what", ["complete", "fail"])
+def test_files_of_a_report_that_comes_late_are_removed(
+    harness: Harness, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = harness.add("g1")
+    found = claim(harness)
+    cancelled = Entry(f"task.{task}", Kind.CANCELLED, {"by": "x"}, expect=found.task.last_seq)
+    monkeypatch.setattr(harness.journal, "__class__", OvertakenJournal)
+    harness.journal.other = cancelled  # type: ignore[attr-defined]
+    with pytest.raises(StaleFence):
+        if what == "complete":
+            harness.claims.reports.complete(task, found.fence, result={"a": 1}, outputs=Outputs("said"))
+        else:
+            harness.claims.reports.fail(task, found.fence, Failure("exit", outputs=Outputs("said")))
+    assert harness.kinds(task)[-1] == "cancelled"
+    assert not (harness.data / "attempts" / task / "1").exists()
 
 
 def test_a_result_that_is_nested_too_deeply_is_refused(harness: Harness) -> None:

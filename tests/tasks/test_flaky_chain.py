@@ -33,6 +33,7 @@ from covenq.operate.parameters import Compact, Redact, Selection
 from covenq.state import query
 from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import Failure
 from journal.erasure import erasure_of
 from journal.errors import JournalUnavailable
@@ -83,7 +84,7 @@ class Chain:
         self.journal = open_journal(data / "journal", files=UnsyncedFiles(), settings=settings, force_filesystem=True)
         self.store = StateStore(data / "state.db", self.journal)
         self.flaky = FlakyJournal(self.journal, seed, before=0.2, after=0.2, late=0.15)
-        self.claims = Claims(self.flaky, self.store, Folded(self.store), data)  # type: ignore[arg-type]  # no thread here
+        self.claims = Claims(self.flaky, self.store, Folded(self.store), ReportFiles(data))  # type: ignore[arg-type]  # no thread here
         self.context = UpkeepContext(
             self.flaky,
             data,

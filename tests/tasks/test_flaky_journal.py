@@ -24,6 +24,7 @@ from covenq.operate.parameters import Pause, Selection
 from covenq.state import query
 from covenq.tasks.execution.pool import Pool, PoolSettings
 from covenq.tasks.remote.claims import Claims
+from covenq.tasks.remote.report_files import ReportFiles
 from tests.support.flaky import FlakyJournal
 from tests.support.pool import Harness
 from tests.support.records import queued, received
@@ -122,7 +123,7 @@ def test_pull_workers_get_each_task_once(harness: Harness, seed: int) -> None:
         )
         harness.journal.append([received(f"g{number}"), entry])
         ids.append(entry.subject)
-    claims = Claims(FlakyJournal(harness.journal, seed), harness.store, harness.fold_thread, harness.data)
+    claims = Claims(FlakyJournal(harness.journal, seed), harness.store, harness.fold_thread, ReportFiles(harness.data))
     claims.start()
     try:
         while granted := claims.claim_all("w", 60, 3):

@@ -10,15 +10,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote_plus
 
 import pytest
 
+from covenq.errors import UsageError
+from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
+from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.worker import Worker, WorkerOptions
+from covenq.tasks.scheduling.outcome import OUTPUT_MAX
 from tests.support.checkout import ROOT, clean_env
 from tests.support.daemon import Daemon, free_port
 from tests.support.journal_json import records
@@ -301,6 +305,57 @@ def test_an_attempt_that_breaks_in_the_worker_is_reported_as_internal(data: Path
         assert (first["category"], second["outcome"]) == ("internal", "completed")
         assert first["detail"] == "covenq worker itself failed (RuntimeError); its log has the traceback"
         assert not [one for one in records(served.data) if one["kind"] == "ops.late"]
+
+
+class OlderDaemonClient(ClaimsClient):
+    """A client of a daemon that knows nothing of outputs."""
+
+    refused: ClassVar[list[str]] = []
+
+    def post(self, path: str, body: Mapping[str, object], timeout: float | None = None) -> dict[str, Any]:
+        if unknown := sorted(body.keys() & {"stdout", "stderr"}):
+            self.refused.append(path.rpartition("/")[2])
+            raise UsageError(f"unknown key {unknown[0]!r}")
+        return super().post(path, body, timeout)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_daemon_that_takes_no_outputs_gets_the_report_without(data: Path, tmp_path: Path, code: int) -> None:
+    with serving(data, {"route": [{"name": "p", "match": "event:issues", "pull": True}]}) as served:
+        task = served.post("issues", issue(7)).json["tasks"][0]
+        (tmp_path / "work").mkdir()
+        run = ("sh", "-c", f"echo said; exit {code}")
+        OlderDaemonClient.refused.clear()
+        worker = Worker(
+            lambda: OlderDaemonClient(served.socket),
+            WorkerOptions("w1", run, environ={"PATH": os.environ["PATH"]}),
+            tmp_path / "work",
+        )
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            ended = eventually(lambda: (row := served.ask(f"/api/v1/tasks/{task}").json)["state"] != "queued" and row)
+            ended = eventually(lambda: (row := served.ask(f"/api/v1/tasks/{task}").json)["state"] != "running" and row)
+        finally:
+            worker.stop()
+            thread.join(60)
+        assert ended["state"] == ("failed" if code else "completed")
+        assert OlderDaemonClient.refused == ["fail" if code else "complete"]
+
+
+def test_of_an_output_its_end_is_sent_and_what_is_none_is_left_out(tmp_path: Path) -> None:
+    directory = AttemptDirectory.for_attempt(tmp_path, "t1", 1)
+    assert read_outputs(directory) == {}
+    directory.prepare(b"{}", {})
+    directory.write_output(b"\xff" * 10)
+    assert read_outputs(directory) == {"stdout": "\ufffd" * 10, "stderr": ""}
+    directory.write_output(b"a" * OUTPUT_MAX + b"b")
+    directory.stderr.unlink()
+    os.mkfifo(directory.stderr)
+    (said,) = read_outputs(directory).values()
+    note, _, rest = said.partition("\n")
+    assert note == "[covenq: 101 bytes before this were not sent]"
+    assert rest == "a" * (OUTPUT_MAX - 101) + "b" and len(said) <= OUTPUT_MAX
 
 
 PAUSED = """if True:

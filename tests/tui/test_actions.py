@@ -261,6 +261,7 @@ async def test_a_delivery_opens_onto_its_payload_story_and_log(daemon: Daemon, s
         await until(pilot, lambda: "nothing was written" in document(app), "its stdout")
         await pilot.press("escape", "w")
         await until(pilot, lambda: on(app, StoryScreen)() and "exit" in document(app), "the story")
+        assert "the cause" in document(app), "which quotes what failed"
         assert guid in document(app)
         await pilot.press("escape", "t")
         await until(pilot, lambda: on(app, PayloadScreen)() and "issue" in drawn(app), "the payload's tree")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from covenq.model import State
+from covenq.model.rows import Attempt
 from covenq.operate.answers import Done, PlanAnswer, Skipped
 from covenq.text import instant
 from covenq.tui import text
 from covenq.tui.actions import DELIVERIES
+from covenq.tui.background import BackgroundThread
 from covenq.tui.panes import columns
 from covenq.tui.screens import detail
 from covenq.tui.screens.dialogs import done_lines, plan_lines
+from covenq.tui.screens.logs import LogScreen
 from covenq.tui.widgets.lines import plain
 
 ANYTHING = st.text(st.characters(codec=None), max_size=200) | st.text(
@@ -90,3 +94,13 @@ def test_a_payload_is_laid_out_as_json_or_shown_as_it_came() -> None:
     big = plain(detail.payload_lines(b"x" * (detail.PRETTY_PRINT_MAX + 1), "9/g"))
     assert "covenq show --payload 9/g" in big
     assert len(big) < detail.PREVIEW_BYTES + 200
+
+
+@pytest.mark.parametrize(
+    ("outcome", "category", "stream"),
+    [(None, None, "stdout"), ("completed", None, "stdout"), ("failed", "exit", "stderr"), ("failed", "http", "stdout")],
+)
+def test_a_log_opens_with_the_output_that_says_why(outcome: str | None, category: str | None, stream: str) -> None:
+    values = dict.fromkeys(Attempt.__struct_fields__) | {"task": "t1", "attempt": 1, "outcome": outcome}
+    attempt = Attempt(**{**values, "category": category})  # type: ignore[arg-type]
+    assert LogScreen(attempt, lambda: None, BackgroundThread("test")).stream == stream

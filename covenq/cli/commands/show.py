@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.model.answers import DeliveryHistory, TaskHistory
     from covenq.model.rows import Attempt, OneDelivery, Task
-
-TAIL_LINES = 10
-TAIL_BYTES = 4096
-"""How much of a failed attempt's stderr is shown."""
 
 TASK_ID = re.compile(r"t[0-9a-f]{24}\Z")
 
@@ -81,7 +75,8 @@ def show(
     """Show one delivery or task, whole.
 
     Its headers, what became of it and why, its tasks, their attempts.
-    With --json a delivery has its tasks under "task_objects" too, and a task its attempts under "attempt_objects".
+    With --json a delivery has its tasks under "task_objects" too, and a task its attempts under "attempt_objects", and
+    under "last_output" the last lines of what failed.
 
     \b
       covenq show 72d3162e-cc78-11e3-81ab-4c9367dc0958 --path .issue.title
@@ -111,17 +106,15 @@ def show(
             print_curl(opened.delivery(delivery), url)
             return
         found = _with_attempts(opened, task) if task else _with_tasks(opened, opened.delivery(id))
-        shown = [found] if isinstance(found, TaskHistory) else found.task_objects
-        ends = {} if json else {one.id: _stderr_tail(opened, one) for one in shown}
     if json:
         output.emit_json(found)
         return
     where = local_data_dir(data, config)
-    logs = Logs(None if where is None else where / ATTEMPTS_NAME, ends)
+    directory = None if where is None else where / ATTEMPTS_NAME
     if isinstance(found, TaskHistory):
-        _print_task(found, logs)
+        _print_task(found, directory)
     else:
-        _print_delivery(found, logs)
+        _print_delivery(found, directory)
 
 
 def _find_task(opened: Source, id: str) -> Task | None:
@@ -138,8 +131,10 @@ def _with_attempts(opened: Source, task: Task) -> TaskHistory:
     from msgspec.structs import asdict
 
     from covenq.model.answers import TaskHistory
+    from covenq.operate.inspect.last_output import last_output
 
-    return TaskHistory(**asdict(task), attempt_objects=opened.attempts(task.id))
+    attempts = opened.attempts(task.id)
+    return TaskHistory(**asdict(task), attempt_objects=attempts, last_output=last_output(attempts, opened.log))
 
 
 def _with_tasks(opened: Source, delivery: OneDelivery) -> DeliveryHistory:
@@ -156,7 +151,7 @@ def _field(label: str, value: object) -> None:
         output.line(f"  {label:<13}{value}")
 
 
-def _print_delivery(d: DeliveryHistory, logs: Logs) -> None:
+def _print_delivery(d: DeliveryHistory, directory: Path | None) -> None:
     now = time.time()
     output.line(f"delivery {clean(d.hook)}/{clean(d.guid)}")
     _field("state", output.paint(clean(d.state), output.state_colour(d.state), output.has_colour(output.stdout())))
@@ -185,7 +180,7 @@ def _print_delivery(d: DeliveryHistory, logs: Logs) -> None:
             output.line(f"  {clean(name)}: {clean(value)}")
     for task in d.task_objects:
         output.line()
-        _print_task(task, logs)
+        _print_task(task, directory)
 
 
 def _erasure_note(d: OneDelivery) -> str:
@@ -200,7 +195,8 @@ def _erasure_note(d: OneDelivery) -> str:
     return f"{what}{who}{when}, record {by.seq}{why}"
 
 
-def _print_task(t: TaskHistory, logs: Logs) -> None:
+def _print_task(t: TaskHistory, attempts: Path | None) -> None:
+    """`attempts` is the directory of attempts' files, if it is on this machine."""
     now = time.time()
     output.line(f"task {clean(t.id)}")
     _field("state", output.paint(clean(t.state), output.state_colour(t.state), output.has_colour(output.stdout())))
@@ -219,28 +215,12 @@ def _print_task(t: TaskHistory, logs: Logs) -> None:
     if t.attempt_objects:
         output.line()
         print_table(ATTEMPT_COLUMNS, t.attempt_objects)
-        directory = None if logs.directory is None else logs.directory / t.id / str(t.attempt_objects[-1].attempt)
+        directory = None if attempts is None else attempts / t.id / str(t.attempt_objects[-1].attempt)
         if directory is not None and directory.is_dir():
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
-        for text in logs.ends.get(t.id, ()):
-            output.line(f"  {clean(text)}")
-
-
-@dataclass(frozen=True, slots=True)
-class Logs:
-    """The directory of attempts' files, if it is on this machine; and the last lines of failed tasks' stderr, by task id."""
-
-    directory: Path | None
-    ends: Mapping[str, list[str]]
-
-
-def _stderr_tail(opened: Source, task: TaskHistory) -> list[str]:
-    """The last lines of the newest attempt's stderr, TAIL_LINES at most; none unless it failed."""
-    last = task.attempt_objects[-1] if task.attempt_objects else None
-    if last is None or last.outcome in (None, "completed"):
-        return []
-    try:
-        text = opened.log(task.id, last.attempt, "stderr", TAIL_BYTES).decode("utf-8", "replace")
-    except NotFound:
-        return []
-    return [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]
+    if t.last_output is not None:
+        last = t.last_output
+        whole = f"covenq logs {clean(t.id)} {last.attempt}"
+        output.line(f"\nthe last of what attempt {last.attempt} wrote to {clean(last.stream)}; all of it: {whole}")
+        for text in last.lines:
+            output.line(f"  {clean(text.expandtabs())}")

@@ -15,6 +15,7 @@ from covenq.http.api.params import Body, body_of
 from covenq.model.answers import Grants
 from covenq.tasks.remote.claims import BATCH_MAX, Claims
 from covenq.tasks.remote.client import NO_PULL_ROUTE
+from covenq.tasks.remote.report_files import Outputs
 from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
 from covenq.tasks.scheduling.outcome import Usage
 
@@ -87,16 +88,17 @@ class Phase(_Report):
 
 
 class Complete(_Report):
-    """POST {"fence", "result"?, "exit_code"?, "usage"?}."""
+    """POST {"fence", "result"?, "exit_code"?, "usage"?, "stdout"?, "stderr"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
-        body = body_of(req, {"fence", "result", "exit_code", "usage"})
+        body = body_of(req, {"fence", "result", "exit_code", "usage", "stdout", "stderr"})
         answer = self._reports.complete(
             task,
             body.required_text("fence"),
             result=body.get("result"),
             exit_code=body.int32("exit_code"),
             usage=_usage(body),
+            outputs=_outputs(body),
         )
         respond_ok(resp, answer)
 
@@ -117,11 +119,11 @@ class CompleteAll(_Report):
 
 
 class Fail(_Report):
-    """POST {"fence", "category"?, "detail"?, "retry"?, "retry_after_s"?, "exit_code"?, "signal"?, "usage"?}."""
+    """POST {"fence", "category"?, "detail"?, "retry"?, "retry_after_s"?, "signal"?}, and what `Complete` takes but the result."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
-        body = body_of(req, known)
+        body = body_of(req, known | {"stdout", "stderr"})
         answer = self._reports.fail(
             task,
             body.required_text("fence"),
@@ -133,6 +135,7 @@ class Fail(_Report):
                 exit_code=body.int32("exit_code"),
                 signal=body.int32("signal"),
                 usage=_usage(body),
+                outputs=_outputs(body),
             ),
         )
         respond_ok(resp, answer)
@@ -145,6 +148,10 @@ def _lease_s(body: Body) -> float:
 
 def _done(body: Body) -> Completion:
     return Completion(body.required_text("task"), body.required_text("fence"), body.int32("exit_code"), _usage(body))
+
+
+def _outputs(body: Body) -> Outputs:
+    return Outputs(body.text("stdout"), body.text("stderr"))
 
 
 def _usage(body: Body) -> Usage | None:

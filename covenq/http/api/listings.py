@@ -158,7 +158,10 @@ class Attempts:
 
 @dataclass(eq=False)
 class Log:
-    """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, as plain text."""
+    """GET …/tasks/ID/attempts/N/stdout and …/stderr: the last of what the attempt wrote, or what begins at `offset=`.
+
+    As plain text.
+    """
 
     data: Path
     stream: str
@@ -167,7 +170,8 @@ class Log:
         last = req.get_param_as_int("last", min_value=1, max_value=LOG_MAX, default=LOG_MAX)
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
-        resp.data = view.log(self.data, id, int(attempt), self.stream, last)
+        offset = req.get_param_as_int("offset", min_value=0, max_value=1 << 53)
+        resp.data = view.log(self.data, id, int(attempt), self.stream, last, offset)
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 

@@ -20,7 +20,7 @@ from covenq.http.api.events import STREAMS, FollowedJournal
 from covenq.http.api.params import filter_of, integer_of
 from covenq.intake import refusal_log
 from covenq.intake.refusal_log import Refusals
-from covenq.operate.inspect import stats, tail, throughput, why
+from covenq.operate.inspect import stats, tail, throughput, view, why
 from covenq.state.folded import FoldedState
 from journal.interface import Journal
 
@@ -52,6 +52,7 @@ class Why:
             now=self.clock(),
             waiting=why.waiting(replace(config, caps=self.config.caps)),
             refused=lambda: refusal_log.read(self.data),
+            read_log=lambda task, attempt, stream, last: view.log(self.data, task, attempt, stream, last),
         )
         respond_ok(resp, answer)
 

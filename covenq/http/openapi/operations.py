@@ -188,10 +188,17 @@ OPERATIONS: tuple[Operation, ...] = (
             "GET",
             f"/api/v1/tasks/{{id}}/attempts/{{attempt}}/{stream}",
             "read",
-            f"The last of what the attempt wrote to {stream}.",
+            f"What the attempt wrote to {stream}: the last of it, or from an offset on.",
             {200: _TEXT},
             (400, 404),
-            (Query("last", {"type": "integer", "minimum": 1, "maximum": 1 << 20}, "At most so many bytes."),),
+            (
+                Query("last", {"type": "integer", "minimum": 1, "maximum": 1 << 20}, "At most so many bytes."),
+                Query(
+                    "offset",
+                    {"type": "integer", "minimum": 0, "maximum": 1 << 53},
+                    "From this byte on, if there is more.",
+                ),
+            ),
         )
         for stream in ("stdout", "stderr")
     ),

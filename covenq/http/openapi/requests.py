@@ -11,6 +11,7 @@ from msgspec import Struct
 from covenq.http.openapi.from_types import Schema
 from covenq.http.openapi.schemas import TEXT, TOKEN
 from covenq.model import Category
+from covenq.tasks.scheduling.outcome import OUTPUT_MAX
 
 
 def request(properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
@@ -75,6 +76,9 @@ _ENDED: dict[str, Schema] = {
     },
 }
 
+_OUTPUT: Schema = {"type": ["string", "null"], "description": f"What it wrote: its last {OUTPUT_MAX} bytes are kept."}
+_OUTPUTS: dict[str, Schema] = {"stdout": _OUTPUT, "stderr": _OUTPUT}
+
 _LEASE_S: Schema = {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "default": 60}
 
 REQUESTS: dict[str, Schema] = {
@@ -100,7 +104,8 @@ REQUESTS: dict[str, Schema] = {
         required=("fence", "phase"),
     ),
     "complete": request(
-        {"fence": TEXT, "result": {"description": "Any JSON, 1 MiB at most."}, **_ENDED}, required=("fence",)
+        {"fence": TEXT, "result": {"description": "Any JSON, 1 MiB at most."}, **_ENDED, **_OUTPUTS},
+        required=("fence",),
     ),
     "completed": request(
         {
@@ -131,6 +136,7 @@ REQUESTS: dict[str, Schema] = {
             "retry_after_s": {"type": ["number", "null"], "minimum": 0, "maximum": 1e9},
             "signal": _INT32,
             **_ENDED,
+            **_OUTPUTS,
         },
         required=("fence",),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from covenq.model.answers import LastOutput
 from covenq.model.rows import Attempt, Delivery, Dropped, Task, Waits
 from covenq.operate.inspect.forward_signature import Signing
 from covenq.routing.verdicts import Verdict
@@ -21,6 +22,8 @@ class DeliveryFacts:
     """Its tasks, oldest first."""
     attempts: Mapping[str, Sequence[Attempt]]
     """By task id."""
+    outputs: Mapping[str, LastOutput | None] = field(default_factory=dict)
+    """What a task's newest attempt wrote last, if it failed, by task id."""
     notes: Sequence[Record] = ()
     """The newest of the rarer records of it and its tasks, oldest first."""
     decided_by: str | None = None

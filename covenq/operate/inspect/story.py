@@ -30,6 +30,7 @@ def build_story(facts: DeliveryFacts) -> Story:
             StoryTask(
                 **{**asdict(task), "waits": facts.waiting.get(task.id)},
                 attempt_objects=list(facts.attempts.get(task.id, ())),
+                last_output=facts.outputs.get(task.id),
                 waiting=facts.waiting.get(task.id),
             )
             for task in facts.tasks
@@ -139,6 +140,8 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
         match task.state:
             case State.RUNNING:
                 yield Step("watch it", f"covenq tail -f id:{name}")
+                if task.kind == "run":
+                    yield Step("watch what it writes", f"covenq logs {name} -f")
                 yield Step("stop it", f"covenq cancel {name}")
             case State.QUEUED:
                 waits = facts.waiting.get(name)
@@ -147,7 +150,8 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
                 yield Step("end it", f"covenq cancel {name}")
             case state if state in REQUEUEABLE:
                 if state == State.FAILED:
-                    yield Step("see its output", f"covenq show {name}")
+                    what = "show" if facts.outputs.get(name) is None else "logs"
+                    yield Step("see its output", f"covenq {what} {name}")
                 attempts = facts.attempts.get(name, ())
                 if not gone and forward_signature.refused(task, attempts, delivery, facts.signing):
                     yield from forward_signature.steps(task, delivery, facts.signing)

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from covenq.intake.refusal_log import Refusal
-    from covenq.operate.inspect.history import Story, StoryRules
+    from covenq.model.answers import LastOutput
+    from covenq.operate.inspect.history import Story, StoryRules, StoryTask
     from covenq.routing.verdicts import Verdict
     from journal.records import Record
 
 QUESTIONS = ("accepted", "ignored", "failed", "retried", "duplicated", "now")
+QUOTED_MAX = 5
+"""Lines of an output in a story, its last."""
 ENDED = {"completed": "completed", "failed": "failed", "cancelled": "was cancelled", "superseded": "was superseded"}
 
 
@@ -24,6 +27,8 @@ def lines(story: Story) -> Iterator[tuple[str, str]]:
     for question in QUESTIONS:
         heading = "where is it now?" if question == "now" else f"{question}?"
         yield heading, getattr(story.answers, question).words
+    for task in story.tasks:
+        yield from _output_lines(task)
     yield "what happened", ""
     for event in story.events:
         yield when(event.at), event.words
@@ -32,6 +37,19 @@ def lines(story: Story) -> Iterator[tuple[str, str]]:
         yield "what next", ""
         for step in story.next:
             yield step.command, step.words
+
+
+def _output_lines(task: StoryTask) -> Iterator[tuple[str, str]]:
+    last = task.last_output
+    if last is None:
+        return
+    yield output_heading(task.id, last), ""
+    for line in last.lines[-QUOTED_MAX:]:
+        yield "", line.expandtabs()
+
+
+def output_heading(task: str, last: LastOutput) -> str:
+    return f"the last of what attempt {last.attempt} of {task} wrote to {last.stream}"
 
 
 UNPROVEN = "what a refused request's headers said it was, nothing proves: no signature covers them"

@@ -198,8 +198,11 @@ def pauses(conn: sqlite3.Connection) -> list[ActivePause]:
     return [ActivePause(*row) for row in conn.execute(f"SELECT {columns} FROM pauses ORDER BY seq")]  # noqa: S608 - constants
 
 
-def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
-    """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound."""
+def log(data: Path, task: str, attempt: int, stream: str, last: int, offset: int | None = None) -> bytes:
+    """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound.
+
+    With `offset` the bytes from there on, as many at most; none where it ends there.
+    """
     try:
         directory = AttemptDirectory.for_attempt(data, task, attempt)
     except ValueError:
@@ -208,7 +211,10 @@ def log(data: Path, task: str, attempt: int, stream: str, last: int) -> bytes:
     try:
         with directory.open(path.name) as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - last))
+            at = max(0, size - last) if offset is None else offset
+            if at >= size:
+                return b""
+            file.seek(at)
             return file.read(last)
     except OSError:
         raise NotFound(

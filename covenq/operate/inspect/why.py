@@ -24,6 +24,7 @@ from covenq.operate.inspect import view
 from covenq.operate.inspect.delivery_facts import DeliveryFacts
 from covenq.operate.inspect.forward_signature import signing_of
 from covenq.operate.inspect.history import Story, Target, Why
+from covenq.operate.inspect.last_output import ReadLog, last_output
 from covenq.operate.inspect.story import build_story
 from covenq.routing.verdicts import CONTENT_FIELDS, Verdict, verdicts
 from covenq.state import query, repositories
@@ -54,11 +55,13 @@ def why(
     now: float,
     waiting: Waiting,
     refused: Callable[[], Iterable[Refusal]],
+    read_log: ReadLog,
 ) -> Why:
     """The history of a delivery by its id or a task's, or those of an issue's or pull request's deliveries by its address.
 
     The function `refused` gives the log of refusals, newest last. What it has of the id is told beside what the journal holds,
-    and replaces none of that: nothing proves what a refused request said it was. Raises UsageError for what is no id, unless
+    and replaces none of that: nothing proves what a refused request said it was. `read_log` gives the outputs of attempts.
+    Raises UsageError for what is no id, unless
     something was refused under it, Ambiguous for a GUID that several hooks share.
     """
     if not asked:
@@ -67,7 +70,7 @@ def why(
         )
 
     def story(row: Delivery) -> Story:
-        return build_story(_facts(conn, records, config, row, now, waiting))
+        return build_story(_facts(conn, records, config, row, now, waiting, read_log))
 
     target = target_of(asked)
     if target is not None:
@@ -146,15 +149,18 @@ def _facts(
     row: Delivery,
     now: float,
     waiting: Waiting,
+    read_log: ReadLog,
 ) -> DeliveryFacts:
     tasks = query.tasks_of(conn, row.hook, row.guid)
+    attempts = {task.id: query.attempts(conn, task.id) for task in tasks}
     noted = [seq for subject in _subjects(row, tasks) for seq in notes(conn, subject, NOTES_MAX)[1]]
     found = [record for record in map(records.get, sorted(noted)) if record is not None]
     by = row.redacted or row.payload_dropped
     return DeliveryFacts(
         delivery=row,
         tasks=tasks,
-        attempts={task.id: query.attempts(conn, task.id) for task in tasks},
+        attempts=attempts,
+        outputs={id: last_output(its, read_log) for id, its in attempts.items() if not row.redacted},
         notes=found,
         decided_by=_decided_by(records, row),
         verdicts=_verdicts(records, config.routes, row),

@@ -24,7 +24,7 @@ from covenq.tasks.execution import running
 from covenq.tasks.execution.breaker import Breakers
 from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
-from covenq.tasks.execution.forward import headers_for, outcome_of, post, target_of
+from covenq.tasks.execution.forward import answer_of, headers_for, outcome_of, post, target_of
 from covenq.tasks.execution.scrub import Scrubber, secrets_of
 from covenq.tasks.execution.shortage import StartLimit, is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
@@ -371,7 +371,7 @@ class Attempt:
         if context.breakers.report(target_of(url), ok=not reply.receiver_failed):
             log.warning("%s is left alone for a while: it failed again and again", target_of(url))
         if reply.status is not None:
-            directory.write_output(context.scrubber(()).scrub(b"HTTP %d\n\n%b" % (reply.status, reply.body)))
+            directory.write_output(context.scrubber(()).scrub(answer_of(reply)))
         return outcome_of(reply, context.clock())
 
     def _phase(self, claim: Claim, name: str) -> None:

@@ -27,6 +27,7 @@ from covenq.model import Category
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.scheduling.outcome import Outcome
+from covenq.text import one_line
 
 CONNECT_S = 10.0
 SOCKET_TIMEOUT_MAX_S = 2_000_000.0
@@ -40,6 +41,7 @@ _CONNECTION_HEADERS = frozenset(
 )
 """Headers that belong to a connection: not those of the one by which the delivery came are sent, but this one's own."""
 _REASON_MAX = 200
+_TYPE_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,13 @@ def outcome_of(reply: Reply, now: float) -> Outcome:
         detail += "; a redirect is not followed"
     wait = retry_after(reply.header("Retry-After"), now) if again else None
     return Outcome(Category.HTTP, detail=detail, http_status=reply.status, final=not again, retry_after_s=wait)
+
+
+def answer_of(reply: Reply) -> bytes:
+    """What is kept of an answer as the attempt's output: status, content type and body, in the form of HTTP."""
+    kind = reply.header("Content-Type")
+    head = f"HTTP {reply.status}\n" + (f"Content-Type: {one_line(kind, _TYPE_MAX)}\n" if kind else "")
+    return head.encode("utf-8", "replace") + b"\n" + reply.body
 
 
 def retry_after(value: str | None, now: float) -> float | None:

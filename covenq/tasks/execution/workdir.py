@@ -16,7 +16,7 @@ from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME
 from covenq.tasks.execution.removal import remove_content, remove_tree
-from covenq.tasks.execution.untrusted_files import open_file
+from covenq.tasks.execution.untrusted_files import open_file, opened_directory
 
 _OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 """Errors that say nothing of the file that was to be opened."""
@@ -103,6 +103,20 @@ class AttemptDirectory:
         """Write the output of an attempt that runs no command. A full disk costs the output, not the work."""
         with contextlib.suppress(OSError), self.open(self.stdout.name, os.O_WRONLY) as file:
             write_all(file, memoryview(output))
+
+    def keep_output(self, name: str, output: bytes) -> None:
+        """Write the output, `stdout` or `stderr`, of a command that ran elsewhere. A full disk costs the output, not the work."""
+        attempts, names = self.path.parents[1], (self.path.parent.name, self.path.name)
+        with contextlib.suppress(OSError):
+            attempts.mkdir(mode=0o700, exist_ok=True)
+            for depth, one in enumerate(names):
+                with opened_directory(attempts, *names[:depth]) as fd, contextlib.suppress(FileExistsError):
+                    os.mkdir(one, 0o700, dir_fd=fd)
+            # A new file: what has that name now is perhaps the link to another task's.
+            with opened_directory(attempts, *names) as fd, contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=fd)
+            with self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+                write_all(file, memoryview(output))
 
     def keep(self, result: bytes) -> None:
         """Write a result that came as bytes, whole, durable with its name when this returns. Raises OSError."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from covenq.errors import UsageError
 from covenq.model import TOKEN, State, at_text, rows
@@ -23,6 +22,7 @@ from covenq.rounds import Loop
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
+from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.remote.reports import ClaimReports
 from covenq.tasks.scheduling.claim import RETRY_S, Claim
 from covenq.tasks.scheduling.dispatcher import Dispatcher
@@ -86,14 +86,14 @@ class Claims:
         journal: Journal,
         store: StateStore,
         fold_thread: FoldThread,
-        data: Path,
+        files: ReportFiles,
         *,
         dispatcher: Dispatcher | None = None,
         sources: TimeSources = REAL,
         room: Callable[[], bool] = lambda: True,
         on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`dispatcher` is shared with the pool.
+        """`files` is where what workers report is kept; `dispatcher` is shared with the pool.
 
         Nothing is claimed while `room` returns False: the disk is low. `on_full` makes room for the end of an attempt when the
         disk is full, and returns whether it could.
@@ -114,7 +114,7 @@ class Claims:
             journal,
             store,
             fold_thread,
-            data.absolute(),
+            files,
             self._leases,
             clock=sources.clock,
             random=sources.random,

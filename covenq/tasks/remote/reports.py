@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypedDict
 
 import orjson
@@ -20,7 +19,7 @@ from covenq.model.rows import Count, TaskState, Time
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
-from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
@@ -89,6 +88,7 @@ class Failure:
     exit_code: int | None = None
     signal: int | None = None
     usage: Usage | None = None
+    outputs: Outputs = NO_OUTPUTS
 
 
 class ClaimReports:
@@ -99,7 +99,7 @@ class ClaimReports:
         journal: Journal,
         store: StateStore,
         fold_thread: FoldThread,
-        data: Path,
+        files: ReportFiles,
         leases: Leases,
         *,
         clock: Callable[[], float],
@@ -110,7 +110,7 @@ class ClaimReports:
         self._journal = journal
         self._store = store
         self._fold_thread = fold_thread
-        self._data = data
+        self._files = files
         self._leases = leases
         self._clock = clock
         self._random = random
@@ -135,7 +135,14 @@ class ClaimReports:
         return {"phase": word, "seq": claim.last}
 
     def complete(
-        self, task: str, token: str, *, result: object = None, exit_code: int | None = None, usage: Usage | None = None
+        self,
+        task: str,
+        token: str,
+        *,
+        result: object = None,
+        exit_code: int | None = None,
+        usage: Usage | None = None,
+        outputs: Outputs = NO_OUTPUTS,
     ) -> Completed:
         """The attempt completed. `result` is stored as JSON. Raises as `renew` does.
 
@@ -151,14 +158,12 @@ class ClaimReports:
         claim = self._current_claim(task, token, "complete")
         path: str | None = None
         if text is not None:
-            directory = AttemptDirectory.for_attempt(self._data, task, claim.attempt)
             try:
-                directory.keep(text)
+                path = self._files.keep_result(claim, text)
             except OSError as error:
                 raise NotDurable(f"the result can't be kept: {error.strerror}") from error
-            path = str(directory.result.relative_to(self._data))
         data = claim.record_data(exit_code=exit_code, result=path, **_usage(usage))
-        self._record(claim, "complete", Kind.COMPLETED, data)
+        self._record_end(claim, "complete", Kind.COMPLETED, data, outputs)
         return {"state": State.COMPLETED.value, "result": path, "duplicate": False}
 
     def complete_all(self, done: Sequence[Completion]) -> list[dict[str, object]]:
@@ -216,7 +221,7 @@ class ClaimReports:
         ending = ending_after(
             row, claim.attempt, claim.seq, outcome, result=None, now=self._clock(), random=self._random
         )
-        self._record(claim, "fail", ending.kind, {**ending.data, **_usage(failure.usage)})
+        self._record_end(claim, "fail", ending.kind, {**ending.data, **_usage(failure.usage)}, failure.outputs)
         return _ended(ending.kind, ending.data, duplicate=False)
 
     def _current_claim(self, task: str, token: str, what: str, *, leased: bool = True) -> Claim:
@@ -244,6 +249,19 @@ class ClaimReports:
         if newest.data.get("claim") != claim.seq or newest.data.get("category") == Category.LEASE_LOST:
             return None
         return newest
+
+    def _record_end(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object], outputs: Outputs) -> None:
+        """Keep the outputs, and append the record of the end. Raises as `_record`.
+
+        The files of a report that turns out late are removed, unless its claim reported an end before: then they are that one's.
+        """
+        self._files.keep_outputs(claim, outputs)
+        try:
+            self._record(claim, what, kind, data)
+        except StaleFence:
+            if (outputs != NO_OUTPUTS or data.get("result")) and self._recorded_end(claim.task, claim.fence) is None:
+                self._files.discard(claim)
+            raise
 
     def _record(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object]) -> None:
         """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""

@@ -34,6 +34,7 @@ from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.missing_routes import MissingRoutes
+from covenq.tasks.remote.output_end import read_outputs
 from covenq.tasks.remote.result import read_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
 from covenq.tasks.scheduling.outcome import Outcome
@@ -288,12 +289,13 @@ class Worker:
         if outcome.usage is not None:
             said["usage"] = outcome.usage.as_json()
         if outcome.category is None:
-            done = self._ask_while_leased(
-                leased, lambda: client.report(leased.grant, "complete", result=result, **said)
-            )
+            action, more = "complete", {"result": result}
         else:
-            said |= {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
-            done = self._ask_while_leased(leased, lambda: client.report(leased.grant, "fail", **said))
+            action = "fail"
+            more = {"category": outcome.category.value, "detail": outcome.detail, "signal": outcome.signal}
+        said |= more
+        outputs = read_outputs(directory)
+        done = self._ask_while_leased(leased, lambda: client.report_end(leased.grant, action, said, outputs))
         leased.reported = done is not None
         if done is None:
             log.error(

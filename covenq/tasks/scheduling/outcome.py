@@ -20,6 +20,8 @@ from covenq.model import Category, JsonObject, Kind, at_text, bounded_duration, 
 
 RESULT_MAX = 1 << 20
 """Bytes of the result that a pull worker reports, as JSON."""
+OUTPUT_MAX = 64 * 1024
+"""Bytes of an output that a pull worker reports, from its end."""
 RESULT_DEPTH_MAX = 250
 """Levels of brackets in it. orjson writes 254, and a worker reports it within an object."""
 RETRY_AFTER_MAX_S = 86400.0

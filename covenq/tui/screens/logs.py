@@ -42,8 +42,9 @@ class LogScreen(Screen[None]):
         self._attempt = attempt
         self._source = source
         self._thread = thread
-        # A failure says why on stderr.
-        self.stream: Stream = "stdout" if attempt.outcome in (None, "completed") else "stderr"
+        # A failure says why on stderr; a receiver's answer is on stdout.
+        stdout = attempt.outcome in (None, "completed") or attempt.category == "http"
+        self.stream: Stream = "stdout" if stdout else "stderr"
         self._content: bytes | None = None
 
     def compose(self) -> ComposeResult:
@@ -95,5 +96,5 @@ def output_lines(content: bytes) -> list[Line]:
         return [[("nothing was written", "dim")]]
     lines: list[Line] = [[(line, "")] for line in text.clean_block(content.decode("utf-8", "replace").rstrip("\n"))]
     if len(content) >= LOG_BYTES:
-        lines.insert(0, [(f"… the last {text.size(LOG_BYTES)}; all of it is in the attempt's directory", "yellow")])
+        lines.insert(0, [(f"… the last {text.size(LOG_BYTES)}; `covenq logs` prints all of it", "yellow")])
     return lines

@@ -1,0 +1,242 @@
+"""What an attempt wrote, piece by piece, from its beginning to its end; followed over attempts and restarts of the daemon.
+
+One piece of each output is in memory at a time, however long they are. Pieces end with a line, so that two outputs that are
+shown together don't mix within one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from covenq.cli.context import source
+from covenq.cli.id_prefix import whole_id, with_hint
+from covenq.cli.output import clean, count, say
+from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, UsageError
+from covenq.model import FINAL, State
+
+if TYPE_CHECKING:
+    from covenq.client.interface import Source, Stream
+    from covenq.model.rows import Task
+
+PIECE = 256 * 1024
+"""Bytes that are read at a time, and of a line without an end that wait for it."""
+POLL_S = 0.5
+"""Seconds between two looks at an attempt that runs, and two attempts to reach a daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Whole lines of an output, or a part of one that is too long, or has no end."""
+
+    attempt: int
+    stream: Stream
+    content: bytes
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far an output was read."""
+
+    offset: int = 0
+    pending: bytes = b""
+    """What was read of a line whose end wasn't."""
+
+    def take(self, content: bytes) -> bytes:
+        """The lines that are whole with these bytes."""
+        self.offset += len(content)
+        content = self.pending + content
+        # A return at the end of what there is may be half of a line's end.
+        at = max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1
+        if not at and len(content) >= PIECE:
+            at = len(content)
+        self.pending = content[at:]
+        return content[:at]
+
+
+@dataclass(slots=True)
+class LogReader:
+    """The pieces of the outputs of attempt `number` of a task, the newest's if that is None; in the order of `streams`.
+
+    With `follow` it goes on until that attempt ends, or with no number until the task does, and waits for a daemon that is
+    restarted. Raises NotFound where there is nothing to be had, with the reason, and DaemonUnreachable.
+    """
+
+    asked: str
+    """The task's id, or how it begins, or its delivery's."""
+    number: int | None
+    streams: Sequence[Stream]
+    follow: bool
+    data: str | None
+    config: str | None
+    task: str | None = None
+    """The task's whole id, once it is known."""
+    wrote: bool = False
+    """Whether there was a piece."""
+    silence: str = ""
+    """What is to be said where there was none, at the end."""
+    _newest: int | None = None
+    """The attempt that is read, where none was named."""
+    _finished: int | None = None
+    """The attempt of which all was read that there will be."""
+    _told: tuple[int, bool] | None = None
+    """The attempt that was said to have no output, and whether it had ended."""
+    _positions: dict[Stream, _Position] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Piece]:
+        waiting = False
+        while True:
+            try:
+                with source(self.data, self.config) as opened:
+                    if not waiting or opened.live:
+                        waiting = False
+                        if (yield from self._read(opened)):
+                            return
+                        waiting = True
+            except DaemonUnreachable:
+                if not self.follow:
+                    raise
+                waiting = True
+            self._say_once("No daemon is running: waiting for it.")
+            time.sleep(POLL_S)
+
+    def _read(self, opened: Source) -> Generator[Piece, None, bool]:
+        """Read, and follow while there is a daemon. Whether that was all."""
+        if self.task is None:
+            with with_hint(self.asked):
+                self.task = _task_of(opened, self.asked)
+        while True:
+            # First the state, then the files: they are complete before the record of the end.
+            task = opened.task(self.task)
+            number = self._number(task)
+            ended = number is not None and (number < task.attempts or task.state != State.RUNNING)
+            if number is not None and number != self._finished:
+                yield from self._drain(opened, task, number, ended=ended)
+                self._finished = number if ended else None
+            if number is not None and self._is_last(task, number, ended=ended):
+                self.silence = "" if self.wrote else _silence(opened, task.id, number, self.streams)
+                return True
+            if ended and number is not None and number < task.attempts:
+                self._newest = number + 1
+                continue
+            if not opened.live:
+                return False
+            if task.state == State.QUEUED:
+                self._say_once(f"{clean(task.id)} waits for {'its next' if number else 'an'} attempt.")
+            time.sleep(POLL_S)
+
+    def _is_last(self, task: Task, number: int, *, ended: bool) -> bool:
+        """Whether nothing is to be read after what there is now of that attempt."""
+        if not self.follow or self.number is not None:
+            return ended or not self.follow
+        return ended and number == task.attempts and task.state in FINAL
+
+    def _number(self, task: Task) -> int | None:
+        """The attempt to read; None while there is none to wait for. Raises NotFound."""
+        if self.number is not None and self.number > task.attempts:
+            had = f"It has had {count(task.attempts, 'attempt')}: see `covenq show {task.id}`."
+            raise NotFound(f"task {task.id} has no attempt {self.number}", hint=had)
+        if self.number is None and not task.attempts and (not self.follow or task.state in FINAL):
+            raise NotFound(
+                f"task {task.id} has had no attempt yet" if task.state not in FINAL else f"task {task.id} never ran",
+                hint=f"`covenq why {task.id}` says why; `covenq logs {task.id} -f` waits for one.",
+            )
+        # The first one of those that may come and go while it is waited for.
+        wanted = self.number or self._newest or max(task.attempts, 1)
+        self._newest = wanted
+        return wanted if wanted <= task.attempts else None
+
+    def _drain(self, opened: Source, task: Task, number: int, *, ended: bool) -> Iterator[Piece]:
+        """What the outputs hold beyond what was read. Raises NotFound, if there is none and nothing to follow."""
+        missing = 0
+        for stream in self.streams:
+            position = self._positions.setdefault(stream, _Position())
+            try:
+                while content := opened.log(task.id, number, stream, PIECE, position.offset):
+                    yield from self._piece(number, stream, position.take(content))
+            except NotFound:
+                missing += 1
+            if ended or not self.follow:
+                yield from self._piece(number, stream, position.pending)
+                del self._positions[stream]
+        if missing < len(self.streams):
+            return
+        if self._is_last(task, number, ended=ended):
+            raise _absent(opened, task, number, ended=ended)
+        if (task.kind == "pull" or ended) and (number, ended) != self._told:
+            self._told = (number, ended)
+            say(f"{clean(_absent(opened, task, number, ended=ended))}.")
+
+    def _piece(self, number: int, stream: Stream, content: bytes) -> Iterator[Piece]:
+        if content:
+            self.wrote = True
+            yield Piece(number, stream, content)
+
+    def _say_once(self, words: str) -> None:
+        if words not in self._said:
+            self._said.add(words)
+            say(words)
+
+
+def _task_of(opened: Source, asked: str) -> str:
+    """The id of the task that `asked` names, or of its delivery's only one. Raises NotFound, UsageError where it has several."""
+    id = whole_id(opened, asked)
+    try:
+        return opened.task(id).id
+    except NotFound as unknown:
+        try:
+            tasks = opened.delivery(id).tasks
+        except Ambiguous:
+            raise
+        except (NotFound, UsageError):
+            raise unknown from None
+    if not tasks:
+        raise NotFound(f"delivery {id} has no task", hint=f"`covenq why {id}` says why.")
+    if len(tasks) > 1:
+        raise UsageError(f"delivery {id} has several tasks: {', '.join(tasks)}", hint=f"Say which: {tasks[-1]}")
+    return tasks[0]
+
+
+def _silence(opened: Source, task: str, number: int, streams: Sequence[Stream]) -> str:
+    """Of an attempt that wrote nothing: that, and how it ended."""
+    from covenq.operate.inspect.story_text import ENDED, cause
+
+    words = f"attempt {number} of {task} wrote nothing" + (f" to {streams[0]}" if len(streams) == 1 else "")
+    attempt = next((one for one in opened.attempts(task) if one.attempt == number), None)
+    if attempt is None or attempt.outcome is None:
+        return f"{words} yet"
+    how = f", {cause(attempt)}" if attempt.category or attempt.detail else ""
+    return f"{words}; it {ENDED.get(attempt.outcome, attempt.outcome)}{how}"
+
+
+def _absent(opened: Source, task: Task, number: int, *, ended: bool) -> NotFound:
+    """Why nothing is kept of what an attempt wrote."""
+    what = f"attempt {number} of {task.id}"
+    try:
+        erased = opened.delivery(f"{task.hook}/{task.guid}").redacted
+    except (NotFound, UsageError):
+        erased = None
+    if erased:
+        return NotFound(
+            f"what {what} wrote was erased with its delivery, by record {erased}", hint=f"`covenq show {task.id}`"
+        )
+    if task.kind == "pull":
+        worker = next((one.worker for one in opened.attempts(task.id) if one.attempt == number), None)
+        if not ended:
+            return NotFound(
+                f"{what} runs at worker {worker}, and what it writes is sent when it ends",
+                hint=f"`covenq logs {task.id} {number} -f` waits for it.",
+            )
+        return NotFound(
+            f"nothing that {what} wrote is kept: worker {worker} has sent nothing, or retention has removed it",
+            hint="A worker sends it with its report: one whose lease ran out sends none, and an older covenq doesn't.",
+        )
+    if not ended:
+        return NotFound(f"{what} is only beginning", hint=f"`covenq logs {task.id} {number} -f` waits for it.")
+    return NotFound(
+        f"nothing that {what} wrote is kept",
+        hint="Retention may have removed it, or it never began: see `covenq show`.",
+    )

@@ -1,0 +1,49 @@
+"""The last lines of what an attempt wrote that failed: what `covenq show` and `covenq why` quote of it.
+
+They are the words of a command, of a worker elsewhere or of a receiver: whoever shows them, escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from covenq.errors import NotFound
+from covenq.model import State
+from covenq.model.answers import LastOutput
+from covenq.model.rows import Attempt
+
+LINES_MAX = 10
+LINE_MAX = 400
+"""Characters of a line; of a longer one its end."""
+BYTES_MAX = 16 * 1024
+"""How much of an output is read for them, from its end."""
+
+ReadLog = Callable[[str, int, Literal["stdout", "stderr"], int], bytes]
+"""(task, attempt, stream, bytes) → the last of what the attempt wrote. Raises NotFound."""
+
+
+def last_output(attempts: Sequence[Attempt], read: ReadLog) -> LastOutput | None:
+    """The last lines of the newest attempt that ended, if it didn't complete: of stderr, or where that is empty of stdout.
+
+    None also where nothing was written, or nothing of it is kept.
+    """
+    ended = [one for one in attempts if one.ended_at is not None]
+    if not ended or ended[-1].outcome == State.COMPLETED:
+        return None
+    newest = ended[-1]
+    streams: tuple[Literal["stderr", "stdout"], ...] = ("stderr", "stdout")
+    for stream in streams:
+        try:
+            content = read(newest.task, newest.attempt, stream, BYTES_MAX)
+        except NotFound:
+            continue
+        if lines := list(_last_lines(content.decode("utf-8", "replace"))):
+            return LastOutput(newest.attempt, stream, lines)
+    return None
+
+
+def _last_lines(text: str) -> Iterator[str]:
+    """Those that aren't blank, each cut at its beginning."""
+    for line in [line.rstrip() for line in text.splitlines() if line.strip()][-LINES_MAX:]:
+        yield line if len(line) <= LINE_MAX else f"…{line[1 - LINE_MAX :]}"

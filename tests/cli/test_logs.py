@@ -1,0 +1,63 @@
+"""How `covenq logs` cuts what it reads into lines, however it comes, and goes from attempt to attempt."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from covenq.cli.log_reader import PIECE, LogReader, _Position
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_pieces_end_with_lines_and_nothing_is_lost(size: int) -> None:
+    content = b"one\ntwo\r\n\r\nthree\rfour\n\nfive \xe2\x82\xac"
+    position, pieces = _Position(), []
+    for at in range(0, len(content), size):
+        pieces.append(position.take(content[at : at + size]))
+    assert all(not piece or piece[-1:] in b"\r\n" for piece in pieces)
+    assert b"".join([*pieces, position.pending]) == content
+    assert position.offset == len(content)
+    lines = [line for piece in [*pieces, position.pending] for line in piece.splitlines()]
+    assert lines == content.splitlines()
+
+
+def test_a_line_without_an_end_waits_in_bounded_memory() -> None:
+    position = _Position()
+    for _ in range(100):
+        position.take(b"x" * (PIECE - 1))
+        assert len(position.pending) < PIECE
+    assert position.offset == 100 * (PIECE - 1)
+
+
+class Jumping:
+    """A source in which all of a task's attempts come and go between two looks at it."""
+
+    live = True
+
+    def __init__(self, *looks: tuple[str, int]) -> None:
+        self.looks = list(looks)
+
+    def task(self, id: str) -> Any:
+        state, attempts = self.looks[0] if len(self.looks) == 1 else self.looks.pop(0)
+        return SimpleNamespace(id=id, state=state, attempts=attempts, kind="run")
+
+    def log(self, task: str, attempt: int, stream: str, last: int, offset: int) -> bytes:
+        return f"{stream} {attempt}\n".encode()[offset : offset + last]
+
+
+@pytest.mark.parametrize(
+    ("looks", "read"),
+    [
+        ([("queued", 0), ("failed", 3)], [1, 2, 3]),
+        ([("running", 2), ("queued", 2), ("queued", 2), ("failed", 4)], [2, 3, 4]),
+        ([("completed", 2)], [2]),
+    ],
+)
+def test_no_attempt_is_missed_and_none_is_read_twice(looks: list[tuple[str, int]], read: list[int]) -> None:
+    reader = LogReader("t1", None, ["stdout", "stderr"], True, None, None, task="t1")
+    pieces = list(reader._read(Jumping(*looks)))  # type: ignore[arg-type]
+    assert [piece.content.decode() for piece in pieces] == [
+        f"{stream} {number}\n" for number in read for stream in ("stdout", "stderr")
+    ]
