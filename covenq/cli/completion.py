@@ -145,9 +145,10 @@ def _ids_from_state(incomplete: str, data: str | None, config: str | None, of: S
 
     from covenq.cli.context import locate
     from covenq.paths import STATE_NAME
+    from journal.presence import exists
 
     path = locate(data, config).data / STATE_NAME
-    if not path.exists():
+    if not exists(path):
         return None
     found: list[str] = []
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as conn:

@@ -21,6 +21,7 @@ from covenq.cli.webhook_client import Reply, post
 from covenq.config.secret_keys import default_file
 from covenq.errors import CovenqError, DaemonUnreachable
 from covenq.paths import CONFIG_NAME, SOCKET_NAME
+from journal.presence import exists
 
 HOOK = "446581321"
 CLIENTS = 16
@@ -91,7 +92,7 @@ class DemoDaemon:
         from covenq.client.open import open_source
         from covenq.config.load import Config
 
-        if not (self.data / SOCKET_NAME).exists():
+        if not exists(self.data / SOCKET_NAME):
             return False
         with open_source(self.data, Config()) as source:
             if not source.live:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from covenq.config.load import Config, parse_bind
 from covenq.errors import Refused, UsageError
+from journal.presence import exists, is_file
 
 CONFIG = Path("/etc/covenq/covenq.toml")
 DATA = Path("/var/lib/covenq")
@@ -179,7 +180,7 @@ def _require_reachable(unit: Unit) -> None:
 
 def _install_hint() -> str:
     checkout = Path(__file__).resolve().parents[2]
-    found = (checkout / "pyproject.toml").is_file()
+    found = is_file(checkout / "pyproject.toml")
     source = shlex.quote(str(checkout)) if found else "SOURCE"
     what = "" if found else " (SOURCE is a checkout of covenq, or a wheel made of one)"
     return (
@@ -191,7 +192,7 @@ def _install_hint() -> str:
 def this_command(argv0: str, executable: str) -> list[str]:
     """The command that starts this installation of covenq, with absolute paths."""
     path = Path(argv0).absolute()
-    if path.suffix != ".py" and path.is_file():
+    if path.suffix != ".py" and is_file(path):
         return [str(path)]
     return [str(Path(executable).absolute()), "-m", "covenq"]
 
@@ -214,19 +215,19 @@ def next_steps(unit: Unit, written: Path | None, options: Sequence[str] = ()) ->
     if unit.account.uid is None:
         home = f"--home-dir {unit.data} --no-create-home --shell /usr/sbin/nologin"
         steps.append(("User", f"useradd --system --user-group {home} {user}"))
-    if not unit.config.parent.exists():
+    if not exists(unit.config.parent):
         steps.append(("Directory", f"install -d -m 750 -g {group} {directory}"))
     elif unreachable(unit.config.parent, unit.account) is not None:
         steps.append(("Directory", f"chgrp {group} {directory} && chmod g+rx {directory}"))
     readable = f"chgrp {group} {name} && chmod 640 {name}"
-    if not unit.config.exists():
+    if not exists(unit.config):
         credential = f" --credential {unit.credentials[0]}" if unit.credentials else ""
         steps.append(("Configuration", f"{command} init --config {name}{credential} && {readable}"))
     elif unreachable(unit.config, unit.account) is not None:
         steps.append(("Configuration", readable))
     for credential in unit.credentials:
         secret = unit.config.parent / credential
-        if not secret.exists():
+        if not exists(secret):
             steps.append(("Secret", f"openssl rand -hex 32 | install -m 600 /dev/stdin {secret}"))
     if not unit.data.is_relative_to(_STATE):
         steps.append(("Data", f"install -d -m 700 -o {user} -g {group} {shlex.quote(str(unit.data))}"))

@@ -19,6 +19,7 @@ from journal.errors import JournalClosed, JournalLocked, JournalReadOnly
 from journal.file.reader import JournalReader, open_reader
 from journal.file.segment import NAME
 from journal.interface import Reader
+from journal.presence import exists
 from journal.records import NO_SUM, Entry, Head, Record
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LocalFiles:
     @contextmanager
     def reading(self) -> Iterator[tuple[sqlite3.Connection, Reader]]:
         """The rows, folded to the end of the journal, and the journal."""
-        if not self.journal.exists() and not self.state.exists():
+        if not exists(self.journal) and not exists(self.state):
             with overlay(self.state, EmptyJournal()) as conn:
                 yield conn, EmptyJournal()
             return
@@ -65,7 +66,7 @@ class LocalFiles:
 
         if create:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif not self.journal.exists() and not self.state.exists():
+        elif not exists(self.journal) and not exists(self.state):
             raise NotFound(f"nothing was ever received in {self.data}", hint="Start with `covenq serve`.")
 
         def opened() -> FileJournal:
@@ -94,7 +95,10 @@ class LocalFiles:
             yield UpkeepContext(journal, self.data, policy, store.reader, fold, store.truncate_wal)
 
     def segments(self) -> list[Path]:
-        return [path for path in self.journal.glob("*.jsonl") if NAME.match(path.name) and path.exists()]
+        """The journal's segments, those that a compaction takes away meanwhile left out. Raises OSError."""
+        if not exists(self.journal):
+            return []
+        return [path for path in self.journal.iterdir() if NAME.match(path.name) and exists(path)]
 
     def _open_reader(self) -> JournalReader:
         """With the lock if it is free soon (another command may hold it for a moment), or else without it."""

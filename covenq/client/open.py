@@ -10,6 +10,7 @@ from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.net.address import Remote
 from covenq.paths import SOCKET_NAME
+from journal.presence import exists
 
 if TYPE_CHECKING:
     from covenq.client.local import LocalSource
@@ -32,7 +33,7 @@ def open_remote(remote: Remote) -> RemoteSource:
 def open_running(data: Path) -> RemoteSource | None:
     """The daemon of that data directory, if one answers on its socket."""
     # Imported where needed, here and below: a command that reads the files needs no HTTP, and one that reads no writes.
-    if not (data / SOCKET_NAME).exists():
+    if not exists(data / SOCKET_NAME):
         return None
     from covenq.client.remote import RemoteSource
     from covenq.net.http_client import Client

@@ -28,6 +28,7 @@ from covenq.paths import (
     STATE_NAME,
     TAKEOVER_NAME,
 )
+from journal.presence import exists
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "default", "file", "environment", "option"
 
@@ -132,7 +133,7 @@ def effective_paths(
 def _exists(path: Path | None) -> bool | None:
     """Whether it exists; None where this user can't see that."""
     try:
-        return path is not None and path.exists()
+        return path is not None and exists(path)
     except OSError:
         return None
 

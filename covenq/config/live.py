@@ -25,6 +25,7 @@ from covenq.model import at_text
 from covenq.model.status import Reload
 from covenq.paths import CONFIG_NAME
 from covenq.text import counted
+from journal.presence import is_absent
 
 log = logging.getLogger("covenq.config")
 
@@ -96,7 +97,7 @@ class ConfigFiles:
     def read(self) -> tuple[Config, tuple[Key, ...]]:
         """Read the files. Raises ConfigError, also for a configuration without any secret, which could accept no delivery."""
         # A daemon that was started without a configuration loads the one that `covenq init` writes.
-        self._given = self._given or self._path.exists()
+        self._given = self._given or not is_absent(self._path)
         _require_rereadable(self._path)
         config = self._adjust(configuration.load(self._path if self._given else None, self._env))
         self._secrets = secret_keys.sources_of(config, self._data)

@@ -21,6 +21,7 @@ from covenq.config.toml_table import Table, did_you_mean
 from covenq.config.webhook_path import DEFAULT_PATH, parse_path
 from covenq.errors import ConfigError
 from covenq.paths import CONFIG_NAME, TOKENS_NAME
+from journal.presence import exists
 from journal.records import PAYLOAD_MAX
 
 DEFAULT_BIND = "127.0.0.1:8787"
@@ -214,7 +215,7 @@ def config_path(option: str | None, env: Mapping[str, str], data: str | None = N
     if chosen:
         return Path(chosen).expanduser()
     own = data_dir(data, env) / CONFIG_NAME
-    return own if own.exists() else None
+    return own if exists(own) else None
 
 
 def parse_bind(text: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from covenq.config.secret_source import (
 )
 from covenq.errors import ConfigError
 from covenq.paths import SECRET_NAME
+from journal.presence import is_absent
 
 SECRET_MAX = 64 * 1024
 """Bytes of a secret file. A larger file is not a secret but a wrong path."""
@@ -51,12 +52,12 @@ def default_file(data: Path) -> Path:
 
 
 def sources_of(config: Config, data: Path) -> tuple[SecretSource, ...]:
-    """The configured secrets, in order; if the file names none, also the data directory's own, if it exists.
+    """The configured secrets, in order; if the file names none, also the data directory's own, unless there is none.
 
     COVENQ_WEBHOOK_SECRET is added to either; it replaces none, since GitHub may still be signing with that.
     """
     sources = config.secrets
-    if all(source.name == FROM_ENVIRONMENT for source in sources) and default_file(data).exists():
+    if all(source.name == FROM_ENVIRONMENT for source in sources) and not is_absent(default_file(data)):
         return (*sources, SecretSource(DEFAULT_SECRET, file=default_file(data)))
     return sources
 
@@ -77,7 +78,7 @@ def known_secrets(config: Config, env: Mapping[str, str], data: Path) -> tuple[t
     For verifying what was signed earlier: a variable that only the daemon's environment has must not prevent that.
     """
     sources = [*config.secrets]
-    if default_file(data).exists():
+    if not is_absent(default_file(data)):
         sources.append(SecretSource(DEFAULT_SECRET, file=default_file(data)))
     return readable(sources, env)
 

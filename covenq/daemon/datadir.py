@@ -23,6 +23,7 @@ from covenq.state.store import StateStore
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.interface import Engine, SpaceReserve
+from journal.presence import is_directory
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
@@ -52,7 +53,7 @@ def make_directory(data: Path) -> bool:
         data.mkdir(mode=0o700, parents=True)
         return True
     except FileExistsError:
-        if not data.is_dir():
+        if not is_directory(data):
             raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.") from None
     except OSError as error:
         raise Refused(

@@ -52,6 +52,7 @@ from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.dispatcher import Dispatcher
 from journal.interface import SpaceReserve
+from journal.presence import exists
 
 log = logging.getLogger("covenq.daemon")
 
@@ -154,7 +155,7 @@ def open_alone(
             hint=f"Make them the same: bind in [server], [api] or [metrics], and ListenStream={where} in the socket unit.",
         )
     first = make_directory(data)
-    secret_made = not config.secrets and not default_file(data).exists() and make_secret(data)
+    secret_made = not config.secrets and not exists(default_file(data)) and make_secret(data)
     live = open_config(config, env, data, options.adjust, mask)
     allowed = descriptor_budget(live.now.config, sockets)
     held = hold_webhook(config, sockets, allowed, cleanup)

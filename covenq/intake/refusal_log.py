@@ -20,6 +20,7 @@ from covenq.intake.refusal_evidence import Evidence
 from covenq.model import at_text
 from covenq.model.rows import Time
 from covenq.paths import REFUSALS_NAME
+from journal.presence import exists
 
 LOG_MAX = 1 << 20
 """Bytes after which the log becomes `refused.jsonl.1`, whose predecessor is lost: two of these are the most there is."""
@@ -150,7 +151,7 @@ class Refusals:
 
     def _write(self, path: Path, line: bytes) -> None:
         try:
-            if path.exists() and path.stat().st_size + len(line) > self._limit:
+            if exists(path) and path.stat().st_size + len(line) > self._limit:
                 path.replace(path.with_name(path.name + ".1"))
             with open(path, "ab", opener=_private) as file:
                 file.write(line)

@@ -19,6 +19,7 @@ from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
 from journal.interface import Reading
+from journal.presence import exists
 from journal.private_database import make_private
 from journal.records import NO_SUM, Damage, Record, Witness
 
@@ -37,7 +38,7 @@ def read_witness(path: Path) -> Witness | None:
     A cache that can't be read proves nothing; `StateStore` makes it again. `operate.maintain.state_witness` says whether the
     position is a witness for the journal beside it.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         with closing(_connect(path, "ro")) as conn:
@@ -133,8 +134,7 @@ class StateStore:
             with self._readers_lock:
                 conn = self._idle.pop() if self._idle else None
             if conn is None:
-                conn = _connect(self.path, "rw")
-                conn.execute("PRAGMA query_only = ON")
+                conn = _reader(self.path)
             self._local.conn = conn
             with self._readers_lock:
                 gone = [(thread, old) for thread, old in self._readers if not thread.is_alive()]
@@ -187,17 +187,16 @@ def overlay(path: Path, journal: Reading, *, commit: bool = False) -> Iterator[s
         # Without space for the file the question can still be answered: the overlay needs none on that disk.
         with suppress(sqlite3.Error, CovenqError), StateStore(path, journal) as store:
             store.catch_up()
-    conn = _overlaid(path, journal)
-    try:
+    with closing(_overlaid(path, journal)) as conn:
         conn.execute("PRAGMA query_only = ON")
-        yield conn
-    finally:
-        conn.rollback()
-        conn.close()
+        try:
+            yield conn
+        finally:
+            conn.rollback()
 
 
 def _overlaid(path: Path, journal: Reading) -> sqlite3.Connection:
-    if path.exists():
+    if exists(path):
         conn: sqlite3.Connection | None = None
         try:
             conn = _connect(path, "rw")
@@ -257,6 +256,16 @@ def _connect(path: Path | None, mode: str) -> sqlite3.Connection:
         name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=path is not None, cached_statements=256
     )
     conn.row_factory = sqlite3.Row
+    return conn
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    conn = _connect(path, "rw")
+    try:
+        conn.execute("PRAGMA query_only = ON")
+    except BaseException:
+        conn.close()
+        raise
     return conn
 
 

@@ -32,6 +32,7 @@ from journal.file.files import Files, OsFiles, publish, read_all, write_all
 from journal.file.recovery import remove_drafts
 from journal.file.segment import SUFFIX, SegmentFile, draft_of, list_segments, name_of, segment_size
 from journal.file.segment_check import SegmentReport, check_segment, continuity_damage
+from journal.presence import exists
 from journal.records import SEQ_MAX, Damage, Head, Witness
 from journal.reports import BackupReport
 
@@ -330,5 +331,5 @@ def remove_backup_note(files: Files, directory: Path) -> None:
 def has_space_for(source: Path, target: Path) -> bool:
     """Whether the target's disk has room for all of the source."""
     size = sum(segment_size(OsFiles(), source, first) for first in list_segments(OsFiles(), source))
-    parent = next(path for path in (target, *target.parents) if path.exists())
+    parent = next(path for path in (target, *target.parents) if exists(path))
     return shutil.disk_usage(parent).free > size

@@ -26,13 +26,16 @@ BATCHES_MAX = 256
 
 
 class Catalogue:
-    """Lookups from any thread; `note` from the committer alone. One thread of its own writes the index."""
+    """Lookups from any thread; `note` from the committer alone. One thread of its own writes the index.
+
+    Each thread that looks something up has a connection of its own, until `close` or the thread's end.
+    """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._inode = index.path.stat().st_ino
         self._readers = threading.local()
-        self._open_readers: list[Index] = []
+        self._open_readers: list[tuple[threading.Thread, Index]] = []
         self._unwritten: dict[str, int] = {}
         self._offsets: dict[int, int] = {}
         self._waiting: deque[tuple[list[Row], Position]] = deque()
@@ -132,7 +135,7 @@ class Catalogue:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        for reader in self._open_readers:
+        for _, reader in self._open_readers:
             reader.close()
         self._index.close()
 
@@ -140,13 +143,20 @@ class Catalogue:
         reader: Index | None = getattr(self._readers, "index", None)
         if reader is None:
             reader = Index(self._index.path, readonly=True)
-            if not self._is_ours():
-                # An index that somebody removed and another process created again would answer "new" for everything.
+            try:
+                if not self._is_ours():
+                    # An index that somebody removed and another process created again would answer "new" for everything.
+                    raise sqlite3.DatabaseError("the index was replaced")
+            except BaseException:
                 reader.close()
-                raise sqlite3.DatabaseError("the index was replaced")
+                raise
             self._readers.index = reader
             with self._lock:
-                self._open_readers.append(reader)
+                gone = [pair for pair in self._open_readers if not pair[0].is_alive()]
+                self._open_readers = [pair for pair in self._open_readers if pair not in gone]
+                self._open_readers.append((threading.current_thread(), reader))
+            for _, left in gone:
+                left.close()
         return reader
 
     def _is_ours(self) -> bool:

@@ -67,6 +67,13 @@ class Index:
         else:
             make_private(path)
             self.db = sqlite3.connect(path, check_same_thread=False)
+        try:
+            self._prepare(readonly)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _prepare(self, readonly: bool) -> None:
         self.db.isolation_level = None
         self.db.execute("PRAGMA busy_timeout = 5000")
         if not readonly:
@@ -77,7 +84,6 @@ class Index:
         if version == 0 and not readonly:
             self.db.executescript("BEGIN;" + _SCHEMA + f"PRAGMA user_version = {_VERSION}; COMMIT;")
         elif version != _VERSION:
-            self.db.close()
             raise sqlite3.DatabaseError(f"index of version {version}")
 
     def close(self) -> None:

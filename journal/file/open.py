@@ -26,6 +26,7 @@ from journal.file.recovery import remove_drafts, repair_end
 from journal.file.scan import find_record
 from journal.file.segment import GENESIS, list_segments, name_of, read_mark, write_header
 from journal.file.settings import DEFAULTS, WriteSettings
+from journal.presence import exists
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 NEWLINES_MAX = 1000
@@ -74,8 +75,8 @@ def open_journal(
 
 
 def _make_directory(files: Files, directory: Path) -> None:
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
+        missing = [path for path in (directory, *directory.parents) if not exists(path)]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in missing:
             files.fsync_dir(path.parent)

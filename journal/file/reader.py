@@ -23,6 +23,7 @@ from journal.file.lock import DirectoryLock
 from journal.file.recovery import rewrite
 from journal.file.scan import find_record, read_records
 from journal.file.segment import GENESIS, SegmentFile, list_segments, name_of
+from journal.presence import exists, is_directory
 from journal.records import Damage, Entry, Head, Record, Witness
 
 
@@ -139,7 +140,7 @@ def open_reader(
     another process holds it), FormatUnknown. Damage is not raised but reported by `.damage`.
     """
     files = files or OsFiles()
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise JournalGone(f"{directory} is not there", hint="Nothing was received yet; start with `covenq serve`.")
     lock = DirectoryLock(directory) if adopt else None
     index = None
@@ -170,7 +171,7 @@ def open_reader(
 
 def _open_index(directory: Path) -> Index | None:
     path = directory / INDEX_NAME
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         return Index(path, readonly=True)

@@ -37,6 +37,7 @@ from journal.file.files import Files, OsFiles, write_all
 from journal.file.recoverable_ids import RECOVERABLE_MAX, recoverable_id, recoverable_ids
 from journal.file.segment import GENESIS, SEGMENT_BYTES, Header, SegmentFile, list_segments, name_of, write_header
 from journal.file.verify import witnesses_in
+from journal.presence import exists
 from journal.records import NO_SEQ_HINT, OWN_SUBJECT, SEQ_MAX, Damage, Entry
 
 SALVAGED_KIND = "journal.salvaged"
@@ -203,13 +204,13 @@ def salvage(
 ) -> Plan:
     """Write what `plan` would keep into the new directory `target`; whole and durable under that name on return."""
     files = files or OsFiles()
-    if target.exists():
+    if exists(target):
         raise SalvageRefused(f"{target} is there already")
     found, erased = _scan(files, directory)
     if found.last + 1 + len(found.dropped) // RANGES_MAX >= SEQ_MAX:
         raise SalvageRefused(f"behind seq {found.last} no seq is left for what a salvage records", hint=NO_SEQ_HINT)
     work = target.with_name(target.name + ".tmp")
-    if work.exists():
+    if exists(work):
         for name in files.listdir(work):
             files.unlink(work / name)
     else:

@@ -34,6 +34,7 @@ from journal.file.segment import (
     segment_size,
 )
 from journal.file.segment_check import SegmentReport, check_piece, check_segment, continuity_damage
+from journal.presence import exists
 from journal.records import Damage, Witness
 from journal.reports import VerifyReport
 
@@ -121,7 +122,7 @@ def witnesses_in(files: Files, directory: Path) -> list[Witness]:
 
 def _index_witness(directory: Path) -> list[Witness]:
     path = directory / INDEX_NAME
-    if not path.exists():
+    if not exists(path):
         return []
     try:
         index = Index(path, readonly=True)

@@ -346,7 +346,8 @@ def certificate() -> Iterator[tuple[Path, ssl.SSLContext]]:
         for who in ("authority", "server"):
             openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{who}.key")
         openssl(
-            "req", "-x509", "-new", "-key", "authority.key", "-days", "30", "-subj", "/CN=a", "-out", "authority.pem"
+            *"req -x509 -new -key authority.key -days 30 -subj /CN=a -out authority.pem".split(),
+            *("-addext", "keyUsage=critical,keyCertSign"),  # without it Python 3.13 trusts no authority
         )
         openssl("req", "-new", "-key", "server.key", "-subj", "/CN=s", "-out", "server.csr")
         openssl(

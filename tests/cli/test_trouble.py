@@ -295,7 +295,7 @@ def test_what_may_not_be_read_is_named(
     for path in closed:
         path.chmod(0)
     try:
-        done = place.run(name, user=user)
+        done = place.run(name, user=user, swallowing=True)
     finally:
         for path in closed:
             path.chmod(0o700)

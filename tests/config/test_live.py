@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from covenq.config.live import FILES_PER_CHECK, Live, Snapshot, open_live
 from covenq.config.load import Config, load
+from tests.support.other_user import as_nobody
 
 SECRETS = '[github]\nwebhook_secrets = [{ name = "app", file = "app" }]\n'
 ROUTE = '[[route]]\nname = "a"\nmatch = "event:push since:2d"\nrun = ["true"]\n'
@@ -292,3 +294,26 @@ def test_short_and_equal_secrets_are_warned_of_and_never_shown(room: Room) -> No
     room.file.write_text("[")
     assert not room.live.reload("SIGHUP").ok
     assert room.live.status().warnings == list(outcome.warnings), "they are of what is in effect"
+
+
+CLOSED = """
+data = Path(sys.argv[1]) / "data"
+data.mkdir()
+(data / "secret").write_text("the secret that the first start made")
+live = open_live(Config(), {}, data)
+data.chmod(0)
+outcome = live.reload("SIGHUP")
+[(source, problem)] = live.secret_status()
+print(json.dumps([outcome.ok, outcome.error, [key.name for key in live.now.keys], source.name, problem]))
+"""
+
+
+def test_a_data_directory_that_is_closed_meanwhile_takes_no_secret_away() -> None:
+    imports = "from covenq.config.live import open_live\nfrom covenq.config.load import Config"
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o777)
+        ok, error, names, source, problem = as_nobody(CLOSED, made, imports=imports)
+    assert not ok
+    assert "Permission denied" in error
+    assert names == [source] == ["default"]
+    assert "Permission denied" in problem

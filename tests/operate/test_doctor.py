@@ -195,6 +195,20 @@ def test_a_task_that_waits_for_long(data: Path) -> None:
     assert only(look(data, status=waiting), "tasks").words == "the oldest task waits for 3 hours"
 
 
+def test_a_backup_that_can_not_be_looked_at_hides_no_other(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "short" / "journal").mkdir(parents=True)
+    (tmp_path / "short" / "journal" / "00000000000000000001.jsonl.tmp").touch()
+    listed = [{"path": str(tmp_path / name)} for name in ("circle", "gone", "short")]
+    (data / "backups.json").write_text(json.dumps({"backups": listed}))
+    (data / "journal.salvaged-1").mkdir()
+    found = look(data)
+    [(_, unseen), (_, short)] = of(found, "backups")
+    assert unseen.startswith(f"the one in {tmp_path / 'circle'} can't be looked at: Too many levels")
+    assert short == f"the one in {tmp_path / 'short'} was cut short"
+    assert any(words.startswith(f"{data / 'journal.salvaged-1'} was salvaged") for _, words in of(found, "journal"))
+
+
 def test_the_command_exits_with_1_for_a_problem_alone(tmp_path: Path) -> None:
     data = tmp_path / "here"
     data.mkdir(mode=0o755)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from journal.file.open import open_journal
 from journal.file.settings import WriteSettings
 from tests.support.daemon import Daemon, wait_for_daily_run
 from tests.support.journal_json import journal_lines, records, segments
+from tests.support.other_user import as_nobody
 from tests.support.records import received
 from tests.support.requests import HOOK, SECRET, issue, new_guid
 from tests.support.waiting import eventually
@@ -563,6 +565,27 @@ def test_a_bad_entry_hides_no_other_backup(make_daemon: Make, tmp_path: Path) ->
         said = daemon.cli("backup", str(later)).stderr.decode()
         assert "can't be remembered" in said and "by hand" in said
         assert note.read_bytes() == whole, "what it named may still be read by somebody"
+
+
+UNSEEN = """
+data = Path(sys.argv[1]) / "data"
+(data / "journal-old").mkdir(parents=True)
+(data / "journal.salvaged-1").symlink_to(Path(sys.argv[1]) / "closed" / "x")
+(Path(sys.argv[1]) / "closed").mkdir(mode=0)
+told = [copies(data), unreadable(data)]
+data.chmod(0o300)
+print(json.dumps([*told, copies(data), unreadable(data)]))
+"""
+
+
+def test_a_copy_that_can_not_be_seen_is_told() -> None:
+    imports = "from covenq.operate.maintain.backup_list import copies, unreadable"
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o777)
+        names, none, unseen, why = as_nobody(UNSEEN, made, imports=imports)
+    assert names == [f"{made}/data/journal-old", f"{made}/data/journal.salvaged-1"]
+    assert (none, unseen) == ([], [])
+    assert why == [f"{made}/data can't be searched for journals put aside: Permission denied"]
 
 
 @pytest.mark.parametrize("verify", [True, False])

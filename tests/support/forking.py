@@ -72,18 +72,20 @@ class Forker:
         file_limit: int | None = None,
         user: int | None = None,
         closed: Sequence[int] = (),
+        swallowing: bool = False,
         while_running: Callable[[int], None] | None = None,
     ) -> Done:
         """Run `covenq ARGS` to its end.
 
         `stdout`: "file"; "gone", a pipe nobody reads any more; "full", a device that is full; "stuck", a pipe that is full
         and not read; "terminal", where stderr and stdin are one too. `file_limit`: bytes that a file may have. `user`: whom
-        to become. `closed`: standard descriptors that it starts without.
+        to become. `closed`: standard descriptors that it starts without. `swallowing`: questions of paths answer "no" to what
+        can't be looked at, as they do since Python 3.14.
         `while_running` is called with the pid.
         """
         with tempfile.TemporaryDirectory(prefix="covenq-forked-") as scratch:
             asked = {"args": args, "env": dict(env), "cwd": str(cwd), "stdout": stdout, "scratch": scratch}
-            asked |= {"file_limit": file_limit, "user": user, "closed": list(closed)}
+            asked |= {"file_limit": file_limit, "user": user, "closed": list(closed), "swallowing": swallowing}
             pid = int(self._ask(asked)["pid"])
             try:
                 if while_running is not None:
@@ -205,6 +207,8 @@ def _run(asked: dict[str, Any], out: int, err: int) -> None:
         os.chdir(asked["cwd"])
         os.environ.clear()
         os.environ.update(asked["env"])
+        if asked["swallowing"]:
+            _swallow_errors()
         if asked["file_limit"] is not None:
             import resource
 
@@ -233,6 +237,17 @@ def _run(asked: dict[str, Any], out: int, err: int) -> None:
         code = 1
     finally:
         os._exit(code)
+
+
+def _swallow_errors() -> None:
+    """Have questions of paths answer as they do since Python 3.14."""
+    for name, answer in (
+        ("exists", os.path.exists),
+        ("is_dir", os.path.isdir),
+        ("is_file", os.path.isfile),
+        ("is_symlink", os.path.islink),
+    ):
+        setattr(Path, name, lambda path, answer=answer: answer(path))
 
 
 if __name__ == "__main__":

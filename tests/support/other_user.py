@@ -24,10 +24,13 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 """
 
 
-def as_nobody(code: str, *words: object) -> Any:
-    """What the code prints as JSON, run by a user who is not root and has few descriptors."""
+def as_nobody(code: str, *words: object, imports: str = "") -> Any:
+    """What the code prints as JSON, run by a user who is not root and has few descriptors.
+
+    `imports` are carried out before: that user may not be able to read this checkout.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", _PREPARATION + code, *map(str, words)],
+        [sys.executable, "-c", f"{imports}\n{_PREPARATION}{code}", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

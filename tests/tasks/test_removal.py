@@ -83,6 +83,18 @@ def test_permissions_that_a_command_took_away_are_given_back(shared: Path) -> No
     assert as_nobody(LOCKED, shared) == [[1, []], []]
 
 
+CLOSED = """
+attempts = Path(sys.argv[1]) / "attempts"
+(attempts / "t1" / "1").mkdir(parents=True)
+attempts.chmod(0)
+print(json.dumps(remove_attempts(Path(sys.argv[1]), "t1")))
+"""
+
+
+def test_a_directory_that_can_not_be_looked_at_is_not_taken_for_removed(shared: Path) -> None:
+    assert as_nobody(CLOSED, shared) == [0, [f"{shared}/attempts/t1"]]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
 def test_what_is_another_users_is_reported_and_the_rest_goes(shared: Path) -> None:
     """As a container leaves it that ran as root."""

@@ -19,6 +19,7 @@ from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError
 from covenq.paths import JOURNAL_NAME
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.cli.bench_client import LoadPlan, LoadResult
@@ -148,7 +149,7 @@ def _read_back(directory: Path) -> tuple[int, float | None]:
 def _nearest_directory(data: Path) -> Path:
     """The data directory, or its nearest parent that exists: it may not have been made yet."""
     for one in (data, *data.absolute().parents):
-        if one.is_dir():
+        if is_directory(one):
             return one
     return Path("/")
 

@@ -23,6 +23,7 @@ from covenq.cli.options import Json, Jsonl
 from covenq.cli.output import say
 from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
+from journal.presence import exists
 
 if TYPE_CHECKING:
     from covenq.cli.demo_daemon import Delivery, DemoDaemon
@@ -132,7 +133,7 @@ def remove_directory(directory: Path) -> None:
     """
     for _ in range(REMOVE_TRIES):
         shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
+        if not exists(directory):
             return
         time.sleep(0.05)
     say(f"{directory} could not be removed.")
@@ -231,7 +232,7 @@ def audit_journal(data: Path, ran: Path) -> JournalAudit:
                 found.interrupted.add(subject[1])
             elif noun == "task" and verb in FINAL:
                 found.ends[subject[1]].append(verb)
-    if ran.exists():
+    if exists(ran):
         found.ran = Counter(line.split()[0] for line in ran.read_text().splitlines())
     found.damage = len(check(data, upto=None).damage)
     return found

@@ -18,6 +18,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import ConfigError, CovenqError, Damaged, Failure
 from journal.errors import JournalDamaged
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.model.answers import Secret
@@ -113,7 +114,7 @@ def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:
     """(level, words, next) of the crash test, run on the data directory's own disk."""
     from covenq.cli.commands.demo import remove_directory, run_crash_test
 
-    if not where.data.is_dir():
+    if not is_directory(where.data):
         raise CovenqError(f"{where.data} isn't there yet", hint="Start with `covenq serve`, then test its disk.")
     directory = Path(tempfile.mkdtemp(prefix=".crash-test-", dir=where.data))
     try:

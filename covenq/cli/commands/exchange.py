@@ -34,6 +34,7 @@ from covenq.cli.progress import bar
 from covenq.cli.remote import selected_remote
 from covenq.errors import CovenqError, NotFound, Refused, StateBehind, UsageError
 from covenq.model import at_text
+from journal.presence import exists, is_pipe
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -170,7 +171,7 @@ def _file(name: str) -> Iterator[IO[bytes]]:
             out.buffer.flush()
         return
     path = Path(name).expanduser()
-    if path.exists():
+    if exists(path):
         raise Refused(f"{path} is there already", hint="Name another file, or remove that one.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -226,7 +227,7 @@ def import_(
     from covenq.operate.parameters import Import
 
     counted = None
-    if file == "-" or Path(file).expanduser().is_fifo():
+    if file == "-" or is_pipe(Path(file).expanduser()):
         if not (yes or dry_run):
             why = (
                 "a file on stdin leaves nobody to ask"

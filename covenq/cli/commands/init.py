@@ -15,6 +15,7 @@ from covenq.cli.context import config_path, daemon_config, is_not_a_directory, k
 from covenq.cli.options import ConfigOption, DataOption
 from covenq.cli.output import clean, say
 from covenq.errors import CovenqError, Refused, UsageError
+from journal.presence import exists, is_file
 
 TEMPLATE = """\
 # covenq.toml: what covenq receives, and what it runs. `covenq serve` reads it at its start, and again when it changes.
@@ -141,7 +142,7 @@ def _units(to: Path | None, data: str | None, config: str | None, user: str | No
     chosen = config or os.environ.get("COVENQ_CONFIG")
     path = unit.CONFIG if not chosen else Path(chosen).expanduser().absolute()
     try:
-        there = path.exists()
+        there = exists(path)
     except OSError as error:
         raise Refused(f"{path} can't be looked at: {error.strerror}", hint="Run it as root.") from None
     loaded = load(path if there else None, {})
@@ -179,7 +180,7 @@ def _require_usable(config: Path, data: Path) -> None:
     """Raises Refused where one of them is something else already: a service would fail at its start."""
     if is_not_a_directory(data):
         raise Refused(f"{data} is no directory", hint="Choose another with --data or COVENQ_DATA.")
-    if config.exists() and not config.is_file():
+    if exists(config) and not is_file(config):
         raise Refused(f"{config} is no file that a service can read again", hint="Choose another with --config.")
 
 

@@ -13,6 +13,7 @@ from covenq.cli.options import After, ConfigOption, DataOption, Json, Jsonl, Lim
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.paths import JOURNAL_NAME
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.client.interface import Listing
@@ -114,7 +115,7 @@ def _print(
 
 def _empty_message(what: str, one: str, filtered: bool, data: Path | None) -> str:
     """Why the list is empty, and what would fill it."""
-    if data is not None and not (data / JOURNAL_NAME).is_dir():
+    if data is not None and not is_directory(data / JOURNAL_NAME):
         return f"Nothing was ever received in {clean(data)}. `covenq serve` starts it; --data names another directory."
     if filtered:
         return f"No {one} matches."

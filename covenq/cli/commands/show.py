@@ -20,6 +20,7 @@ from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
 from covenq.paths import ATTEMPTS_NAME
 from covenq.text import duration
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -216,7 +217,7 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
         output.line()
         print_table(ATTEMPT_COLUMNS, t.attempt_objects)
         directory = None if attempts is None else attempts / t.id / str(t.attempt_objects[-1].attempt)
-        if directory is not None and directory.is_dir():
+        if directory is not None and is_directory(directory):
             output.line(f"\nits stdout, stderr and result are in {clean(directory)}")
     if t.last_output is not None:
         last = t.last_output

@@ -13,6 +13,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import CovenqError, NotFound, UsageError
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.config.api_tokens import Token
@@ -114,6 +115,6 @@ def token_file(data: str | None, config: str | None) -> Path:
     """The file of the tokens. Raises NotFound if its directory doesn't exist."""
     where = locate_in_use(data, config)
     path = where.config.token_file(where.data)
-    if not path.parent.is_dir():
+    if not is_directory(path.parent):
         raise NotFound(f"there is no directory {path.parent}", hint="`covenq serve` makes it; --data names another.")
     return path

@@ -18,6 +18,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.errors import NotFound, UsageError
 from covenq.paths import JOURNAL_NAME
+from journal.presence import is_directory
 
 if TYPE_CHECKING:
     from covenq.operate.maintain.verify import SignatureCounts
@@ -126,7 +127,7 @@ def head_text(head: Head) -> str:
 
 def require_journal(where: Location) -> Location:
     """The location, if it has a journal. Raises NotFound."""
-    if not (where.data / JOURNAL_NAME).is_dir():
+    if not is_directory(where.data / JOURNAL_NAME):
         raise NotFound(
             f"there is no journal in {where.data}", hint="`covenq serve` makes one; --data names another directory."
         )

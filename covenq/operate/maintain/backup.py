@@ -20,6 +20,7 @@ from journal.file.files import OsFiles
 from journal.file.reader import open_reader
 from journal.file.segment import list_segments, name_of
 from journal.file.verify import verify as prove
+from journal.presence import exists
 from journal.records import Damage, Head
 from journal.reports import BackupReport
 
@@ -48,7 +49,7 @@ def copy(
     BackupRefused, BackupOutrun, JournalGone, OSError.
     """
     journal = data / JOURNAL_NAME
-    if not target.exists() and not has_space_for(journal, target):
+    if not exists(target) and not has_space_for(journal, target):
         raise Refused(f"there is not room enough for the journal at {target}", hint="Choose another disk.")
     report = _copy(journal, target, live, progress)
     damage = _verify(target, report.head, progress) if verify else []

@@ -12,7 +12,8 @@ from typing import NotRequired, TypedDict, TypeGuard
 
 from covenq import atomic_file
 from covenq.errors import BackupListUnreadable
-from covenq.paths import BACKUPS_NAME
+from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
+from journal.presence import is_directory
 from journal.records import Head
 
 
@@ -83,7 +84,40 @@ def copies(data: Path) -> list[str]:
     """Directories outside the journal that may hold its content.
 
     They are backups, whether they can be seen from here or not, and journals that were put aside in the data directory.
-    `unreadable_entries` has what of the list can't be read.
+    `unreadable` has in words what of these can't be read.
     """
-    aside = sorted(str(path) for path in data.glob("journal?*") if path.is_dir())
+    try:
+        aside = sorted(str(path) for path in _put_aside(data, "") if _may_be_directory(path))
+    except OSError:
+        aside = []
     return [one["path"] for one in backups(data)] + aside
+
+
+def unreadable(data: Path) -> list[str]:
+    """`unreadable_entries`, and that journals that were put aside can't be seen, if so."""
+    try:
+        _put_aside(data, "")
+    except OSError as error:
+        return [*unreadable_entries(data), f"{data} can't be searched for journals put aside: {error.strerror}"]
+    return unreadable_entries(data)
+
+
+def salvaged(data: Path) -> list[Path]:
+    """What `covenq salvage` wrote and nobody put in place. Raises OSError."""
+    return _put_aside(data, ".salvaged-")
+
+
+def _put_aside(data: Path, suffix: str) -> list[Path]:
+    """What is beside the journal under its name and more, in order. Raises OSError, but for a data directory that isn't there."""
+    prefix = JOURNAL_NAME + suffix
+    try:
+        return sorted(path for path in data.iterdir() if path.name.startswith(prefix) and path.name != JOURNAL_NAME)
+    except FileNotFoundError:
+        return []
+
+
+def _may_be_directory(path: Path) -> bool:
+    try:
+        return is_directory(path)
+    except OSError:
+        return True

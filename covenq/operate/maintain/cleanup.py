@@ -9,7 +9,6 @@ files gone.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ from covenq import atomic_file
 from covenq.model import TOKEN
 from covenq.paths import ATTEMPTS_NAME, UPKEEP_NAME
 from covenq.tasks.execution.removal import LEFT_MAX, remove_named, remove_tree
+from covenq.text import escape
+from journal.presence import is_named
 
 _PAGE = 2000
 
@@ -128,8 +129,13 @@ def _tasks(conn: sqlite3.Connection, column: str, after: int) -> Iterator[str]:
 def remove_attempts(data: Path, task: str) -> tuple[int, list[str]]:
     """Remove the directories of a task's attempts: (1 or 0, what could not be removed)."""
     directory = data / ATTEMPTS_NAME / task
-    if not TOKEN.match(task) or not os.path.lexists(directory):
+    if not TOKEN.match(task):
         return 0, []
+    try:
+        if not is_named(directory):
+            return 0, []
+    except OSError:
+        return 0, [escape(str(directory))]
     failed = remove_tree(directory)
     return (0 if failed else 1), failed
 

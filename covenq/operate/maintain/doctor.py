@@ -28,6 +28,7 @@ from covenq.tasks.execution.process_tree import identity_of
 from covenq.text import counted
 from journal.file.lock import MEMORY, NETWORK, filesystem_of
 from journal.file.reserve import threshold_of
+from journal.presence import is_directory
 
 SYNCS = 20
 SYNC_BYTES = 8192
@@ -347,6 +348,6 @@ def orphan_processes(data: Path) -> Iterator[int]:
 
 def _nearest_directory(path: Path) -> Path:
     """The path, or the nearest directory above it that exists."""
-    while not path.is_dir() and path != path.parent:
+    while not is_directory(path) and path != path.parent:
         path = path.parent
     return path

@@ -9,6 +9,7 @@ from covenq.model.status import ActivePause, Descriptors, Status, Watchdog
 from covenq.operate.maintain import backup_list
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
 from covenq.paths import BACKUPS_NAME, JOURNAL_NAME
+from journal.presence import exists
 
 CONNECTIONS_FEW = 100
 """Fewer connections than this may be held by a few slow clients."""
@@ -79,11 +80,19 @@ def _paused(one: ActivePause) -> Finding:
 def _copies(data: Path) -> Iterator[Finding]:
     for one in backup_list.backups(data):
         path = Path(str(one["path"]))
-        if path.is_dir() and any((path / JOURNAL_NAME).glob("*.tmp")):
-            yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
+        try:
+            cut_short = exists(path / JOURNAL_NAME) and any(
+                one.suffix == ".tmp" for one in (path / JOURNAL_NAME).iterdir()
+            )
+        except OSError as error:
+            words = f"the one in {path} can't be looked at: {error.strerror}"
+            yield Finding("backups", WARN, words, f"Run doctor as a user who may read it, or mend {path}.")
+        else:
+            if cut_short:
+                yield Finding("backups", WARN, f"the one in {path} was cut short", f"covenq backup {path}")
     for words in backup_list.unreadable_entries(data):
         yield Finding("backups", WARN, words, f"Correct {data / BACKUPS_NAME}: what is erased is named by it.")
-    for aside in sorted(data.glob(f"{JOURNAL_NAME}.salvaged-*")):
+    for aside in backup_list.salvaged(data):
         words = f"{aside} was salvaged, and is not in place"
         yield Finding("journal", WARN, words, f"Put it in the place of {data / JOURNAL_NAME}, or remove it.")
 

@@ -8,6 +8,7 @@ from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.store import read_witness
 from journal.file.backup import backup_witness
 from journal.file.files import OsFiles
+from journal.presence import is_directory
 from journal.records import Witness
 
 
@@ -18,6 +19,6 @@ def state_witness(data: Path) -> Witness | None:
     taken from.
     """
     journal = data / JOURNAL_NAME
-    if journal.is_dir() and backup_witness(OsFiles(), journal) is not None:
+    if is_directory(journal) and backup_witness(OsFiles(), journal) is not None:
         return None
     return read_witness(data / STATE_NAME)

@@ -109,7 +109,7 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
         attempts=gone.attempts,
         left=list(gone.left),
         copies=backup_list.copies(context.data),
-        copies_unread=backup_list.unreadable_entries(context.data),
+        copies_unread=backup_list.unreadable(context.data),
         repositories=repositories,
         elsewhere=elsewhere,
     )
@@ -250,7 +250,7 @@ class Upkeep(threading.Thread):
         self._unfinished.set()
         self._next_try = 0.0
         self._policy = policy
-        self._context = UpkeepContext(
+        self._base_context = UpkeepContext(
             journal,
             data,
             policy(),
@@ -265,7 +265,7 @@ class Upkeep(threading.Thread):
     @property
     def context(self) -> UpkeepContext:
         """The context, with the policy that is in effect now."""
-        return replace(self._context, policy=self._policy())
+        return replace(self._base_context, policy=self._policy())
 
     @property
     def doing(self) -> UpkeepWork | None:

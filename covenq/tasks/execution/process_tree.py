@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from journal.presence import is_directory
+
 PROC = Path("/proc")
 FENCE = "COVENQ_FENCE"
 _DEATH_MS = 2000
@@ -126,7 +128,7 @@ def descends(pid: int) -> bool:
 
     Nothing that a command starts gets out of it where `adopt` succeeded. False where the system shows no processes.
     """
-    if not PROC.is_dir():
+    if not is_directory(PROC):
         return False
     own = os.getpid()
     for _ in range(_ANCESTORS_MAX):
