@@ -1,14 +1,23 @@
 # `make run` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep lint format screenshots clean
+.PHONY: help run test test-deep lint format screenshots clean anew
 
 VENV := .venv
-# The interpreter that .venv is made from: the first of these that is new enough. Say another: make run PYTHON=…
-PYTHON ?= python3 python3.13 python3.12 python3.11
+# The interpreter that .venv is made from: the first of these that is new enough. Say another: make test PYTHON=python3.14
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # More words for pytest: make test ARGS="-k journal -x"
 ARGS ?=
+
+# One that is named on the command line is the one that is used: a .venv of another is made anew.
+OTHER :=
+ifeq ($(origin PYTHON),command line)
+OTHER := $(shell \
+  which='import sys; print(sys.version.split()[0], sys.implementation.name, sys.base_prefix)'; \
+  for candidate in $(PYTHON); do wanted=$$("$$candidate" -c "$$which" 2>/dev/null) && break; done; \
+  [ "$$wanted" = "$$($(VENV)/bin/python -c "$$which" 2>/dev/null)" ] || echo yes)
+endif
 
 # `make run BIND=… DATA=… CONFIG=…` reach covenq as its own variables, untouched by a shell. Variables of these names
 # that merely happen to be in the environment are not meant for us.
@@ -57,8 +66,8 @@ clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The checkout itself is installed (editable), so only a change of pyproject.toml asks for a new install.
-$(VENV)/.installed: pyproject.toml
-	@if ! $(VENV)/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+$(VENV)/.installed: pyproject.toml $(if $(OTHER),anew)
+	@if [ -n "$(OTHER)" ] || ! $(VENV)/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  found=; seen=; \
 	  for candidate in $(PYTHON); do \
 	    said=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \

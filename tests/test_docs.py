@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,19 @@ def test_every_page_is_installed_by_the_wheel() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
     assert shared == {f"man/{page.name}": f"share/man/man{page.suffix[1:]}/{page.name}" for page in PAGES}
+
+
+def test_the_pythons_that_are_supported_are_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = [one.rpartition(" ")[2] for one in project["classifiers"] if re.search(r":: 3\.\d+$", one)]
+    oldest, newest = versions[0], versions[-1]
+    assert versions == [f"3.{minor}" for minor in range(int(oldest[2:]), int(newest[2:]) + 1)]
+    assert project["requires-python"] == f">={oldest}"
+    for words in ((ROOT / "README.md").read_text(), text("covenq-production.7")):
+        assert f"{oldest} to {newest}" in words
+    assert f"Python {oldest} is the oldest supported, {newest} the newest" in (ROOT / "CONTRIBUTING.md").read_text()
+    candidates = " ".join(["python3", *(f"python{one}" for one in reversed(versions))])
+    assert f"PYTHON ?= {candidates}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_every_record_kind_table_and_column_is_in_the_manual_and_nothing_else() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from covenq.state import schema
 from covenq.state.fold import fold
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
-from tests.support.records import as_records, received
+from tests.support.records import as_records, in_memory, received
 from tests.support.requests import issue, sign
 from tests.support.serving import Served, serving
 from tests.support.waiting import eventually
@@ -191,7 +190,7 @@ class Story:
     """Deliveries, in order, and what becomes of the secrets that verified them."""
 
     def __init__(self) -> None:
-        self.conn = sqlite3.connect(":memory:")
+        self.conn = in_memory("DEFERRED")
         schema.create(self.conn)
         self.seq = 0
 

@@ -72,13 +72,13 @@ def test_the_commands_speak_before_there_is_any_data(make_daemon: Make) -> None:
 
 
 def make(directory: Path, path: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """`make` in a copy of the Makefile, with this PATH."""
+    """`make` in a copy of the Makefile, with this PATH, and without the words that the tests' own `make` was given."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, directory / name)
     tool = shutil.which("make")
     if tool is None:
         pytest.skip("make is not installed")
-    env = {**clean_env(), "PATH": path}
+    env = {**clean_env(), "PATH": path, "MAKEFLAGS": "", "MAKELEVEL": "0"}
     return subprocess.run([tool, *words], cwd=directory, env=env, capture_output=True, text=True, check=False)
 
 
@@ -86,7 +86,7 @@ def fake_python(directory: Path, script: str) -> str:
     """A directory for PATH with the shell's tools and a stub python3."""
     tools = directory / "bin"
     tools.mkdir()
-    for name in ("sh", "touch", "rm"):
+    for name in ("sh", "touch", "rm", "mkdir", "cp"):
         found = shutil.which(name)
         assert found
         (tools / name).symlink_to(found)
@@ -115,6 +115,41 @@ def test_make_says_that_venv_is_missing_and_how_to_install_it(tmp_path: Path) ->
     done = make(tmp_path, bare, "run")
     assert done.returncode == 2
     assert "apt install python3.12-venv" in done.stderr
+
+
+MAKES_VENVS = """
+case "$2 $3" in
+  *print*) echo VERSION;;
+  "venv --clear") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
+esac
+"""
+
+
+def test_make_uses_the_python_that_is_named(tmp_path: Path) -> None:
+    tools = fake_python(tmp_path, MAKES_VENVS.replace("VERSION", "3.11"))
+    named = tmp_path / "bin" / "python3.14"
+    named.write_text((tmp_path / "bin" / "python3").read_text().replace("3.11", "3.14"))
+    named.chmod(0o755)
+
+    def version() -> str:
+        return subprocess.run(
+            [tmp_path / ".venv/bin/python", "-c", "print"], capture_output=True, text=True
+        ).stdout.strip()
+
+    for words, makes, used in (
+        ([], "Making .venv with python3 (3.11)", "3.11"),
+        (["PYTHON=python3.14"], "Making .venv with python3.14 (3.14)", "3.14"),
+        (["PYTHON=python3.14"], "", "3.14"),
+        ([], "", "3.14"),
+        (["PYTHON=nowhere python3"], "Making .venv with python3 (3.11)", "3.11"),
+    ):
+        done = make(tmp_path, tools, "test", *words)
+        assert done.returncode == 0, done.stderr
+        assert ("Making" in done.stderr, version()) == (bool(makes), used), words
+        assert makes in done.stderr
+    done = make(tmp_path, tools, "test", "PYTHON=nowhere")
+    assert "no Python found" in done.stderr
+    assert version() == "3.11"
 
 
 def test_make_passes_bind_and_data_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from covenq.intake.twins import Twins
 from covenq.model import DeliveryId
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records
+from tests.support.records import in_memory
 from tests.support.requests import HOOK, encode, issue
 from tests.support.serving import Served, serving
 
@@ -140,7 +141,7 @@ class Seqs:
 
     def __init__(self) -> None:
         self.head = self.folded = 0
-        self.conn = sqlite3.connect(":memory:", check_same_thread=False)
+        self.conn = in_memory("DEFERRED")
         self.conn.execute("CREATE TABLE webhook_deliveries (seq INTEGER PRIMARY KEY, guid TEXT, payload_sha256 TEXT)")
         self.reached: Callable[[int], bool] = lambda seq: False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from covenq.model import DeliveryId, at_text, task_id, task_subject
 from covenq.state import schema
@@ -87,9 +87,19 @@ def as_records(entries: Iterable[Entry], *, first: int = 1, epoch: str = "e" * 1
     return records
 
 
+class _InMemory(sqlite3.Connection):
+    def __del__(self) -> None:
+        self.close()
+
+
+def in_memory(isolation_level: Literal["DEFERRED"] | None = None) -> sqlite3.Connection:
+    """A database in memory. It is closed when nobody holds it any more: what was in it was nowhere else."""
+    return sqlite3.connect(":memory:", isolation_level=isolation_level, check_same_thread=False, factory=_InMemory)
+
+
 def empty_state() -> sqlite3.Connection:
     """The tables in memory."""
-    conn = sqlite3.connect(":memory:", isolation_level=None)
+    conn = in_memory()
     conn.row_factory = sqlite3.Row
     schema.create(conn)
     return conn

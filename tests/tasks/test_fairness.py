@@ -20,6 +20,7 @@ from covenq.tasks.scheduling.candidates import PRIORITY_ROTATION, SCAN_WINDOW
 from covenq.tasks.scheduling.fairness import PULL_KINDS, Picker
 from covenq.tasks.scheduling.outcome import Task
 from covenq.tasks.scheduling.waiting import POSITION_MAX, waiting
+from tests.support.records import in_memory
 
 NOW = 1_800_000_000.0
 
@@ -28,7 +29,7 @@ class Queue:
     """The real `tasks` table, written to as the fold would: every change with a higher seq."""
 
     def __init__(self, caps: Caps = Caps()) -> None:  # noqa: B008 - frozen
-        self.conn = sqlite3.connect(":memory:", isolation_level=None)
+        self.conn = in_memory()
         self.conn.row_factory = sqlite3.Row
         schema.create(self.conn)
         self.seq = 0
