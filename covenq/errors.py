@@ -147,7 +147,13 @@ class NotDurable(CovenqError):
 class StateBehind(CovenqError):
     """The state is behind the journal, for longer than a reader waits."""
 
-    hint = "`covenq status` says why; the journal itself is complete."
+    hint = "Nothing is lost: the journal is complete. `covenq doctor` looks for the cause."
+
+
+class DiskFull(CovenqError):
+    """The disk has no room for what isn't the journal itself."""
+
+    hint = "Free space on the data directory's disk, and try again."
 
 
 class ErasurePending(CovenqError):

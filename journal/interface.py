@@ -182,6 +182,9 @@ class SpaceReserve(Protocol):
     def release(self) -> bool:
         """Give it up at once; whether there was any."""
 
+    def release_if_full(self) -> bool:
+        """The same if there is more of it than is free: for what needs space to free some."""
+
     def restore(self) -> None:
         """Set it aside again if it isn't, and if there is room for it and for new work."""
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import stat
 from pathlib import Path
 
 MODE = 0o600
+_SHARED_MEMORY = 32 << 10
+"""Bytes of a -shm file when it is made."""
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
@@ -28,3 +31,16 @@ def make_private(path: Path) -> None:
             mode = file.stat().st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
                 file.chmod(MODE)
+
+
+def is_full(error: sqlite3.Error, path: Path) -> bool:
+    """Whether it is that the disk has no room for what was to be written for the database at `path`.
+
+    That there is none for its shared memory, SQLite calls an I/O error.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    if code & 0xFF == sqlite3.SQLITE_IOERR:
+        with contextlib.suppress(OSError):
+            space = os.statvfs(path.parent)
+            return space.f_bavail * space.f_frsize < _SHARED_MEMORY
+    return bool(code == sqlite3.SQLITE_FULL)

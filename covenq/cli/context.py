@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from covenq.cli.output import clean, say
 from covenq.cli.remote import selected_remote
 from covenq.errors import ConfigError, DaemonUnreachable, Refused
-from covenq.paths import CONFIG_NAME
+from covenq.paths import CONFIG_NAME, SOCKET_NAME
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
+    from covenq.client.remote import RemoteSource
     from covenq.config.load import Config
 
 
@@ -72,10 +73,8 @@ def locate_in_use(data: str | None, config: str | None, *, say: Callable[[str], 
 
 def daemon_config(data: Path) -> Path | None:
     """The configuration's file of the daemon of that data directory; None if it uses none, or no daemon answers this user."""
-    from covenq.client.open import open_running
-
     try:
-        running = open_running(data)
+        running = _running(data)
         if running is None:
             return None
         with running:
@@ -83,6 +82,20 @@ def daemon_config(data: Path) -> Path | None:
     except (DaemonUnreachable, OSError):  # gone meanwhile, or a directory that this user may not look into
         return None
     return None if used is None else Path(used)
+
+
+_silent: set[Path] = set()
+"""Data directories whose daemon did not answer this command: it is waited for once."""
+
+
+def _running(data: Path) -> RemoteSource | None:
+    """The daemon of that data directory, if one answers. Raises OSError for a directory that this user may not look into."""
+    from covenq.client.open import open_running
+
+    running = None if data in _silent else open_running(data)
+    if running is None and (data / SOCKET_NAME).exists():
+        _silent.add(data)
+    return running
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
@@ -128,7 +141,7 @@ def config_path(data: str | None, config: str | None) -> Path:
 @contextmanager
 def source(data: str | None, config: str | None) -> Iterator[Source]:
     """The daemon that `--url` names, else this machine's if one answers, else the files; closed at the end of the `with`."""
-    from covenq.client.open import open_remote, open_running, open_source
+    from covenq.client.open import open_files, open_remote
 
     remote_address = selected_remote()
     if remote_address is not None:  # nothing of this machine is read, not even its configuration
@@ -140,12 +153,12 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
     except ConfigError as error:
         # A configuration that the daemon refuses to reload must not keep an operator from asking it why.
         directory = known_data_dir(data, config)
-        running = None if directory is None else open_running(directory)
+        running = None if directory is None else _running(directory)
         if running is None:
             raise
         say(f"covenq: {error} (the running daemon answers all the same, by the configuration it has read)")
         with running:
             yield running
         return
-    with open_source(where.data, where.config) as opened:
+    with _running(where.data) or open_files(where.data, where.config) as opened:
         yield opened

@@ -21,6 +21,9 @@ HINTS = {
     errno.EPERM: "Run it as the user whose it is, or let this user in.",
     errno.EROFS: "Remount it writable, or choose another place.",
     errno.ENOENT: "Check that the path exists.",
+    errno.EMFILE: "Raise the limit of open files: `ulimit -n 1024`, or LimitNOFILE= in a unit.",
+    errno.ENFILE: "The whole machine has no file left to open: see what uses them (/proc/sys/fs/file-nr).",
+    errno.ENOMEM: "See what uses the machine's memory.",
 }
 
 
@@ -74,7 +77,9 @@ def _run() -> int:
             raise
         return _print_error(
             f"index or state.db, the journal's caches, can't be used: {error}",
-            "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
+            "Free space on the data directory's disk, and try again."
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+            else "Check the space and the permissions of the data directory; while nothing runs there they may be removed.",
             1,
         )
     return 0

@@ -56,9 +56,10 @@ class LocalFiles:
                 yield conn, reader
 
     @contextmanager
-    def writing(self, *, create: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
+    def writing(self, *, create: bool = False, use_reserve: bool = False) -> Iterator[tuple[FileJournal, StateStore]]:
         """The journal, open for writing, and the state, caught up before and after. `create` makes them if there are none.
 
+        `use_reserve`, for what frees space: on a full disk, it may use what was set aside.
         Raises NotFound where there are none; JournalLocked, or DaemonUnreachable for a daemon that holds the lock and
         doesn't answer.
         """
@@ -71,12 +72,14 @@ class LocalFiles:
 
         def opened() -> FileJournal:
             seen = state_witness(self.data)
-            return open_journal(self.journal, witnesses=[seen] if seen else [])
+            return open_journal(self.journal, witnesses=[seen] if seen else [], use_reserve=use_reserve)
 
         try:
             journal = wait_for_lock(opened, LOCK_S)
         except JournalLocked as locked:
             raise self._lock_error(locked) from None
+        if use_reserve:
+            journal.reserve.release_if_full()
         with journal, StateStore(self.state, journal) as store:
             store.catch_up()
             yield journal, store
@@ -87,7 +90,7 @@ class LocalFiles:
         """What `covenq.operate.maintain.upkeep` works on. Raises as `writing`."""
         from covenq.operate.maintain.upkeep import UpkeepContext
 
-        with self.writing() as (journal, store):
+        with self.writing(use_reserve=True) as (journal, store):
 
             def fold() -> None:
                 store.catch_up()

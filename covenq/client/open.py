@@ -57,6 +57,11 @@ def open_source(
         return running
     if config is None:
         config = configuration.load(configuration.config_path(None, os.environ, str(data)), os.environ)
+    return open_files(data, config)
+
+
+def open_files(data: Path, config: Config) -> LocalSource:
+    """The files of that data directory, whose daemon doesn't answer, if there is one."""
     from covenq.client.local import LocalSource  # not imported where a daemon answers
 
     return LocalSource(data, config)

@@ -9,6 +9,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from covenq import given_file
@@ -167,6 +168,8 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
     if twins == "refuse" and not hooks:
         # The signature doesn't cover the hook id: if every hook is allowed, a captured request can be sent as another hook's.
         raise github.error("twins", '"refuse" needs the allow-list [github] hooks')
+    metrics_bind = _address(metrics, DEFAULT_METRICS_BIND) if "metrics" in top.raw else None
+    _require_distinct([(server, bind), (api, api_bind), (metrics, metrics_bind)])
     return Config(
         path=path,
         bind=bind,
@@ -179,7 +182,7 @@ def build(raw: Mapping[str, object], path: Path | None, env: Mapping[str, str], 
         api_bind=api_bind,
         api_tokens=(base / Path(api_tokens).expanduser()) if api_tokens else None,
         webhook_metrics=server.flag("metrics", False),
-        metrics_bind=_address(metrics, DEFAULT_METRICS_BIND) if "metrics" in top.raw else None,
+        metrics_bind=metrics_bind,
         secrets=secrets,
         hooks=hooks,
         twins=twins,
@@ -228,6 +231,27 @@ def parse_bind(text: str) -> tuple[str, int]:
     if not (colon and host and port.isascii() and port.isdecimal() and int(port[:6]) <= 65535):
         raise ConfigError(f"{text[:80]!r} is no address to listen on", hint="Write host:port, as in 127.0.0.1:8787.")
     return host, int(port)
+
+
+def _require_distinct(binds: Sequence[tuple[Table, str | None]]) -> None:
+    """Raises ConfigError if two sections' addresses are one to the system: only the first could be listened on."""
+    given = [(table, bind, *parse_bind(bind)) for table, bind in binds if bind is not None]
+    for index, (table, bind, host, port) in enumerate(given):
+        for other, taken, other_host, other_port in given[:index]:
+            if port and port == other_port and _overlap(host, other_host):
+                words = f"is {bind}, and that of [{other.where}] is {taken}: they can't share a port"
+                raise table.error("bind", words, hint=f"Choose another port for [{table.where}].")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two hosts can't be listened on at one port, as far as that shows without asking a name service."""
+    if one.lower() == other.lower():
+        return True
+    try:
+        first, second = ip_address(one), ip_address(other)
+    except ValueError:
+        return False
+    return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
 
 
 def secret_names(secrets: Sequence[SecretSource]) -> list[str]:

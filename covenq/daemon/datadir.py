@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from covenq import atomic_file
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
-from covenq.errors import CovenqError, Refused
+from covenq.errors import CovenqError, DiskFull, Refused
 from covenq.intake import resume
 from covenq.operate.maintain.journal_lock import wait_for_lock
 from covenq.operate.maintain.state_witness import state_witness
@@ -20,15 +22,27 @@ from covenq.paths import JOURNAL_NAME, STATE_NAME
 from covenq.state.folded import FoldedState
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
+from journal.errors import JournalDamaged, JournalFull, JournalReadOnly
 from journal.file.engine import FileJournal
-from journal.file.open import open_journal
+from journal.file.lock import LOCK_NAME, check_filesystem
+from journal.file.open import forced, open_journal
+from journal.file.reader import open_reader
+from journal.file.reserve import Reserve
 from journal.interface import Engine, SpaceReserve
 from journal.presence import is_directory
+from journal.records import Damage
 
 LOCK_S = 3.0
 """Seconds to wait for the lock: a command that reads without a daemon holds it for a moment."""
+OPENING_BYTES = 512 << 10
+"""Room that a start needs, on a disk that is full otherwise: index and state.db have 32 KiB of shared memory each, and a
+write-ahead log; the journal gets a few records."""
+
+Done = TypeVar("Done")
 
 log = logging.getLogger("covenq.daemon")
+
+_RELEASED = "the disk is full: the ballast was released, so that %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +100,39 @@ def open_storage(config: Config, data: Path, accept_head: int | None, cleanup: E
     journal = _open_locked(data, accept_head=accept_head)
     cleanup.callback(journal.close)
     _log_recovery(journal)
-    resume.resume(journal, config)
-    store = StateStore(data / STATE_NAME, journal)
+
+    def on_full() -> bool:
+        return release_ballast(journal.reserve)
+
+    with_room(lambda: resume.resume(journal, config), on_full)
+    store = with_room(lambda: StateStore(data / STATE_NAME, journal), on_full)
     cleanup.callback(store.close)
-    fold_thread = FoldThread(store, journal)
+    fold_thread = FoldThread(store, journal, on_full=on_full)
     cleanup.callback(fold_thread.stop, 2.0)
     state = FoldedState(journal, store, fold_thread)
     return Storage(data, journal, journal.reserve, journal.recovery.created, store, fold_thread, state)
+
+
+def release_ballast(reserve: SpaceReserve | None) -> bool:
+    """Free the ballast file, so that what is needed can still be written on a full disk; whether there was one."""
+    try:
+        released = reserve is not None and reserve.release()
+    except OSError as error:
+        log.error("the ballast can't be released: %s", error.strerror)
+        return False
+    if released:
+        log.warning(_RELEASED, "running tasks can record their end")
+    return released
+
+
+def with_room(do: Callable[[], Done], on_full: Callable[[], bool]) -> Done:
+    """What `do` returns; tried once more if the disk was full, and `on_full` made room."""
+    try:
+        return do()
+    except (JournalFull, DiskFull):
+        if not on_full():
+            raise
+    return do()
 
 
 def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None = None) -> FileJournal:
@@ -103,9 +143,40 @@ def _open_locked(data: Path, wait_s: float = LOCK_S, *, accept_head: int | None 
 
     def opened() -> FileJournal:
         seen = state_witness(data)
-        return open_journal(data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head)
+        return open_journal(
+            data / JOURNAL_NAME, witnesses=[seen] if seen else [], accept_head=accept_head, use_reserve=True
+        )
 
     return wait_for_lock(opened, wait_s)
+
+
+def inspect_journal(data: Path) -> None:
+    """Look at the journal that another process has open, without its lock, for what would keep this one from opening it.
+
+    Raises JournalError: for a filesystem or a format it can't be on or in, permissions, damage, and want of room.
+    """
+    directory = data / JOURNAL_NAME
+    check_filesystem(directory, force=forced())
+    lock = directory / LOCK_NAME
+    if not os.access(directory, os.W_OK | os.X_OK) or not os.access(lock, os.R_OK | os.W_OK):
+        raise JournalReadOnly(f"{directory} can't be written by this process")
+    room = Reserve(directory).room()
+    free = room.free + room.set_aside
+    if free < OPENING_BYTES:
+        raise JournalFull(
+            f"{free >> 10} KiB are left for covenq in {directory}, and a start needs {OPENING_BYTES >> 10}",
+            hint="Free space on the data directory's disk, and try again; the running daemon goes on.",
+        )
+    damage = _damage(data)
+    # It may have been read in the middle of a rewrite.
+    if damage and (damage := _damage(data)):
+        raise JournalDamaged(damage)
+
+
+def _damage(data: Path) -> tuple[Damage, ...]:
+    seen = state_witness(data)
+    with open_reader(data / JOURNAL_NAME, witnesses=[seen] if seen else []) as reader:
+        return tuple(reader.damage)
 
 
 def _log_recovery(journal: FileJournal) -> None:
@@ -113,6 +184,8 @@ def _log_recovery(journal: FileJournal) -> None:
     recovery = journal.recovery
     if recovery.warning:
         log.warning("%s", recovery.warning)
+    if recovery.used_reserve:
+        log.warning(_RELEASED, "the journal could be opened")
     if recovery.torn is not None:
         log.warning("a torn tail of %d bytes was cut off the journal and saved", recovery.torn.length)
     for id in recovery.possibly:

@@ -5,6 +5,7 @@ Connections get what commands don't need, so that any number of slow clients lea
 
 from __future__ import annotations
 
+from covenq.errors import Refused
 from covenq.http.server.listener import CONNECTIONS
 from covenq.model.status import Descriptors
 
@@ -18,6 +19,18 @@ CONNECTIONS_MIN = 8
 """Connections of a listener, whatever the limit; CONNECTIONS at most."""
 PHASE_CONNECTIONS = 64
 """Connections of the commands' own socket, a descriptor each: their bodies are small. Fewer where a listener has fewer."""
+
+FEWEST = 48
+"""Less than this leaves nothing for a request or a command beside what the daemon itself has open, about thirty."""
+
+
+def check(limit: int | None) -> None:
+    """Raises Refused if that limit of open files is too low to run with."""
+    if limit is not None and limit < FEWEST:
+        raise Refused(
+            f"{limit} open files are allowed, and covenq needs {FEWEST} at least",
+            hint="Raise the hard limit: `ulimit -Hn 65536`, or LimitNOFILE=65536 in the unit.",
+        )
 
 
 def budget(limit: int | None, concurrency: int, listeners: int) -> Descriptors:

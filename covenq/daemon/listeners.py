@@ -22,7 +22,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from covenq.config.api_tokens import Tokens
 from covenq.config.load import Config, parse_bind
 from covenq.daemon.datadir import Storage
-from covenq.daemon.descriptors import PHASE_CONNECTIONS, budget
+from covenq.daemon.descriptors import PHASE_CONNECTIONS, budget, check
 from covenq.daemon.parts import Listeners, StatsByName
 from covenq.daemon.routes import Routes
 from covenq.errors import CovenqError
@@ -286,7 +286,7 @@ def _bind_section(
     try:
         bound = take_bound(passed, *parse_bind(bind)) or bind_tcp(*parse_bind(bind))
     except CovenqError as error:
-        error.hint = f"Choose another in [{section}] bind: it shares no port with [server] bind."
+        error.hint = f"Choose another in [{section}] bind: each section has a port of its own."
         raise
     cleanup.callback(bound.close)
     return bound
@@ -330,8 +330,10 @@ def _releasing(app: WSGIApplication, release: Callable[[], None]) -> WSGIApplica
 
 def descriptor_budget(config: Config, sockets: TcpSockets) -> Descriptors:
     """What the limit of open files allows; a warning if that is less than what is configured."""
+    limit = process_setup.descriptor_limit()
+    check(limit)
     found = budget(
-        process_setup.descriptor_limit(),
+        limit,
         config.concurrency,
         2 + (sockets.api is not None) + (sockets.metrics is not None),
     )

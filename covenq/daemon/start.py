@@ -24,8 +24,8 @@ from covenq import __version__, log_writer
 from covenq.config.live import Live, open_live
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
-from covenq.daemon import activation, greeting, logs, systemd, takeover
-from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage
+from covenq.daemon import activation, greeting, logs, preflight, systemd, takeover
+from covenq.daemon.datadir import Storage, make_directory, make_secret, open_storage, release_ballast
 from covenq.daemon.listeners import ListenerParts, bind, descriptor_budget, hold_webhook, make_listeners
 from covenq.daemon.log_masking import LogMask
 from covenq.daemon.parts import Daemon, Intake, StatsByName, Workers
@@ -51,7 +51,6 @@ from covenq.tasks.execution.scrub import Scrubber
 from covenq.tasks.remote.claims import Claims
 from covenq.tasks.remote.report_files import ReportFiles
 from covenq.tasks.scheduling.dispatcher import Dispatcher
-from journal.interface import SpaceReserve
 from journal.presence import exists
 
 log = logging.getLogger("covenq.daemon")
@@ -112,7 +111,7 @@ def start(
     reserve = storage.reserve
     intake = make_intake(storage, mask)
     upkeep = make_upkeep(live, storage, cleanup)
-    workers = make_workers(live, storage, intake.admission.has_space, lambda: _release_ballast(reserve), cleanup)
+    workers = make_workers(live, storage, intake.admission.has_space, lambda: release_ballast(reserve), cleanup)
     info = DaemonInfo(
         __version__,
         at_text(time.time()),
@@ -173,11 +172,12 @@ def take_over(
 ) -> Opened | None:
     """Take the sockets of the running daemon, hold requests, and wait until it has ended (`covenq.daemon.takeover`).
 
-    Whatever may be wrong with the configuration, its secrets and its addresses is found before that one is told to stop. None if
-    it has ended meanwhile by itself.
+    Whatever may be wrong with the configuration, its secrets, its addresses and the data directory is found before that one is
+    told to stop. None if it has ended meanwhile, by itself or because another process takes over.
     """
     cleanup.callback(predecessor.close)
     live = open_config(config, env, data, options.adjust, mask)
+    preflight.check(data, options.accept_head)
     passed = predecessor.listening()
     if passed is None:
         return None
@@ -324,18 +324,6 @@ def start_in_order(daemon: Daemon) -> None:
     rerouter.start()
     daemon.live.subscribe(rerouter.start_if_changed)
     daemon.live.subscribe(lambda before, now: daemon.workers.pool.wake())
-
-
-def _release_ballast(reserve: SpaceReserve | None) -> bool:
-    """Free the ballast file, so that running tasks can record their ends on a full disk; whether there was one."""
-    try:
-        released = reserve is not None and reserve.release()
-    except OSError as error:
-        log.error("the ballast can't be released: %s", error.strerror)
-        return False
-    if released:
-        log.warning("the disk is full: the ballast was released, so that running tasks can record their end")
-    return released
 
 
 def _announce(

@@ -8,7 +8,8 @@ deliveries.
 
 What is said, each an object on a line (`covenq.net.descriptors`), N being the new process and O the one that runs:
 
-1. N has loaded its configuration and read its secrets, and asks: `{"take_over": 1}`.
+1. N has loaded its configuration and read its secrets, has looked at the data directory without the lock for whatever would
+   keep it from starting there (`covenq.daemon.preflight`), and asks: `{"take_over": 1}`.
 2. O answers with its listening sockets, by name, or with `{"refused": …, "hint": …}`. It goes on as if nothing were.
 3. N binds what it listens on beside them, accepts connections, holds their requests (`covenq.http.server.held`), and says
    `{"holding": true}`.
@@ -19,7 +20,10 @@ What is said, each an object on a line (`covenq.net.descriptors`), N being the n
    journal, starts, and serves what it held.
 
 What if N fails. Until step 3 O has changed nothing, and an N that refuses, crashes or falls silent is forgotten: so whatever
-can be checked without the journal's lock is checked before. From step 3 on O ends, whatever becomes of N. It could wait for N
+can be checked without the journal's lock is checked before. That is the configuration and its secrets, every address, what
+open files are allowed, the filesystem, permissions, the format of the journal, damage to it, and room to start, counting the
+ballast, which a start may use (`covenq.daemon.datadir`). It is no proof: only who has the lock can open the journal, and a disk
+may fill up, or a file be damaged, after N has looked. From step 3 on O ends, whatever becomes of N. It could wait for N
 to be ready only by keeping the lock that N needs for that; and to start again after it let the journal go would be a second
 start in an old process, a path that nothing else ever takes. So an N that dies after step 3 is a daemon that failed to start:
 nothing that was answered with 2xx is lost, since O finishes and closes its journal as at any stop, and the next start, of this
@@ -60,8 +64,9 @@ log = logging.getLogger("covenq.daemon")
 class Successor:
     """The process that takes over, for the one that ends."""
 
-    def __init__(self, connection: MessageConnection) -> None:
+    def __init__(self, connection: MessageConnection, pid: int | None) -> None:
         self._connection = connection
+        self.pid = pid
 
     def pass_on(self, connections: Sequence[socket.socket]) -> None:
         """Give it these connections, and close them here. For one thread."""
@@ -123,7 +128,7 @@ class TakeoverServer:
 
     def _run(self) -> None:
         bound = self._bound
-        while bound is not None and self.successor is None and not self._closing.is_set():
+        while bound is not None and not self._closing.is_set():
             try:
                 accepted, _ = bound.accept()
             except TimeoutError:
@@ -132,10 +137,11 @@ class TakeoverServer:
                 return  # it was closed
             connection = MessageConnection(accepted)
             try:
-                if self._negotiate(connection, peer_of(accepted)):
-                    self.successor = Successor(connection)
+                peer = peer_of(accepted)
+                if self._negotiate(connection, peer):
+                    self.successor = Successor(connection, None if peer is None else peer[0])
                     self._stop()
-                    return
+                    continue  # who asks from now on is told so
             except (OSError, MessageError, ValueError) as error:
                 log.warning("a process that asked to take over did not: %s", error)
             connection.close()
@@ -145,9 +151,12 @@ class TakeoverServer:
         asked = connection.receive(ANSWER_S)
         if asked is None:
             return False
+        if connection.ended():  # this process was stopped, or busy, for longer than that one waited
+            log.info("a process that asked to take over did not wait for an answer: this one goes on")
+            return False
         refusal = self._refusal(asked, peer)
         if refusal is not None:
-            log.warning("a process may not take over: %s", refusal)
+            log.warning("a process may not take over: %s", refusal)  # whatever became of it, nothing changes here
             connection.send({"refused": str(refusal), "hint": refusal.hint})
             return False
         names = list(self._listening)
@@ -166,6 +175,9 @@ class TakeoverServer:
             return Refused(f"the running daemon is user {os.geteuid()}'s", hint="Start the new one as the same user.")
         if peer is not None and process_tree.descends(peer[0]):
             return Refused("a command of the running daemon would be ended with it", hint="Start it from elsewhere.")
+        if self.successor is not None:
+            who = "another process" if self.successor.pid is None else f"process {self.successor.pid}"
+            return Refused(f"{who} takes over from the running daemon already", hint=_ASK_AGAIN)
         if self._managed:
             return Refused("a service manager runs the daemon that is there", hint=_MANAGED)
         if self._closing.is_set():
@@ -185,6 +197,10 @@ class Predecessor:
         try:
             self._connection.send({"take_over": PROTOCOL})
             answer = self._connection.receive(ANSWER_S)
+        except TimeoutError:
+            raise CovenqError(f"{self._who} did not answer within {ANSWER_S:g} s", hint=_STUCK) from None
+        except ConnectionError:
+            return None
         except (OSError, MessageError) as error:
             raise CovenqError(f"{self._who} did not hand over: {error}", hint=_STOP_FIRST) from error
         if answer is None:
@@ -231,6 +247,10 @@ def connect(data: Path) -> Predecessor | None:
 
 
 _STOP_FIRST = "Stop it, and start the new one without --take-over."
+_STUCK = (
+    "It is stopped (SIGSTOP), or stuck: look at it. If it must go, end it, and start the new one without --take-over."
+)
+_ASK_AGAIN = "`covenq status` shows which one runs; to replace that, ask again."
 _MANAGED = (
     "Let it restart the daemon: `systemctl restart covenq`. With covenq.socket no connection is refused meanwhile."
 )

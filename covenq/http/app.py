@@ -37,6 +37,7 @@ from covenq.operate.inspect.alarms import Alarms
 from covenq.operate.maintain.known_damage import KnownDamage
 from covenq.paths import SOCKET_NAME
 from covenq.state.folded import FoldedState
+from covenq.tasks.execution.shortage import no_descriptor_left
 from covenq.tasks.remote.claims import Claims
 from journal.errors import JournalError
 
@@ -250,7 +251,7 @@ class _ErrorHandlers:
         params: dict[str, object],
     ) -> None:
         if isinstance(error, StateBehind):
-            respond_error(resp, 503, "state_behind", f"{error}.")
+            respond(resp, 503, {**error_body("state_behind", f"{error}."), "hint": error.hint})
         else:
             respond_exception(resp, error)
 
@@ -259,14 +260,22 @@ class _ErrorHandlers:
     ) -> None:
         # The type and place, not the text: an error may quote the payload.
         log.error("%s %s failed: %s in %s", req.method, req.path[:200], type(error).__name__, _raised_in(error))
-        detail = "covenq failed to answer; its log says where."
+        short = no_descriptor_left()
+        detail = f"covenq can't answer: {short}." if short else "covenq failed to answer; its log says where."
+        status = 503 if short else 500
         if req.method == "POST":
-            self._note(req, "internal", 500, detail)
-        respond_error(resp, 500, "internal", detail)
+            self._note(req, "internal", status, detail)
+        respond(resp, status, {**error_body("internal", detail), "hint": _RAISE_LIMIT if short else _SEE_LOG})
 
     def _note(self, req: falcon.Request, word: str, status: int, detail: str) -> None:
         shown = refusal_evidence.evidence_of(lambda name: req.get_header(name.replace("_", "-")), None)
         self._refusals.note(word, status, detail, path=req.path, client=req.remote_addr, **shown)
+
+
+_RAISE_LIMIT = (
+    "Raise the daemon's limit of open files: LimitNOFILE=65536 in the unit, or `ulimit -Hn` before `covenq serve`."
+)
+_SEE_LOG = "Look at the daemon's log: on its standard error, or `journalctl -u covenq`. It is a fault of covenq's own."
 
 
 def _raised_in(error: Exception) -> str:

@@ -66,6 +66,18 @@ class MessageConnection:
         line, _, self._received = self._received.partition(b"\n")
         return self._message(line)
 
+    def ended(self) -> bool:
+        """Whether the other end is closed, as far as is known now, and nothing more is to be received."""
+        if self._received:
+            return False
+        self._socket.settimeout(0)
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def _message(self, line: bytes) -> Message:
         try:
             fields = json.loads(line)

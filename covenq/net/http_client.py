@@ -23,6 +23,7 @@ from covenq.errors import (
     NotFound,
     Refused,
     StaleFence,
+    StateBehind,
     UsageError,
 )
 from covenq.net import unix_socket
@@ -43,6 +44,7 @@ _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "not_found": NotFound,
     "refused": Refused,
     "stale_fence": StaleFence,
+    "state_behind": StateBehind,
     "not_durable": NotDurable,
     "journal_damaged": Damaged,
     "journal_full": JournalFull,

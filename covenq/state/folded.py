@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from covenq.errors import NotFound, StateBehind
+from covenq.errors import NotFound
 from covenq.model import DeliveryId
 from covenq.model.rows import Delivery
 from covenq.state import query
 from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
-from covenq.text import counted
 from journal.interface import Journal
 
 FOLD_S = 10.0
@@ -28,8 +27,7 @@ class FoldedState:
     def reader(self) -> sqlite3.Connection:
         """This thread's connection, once the state has folded all that is durable now. Raises StateBehind and JournalDamaged."""
         if not self._fold_thread.reach(self._journal.head().seq, FOLD_S):
-            why = f": {self._fold_thread.error}" if self._fold_thread.error else ""
-            raise StateBehind(f"the state is {counted(self._fold_thread.lag, 'record')} behind the journal{why}")
+            raise self._fold_thread.behind()
         return self._store.reader()
 
     def lookup(self, id: DeliveryId, at_least: int) -> Delivery | None:

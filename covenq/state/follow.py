@@ -9,15 +9,22 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from covenq.errors import StateBehind
 from covenq.rounds import Loop
 from covenq.state.store import StateStore
+from covenq.text import counted
 from journal.errors import JournalDamaged, JournalError
 from journal.interface import Journal
+from journal.private_database import is_full
 
 log = logging.getLogger("covenq.state")
 
+_FREE_SPACE = "Free space on the data directory's disk: the state catches up by itself, and nothing is lost."
+
 OVERDUE_S = 60.0
 """Seconds without a round, or a transaction, after which the fold is overdue: it polls four times a second."""
+STUCK_S = 2.0
+"""Seconds of tries that failed after which who waits for the fold is told so, instead of waiting on."""
 
 
 class FoldThread(threading.Thread):
@@ -35,14 +42,17 @@ class FoldThread(threading.Thread):
         retry_s: float = 0.5,
         poll_s: float = 0.25,
         batch_delay_s: float = 0.05,
+        on_full: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_full` makes room when the disk is full, and returns whether it could."""
         super().__init__(name="fold", daemon=True)
         self._store = store
         self._journal = journal
         self._retry_s = retry_s
         self._poll_s = poll_s
         self._batch_delay_s = batch_delay_s
+        self._on_full = on_full
         self._monotonic = monotonic
         self.loop = Loop("fold", OVERDUE_S, "what is shown is old, and no new task is started", monotonic)
         self._stopping = threading.Event()
@@ -50,6 +60,9 @@ class FoldThread(threading.Thread):
         self._callbacks: tuple[Callable[[int], None], ...] = ()
         self._ended = False
         self._error: str | None = None
+        self._failed_at: float | None = None
+        """When the first of the tries failed that have failed since the last that didn't."""
+        self._full = False
         self._damage: JournalDamaged | None = None
         self._awaited = 0
         """The newest seq that a caller of `wait_for` waits for."""
@@ -70,6 +83,20 @@ class FoldThread(threading.Thread):
         return self._error
 
     @property
+    def stuck(self) -> bool:
+        """Whether it has failed for STUCK_S, and goes on failing: waiting for it is of no use."""
+        failed_at = self._failed_at
+        return failed_at is not None and self._monotonic() - failed_at >= STUCK_S
+
+    def behind(self) -> StateBehind:
+        """The error that what was waited for isn't folded."""
+        why = f": {self._error}" if self._error else ""
+        return StateBehind(
+            f"the state is {counted(self.lag, 'record')} behind the journal{why}",
+            hint=_FREE_SPACE if self._full else None,
+        )
+
+    @property
     def damage(self) -> JournalDamaged | None:
         """The damage to the journal, if that is why the fold makes no progress."""
         return self._damage
@@ -82,7 +109,7 @@ class FoldThread(threading.Thread):
     def wait_for(self, seq: int, timeout: float, unless: Callable[[], bool] = lambda: False) -> bool:
         """Block until the state has folded `seq` (True), or `timeout` seconds passed, the thread ended or `unless` holds (False).
 
-        `unless` is evaluated whenever the fold has advanced, or has found damage.
+        `unless` is evaluated whenever the fold has advanced, or failed.
         """
         if self._store.folded >= seq:
             return True
@@ -93,8 +120,8 @@ class FoldThread(threading.Thread):
         return self._store.folded >= seq
 
     def reach(self, seq: int, timeout: float) -> bool:
-        """As `wait_for`, but wait only until damage is found before `seq`. Raises JournalDamaged for it."""
-        if self.wait_for(seq, timeout, lambda: self._damage is not None):
+        """As `wait_for`, but wait only until it is stuck, or damage is found before `seq`. Raises JournalDamaged for that."""
+        if self.wait_for(seq, timeout, lambda: self._damage is not None or self.stuck):
             return True
         damage = self._damage
         if damage is not None:
@@ -150,9 +177,11 @@ class FoldThread(threading.Thread):
 
     def _catch_up(self) -> bool:
         damage: JournalDamaged | None = None
+        self._full = False
         try:
-            self._store.catch_up(self._notify)
+            self._fold()
         except sqlite3.OperationalError as error:  # full, locked, an I/O error: it may pass
+            self._full = is_full(error, self._store.path)
             self._error = f"{self._store.path.name} can't be written: {error}"
         except sqlite3.DatabaseError as error:
             if self._error is None:
@@ -165,13 +194,26 @@ class FoldThread(threading.Thread):
             damage = error if isinstance(error, JournalDamaged) else None
         else:
             self._error = None
+        if self._error is None:
+            self._failed_at = None
+        elif self._failed_at is None:
+            self._failed_at = self._monotonic()
         if damage is not None and self._damage is None:
             log.error("%s. %s", damage, damage.hint)
-        if damage is not self._damage:
+        if damage is not self._damage or self._error is not None:
             with self._advanced:
                 self._damage = damage
                 self._advanced.notify_all()
         return self._error is None
+
+    def _fold(self) -> None:
+        """Catch up; on a full disk once more, if room could be made: without the fold nothing is seen, and no task starts."""
+        try:
+            self._store.catch_up(self._notify)
+        except sqlite3.OperationalError as error:
+            if not (is_full(error, self._store.path) and self._on_full()):
+                raise
+            self._store.catch_up(self._notify)
 
     def _notify(self, seq: int) -> None:
         self.loop.progress()

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from covenq.errors import CovenqError
+from covenq.errors import CovenqError, DiskFull
 from covenq.state import schema
 from covenq.state.fold import fold
 from journal.errors import JournalDamaged
 from journal.interface import Reading
 from journal.presence import exists
-from journal.private_database import make_private
+from journal.private_database import is_full, make_private
 from journal.records import NO_SUM, Damage, Record, Witness
 
 BATCH_RECORDS = 2000
@@ -70,6 +70,8 @@ class StateStore:
         try:
             self._conn, self._folded = _open_store(path, journal)
         except sqlite3.Error as error:
+            if is_full(error, path):
+                raise DiskFull(f"{path} can't be opened: {error}") from error
             raise CovenqError(
                 f"{path} can't be opened: {error}",
                 hint="Check the disk's space and this user's permission on the data directory.",

@@ -64,6 +64,8 @@ class Recovery:
     mended_newlines: int
     scanned: int
     warning: str | None
+    used_reserve: bool = False
+    """Whether the space that was set aside was given up, for the opening to have room."""
 
     @property
     def possibly(self) -> tuple[str, ...]:

@@ -12,7 +12,14 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from journal.errors import BackupIncomplete, ErasureFailed, JournalDamaged, JournalUnaccepted
+from journal.errors import (
+    BackupIncomplete,
+    ErasureFailed,
+    JournalDamaged,
+    JournalError,
+    JournalFull,
+    JournalUnaccepted,
+)
 from journal.file.backup import backup_witness, read_backup, remove_backup_note
 from journal.file.catalogue import Catalogue
 from journal.file.codec import Envelope
@@ -23,10 +30,12 @@ from journal.file.files import Files, OsFiles, journal_error
 from journal.file.index import INDEX_NAME, Index, Position, Row, open_index, remove_index
 from journal.file.lock import DirectoryLock, check_filesystem
 from journal.file.recovery import remove_drafts, repair_end
+from journal.file.reserve import Reserve
 from journal.file.scan import find_record
 from journal.file.segment import GENESIS, list_segments, name_of, read_mark, write_header
 from journal.file.settings import DEFAULTS, WriteSettings
 from journal.presence import exists
+from journal.private_database import is_full
 from journal.records import OWN_SUBJECT, Damage, Entry, Witness
 
 NEWLINES_MAX = 1000
@@ -41,37 +50,71 @@ def open_journal(
     settings: WriteSettings = DEFAULTS,
     force_filesystem: bool | None = None,
     accept_head: int | None = None,
+    use_reserve: bool = False,
 ) -> FileJournal:
     """The journal in `directory`, created if there is none, recovered if it was not closed.
 
     `witnesses` are the positions of other caches: the log may not be shorter. `accept_head` is an operator's decision that a
     log which was longer, as its caches prove, is to go on from this seq, which must be the last that links; what the caches
-    knew beyond it is given up, and a new epoch begins.
+    knew beyond it is given up, and a new epoch begins. With `use_reserve` a disk that has no room for that is given the
+    space that was set aside (`journal.file.reserve`), as for the end of work that runs: `Recovery.used_reserve` says so.
     Raises JournalLocked, JournalUnsafe, JournalDamaged (nothing was changed), FormatUnknown, BackupIncomplete,
     JournalUnaccepted, and for errors of the disk JournalFull, JournalReadOnly, JournalGone or JournalWriteFailed.
     """
     files = files or OsFiles()
     if force_filesystem is None:
-        force_filesystem = os.environ.get("COVENQ_UNSAFE_FILESYSTEM") == "1"
+        force_filesystem = forced()
     _make_directory(files, directory)
     warning = check_filesystem(directory, force=force_filesystem)
-    lock = DirectoryLock(directory)
+
+    def opened(*, used_reserve: bool = False) -> FileJournal:
+        lock = DirectoryLock(directory)
+        try:
+            if used_reserve:
+                Reserve(directory, files=files).release()
+            return _open_locked(
+                directory,
+                files,
+                lock,
+                witnesses,
+                settings=settings,
+                warning=warning,
+                accept_head=accept_head,
+                used_reserve=used_reserve,
+            )
+        except OSError as error:
+            lock.release()
+            raise _opening_error(journal_error(error, directory)) from error
+        except sqlite3.OperationalError as error:
+            lock.release()
+            if is_full(error, directory / INDEX_NAME):
+                raise _opening_error(JournalFull(f"no room for the journal in {directory}: {error}")) from error
+            raise
+        except JournalError as error:
+            lock.release()
+            raise _opening_error(error) from error.__cause__
+        except BaseException:
+            lock.release()
+            raise
+
     try:
-        return _open_locked(
-            directory,
-            files,
-            lock,
-            witnesses,
-            settings=settings,
-            warning=warning,
-            accept_head=accept_head,
-        )
-    except OSError as error:
-        lock.release()
-        raise journal_error(error, directory) from error
-    except BaseException:
-        lock.release()
-        raise
+        return opened()
+    except JournalFull:
+        if not use_reserve or not Reserve(directory, files=files).allocated():
+            raise
+    return opened(used_reserve=True)
+
+
+def forced() -> bool:
+    """Whether the environment has a filesystem used that can't be relied on."""
+    return os.environ.get("COVENQ_UNSAFE_FILESYSTEM") == "1"
+
+
+def _opening_error(error: JournalError) -> JournalError:
+    """The error; nothing goes on by itself where the journal isn't open yet."""
+    if isinstance(error, JournalFull):
+        error.hint = "Free space on the data directory's disk, and try again."
+    return error
 
 
 def _make_directory(files: Files, directory: Path) -> None:
@@ -93,6 +136,7 @@ def _open_locked(
     settings: WriteSettings,
     warning: str | None,
     accept_head: int | None,
+    used_reserve: bool,
 ) -> FileJournal:
     remove_drafts(files, directory)
     restoring = read_backup(files, directory)
@@ -135,7 +179,7 @@ def _open_locked(
         lock=lock,
         catalogue=catalogue,
         tail=tail,
-        recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning),
+        recovery=Recovery(created, found.torn, len(found.newlines), found.visited, warning, used_reserve),
         settings=settings,
     )
     try:

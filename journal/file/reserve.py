@@ -95,3 +95,8 @@ class Reserve:
             return False
         self._files.fsync_dir(self.directory)
         return True
+
+    def release_if_full(self) -> bool:
+        """See `journal.interface.SpaceReserve.release_if_full`."""
+        room = self.room()
+        return room.free < room.set_aside and self.release()

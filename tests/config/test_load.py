@@ -81,6 +81,25 @@ ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "[server]\nbind = '127.0.0.1:0'\n[api]\nbind = '127.0.0.1:0'\n",
+        "[server]\nbind = '127.0.0.1:1'\n[api]\nbind = '127.0.0.2:1'\n[metrics]\nbind = '[::]:1'\n",
+    ],
+)
+def test_addresses_that_the_system_tells_apart_may_be_beside_each_other(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "covenq.toml"
+    file.write_text(text)
+    assert load(file, {}).api_bind is not None
+
+
+def test_the_variable_for_the_webhooks_address_counts_instead_of_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "covenq.toml"
+    file.write_text("[api]\nbind = '127.0.0.1:8787'\n")
+    assert load(file, {"COVENQ_BIND": "127.0.0.1:9000"}).api_bind == "127.0.0.1:8787"
+
+
+@pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
         ("[sever]\n", "sever", "did you mean server?"),
@@ -95,6 +114,10 @@ ROUTE = '[[route]]\nname = "a"\nmatch = "event:push"\nrun = ["true"]\n'
         ("worker = 4\n", "worker", "must be a table"),
         ("[api]\nbind = 'x'\n", "api.bind", "no address to listen on"),
         ("[server]\nbind = 'x'\n", "server.bind", "no address to listen on"),
+        ("[api]\nbind = '127.0.0.1:8787'\n", "api.bind", "[server] is 127.0.0.1:8787: they can't share a port"),
+        ("[api]\nbind = '0.0.0.0:8787'\n", "api.bind", "they can't share a port"),
+        ("[api]\n[metrics]\nbind = '127.0.0.1:8788'\n", "metrics.bind", "[api] is 127.0.0.1:8788"),
+        ("[server]\nbind = '[::]:1'\n[metrics]\nbind = '[::1]:1'\n", "metrics.bind", "[server] is [::]:1"),
         ("[reconcile]\n", "reconcile", "no such section yet"),
         ("[github]\ntwins = 'markk'\n", "github.twins", "did you mean mark?"),
         ("[github]\ntwins = 'refuse'\n", "github.twins", "allow-list"),

@@ -59,8 +59,10 @@ def doctor(
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Location(build({}, None, {}), directory)
     scoped = any(one.scope.repositories for one in where.config.secrets)
-    status, newest, trouble, damage, secrets = _read_status(data, config, scoped)
-    context = DoctorContext(where.config, where.data, os.environ, status, trouble, newest, time.time(), damage, secrets)
+    status, newest, (trouble, next), damage, secrets = _read_status(data, config, scoped)
+    context = DoctorContext(
+        where.config, where.data, os.environ, status, trouble, newest, time.time(), damage, secrets, next
+    )
     findings += examine(context, command=shutil.which, configured=not findings)
     if crash_test:
         findings += [Finding("crash test", level, words, next) for level, words, next in _crash_test_findings(where)]
@@ -78,6 +80,9 @@ def doctor(
         raise typer.Exit(1)
 
 
+Trouble = tuple[str | None, str | None]
+"""What prevented the status, and what to do about it."""
+
 COLUMNS: list[Column[Finding]] = [
     Column("", lambda one: one.level, colour=lambda cell: COLOURS.get(cell, "")),
     Column("WHAT", lambda one: one.check),
@@ -87,27 +92,29 @@ COLUMNS: list[Column[Finding]] = [
 
 def _read_status(
     data: str | None, config: str | None, scoped: bool
-) -> tuple[Status | None, str | None, str | None, str | None, list[Secret]]:
+) -> tuple[Status | None, str | None, Trouble, str | None, list[Secret]]:
     """The status, the newest record's time, the error that prevented the status, the damage that was found, and the secrets.
 
     The secrets only if they are `scoped`.
     """
     import sqlite3
 
-    status = None
+    status, none = None, (None, None)
     try:
         with source(data, config) as opened:
             status = opened.status()
             items = opened.tail("", newest=1).items
             secrets = opened.secrets().items if scoped else []
-            return status, items[-1].at if items else None, None, None, secrets
+            return status, items[-1].at if items else None, none, None, secrets
     except (JournalDamaged, Damaged) as error:
-        return status, None, None, str(error), []
+        return status, None, none, str(error), []
     except OSError as error:
         words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        return None, None, words, None, []
-    except (*Failure, sqlite3.Error) as error:
-        return None, None, str(error), None, []
+        return None, None, (words, None), None, []
+    except Failure as error:
+        return None, None, (str(error), error.hint), None, []
+    except sqlite3.Error as error:
+        return None, None, (str(error), None), None, []
 
 
 def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:

@@ -17,7 +17,7 @@ from covenq.cli.context import Location, locate_in_use, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, complete_sample
 from covenq.cli.output import clean, say
 from covenq.cli.webhook_client import Reply, post
-from covenq.errors import CovenqError, Refused, UsageError
+from covenq.errors import CovenqError, DaemonUnreachable, Refused, UsageError
 
 FILE_MAX = 256 * 1024 * 1024
 """Bytes of a body, which may be one that is meant to be refused as too large."""
@@ -156,8 +156,15 @@ def sample_body(name: str, guid: str, action: str | None, number: int | None) ->
 
 def webhook_url(where: Location, data: str | None, config: str | None) -> str:
     """The running daemon's webhook URL, else the one that the configuration would give it."""
+    from covenq.operate.maintain.journal_lock import process_of
+
     with source(data, config) as opened:
         url = opened.status().webhook_url if opened.live else None
+    if url is None and (who := process_of(where.data)) is not None:
+        raise DaemonUnreachable(
+            f"{who} has {where.data}, and doesn't answer",
+            hint="Look at that process, or restart it; --url sends anyway.",
+        )
     return str(url) if url else where.config.webhook_url
 
 

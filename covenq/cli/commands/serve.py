@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,7 @@ import typer
 
 from covenq.cli.context import locate
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption
-from covenq.errors import PortBusy, Refused, UsageError
+from covenq.errors import Failure, PortBusy, Refused, UsageError
 
 if TYPE_CHECKING:
     from covenq.config.load import Config
@@ -63,17 +65,16 @@ def serve(
 
     from covenq.config.load import LOG_FORMATS, LOG_LEVELS, parse_bind
 
-    where = locate(data, config)
     if bind is not None:
         parse_bind(bind)
-
+        # Each reading of the configuration is to have it, this one and every later one: it is checked beside the other addresses.
+        os.environ["COVENQ_BIND"] = bind
+    where = locate(data, config)
     _one_of("--log-format", log_format, LOG_FORMATS)
     _one_of("--log-level", log_level, LOG_LEVELS)
 
     def adjust(read: Config) -> Config:
         read = replace(read, log_format=log_format or read.log_format, log_level=log_level or read.log_level)
-        if bind is not None:
-            read = replace(read, bind=bind)
         return read if concurrency is None else replace(read, concurrency=concurrency)
 
     from covenq.daemon import run
@@ -83,25 +84,47 @@ def serve(
     try:
         code = run.run(adjust(where.config), where.data, options)
     except PortBusy:
-        if not take_over:
-            raise_if_running(where.data)
+        raise_if_running(where.data, take_over=take_over)
         raise
     raise typer.Exit(code)
 
 
-def raise_if_running(data: Path) -> None:
-    """Raises Refused if a daemon of this data directory answers: then it is that which has the port."""
-    from covenq.client.open import open_running
+def raise_if_running(data: Path, *, take_over: bool) -> None:
+    """Raises Refused if a daemon of this data directory runs: then it is that which has the port.
 
+    `take_over`: it was to hand over, and did not.
+    """
+    from covenq.client.open import open_running
+    from covenq.net import unix_socket
+    from covenq.operate.maintain.journal_lock import process_of
+    from covenq.paths import TAKEOVER_NAME
+
+    who = process_of(data)
     running = open_running(data)
-    if running is None:
+    if running is not None:
+        with running, suppress(*Failure):
+            found = running.status()
+            who = f"covenq {found.version}, pid {found.pid},"
+    if who is None:
         return
-    with running:
-        found = running.status()
-    raise Refused(
-        f"covenq runs on {data} already: pid {found.pid}, receiving on {found.webhook_url}",
-        hint="`covenq status` shows it; --take-over takes its place. Or give this one a --data and a --bind of its own.",
-    )
+    if running is None:
+        raise Refused(
+            f"{who} has {data}, and doesn't answer",
+            hint="It starts, stops or hangs: look at its log. Or give this one a --data and a --bind of its own.",
+        )
+    if not take_over:
+        raise Refused(
+            f"{who} runs on {data} already",
+            hint="`covenq status` shows it; --take-over takes its place. Or give this one a --data and a --bind of its own.",
+        )
+    try:
+        unix_socket.connect(data / TAKEOVER_NAME, 1.0).close()
+    except OSError:
+        raise Refused(
+            f"{who} runs on {data}, and can't hand over: nothing listens at its {TAKEOVER_NAME}",
+            hint="Stop it, and start this one without --take-over. One of an earlier version has none.",
+        ) from None
+    raise Refused(f"{who} has taken over meanwhile", hint="`covenq status` shows it; to replace that one, ask again.")
 
 
 def _one_of(option: str, given: str | None, known: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ Nothing is changed: measuring the disk's syncs writes a file of its own, which i
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -23,6 +24,7 @@ from covenq.intake.refusal_hints import hint_of
 from covenq.model import NOT_RUNNING, at_text, seconds_or
 from covenq.operate.maintain.doctor_status import status_findings
 from covenq.operate.maintain.finding import BAD, GOOD, WARN, DoctorContext, Finding
+from covenq.operate.maintain.journal_lock import process_of
 from covenq.tasks.execution import running
 from covenq.tasks.execution.process_tree import identity_of
 from covenq.text import counted
@@ -168,7 +170,9 @@ def _daemon(context: DoctorContext) -> Iterator[Finding]:
     if status is None and context.damage is not None:
         yield Finding("daemon", WARN, "its status can't be had, for damage of the journal", "covenq verify")
     elif status is None:
-        yield Finding("daemon", BAD, context.trouble or "its status can't be had", "covenq status")
+        yield Finding(
+            "daemon", BAD, context.trouble or "its status can't be had", context.trouble_next or "covenq status"
+        )
     elif status.pid is None and NOT_RUNNING not in status.reasons:
         words = "Look at that process; if its socket is gone, restart it."
         yield Finding("daemon", BAD, status.reasons[0], words)
@@ -300,6 +304,10 @@ def _port(context: DoctorContext) -> Iterator[Finding]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
+        owner = process_of(context.data) if error.errno == errno.EADDRINUSE else None
+        if owner is not None:
+            yield Finding("port", GOOD, f"{context.config.bind} is in use: {owner} has this data directory")
+            return
         words = f"{context.config.bind} can't be listened on: {error.strerror}"
         yield Finding("port", BAD, words, "Choose another with [server] bind or COVENQ_BIND.")
     else:

@@ -44,3 +44,5 @@ class DoctorContext:
     """What of the journal could not be read for the status."""
     secrets: Sequence[Secret] = ()
     """The webhook secrets, where the scope of any has repositories."""
+    trouble_next: str | None = None
+    """What to do about the trouble."""

@@ -64,6 +64,8 @@ class UpkeepContext:
     """Whether to give up an erasure that the journal doesn't answer; it is repeated until then."""
     step: Callable[[], None] = lambda: None
     """Called after each step of what takes long."""
+    make_room: Callable[[], object] = lambda: None
+    """Called before what frees space, which needs some itself: on a disk that has none, the space that was set aside."""
 
     def rows(self) -> sqlite3.Connection:
         """A connection to rows into which everything durable at the call is folded."""
@@ -76,6 +78,8 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
 
     What only the operator can reach is in the answer's `copies` (`backup_list.copies`).
     """
+    if not wanted.dry_run:
+        context.make_room()
     context.fold()
     plan = redaction.plan_redact(context.journal, context.conn(), wanted, filter)
     repositories = redaction.meant(context.conn(), wanted)
@@ -131,6 +135,7 @@ def _erase_names(context: UpkeepContext, progress: Progress | None, wanted: Reda
 def compact(context: UpkeepContext, progress: Progress | None, wanted: Compact, *, all: bool = True) -> Compaction:
     """Drop what the policy no longer keeps. `all`: everything that can go, not only where rewriting a segment is worth it."""
     if not wanted.dry_run:
+        context.make_room()
         _resume_erasure(context, progress)
     context.fold()
     now = context.clock()
@@ -215,6 +220,12 @@ def _expire(context: UpkeepContext, now: float, *, dry_run: bool) -> tuple[int, 
     return removed, left
 
 
+def make_room(reserve: SpaceReserve | None) -> None:
+    """Give up the space that was set aside, if there is more of it than is free. Raises OSError."""
+    if reserve is not None and reserve.release_if_full():
+        log.warning("the disk is full: the ballast was released, so that content can be erased")
+
+
 # ---- in the daemon
 
 
@@ -260,6 +271,7 @@ class Upkeep(threading.Thread):
             clock,
             self._stop_asked.is_set,
             self._step,
+            lambda: make_room(reserve),
         )
 
     @property
@@ -408,6 +420,5 @@ class Upkeep(threading.Thread):
             self._step()
             if self._stop_asked.is_set():
                 raise MaintenanceInterrupted("the daemon is stopping")
-            if time.monotonic() > deadline:
-                why = f": {self._fold_thread.error}" if self._fold_thread.error else ""
-                raise CovenqError(f"the state is behind the journal{why}", hint="`covenq status` says why.")
+            if self._fold_thread.stuck or time.monotonic() > deadline:
+                raise self._fold_thread.behind()

@@ -7,6 +7,7 @@ a time adapts meanwhile (additive increase after a cut to what runs), since clai
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,15 @@ def is_shortage(error: OSError) -> bool:
 def sentence_of(error: OSError) -> str:
     """What is short, in words. For an error that `is_shortage`."""
     return f"{_WORDS[error.errno or errno.EMFILE]} ({errno.errorcode[error.errno or errno.EMFILE]})"
+
+
+def no_descriptor_left() -> str | None:
+    """What is short, in words, if no file can be opened now: some errors, SQLite's for one, don't say that it is why."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return sentence_of(error) if is_shortage(error) else None
+    return None
 
 
 def given_back(error: OSError) -> Outcome:

@@ -114,3 +114,14 @@ def test_it_is_not_laid_where_there_is_no_room(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "what could not be written whole is taken away"
     disk.full = False
     assert reserve.allocate()
+
+
+def test_it_is_given_up_for_what_frees_space_only_where_less_is_free_than_it_has(tmp_path: Path) -> None:
+    disk = Disk(50 * MIB)
+    reserve = Reserve(tmp_path, files=disk)
+    assert reserve.allocate()
+    disk.free = 2 * MIB
+    assert not reserve.release_if_full() and (tmp_path / BALLAST_NAME).exists()
+    disk.free = 1000
+    assert reserve.release_if_full() and not (tmp_path / BALLAST_NAME).exists()
+    assert not reserve.release_if_full()

@@ -1,0 +1,36 @@
+"""What a process that takes over checks before it asks: whatever would keep it from serving once the other has ended.
+
+The journal's lock is the running daemon's until it ends, so nothing is opened for writing here, and what is found may change
+before it is. But what an operator mistypes, or an upgrade or a full disk brings, is there already, and is found while that
+daemon still serves.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from covenq.daemon.datadir import inspect_journal
+from covenq.errors import Refused
+from covenq.paths import STATE_NAME
+from journal.errors import FormatUnknown, JournalError
+
+_GOES_ON = "The running daemon goes on."
+
+
+def check(data: Path, accept_head: int | None) -> None:
+    """Raises what the start would raise: Refused, JournalError. And Refused for what makes no sense beside a running daemon."""
+    if accept_head is not None:
+        raise Refused(
+            "--accept-head is for a journal that can't be opened, and the running daemon has it open",
+            hint=f"Leave it out. {_GOES_ON}",
+        )
+    state = data / STATE_NAME
+    if not os.access(data, os.W_OK | os.X_OK) or (state.exists() and not os.access(state, os.R_OK | os.W_OK)):
+        raise Refused(f"{data} can't be written by this process", hint=f"Start it where it can be. {_GOES_ON}")
+    try:
+        inspect_journal(data)
+    except JournalError as error:
+        if isinstance(error, FormatUnknown):
+            error.hint = f"{error.hint} {_GOES_ON}"
+        raise
