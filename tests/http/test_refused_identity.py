@@ -95,6 +95,28 @@ def test_a_fault_of_covenq_keeps_its_identity(data: Path, monkeypatch: pytest.Mo
         assert told(served)[:4] == ("internal", "g-500", "9", "issues")
 
 
+def test_a_fault_of_covenq_and_a_want_of_descriptors_say_where_to_look(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from covenq.http import app
+    from covenq.http.webhook import Webhook
+
+    def broken(self: Webhook, *args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Webhook, "_answer", broken)
+    with serving(data) as served:
+        body, headers = signed("issues", issue(more="x" * 70_000), "g-500", "9")
+        answer = served.request("POST", "/webhook", body, headers)
+        assert (answer.status, answer.json["error"]) == (500, "internal")
+        assert "log" in answer.json["hint"]
+        # SQLite, for one, doesn't say that this is why.
+        monkeypatch.setattr(app, "no_descriptor_left", lambda: "this process has no file descriptors left (EMFILE)")
+        answer = served.request("POST", "/webhook", body, headers)
+        assert (answer.status, answer.json["error"]) == (503, "internal")
+        assert "no file descriptors left" in answer.json["detail"] and "LimitNOFILE" in answer.json["hint"]
+
+
 def refuse(daemon: Daemon, guid: str, **options: str) -> Answer:
     return daemon.post("issues", issue(), guid, "9", **options)
 

@@ -251,3 +251,15 @@ def test_each_shortage_gives_a_task_back_wherever_it_is_met(
         assert attempts[-1].result and harness.row(task).retries == 0
     finally:
         harness.close()
+
+
+def test_that_no_descriptor_is_left_is_found_by_asking_for_one() -> None:
+    code = """
+import resource
+from covenq.tasks.execution.shortage import no_descriptor_left
+assert no_descriptor_left() is None
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 99))
+print(no_descriptor_left())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "EMFILE" in done.stdout, done.stderr

@@ -211,6 +211,29 @@ def test_a_stopped_worker_gives_its_task_back_and_another_finishes_it(
     assert not [one for one in records(daemon.data) if one["kind"] == "ops.late"]
 
 
+@pytest.mark.parametrize("odd", ["file", "file/below", "missing/../file", "unlockable"])
+def test_a_directory_that_it_cant_have_is_named_with_the_option(make_daemon: Any, tmp_path: Path, odd: str) -> None:
+    daemon: Daemon = make_daemon(config=PULL, start=False)
+    (tmp_path / "file").touch()
+    (tmp_path / "unlockable" / "1" / "lock").mkdir(parents=True)
+    done = daemon.cli("worker", "--work", str(tmp_path / odd), "--", "true", exit_code=4)
+    assert b"can't be a worker's directory" in done.stderr and b"--work" in done.stderr
+
+
+def test_a_worker_whose_daemon_is_gone_says_that_it_gave_nothing_back(
+    make_daemon: Any, start: Start, tmp_path: Path
+) -> None:
+    daemon: Daemon = make_daemon(config=PULL)
+    task = daemon.post("issues", issue(7)).json["tasks"][0]
+    worker = start(daemon, "--", "sleep", "600")
+    eventually(lambda: kinds(daemon, task).count("phase") >= 2, what="it runs")
+    daemon.kill()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    said = (tmp_path / "worker0.log").read_text()
+    assert "1 task could not be given back" in said and "what ran was given back" not in said
+
+
 def test_failures_are_told_and_a_cancelled_task_is_ended(make_daemon: Any, start: Start, tmp_path: Path) -> None:
     daemon: Daemon = make_daemon(config=PULL)
     tasks = [daemon.post("issues", issue(n)).json["tasks"][0] for n in (1, 2)]

@@ -135,16 +135,19 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
     """Claim tasks and run them until a signal; running attempts are then ended and given back."""
     from covenq.log_writer import stderr
     from covenq.net.address import Remote
-    from covenq.tasks.execution import process_tree
+    from covenq.tasks.execution import process_setup, process_tree
     from covenq.tasks.remote.client import ClaimsClient
     from covenq.tasks.remote.work_directory import locked_work_directory
     from covenq.tasks.remote.worker import Worker
+    from covenq.text import counted
 
     _log()
     process_tree.adopt()
     with locked_work_directory(base) as directory:
         one = Worker(lambda: ClaimsClient(target), job, directory)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A hangup that was ignored, as by nohup, is outlived.
+        hangup = () if process_setup.outlives_hangup() else (signal.SIGHUP,)
+        for number in (signal.SIGTERM, signal.SIGINT, *hangup):
             signal.signal(number, lambda *_: one.stop())
         where = target.url if isinstance(target, Remote) else str(target)
         stderr.put(f"covenq worker {clean(job.name)}: claiming from {clean(where)}, {job.concurrency} at a time")
@@ -152,7 +155,13 @@ def _claim_until_stopped(job: WorkerOptions, target: Path | Remote, base: Path) 
             one.run()
         finally:
             stderr.flush()  # before an error is printed
-    stderr.put("stopped; what ran was given back")
+    if one.unreported:
+        stderr.put(
+            f"stopped; the daemon did not answer, so {counted(len(one.unreported), 'task')} could not be given back: "
+            f"others get them when the leases of {job.lease_s:g} s run out"
+        )
+    else:
+        stderr.put("stopped; what ran was given back")
 
 
 def _work_directory(work: str | None) -> Path:

@@ -48,6 +48,11 @@ def _outlive(number: int, frame: FrameType | None) -> None:
     """For SIGHUP that was ignored, as by nohup: this process outlives it, and its commands start with the default."""
 
 
+def outlives_hangup() -> bool:
+    """Whether SIGHUP was ignored when this process was started, and ends nothing of it."""
+    return signal.getsignal(signal.SIGHUP) is _outlive
+
+
 def reset_signals() -> None:
     """Take no signal as ignored or blocked because the parent did. In the main thread, before others start and handlers are set.
 

@@ -27,12 +27,13 @@ def locked_work_directory(base: Path) -> Iterator[Path]:
     """A directory below `base`, locked so that no other worker uses it meanwhile. Raises Refused."""
     for number in range(1, 1000):
         path = base / str(number)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
+            fd = _lock(path)
+        except OSError as error:
+            raise Refused(
+                f"{base} can't be a worker's directory: {error.strerror}", hint="Choose another with --work."
+            ) from error
+        if fd is None:
             continue
         try:
             yield path
@@ -40,6 +41,21 @@ def locked_work_directory(base: Path) -> Iterator[Path]:
             os.close(fd)
         return
     raise Refused(f"{base} has a thousand workers", hint="Choose another directory with --work.")
+
+
+def _lock(path: Path) -> int | None:
+    """The descriptor that holds the lock on the directory, which is made; None if another worker has it. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def kill_earlier_leftovers(work: Path) -> None:

@@ -105,6 +105,8 @@ class Worker:
         self._error: Exception | None = None
         self._stop_requested = False
         self._missing = MissingRoutes()
+        self.unreported: set[str] = set()
+        """Tasks whose end the daemon was not told at the stop: it gave no answer, and their leases run out."""
         self._socket = work / "phase.sock"
 
     def stop(self) -> None:
@@ -134,6 +136,8 @@ class Worker:
                 # A slot without a task waits for the daemon's answer; it has nothing to give back.
                 while thread.is_alive() and self._busy() and time.monotonic() < deadline:
                     thread.join(0.1)
+            with self._lock:
+                self.unreported.update(self._leased)
         if self._error is not None:
             raise self._error
 
@@ -327,6 +331,7 @@ class Worker:
             if self._stop.is_set():
                 last = last or time.monotonic() + REPORT_AFTER_STOP_S
                 if time.monotonic() > last:
+                    self.unreported.add(leased.grant.id)
                     return None
                 time.sleep(0.2)
             else:
