@@ -34,7 +34,7 @@ from covenq.daemon.routes import make_routes
 from covenq.daemon.stop import UPKEEP_S
 from covenq.daemon.systemd import watchdog_of
 from covenq.daemon.takeover import Predecessor, TakeoverServer
-from covenq.errors import ConfigError, PortBusy, UsageError
+from covenq.errors import ConfigError, PortBusy, Refused, UsageError
 from covenq.http.api.status import DaemonInfo
 from covenq.http.server.listener import address_of
 from covenq.intake.admission import Admission
@@ -184,8 +184,8 @@ def take_over(
     try:
         sockets = bind(config, cleanup, passed)
     except PortBusy as error:
-        error.hint = "If it is the running daemon's, at another of its names: stop it, and start without --take-over."
-        raise
+        hint = "If it is the running daemon's, at another of its names: stop it, and start without --take-over."
+        raise Refused(str(error), hint=hint) from error  # it says nothing of a daemon that would still have to be found
     finally:
         for unused in passed:
             unused.close()

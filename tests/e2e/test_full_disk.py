@@ -98,11 +98,14 @@ def test_the_state_goes_on_and_content_is_erased_with_the_space_that_was_set_asi
 def test_what_cant_be_done_says_so_in_time_and_names_the_space(daemon: Daemon, disk: Path) -> None:
     use_up_the_ballast(daemon, disk)
     for words in (["redact", "--repo", "octo/hello", "--yes"], ["compact"], ["tasks"]):
-        said = daemon.cli(*words, exit_code=1, timeout=40).stderr.decode()
-        assert "full" in said and "hint: Free space" in said, said
+        done = daemon.cli(*words, exit_code=None, timeout=40)
+        while done.returncode == 4:  # the daemon's own upkeep is at it
+            done = daemon.cli(*words, exit_code=None, timeout=40)
+        said = done.stderr.decode()
+        assert done.returncode == 1 and "full" in said and "hint: Free space" in said, said
     empty(disk)
     eventually(lambda: daemon.get("/readyz").status == 200, 60)
-    daemon.cli("compact")
+    eventually(lambda: daemon.cli("compact", exit_code=None).returncode == 0, 60)
 
 
 def test_a_take_over_that_would_find_no_room_leaves_the_running_daemon_in_service(daemon: Daemon, disk: Path) -> None:

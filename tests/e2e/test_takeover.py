@@ -282,6 +282,7 @@ def test_one_that_fails_before_it_is_ready_leaves_the_running_daemon_untouched(
             "serve", "--take-over", "--bind", f"127.0.0.1:{daemon.port}", "--config", str(other), exit_code=None
         )
     assert done.returncode in (2, 4) and b"Traceback" not in done.stderr
+    assert (b"is taken by another program" in done.stderr) == (done.returncode == 4), done.stderr
     pid = daemon.pid
     assert daemon.get("/readyz").status == 200
     assert daemon.post("issues", issue()).status == 202

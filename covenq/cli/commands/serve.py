@@ -99,22 +99,22 @@ def raise_if_running(data: Path, *, take_over: bool) -> None:
     from covenq.operate.maintain.journal_lock import process_of
     from covenq.paths import TAKEOVER_NAME
 
-    who = process_of(data)
+    owner, found = process_of(data), None
     running = open_running(data)
     if running is not None:
         with running, suppress(*Failure):
             found = running.status()
-            who = f"covenq {found.version}, pid {found.pid},"
-    if who is None:
-        return
-    if running is None:
+    if found is None:
+        if owner is None:
+            return
         raise Refused(
-            f"{who} has {data}, and doesn't answer",
+            f"{owner} has {data}, and doesn't answer",
             hint="It starts, stops or hangs: look at its log. Or give this one a --data and a --bind of its own.",
         )
+    who = f"pid {found.pid}, covenq {found.version},"
     if not take_over:
         raise Refused(
-            f"{who} runs on {data} already",
+            f"covenq runs on {data} already: pid {found.pid}, receiving on {found.webhook_url}",
             hint="`covenq status` shows it; --take-over takes its place. Or give this one a --data and a --bind of its own.",
         )
     try:
