@@ -18,6 +18,7 @@ from covenq.cli.output import clean, say
 from covenq.cli.remote import selected_remote
 from covenq.errors import ConfigError, DaemonUnreachable, Refused
 from covenq.paths import CONFIG_NAME, SOCKET_NAME
+from journal.presence import exists
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source
@@ -93,7 +94,7 @@ def _running(data: Path) -> RemoteSource | None:
     from covenq.client.open import open_running
 
     running = None if data in _silent else open_running(data)
-    if running is None and (data / SOCKET_NAME).exists():
+    if running is None and exists(data / SOCKET_NAME):
         _silent.add(data)
     return running
 

@@ -14,6 +14,7 @@ from covenq.daemon.datadir import inspect_journal
 from covenq.errors import Refused
 from covenq.paths import STATE_NAME
 from journal.errors import FormatUnknown, JournalError
+from journal.presence import exists
 
 _GOES_ON = "The running daemon goes on."
 
@@ -26,7 +27,8 @@ def check(data: Path, accept_head: int | None) -> None:
             hint=f"Leave it out. {_GOES_ON}",
         )
     state = data / STATE_NAME
-    if not os.access(data, os.W_OK | os.X_OK) or (state.exists() and not os.access(state, os.R_OK | os.W_OK)):
+    # In this order: a file is looked for only in a directory that may be looked into.
+    if not os.access(data, os.W_OK | os.X_OK) or (exists(state) and not os.access(state, os.R_OK | os.W_OK)):
         raise Refused(f"{data} can't be written by this process", hint=f"Start it where it can be. {_GOES_ON}")
     try:
         inspect_journal(data)
