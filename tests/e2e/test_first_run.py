@@ -78,7 +78,8 @@ def make(directory: Path, path: str, *words: str) -> subprocess.CompletedProcess
     tool = shutil.which("make")
     if tool is None:
         pytest.skip("make is not installed")
-    env = {**clean_env(), "PATH": path, "MAKEFLAGS": "", "MAKELEVEL": "0"}
+    given = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON", "ARGS"}
+    env = {name: value for name, value in clean_env(PATH=path).items() if name not in given}
     return subprocess.run([tool, *words], cwd=directory, env=env, capture_output=True, text=True, check=False)
 
 
