@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -62,5 +63,7 @@ def test_what_is_wrong_with_a_passed_socket_is_told_with_the_address_that_is_con
     env = clean_env(COVENQ_DATA=str(data), COVENQ_BIND="127.0.0.1:18120")
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 4
-    assert "descriptor 3, which was passed, is none" in done.stderr
+    # A library that is loaded meanwhile may have opened a file of its own in its place, as newer versions of libffi do.
+    told = r"descriptor 3( \(without a name\))?, which was passed, is (none|no socket)"
+    assert re.search(told, done.stderr), done.stderr
     assert "ListenStream=127.0.0.1:18120," in done.stderr
