@@ -97,7 +97,7 @@ METRICS: Mapping[str, Spec] = {
     "covenq_loop_overdue": Spec("gauge", "1 while a loop of the daemon doesn't come round.", ("loop",)),
     "covenq_disk_free_bytes": Spec("gauge", "What may still be written to the data directory's disk."),
     "covenq_disk_reserve_bytes": Spec("gauge", "With less than this free, the intake closes."),
-    "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up for the ends of running tasks; 0 if it is."),
+    "covenq_ballast_bytes": Spec("gauge", "The ballast file, which is given up when the disk is full; 0 if it is."),
     "covenq_upkeep_failing": Spec("gauge", "1 if retention, or an erasure, failed and waits."),
     "covenq_log_dropped_lines": Spec("counter", "Lines of the log that could not be written, or not as fast as they came."),
     "covenq_http_connections": Spec("gauge", "Open connections.", ("listener",)),

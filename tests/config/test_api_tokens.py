@@ -378,7 +378,7 @@ def test_a_busy_address_and_an_open_one_are_said(make_daemon: Callable[..., Daem
         daemon = make_daemon(config, start=False)
         daemon.start(wait=False)
         assert daemon.wait_exit(60) == 4
-        assert "hint: Choose another in [api] bind: it shares no port with [server] bind." in daemon.log_tail()
+        assert "hint: Choose another in [api] bind: each section has a port of its own." in daemon.log_tail()
     daemon = make_daemon('[api]\nbind = "0.0.0.0:0"\n')
     assert "in clear" in daemon.log_tail()
     url = daemon.api("/api/v1/status").json["api_url"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,10 +52,9 @@ def test_the_old_place_is_a_setting(make_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_a_taken_port_is_named_with_its_setting(make_daemon: Callable[..., Daemon]) -> None:
-    port = free_port()
-    daemon = make_daemon(f'[metrics]\nbind = "127.0.0.1:{port}"\n', start=False)
-    daemon.port = port
-    said = daemon.start(wait=False).wait_exit(60)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        daemon = make_daemon(f'[metrics]\nbind = "127.0.0.1:{taken.getsockname()[1]}"\n', start=False)
+        said = daemon.start(wait=False).wait_exit(60)
     assert said == 4 and "[metrics] bind" in daemon.log_tail()
 
 

@@ -94,6 +94,8 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     if names and (wanted.dry_run or not known):
         elsewhere = mentions(context.journal, names, {*plan.eligible, *(one.id for one in plan.skipped)})
     if not known and not (elsewhere is not None and elsewhere.deliveries):
+        if not wanted.dry_run:
+            finish(context, progress)  # of the same erasure, perhaps, which was cut short after it had taken the name
         raise redaction.unknown(wanted)
     if wanted.dry_run:
         answer = plan.answer()
