@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from journal.file.open import open_journal
 from tests.support.daemon import Daemon
 from tests.support.journal_json import records, segments
+from tests.support.records import received
 from tests.support.requests import HOOK, issue, new_guid
 from tests.support.waiting import eventually
 
@@ -487,3 +489,18 @@ def test_ctrl_c_ends_the_daemon_in_order(make_daemon: Make) -> None:
 def test_options_come_before_the_configuration(make_daemon: Make) -> None:
     daemon = make_daemon("[worker]\nconcurrency = 1\n", args=("--concurrency", "3"))
     assert daemon.cli_json("status")["worker"]["concurrency"] == 3
+
+
+def test_a_tail_that_matches_nothing_says_how_far_it_looked(data: Path) -> None:
+    data.mkdir(mode=0o700)
+    with open_journal(data / "journal") as journal:
+        journal.append([received("old")])
+        journal.append([received(f"g{number}") for number in range(1000)])
+    daemon = Daemon(data)
+    said = daemon.cli("tail", "guid:old")
+    assert (said.stdout, said.stderr) == (
+        b"",
+        b"None of the last 1,000 records matches; --since or --after begins earlier.\n",
+    )
+    assert daemon.cli("tail", "guid:old", "--after", "0").stdout.count(b"received") == 1
+    assert daemon.cli("tail", "guid:g999").stderr == b""

@@ -69,7 +69,7 @@ def test_a_column_is_a_text_or_a_whole_number() -> None:
 
 
 VERSION_OF_TABLES = (19, "1396f51cbee12e8a")
-"""If this fails: raise VERSION in covenq/state/schema.py, so that no state.db of other tables is read, and put both here."""
+"""So that no state.db of other tables is read."""
 
 
 def test_other_tables_have_another_version() -> None:
@@ -77,7 +77,8 @@ def test_other_tables_have_another_version() -> None:
         made = [
             str(row[0]) for row in conn.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
         ]
-    assert (schema.VERSION, hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]) == VERSION_OF_TABLES
+    found = schema.VERSION, hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]
+    assert found == VERSION_OF_TABLES, "raise VERSION in covenq/state/schema.py, and put both into VERSION_OF_TABLES"
 
 
 class Marked(dict[str, object]):

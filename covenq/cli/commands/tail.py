@@ -69,10 +69,14 @@ def tail(
     if json and not output.is_json_lines():
         output.emit_items(chain.from_iterable(stream), lambda: stream.position)
         return
+    found = 0
     for items in stream:
+        found += len(items)
         for item in items:
             _print(item, json)
         output.flush()
+    if not found and filter and since is None and after is None:
+        _say_how_far(stream.position or 0)
 
 
 @dataclass(slots=True)
@@ -131,6 +135,14 @@ def _position(found: Tail, epoch: str | None) -> int:
         say("The journal was restored or salvaged meanwhile: going on from its end as it is now.")
         return found.head
     return found.next
+
+
+def _say_how_far(head: int) -> None:
+    """That nothing matched need not mean that nothing came: without a beginning only the newest records are looked at."""
+    from covenq.operate.inspect.tail import SCAN_MAX
+
+    if head > SCAN_MAX:
+        say(f"None of the last {SCAN_MAX:,} records matches; --since or --after begins earlier.")
 
 
 def _print(item: TailItem, json: bool) -> None:
