@@ -9,7 +9,7 @@ one to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -54,8 +54,12 @@ class Reading(Protocol):
     def epoch(self) -> str:
         """New after a restore or a salvage, which reuse seqs; fencing tokens carry it. 16 hex digits."""
 
-    def read(self, after: int) -> Iterator[Record]:
-        """The durable records with seq > `after`, in order, up to the head as it was at the call."""
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+        """The durable records with seq > `after`, in order, up to the head as it was at the call.
+
+        With `only`, those of them whose seq is in it. The others are passed over unverified, which costs a fraction of reading
+        them; a damaged record may be passed over as one of them, so `get` has the last word on one that is missing.
+        """
 
     def get(self, seq: int) -> Record | None:
         """The durable record with that seq, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -140,7 +140,7 @@ class EmptyJournal:
     def head(self) -> Head:
         return Head(0, NO_SUM)
 
-    def read(self, after: int) -> Iterator[Record]:
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
         return iter(())
 
     def get(self, seq: int) -> Record | None:

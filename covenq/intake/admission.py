@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,8 +192,8 @@ class ClosedJournal:
                 return Conflict(entry.subject, newest.seq)
         raise JournalClosed("the intake is closed")
 
-    def read(self, after: int) -> Iterator[Record]:
-        return self._journal.read(after)
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+        return self._journal.read(after, only)
 
     def get(self, seq: int) -> Record | None:
         return self._journal.get(seq)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -136,18 +136,18 @@ class FileJournal:
     def head(self) -> Head:
         return self._head
 
-    def read(self, after: int) -> Iterator[Record]:
-        return self._read(after, self._head.seq)
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+        return self._read(after, self._head.seq, only)
 
-    def _read(self, after: int, upto: int) -> Iterator[Record]:
+    def _read(self, after: int, upto: int, only: Container[int] | None) -> Iterator[Record]:
         with self._advanced:
             first = self._recent[0].seq if self._recent else 0
             recent = list(islice(self._recent, max(0, after + 1 - first), None)) if 0 < first <= after + 1 else None
         if recent is None:
-            yield from read_records(self.files, self.directory, after, upto, self._catalogue.offset_of)
+            yield from read_records(self.files, self.directory, after, upto, self._catalogue.offset_of, only)
             return
         for one in recent:
-            if one.seq <= upto:
+            if one.seq <= upto and (only is None or one.seq in only):
                 yield _record(one)
 
     def get(self, seq: int) -> Record | None:

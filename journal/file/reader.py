@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -76,8 +76,8 @@ class JournalReader:
     def head(self) -> Head:
         return self._head
 
-    def read(self, after: int) -> Iterator[Record]:
-        return read_records(self._files, self.directory, after, self._head.seq, self.offset_of)
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+        return read_records(self._files, self.directory, after, self._head.seq, self.offset_of, only)
 
     def get(self, seq: int) -> Record | None:
         if not 0 < seq <= self._head.seq:

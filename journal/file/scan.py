@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,11 +39,17 @@ def find_record(files: Files, directory: Path, seq: int, hint: int | None) -> Re
 
 
 def read_records(
-    files: Files, directory: Path, after: int, upto: int, offset_of: Callable[[int], int | None]
+    files: Files,
+    directory: Path,
+    after: int,
+    upto: int,
+    offset_of: Callable[[int], int | None],
+    only: Container[int] | None = None,
 ) -> Iterator[Record]:
     """The records with `after` < seq ≤ `upto`, in order; `offset_of(seq)` is a hint where a line starts in its segment.
 
-    Raises JournalDamaged at the first that does not verify.
+    With `only`, lines that state a seq which is not in it are passed over unread. Raises JournalDamaged at the first that does
+    not verify.
     """
     segments = list_segments(files, directory)
     at = max(0, bisect_right(segments, after + 1) - 1)
@@ -55,7 +61,10 @@ def read_records(
             header = _header(segment)
             start = _start(segment, header, after + 1, offset_of) if number == at else header.size
             for offset, line in segment.lines(start):
-                if number == at and _seq(line) <= after:
+                if only is not None:
+                    if (stated := _seq(line)) <= after or (stated not in only and stated <= upto):
+                        continue
+                elif number == at and _seq(line) <= after:
                     continue
                 record = _decode(segment, header, offset, line)
                 if record.seq <= seq:

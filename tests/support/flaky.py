@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 from journal.append import append_known, erase_known, submit_known
@@ -137,9 +137,9 @@ class FlakyJournal:
             if self.reads and self._random.random() < self.reads:
                 raise JournalUnavailable("the connection was cut")
 
-    def read(self, after: int) -> Iterator[Record]:
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
         self._cut()
-        found: Iterator[Record] = self.journal.read(after)
+        found: Iterator[Record] = self.journal.read(after, only)
         return found
 
     def get(self, seq: int) -> Record | None:

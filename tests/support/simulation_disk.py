@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from journal.errors import JournalFull
@@ -89,8 +89,8 @@ class DiskJournal:
     def close(self) -> None:
         self._journal.close()
 
-    def read(self, after: int) -> Iterator[Record]:
-        return self._journal.read(after)
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]:
+        return self._journal.read(after, only)
 
     def get(self, seq: int) -> Record | None:
         return self._journal.get(seq)

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice
 
 import orjson
 from msgspec.structs import asdict
@@ -98,8 +98,11 @@ def _records(records: view.ReadableJournal, seqs: Sequence[int]) -> dict[int, Re
     if seqs[-1] - seqs[0] > _SPARSE * len(seqs):
         return {seq: record for seq in seqs if (record := records.get(seq)) is not None}
     wanted = set(seqs)
-    between = takewhile(lambda record: record.seq <= seqs[-1], records.read(seqs[0] - 1))
-    return {record.seq: record for record in between if record.seq in wanted}
+    found = {record.seq: record for record in islice(records.read(seqs[0] - 1, only=wanted), len(wanted))}
+    for seq in wanted - found.keys():
+        if (record := records.get(seq)) is not None:
+            found[seq] = record
+    return found
 
 
 def _content(records: view.ReadableJournal, row: Delivery, record: Record | None) -> tuple[OneDelivery, bytes | None]:

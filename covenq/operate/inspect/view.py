@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -37,7 +37,7 @@ class ReadableJournal(Protocol):
     @property
     def epoch(self) -> str: ...
 
-    def read(self, after: int) -> Iterator[Record]: ...
+    def read(self, after: int, only: Container[int] | None = None) -> Iterator[Record]: ...
 
     def get(self, seq: int) -> Record | None: ...
 

@@ -24,6 +24,7 @@ def test_a_reader_reads_the_same(opened: Opened, read: Callable[[], Reader]) -> 
         found = list(reader.read(0))
         assert found[: len(written)] == written
         assert list(reader.read(17)) == found[17:]
+        assert list(reader.read(3, only={2, 9, 5, 10**9})) == [found[4], found[8]]
         assert reader.head().seq == found[-1].seq and reader.head().sum == found[-1].sum
         assert [reader.get(record.seq) for record in found] == found
         assert reader.get(0) is None and reader.get(found[-1].seq + 1) is None

@@ -115,6 +115,11 @@ class JournalModel(RuleBasedStateMachine):
     def read(self, after: int) -> None:
         assert list(self.journal.read(after)) == [self.records[seq] for seq in sorted(self.records) if seq > after]
 
+    @rule(after=st.integers(0, 40), only=st.sets(st.integers(-1, 60)))
+    def read_only(self, after: int, only: set[int]) -> None:
+        expected = [self.records[seq] for seq in sorted(self.records) if seq > after and seq in only]
+        assert list(self.journal.read(after, only)) == expected
+
     @rule(seq=st.integers(-1, 60))
     def get(self, seq: int) -> None:
         assert self.journal.get(seq) == self.records.get(seq)
