@@ -77,7 +77,8 @@ def worker(
     process_setup.prepare()
 
     from covenq.tasks.execution.pool import worker_id
-    from covenq.tasks.remote.worker import WorkerOptions, checked_command
+    from covenq.tasks.remote.program import checked_command
+    from covenq.tasks.remote.worker import WorkerOptions
 
     lease_s = _checked_lease(lease)
     _check_keep(keep)
@@ -85,7 +86,7 @@ def worker(
     target = _target(socket, data, config)
     job = WorkerOptions(
         name=name or worker_id(),
-        run=checked_command(command),
+        run=checked_command(command, os.environ, Path.cwd()),
         routes=tuple(route or ()),
         lease_s=lease_s,
         env=tuple(env or ()),

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,15 +28,18 @@ from covenq.tasks.execution.brief import Brief, Content
 from covenq.tasks.execution.command import Command, StopEvent, not_started, not_watched
 from covenq.tasks.execution.phase_proxy import PhaseProxy
 from covenq.tasks.execution.process_tree import reap
-from covenq.tasks.execution.scrub import Scrubber, secrets_of
+from covenq.tasks.execution.scrub import Scrubber, scrub_text, secrets_of
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
+from covenq.tasks.remote.backoff import Backoff
 from covenq.tasks.remote.client import ClaimGrant, ClaimsClient
 from covenq.tasks.remote.missing_routes import MissingRoutes
 from covenq.tasks.remote.output_end import read_outputs
+from covenq.tasks.remote.program import missing, not_started_here
 from covenq.tasks.remote.result import read_result
 from covenq.tasks.remote.work_directory import kill_earlier_leftovers, prune_failed, remove_directory
 from covenq.tasks.scheduling.outcome import Outcome
+from covenq.text import one_line
 from journal.errors import JournalError
 
 T = TypeVar("T")
@@ -46,10 +48,10 @@ log = logging.getLogger("covenq.worker")
 
 POLL_S = 20.0
 """How long a claim waits at the daemon for a task."""
-BACKOFF_S = (0.5, 30.0)
-"""The first wait after an error, and the longest."""
 REPORT_AFTER_STOP_S = 10.0
 """How long a stop tries to report the outcomes of tasks to the daemon."""
+LOGGED_MAX = 400
+"""Characters that the log has of how an attempt ended."""
 _TICK_S = 0.2
 _TRANSIENT = (DaemonUnreachable, NotDurable, JournalError)
 """Errors of a daemon that is down, stopping, or out of space: to be retried."""
@@ -149,9 +151,13 @@ class Worker:
 
     def _run_slot(self) -> None:
         client = self._connect()
-        waits, short = _Backoff(), _Backoff()
+        waits, short = Backoff(), Backoff()
         wait_s = 0.0  # the first answer comes at once, and says what will never have a task
         while not self._stop.is_set():
+            if (words := missing(self._options.run[0])) is not None:
+                log.error("no task is claimed: %s", words)
+                self._stop.wait(short.next())
+                continue
             asked = time.monotonic()
             try:
                 grant = client.claim(
@@ -248,7 +254,7 @@ class Worker:
             directory.prepare(content.payload, brief.as_json(directory), content.body)
             running.note(self._work, grant.id, grant.attempt, grant.fence)
         except OSError as error:
-            return not_started(error)
+            return not_started_here(error)
         self._phase(client, leased, "prepared")
         env = brief.environment(options.environ, options.env, directory, str(self._socket))
         secrets = secrets_of(
@@ -260,7 +266,7 @@ class Worker:
             argv = brief.argv(options.run, directory)
             command = Command(argv, env, directory, OUTPUT_LIMIT, scrubber=Scrubber((), secrets))
         except (OSError, ValueError) as error:
-            return not_started(error, options.run[0])
+            return not_started_here(error, options.run[0])
         try:
             with contextlib.suppress(OSError):  # its token is noted
                 running.note(self._work, grant.id, grant.attempt, grant.fence, command.pid)
@@ -288,6 +294,8 @@ class Worker:
             except OSError as error:
                 words = f"its result could not be read: {error.strerror}"
                 outcome = Outcome(Category.RESULT_INVALID, 0, None, words, usage=outcome.usage)
+        if outcome.category is not None:
+            log.warning("task %s attempt %d: %s", leased.grant.id, leased.grant.attempt, _words(outcome))
         self._phase(client, leased, "collected")
         said: dict[str, object] = {"exit_code": outcome.exit_code}
         if outcome.usage is not None:
@@ -321,7 +329,7 @@ class Worker:
 
     def _ask_while_leased(self, leased: LeasedTask, ask: Callable[[], T]) -> T | None:
         """Retry until there is an answer; None if the lease runs out before, or some time after the stop."""
-        waits = _Backoff()
+        waits = Backoff()
         last: float | None = None
         while True:
             try:
@@ -395,21 +403,6 @@ class Worker:
         return True
 
 
-class _Backoff:
-    """Waits after errors: exponential within BACKOFF_S, with jitter of half."""
-
-    def __init__(self) -> None:
-        self._next = BACKOFF_S[0]
-
-    def next(self) -> float:
-        wait = self._next * (0.5 + random.random() / 2)  # noqa: S311 - not for secrets
-        self._next = min(self._next * 2, BACKOFF_S[1])
-        return wait
-
-    def reset(self) -> None:
-        self._next = BACKOFF_S[0]
-
-
 def _brief(grant: ClaimGrant, content_type: str | None, payload: bytes) -> Brief:
     task = grant.task
     return Brief(
@@ -439,12 +432,10 @@ def _timeout(grant: ClaimGrant) -> float:
     return float(found) if isinstance(found, int | float) and found > 0 else 600.0
 
 
+def _words(outcome: Outcome) -> str:
+    """Its category and detail for the log: on one line, bounded, and without tokens."""
+    return one_line(scrub_text(f"{outcome.category}: {outcome.detail or 'no more is known'}"), LOGGED_MAX)
+
+
 def _interrupted() -> Outcome:
     return Outcome(Category.INTERRUPTED, detail="the worker was stopped before it began")
-
-
-def checked_command(run: Sequence[str]) -> tuple[str, ...]:
-    """A command as argv, checked like a route's `run`. Raises Refused."""
-    if not run or not run[0] or any("\0" in word for word in run):
-        raise Refused("there is no command to run", hint="covenq worker [options] -- program argument…")
-    return tuple(run)

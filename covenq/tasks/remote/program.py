@@ -1,0 +1,78 @@
+"""The program that a worker runs: found once, at the start, and looked for again before each claim.
+
+A command runs in its attempt's directory, so a relative name would be looked for there, where nobody put it. It is therefore made
+absolute from the directory in which the worker was started; and what can't be run is refused there, where a person reads it.
+
+A program that goes missing later fails no task. It is this machine's fault, and no task's: a worker that reported each as failed
+would drain the whole queue within seconds, and other workers could have done it. So nothing is claimed while the program is
+missing, and what was claimed before is given back, which uses up no retry. The worker waits rather than ends: during an upgrade a
+program is missing for a moment only, and what runs beside it at the same time should not be killed for that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from covenq.config.executor import BRACED, PLACEHOLDERS
+from covenq.errors import Refused, UsageError
+from covenq.model import Category
+from covenq.tasks.execution.command import not_started
+from covenq.tasks.scheduling.outcome import Outcome
+
+_NOT_EXECUTABLE = "can't be executed by this user"
+_WHOLE_PATH = "Install it, or write its whole path."
+
+
+def checked_command(run: Sequence[str], environ: Mapping[str, str], directory: Path) -> tuple[str, ...]:
+    """A command as argv, checked like a route's `run`, its program's path absolute. Raises Refused, UsageError.
+
+    A name without a slash is looked for on the PATH of `environ`, one with a slash from `directory`. What holds a placeholder is
+    left as it is: only an attempt can tell what it names.
+    """
+    if not run or not run[0] or any("\0" in word for word in run):
+        raise Refused("there is no command to run", hint="covenq worker [options] -- program argument…")
+    name = run[0]
+    if _has_placeholder(name):
+        return tuple(run)
+    if "/" in name:
+        path = directory / name
+        if (words := missing(str(path))) is not None:
+            raise UsageError(words, hint=f"chmod +x {path}" if words.endswith(_NOT_EXECUTABLE) else _WHOLE_PATH)
+        return (str(path), *run[1:])
+    found = shutil.which(name, path=environ.get("PATH", os.defpath))
+    if found is None:
+        here = missing(str(directory / name)) is None
+        hint = f"Write ./{name} for the one in this directory." if here else _WHOLE_PATH
+        raise UsageError(f"{name[:200]!r} is no command that this user finds", hint=hint)
+    return (str(directory / found), *run[1:])
+
+
+def missing(program: str) -> str | None:
+    """Why that absolute path is no program now, in a sentence; None if it is one, or if only an attempt can tell."""
+    if not program.startswith("/") or _has_placeholder(program):
+        return None
+    try:
+        mode = os.stat(program).st_mode  # noqa: PTH116 - before each claim: no Path is made
+    except (FileNotFoundError, NotADirectoryError):
+        return f"there is no program {program}"
+    except OSError as error:
+        return f"{program} can't be looked at: {error.strerror}"
+    if not stat.S_ISREG(mode):
+        return f"{program} is no program"
+    return None if os.access(program, os.X_OK) else f"{program} {_NOT_EXECUTABLE}"
+
+
+def not_started_here(error: OSError | ValueError, program: str = "it") -> Outcome:
+    """The outcome of a task that this machine couldn't start: given back. What no machine could start fails (`not_started`)."""
+    outcome = not_started(error, program)
+    if outcome.category is not Category.SPAWN or isinstance(error, ValueError):
+        return outcome
+    return Outcome(Category.INTERRUPTED, detail=f"it was given back: {outcome.detail}")
+
+
+def _has_placeholder(word: str) -> bool:
+    return any(name in PLACEHOLDERS for name in BRACED.findall(word))
