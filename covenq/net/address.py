@@ -96,6 +96,17 @@ def _checked(token: str, where: str) -> str:
     return token
 
 
+def shown_address(url: str) -> str:
+    """An address for people and records: scheme, host, port and path. What is before the host, or after a ?, may be secret."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _is_loopback(host: str) -> bool:
     from ipaddress import ip_address
 

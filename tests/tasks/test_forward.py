@@ -16,10 +16,11 @@ import pytest
 
 from covenq import __version__
 from covenq.model import Category
+from covenq.net.address import shown_address
 from covenq.tasks.execution.breaker import FAILURES_TO_OPEN, OPEN_FIRST_S, OPEN_MAX_S, Breakers
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.forward import BODY_MAX, Reply, headers_for, outcome_of, post, retry_after, target_of
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, free_port
 from tests.support.journal_json import records
 from tests.support.receiver import Receiver, receiving
 from tests.support.requests import issue
@@ -232,12 +233,39 @@ def test_certificates_are_checked(tmp_path: Path, receiver: Receiver, monkeypatc
 
 
 def test_what_a_reply_makes_of_the_attempt() -> None:
-    assert outcome_of(Reply(204), 0.0).category is None
+    assert outcome_of(Reply(204), "http://example.org/", 0.0).category is None
     for status, final in ((400, True), (401, True), (404, True), (408, False), (429, False), (500, False), (301, True)):
-        outcome = outcome_of(Reply(status), 0.0)
+        outcome = outcome_of(Reply(status), "http://example.org/", 0.0)
         assert (outcome.category, outcome.final, outcome.http_status) == (Category.HTTP, final, status)
-    assert outcome_of(Reply(503, (("retry-after", "120"),)), 0.0).retry_after_s == 120.0
-    assert outcome_of(Reply(error="Connection refused"), 0.0).final is False
+    assert outcome_of(Reply(503, (("retry-after", "120"),)), "http://example.org/", 0.0).retry_after_s == 120.0
+    assert outcome_of(Reply(error="Connection refused"), "http://example.org/", 0.0).final is False
+
+
+def test_people_are_told_where_it_was_forwarded_to_without_the_query(make_daemon: Any) -> None:
+    address = f"http://127.0.0.1:{free_port()}/hook/in"
+    config = f'[[route]]\nname = "f"\nmatch = "event:issues"\nforward = "{address}?key=s3cret"\n'
+    daemon: Daemon = make_daemon(config=config)
+    task = daemon.post("issues", issue(7), guid="g-1").json["tasks"][0]
+    found = eventually(lambda: last(daemon, task))
+    assert found["detail"] == f"no answer from {address}: Connection refused"
+    shown = daemon.cli("show", task).stdout.decode()
+    assert f"  forwards to  {address}\n" in shown
+    assert address in daemon.cli("why", "g-1").stdout.decode()
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.org/hook?key=s3cret#s3cret", "https://example.org/hook"),
+        ("http://user:s3cret@example.org:8080/a", "http://example.org:8080/a"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://[s3cret", "an address that is none"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret_in_it(url: str, shown: str) -> None:
+    assert shown_address(url) == shown
+    assert outcome_of(Reply(422), url, 0.0).detail == f"the receiver at {shown} answered 422"
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

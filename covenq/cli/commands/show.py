@@ -18,6 +18,7 @@ from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, TokenFileO
 from covenq.cli.output import clean
 from covenq.cli.table import Column, print_table
 from covenq.errors import NotFound, UsageError
+from covenq.net.address import shown_address
 from covenq.paths import ATTEMPTS_NAME
 from covenq.text import duration
 from journal.presence import is_directory
@@ -207,6 +208,8 @@ def _print_task(t: TaskHistory, attempts: Path | None) -> None:
     _field("target", clean(target_of(t)))
     _field("key", clean(t.key))
     _field("runs", clean(" ".join(map(str, (t.policy or {}).get("run") or []))))
+    forward = (t.policy or {}).get("forward")
+    _field("forwards to", clean(shown_address(str(forward))) if forward else "")
     _field("created", f"{output.timestamp(t.created_at)} ({output.age(t.created_at, now)} ago)")
     if t.state == "queued" and t.not_before:
         _field("not before", f"{output.timestamp(t.not_before)} ({output.age(t.not_before, now)})")

@@ -372,7 +372,7 @@ class Attempt:
             log.warning("%s is left alone for a while: it failed again and again", target_of(url))
         if reply.status is not None:
             directory.write_output(context.scrubber(()).scrub(answer_of(reply)))
-        return outcome_of(reply, context.clock())
+        return outcome_of(reply, url, context.clock())
 
     def _phase(self, claim: Claim, name: str) -> None:
         """Record a phase; if that can't be done now, keep it for the next record, since the work itself needs no journal."""

@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from covenq import __version__
 from covenq.model import Category
+from covenq.net.address import shown_address
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.scheduling.outcome import Outcome
@@ -41,6 +42,7 @@ _CONNECTION_HEADERS = frozenset(
 )
 """Headers that belong to a connection: not those of the one by which the delivery came are sent, but this one's own."""
 _REASON_MAX = 200
+_ADDRESS_MAX = 300
 _TYPE_MAX = 200
 
 
@@ -122,18 +124,22 @@ def post(
         connection.close()
 
 
-def outcome_of(reply: Reply, now: float) -> Outcome:
+def outcome_of(reply: Reply, url: str, now: float) -> Outcome:
     """The outcome of an attempt by its reply. 5xx, 408, 425, 429 and no answer may be retried; others would come again."""
     if reply.status is None:
-        return Outcome(Category.HTTP, detail=f"no answer: {reply.error}"[:500])
+        return Outcome(Category.HTTP, detail=f"no answer from {_shown(url)}: {reply.error}")
     if reply.ok:
         return Outcome(None, http_status=reply.status)
     again = reply.status >= 500 or reply.status in _RETRYABLE
-    detail = f"the receiver answered {reply.status}"
+    detail = f"the receiver at {_shown(url)} answered {reply.status}"
     if 300 <= reply.status < 400:
         detail += "; a redirect is not followed"
     wait = retry_after(reply.header("Retry-After"), now) if again else None
     return Outcome(Category.HTTP, detail=detail, http_status=reply.status, final=not again, retry_after_s=wait)
+
+
+def _shown(url: str) -> str:
+    return one_line(shown_address(url), _ADDRESS_MAX)
 
 
 def answer_of(reply: Reply) -> bytes:
