@@ -307,3 +307,74 @@ def test_what_a_pause_holds_is_said_so(tmp_path: Path) -> None:
     assert waiting.word == "paused_route"
     assert "the runner is down" in past.answer("waits", "now")[1]
     assert past.commands("waits")[0] == "covenq status"
+
+
+FAILS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "422": ({"forward": "http://x/"}, {"category": "http", "http_status": 422}, "No: a 422 is not tried again."),
+    "503": ({"forward": "http://x/"}, {"category": "http", "http_status": 503}, "No: its route has no retry."),
+    "none": ({"run": ["true"]}, {"category": "exit"}, "No: its route has no retry."),
+    "policy": ({"run": ["true"], "retry": {"max": 2}}, {"category": "policy"},
+               "No: what was refused by policy is not tried again."),
+    "on": ({"run": ["true"], "retry": {"max": 2, "on": ["exit", "timeout"]}}, {"category": "signal"},
+           "No: its route retries only after exit, timeout."),
+    "worker": ({"pull": True, "retry": {"max": 2}}, {"category": "exit"}, "No: its worker said that another attempt is useless."),
+    "lost": ({"pull": True, "retry": {"max": 2}}, {"category": "lease_lost", "interruptions": 3},
+             "No: it was interrupted too often."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_why_it_was_not_retried_is_said(tmp_path: Path, name: str) -> None:
+    policy, ended, words = FAILS[name]
+    task, kind = of("g"), "forward" if "forward" in policy else "run"
+    entries = [received("g"), queued("g", policy=policy, kind="pull" if "pull" in policy else kind)]
+    entries += [moved("claimed", task, attempt=1, worker="w1"), moved("failed", task, attempt=1, **ended)]
+    (story,) = recorded(tmp_path, entries).why("g").stories
+    assert (story.answers.retried.yes, story.answers.retried.words) == (False, words)
+
+
+def test_that_all_retries_are_used_is_said(tmp_path: Path) -> None:
+    task, later = of("g"), "2027-01-15T08:00:00.000000Z"
+    entries = [received("g"), queued("g")]
+    for number, kind in ((1, "retry"), (2, "retry"), (3, "failed")):
+        entries.append(moved("claimed", task, attempt=number, worker="w1"))
+        entries.append(moved(kind, task, attempt=number, category="exit", exit_code=3, not_before=later))
+    (story,) = recorded(tmp_path, entries).why("g").stories
+    assert story.answers.retried.words == f"Yes: 3 attempts of {task} (route fix). No more: all 2 retries are used."
+
+
+def test_attempts_of_several_tasks_are_told_apart_by_their_routes(tmp_path: Path) -> None:
+    entries = [received("g"), queued("g"), queued("g", route="review")]
+    for route in ("fix", "review"):
+        task = of("g", route=route)
+        entries.append(moved("claimed", task, attempt=1, worker="w1"))
+        entries.append(moved("phase", task, attempt=1, phase="started"))
+        entries.append(moved("completed", task, attempt=1))
+    (story,) = recorded(tmp_path, entries).why("g").stories
+    told = [event.words for event in story.events if event.word in ("attempt", "phase", "completed")]
+    assert sorted(told) == sorted(
+        f"attempt 1 ({route}){words}" for route in ("fix", "review") for words in (" by w1", ": started", " completed")
+    )
+
+
+@pytest.mark.parametrize("kind", ["retry", "failed"])
+def test_of_a_program_that_is_not_installed_it_says_where_to_write_it(tmp_path: Path, kind: str) -> None:
+    task = of("g")
+    detail = "agent could not be started: No such file or directory"
+    entries = [received("g"), queued("g"), moved("claimed", task, attempt=1, worker="w1")]
+    entries.append(
+        moved(kind, task, attempt=1, category="spawn", detail=detail, not_before="2027-01-15T08:00:00.000000Z")
+    )
+    (story,) = recorded(tmp_path, entries).why("g").stories
+    words = f"its program could not be started: install it, or write its whole path in {tmp_path / 'covenq.toml'}"
+    assert (story.next[0].words, story.next[0].command) == (words, "covenq doctor")
+
+
+def recorded(directory: Path, entries: list[Entry]) -> LocalSource:
+    """A data directory with these records."""
+    data, config = directory / "data", directory / "covenq.toml"
+    data.mkdir(mode=0o700)
+    config.write_text(CONFIG)
+    with open_journal(data / "journal") as journal:
+        assert isinstance(journal.append(entries), Appended)
+    return LocalSource(data, load(config, {}))

@@ -32,6 +32,8 @@ class DeliveryFacts:
     """Today's routes on it."""
     config: str | None = None
     """Hash of today's configuration."""
+    config_path: str | None = None
+    """Its file."""
     waiting: Mapping[str, Waits] = field(default_factory=dict)
     """Why a queued task doesn't run, by task id."""
     dropped_by: Dropped | None = None

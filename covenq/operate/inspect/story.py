@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import asdict
 
-from covenq.model import REQUEUEABLE, Kind, State
+from covenq.model import REQUEUEABLE, Category, Kind, State
 from covenq.model.rows import Attempt, Task
 from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
@@ -71,15 +71,17 @@ def _row_events(facts: DeliveryFacts) -> Iterator[StoryEvent]:
             task.id,
         )
         for attempt in facts.attempts.get(task.id, ()):
-            yield from _attempt_events(task, attempt)
+            yield from _attempt_events(task, attempt, several=len(facts.tasks) > 1)
     if facts.dropped_by is not None:
         gone = facts.dropped_by
         what = "content was erased" if delivery.redacted else "payload was dropped"
         yield _event(gone.at, gone.seq, "dropped", f"its {what}{because(gone.by, gone.reason)}")
 
 
-def _attempt_events(task: Task, attempt: Attempt) -> Iterator[StoryEvent]:
-    number = attempt.attempt
+def _attempt_events(task: Task, attempt: Attempt, *, several: bool) -> Iterator[StoryEvent]:
+    """The events of one attempt. Where the delivery has several tasks, each says whose it is."""
+    again = f", replay {task.replay}" if task.replay else ""
+    number = f"{attempt.attempt} ({task.route}{again})" if several else str(attempt.attempt)
     yield _event(attempt.started_at, attempt.claim_seq, "attempt", f"attempt {number} by {attempt.worker}", task.id)
     for phase in attempt.phases:
         yield _event(phase[1], attempt.claim_seq, "phase", f"attempt {number}: {phase[0]}", task.id)
@@ -147,8 +149,10 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
                 waits = facts.waiting.get(name)
                 if waits is not None and waits.word.startswith("paused"):
                     yield Step("see what is paused, and by whom", "covenq status")
+                yield from _install_step(task, facts)
                 yield Step("end it", f"covenq cancel {name}")
             case state if state in REQUEUEABLE:
+                yield from _install_step(task, facts)
                 if state == State.FAILED:
                     what = "show" if facts.outputs.get(name) is None else "logs"
                     yield Step("see its output", f"covenq {what} {name}")
@@ -161,3 +165,18 @@ def _next_steps(facts: DeliveryFacts) -> Iterator[Step]:
         yield Step("have it done again by today's routes", f"covenq replay {id} --force")
     elif delivery.state in REQUEUEABLE and not gone:
         yield Step("have it decided anew by today's routes", f"covenq replay {id}")
+
+
+def _install_step(task: Task, facts: DeliveryFacts) -> Iterator[Step]:
+    """Of a command of the daemon's whose program could not be started: where it would be found."""
+    attempts = facts.attempts.get(task.id, ())
+    last = attempts[-1] if attempts else None
+    if task.kind != "run" or last is None or last.category != Category.SPAWN:
+        return
+    if (last.detail or "").startswith("it could not be"):  # its directory could not be made, for one
+        return
+    where = facts.config_path or "the configuration"
+    yield Step(
+        f"its program could not be started: install it, or write its whole path in {where}",
+        "covenq doctor",
+    )

@@ -10,6 +10,7 @@ from covenq.model.rows import Delivery, Task
 from covenq.operate.inspect import forward_signature
 from covenq.operate.inspect.delivery_facts import DeliveryFacts, newest_by_route
 from covenq.operate.inspect.history import AcceptedAnswer, NowAnswer, StoryAnswer, StoryAnswers
+from covenq.operate.inspect.not_retried import why_not_retried
 from covenq.operate.inspect.story_text import ENDED, by_whom, cause, count, route_list, times, when
 from journal.records import Record
 
@@ -91,7 +92,17 @@ def _retried(facts: DeliveryFacts) -> StoryAnswer:
     by_hand = [note for note in facts.notes if note.kind in (Kind.REPLAYED, Kind.REQUEUED)]
     if by_hand:
         parts.append(", ".join(_operator_action(note) for note in by_hand))
-    return StoryAnswer(bool(parts), f"Yes: {'; '.join(parts)}." if parts else "No.")
+    no_more = _no_more(facts)
+    if not parts:
+        return StoryAnswer(False, f"No: {no_more}." if no_more else "No.")
+    return StoryAnswer(True, f"Yes: {'; '.join(parts)}." + (f" No more: {no_more}." if no_more else ""))
+
+
+def _no_more(facts: DeliveryFacts) -> str:
+    """Why what failed is not tried again; with the route's name where there are several. Empty if nothing is to be said."""
+    newest = newest_by_route(facts.tasks)
+    told = [(task, why_not_retried(task, facts.attempts.get(task.id, ()))) for task in newest]
+    return "; ".join(f"{why} (route {task.route})" if len(newest) > 1 else why for task, why in told if why)
 
 
 def _operator_action(note: Record) -> str:

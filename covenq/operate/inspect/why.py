@@ -165,6 +165,7 @@ def _facts(
         decided_by=_decided_by(records, row),
         verdicts=_verdicts(records, config.routes, row),
         config=config.sha256,
+        config_path=None if config.path is None else str(config.path),
         waiting=_waits(conn, tasks, now, waiting),
         dropped_by=None if by is None else view.dropped_by(records, by),
         signing=signing_of(conn, config, row),

@@ -27,7 +27,7 @@ from covenq.model import Category
 from covenq.net.address import shown_address
 from covenq.tasks.execution.command import StopEvent
 from covenq.tasks.execution.shortage import is_shortage
-from covenq.tasks.scheduling.outcome import Outcome
+from covenq.tasks.scheduling.outcome import Outcome, is_retried_status
 from covenq.text import one_line
 
 CONNECT_S = 10.0
@@ -36,7 +36,6 @@ SOCKET_TIMEOUT_MAX_S = 2_000_000.0
 BODY_MAX = 64 * 1024
 """Bytes kept of an answer's body. The rest is not read."""
 
-_RETRYABLE = frozenset({408, 425, 429})
 _CONNECTION_HEADERS = frozenset(
     {"host", "content-length", "connection", "transfer-encoding", "expect", "te", "upgrade"}
 )
@@ -130,7 +129,7 @@ def outcome_of(reply: Reply, url: str, now: float) -> Outcome:
         return Outcome(Category.HTTP, detail=f"no answer from {_shown(url)}: {reply.error}")
     if reply.ok:
         return Outcome(None, http_status=reply.status)
-    again = reply.status >= 500 or reply.status in _RETRYABLE
+    again = is_retried_status(reply.status)
     detail = f"the receiver at {_shown(url)} answered {reply.status}"
     if 300 <= reply.status < 400:
         detail += "; a redirect is not followed"

@@ -221,6 +221,11 @@ def ending_after(
     return EndRecord(Kind.FAILED, why)
 
 
+def is_retried_status(status: int) -> bool:
+    """Whether a receiver's answer may be another the next time: 5xx, 408, 425 and 429. Others would come again."""
+    return status >= 500 or status in (408, 425, 429)
+
+
 def is_retried(retry: Retry, category: Category) -> bool:
     """Whether failures of this category are retried at all. What was refused by policy would be refused again."""
     return category is not Category.POLICY and (retry.on is None or category.value in retry.on)
