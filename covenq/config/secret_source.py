@@ -52,15 +52,17 @@ class Scope:
         """
         if not self.admits(hook, installation):
             return False
-        if not self.repositories:
-            return True
-        return repo is not None and (fold_case(repo) in self.repositories or self.names_owner(repo))
+        return not self.repositories or self.names(repo)
 
     def admits(self, hook: str, installation: int | None) -> bool:
         """Whether that hook and that installation are in the scope."""
         if self.hooks and hook not in self.hooks:
             return False
         return not self.installations or installation in self.installations
+
+    def names(self, repo: str | None) -> bool:
+        """Whether the repository is in the scope by its name or its owner's."""
+        return repo is not None and (fold_case(repo) in self.repositories or self.names_owner(repo))
 
     def names_owner(self, repo: str | None) -> bool:
         """Whether all repositories of its owner are in the scope, by the owner's name."""

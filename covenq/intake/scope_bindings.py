@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from covenq.config.secret_keys import Key
 from covenq.filter.tree import fold_case
+from covenq.intake.scope_words import out_of_scope
 from covenq.model import DeliveryId
 from covenq.model.scope_record import BOUND, subject_of
 from journal.errors import JournalError
@@ -117,9 +118,10 @@ class ScopeBindings:
                 elsewhere = _bound_elsewhere(key.name, name, known.repo_id, repo_id)
         if elsewhere is not None:
             return elsewhere
-        names = " and ".join(repr(key.name) for key in signers)
-        what = "hook, installation or repository"
-        return OutOfScope("signature_out_of_scope", f"Secret {names} signed it, whose scope leaves out its {what}.")
+        bound_scopes = self._scopes(keys) if any(key.scope.repositories for key in signers) else {}
+        numbers = {name: one.numbers for name, one in bound_scopes.items()}
+        said = out_of_scope(signers, numbers, delivery.hook, installation, repo, repo_id)
+        return OutOfScope("signature_out_of_scope", said)
 
     def reread(self, secret: str, name: str) -> None:
         """Read again what a name is bound to: after its binding was recorded, by this delivery or another. Raises nothing."""
