@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from covenq.client.interface import Source
     from covenq.client.remote import RemoteSource
     from covenq.config.load import Config
+    from covenq.model.rows import Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +164,8 @@ def source(data: str | None, config: str | None) -> Iterator[Source]:
         return
     with _running(where.data) or open_files(where.data, where.config) as opened:
         yield opened
+
+
+def newest_of(opened: Source, filter: str) -> Delivery | None:
+    """The newest delivery that the filter matches."""
+    return next(iter(opened.deliveries(filter, limit=1).items), None)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sqlite3
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from msgspec.structs import replace
 
+from covenq.cli.commands import routes as commands
+from covenq.cli.context import Location
 from covenq.config.load import build
+from covenq.errors import DaemonUnreachable
 from covenq.model.rows import Delivery
 from covenq.routing.diff import ERASED, Diff, PayloadLost
 from covenq.state.tables import DELIVERIES
+from journal.errors import JournalClosed
 from journal.file.open import open_journal
 from tests.support.answers import blank
 from tests.support.daemon import Daemon
@@ -227,3 +234,82 @@ def test_check_and_list(daemon: Daemon) -> None:
     assert daemon.cli("routes", "check").stdout.decode().startswith(f"{daemon.config}: 2 routes, sha256 ")
     assert [route["name"] for route in daemon.cli_json("routes")["items"]] == ["fix", "watch"]
     assert b"event:issues label:bug" in daemon.cli("routes").stdout
+
+
+NAMED = """
+[[route]]
+name = "docs"
+match = "event:issues repo:ACME/docs"
+run = ["true"]
+
+[[route]]
+name = "both"
+match = "event:issues repo:acme/docs,acme/handbook"
+run = ["true"]
+
+[[route]]
+name = "quiet"
+match = "event:issues -repo:acme/docs,other/never"
+run = ["true"]
+"""
+
+
+def test_check_and_doctor_name_routes_on_a_name_that_its_repository_no_longer_has(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    def post(name: str, number: int, event: str = "issues") -> None:
+        payload = issue(repo=name)
+        payload["repository"]["id"] = number
+        assert daemon.post(event, payload).status == 202
+
+    def warned() -> list[tuple[str | None, str]]:
+        warnings = daemon.cli_json("routes", "check")["warnings"]
+        return [(one["route"], one["words"]) for one in warnings if "acme/" in one["words"]]
+
+    def found() -> list[tuple[str, str]]:
+        findings = json.loads(daemon.cli("doctor", "--json", exit_code=None).stdout)["findings"]
+        return [
+            (one["words"], one["next"]) for one in findings if one["level"] == "warning" and "called" in one["words"]
+        ]
+
+    daemon = make_daemon(NAMED)
+    assert warned() == found() == []
+    post("acme/docs", 300)
+    assert warned() == found() == []
+    post("acme/handbook", 300, "repository")
+    words, instead = "is called acme/handbook now", "rite repo:acme/handbook, or repo_id:300"
+    expected = [
+        ("docs", f"docs: ACME/docs {words}: w{instead}"),
+        ("quiet", f"quiet: acme/docs {words}: w{instead}"),
+    ]
+    assert warned() == expected
+    where = daemon.cli_json("status")["config"]
+    assert found() == [
+        (f"route docs: ACME/docs {words}", f"W{instead} in {where}."),
+        (f"route quiet: acme/docs {words}", f"W{instead} in {where}."),
+    ]
+    daemon.stop()
+    assert warned() == expected, "by the files alone"
+    daemon.start()
+
+    post("acme/docs", 301)
+    assert warned() == found() == [], "another repository has the name now"
+
+
+@pytest.mark.parametrize("error", [DaemonUnreachable("it went"), JournalClosed("it went"), sqlite3.Error("it went")])
+def test_check_says_that_it_could_not_look_for_renames_and_looks_only_for_names(
+    data: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(commands, "source", fails)
+
+    def warned(text: str) -> list[dict[str, str | None]]:
+        config = build(tomllib.loads(text), None, {})
+        return list(commands._renamed(Location(config, data), str(data), None))
+
+    assert warned(NAMED) == [], "nothing ever came"
+    data.mkdir()
+    assert warned(NAMED) == [{"route": None, "words": "whether a repository was renamed can't be told: it went"}]
+    assert warned(OLD) == []

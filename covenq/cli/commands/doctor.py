@@ -6,13 +6,15 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import Location, known_data_dir, locate_in_use, source
+from covenq.cli.context import Location, known_data_dir, locate_in_use, newest_of, source
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl
 from covenq.cli.output import clean, say
 from covenq.cli.table import Column, print_table
@@ -21,9 +23,11 @@ from journal.errors import JournalDamaged
 from journal.presence import is_directory
 
 if TYPE_CHECKING:
+    from covenq.config.load import Config
     from covenq.model.answers import Secret
     from covenq.model.status import Status
     from covenq.operate.maintain.finding import Finding
+    from covenq.operate.maintain.renamed_routes import Renamed
 
 COLOURS = {"ok": output.GREEN, "warning": output.YELLOW, "problem": output.RED}
 
@@ -58,10 +62,19 @@ def doctor(
             raise
         findings.append(Finding("configuration", BAD, str(error), error.hint))
         where = Location(build({}, None, {}), directory)
-    scoped = any(one.scope.repositories for one in where.config.secrets)
-    status, newest, (trouble, next), damage, secrets = _read_status(data, config, scoped)
+    seen = _look(data, config, where.config)
     context = DoctorContext(
-        where.config, where.data, os.environ, status, trouble, newest, time.time(), damage, secrets, next
+        where.config,
+        where.data,
+        os.environ,
+        seen.status,
+        seen.trouble,
+        seen.newest_at,
+        time.time(),
+        seen.damage,
+        seen.secrets,
+        seen.renamed,
+        seen.next,
     )
     findings += examine(context, command=shutil.which, configured=not findings)
     if crash_test:
@@ -80,9 +93,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-Trouble = tuple[str | None, str | None]
-"""What prevented the status, and what to do about it."""
-
 COLUMNS: list[Column[Finding]] = [
     Column("", lambda one: one.level, colour=lambda cell: COLOURS.get(cell, "")),
     Column("WHAT", lambda one: one.check),
@@ -90,31 +100,43 @@ COLUMNS: list[Column[Finding]] = [
 ]
 
 
-def _read_status(
-    data: str | None, config: str | None, scoped: bool
-) -> tuple[Status | None, str | None, Trouble, str | None, list[Secret]]:
-    """The status, the newest record's time, the error that prevented the status, the damage that was found, and the secrets.
+@dataclass(slots=True)
+class _Seen:
+    """What was read of the daemon, or of the files, up to an error: `damage`, or `trouble` with what to do `next` about it."""
 
-    The secrets only if they are `scoped`.
-    """
+    status: Status | None = None
+    newest_at: str | None = None
+    secrets: list[Secret] = field(default_factory=list)
+    """Only if the scope of any has repositories."""
+    renamed: list[Renamed] = field(default_factory=list)
+    trouble: str | None = None
+    next: str | None = None
+    damage: str | None = None
+
+
+def _look(data: str | None, config: str | None, examined: Config) -> _Seen:
     import sqlite3
 
-    status, none = None, (None, None)
+    from covenq.operate.maintain.renamed_routes import renamed
+
+    seen = _Seen()
     try:
         with source(data, config) as opened:
-            status = opened.status()
+            seen.status = opened.status()
             items = opened.tail("", newest=1).items
-            secrets = opened.secrets().items if scoped else []
-            return status, items[-1].at if items else None, none, None, secrets
+            seen.newest_at = items[-1].at if items else None
+            if any(one.scope.repositories for one in examined.secrets):
+                seen.secrets = opened.secrets().items
+            seen.renamed = list(renamed(examined.routes, partial(newest_of, opened)))
+            return seen
     except (JournalDamaged, Damaged) as error:
-        return status, None, none, str(error), []
+        return _Seen(seen.status, damage=str(error))
     except OSError as error:
-        words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        return None, None, (words, None), None, []
+        return _Seen(trouble=f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
     except Failure as error:
-        return None, None, (str(error), error.hint), None, []
+        return _Seen(trouble=str(error), next=error.hint)
     except sqlite3.Error as error:
-        return None, None, (str(error), None), None, []
+        return _Seen(trouble=str(error))
 
 
 def _crash_test_findings(where: Location) -> list[tuple[str, str, str | None]]:

@@ -14,14 +14,15 @@ import msgspec
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import locate_in_use, source
+from covenq.cli.context import Location, locate_in_use, newest_of, source
 from covenq.cli.filter_words import TAKES_WORDS, FilterCommand
 from covenq.cli.options import ConfigOption, DataOption, Json, Jsonl, Words
 from covenq.cli.output import clean, say
 from covenq.cli.progress import bar
 from covenq.cli.table import Column, print_table
-from covenq.errors import ConfigError, NotFound, UsageError
+from covenq.errors import ConfigError, Failure, NotFound, UsageError
 from covenq.model import parse_duration
+from journal.presence import is_absent
 
 if TYPE_CHECKING:
     from covenq.cli.route_trial import Trial
@@ -87,8 +88,9 @@ def check(json: Json = False, jsonl: Jsonl = False, data: DataOption = None, con
 
     Exits with 2 if it can't be used. Warnings are about what it says and hardly means.
     """
-    loaded = locate_in_use(data, config).config
-    warnings = list(_warnings(loaded))
+    located = locate_in_use(data, config)
+    loaded = located.config
+    warnings = [*_warnings(loaded), *_renamed(located, data, config)]
     if json:
         found = [_route_object(route) for route in loaded.routes]
         output.emit_json({"ok": True, "sha256": loaded.sha256, "routes": found, "warnings": warnings})
@@ -116,6 +118,22 @@ def _warnings(config: Config) -> Iterator[dict[str, str | None]]:
             yield {"route": route.name, "words": f"{route.name}: it matches just what {other} matches; both will run"}
         for problem in problems(route):
             yield {"route": route.name, "words": f"{route.name}: {problem}"}
+
+
+def _renamed(where: Location, data: str | None, config: str | None) -> Iterator[dict[str, str | None]]:
+    """As `_warnings`, of what is known of repositories here; nothing where nothing ever came."""
+    import sqlite3
+
+    from covenq.operate.maintain.renamed_routes import names_repositories, renamed
+
+    if not names_repositories(where.config.routes) or is_absent(where.data):
+        return
+    try:
+        with source(data, config) as opened:
+            for one in renamed(where.config.routes, partial(newest_of, opened)):
+                yield {"route": one.route, "words": f"{one.route}: {one.words}: write {one.instead}"}
+    except (*Failure, OSError, sqlite3.Error) as error:
+        yield {"route": None, "words": f"whether a repository was renamed can't be told: {error}"}
 
 
 @routes.command()

@@ -100,6 +100,8 @@ def _configuration(context: DoctorContext, command: Callable[[str], str | None])
         if route.run and command(route.run[0]) is None:
             words = f"route {route.name}: {route.run[0]!r} is no command that this user finds"
             yield Finding("configuration", WARN, words, f"Install it, or write its whole path in {where}.")
+    for one in context.renamed:
+        yield Finding("configuration", WARN, f"route {one.route}: {one.words}", f"Write {one.instead} in {where}.")
 
 
 def _secrets(context: DoctorContext) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from covenq.config.load import Config
 from covenq.model import JsonObject
 from covenq.model.answers import Secret
 from covenq.model.status import Status
+from covenq.operate.maintain.renamed_routes import Renamed
 
 GOOD, WARN, BAD = "ok", "warning", "problem"
 
@@ -44,5 +45,7 @@ class DoctorContext:
     """What of the journal could not be read for the status."""
     secrets: Sequence[Secret] = ()
     """The webhook secrets, where the scope of any has repositories."""
+    renamed: Sequence[Renamed] = ()
+    """Names in routes that their repositories no longer have."""
     trouble_next: str | None = None
     """What to do about the trouble."""
