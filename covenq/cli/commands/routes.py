@@ -159,7 +159,7 @@ def test(
 
     \b
       covenq routes test --event issues --file payload.json
-      covenq export 'repo:octo/hello since:1d' -o incident.jsonl && covenq routes test --file incident.jsonl
+      covenq export 'repo:octo/hello since:1d' --output incident.jsonl && covenq routes test --file incident.jsonl
     """
     from covenq.cli.route_trial import read, trials
 
