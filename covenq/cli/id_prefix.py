@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from covenq.errors import NotFound, UsageError
+from covenq.errors import Failure, NotFound, UsageError
 from covenq.model import TOKEN, parse_id
 
 if TYPE_CHECKING:
@@ -42,17 +43,29 @@ def whole_id(opened: Source, id: str) -> str:
 
 
 @contextmanager
-def with_hint(id: str) -> Iterator[None]:
-    """Have a delivery or task that isn't found say how much of an id would do, where less was given.
+def with_hint(opened: Source, id: str) -> Iterator[None]:
+    """Have the error about a delivery or task that isn't found say what would find it.
 
-    Of one that is there something else may not be found, a part of its payload: that error has a hint of its own, and keeps it.
+    That is `covenq why` where a refused request named it, and more of the id where too little was given. Of one that is there
+    something else may not be found, a part of its payload: that error has a hint of its own, and keeps it.
     """
     try:
         yield
     except NotFound as error:
         if error.hint == NotFound.hint:
-            error.hint = prefix_hint(id) or error.hint
+            error.hint = _refused_hint(opened, id) or prefix_hint(id) or error.hint
         raise
+
+
+def _refused_hint(opened: Source, id: str) -> str | None:
+    """The hint for an id that only refused requests named; None for others, and where that can't be told."""
+    try:
+        found = opened.why(id)
+    except Failure:  # the error that is being told is the one that was asked for
+        return None
+    if not found.refused or found.kind != "nothing":
+        return None
+    return f"A request that said it was that was refused: `covenq why {shlex.quote(id)}` tells why."
 
 
 def prefix_hint(id: str) -> str | None:

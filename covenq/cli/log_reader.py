@@ -106,7 +106,7 @@ class LogReader:
     def _read(self, opened: Source) -> Generator[Piece, None, bool]:
         """Read, and follow while there is a daemon. Whether that was all."""
         if self.task is None:
-            with with_hint(self.asked):
+            with with_hint(opened, self.asked):
                 self.task = _task_of(opened, self.asked)
         while True:
             # First the state, then the files: they are complete before the record of the end.

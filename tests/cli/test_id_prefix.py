@@ -66,3 +66,20 @@ def test_show_and_why_take_one_with_a_daemon_and_without(make_daemon: Callable[.
             for command in ("show", "why"):
                 assert b"from 4 characters on" in daemon.cli(command, short, exit_code=3).stderr
         daemon.kill()
+
+
+def test_of_what_was_refused_show_and_logs_name_the_command_that_knows_it(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    assert daemon.post("issues", issue(1), "bad-sig", secret="another's").status == 401
+    assert daemon.post("issues", issue(1), "ab", secret="another's").status == 401
+    daemon.post("issues", issue(1), ONE)
+    for _ in range(2):
+        for command in ("show", "logs"):
+            for id in ("bad-sig", "446581321/bad-sig", "ab"):
+                said = daemon.cli(command, id, exit_code=3).stderr.decode()
+                assert f"hint: A request that said it was that was refused: `covenq why {id}` tells why." in said, said
+            said = daemon.cli(command, "bad-sign", exit_code=3).stderr.decode()
+            assert "list what there is" in said
+        assert "signature_wrong" in daemon.cli("why", "bad-sig", exit_code=3).stderr.decode()
+        assert "that was refused" not in daemon.cli("show", ONE, "--path", ".none", exit_code=3).stderr.decode()
+        daemon.kill()

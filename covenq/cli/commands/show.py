@@ -92,7 +92,7 @@ def show(
             f"{' and '.join([*asked, *([output.json_option()] if json else [])])} can't be combined",
             hint="Give one of them.",
         )
-    with source(data, config) as opened, with_hint(id):
+    with source(data, config) as opened, with_hint(opened, id):
         id = whole_id(opened, id)
         task = _find_task(opened, id)
         delivery = f"{task.hook}/{task.guid}" if task else id
