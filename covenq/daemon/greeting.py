@@ -11,8 +11,13 @@ from pathlib import Path
 from covenq.config import load as configuration
 from covenq.config.load import Config
 from covenq.config.secret_keys import default_file
+from covenq.github import samples
+from covenq.github.columns import columns
 from covenq.http.api.status import DaemonInfo
 from covenq.paths import CONFIG_NAME
+
+_SAMPLE = "issues"
+"""The event of the sample that is to be tried."""
 
 
 def program(argv0: str, which: str | None, here: Path) -> str:
@@ -92,5 +97,15 @@ def render(
         lines += ["Try next, in another terminal:"]
         # `init` refuses where there is a configuration, and every line here works as it is printed.
         last = "init" if config.path is None else "tasks"
-        lines += [f"  {call} {command}{more}" for command in ("send issues", "deliveries", last)]
+        first_command = f"send {_SAMPLE}" if _takes_sample(config) else "secrets"
+        lines += [f"  {call} {command}{more}" for command in (first_command, "deliveries", last)]
     return "\n".join(lines) + "\n"
+
+
+def _takes_sample(config: Config) -> bool:
+    """Whether a sample is in the scope of any secret. None is made to be: it would bind a name to an invented repository."""
+    if not config.secrets:
+        return True
+    data, about = columns(_SAMPLE, samples.SAMPLES[_SAMPLE]())
+    hook = samples.hook_for(config.hooks)
+    return any(one.scope.covers(hook, data["installation"], about["repo"]) for one in config.secrets)

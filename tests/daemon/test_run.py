@@ -190,6 +190,28 @@ def test_the_words_of_a_first_start_can_be_typed_as_they_are(make_daemon: Make) 
     assert daemon.log_tail().count("Try next") == 1
 
 
+def test_a_sample_is_not_to_be_tried_where_every_secrets_scope_leaves_it_out(make_daemon: Make) -> None:
+    scoped = '[github]\nwebhook_secrets = [{ name = "docs", value = "long enough a secret", repositories = ["acme/docs"] }]\n'
+    daemon = make_daemon(scoped, secret=None)
+
+    def offered() -> list[str]:
+        commands = [line.strip() for line in daemon.log_tail().splitlines() if " -m covenq " in line]
+        assert len(commands) == 3
+        return commands
+
+    plain = clean_env()
+    commands = eventually(offered, what="the greeting, which comes right behind readiness")
+    assert " secrets" in commands[0]
+    for command in commands:
+        assert os.waitstatus_to_exitcode(_shell(command, plain)) == 0, command
+    said = daemon.cli("send", "issues", exit_code=4).stderr.decode()
+    assert "refused with 401 signature_out_of_scope: Secret 'docs' signed it, and repository " in said
+    assert (
+        "hint: A sample is of an invented repository and installation: send a body that is in the scope with --file"
+        in said
+    )
+
+
 def _shell(command: str, env: dict[str, str]) -> int:
     """Run it as from another terminal; the wait status."""
     return os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", f"{command} >/dev/null 2>&1 </dev/null"], env), 0)[1]

@@ -92,8 +92,7 @@ def send(
     body = read_body(file) if file else sample_body(name, guid, action, number)
     where = locate_in_use(data, config)
     target = url or webhook_url(where, data, config)
-    hooks = where.config.hooks
-    hook = hook or (hooks[0] if hooks and samples.HOOK not in hooks else samples.HOOK)
+    hook = hook or samples.hook_for(where.config.hooks)
     form = file is not None and is_form_with_json(body)
     secret = read_secret(secret_file, where, hook, body, lambda: bound_numbers(data, config))
     headers = samples.headers(name, guid, hook, body, secret, form=form)
@@ -241,6 +240,10 @@ def report(reply: Reply, url: str, json: bool) -> None:
 
 HINTS = {
     "signature_wrong": "The other side has another secret: give its own with --secret-file.",
+    "signature_out_of_scope": (
+        "A sample is of an invented repository and installation: send a body that is in the scope with --file, and --hook where "
+        "the scope has hooks."
+    ),
     "token_missing": "That is the API's address: deliveries go to the one that `covenq status` calls webhook.",
     "path_unknown": "Is it the right address? A webhook's ends in [server] path, /webhook unless set: see `covenq status`.",
     "delivery_conflict": "Send it under a --guid of its own; `covenq show` has the first one.",

@@ -6,6 +6,7 @@ covenq; nothing in them was ever anyone's data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import orjson
@@ -65,6 +66,11 @@ SAMPLES: dict[str, Builder] = {
 
 HOOK = "446581321"
 """The hook id samples are sent under unless another is given."""
+
+
+def hook_for(allowed: Sequence[str]) -> str:
+    """The hook id to send a sample under where only these may deliver, or any where there are none."""
+    return allowed[0] if allowed and HOOK not in allowed else HOOK
 
 
 def body(event: str, n: int = 1, action: str | None = None) -> bytes:
