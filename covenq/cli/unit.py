@@ -30,6 +30,8 @@ SERVICE = Path("/etc/systemd/system/covenq.service")
 SECRET_NAME = "webhook-secret"  # noqa: S105 - a file's name
 
 _STATE = Path("/var/lib")
+_INSTALLED = Path("/opt/covenq")
+"""The virtualenv that hints suggest."""
 _HOMES = tuple(Path(name) for name in ("/home", "/root", "/run/user"))
 _TEMPORARY = tuple(Path(name) for name in ("/tmp", "/var/tmp"))  # noqa: S108 - looked for, not used
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,=~")
@@ -166,7 +168,9 @@ def _require_reachable(unit: Unit) -> None:
     for path in (Path(unit.command[0]), *unit.installed):
         found = unreachable(path, unit.account)
         if found is not None:
-            raise Refused(f"the user {name} can't get to {path}: {found} isn't open to it", hint=_install_hint())
+            raise Refused(
+                f"the user {name} can't get to {path}: {found} isn't open to it", hint=_install_hint(unit.account)
+            )
     for path, own, hint in (
         (unit.config, (unit.config.parent, unit.config), f"--config {CONFIG}"),
         (unit.data, (unit.data,), f"--data {DATA}"),
@@ -178,14 +182,19 @@ def _require_reachable(unit: Unit) -> None:
             )
 
 
-def _install_hint() -> str:
+def _install_hint(account: Account) -> str:
+    """What to type. A virtualenv made by a Python that the user can't reach, a version manager's say, would be refused again."""
     checkout = Path(__file__).resolve().parents[2]
     found = is_file(checkout / "pyproject.toml")
     source = shlex.quote(str(checkout)) if found else "SOURCE"
     what = "" if found else " (SOURCE is a checkout of covenq, or a wheel made of one)"
+    python, older = "python3", ""
+    if any(unreachable(Path(one), account) is not None for one in (sys.base_prefix, sys.executable)):
+        python, older = "/usr/bin/python3", ", with a Python outside all homes, 3.11 or newer"
+    clear = "--clear " if Path(sys.prefix) == _INSTALLED else ""  # else venv leaves its Python as it is
     return (
-        f"Install it where every user can: `python3 -m venv /opt/covenq && /opt/covenq/bin/pip install {source}`{what}, "
-        "then `/opt/covenq/bin/covenq init --systemd`; see covenq-production(7). Or name a user that can with --user."
+        f"Install it where every user can{older}: `{python} -m venv {clear}{_INSTALLED} && {_INSTALLED}/bin/pip install {source}`"
+        f"{what}, then `{_INSTALLED}/bin/covenq init --systemd`; see covenq-production(7). Or name a user that can with --user."
     )
 
 

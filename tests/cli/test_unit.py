@@ -265,6 +265,30 @@ def test_a_program_below_a_closed_home_is_refused_with_what_to_type(tmp_path: Pa
     assert unreachable(program, Account("x", "x", 12345, frozenset([owner.st_gid]))) == program
 
 
+def test_the_python_to_install_with_is_not_one_that_the_user_can_not_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtualenv elsewhere of a version manager's Python below a home would be refused just the same."""
+    other = Account("covenq", "covenq", 12345)
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o001)
+    home = tmp_path / "home"
+    python = home / ".pyenv" / "versions" / "3.12.1"
+    python.mkdir(parents=True)
+    for prefix in (tmp_path / "venv", Path("/opt/covenq")):
+        monkeypatch.setattr(sys, "prefix", str(prefix))
+        monkeypatch.setattr(sys, "base_prefix", str(python))
+        home.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        clear = "--clear " if prefix == Path("/opt/covenq") else ""
+        assert f"`python3 -m venv {clear}/opt/covenq && " in unit._install_hint(other)
+        home.chmod(0o700)
+        with pytest.raises(Refused, match="isn't open to it") as refused:
+            unit.service(made(account=other, installed=unit.this_installation()))
+        assert f"`/usr/bin/python3 -m venv {clear}/opt/covenq && " in refused.value.hint
+
+
 def test_paths_that_systemd_would_read_otherwise_are_refused() -> None:
     for path in ("/opt/a b/covenq", "/opt/%h/covenq", "/opt/$x/covenq", '/opt/"/covenq', "/opt/é/covenq"):
         for wrong in (made(command=(path,)), made(config=Path(path)), made(data=Path(path))):
@@ -356,6 +380,7 @@ def test_units_are_not_made_for_what_can_not_be_a_data_directory_or_a_configurat
 
 
 def test_a_program_is_installed_from_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert f"pip install {ROOT}`" in unit._install_hint()
+    root = Account("root", "root", 0)
+    assert f"pip install {ROOT}`" in unit._install_hint(root)
     monkeypatch.setattr(unit, "__file__", str(tmp_path / "site-packages" / "covenq" / "cli" / "unit.py"))
-    assert "pip install SOURCE` (SOURCE is a checkout of covenq, or a wheel" in unit._install_hint()
+    assert "pip install SOURCE` (SOURCE is a checkout of covenq, or a wheel" in unit._install_hint(root)
