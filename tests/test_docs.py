@@ -168,6 +168,15 @@ def test_every_module_the_house_tour_names_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_the_house_tour_names_whoever_words_a_401() -> None:
+    tour = (ROOT / "CONTRIBUTING.md").read_text()
+    answer = tour.partition("*Where is a 401 decided?*")[2].partition("\n- *")[0]
+    worded = re.compile(r"refuse\(401, \"|OutOfScope\(\s*\"|return \"reformatted\"")
+    wording = [path for path in (ROOT / "covenq" / "intake").glob("*.py") if worded.search(path.read_text())]
+    assert len(wording) > 2
+    assert [path.name for path in wording if f"intake/{path.name}`" not in answer] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_each_page_renders_without_a_warning(page: Path) -> None:
     groff = shutil.which("groff")
