@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from covenq.cli.context import source
 from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.output import clean, count, say
+from covenq.client.silence import not_kept, wrote_nothing
 from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, UsageError
 from covenq.model import FINAL, State
 
@@ -117,7 +118,7 @@ class LogReader:
                 yield from self._drain(opened, task, number, ended=ended)
                 self._finished = number if ended else None
             if number is not None and self._is_last(task, number, ended=ended):
-                self.silence = "" if self.wrote else _silence(opened, task.id, number, self.streams)
+                self.silence = "" if self.wrote else wrote_nothing(opened, task.id, number, self.streams)
                 return True
             if ended and number is not None and number < task.attempts:
                 self._newest = number + 1
@@ -165,10 +166,10 @@ class LogReader:
         if missing < len(self.streams):
             return
         if self._is_last(task, number, ended=ended):
-            raise _absent(opened, task, number, ended=ended)
+            raise not_kept(opened, task, number, ended=ended)
         if (task.kind == "pull" or ended) and (number, ended) != self._told:
             self._told = (number, ended)
-            say(f"{clean(_absent(opened, task, number, ended=ended))}.")
+            say(f"{clean(not_kept(opened, task, number, ended=ended))}.")
 
     def _piece(self, number: int, stream: Stream, content: bytes) -> Iterator[Piece]:
         if content:
@@ -198,45 +199,3 @@ def _task_of(opened: Source, asked: str) -> str:
     if len(tasks) > 1:
         raise UsageError(f"delivery {id} has several tasks: {', '.join(tasks)}", hint=f"Say which: {tasks[-1]}")
     return tasks[0]
-
-
-def _silence(opened: Source, task: str, number: int, streams: Sequence[Stream]) -> str:
-    """Of an attempt that wrote nothing: that, and how it ended."""
-    from covenq.operate.inspect.story_text import ENDED, cause
-
-    words = f"attempt {number} of {task} wrote nothing" + (f" to {streams[0]}" if len(streams) == 1 else "")
-    attempt = next((one for one in opened.attempts(task) if one.attempt == number), None)
-    if attempt is None or attempt.outcome is None:
-        return f"{words} yet"
-    how = f", {cause(attempt)}" if attempt.category or attempt.detail else ""
-    return f"{words}; it {ENDED.get(attempt.outcome, attempt.outcome)}{how}"
-
-
-def _absent(opened: Source, task: Task, number: int, *, ended: bool) -> NotFound:
-    """Why nothing is kept of what an attempt wrote."""
-    what = f"attempt {number} of {task.id}"
-    try:
-        erased = opened.delivery(f"{task.hook}/{task.guid}").redacted
-    except (NotFound, UsageError):
-        erased = None
-    if erased:
-        return NotFound(
-            f"what {what} wrote was erased with its delivery, by record {erased}", hint=f"`covenq show {task.id}`"
-        )
-    if task.kind == "pull":
-        worker = next((one.worker for one in opened.attempts(task.id) if one.attempt == number), None)
-        if not ended:
-            return NotFound(
-                f"{what} runs at worker {worker}, and what it writes is sent when it ends",
-                hint=f"`covenq logs {task.id} {number} -f` waits for it.",
-            )
-        return NotFound(
-            f"nothing that {what} wrote is kept: worker {worker} has sent nothing, or retention has removed it",
-            hint="A worker sends it with its report: one whose lease ran out sends none, and an older covenq doesn't.",
-        )
-    if not ended:
-        return NotFound(f"{what} is only beginning", hint=f"`covenq logs {task.id} {number} -f` waits for it.")
-    return NotFound(
-        f"nothing that {what} wrote is kept",
-        hint="Retention may have removed it, or it never began: see `covenq show`.",
-    )

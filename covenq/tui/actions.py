@@ -19,7 +19,7 @@ from covenq.operate.answers import Paused, PlanAnswer
 from covenq.operate.operations import Operation, S
 from covenq.operate.operator import operator_name
 from covenq.operate.parameters import Pause, Redact, Replay, Selection
-from covenq.tui.rows import Row
+from covenq.tui.rows import Row, subject_of
 
 if TYPE_CHECKING:
     from covenq.model.status import ActivePause
@@ -228,7 +228,7 @@ def pause_or_resume(source: Source, choice: PauseChoice, reason: str | None) -> 
 
 def delivery_id(row: Row) -> str:
     """`hook/GUID`, which identifies a delivery; of a task or an attempt, the delivery it belongs to."""
-    return f"{row.hook}/{row.guid}"
+    return subject_of(row).delivery
 
 
 def deliveries_of(rows: Sequence[Row]) -> tuple[str, ...]:

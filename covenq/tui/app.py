@@ -137,7 +137,8 @@ class Dashboard(App[int]):
         status = self.status
         counts = {} if status is None else {"deliveries": status.deliveries, "tasks": status.tasks}
         for pane in self.panes:
-            pane.total = sum(counts.get(pane.listing.name, {}).values())
+            of = counts.get(pane.listing.name)
+            pane.total = None if of is None else sum(of.values())
             pane.refresh_state()
 
     def throughput_read(self) -> None:

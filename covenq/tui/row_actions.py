@@ -21,12 +21,12 @@ from covenq.errors import DaemonUnreachable, Failure
 from covenq.model.rows import Delivery
 from covenq.operate.inspect.curl import curl
 from covenq.tui import actions, text
-from covenq.tui.actions import Action, Target, delivery_id
+from covenq.tui.actions import Action, Target
 from covenq.tui.background import BackgroundThread
 from covenq.tui.connection import Connection
 from covenq.tui.notices import notify, notify_failure
 from covenq.tui.panes.pane import AnyPane
-from covenq.tui.rows import Row
+from covenq.tui.rows import Row, Subject, subject_of
 from covenq.tui.screens.detail import DetailScreen
 from covenq.tui.screens.dialogs import Confirm
 from covenq.tui.screens.diff import DiffScreen
@@ -177,24 +177,18 @@ class RowActions:
     # Screens over what is in view
 
     def open(self, row: Row) -> None:
-        """The delivery of a row, whole."""
+        """The delivery of a row, whole, with the row's task and attempt marked in it."""
         if not row.guid:
             notify(self._app, "its delivery is not in this journal")
             return
-        screen = DetailScreen(delivery_id(row), self._connection.current_source, self._read_thread, self._neighbour)
+        screen = DetailScreen(subject_of(row), self._connection.current_source, self._read_thread, self._neighbour)
         self._app.push_screen(screen)
 
-    def _neighbour(self, direction: int) -> str | None:
-        """The next delivery of the list in view, up or down: several rows may be of the same one."""
+    def _neighbour(self, direction: int) -> Subject | None:
+        """What the next row of the list in view is about, up or down: another delivery, or another task or attempt of it."""
         pane = self._pane()
-        before = pane.table.current if pane is not None else None
-        while pane is not None and before is not None:
-            row = pane.move_cursor(direction)
-            if row is None or not row.guid:
-                return None
-            if delivery_id(row) != delivery_id(before):
-                return delivery_id(row)
-        return None
+        row = pane.move_cursor(direction) if pane is not None else None
+        return subject_of(row) if row is not None and row.guid else None
 
     def why(self) -> None:
         if (row := self._current_row()) is not None:

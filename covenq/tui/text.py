@@ -6,9 +6,10 @@ drawn here is ever parsed as markup.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from covenq.text import byte_size, instant, picture
 from covenq.text import duration as in_largest_unit
@@ -56,6 +57,22 @@ def fit(text: str, width: int, right: bool = False) -> str:
         return set_cell_size(text, width - 1) + "…" if width > 1 else "…"[:width]
     pad = " " * (width - length)
     return pad + text if right else text + pad
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Clean `text` as lines of `width` cells at most, broken between words, and within a longer one. Indentation stays."""
+    lines: list[str] = []
+    line = ""
+    for word in re.findall(r" *[^ ]+", text):
+        if cell_len(line) + cell_len(word) <= width:
+            line += word
+            continue
+        if line.strip():
+            lines.append(line)
+            word = word.lstrip(" ")
+        *full, line = chop_cells(word, width) or [""]
+        lines += full
+    return [*lines, line] if line or not lines else lines
 
 
 def state(word: str | None) -> str:

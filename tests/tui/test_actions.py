@@ -258,7 +258,7 @@ async def test_a_delivery_opens_onto_its_payload_story_and_log(daemon: Daemon, s
         await pilot.press("l")
         await until(pilot, lambda: on(app, LogScreen)() and "the cause" in document(app), "what it wrote to stderr")
         await pilot.press("tab")
-        await until(pilot, lambda: "nothing was written" in document(app), "its stdout")
+        await until(pilot, lambda: "wrote nothing to stdout; it failed" in document(app), "its stdout")
         await pilot.press("escape", "w")
         await until(pilot, lambda: on(app, StoryScreen)() and "exit" in document(app), "the story")
         assert "the cause" in document(app), "which quotes what failed"

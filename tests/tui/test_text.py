@@ -19,7 +19,7 @@ from covenq.tui.background import BackgroundThread
 from covenq.tui.panes import columns
 from covenq.tui.screens import detail
 from covenq.tui.screens.dialogs import done_lines, plan_lines
-from covenq.tui.screens.logs import LogScreen
+from covenq.tui.screens.logs import LogScreen, Output
 from covenq.tui.widgets.lines import plain
 
 ANYTHING = st.text(st.characters(codec=None), max_size=200) | st.text(
@@ -103,4 +103,18 @@ def test_a_payload_is_laid_out_as_json_or_shown_as_it_came() -> None:
 def test_a_log_opens_with_the_output_that_says_why(outcome: str | None, category: str | None, stream: str) -> None:
     values = dict.fromkeys(Attempt.__struct_fields__) | {"task": "t1", "attempt": 1, "outcome": outcome}
     attempt = Attempt(**{**values, "category": category})  # type: ignore[arg-type]
-    assert LogScreen(attempt, lambda: None, BackgroundThread("test")).stream == stream
+    assert LogScreen("9/g", Output(attempt, "a"), lambda: None, BackgroundThread("test")).stream == stream
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("", [""]),
+        ("one two three", ["one two", "three"]),
+        ("  in one two", ["  in one", "two"]),
+        ("a " + "x" * 20 + " b", ["a", "x" * 8, "x" * 8, "xxxx b"]),
+        ("漢字漢字漢字", ["漢字漢字", "漢字"]),
+    ],
+)
+def test_words_are_wrapped_by_their_cells(words: str, lines: list[str]) -> None:
+    assert text.wrap(words, 8) == lines

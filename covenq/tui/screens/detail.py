@@ -20,7 +20,8 @@ from covenq.client.interface import Source
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
-from covenq.tui.screens.logs import LogScreen
+from covenq.tui.rows import Subject
+from covenq.tui.screens.logs import LogScreen, outputs_of
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
@@ -35,6 +36,11 @@ PREVIEW_BYTES = 64 * 1024
 
 REREAD_S = 0.25
 """Least seconds between two reads of an open delivery, however much is recorded meanwhile."""
+
+MARK = "▸"
+"""Before what was opened, as before the row under a list's cursor."""
+ROOM = 4
+"""Lines below a marked one that are to be in view with it."""
 
 SUMMARY_FIELDS = (
     "event", "action", "repo", "sender", "number", "title", "head_sha", "ref", "label", "installation", "received_at", "source",
@@ -80,10 +86,10 @@ def summary_lines(delivery: Delivery, now: float) -> list[Line]:
     return lines
 
 
-def attempt_lines(one: Attempt, now: float) -> list[Line]:
+def attempt_lines(one: Attempt, now: float, *, marked: bool) -> list[Line]:
     """One attempt: outcome, duration, category, and its phases with the time from the start to each."""
     outcome = one.outcome or "running"
-    first = f"    attempt {one.attempt}  {text.state(outcome)}"
+    first = f"  {MARK if marked else ' '} attempt {one.attempt}  {text.state(outcome)}"
     took = text.span(one.started_at, one.ended_at, now)
     parts = [f"{took}", f"worker {text.clean(one.worker or text.ABSENT)}"]
     if one.category:
@@ -103,8 +109,8 @@ def attempt_lines(one: Attempt, now: float) -> list[Line]:
     return lines
 
 
-def task_lines(detail: DeliveryDetail, now: float) -> list[Line]:
-    """Every task with its attempts."""
+def task_lines(detail: DeliveryDetail, subject: Subject, now: float) -> list[Line]:
+    """Every task with its attempts; the attempt of `subject`, else its task, is marked."""
     if not detail.tasks:
         return [[("  none", "dim")]]
     lines: list[Line] = []
@@ -117,10 +123,11 @@ def task_lines(detail: DeliveryDetail, now: float) -> list[Line]:
             about.append(text.clean(task.reason))
         if task.not_before and word == "queued":
             about.append(f"not before {text.clean(task.not_before)}")
-        state = (f"  {text.state(word)}", text.STYLES.get(word, ""))
+        here = task.id == subject.task
+        state = (f"{MARK if here and subject.attempt is None else ' '} {text.state(word)}", text.STYLES.get(word, ""))
         lines.append([state, (f"  {text.clean(task.id)}  ", "bold"), ("  ".join(about), "")])
         for one in attempts:
-            lines += attempt_lines(one, now)
+            lines += attempt_lines(one, now, marked=here and one.attempt == subject.attempt)
     return lines
 
 
@@ -152,27 +159,25 @@ class DetailScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back"),
-        Binding(
-            "left_square_bracket", "neighbour(-1)", "Older", show=False, tooltip="the delivery above it in the list"
-        ),
-        Binding(
-            "right_square_bracket", "neighbour(1)", "Newer", show=False, tooltip="the delivery below it in the list"
-        ),
-        Binding("l", "logs", "Logs", tooltip="what the newest attempt wrote"),
+        Binding("left_square_bracket", "neighbour(-1)", "Older", show=False, tooltip="what is above it in the list"),
+        Binding("right_square_bracket", "neighbour(1)", "Newer", show=False, tooltip="what is below it in the list"),
+        Binding("l", "logs", "Logs", tooltip="what the marked attempt wrote, else the newest"),
         Binding("question_mark", "app.help", "Help"),
         Binding("q", "app.quit", "Quit"),
     ]
 
     def __init__(
         self,
-        id: str,
+        subject: Subject,
         source: Callable[[], Source | None],
         thread: BackgroundThread,
-        neighbour: Callable[[int], str | None],
+        neighbour: Callable[[int], Subject | None],
     ) -> None:
-        """`neighbour` moves on in the list below, up (-1) or down (1): the delivery there, None at its end."""
+        """`neighbour` moves on in the list below, up (-1) or down (1): what is there, None at its end."""
         super().__init__()
-        self._delivery = id
+        self._subject = subject
+        self._scrolled = False
+        """It was scrolled to the task or attempt of `_subject`, or needn't be."""
         self._neighbour = neighbour
         self._source = source
         self._thread = thread
@@ -182,7 +187,7 @@ class DetailScreen(Screen[None]):
         self._reload_wanted = False
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(f"delivery {text.clean(self._delivery)}"), id="detail-title")
+        yield Static(Content(f"delivery {text.clean(self._subject.delivery)}"), id="detail-title")
         yield Lines([[("… reading", "dim")]])
         yield KeyFooter()
 
@@ -195,10 +200,16 @@ class DetailScreen(Screen[None]):
         return None if self._detail is None else self._detail.delivery
 
     def action_neighbour(self, direction: int) -> None:
-        id = self._neighbour(direction)
-        if id is None or id == self._delivery:
+        before, subject = self._subject.delivery, self._neighbour(direction)
+        if subject is None:
             return
-        self._delivery, self._detail, self._payload = id, None, None
+        self._subject, self._scrolled = subject, False
+        id = subject.delivery
+        if id == before:  # another task or attempt of it
+            if self._detail is not None:
+                self._show(self._detail)
+            return
+        self._detail, self._payload = None, None
         self.query_one("#detail-title", Static).update(Content(f"delivery {text.clean(id)}"))
         self.query_one(Lines).show([[("… reading", "dim")]])
         self.query_one(Lines).scroll_home(animate=False)
@@ -224,7 +235,7 @@ class DetailScreen(Screen[None]):
             self._load()
 
     async def _read(self) -> None:
-        source, id = self._source(), self._delivery
+        source, id = self._source(), self._subject.delivery
         if source is None:
             return
         try:
@@ -232,7 +243,7 @@ class DetailScreen(Screen[None]):
             body = self._payload
             if body is None:
                 body = await self._thread.call(lambda: _read_payload(source, id))
-            if id != self._delivery:  # another delivery was chosen meanwhile
+            if id != self._subject.delivery:  # another delivery was chosen meanwhile
                 self._reload_wanted = True
                 return
             self._detail, self._payload = found, body
@@ -243,27 +254,50 @@ class DetailScreen(Screen[None]):
             if is_on_stack(self):
                 self.query_one(Lines).show(lines)
             return
-        if is_on_stack(self) and id == self._delivery and self._detail is not None:
+        if is_on_stack(self) and id == self._subject.delivery and self._detail is not None:
             self._show(self._detail)
 
     def _show(self, detail: DeliveryDetail) -> None:
         now = time.time()
         lines = summary_lines(detail.delivery, now)
-        lines += [*_heading("Tasks"), *task_lines(detail, now)]
+        lines += _heading("Tasks")
+        tasks = task_lines(detail, self._subject, now)
+        marked = next((at for at, line in enumerate(tasks) if MARK in line[0][0]), None)
+        top = len(lines) - 1
+        lines += tasks
         lines += [*_heading("Headers"), *header_lines(detail.delivery)]
         lines += [*_heading("Payload"), *(self._payload or [])]
-        self.query_one(Lines).show(lines)
+        shown = self.query_one(Lines)
+        shown.show(lines)
+        if not self._scrolled:
+            self._scrolled = True
+            if marked is not None:
+                self.call_after_refresh(self._scroll_to_mark, top, marked + 1)
+
+    def _scroll_to_mark(self, top: int, below: int) -> None:
+        """Have the marked line in view, `below` the heading at `top`, and the heading too where there is room for both."""
+        shown = self.query_one(Lines)
+        room = shown.size.height - ROOM
+        if not round(shown.scroll_y) <= top + below < round(shown.scroll_y) + room:
+            shown.scroll_to(y=top if below < room else top + below - 1, animate=False)
 
     def action_leave(self) -> None:
         self.dismiss(None)
 
     def action_logs(self) -> None:
-        attempts = [one for _, its in self._detail.tasks for one in its] if self._detail is not None else []
-        if not attempts:
-            self.notify("nothing has run for it yet", markup=False)
+        """Of the task that was opened, if it is one, and of its attempt, if it is one; the newest of those it may be."""
+        subject = self._subject
+        found = [
+            one
+            for one in (outputs_of(self._detail.tasks) if self._detail is not None else [])
+            if subject.task in (None, one.attempt.task) and subject.attempt in (None, one.attempt.attempt)
+        ]
+        if not found:
+            whose = "it" if subject.task is None else f"task {subject.task}"
+            self.notify(text.clean(f"nothing has run for {whose} yet"), markup=False)
             return
-        newest = max(attempts, key=lambda one: one.claim_seq or 0)
-        self.app.push_screen(LogScreen(newest, self._source, self._thread))
+        newest = max(found, key=lambda one: one.attempt.claim_seq or 0)
+        self.app.push_screen(LogScreen(subject.delivery, newest, self._source, self._thread))
 
 
 def _read_payload(source: Source, id: str) -> list[Line]:

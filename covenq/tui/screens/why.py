@@ -13,13 +13,14 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from covenq.client.interface import Source
-from covenq.errors import DaemonUnreachable, Failure
+from covenq.errors import CovenqError, DaemonUnreachable, Failure
 from covenq.operate.inspect import story_text
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
 from covenq.tui.widgets.key_footer import KeyFooter
 from covenq.tui.widgets.lines import Line, Lines
+from journal.errors import JournalError
 
 if TYPE_CHECKING:
     from covenq.operate.inspect.history import Why
@@ -28,28 +29,37 @@ LABEL_WIDTH = 20
 """Cells of a line's label; the words of a longer label have a line of their own."""
 
 
-def why_lines(answer: Why) -> list[Line]:
-    """The result of `Source.why` as lines."""
+WORDS_MIN = 20
+"""Cells of its words at least, however narrow the screen is."""
+
+
+def why_lines(answer: Why, width: int) -> list[Line]:
+    """The result of `Source.why` as lines of `width` cells."""
     found: list[Line] = []
     for number, one in enumerate(answer.stories):
         if number:
             found.append([("", "")])
-        found += _lines_of(story_text.lines(one))
-    found += _lines_of(story_text.refused_lines(answer.refused))
+        found += _lines_of(story_text.lines(one), width)
+    found += _lines_of(story_text.refused_lines(answer.refused), width)
     return found or [[("nothing is known of it here", "dim")]]
 
 
-def _lines_of(told: Iterator[tuple[str, str]]) -> list[Line]:
+def _lines_of(told: Iterator[tuple[str, str]], width: int) -> list[Line]:
     found: list[Line] = []
     for label, words in told:
         label, words = text.clean(label), text.clean(words)
         if not words:
-            found += [[("", "")], [(label, "bold")]]
+            found += [[("", "")], *_wrapped("", label, "bold", width)]
         elif len(label) <= LABEL_WIDTH:
-            found.append([(f"  {label:<{LABEL_WIDTH}} ", "dim"), (words, "")])
+            first, *rest = _wrapped(" " * (LABEL_WIDTH + 3), words, "", width)
+            found += [[(f"  {label:<{LABEL_WIDTH}} ", "dim"), *first[1:]], *rest]
         else:
-            found += [[(f"  {label}", "dim")], [(f"      {words}", "")]]
+            found += [*_wrapped("  ", label, "dim", width), *_wrapped("      ", words, "", width)]
     return found
+
+
+def _wrapped(indent: str, words: str, style: str, width: int) -> list[Line]:
+    return [[(indent, ""), (part, style)] for part in text.wrap(words, max(WORDS_MIN, width - len(indent)))]
 
 
 class StoryScreen(Screen[None]):
@@ -66,6 +76,7 @@ class StoryScreen(Screen[None]):
         self._delivery = id
         self._source = source
         self._thread = thread
+        self._answer: Why | CovenqError | JournalError | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"why {text.clean(self._delivery)}"), id="detail-title")
@@ -86,10 +97,24 @@ class StoryScreen(Screen[None]):
         if source is None:
             return
         try:
-            found = why_lines(await self._thread.call(lambda: source.why(id)))
+            self._answer = await self._thread.call(lambda: source.why(id))
         except DaemonUnreachable:
             return  # the app opens the source again and shows that; this screen stays as it is
         except Failure as error:
-            found = [[(f"✗ {text.clean(error)}", "red")], [(text.clean(error.hint), "")]]
-        if is_on_stack(self):
-            self.query_one(Lines).show(found)
+            self._answer = error
+        self._show()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        """The story as wide as the screen is, but for the scrollbar."""
+        answer, width = self._answer, self.size.width - 1
+        if answer is None or not is_on_stack(self):
+            return
+        if isinstance(answer, Failure):
+            error = text.clean(answer)
+            found = [*_wrapped("", f"✗ {error}", "red", width), *_wrapped("", text.clean(answer.hint), "", width)]
+        else:
+            found = why_lines(answer, width)
+        self.query_one(Lines).show(found)
