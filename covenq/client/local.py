@@ -87,7 +87,8 @@ class LocalSource(Closing):
             return query.latest_attempts(conn, parsed, limit, after)
 
     def log(self, task: str, attempt: int, stream: Stream, last: int = LOG_BYTES, offset: int | None = None) -> bytes:
-        return view.log(self._data, task, attempt, stream, last, offset)
+        with self._files.reading() as (conn, _):
+            return view.log(conn, self._data, task, attempt, stream, last, offset)
 
     def count(self, what: Counted, filter: Filter = "") -> int:
         parsed = parse(filter)

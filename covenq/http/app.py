@@ -127,8 +127,8 @@ class ApiRoutes:
         yield "count", listings.Count(self.state)
         yield "tasks/{id}", listings.Task(self.state, self.config)
         yield "tasks/{id}/attempts", listings.Attempts(self.state)
-        yield "tasks/{id}/attempts/{attempt}/stdout", listings.Log(self.data, "stdout")
-        yield "tasks/{id}/attempts/{attempt}/stderr", listings.Log(self.data, "stderr")
+        yield "tasks/{id}/attempts/{attempt}/stdout", listings.Log(self.state, self.data, "stdout")
+        yield "tasks/{id}/attempts/{attempt}/stderr", listings.Log(self.state, self.data, "stderr")
         yield "secrets", listings.Secrets(self.state, self.config.live, self.clock)
         yield "refused", listings.Refused(self.data)
 

@@ -16,9 +16,10 @@ its append.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from covenq.config.secret_keys import Key
 from covenq.filter.tree import fold_case
@@ -28,6 +29,8 @@ from covenq.model.scope_record import BOUND, subject_of
 from journal.errors import JournalError
 from journal.interface import Reading
 from journal.records import Entry
+
+log = logging.getLogger("covenq.intake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class _BoundScope:
 
     names: Mapping[str, _Name]
     numbers: frozenset[int]
+    unread: tuple[str, ...] = ()
+    """Names whose record can't be read: who is none of the others may be one of these."""
 
 
 _Scopes = Mapping[str, _BoundScope]
@@ -114,6 +119,10 @@ class ScopeBindings:
                 return key.name, _binding(key.name, name, known.seq, delivery, repo_id)
             if repo_id in bound.numbers or scope.names_owner(repo):
                 return key.name, None
+            for unread in bound.unread:
+                self._newest(key.name, unread)  # raises, unless it can be read by now
+                self.forget()
+                return self.admit(keys, signers, delivery, installation, repo, repo_id)
             if known is not None and elsewhere is None:
                 elsewhere = _bound_elsewhere(key.name, name, known.repo_id, repo_id)
         if elsewhere is not None:
@@ -134,7 +143,8 @@ class ScopeBindings:
             except JournalError:  # who needs it next reads it, and may say so
                 self._read = (None, {})
             else:
-                self._read = keys, {**scopes, secret: _bound_scope(names)}
+                unread = tuple(one for one in scopes[secret].unread if one != name)
+                self._read = keys, {**scopes, secret: replace(_bound_scope(names), unread=unread)}
 
     def forget(self) -> None:
         """Read everything again before the next decision: something was, or may have been, unbound."""
@@ -148,15 +158,21 @@ class ScopeBindings:
         with self._lock:
             known, scopes = self._read
             if known is not keys:
-                scopes = {
-                    key.name: _bound_scope(
-                        {name: self._newest(key.name, name) for name in key.scope.repositories_named}
-                    )
-                    for key in keys
-                    if key.scope.repositories
-                }
+                scopes = {key.name: self._scope(key) for key in keys if key.scope.repositories}
                 self._read = keys, scopes
             return scopes
+
+    def _scope(self, key: Key) -> _BoundScope:
+        """What its names are bound to. One that can't be read, behind damage, holds up no other."""
+        names: dict[str, _Name] = {}
+        unread: list[str] = []
+        for name in key.scope.repositories_named:
+            try:
+                names[name] = self._newest(key.name, name)
+            except JournalError as error:
+                log.error("what %s in the scope of secret %s is bound to can't be read: %s", name, key.name, error)
+                unread.append(name)
+        return replace(_bound_scope(names), unread=tuple(unread))
 
     def _newest(self, secret: str, name: str) -> _Name:
         record = self._journal.last(subject_of(secret, name))

@@ -59,7 +59,11 @@ def _paused(conn: sqlite3.Connection, record: Record) -> None:
     named = _named(record)
     if named["repo"] is not None:
         # Kept after the pause has ended: the record still holds the name, which may have to be erased later.
-        conn.execute("INSERT INTO names_in_records (seq, repo) VALUES (?, ?)", (record.seq, named["repo"]))
+        number = int(named["name"]) if named["name"] is not None and named["name"].isdecimal() else None
+        conn.execute(
+            "INSERT INTO names_in_records (seq, repo, repo_id) VALUES (?, ?, ?)",
+            (record.seq, named["repo"], as_integer(number)),
+        )
     if named["what"] not in UNNAMED_TARGETS and named["name"] is None and named["repo"] is None:
         return  # its name was erased, and there was no other
     conn.execute(

@@ -39,6 +39,6 @@ def _bound(conn: sqlite3.Connection, record: Record) -> None:
     repo = as_text((record.about or {}).get("repo"))
     if repo is not None:
         # Kept after it is unbound: the record still holds the name, which may have to be erased later.
-        conn.execute("INSERT INTO names_in_records (seq, repo) VALUES (?, ?)", (record.seq, repo))
+        conn.execute("INSERT INTO names_in_records (seq, repo, repo_id) VALUES (?, ?, ?)", (record.seq, repo, repo_id))
     if secret is not None and repo_id is not None:
         conn.execute(_BOUND, (record.subject, record.seq, secret, repo, repo_id, record.at))

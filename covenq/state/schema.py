@@ -18,7 +18,7 @@ import sqlite3
 from covenq.state.tables import ATTEMPTS, DELIVERIES, TASKS
 from journal.records import Witness
 
-VERSION = 19
+VERSION = 20
 """Kept in `PRAGMA user_version`. A state.db of any other version is rebuilt from the journal, never migrated."""
 
 SQLITE_MIN = (3, 35)
@@ -60,7 +60,7 @@ CREATE INDEX tasks_risen ON tasks (last_seq) WHERE state = 'queued' AND coalesce
 
 CREATE TABLE starts (scope TEXT NOT NULL, hour TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, hour)) WITHOUT ROWID;
 
-CREATE TABLE names_in_records (seq INTEGER PRIMARY KEY, repo TEXT NOT NULL);
+CREATE TABLE names_in_records (seq INTEGER PRIMARY KEY, repo TEXT NOT NULL, repo_id INTEGER);
 CREATE TABLE pauses (
     seq INTEGER PRIMARY KEY, what TEXT NOT NULL, name TEXT, repo TEXT, since TEXT NOT NULL, by TEXT, reason TEXT
 );

@@ -16,11 +16,13 @@ from covenq.config.secret_keys import Key
 from covenq.config.secret_source import Scope
 from covenq.intake.receive import Request, receive
 from covenq.intake.scope_bindings import ScopeBindings
-from journal.errors import JournalClosed
+from covenq.model import DeliveryId
+from covenq.model.scope_record import subject_of
+from journal.errors import JournalClosed, JournalUnavailable
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.interface import Journal
-from journal.records import Entry
+from journal.records import Entry, Record
 from tests.support.daemon import Daemon
 from tests.support.requests import Answer, issue, signed
 from tests.support.waiting import eventually
@@ -326,3 +328,50 @@ def test_send_signs_a_renamed_repositorys_body_with_the_secret_it_is_bound_to(
     body.write_text(json.dumps(payload))
     daemon.cli("send", "issues", "--file", str(body))
     assert [one["data"]["secret"] for one in daemon.records("delivery.received")] == ["app", "app"]
+
+
+class DamagedFor:
+    """A journal whose newest record of one subject can't be read."""
+
+    def __init__(self, journal: FileJournal, subject: str) -> None:
+        self._journal, self._subject = journal, subject
+        self.damaged = True
+
+    def last(self, subject: str) -> Record | None:
+        if self.damaged and subject == self._subject:
+            raise JournalUnavailable("its segment is damaged")
+        return self._journal.last(subject)
+
+
+def test_a_name_whose_record_cannot_be_read_holds_up_no_other(journal: FileJournal) -> None:
+    keys = [
+        Key("app", b"a", Scope(repositories=("acme/app", "acme/two"))),
+        Key("b", b"b", Scope(repositories=("b/b",))),
+    ]
+    bindings = ScopeBindings(journal)
+    for key, name, number in ((keys[0], "acme/app", 1), (keys[0], "acme/two", 2), (keys[1], "b/b", 3)):
+        found = bindings.admit(keys, [key], DeliveryId("9", f"g{number}"), None, name, number)
+        assert isinstance(found, tuple) and found[1] is not None
+        journal.append([found[1].entry])
+    damaged: Any = DamagedFor(journal, subject_of("app", "acme/app"))
+    bindings = ScopeBindings(damaged)
+    for key, name, number in ((keys[0], "acme/two", 2), (keys[0], "acme/renamed", 2), (keys[1], "b/b", 3)):
+        assert bindings.admit(keys, [key], DeliveryId("9", "g"), None, name, number) == (key.name, None)
+    for name in ("acme/app", "acme/whatever"):  # it may be the one that can't be read
+        with pytest.raises(JournalUnavailable):
+            bindings.admit(keys, [keys[0]], DeliveryId("9", "g"), None, name, 1)
+    damaged.damaged = False
+    assert bindings.admit(keys, [keys[0]], DeliveryId("9", "g"), None, "acme/whatever", 1) == ("app", None)
+
+
+def test_the_names_of_a_binding_are_erased_when_its_deliveries_are_gone(make_daemon: Make) -> None:
+    for which in (["--repo", "octo/hello"], ["--repo-id", str(MINE)]):
+        daemon = make_daemon(SCOPED)
+        one = post(daemon, "octo/hello", MINE).json["delivery"]
+        daemon.wait_all_done()
+        daemon.cli("redact", one, "--yes")
+        daemon.cli("redact", *which, "--yes")
+        assert daemon.stop() == 0
+        assert not [
+            path for path in (daemon.data / "journal").glob("*.jsonl") if b"octo/hello" in path.read_bytes().lower()
+        ]

@@ -15,10 +15,20 @@ from urllib.parse import urlencode
 
 import pytest
 
+from covenq.config.load import Retention
+from covenq.operate.maintain.upkeep import Upkeep, redact
+from covenq.operate.parameters import Redact
+from covenq.state.follow import FoldThread
+from covenq.state.store import StateStore
+from journal.errors import JournalDamaged
 from journal.file.erase import write_note
 from journal.file.files import OsFiles
+from journal.file.open import open_journal
+from journal.file.settings import WriteSettings
+from journal.records import Entry
 from tests.support.daemon import Daemon, wait_for_daily_run
 from tests.support.journal_json import records, segments
+from tests.support.records import received
 from tests.support.requests import HOOK, issue, new_guid
 from tests.support.waiting import eventually
 
@@ -149,6 +159,54 @@ def test_directories_in_directories_keep_nothing_from_being_erased(make_daemon: 
     daemon.cli("redact", *guids, "--yes")
     assert list((daemon.data / "attempts").iterdir()) == []
     assert not holding(daemon.data)
+
+
+def test_damage_in_the_segment_of_a_name_keeps_no_other_segment_from_being_erased(tmp_path: Path) -> None:
+    """The names in records of pauses go first: what holds that up is told after the deliveries are erased."""
+    small = WriteSettings(segment_bytes=1500)
+    with (
+        open_journal(tmp_path / "journal", settings=small) as journal,
+        StateStore(tmp_path / "state.db", journal) as store,
+    ):
+        journal.append(
+            [Entry("ops.pauses", "ops.paused", {"what": "repo", "name": "6", "by": "me"}, {"repo": "octo/hello"})]
+        )
+        journal.append(
+            [received("first", payload=b'{"pad":"%s"}' % (b"x" * 1500), about={"repo": "acme/other"}, repo_id=7)]
+        )
+        journal.append([received("second", payload=b'{"title":"personal title"}')])
+        first, *_, last = sorted((tmp_path / "journal").glob("*.jsonl"))
+        assert first != last and b"personal title" in last.read_bytes()
+        first.write_bytes(first.read_bytes().replace(b'"by":"me"', b'"by":"mf"'))
+        fold_thread = FoldThread(store, journal)
+        fold_thread.start()
+        upkeep = Upkeep(journal, store, fold_thread, tmp_path, Retention)
+        try:
+            with pytest.raises(JournalDamaged):
+                redact(upkeep.context, None, Redact(repo="octo/hello"), None)
+        finally:
+            upkeep.stop(30.0)
+            fold_thread.stop()
+        assert b"personal title" not in b"".join(path.read_bytes() for path in (tmp_path / "journal").glob("*.jsonl"))
+
+
+def test_output_that_could_not_be_removed_is_shown_to_nobody(make_daemon: Make) -> None:
+    daemon = make_daemon(ROUTE)
+    guid = post(daemon, personal())
+    daemon.wait_all_done()
+    [task] = [path.name for path in (daemon.data / "attempts").iterdir()]
+    assert b"personal" in daemon.cli("logs", task).stdout
+    kept = (daemon.data / "attempts" / task / "1" / "stdout").read_bytes()
+    assert daemon.cli("redact", guid, "--yes")
+    directory = daemon.data / "attempts" / task / "1"
+    directory.mkdir(parents=True)
+    (directory / "stdout").write_bytes(kept)  # as where it could not be removed
+    for running in (True, False):
+        assert b"was erased" in daemon.cli("logs", task, exit_code=3).stderr
+        assert b"personal" not in daemon.cli("show", guid).stdout + daemon.cli("show", guid, "--json").stdout
+        if running:
+            assert daemon.api(f"/api/v1/tasks/{task}/attempts/1/stdout").status == 404
+            assert daemon.stop() == 0
 
 
 def test_an_erasure_that_damage_holds_up_keeps_no_daemon_from_starting(make_daemon: Make) -> None:

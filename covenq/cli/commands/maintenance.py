@@ -197,7 +197,10 @@ def _redact(opened: Source, which: Redact, ids: list[str], *, yes: bool) -> Reda
     elsewhere: Mentions | None = None
     if which.dry_run or len(ids) != 1:
         plan = _merged([opened.act(operations.REDACT, replace(part, dry_run=True)) for part in asked])
-        if which.dry_run or not plan.eligible:
+        named = (
+            which.repo is not None or which.repo_id is not None
+        )  # pauses and scopes may hold its name, without deliveries
+        if which.dry_run or not (plan.eligible or named):
             return plan
         _say_repositories(plan)
         elsewhere = plan.elsewhere

@@ -163,6 +163,7 @@ class Log:
     As plain text.
     """
 
+    state: FoldedState
     data: Path
     stream: str
 
@@ -171,7 +172,7 @@ class Log:
         if not (attempt.isascii() and attempt.isdecimal() and len(attempt) <= 9):
             raise NotFound(f"no attempt {attempt[:20]!r}")
         offset = req.get_param_as_int("offset", min_value=0, max_value=1 << 53)
-        resp.data = view.log(self.data, id, int(attempt), self.stream, last, offset)
+        resp.data = view.log(self.state.reader(), self.data, id, int(attempt), self.stream, last, offset)
         resp.content_type = "text/plain; charset=utf-8"
         resp.set_header("X-Content-Type-Options", "nosniff")
 

@@ -52,7 +52,9 @@ class Why:
             now=self.clock(),
             waiting=why.waiting(replace(config, caps=self.config.caps)),
             refused=lambda: refusal_log.read(self.data),
-            read_log=lambda task, attempt, stream, last: view.log(self.data, task, attempt, stream, last),
+            read_log=lambda task, attempt, stream, last: view.log(
+                self.state.reader(), self.data, task, attempt, stream, last
+            ),
         )
         respond_ok(resp, answer)
 

@@ -198,11 +198,20 @@ def pauses(conn: sqlite3.Connection) -> list[ActivePause]:
     return [ActivePause(*row) for row in conn.execute(f"SELECT {columns} FROM pauses ORDER BY seq")]  # noqa: S608 - constants
 
 
-def log(data: Path, task: str, attempt: int, stream: str, last: int, offset: int | None = None) -> bytes:
+_ERASED = """SELECT 1 FROM tasks t JOIN webhook_deliveries d ON d.seq = t.delivery_seq
+    WHERE t.id = ? AND d.redacted IS NOT NULL"""
+
+
+def log(
+    conn: sqlite3.Connection, data: Path, task: str, attempt: int, stream: str, last: int, offset: int | None = None
+) -> bytes:
     """The last `last` bytes of what an attempt wrote, as it is now; `stream` is "stdout" or "stderr". Raises NotFound.
 
-    With `offset` the bytes from there on, as many at most; none where it ends there.
+    With `offset` the bytes from there on, as many at most; none where it ends there. What was erased is shown to nobody, also
+    where its file could not be removed yet.
     """
+    if conn.execute(_ERASED, (task,)).fetchone() is not None:
+        raise NotFound(f"what {task[:80]} wrote was erased", hint=f"`covenq show {task[:80]}` has what is left of it.")
     try:
         directory = AttemptDirectory.for_attempt(data, task, attempt)
     except ValueError:

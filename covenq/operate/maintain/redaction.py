@@ -120,7 +120,7 @@ def is_known(conn: sqlite3.Connection, wanted: Redact, found: Sequence[Repositor
     if found:
         return True
     if wanted.repo is not None:
-        return names_erasure(conn, [wanted.repo], reason=None, by=None) is not None
+        return names_erasure(conn, [wanted.repo], [], reason=None, by=None) is not None
     for column, number in (("repo_id", wanted.repo_id), ("installation", wanted.installation)):
         if number is not None:
             row = conn.execute(f"SELECT 1 FROM webhook_deliveries WHERE {column} = ? LIMIT 1", (number,))  # noqa: S608
@@ -155,18 +155,22 @@ def _of_repository(conn: sqlite3.Connection, one: Repository) -> Iterator[str]:
     return _all_of(conn, "repo_id IS NULL AND repo = ? COLLATE NOCASE", one.names[0])
 
 
-def names_erasure(
-    conn: sqlite3.Connection, names: Sequence[str], *, reason: str | None, by: str | None
-) -> Entry | None:
-    """The record that erases these names of a repository from those of its pauses and scopes; None where none holds one.
+_NAMES_IN_RECORDS = """SELECT seq FROM names_in_records
+    WHERE repo_id IN (SELECT value FROM json_each(:numbers))
+    OR (repo_id IS NULL OR :by_name) AND repo COLLATE NOCASE IN (SELECT value FROM json_each(:names)) ORDER BY seq"""
 
-    The names are in any case; the pauses are current or past. A pause in effect stays, by the repository's number, where that
-    is known, and what a scope is bound to stays too, by the name's digest in the record's subject.
+
+def names_erasure(
+    conn: sqlite3.Connection, names: Sequence[str], numbers: Sequence[int], *, reason: str | None, by: str | None
+) -> Entry | None:
+    """The record that erases a repository's names from those of its pauses and scopes; None where none holds one.
+
+    Those of its numbers, under whatever name; and those without a number that have one of the names, in any case. Without
+    numbers a name is a name. The pauses are current or past; one in effect stays, by the repository's number, where that is
+    known, and what a scope is bound to stays too, by the name's digest in the record's subject.
     """
-    rows = conn.execute(
-        "SELECT seq FROM names_in_records WHERE repo COLLATE NOCASE IN (SELECT value FROM json_each(?)) ORDER BY seq",
-        (json.dumps(list(names)),),
-    ).fetchall()
+    asked = {"names": json.dumps(list(names)), "numbers": json.dumps(list(numbers)), "by_name": not numbers}
+    rows = conn.execute(_NAMES_IN_RECORDS, asked).fetchall()
     if not rows:
         return None
     data = {"drops": seq_ranges([int(row[0]) for row in rows]), "about": True}

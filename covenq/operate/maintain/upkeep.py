@@ -30,7 +30,7 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.removal import LEFT_MAX
 from journal.append import erase_known
-from journal.errors import ErasureFailed, JournalClosed, JournalError, JournalPoisoned
+from journal.errors import ErasureFailed, JournalClosed, JournalDamaged, JournalError, JournalPoisoned
 from journal.interface import Erasing, Progress, SpaceReserve
 from journal.records import Conflict, Rewritten
 
@@ -102,10 +102,18 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     else:
         # What deliveries tell of the pauses goes with them, also where a crash cuts this short: so the pauses come first.
         pauses.number(context.journal, context.rows)
-        rewritten += _erase_names(context, progress, wanted, names)
+        numbers = [one.repo_id for one in repositories if one.repo_id is not None]
+        numbers += [] if wanted.repo_id is None or wanted.repo_id in numbers else [wanted.repo_id]
+        pending: ErasurePending | JournalDamaged | None = None
+        try:
+            rewritten += _erase_names(context, progress, wanted, names, numbers)
+        except (ErasurePending, JournalDamaged) as error:
+            pending = error  # what holds that up may be in another segment than the deliveries
         answer, done = redaction.apply(plan, context.journal, context.fold, progress)
         rewritten += done
         gone = _finish(context)
+        if pending is not None:
+            raise pending
     return Redaction(
         answer.eligible,
         answer.skipped,
@@ -121,11 +129,13 @@ def redact(context: UpkeepContext, progress: Progress | None, wanted: Redact, fi
     )
 
 
-def _erase_names(context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str]) -> Rewritten:
+def _erase_names(
+    context: UpkeepContext, progress: Progress | None, wanted: Redact, names: Sequence[str], numbers: Sequence[int]
+) -> Rewritten:
     """Erase a repository's names from the records of its pauses and scopes, too."""
-    if not names:
+    if not names and not numbers:
         return Rewritten()
-    entry = redaction.names_erasure(context.conn(), names, reason=wanted.reason, by=wanted.by)
+    entry = redaction.names_erasure(context.conn(), names, numbers, reason=wanted.reason, by=wanted.by)
     if entry is None:
         return Rewritten()
     try:
