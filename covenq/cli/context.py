@@ -87,7 +87,12 @@ def daemon_config(data: Path) -> Path | None:
 
 
 _silent: set[Path] = set()
-"""Data directories whose daemon did not answer this command: it is waited for once."""
+"""Data directories whose daemon did not answer this command: it is waited for once, and once more after `ask_again`."""
+
+
+def ask_again() -> None:
+    """Ask a daemon that did not answer once more at the next opening: for what follows, and waits for one to be started."""
+    _silent.clear()
 
 
 def _running(data: Path) -> RemoteSource | None:

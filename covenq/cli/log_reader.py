@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from covenq.cli.context import source
+from covenq.cli.context import ask_again, source
 from covenq.cli.id_prefix import whole_id, with_hint
 from covenq.cli.output import clean, count, say
 from covenq.client.silence import not_kept, wrote_nothing
@@ -103,6 +103,7 @@ class LogReader:
                 waiting = True
             self._say_once("No daemon is running: waiting for it.")
             time.sleep(POLL_S)
+            ask_again()
 
     def _read(self, opened: Source) -> Generator[Piece, None, bool]:
         """Read, and follow while there is a daemon. Whether that was all."""

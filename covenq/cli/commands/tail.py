@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from covenq.cli import output
-from covenq.cli.context import source
+from covenq.cli.context import ask_again, source
 from covenq.cli.filter_words import filter_argument
 from covenq.cli.options import SEQ_MAX, ConfigOption, DataOption, Json, Jsonl, TokenFileOption, UrlOption
 from covenq.cli.output import clean, say
@@ -98,7 +98,7 @@ class RecordStream:
             try:
                 with source(self.data, self.config) as opened:
                     if waiting and not opened.live:
-                        time.sleep(RETRY_S)
+                        _wait()
                         continue
                     if waiting:
                         say("The daemon is back.")
@@ -111,7 +111,7 @@ class RecordStream:
                 if not waiting:
                     say("No daemon is running: waiting for it.")
                 waiting = True
-                time.sleep(RETRY_S)
+                _wait()
 
     def _requests(self, opened: Source) -> Iterator[list[TailItem]]:
         while True:
@@ -127,6 +127,11 @@ class RecordStream:
                     return
                 if not opened.live:
                     raise DaemonUnreachable("there is no daemon")
+
+
+def _wait() -> None:
+    time.sleep(RETRY_S)
+    ask_again()
 
 
 def _position(found: Tail, epoch: str | None) -> int:
