@@ -48,6 +48,8 @@ METRICS_THREADS = SCRAPES_MAX + 2
 """Threads of [metrics]'s listener: a refused scrape, and a health check, don't wait for the others."""
 
 PHASE_THREADS = 4
+PHASE_REQUEST_S = 2.0
+"""Seconds in which a command sends its request's headers, and its body."""
 PHASE_BODY_MAX = 64 << 10
 """Of the socket on which commands report phases: each waits for a sync, and no longer."""
 
@@ -255,11 +257,13 @@ def make_listeners(
 
 def _make_phases(config: Config, storage: Storage, routes: Routes, connections: int, cleanup: ExitStack) -> Listener:
     """The listener of the daemon's own commands: few threads, small bodies, and phases alone (`make_phase_app`)."""
-    limits = RequestLimits(PHASE_BODY_MAX, config.header_timeout_s, config.body_timeout_s)
+    limits = RequestLimits(
+        PHASE_BODY_MAX, min(config.header_timeout_s, PHASE_REQUEST_S), min(config.body_timeout_s, PHASE_REQUEST_S)
+    )
     listener = Listener(
         _releasing(make_phase_app(routes.phases), storage.store.release_reader),
         _bind_unix(storage.data / PHASE_SOCKET_NAME, cleanup),
-        ListenerSettings("phases", PHASE_THREADS, limits, connections=connections),
+        ListenerSettings("phases", PHASE_THREADS, limits, connections=connections, crowded=True),
         on_refusal=lambda *_: None,
     )
     cleanup.callback(listener.close)

@@ -162,6 +162,10 @@ class Client:
         import ssl
 
         hint = None if self._path is not None else _DOWN
+        if isinstance(error, BlockingIOError):
+            return DaemonUnreachable(
+                f"the daemon at {self.where} has too many connections that wait for it", hint=_FULL
+            )
         if isinstance(error, ssl.SSLCertVerificationError):
             said = f"its certificate is not trusted: {error.verify_message}"
             hint = "If it is your own authority's, name that in SSL_CERT_FILE."
@@ -213,6 +217,7 @@ class EventStream:
         self._connection.close()
 
 
+_FULL = "Something on this machine opens them without end; try again when that has stopped."
 _DOWN = "Is `covenq serve` running there, with an [api] section, and does the address lead to it?"
 
 

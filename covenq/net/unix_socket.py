@@ -7,10 +7,13 @@ with threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
+import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,8 @@ from covenq.errors import Refused
 
 ADDRESS_MAX = 100
 """Bytes of a path that every system's sun_path holds: 108 on Linux, 104 on macOS, with the closing NUL."""
+FULL_S = 10.0
+"""Seconds to wait for a place in the queue of a socket that others fill."""
 
 
 @contextmanager
@@ -40,16 +45,42 @@ def address(path: Path) -> Iterator[str]:
 
 
 def connect(path: Path, timeout: float) -> socket.socket:
-    """A connection to the socket at `path`; `timeout` in seconds, for this and for what follows. Raises OSError."""
+    """A connection to the socket at `path`; `timeout` in seconds, for this and for what follows.
+
+    Raises BlockingIOError if the socket's queue stays full for FULL_S, or `timeout` if that is less; OSError.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
         with address(path) as name:
-            connection.connect(name)
+            try:
+                connection.connect(name)
+            except BlockingIOError:
+                _connect_in_turn(connection, name, min(timeout, FULL_S))
+        connection.settimeout(timeout)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _connect_in_turn(connection: socket.socket, name: str, timeout: float) -> None:
+    """Connect where the queue is full: the kernel lets those in who wait in it, and one that only tried again would seldom be.
+
+    Raises BlockingIOError after `timeout` seconds, OSError.
+    """
+    connection.setblocking(True)
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        micros = max(1, int(left * 1_000_000))  # a zero would be for ever
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(micros, 1_000_000)))
+        connection.connect(name)
+        try:
+            connection.getpeername()
+        except OSError:
+            continue  # a signal interrupted it
+        return
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def bind(path: Path) -> socket.socket:

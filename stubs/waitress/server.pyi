@@ -1,3 +1,4 @@
+import logging
 import socket
 from wsgiref.types import WSGIApplication
 
@@ -13,6 +14,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
     adj: Adjustments
     application: WSGIApplication
     channel_class: type[HTTPChannel]
+    logger: logging.Logger
     sockinfo: tuple[int, int, int, object]
     task_dispatcher: ThreadedTaskDispatcher
     trigger: Trigger

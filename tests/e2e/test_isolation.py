@@ -172,6 +172,49 @@ def test_the_socket_of_commands_takes_phases_and_nothing_else(make_daemon: Make,
     assert not Path(path).exists()
 
 
+HOG = """if True:
+    import resource, socket, sys, time
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    held, told = [], False
+    while True:
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(30)
+        try:
+            one.connect(sys.argv[1])
+            one.send(b"POST /api/v1/claims/x/phase HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 50\\r\\n\\r\\n{")
+        except OSError:
+            if not told and len(held) > 1000:
+                told = print("full", flush=True) or True
+            time.sleep(0.001)
+            continue
+        held.append(one)
+        del held[:-3000]
+"""
+
+
+def test_a_command_that_holds_half_requests_keeps_no_other_from_its_phases(make_daemon: Make, tmp_path: Path) -> None:
+    script, go_on = tmp_path / "report.py", tmp_path / "go_on"
+    script.write_text(REPORT)
+    argv = [sys.executable, str(script), str(go_on)]
+    route = f"[[route]]\nname = 'all'\nmatch = 'event:issues'\nrun = {json.dumps(argv)}\nenv = ['PYTHONPATH']\n"
+    daemon = make_daemon(route, env={"PYTHONPATH": str(ROOT)})
+    hog = subprocess.Popen([sys.executable, "-c", HOG, str(daemon.data / "phase.sock")], stdout=subprocess.PIPE)
+    try:
+        assert hog.stdout is not None and hog.stdout.readline() == b"full\n"
+        task = daemon.post("issues", issue()).json["tasks"][0]
+        result = daemon.data / "attempts" / task / "1" / "result"
+        _, code, said = eventually(lambda: result.exists() and json.loads(result.read_bytes()), 30)
+        assert code == 0, said
+    finally:
+        hog.kill()
+        hog.communicate()
+        go_on.touch()
+    daemon.wait_all_done()
+    [attempt] = daemon.api(f"/api/v1/tasks/{task}/attempts").json["items"]
+    assert "half done" in [name for name, _ in attempt["phases"]]
+    assert 1 <= daemon.log_tail(100_000).count("connection limit") < 10, "it is told, and not at every eviction"
+
+
 STEAL = """
 for path in "$1"/secret "$1"/covenq.sock "$1"/journal "$1"/state.db "$2"; do
     ls "$path" > /dev/null 2>&1 && cat "$path" && echo "REACHED $path"

@@ -85,7 +85,8 @@ class JsonErrorTask(ErrorTask):
         self.response_headers.append(("Content-Type", "application/json"))
         if code == 503:
             self.response_headers.append(("Retry-After", str(RETRY_AFTER_S)))
-        self.channel.refused = code != RequestTimeout.code  # a slow client has had its time: no lingering
+        # A slow client has had its time: no lingering.
+        self.channel.refused = code != RequestTimeout.code and self.channel.server.lingers
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
@@ -138,6 +139,10 @@ class ChannelServer(DeferredServer):
     """The server of channels, as they know it."""
 
     draining = False
+    lingers = True
+    """Whether a refused connection is kept for a while, so that its client can read the answer."""
+    spared_s = FIRST_BYTE_S
+    """Seconds for which a connection is not evicted."""
     limits: RequestLimits
     on_refusal: OnRefusal
     buffered: BufferedBytes
@@ -276,7 +281,7 @@ class Channel(DeferredChannel):
             return None
         partial = self.request
         began = self._opened if partial is None else partial.began
-        return (int(partial is not None), began) if time.monotonic() - began > FIRST_BYTE_S else None
+        return (int(partial is not None), began) if time.monotonic() - began > self.server.spared_s else None
 
     def evict(self) -> None:
         """Close it to make room for others; a request that was being received is answered 503."""

@@ -37,11 +37,28 @@ UNPAUSED = 4
 _LOOP_S = 1.0
 _HOLD_LOOP_S = 0.1
 _DRAIN_LOOP_S = 0.02
+CROWDED_S = 0.05
+"""Seconds between two evictions where connections are contended for, and for which each is spared."""
+SAID_S = 60.0
 _REFUSE_S = 2.0
 """Seconds in which held requests are refused when the start fails."""
 
 PassOn = Callable[[list[socket.socket]], None]
 """Gives connections to another process, and closes them here. Called on the listener's thread."""
+
+
+class _Seldom:
+    """Lets a record through once in SAID_S: waitress warns each time that a listener is full, which may be at every eviction."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + SAID_S
+        return True
 
 
 class _ServerMixin(ChannelServer):
@@ -50,6 +67,7 @@ class _ServerMixin(ChannelServer):
     channel_class = Channel
     active_channels: dict[int, Channel]
     next_check = 0.0
+    check_s = _LOOP_S
     accept_at = 0.0
 
     def readable(self) -> bool:
@@ -83,7 +101,7 @@ class _ServerMixin(ChannelServer):
         self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
 
     def close_overdue(self) -> None:
-        """Close the connections whose deadline has passed. Once a second, between two rounds of the loop.
+        """Close the connections whose deadline has passed. Once in `check_s`, between two rounds of the loop.
 
         Not in `maintenance`, which the loop calls while it gathers what to poll: the descriptor of a connection that is closed
         then would still be polled, and its error be taken for that of a new connection, which got the same number.
@@ -91,11 +109,15 @@ class _ServerMixin(ChannelServer):
         now = time.monotonic()
         if now < self.next_check:
             return
-        self.next_check = now + 1.0
+        self.next_check = now + self.check_s
         for channel in list(self.active_channels.values()):
             channel.check_deadlines(now)
-        if len(self.active_channels) >= self.adj.connection_limit * 9 // 10:
+        if self.nearly_full:
             self._evict()
+
+    @property
+    def nearly_full(self) -> bool:
+        return len(self.active_channels) >= self.adj.connection_limit * 9 // 10
 
     def _evict(self) -> None:
         """Evict up to a quarter of the connections: the idle ones, then those that have been sending a request for longest.
@@ -139,6 +161,9 @@ class ListenerSettings:
     streams: bool = False
     connections: int = CONNECTIONS
     """The most that it holds."""
+    crowded: bool = False
+    """Whether clients of this machine contend for few connections: when most are taken, those that have not sent their request
+    are closed within moments, and none lingers."""
     kept: bool = False
     """Whether a service manager keeps the socket open too, with what waits in its queue."""
 
@@ -187,6 +212,12 @@ class Listener:
         self._server.fast_path = fast_path
         self._server.on_refusal = on_refusal
         self._server.buffered = BufferedBytes(BUFFERED_MAX)
+        if settings.crowded:
+            self._server.check_s = self._server.spared_s = CROWDED_S
+            self._server.lingers = False
+            self._server.logger = logging.Logger(f"covenq.http.{settings.name}", logging.WARNING)
+            self._server.logger.parent = logging.getLogger("covenq.http")
+            self._server.logger.addFilter(_Seldom())
         self._threads = settings.threads
         self._adopted: deque[socket.socket] = deque()
         self._kept = settings.kept
@@ -281,6 +312,8 @@ class Listener:
         while not self._closing.is_set():
             draining, holding = self._draining.is_set(), self._server.held is not None
             seconds = _DRAIN_LOOP_S if draining else _HOLD_LOOP_S if holding else _LOOP_S
+            if self._server.nearly_full:
+                seconds = min(seconds, self._server.check_s)
             wasyncore.loop(seconds, use_poll=True, map=self._map, count=1)
             if holding:
                 while self._adopted:
