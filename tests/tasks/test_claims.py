@@ -6,12 +6,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from covenq.errors import NotFound, Refused, StaleFence, UsageError
+from covenq.errors import NotDurable, NotFound, Refused, StaleFence, UsageError
 from covenq.model import Kind
 from covenq.model.answers import Grant
 from covenq.model.rows import Attempt, Task
@@ -21,6 +22,7 @@ from covenq.state.store import StateStore
 from covenq.tasks.remote.claims import Claims, TimeSources
 from covenq.tasks.remote.report_files import Outputs, ReportFiles
 from covenq.tasks.remote.reports import Completion, Failure
+from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
 from journal.file.engine import FileJournal
@@ -248,6 +250,74 @@ def test_a_lost_answer_may_be_asked_for_again(harness: Harness) -> None:
     with pytest.raises(StaleFence):
         harness.claims.reports.fail(task, fence, Failure("exit"))
     assert [one["what"] for one in harness.late()] == ["fail"]
+
+
+def at_once(*reports: Callable[[], Any]) -> list[Any]:
+    """The answer or the error of each, in their order."""
+    barrier, said = threading.Barrier(len(reports)), [None] * len(reports)
+
+    def say(number: int) -> None:
+        barrier.wait(30)
+        try:
+            said[number] = reports[number]()
+        except StaleFence as error:
+            said[number] = error
+
+    threads = [threading.Thread(target=say, args=(number,)) for number in range(len(reports))]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    return said
+
+
+def test_of_two_reports_at_once_the_accepted_ones_files_are_kept(harness: Harness) -> None:
+    reports = harness.claims.reports
+    for number in range(25):
+        task = harness.add(f"g{number}")
+        fence = claim(harness).fence
+        completed, failed = at_once(
+            partial(reports.complete, task, fence, outputs=Outputs("COMPLETED")),
+            partial(reports.fail, task, fence, Failure("exit", outputs=Outputs("FAILED"))),
+        )
+        assert [type(one) for one in (completed, failed)].count(StaleFence) == 1
+        kept = (harness.data / "attempts" / task / "1" / "stdout").read_text()
+        assert kept == ("FAILED" if isinstance(completed, StaleFence) else "COMPLETED")
+    assert len(harness.late()) == 25
+
+
+def test_the_same_report_several_times_at_once_is_a_duplicate_of_the_first(harness: Harness) -> None:
+    reports = harness.claims.reports
+    for number in range(10):
+        task = harness.add(f"g{number}")
+        fence = claim(harness).fence
+        said = at_once(
+            *(
+                partial(reports.complete, task, fence, exit_code=one, outputs=Outputs(f"said {one}"))
+                for one in range(6)
+            ),
+            partial(reports.complete_all, [Completion(task, fence), Completion("other", fence)]),
+        )
+        said[6] = said[6][0]
+        assert sorted(one["duplicate"] for one in said) == [False, *[True] * 6]
+        first = next(place for place, one in enumerate(said) if not one["duplicate"])
+        kept = harness.data / "attempts" / task / "1" / "stdout"
+        assert kept.read_text() == f"said {first}" if first < 6 else not kept.exists()
+        assert harness.attempts(task)[0].exit_code == (first if first < 6 else None)
+    assert harness.late() == []
+
+
+def test_a_report_waits_for_another_of_its_task_for_a_bounded_time(harness: Harness) -> None:
+    task, other = harness.add("g1"), harness.add("g2")
+    fences = {one.task.id: one.fence for one in (claim(harness), claim(harness))}
+    locks = TaskLocks(wait_s=0.01)
+    harness.claims.reports._locks = locks
+    with locks.held([task]):
+        with pytest.raises(NotDurable):
+            harness.claims.reports.complete(task, fences[task])
+        assert harness.claims.reports.complete(other, fences[other])["state"] == "completed"
+    assert harness.claims.reports.complete(task, fences[task])["duplicate"] is False
+    assert len(locks) == 0
 
 
 @pytest.mark.parametrize("word", ["renew", "phase", "complete", "fail"])

@@ -2,6 +2,9 @@
 
 Each names its claim by the fencing token (`covenq.tasks.scheduling.claim`). A report of a claim that is no longer the task's
 raises StaleFence, and is recorded as late (`ops.late`); it has no other effect.
+
+Ends of one task are reported one after another (`task_locks`), from the look at what was recorded to the record: so of several at
+once the first is recorded, with its own files, and each of the others finds that record before it has written anything.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from covenq.state.follow import FoldThread
 from covenq.state.store import StateStore
 from covenq.tasks.execution.scrub import scrub_text
 from covenq.tasks.remote.report_files import NO_OUTPUTS, Outputs, ReportFiles
+from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.claim import Claim, StaleClaim, record_late
 from covenq.tasks.scheduling.leases import Leases, check_lease
 from covenq.tasks.scheduling.outcome import RESULT_DEPTH_MAX, RESULT_MAX, Outcome, Task, Usage, ending_after
@@ -115,6 +119,7 @@ class ClaimReports:
         self._clock = clock
         self._random = random
         self._on_full = on_full
+        self._locks = TaskLocks()
 
     def renew(self, task: str, token: str, lease_s: float) -> Renewed:
         """A longer lease. Raises StaleFence, Refused, NotFound, UsageError, and the journal's errors."""
@@ -153,6 +158,19 @@ class ClaimReports:
             raise UsageError(
                 f"a result of {len(text)} bytes", hint=f"It may have {RESULT_MAX}; keep the rest elsewhere."
             )
+        with self._locks.held([task]):
+            return self._complete(task, token, text, exit_code, usage, outputs)
+
+    def _complete(
+        self,
+        task: str,
+        token: str,
+        text: bytes | None,
+        exit_code: int | None,
+        usage: Usage | None,
+        outputs: Outputs = NO_OUTPUTS,
+    ) -> Completed:
+        """With the task's lock held."""
         if (said := self._recorded_end(task, token)) is not None and said.kind == Kind.COMPLETED:
             return {"state": State.COMPLETED.value, "result": said.data.get("result"), "duplicate": True}
         claim = self._current_claim(task, token, "complete")
@@ -171,6 +189,10 @@ class ClaimReports:
 
         → in their order {"task", "ok": true, …} or {"task", "ok": false, "error": word, "detail"}.
         """
+        with self._locks.held(one.task for one in done):
+            return self._complete_all(done)
+
+    def _complete_all(self, done: Sequence[Completion]) -> list[dict[str, object]]:
         claims = {one.task: Claim.current(self._journal, one.task, one.fence) for one in done}
         together = [(one, claim) for one in done if (claim := claims[one.task]) is not None and claim.leased]
         if len(done) == len(claims) and len(together) > 1:
@@ -191,7 +213,7 @@ class ClaimReports:
 
     def _complete_one(self, one: Completion) -> dict[str, object]:
         try:
-            return {"ok": True, **self.complete(one.task, one.fence, exit_code=one.exit_code, usage=one.usage)}
+            return {"ok": True, **self._complete(one.task, one.fence, None, one.exit_code, one.usage)}
         except (StaleFence, Refused, NotFound) as error:
             word = "stale_fence" if isinstance(error, StaleFence) else "refused" if isinstance(error, Refused) else None
             return {"ok": False, "error": word or "not_found", "detail": str(error)}
@@ -201,9 +223,15 @@ class ClaimReports:
 
         The category `interrupted` gives the task back, and uses up no retry. Raises as `renew` does.
         """
-        category, detail = failure.category, failure.detail
+        category = failure.category
         if category not in _REPORTABLE:
             raise UsageError(f"{category[:40]!r} is no category", hint=f"One of {', '.join(sorted(_REPORTABLE))}.")
+        with self._locks.held([task]):
+            return self._fail(task, token, failure)
+
+    def _fail(self, task: str, token: str, failure: Failure) -> Failed:
+        """With the task's lock held."""
+        category, detail = failure.category, failure.detail
         said = self._recorded_end(task, token)
         if said is not None and said.kind != Kind.COMPLETED and said.data.get("category") == category:
             return _ended(Kind(said.kind), said.data, duplicate=True)

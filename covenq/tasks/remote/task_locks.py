@@ -1,0 +1,65 @@
+"""One report of a task at a time: the locks that the reports of pull workers take, each for its own tasks.
+
+Two reports with the same fencing token would else write the same files, and those of the later writer would stay, whichever of
+the two is recorded. Cancellations and ends of leases take no lock: the journal refuses a report that comes after one of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from covenq.errors import NotDurable
+
+WAIT_S = 10.0
+"""Seconds for which a report waits for another of its task: longer than a journal has for an append."""
+
+
+@dataclass(slots=True)
+class _Held:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted: int = 0
+    """By how many threads it is held or waited for: with none, it is forgotten."""
+
+
+class TaskLocks:
+    """Locks by the ids of tasks. There are no more of them than tasks that are reported on at this moment."""
+
+    def __init__(self, *, wait_s: float = WAIT_S) -> None:
+        self._wait_s = wait_s
+        self._locks: dict[str, _Held] = {}
+        self._changing = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+    @contextmanager
+    def held(self, tasks: Iterable[str]) -> Iterator[None]:
+        """Hold the locks of these tasks. They are taken in one order everywhere, so no two threads wait for each other.
+
+        Raises NotDurable where another report takes too long.
+        """
+        with ExitStack() as stack:
+            for task in sorted(set(tasks)):
+                stack.enter_context(self._one(task))
+            yield
+
+    @contextmanager
+    def _one(self, task: str) -> Iterator[None]:
+        with self._changing:
+            held = self._locks.setdefault(task, _Held())
+            held.wanted += 1
+        try:
+            if not held.lock.acquire(timeout=self._wait_s):
+                raise NotDurable(f"another report of task {task[:80]} takes too long", hint="Say it again in a moment.")
+            try:
+                yield
+            finally:
+                held.lock.release()
+        finally:
+            with self._changing:
+                held.wanted -= 1
+                if not held.wanted:
+                    del self._locks[task]
