@@ -34,6 +34,10 @@ class UsageError(CovenqError):
     """Given over HTTP instead of `hint`; `covenq.net.http_client` translates it back."""
 
 
+class BodyTooLarge(UsageError):
+    """The body of a call has more bytes than are read of it."""
+
+
 class ConfigError(UsageError):
     """The configuration can't be used."""
 

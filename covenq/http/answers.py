@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from covenq.errors import (
     Ambiguous,
+    BodyTooLarge,
     CovenqError,
     FilterError,
     NotDurable,
@@ -28,6 +29,7 @@ RETRY_AFTER_S = 30
 _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (FilterError, 400, "filter_invalid"),
     (Ambiguous, 409, "ambiguous"),
+    (BodyTooLarge, 413, "body_too_large"),
     (UsageError, 400, "usage"),
     (NotFound, 404, "not_found"),
     (StaleFence, 409, "stale_fence"),

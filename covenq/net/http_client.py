@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from covenq.errors import (
     Ambiguous,
+    BodyTooLarge,
     CovenqError,
     DaemonUnreachable,
     Damaged,
@@ -41,6 +42,7 @@ Object = dict[str, Any]
 
 _ERRORS: dict[str, type[CovenqError] | type[JournalError]] = {
     "usage": UsageError,
+    "body_too_large": BodyTooLarge,
     "not_found": NotFound,
     "refused": Refused,
     "stale_fence": StaleFence,

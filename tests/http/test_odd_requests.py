@@ -16,6 +16,7 @@ from covenq.config.api_tokens import create
 from covenq.errors import UsageError
 from covenq.http.openapi.operations import OPERATIONS
 from covenq.net.http_client import error_of
+from covenq.operate.operations import BODY_MAX
 from tests.support.requests import Answer, UnixConnection, ask, issue, new_guid
 from tests.support.serving import Served, serving
 
@@ -224,6 +225,26 @@ def test_no_body_makes_it_fail(served: Served) -> None:
                 answer = local(served, "POST", path, body, {"Content-Type": kind})
                 assert answer.status < 500, (path, body[:80], answer.body)
                 assert answer.json["ok"] is (answer.status < 300)
+
+
+@pytest.mark.parametrize("what", ["claims/t0/complete", "claims/t0/fail", "replay"])
+def test_a_body_that_can_t_be_read_is_answered_with_what_is_wrong_with_it(served: Served, what: str) -> None:
+    path, most = f"/api/v1/{what}", BODY_MAX
+    for size in (most + 1, 20_000_000):
+        answer = local(served, "POST", path, b'{"stdout":"' + b"x" * (size - 13) + b'"}')
+        assert (answer.status, answer.json["error"]) == (413, "body_too_large")
+        assert str(most) in answer.json["detail"] and ("last 65536 bytes" in answer.json["hint"]) == ("/" in what)
+        found = error_of(answer.status, answer.body)
+        assert isinstance(found, UsageError) and found.exit_code == 2
+    for body, words in (
+        (b'{"stdout":"\\ud83d"}', "no low surrogate"),
+        (b'{"stdout":"\xff"}', "not valid UTF-8"),
+        (b'{"stdout":"', "no JSON"),
+        (b"[]", "no JSON object"),
+    ):
+        answer = local(served, "POST", path, body)
+        assert (answer.status, answer.json["error"]) == (400, "usage") and words in answer.json["detail"]
+        assert "fence" in answer.json["hint"] or "/" not in what or words != "no JSON object"
 
 
 def test_a_body_over_the_limit_is_413_and_not_read(served: Served) -> None:

@@ -17,10 +17,11 @@ from covenq.tasks.remote.claims import BATCH_MAX, Claims
 from covenq.tasks.remote.client import NO_PULL_ROUTE
 from covenq.tasks.remote.report_files import Outputs
 from covenq.tasks.remote.reports import ClaimReports, Completion, Failure
-from covenq.tasks.scheduling.outcome import Usage
+from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
 
 LEASE_S = 60
 """Seconds of a lease, if the request names none."""
+_SHORTEN = f"Send the last {OUTPUT_MAX} bytes of stdout and stderr: no more are kept."
 
 
 class Claim:
@@ -91,7 +92,7 @@ class Complete(_Report):
     """POST {"fence", "result"?, "exit_code"?, "usage"?, "stdout"?, "stderr"?}."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
-        body = body_of(req, {"fence", "result", "exit_code", "usage", "stdout", "stderr"})
+        body = body_of(req, {"fence", "result", "exit_code", "usage", "stdout", "stderr"}, shorten=_SHORTEN)
         answer = self._reports.complete(
             task,
             body.required_text("fence"),
@@ -123,7 +124,7 @@ class Fail(_Report):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, task: str) -> None:
         known = {"fence", "category", "detail", "retry", "retry_after_s", "exit_code", "signal", "usage"}
-        body = body_of(req, known | {"stdout", "stderr"})
+        body = body_of(req, known | {"stdout", "stderr"}, shorten=_SHORTEN)
         answer = self._reports.fail(
             task,
             body.required_text("fence"),

@@ -11,7 +11,7 @@ from typing import Any
 import falcon
 import orjson
 
-from covenq.errors import UsageError
+from covenq.errors import BodyTooLarge, UsageError
 from covenq.filter.grammar import Filter, parse
 from covenq.http.guard import token_of
 from covenq.operate.operations import BODY_MAX
@@ -126,18 +126,23 @@ class Body:
         return texts
 
 
-def body_of(req: falcon.Request, known: Collection[str], most: int = BODY_MAX) -> Body:
-    """The JSON object of a request, of at most `most` bytes, which has none but the known keys.
+def body_of(
+    req: falcon.Request, known: Collection[str], most: int = BODY_MAX, *, shorten: str = "Send it in parts."
+) -> Body:
+    """The JSON object of a request, of at most `most` bytes, which has none but the known keys; `shorten` says how to send less.
 
     Where `by` is known it is filled in: see `_actor`.
     """
     raw = req.bounded_stream.read(most + 1)
+    if len(raw) > most:
+        raise BodyTooLarge(f"the body is over the limit of {most} bytes", hint=shorten)
     try:
-        values = orjson.loads(raw) if len(raw) <= most else None
-    except orjson.JSONDecodeError:
-        values = None
+        values = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        why = f"{error.msg}, at character {error.pos + 1}"
+        raise UsageError(f"the body is no JSON: {why}", hint="Send JSON in UTF-8, each surrogate in a pair.") from None
     if not isinstance(values, dict):
-        raise UsageError("the body is no JSON object", hint='Send {"ids": [...]} or {"filter": "..."}.')
+        raise UsageError("the body is no JSON object", hint=f"Send an object; its keys are {', '.join(sorted(known))}.")
     for key in values:
         if key not in known:
             raise UsageError(f"unknown key {key[:40]!r}", hint=f"Known are {', '.join(sorted(known))}.")
