@@ -142,8 +142,10 @@ def test_a_binding_outlasts_kills_lost_caches_and_edits_of_the_configuration(
 def test_a_binding_ends_by_command_alone_and_the_next_delivery_binds_anew(make_daemon: Make) -> None:
     daemon = make_daemon(SCOPED, secret=None)
     assert post(daemon, "octo/hello", MINE).status == 202
-    daemon.cli("secrets", "unbind", "app", "octo/other", exit_code=3)
-    daemon.cli("secrets", "unbind", "nobody", exit_code=3)
+    unknown = daemon.cli("secrets", "unbind", "app", "octo/other", exit_code=3).stderr.decode()
+    assert "octo/other is not bound in the scope of 'app'" in unknown
+    unknown = daemon.cli("secrets", "unbind", "nobody", exit_code=3).stderr.decode()
+    assert "nothing is bound in the scope of 'nobody'" in unknown
     asked = daemon.cli("secrets", "unbind", "app", "Octo/hello", exit_code=2).stderr.decode()
     assert "octo/hello" in asked and "5501" in asked and "--yes" in asked
     plan = daemon.cli_json("secrets", "unbind", "app", "--dry-run")

@@ -58,6 +58,6 @@ def _bound(conn: sqlite3.Connection, secret: str, name: str | None) -> list[sqli
     if name is not None:
         found = [row for row in found if row["subject"] == subject_of(secret, name)]
     if not found:
-        what = "nothing of the scope" if name is None else f"{name} in the scope"
-        raise NotFound(f"{what} of {secret[:64]!r} is bound", hint="`covenq secrets` shows what is.")
+        what = "nothing is bound" if name is None else f"{name} is not bound"
+        raise NotFound(f"{what} in the scope of {secret[:64]!r}", hint="`covenq secrets` shows what is.")
     return found
