@@ -6,6 +6,7 @@ is harmful, so that plain text passes unchanged.
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from datetime import datetime
@@ -86,6 +87,18 @@ def storable(text: str, limit: int) -> str:
     if text.isascii():
         return text.replace("\0", REPLACEMENT) if "\0" in text else text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", REPLACEMENT)
+
+
+def character_start(content: bytes) -> int:
+    """Where the first whole character of UTF-8 begins: what is before it is the rest of one that was cut."""
+    return next((at for at, byte in enumerate(content[:3]) if byte & 0xC0 != 0x80), len(content[:3]))
+
+
+def character_end(content: bytes) -> int:
+    """Where the last whole character of UTF-8 ends: what follows may be the beginning of one. Bytes that are none are whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(content[-4:])
+    return len(content) - len(decoder.getstate()[0])
 
 
 def instant(text: str | None) -> float | None:

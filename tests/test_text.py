@@ -16,6 +16,15 @@ ANYTHING = st.text(st.characters(codec=None), max_size=100)
 HOSTILE = "a\x1b[2J\x00\n\x7f\x9b\u202e\u200d\ud800b"
 
 
+@given(ANYTHING, st.integers(0, 400))
+def test_a_cut_between_characters_leaves_no_part_of_one(said: str, at: int) -> None:
+    content = said.encode("utf-8", "replace")
+    before, after = content[:at], content[at:]
+    whole, rest = before[: text.character_end(before)], before[text.character_end(before) :]
+    assert whole.decode() + (rest + after).decode() == content.decode() and len(rest) <= 3
+    assert after[text.character_start(after) :].decode() in content.decode()
+
+
 @pytest.mark.parametrize(
     ("cleaned", "expected"),
     [

@@ -17,6 +17,7 @@ from covenq.cli.output import clean, count, say
 from covenq.client.silence import not_kept, wrote_nothing
 from covenq.errors import Ambiguous, DaemonUnreachable, NotFound, UsageError
 from covenq.model import FINAL, State
+from covenq.text import character_end
 
 if TYPE_CHECKING:
     from covenq.client.interface import Source, Stream
@@ -30,7 +31,7 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole lines of an output, or a part of one that is too long, or has no end."""
+    """Whole lines of an output, or whole characters of one that is too long, or has no end."""
 
     attempt: int
     stream: Stream
@@ -52,7 +53,7 @@ class _Position:
         # A return at the end of what there is may be half of a line's end.
         at = max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1
         if not at and len(content) >= PIECE:
-            at = len(content)
+            at = len(content) - 1 if content.endswith(b"\r") else character_end(content)
         self.pending = content[at:]
         return content[:at]
 

@@ -23,6 +23,27 @@ def test_pieces_end_with_lines_and_nothing_is_lost(size: int) -> None:
     assert lines == content.splitlines()
 
 
+@pytest.mark.parametrize("size", [PIECE, PIECE - 1, 100_000])
+@pytest.mark.parametrize("before", range(4))
+def test_a_long_line_is_cut_between_characters_and_not_within_its_end(size: int, before: int) -> None:
+    text = "x" * before + "\u20ac" * 200_000 + "\U0001f600" * 100_000 + "\r\n"
+    content, position, pieces = text.encode(), _Position(), []
+    for at in range(0, len(content), size):
+        pieces.append(position.take(content[at : at + size]))
+        assert len(position.pending) < PIECE
+    pieces.append(position.pending)
+    assert b"".join(pieces) == content and len([one for one in pieces if one]) > 1
+    assert "".join(one.decode() for one in pieces) == text
+    at_return = b"x" * (PIECE - 1) + b"\r"
+    position = _Position()
+    assert [position.take(at_return), position.take(b"\n")] == [at_return[:-1], b"\r\n"]
+
+
+def test_bytes_that_are_no_utf_8_are_cut_where_they_end() -> None:
+    for content in (b"\xff" * PIECE, b"\x80" * PIECE, b"x" * (PIECE - 1) + b"\xff"):
+        assert _Position().take(content) == content
+
+
 def test_a_line_without_an_end_waits_in_bounded_memory() -> None:
     position = _Position()
     for _ in range(100):

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 from textual.pilot import Pilot
 
+from covenq.client.interface import LOG_BYTES
 from covenq.model.rows import LatestAttempt, Task
 from covenq.tui.app import Dashboard
 from covenq.tui.screens.detail import DetailScreen
-from covenq.tui.screens.logs import LogScreen
+from covenq.tui.screens.logs import LogScreen, output_lines
 from covenq.tui.screens.why import StoryScreen
 from covenq.tui.text import cells
 from tests.support.daemon import Daemon
@@ -193,3 +194,8 @@ async def test_a_story_is_wrapped_where_the_screen_ends(daemon: Daemon) -> None:
         narrow = len(lines)
         await pilot.resize_terminal(160, 50)
         await until(pilot, lambda: len(document(app).split("\n")) < narrow, "with room, fewer lines")
+
+
+def test_an_output_of_which_the_last_is_shown_begins_with_a_whole_character() -> None:
+    first, then = output_lines(b"\x82\xac" + "\u20ac".encode() * (LOG_BYTES // 3))
+    assert "covenq logs" in first[0][0] and then == [("\u20ac" * (LOG_BYTES // 3), "")]

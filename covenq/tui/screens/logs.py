@@ -17,7 +17,7 @@ from covenq.client.interface import LOG_BYTES, Source, Stream
 from covenq.client.silence import not_kept, wrote_nothing
 from covenq.errors import DaemonUnreachable, Failure, NotFound
 from covenq.model import State
-from covenq.text import counted
+from covenq.text import character_start, counted
 from covenq.tui import text
 from covenq.tui.background import BackgroundThread
 from covenq.tui.screens.screen_stack import is_on_stack
@@ -179,7 +179,9 @@ def _dim(words: str, width: int) -> list[Line]:
 
 def output_lines(content: bytes) -> list[Line]:
     """Output as lines, with control characters made visible; the first line says if the beginning may be cut off."""
-    lines: list[Line] = [[(line, "")] for line in text.clean_block(content.decode("utf-8", "replace").rstrip("\n"))]
-    if len(content) >= LOG_BYTES:
+    cut = len(content) >= LOG_BYTES
+    said = (content[character_start(content) :] if cut else content).decode("utf-8", "replace")
+    lines: list[Line] = [[(line, "")] for line in text.clean_block(said.rstrip("\n"))]
+    if cut:
         lines.insert(0, [(f"… the last {text.size(LOG_BYTES)}; `covenq logs` prints all of it", "yellow")])
     return lines
