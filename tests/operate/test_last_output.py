@@ -51,6 +51,20 @@ def test_it_is_of_the_newest_that_ended_and_did_not_complete(
     assert (None if found is None else (found.attempt, found.stream)) == told
 
 
+def test_lines_end_at_newlines_and_returns_alone_and_tabs_count_as_what_they_take() -> None:
+    written = "a\vb\fc\u2028d\x85e\x1cf\rg\r\nh\ti\n" + "\t" * 100 + "x"
+    found = last_output([attempt(1, "failed")], Files(stderr1=written.encode()))
+    assert found is not None
+    assert found.lines == ["a\vb\fc\u2028d\x85e\x1cf", "g", "h       i", "…" + " " * (LINE_MAX - 2) + "x"]
+
+
+def test_no_character_is_cut_where_the_reading_begins() -> None:
+    for begins in range(4):
+        written = b"x" * begins + "\u20ac\U0001f600".encode() * 99 + b"\n" + b"y" * (BYTES_MAX - 300)
+        found = last_output([attempt(1, "failed")], Files(stderr1=written))
+        assert found is not None and len(found.lines) == 2 and "\ufffd" not in found.lines[0]
+
+
 def test_it_is_bounded_and_nothing_in_it_is_blank() -> None:
     lines = "".join(f"{n}\r\n\n  \n" for n in range(100)) + "y" * LINE_MAX + "z"
     found = last_output([attempt(1, "failed")], Files(stderr1=lines.encode()))

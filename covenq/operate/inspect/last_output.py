@@ -12,10 +12,11 @@ from covenq.errors import NotFound
 from covenq.model import State
 from covenq.model.answers import LastOutput
 from covenq.model.rows import Attempt
+from covenq.text import character_start
 
 LINES_MAX = 10
 LINE_MAX = 400
-"""Characters of a line; of a longer one its end."""
+"""Characters of a line, with spaces for its tabs; of a longer one its end."""
 BYTES_MAX = 16 * 1024
 """How much of an output is read for them, from its end."""
 
@@ -38,12 +39,13 @@ def last_output(attempts: Sequence[Attempt], read: ReadLog) -> LastOutput | None
             content = read(newest.task, newest.attempt, stream, BYTES_MAX)
         except NotFound:
             continue
-        if lines := list(_last_lines(content.decode("utf-8", "replace"))):
+        if lines := list(_last_lines(content[character_start(content) :] if len(content) >= BYTES_MAX else content)):
             return LastOutput(newest.attempt, stream, lines)
     return None
 
 
-def _last_lines(text: str) -> Iterator[str]:
-    """Those that aren't blank, each cut at its beginning."""
-    for line in [line.rstrip() for line in text.splitlines() if line.strip()][-LINES_MAX:]:
+def _last_lines(content: bytes) -> Iterator[str]:
+    """Those that aren't blank, with spaces for tabs, cut at their beginning; newlines and returns alone end them."""
+    decoded = [line.decode("utf-8", "replace").expandtabs().rstrip() for line in content.splitlines()]
+    for line in [line for line in decoded if line][-LINES_MAX:]:
         yield line if len(line) <= LINE_MAX else f"…{line[1 - LINE_MAX :]}"
