@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.requests import Answer, issue, new_guid
+from tests.support.small_disk import mounted
 from tests.support.waiting import eventually
 
 ROUTE = """
@@ -117,17 +116,8 @@ def test_a_failed_sync_answers_503_exits_1_and_a_restart_recovers(make_daemon: M
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 MiB, in memory, mounted for this test."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None:
-        pytest.skip("there is no mount command")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=256m", "tmpfs", place], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this user may not mount a small disk: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with mounted(tmp_path / "disk", 256) as place:
+        yield place
 
 
 def test_a_real_full_disk_answers_503_and_loses_nothing(make_daemon: Make, small_disk: Path, data: Path) -> None:

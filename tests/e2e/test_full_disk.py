@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.requests import issue
+from tests.support.small_disk import mounted
 from tests.support.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -27,17 +26,8 @@ _NUMBERS = count()
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 70 MiB, in memory, mounted for this test."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None:
-        pytest.skip("there is no mount command")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=70m", "tmpfs", place], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this user may not mount a small disk: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with mounted(tmp_path / "disk", 70) as place:
+        yield place
 
 
 @pytest.fixture

@@ -97,19 +97,19 @@ def fail_everywhere(daemon: Daemon, start: Start, code: Path) -> dict[str, str]:
     return {one["route"]: one["id"] for one in eventually(rows, what="all of them failed")}
 
 
+def from_elsewhere(daemon: Daemon, port: int) -> dict[str, str]:
+    """The environment in which a command asks over TCP, with a token that may read, and has no files of the daemon's."""
+    token = daemon.cli("tokens", "new", "--name", "r", "--role", "read").stdout.decode().strip()
+    return {"COVENQ_URL": f"http://127.0.0.1:{port}", "COVENQ_TOKEN": token, "COVENQ_DATA": "", "COVENQ_CONFIG": ""}
+
+
 def test_a_failure_is_told_in_the_words_of_what_failed(
     make_daemon: Any, start: Start, receiver: Receiver, code: Path
 ) -> None:
     port = free_port()
     daemon: Daemon = make_daemon(config=config(receiver, code, port))
     tasks = fail_everywhere(daemon, start, code)
-    token = daemon.cli("tokens", "new", "--name", "r", "--role", "read").stdout.decode().strip()
-    elsewhere = {
-        "COVENQ_URL": f"http://127.0.0.1:{port}",
-        "COVENQ_TOKEN": token,
-        "COVENQ_DATA": "",
-        "COVENQ_CONFIG": "",
-    }
+    elsewhere = from_elsewhere(daemon, port)
     escaped = rb"the \x1b[31mcompiler\u200b says no"
     for kind in KINDS:
         for env in ({}, elsewhere):
@@ -134,13 +134,7 @@ def test_logs_prints_what_an_attempt_wrote_wherever_it_ran_and_is_asked_from(
     port = free_port()
     daemon: Daemon = make_daemon(config=config(receiver, code, port))
     tasks = fail_everywhere(daemon, start, code)
-    token = daemon.cli("tokens", "new", "--name", "r", "--role", "read").stdout.decode().strip()
-    elsewhere = {
-        "COVENQ_URL": f"http://127.0.0.1:{port}",
-        "COVENQ_TOKEN": token,
-        "COVENQ_DATA": "",
-        "COVENQ_CONFIG": "",
-    }
+    elsewhere = from_elsewhere(daemon, port)
     stderr = b"x" * 100_000 + b" token ghp_***\nopen ***\n" + LAST.encode() + b"\n"
     for env in ({}, elsewhere, None):
         if env is None:
