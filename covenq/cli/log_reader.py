@@ -163,8 +163,10 @@ class LogReader:
             except NotFound:
                 missing += 1
             if ended or not self.follow:
-                yield from self._piece(number, stream, position.pending)
-                del self._positions[stream]
+                rest, position.pending = position.pending, b""
+                yield from self._piece(number, stream, rest)
+        if ended or not self.follow:
+            self._positions.clear()  # only now: what cuts this off before goes on behind what was given
         if missing < len(self.streams):
             return
         if self._is_last(task, number, ended=ended):

@@ -237,6 +237,8 @@ def connect(data: Path) -> Predecessor | None:
     """The daemon that runs in the data directory; None if none does. Raises Refused."""
     try:
         connection = unix_socket.connect(data / TAKEOVER_NAME, ANSWER_S)
+    except BlockingIOError:
+        raise Refused("the running daemon takes no connection at its takeover.sock", hint=_STUCK) from None
     except OSError:
         return None
     peer = peer_of(connection)

@@ -83,8 +83,9 @@ class ScopeBindings:
 
     def ready(self, keys: Sequence[Key]) -> bool:
         """Whether `admit` has nothing to read for these keys, so that it doesn't wait."""
-        if self._read[0] is keys:
-            return True
+        known, scopes = self._read
+        if known is keys:
+            return not any(one.unread for one in scopes.values())
         if any(key.scope.repositories for key in keys):
             return False
         self._read = keys, {}

@@ -62,8 +62,11 @@ def read_records(
             start = _start(segment, header, after + 1, offset_of) if number == at else header.size
             for offset, line in segment.lines(start):
                 if only is not None:
-                    if (stated := _seq(line)) <= after or (stated not in only and stated <= upto):
+                    stated = _seq(line)
+                    if stated <= after or (stated < upto and stated not in only):
                         continue
+                    if stated == upto and stated not in only:
+                        return  # what stands behind it may be half written yet
                 elif number == at and _seq(line) <= after:
                     continue
                 record = _decode(segment, header, offset, line)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from covenq.cli.log_reader import PIECE, LogReader, _Position
+from covenq.errors import DaemonUnreachable
+from covenq.operate.inspect import view
+from covenq.tasks.execution.workdir import AttemptDirectory
+from tests.support.records import empty_state
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
@@ -82,3 +89,32 @@ def test_no_attempt_is_missed_and_none_is_read_twice(looks: list[tuple[str, int]
     assert [piece.content.decode() for piece in pieces] == [
         f"{stream} {number}\n" for number in read for stream in ("stdout", "stderr")
     ]
+
+
+def test_what_was_read_before_the_daemon_went_is_not_read_again() -> None:
+    class Leaving(Jumping):
+        gone = False
+
+        def log(self, task: str, attempt: int, stream: str, last: int, offset: int) -> bytes:
+            if stream == "stderr" and not self.gone:
+                self.gone = True
+                raise DaemonUnreachable("gone")
+            return super().log(task, attempt, stream, last, offset)
+
+    opened: Any = Leaving(("completed", 1))
+    reader = LogReader("t1", None, ["stdout", "stderr"], True, None, None, task="t1")
+    pieces: list[bytes] = []
+    with pytest.raises(DaemonUnreachable):
+        for piece in reader._read(opened):
+            pieces.append(piece.content)
+    pieces.extend(piece.content for piece in reader._read(opened))
+    assert pieces == [b"stdout 1\n", b"stderr 1\n"]
+
+
+def test_a_shortage_is_no_missing_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(AttemptDirectory, "open", short)
+    with empty_state() as conn, pytest.raises(OSError, match="Too many open files"):
+        view.log(conn, tmp_path, "t1", 1, "stdout", 100)

@@ -359,6 +359,7 @@ def test_a_name_whose_record_cannot_be_read_holds_up_no_other(journal: FileJourn
     bindings = ScopeBindings(damaged)
     for key, name, number in ((keys[0], "acme/two", 2), (keys[0], "acme/renamed", 2), (keys[1], "b/b", 3)):
         assert bindings.admit(keys, [key], DeliveryId("9", "g"), None, name, number) == (key.name, None)
+    assert not bindings.ready(keys), "it may have to read again"
     for name in ("acme/app", "acme/whatever"):  # it may be the one that can't be read
         with pytest.raises(JournalUnavailable):
             bindings.admit(keys, [keys[0]], DeliveryId("9", "g"), None, name, 1)

@@ -318,6 +318,7 @@ FAILS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "on": ({"run": ["true"], "retry": {"max": 2, "on": ["exit", "timeout"]}}, {"category": "signal"},
            "No: its route retries only after exit, timeout."),
     "worker": ({"pull": True, "retry": {"max": 2}}, {"category": "exit"}, "No: its worker said that another attempt is useless."),
+    "later": ({"run": ["true"], "retry": {"max": 1}}, {"category": "of_a_later_version"}, "No."),
     "lost": ({"pull": True, "retry": {"max": 2}}, {"category": "lease_lost", "interruptions": 3},
              "No: it was interrupted too often."),
 }  # fmt: skip

@@ -25,6 +25,7 @@ from covenq.tasks.remote.reports import Completion, Failure
 from covenq.tasks.remote.task_locks import TaskLocks
 from covenq.tasks.scheduling.leases import INHERITED_LEASE_MIN_S
 from covenq.tasks.scheduling.outcome import OUTPUT_MAX, Usage
+from journal.errors import JournalFull
 from journal.file.engine import FileJournal
 from journal.file.open import open_journal
 from journal.health import count
@@ -212,15 +213,33 @@ class OvertakenJournal(FileJournal):
         return super().append(entries, **more)
 
 
+class FullOnce(FileJournal):
+    """The real journal, whose disk is full at the next append."""
+
+    full = True
+
+    def append(self, entries: Sequence[Entry], **more: Any) -> Any:
+        if self.full:
+            self.full = False
+            raise JournalFull("the disk is full")
+        return super().append(entries, **more)
+
+
+@pytest.mark.parametrize("room", ["enough", "made meanwhile"])
 @pytest.mark.parametrize("what", ["complete", "fail"])
 def test_files_of_a_report_that_comes_late_are_removed(
-    harness: Harness, what: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, what: str, room: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = harness.add("g1")
     found = claim(harness)
     cancelled = Entry(f"task.{task}", Kind.CANCELLED, {"by": "x"}, expect=found.task.last_seq)
-    monkeypatch.setattr(harness.journal, "__class__", OvertakenJournal)
-    harness.journal.other = cancelled  # type: ignore[attr-defined]
+    if room == "enough":
+        monkeypatch.setattr(harness.journal, "__class__", OvertakenJournal)
+        harness.journal.other = cancelled  # type: ignore[attr-defined]
+    else:
+        monkeypatch.setattr(harness.journal, "__class__", FullOnce)
+        append = harness.journal.append
+        monkeypatch.setattr(harness.claims.reports, "_on_full", lambda: isinstance(append([cancelled]), Appended))
     with pytest.raises(StaleFence):
         if what == "complete":
             harness.claims.reports.complete(task, found.fence, result={"a": 1}, outputs=Outputs("said"))

@@ -14,6 +14,7 @@ from covenq.cli.options import ConfigOption, DataOption, DryRun, Json, Jsonl, Re
 from covenq.cli.output import GREEN, RED, YELLOW, clean, say
 from covenq.cli.table import Column, print_table
 from covenq.errors import UsageError
+from covenq.filter.tree import fold_case
 
 if TYPE_CHECKING:
     from covenq.model.answers import ScopeBinding, Secret
@@ -153,7 +154,7 @@ def _show(items: list[Secret], now: float) -> None:
 
 def _binding(one: ScopeBinding, now: float) -> str:
     """`octo/hello is bound to repository 5501, which is octo/new now; since 3h.`"""
-    present = one.present if (one.present or "").lower() != (one.repository or "").lower() else None
+    present = one.present if fold_case(one.present or "") != fold_case(one.repository or "") else None
     named = f", which is {clean(present)} now" if present else ""
     idle = "" if one.in_effect else "; the scope doesn't name it now"
     what = clean(one.repository or "an erased name")

@@ -12,6 +12,9 @@ from covenq.model.rows import Attempt, Task
 from covenq.tasks.scheduling.interruption import INTERRUPTIONS_MAX
 from covenq.tasks.scheduling.outcome import Policy, is_retried, is_retried_status
 
+_CATEGORIES = frozenset(one.value for one in Category)
+"""Those that this version knows: a record may hold others."""
+
 
 def why_not_retried(task: Task, attempts: Sequence[Attempt]) -> str | None:
     """None for a task that didn't fail, and where it is not known."""
@@ -27,7 +30,7 @@ def why_not_retried(task: Task, attempts: Sequence[Attempt]) -> str | None:
         return f"a {last.http_status} is not tried again"
     if retry.max <= 0:
         return "its route has no retry"
-    if category and not is_retried(retry, Category(category)):
+    if category in _CATEGORIES and not is_retried(retry, Category(category)):
         return f"its route retries only after {', '.join(retry.on or ()) or 'nothing'}"
     if task.retries >= retry.max:
         return "its one retry is used" if retry.max == 1 else f"all {retry.max} retries are used"

@@ -21,6 +21,7 @@ from covenq.github import request
 from covenq.model import DeliveryId, State, parse_id
 from covenq.model.rows import Delivery, Dropped, OneDelivery, Page, Task
 from covenq.state import query
+from covenq.tasks.execution.shortage import is_shortage
 from covenq.tasks.execution.workdir import AttemptDirectory
 from journal.records import Head, Record
 
@@ -225,7 +226,9 @@ def log(
                 return b""
             file.seek(at)
             return file.read(last)
-    except OSError:
+    except OSError as error:
+        if is_shortage(error):  # it says nothing about the file
+            raise
         raise NotFound(
             f"attempt {attempt} of {task[:80]} has no {stream}",
             hint="Retention may have removed it; see `covenq show`.",

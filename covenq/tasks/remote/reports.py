@@ -294,14 +294,15 @@ class ClaimReports:
     def _record(self, claim: Claim, what: str, kind: Kind, data: Mapping[str, object]) -> None:
         """Append a record of the claim. Raises StaleFence (and records the late report), and the journal's errors."""
         try:
-            claim.record([(kind, data)])
+            try:
+                claim.record([(kind, data)])
+            except JournalFull:
+                if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
+                    raise
+                claim.record([(kind, data)])  # into the space that was reserved for this
         except StaleClaim:
             record_late(self._journal, claim, what)
             raise StaleFence(f"task {claim.task} is not held by this token any more") from None
-        except JournalFull:
-            if kind in (Kind.PHASE, Kind.RENEWED) or not self._on_full():
-                raise
-            claim.record([(kind, data)])  # into the space that was reserved for this
 
     def _task(self, claim: Claim) -> Task:
         """The task's row, once the state has folded the claim."""

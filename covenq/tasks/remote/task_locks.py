@@ -7,6 +7,7 @@ the two is recorded. Cancellations and ends of leases take no lock: the journal 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from covenq.errors import NotDurable
 
 WAIT_S = 10.0
-"""Seconds for which a report waits for another of its task: longer than a journal has for an append."""
+"""Seconds for which a report waits for others of its tasks, all in all."""
 
 
 @dataclass(slots=True)
@@ -41,18 +42,19 @@ class TaskLocks:
 
         Raises NotDurable where another report takes too long.
         """
+        deadline = time.monotonic() + self._wait_s
         with ExitStack() as stack:
             for task in sorted(set(tasks)):
-                stack.enter_context(self._one(task))
+                stack.enter_context(self._one(task, deadline))
             yield
 
     @contextmanager
-    def _one(self, task: str) -> Iterator[None]:
+    def _one(self, task: str, deadline: float) -> Iterator[None]:
         with self._changing:
             held = self._locks.setdefault(task, _Held())
             held.wanted += 1
         try:
-            if not held.lock.acquire(timeout=self._wait_s):
+            if not held.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise NotDurable(f"another report of task {task[:80]} takes too long", hint="Say it again in a moment.")
             try:
                 yield

@@ -20,6 +20,7 @@ def test_a_reader_reads_the_same(opened: Opened, read: Callable[[], Reader]) -> 
     id, epoch = journal.id, journal.epoch
     journal.close()
     with read() as reader:
+        assert list(reader.read(0, only={1})) == written[:1]
         assert (reader.id, reader.epoch, list(reader.damage)) == (id, epoch, [])
         found = list(reader.read(0))
         assert found[: len(written)] == written

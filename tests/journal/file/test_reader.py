@@ -133,6 +133,9 @@ def test_up_to_what_the_daemon_says(tmp_path: Path) -> None:
                 assert newest is not None
                 assert reader.head().sum == newest.sum
                 assert reader.last(newest.subject) == newest
+                for only in ({1}, {1, upto}, {upto + 1}):
+                    expected = [one for one in list(journal.read(0))[:upto] if one.seq in only]
+                    assert list(reader.read(0, only=only)) == expected
         with pytest.raises(JournalLocked):
             open_reader(directory, adopt=True)
         with open_reader(directory, upto=3) as reader:
