@@ -12,6 +12,7 @@ from journal.errors import JournalClosed, JournalDamaged, JournalGone, JournalLo
 from journal.file.files import OsFiles
 from journal.file.index import Index
 from journal.file.reader import open_reader
+from journal.file.scan import read_records
 from journal.file.segment import parse_header
 from journal.file.verify import verify
 from journal.records import Witness
@@ -118,6 +119,12 @@ def test_a_torn_end_is_read_around_and_left(died: Path) -> None:
     before = making.bytes_of(died)
     assert seqs(died, adopt=True) == [1, 2, 3, 4, 5]
     assert {name: raw for name, raw in making.bytes_of(died).items() if name != "lock"} == before
+
+
+def test_reading_some_of_the_records_stops_at_the_head_too(died: Path) -> None:
+    making.alter(making.segments(died)[-1], lambda raw: raw[:-20])  # a line that is half written yet
+    found = read_records(OsFiles(), died, 0, 5, lambda _: None, only={1})
+    assert [one.seq for one in found] == [1]
 
 
 def test_up_to_what_the_daemon_says(tmp_path: Path) -> None:
